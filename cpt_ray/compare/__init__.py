@@ -1,0 +1,1 @@
+"""Differences between models, with their errors, and the verdict."""

@@ -1,0 +1,132 @@
+"""The rules of a DeepSpeed JSON: what it may hold, who owns what it may not, and how `"auto"` is resolved.
+
+A value lives in one place: batch size, learning rate, precision and clipping belong to the study file, so a JSON that
+sets them is refused. `"auto"` is accepted for each of these, because users bring files written for HF Trainer.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cpt_ray.config.train import TrainConfig
+from cpt_ray.errors import ConfigError
+
+OWNED_BY_STUDY = {
+    "train_batch_size": "train.global_batch_size",
+    "train_micro_batch_size_per_gpu": "train.micro_batch_size",
+    "gradient_accumulation_steps": "train.global_batch_size, train.micro_batch_size and runtime.num_workers",
+    "gradient_clipping": "train.gradient_clipping",
+    "optimizer": "train.learning_rate, train.weight_decay, train.beta1, train.beta2 and train.epsilon",
+    "scheduler": "train.schedule",
+    "fp16": "train.precision",
+    "activation_checkpointing": "train.gradient_checkpointing",
+}
+"""Top-level keys that the study file owns. `bf16` is shared: its `enabled` belongs to train.precision."""
+
+REMOVED_BY_DEEPSPEED = frozenset(
+    {
+        "elasticity",
+        "amp",
+        "nebula",
+        "compression_training",
+        "quantize_training",
+        "eigenvalue",
+        "sparse_gradients",
+        "sparse_attention",
+        "graph_harvesting",
+        "curriculum_learning",
+        "progressive_layer_drop",
+    }
+)
+"""Top-level keys that DeepSpeed 0.19 refuses (its issue 8489)."""
+
+REMOVED_FROM_ZERO = frozenset({"elastic_checkpoint", "zeropp_loco_param"})
+NOT_FOR_US = frozenset({"tensorboard", "wandb", "csv_monitor", "comet"})
+
+HIDDEN_SIZE_RULES = {
+    "reduce_bucket_size": lambda hidden: hidden * hidden,
+    "stage3_prefetch_bucket_size": lambda hidden: int(0.9 * hidden * hidden),
+    "stage3_param_persistence_threshold": lambda hidden: 10 * hidden,
+}
+"""What HF Trainer computes for `"auto"` (transformers.integrations.deepspeed)."""
+
+
+def load_deepspeed(path: str | Path) -> dict[str, Any]:
+    """Read and check a DeepSpeed JSON; nothing is resolved yet.
+
+    Raises:
+        ConfigError: If the file is missing or not JSON, or holds a key that the study file owns or DeepSpeed has removed.
+    """
+    path = Path(path)
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such DeepSpeed file", fix="set train.deepspeed to a file in ds_configs/") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: line {error.lineno}: not valid JSON: {error.msg}", fix="mend that line") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a JSON object", fix="start from ds_configs/zero2_bf16.json")
+    for key, value in tree.items():
+        if key in REMOVED_BY_DEEPSPEED:
+            raise ConfigError(f"{path}: key {key!r} was removed by DeepSpeed 0.19", fix=f"delete {key} from {path}")
+        if key in NOT_FOR_US:
+            raise ConfigError(f"{path}: key {key!r}: cpt-ray logs to MLflow itself", fix=f"delete {key}; see tracking.uri")
+        if key in OWNED_BY_STUDY and not _is_auto(value):
+            raise ConfigError(
+                f"{path}: key {key!r} belongs to the study file ({OWNED_BY_STUDY[key]})",
+                fix=f"delete {key} from {path} and set {OWNED_BY_STUDY[key]} in the study file",
+            )
+    if "enabled" in tree.get("bf16", {}) and not _is_auto(tree["bf16"]["enabled"]):
+        raise ConfigError(
+            f"{path}: key 'bf16.enabled' belongs to the study file (train.precision)",
+            fix=f'delete it from {path}, or set it to "auto", and set train.precision in the study file',
+        )
+    zero = tree.get("zero_optimization", {})
+    for key in zero:
+        if key in REMOVED_FROM_ZERO or key.startswith("mics_"):
+            raise ConfigError(
+                f"{path}: key 'zero_optimization.{key}' was removed by DeepSpeed 0.19", fix=f"delete it from {path}"
+            )
+    if zero_stage(tree) not in (0, 1, 2, 3):
+        raise ConfigError(f"{path}: zero_optimization.stage is {zero_stage(tree)!r}", fix="use 0, 1, 2 or 3")
+    return tree
+
+
+def zero_stage(tree: dict[str, Any]) -> int:
+    """The ZeRO stage of a DeepSpeed config; 0 where it does not say."""
+    stage = tree.get("zero_optimization", {}).get("stage", 0)
+    return stage if isinstance(stage, int) else -1
+
+
+def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_steps: int, hidden_size: int) -> dict[str, Any]:
+    """The config that `deepspeed.initialize` receives: checked JSON plus what the study file owns.
+
+    Args:
+        tree: What `load_deepspeed` returned.
+        train: The study's train section.
+        accumulation_steps: Forward passes per optimizer step on each worker.
+        hidden_size: The model's, for HF's `"auto"` bucket sizes.
+
+    Raises:
+        ConfigError: If an `"auto"` stands where we know no rule for it.
+    """
+    resolved = {k: v for k, v in json.loads(json.dumps(tree)).items() if k not in OWNED_BY_STUDY}
+    resolved["train_micro_batch_size_per_gpu"] = train.micro_batch_size
+    resolved["gradient_accumulation_steps"] = accumulation_steps
+    if train.gradient_clipping:
+        resolved["gradient_clipping"] = train.gradient_clipping
+    resolved["bf16"] = {**resolved.get("bf16", {}), "enabled": train.precision == "bf16"}
+    resolved.setdefault("steps_per_print", 10**9)
+    zero = resolved.get("zero_optimization", {})
+    for key, value in zero.items():
+        if _is_auto(value):
+            if key not in HIDDEN_SIZE_RULES:
+                raise ConfigError(f'zero_optimization.{key} is "auto", and no rule is known for it', fix="give it a value")
+            zero[key] = HIDDEN_SIZE_RULES[key](hidden_size)
+    return resolved
+
+
+def _is_auto(value: Any) -> bool:
+    if isinstance(value, dict):
+        return bool(value) and all(_is_auto(v) or k == "type" for k, v in value.items())
+    return bool(value == "auto")

@@ -1,0 +1,113 @@
+"""The `sources`, `prepare` and `arms` sections: which text, what is done to it, which mixtures are trained on."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from cpt_ray.config.values import Bytes, Count, Section
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class SourceConfig(Section):
+    """A named pile of text.
+
+    A path is a glob on any fsspec filesystem (`/data/*.jsonl.gz`, `s3://bucket/*.parquet`), a member of an archive
+    (`zip://news.csv::/data/news.zip`), or a file of an installed Python distribution (`package://DISTRIBUTION/PATH`).
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="short name, used in reports and in arms")
+    role: Literal["domain", "general"] = Field(description="whether its held-out part measures gain or forgetting")
+    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1, description="globs; see above")
+    format: Literal["jsonl", "parquet", "csv", "text", "front_matter"] = Field(
+        description="`text`: a document per file; `front_matter`: the same behind a YAML header between `---` lines"
+    )
+    text_field: str = Field(default="text", description="column or key that holds the text")
+    id_field: str | None = Field(default=None, description="column or key that holds the id; default: content hash")
+    language_field: str | None = Field(default=None, description="column, key or header field with an ISO language code")
+    default_language: str | None = Field(default=None, description="language where `language_field` says nothing")
+    licence: str | None = Field(default=None, description="licence of the text, recorded in the model card")
+    limit_documents: Count | None = Field(default=None, ge=1, description="read at most so many documents")
+
+
+class CleanConfig(Section):
+    """Normalisation and quality rules. A rule set to null is off. Each drop is counted under its rule's name."""
+
+    normalise: bool = Field(default=True, description="repair mojibake, NFC, drop control characters, trim lines")
+    languages: tuple[str, ...] | None = Field(default=None, description="keep only these; unknown languages are kept")
+    min_bytes: Bytes | None = Field(default=200, description="shortest document, UTF-8 bytes (`too_short`)")
+    max_bytes: Bytes | None = Field(default=10_000_000, description="longest document, UTF-8 bytes (`too_long`)")
+    min_lines: int | None = Field(default=None, description="fewest non-empty lines (`few_lines`)")
+    max_short_line_share: float | None = Field(
+        default=None, ge=0, le=1, description="largest share of non-empty lines under 20 characters (`short_lines`)"
+    )
+    max_repeated_line_share: float | None = Field(
+        default=0.3, ge=0, le=1, description="largest share of repeated non-empty lines, Gopher (`repeated_lines`)"
+    )
+    max_symbol_word_ratio: float | None = Field(
+        default=0.1, ge=0, description="most `#` and ellipses per word, Gopher (`symbols`)"
+    )
+    min_alphabetic_word_share: float | None = Field(
+        default=0.6, ge=0, le=1, description="smallest share of words with a letter (`few_letters`); Gopher has 0.8"
+    )
+    mean_word_length: tuple[float, float] | None = Field(
+        default=(3.0, 10.0), description="allowed mean characters per word, Gopher (`word_length`)"
+    )
+
+
+class NearDuplicateConfig(Section):
+    """MinHash-LSH over word n-grams (Broder 1997); two documents meet if any band of rows is equal."""
+
+    enabled: bool = Field(default=True, description="whether near-duplicates are removed")
+    ngram_words: int = Field(default=5, ge=1, description="words per shingle")
+    bands: int = Field(default=16, ge=1, description="bands of the signature")
+    rows: int = Field(default=8, ge=1, description="rows per band; the threshold is about (1/bands)^(1/rows)")
+
+
+class HeldOutConfig(Section):
+    """Held-out sets: drawn once per study by near-duplicate component, before any arm."""
+
+    share: float = Field(default=0.02, gt=0, lt=0.5, description="share of components held out, per source")
+    validation_share: float = Field(default=0.5, ge=0, lt=1, description="share of these in the validation half")
+    containment_ngram: int = Field(default=13, ge=2, description="words per n-gram of the containment rule")
+    containment_share: float = Field(
+        default=0.5, gt=0, le=1, description="drop a training document that holds this share of a held-out one's n-grams"
+    )
+
+
+class DecontaminateConfig(Section):
+    """Removal of training documents that hold items of the study's own exams."""
+
+    enabled: bool = Field(default=True, description="whether training text is scanned for the items of evaluate.exams")
+    ngram_words: int = Field(default=13, ge=3, description="words an exam item and a document must share in a row")
+
+
+class PackConfig(Section):
+    """How tokens become rows."""
+
+    sequence_length: int = Field(default=2048, ge=8, description="tokens per row")
+    strategy: Literal["best_fit", "concat"] = Field(
+        default="best_fit", description="best_fit keeps documents whole (Ding et al. 2024); concat cuts at row ends"
+    )
+
+
+class PrepareConfig(Section):
+    """From raw text to packed shards."""
+
+    unit_bytes: Bytes = Field(default=64_000_000, ge=1000, description="text per unit of preparation and of packing")
+    seed: int = Field(default=0, description="seed of the split, of the near-duplicate hashes and of row order")
+    clean: CleanConfig = CleanConfig()
+    near_duplicates: NearDuplicateConfig = NearDuplicateConfig()
+    held_out: HeldOutConfig = HeldOutConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    pack: PackConfig = PackConfig()
+
+
+class ArmConfig(Section):
+    """A mixture of sources to train on."""
+
+    role: Literal["domain", "control"] = Field(description="`control`: the equal-token arm on general text")
+    mix: dict[str, float] = Field(min_length=1, description="source name to weight; weights add up to 1")
+    max_epochs: float = Field(default=1.0, gt=0, description="most passes over any source; above 1 allows repeats")

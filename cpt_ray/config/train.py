@@ -1,0 +1,58 @@
+"""The `models` and `train` sections: what is trained, on how many tokens, with which schedule."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cpt_ray.config.values import Count, Section
+
+
+class ModelConfig(Section):
+    """A base model: a folder of safetensors, a hub name, or a GGUF file that is dequantised once."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="short name, used in run names")
+    base: str = Field(description="local folder, hub name, path to a .gguf, or package://DISTRIBUTION/PATH of one")
+    revision: str | None = Field(default=None, description="hub revision; pin it")
+    tokenizer: str | None = Field(default=None, description="tokenizer folder or hub name; default: the base's own")
+    separator: str | None = Field(
+        default=None, description="token written after every document; default: the tokenizer's end-of-text token"
+    )
+    licence: str | None = Field(default=None, description="licence of the weights, recorded in the model card")
+
+
+class ScheduleConfig(Section):
+    """Learning rate as a function of `tokens_seen`: linear warm-up, constant, cooldown (Haegele et al. 2024)."""
+
+    warmup: Count = Field(default=0, ge=0, description="tokens of linear warm-up from zero")
+    cooldown_share: float = Field(default=0.2, gt=0, le=1, description="share of a budget spent cooling down")
+    cooldown_shape: Literal["1-sqrt", "linear"] = Field(default="1-sqrt", description="shape of the decay")
+    final_share: float = Field(default=0.0, ge=0, lt=1, description="final learning rate as a share of the peak")
+
+
+class TrainConfig(Section):
+    """How runs are trained. Everything here is the same for every arm."""
+
+    budgets: tuple[Count, ...] = Field(min_length=1, description="token budgets (loss-bearing tokens), ascending")
+    budget_mode: Literal["branch", "independent"] = Field(
+        default="branch", description="branch: one constant-rate trunk, a cooldown per budget; independent: a run each"
+    )
+    control_budgets: Literal["largest", "all"] = Field(
+        default="largest", description="budgets at which control arms are trained"
+    )
+    learning_rate: float = Field(gt=0, description="peak learning rate; no default: see configs/README.md")
+    schedule: ScheduleConfig = ScheduleConfig()
+    weight_decay: float = Field(default=0.1, ge=0, description="AdamW weight decay, on matrices only")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW beta1")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW beta2")
+    epsilon: float = Field(default=1e-8, gt=0, description="AdamW epsilon")
+    gradient_clipping: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0 is off")
+    global_batch_size: int = Field(ge=1, description="rows per optimizer step, over all workers")
+    micro_batch_size: int = Field(default=1, ge=1, description="rows per forward pass of one worker")
+    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="compute type; master weights are fp32")
+    isolation: Literal["document", "none"] = Field(
+        default="document", description="`none` lets packed documents see each other, for replications only"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
+    deepspeed: str = Field(description="path of the DeepSpeed JSON, relative to the study file or the working directory")
+    checkpoint_every: Count = Field(default=50_000_000, ge=1, description="tokens between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept per run, beside branch points")

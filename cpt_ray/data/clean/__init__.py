@@ -1,0 +1,1 @@
+"""Per-document rules: normalisation and quality."""

@@ -1,0 +1,95 @@
+"""The door to Ray: join the cluster that is there, or start a private one on this machine and end it afterwards.
+
+Environment that must stand before Ray's processes start is set here, because glibc and DeepSpeed read theirs at exec.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.errors import CptRayError
+
+_RECYCLE_MEMORY = (
+    # glibc gives every large buffer back to the system and faults it in again at the next step: 0.1 to 0.5 million page
+    # faults per step at 135M parameters, a fifth of the time. The price is that a process keeps its peak.
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.top_pad=268435456"
+)
+
+ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every line of a worker appears twice
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
+    """Environment of a training or scoring process on top of the session's."""
+    variables = {"TOKENIZERS_PARALLELISM": "false"}
+    if runtime.recycle_memory and runtime.gpus_per_worker == 0 and sys.platform == "linux":
+        variables["GLIBC_TUNABLES"] = _RECYCLE_MEMORY
+    if runtime.gpus_per_worker == 0:
+        variables["DS_ACCELERATOR"] = "cpu"
+    return variables
+
+
+@contextlib.contextmanager
+def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
+    """Join the cluster of `runtime.address` or RAY_ADDRESS, or start a private Ray; leave one that was already joined alone.
+
+    Raises:
+        CptRayError: If the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = runtime.address or os.environ.get("RAY_ADDRESS")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    environment: dict[str, object] = {"env_vars": ENVIRONMENT}
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False, runtime_env=environment)
+        except (ConnectionError, RuntimeError) as error:
+            raise CptRayError(
+                f"no Ray cluster answers at {address}: {error}",
+                fix="check runtime.address and RAY_ADDRESS; a token cluster also needs RAY_AUTH_MODE=token",
+            ) from error
+    else:
+        _start_private(runtime, environment)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> None:
+    # Ray puts the interpreter's own folder on no PATH; DeepSpeed needs the ninja that stands beside it.
+    folder = str(Path(sys.executable).parent)
+    if folder not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1 instead of the host's address
+    # Ray's accounting is logical: training workers and one spare for data tasks must fit beside one another.
+    cpus = max(
+        os.cpu_count() or 1,
+        int(runtime.num_workers * runtime.cpus_per_worker) + 1,
+        runtime.prepare_workers + 1,
+        runtime.evaluate_workers,
+    )
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        object_store_memory=runtime.object_store,
+        include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed look-ups
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        runtime_env=environment,
+    )

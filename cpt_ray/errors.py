@@ -1,0 +1,52 @@
+"""The errors a user can cause or can mend.
+
+Every one names the problem and its place, and carries a `fix`. The command line prints both and exits with `exit_code`;
+anything that is not a `CptRayError` is a bug and keeps its traceback.
+"""
+
+
+class CptRayError(Exception):
+    """A problem that the user can mend.
+
+    Args:
+        problem: What is wrong and where: file, line, key, shard or rank; what was seen, what is allowed.
+        fix: What to do about it, one sentence.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, fix: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n  fix: {self.fix}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process borders by pickle, which does not know keyword-only arguments.
+        return (_rebuild, (type(self), self.problem, self.fix))
+
+
+def _rebuild(kind: type[CptRayError], problem: str, fix: str) -> CptRayError:
+    return kind(problem, fix=fix)
+
+
+class ConfigError(CptRayError):
+    """The study file or an override is wrong."""
+
+
+class DataError(CptRayError):
+    """The input text, a shard or a manifest is wrong."""
+
+
+class ArtifactError(CptRayError):
+    """A folder's content contradicts its manifest, or cannot be written."""
+
+
+class LeaseError(CptRayError):
+    """Another driver is running the same study, or this one was superseded."""
+
+
+class TrainingError(CptRayError):
+    """Training cannot go on: a failed self-test, a non-finite loss, an impossible resume."""

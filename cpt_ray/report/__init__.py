@@ -1,0 +1,1 @@
+"""The plots and the one self-contained HTML page."""

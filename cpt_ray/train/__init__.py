@@ -1,0 +1,1 @@
+"""Sample order, schedule, engine, checkpoints and the loop."""
