@@ -1,0 +1,109 @@
+"""How many bytes the states of training take: per worker by ZeRO stage, and on disk.
+
+Place in the flow: printed by `plan`, before anything is spent. In: a model's shape, the DeepSpeed JSON, the train section
+and the number of workers. Out: a `MemoryPlan`. It is an estimate of model states only: activations, logits, communication
+buckets and the runtime's own memory come on top, and `train.micro_batch_size` steers the first two.
+
+The formula is that of ZeRO (Rajbhandari et al. 2020, sections 3.1 and 5): with P parameters, mixed precision keeps 2P bytes
+of weights, 2P of gradients and 12P of optimizer states (fp32 master weights and two moments of Adam). Stage 1 divides the
+optimizer states by the number of workers, stage 2 also the gradients, stage 3 also the weights. ZeRO-Offload (Ren et al.
+2021) moves optimizer states, and from stage 2 the gradients in fp32, to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cpt_ray.config.deepspeed import zero_stage
+from cpt_ray.config.train import TrainConfig
+from cpt_ray.model.parameters import ModelShape
+from cpt_ray.records import Record, RunSpec
+
+_MOMENT_BYTES = 8
+_MASTER_BYTES = 4
+
+
+class MemoryPlan(Record):
+    """Model states of one worker and the disk they need, in bytes."""
+
+    model: str
+    parameters: int
+    zero_stage: int
+    precision: str
+    num_workers: int
+    weights_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    device_bytes: int
+    """Of the three, what lies where the model computes: the GPU, or the worker's own memory without one."""
+    host_bytes: int
+    """What offload moves to the host, per worker."""
+    checkpoint_bytes: int
+    export_bytes: int
+    disk_bytes: int
+    """All checkpoints that are kept and all exports of this model's runs, at once."""
+
+
+def estimate_memory(
+    model: str,
+    *,
+    shape: ModelShape,
+    deepspeed: Mapping[str, Any],
+    train: TrainConfig,
+    num_workers: int,
+    specs: Sequence[RunSpec] = (),
+) -> MemoryPlan:
+    """Estimate the bytes of model states for one model.
+
+    Args:
+        model: Its name.
+        shape: Its shape.
+        deepspeed: What `load_deepspeed` returned.
+        train: The study's train section.
+        num_workers: Workers that share the states.
+        specs: The study's runs; those of this model are counted for disk.
+    """
+    tree = dict(deepspeed)
+    stage = zero_stage(tree)
+    zero = tree.get("zero_optimization", {})
+    parameters = shape.parameters
+    compute = 2 if train.precision == "bf16" else 4
+    # fp32 without ZeRO updates the weights in place; every other combination keeps a master copy.
+    master = 0 if train.precision == "fp32" and stage == 0 else _MASTER_BYTES
+    offload_optimizer = stage >= 1 and _is_offloaded(zero, "offload_optimizer")
+    offload_weights = stage == 3 and _is_offloaded(zero, "offload_param")
+    gradient = 4 if offload_optimizer and stage >= 2 else compute
+    weights = _share(parameters * compute, num_workers if stage == 3 else 1)
+    gradients = _share(parameters * gradient, num_workers if stage >= 2 else 1)
+    optimizer = _share(parameters * (master + _MOMENT_BYTES), num_workers if stage >= 1 else 1)
+    host = (optimizer if offload_optimizer else 0) + (weights if offload_weights else 0)
+    host += gradients if offload_optimizer and stage >= 2 else 0
+    checkpoint = parameters * (compute + master + _MOMENT_BYTES)
+    export = parameters * compute
+    mine = [spec for spec in specs if spec.model == model]
+    kept = sum(train.keep_checkpoints + len(spec.branch_tokens) for spec in mine)
+    return MemoryPlan(
+        model=model,
+        parameters=parameters,
+        zero_stage=stage,
+        precision=train.precision,
+        num_workers=num_workers,
+        weights_bytes=weights,
+        gradients_bytes=gradients,
+        optimizer_bytes=optimizer,
+        device_bytes=weights + gradients + optimizer - host,
+        host_bytes=host,
+        checkpoint_bytes=checkpoint,
+        export_bytes=export,
+        disk_bytes=kept * checkpoint + sum(spec.budget_tokens is not None for spec in mine) * export,
+    )
+
+
+def _share(total: int, workers: int) -> int:
+    return -(-total // workers)
+
+
+def _is_offloaded(zero: Mapping[str, Any], key: str) -> bool:
+    section = zero.get(key) or {}
+    return section.get("device", "none") in ("cpu", "nvme")

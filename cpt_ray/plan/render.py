@@ -1,0 +1,139 @@
+"""The plan as plain text for a shell: aligned tables, no colour, no line drawing.
+
+Place in the flow: what `cpt-ray plan` prints. In: a `StudyPlan` and memory estimates. Out: text.
+Guarantee: every number that is an estimate or an assumption says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cpt_ray.config.values import format_count
+from cpt_ray.plan.budget import SourceNeed, StudyPlan
+from cpt_ray.plan.memory import MemoryPlan
+
+UNKNOWN = "unknown until prepared"
+_GIB = 1 << 30
+
+
+def render_plan(plan: StudyPlan, memory: Sequence[MemoryPlan] = ()) -> str:
+    """Write the plan as plain text."""
+    parts = [f"Plan of study {plan.study}", _render_totals(plan), _render_needs(plan), _render_runs(plan)]
+    if memory:
+        parts.append(_render_memory(memory))
+    return "\n\n".join(parts) + "\n"
+
+
+def _render_totals(plan: StudyPlan) -> str:
+    saving = (
+        f"{format_count(plan.tokens_paid)} of {format_count(plan.tokens_independent)} "
+        f"({100 * plan.paid_ratio:.0f} % of running each budget independently)"
+    )
+    lines = [
+        ("tokens seen", f"{format_count(plan.tokens_seen)} by the model that sees most"),
+        ("tokens paid", saving),
+        ("arithmetic", f"{_flops(plan.flops)}, attention over {plan.mean_keys:g} keys on average"),
+    ]
+    return "\n".join(f"{name:<13}{text}" for name, text in lines)
+
+
+def _render_needs(plan: StudyPlan) -> str:
+    header = ("arm", "source", "weight", "budget", "needed", "available", "epochs", "allowed")
+    body = [_need_row(need) for need in plan.needs]
+    return "Tokens needed per arm, budget and source\n" + _table(header, body, text_columns=2)
+
+
+def _need_row(need: SourceNeed) -> tuple[str, ...]:
+    return (
+        need.arm,
+        need.source,
+        f"{need.weight:g}",
+        format_count(need.budget_tokens),
+        format_count(need.needed_tokens),
+        UNKNOWN if need.available_tokens is None else format_count(need.available_tokens),
+        "?" if need.epochs is None else f"{need.epochs:.2f}",
+        f"{need.max_epochs:g}",
+    )
+
+
+def _render_runs(plan: StudyPlan) -> str:
+    header = ("run", "kind", "from", "to", "trains on", "steps", "FLOPs")
+    body = [
+        (
+            run.run,
+            run.kind,
+            format_count(run.start_tokens),
+            format_count(run.stop_tokens),
+            format_count(run.tokens),
+            f"~{run.steps:,}",
+            f"{run.flops:.2e}",
+        )
+        for run in plan.runs
+    ]
+    body.append(
+        ("all", "", "", "", format_count(plan.tokens_paid), f"~{sum(r.steps for r in plan.runs):,}", f"{plan.flops:.2e}")
+    )
+    origin = "counted in the shards" if plan.fill_measured else "assumed until prepared"
+    shares = ", ".join(f"{arm} {100 * share:.1f} %" for arm, share in plan.fill_share.items())
+    note = f"Steps are estimates: row slots that bear loss, {origin}: {shares}. A run stops by its tokens."
+    return "Runs, in tokens\n" + _table(header, body, text_columns=2) + "\n" + note
+
+
+def _render_memory(memory: Sequence[MemoryPlan]) -> str:
+    header = (
+        "model",
+        "parameters",
+        "ZeRO",
+        "workers",
+        "weights",
+        "gradients",
+        "optimizer",
+        "device",
+        "host",
+        "checkpoint",
+        "export",
+        "disk",
+    )
+    body = [
+        (
+            item.model,
+            format_count(item.parameters),
+            f"{item.zero_stage} {item.precision}",
+            str(item.num_workers),
+            *(
+                _gib(size)
+                for size in (
+                    item.weights_bytes,
+                    item.gradients_bytes,
+                    item.optimizer_bytes,
+                    item.device_bytes,
+                    item.host_bytes,
+                    item.checkpoint_bytes,
+                    item.export_bytes,
+                    item.disk_bytes,
+                )
+            ),
+        )
+        for item in memory
+    ]
+    note = "Estimates of model states per worker, and of disk for the whole study. Activations and logits come on top."
+    return "Memory, in GiB\n" + _table(header, body, text_columns=1) + "\n" + note
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.2f}"
+
+
+def _flops(flops: float) -> str:
+    return f"{flops:.2e} FLOPs"
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]], *, text_columns: int) -> str:
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+    lines = []
+    for row in (header, *body):
+        cells = [
+            cell.ljust(w) if i < text_columns else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

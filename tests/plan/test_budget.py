@@ -1,0 +1,150 @@
+"""The arithmetic of a plan, worked by hand, and the refusal of too many passes over a source."""
+
+from typing import Any
+
+import pytest
+
+from cpt_ray.config.load import parse_study
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.errors import ConfigError
+from cpt_ray.model.parameters import ModelShape
+from cpt_ray.plan.budget import StudyPlan, check_epochs, plan_study
+from cpt_ray.train.runs import plan_runs
+
+SHAPE = ModelShape(
+    parameters=1100,
+    body_parameters=1000,
+    hidden_size=10,
+    num_layers=2,
+    num_heads=5,
+    head_dim=2,
+    vocabulary_size=10,
+    tied=True,
+)
+
+
+def make_study(budgets: tuple[int, ...] = (1000, 4000), mode: str = "branch", max_epochs: float = 1.0) -> StudyConfig:
+    tree: dict[str, Any] = {
+        "study": {"name": "tiny", "root": "runs/tiny"},
+        "models": [{"name": "m", "base": "nowhere"}],
+        "sources": [
+            {"name": "law", "role": "domain", "path": "law.jsonl", "format": "jsonl"},
+            {"name": "news", "role": "general", "path": "news.jsonl", "format": "jsonl"},
+        ],
+        "prepare": {"pack": {"sequence_length": 100}},
+        "arms": {
+            "legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": max_epochs},
+            "control": {"role": "control", "mix": {"news": 1.0}},
+        },
+        "train": {
+            "budgets": list(budgets),
+            "budget_mode": mode,
+            "learning_rate": 1e-4,
+            "schedule": {"cooldown_share": 0.25},
+            "global_batch_size": 2,
+            "deepspeed": "ds.json",
+        },
+    }
+    return parse_study(tree, place="test")
+
+
+def make_plan(config: StudyConfig, available: dict[str, int] | None = None, rows: dict[str, int] | None = None) -> StudyPlan:
+    return plan_study(config, {"m": SHAPE}, plan_runs(config), available, rows=rows)
+
+
+def test_tokens_steps_and_flops_follow_the_hand_worked_table():
+    plan = make_plan(make_study())
+    # 2 rows x 100 slots x 0.95 assumed = 190 tokens per step.
+    # FLOPs per token: 6 * (1000 + 10 * 10) + 12 * 2 * 5 * 2 * 50 = 6,600 + 12,000.
+    table = {run.run: (run.kind, run.tokens, run.steps, run.flops) for run in plan.runs}
+    assert table == {
+        "m-legal-trunk-seed0": ("trunk", 3000, 16, pytest.approx(3000 * 18_600)),
+        "m-legal-1000-seed0": ("cooldown", 250, 2, pytest.approx(250 * 18_600)),
+        "m-legal-4000-seed0": ("cooldown", 1000, 6, pytest.approx(1000 * 18_600)),
+        "m-control-4000-seed0": ("independent", 4000, 22, pytest.approx(4000 * 18_600)),
+    }
+    assert plan.flops == pytest.approx(8250 * 18_600)
+
+
+def test_tokens_paid_is_compared_with_a_run_per_budget():
+    plan = make_plan(make_study())
+    assert (plan.tokens_seen, plan.tokens_paid, plan.tokens_independent) == (4000, 8250, 9000)
+    assert plan.paid_ratio == pytest.approx(8250 / 9000)
+    independent = make_plan(make_study(mode="independent"))
+    assert independent.paid_ratio == 1.0
+
+
+def test_needs_are_unknown_until_prepared_and_are_then_not_judged():
+    plan = make_plan(make_study())
+    assert {need.available_tokens for need in plan.needs} == {None}
+    assert {need.epochs for need in plan.needs} == {None}
+    assert not plan.fill_measured
+    check_epochs(plan)
+
+
+def test_needs_follow_the_mix_and_the_budgets_of_each_arm():
+    plan = make_plan(make_study(), {"law": 6000, "news": 4000})
+    rows = [(need.arm, need.budget_tokens, need.source, need.needed_tokens, need.epochs) for need in plan.needs]
+    assert rows == [
+        ("legal", 1000, "law", 750, 0.125),
+        ("legal", 1000, "news", 250, 0.0625),
+        ("legal", 4000, "law", 3000, 0.5),
+        ("legal", 4000, "news", 1000, 0.25),
+        ("control", 4000, "news", 4000, 1.0),
+    ]
+    check_epochs(plan)
+
+
+def test_counted_rows_turn_a_mix_of_rows_into_tokens():
+    # law rows hold 90 tokens, news rows 30: the mix 3 to 1 in rows is 9 to 1 in tokens, 75 tokens per row.
+    plan = make_plan(make_study(), {"law": 9000, "news": 3000}, {"law": 100, "news": 100})
+    need = {(n.arm, n.source, n.budget_tokens): n.needed_tokens for n in plan.needs}
+    assert need["legal", "law", 1000] == 900
+    assert need["legal", "news", 1000] == 100
+    assert plan.tokens_per_step["legal"] == pytest.approx(150)
+    assert plan.fill_share["legal"] == pytest.approx(0.75)
+    assert plan.fill_measured
+
+
+def test_a_budget_of_too_many_passes_is_refused_with_what_would_fit():
+    plan = make_plan(make_study(), {"law": 1200, "news": 4000})
+    with pytest.raises(ConfigError) as caught:
+        check_epochs(plan)
+    assert caught.value.problem == (
+        "arms.legal at budget 4k needs 3k tokens of source law (weight 0.75), but there are 1.2k: 2.50 epochs, "
+        "and arms.legal.max_epochs is 1"
+    )
+    assert caught.value.fix == (
+        "set arms.legal.max_epochs to at least 2.5 to allow repeats, or lower train.budgets to at most 1600, "
+        "the largest that fits this arm"
+    )
+
+
+def test_both_numbers_of_the_fix_work():
+    available = {"law": 1200, "news": 4000}
+    check_epochs(make_plan(make_study(max_epochs=2.5), available))
+    check_epochs(make_plan(make_study(budgets=(1000, 1600)), available))
+    with pytest.raises(ConfigError, match=r"at budget 1\.6k"):
+        check_epochs(make_plan(make_study(budgets=(1000, 1602)), available))
+
+
+def test_a_source_with_nothing_left_is_refused_by_name():
+    with pytest.raises(ConfigError) as caught:
+        check_epochs(make_plan(make_study(), {"law": 0, "news": 4000}))
+    assert caught.value.problem == (
+        "arms.legal at budget 1k needs 750 tokens of source law (weight 0.75), but not one is left of it"
+    )
+    assert caught.value.fix == "check what prepare dropped from law, or take it out of arms.legal.mix"
+
+
+def test_a_model_without_a_shape_is_named():
+    config = make_study()
+    with pytest.raises(ConfigError) as caught:
+        plan_study(config, {}, plan_runs(config), None)
+    assert caught.value.problem == "run m-legal-trunk-seed0: no shape is known for model 'm'; known: none"
+    assert caught.value.fix == "check models.m.base: its configuration could not be read"
+
+
+def test_a_plan_survives_json():
+    plan = make_plan(make_study(), {"law": 0, "news": 1})
+    assert StudyPlan.from_json(plan.to_json()) == plan

@@ -1,0 +1,84 @@
+"""Model states per worker against the tables of the ZeRO paper, in bytes per parameter."""
+
+from typing import Any
+
+import pytest
+
+from cpt_ray.config.train import TrainConfig
+from cpt_ray.model.parameters import ModelShape
+from cpt_ray.plan.memory import estimate_memory
+from cpt_ray.records import RunSpec
+
+SHAPE = ModelShape(
+    parameters=7_500_000_000,
+    body_parameters=7_000_000_000,
+    hidden_size=4096,
+    num_layers=32,
+    num_heads=32,
+    head_dim=128,
+    vocabulary_size=32000,
+    tied=False,
+)
+OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
+
+
+def make_train(precision: str = "bf16") -> TrainConfig:
+    return TrainConfig.model_validate(
+        {"budgets": [10], "learning_rate": 1e-4, "global_batch_size": 1, "deepspeed": "ds.json", "precision": precision}
+    )
+
+
+def estimate(stage: int, workers: int, precision: str = "bf16", **zero: Any):
+    return estimate_memory(
+        "m",
+        shape=SHAPE,
+        deepspeed={"zero_optimization": {"stage": stage, **zero}},
+        train=make_train(precision),
+        num_workers=workers,
+    )
+
+
+@pytest.mark.parametrize(("stage", "gigabytes"), [(0, 120.0), (1, 31.4), (2, 16.6), (3, 1.88)])
+def test_stages_match_figure_1_of_the_zero_paper(stage, gigabytes):
+    # Rajbhandari et al. 2020, figure 1: 7.5B parameters, 64 workers, K = 12.
+    assert estimate(stage, 64).device_bytes / 1e9 == pytest.approx(gigabytes, rel=5e-3)
+
+
+def test_one_worker_has_nothing_to_share():
+    assert len({estimate(stage, 1).device_bytes for stage in (0, 1, 2, 3)}) == 1
+
+
+def test_fp32_without_zero_has_no_master_copy_and_with_it_has():
+    assert estimate(0, 1, "fp32").device_bytes == 16 * SHAPE.parameters
+    assert estimate(1, 1, "fp32").device_bytes == 20 * SHAPE.parameters
+
+
+def test_offload_moves_optimizer_and_gradients_to_the_host_and_loses_nothing():
+    offloaded = estimate(2, 4, **OFFLOAD)
+    assert offloaded.device_bytes == 2 * SHAPE.parameters
+    assert offloaded.host_bytes == 16 * SHAPE.parameters // 4
+    both = estimate(3, 4, **OFFLOAD, offload_param={"device": "nvme"})
+    assert both.device_bytes == 0
+    assert both.host_bytes == both.weights_bytes + both.gradients_bytes + both.optimizer_bytes
+
+
+def test_offload_to_nowhere_is_no_offload():
+    assert estimate(2, 4, offload_optimizer={"device": "none"}).host_bytes == 0
+
+
+def test_disk_counts_kept_checkpoints_branch_points_and_exports():
+    trunk = RunSpec(
+        name="m-a-trunk-seed0", kind="trunk", model="m", arm="a", seed=0, budget_tokens=None, parent=None, start_tokens=0,
+        stop_tokens=8, cooldown_start_tokens=None, branch_tokens=(4, 8),
+    )  # fmt: skip
+    branch = RunSpec(
+        name="m-a-10-seed0", kind="cooldown", model="m", arm="a", seed=0, budget_tokens=10, parent=trunk.name, start_tokens=8,
+        stop_tokens=10, cooldown_start_tokens=8,
+    )  # fmt: skip
+    other = branch.model_copy(update={"model": "another"})
+    plan = estimate_memory(
+        "m", shape=SHAPE, deepspeed={}, train=make_train(), num_workers=1, specs=(trunk, branch, other)
+    )  # fmt: skip
+    assert plan.checkpoint_bytes == 14 * SHAPE.parameters
+    assert plan.export_bytes == 2 * SHAPE.parameters
+    assert plan.disk_bytes == (2 + 2 + 2) * plan.checkpoint_bytes + plan.export_bytes

@@ -1,0 +1,56 @@
+"""The plan as a shell shows it."""
+
+from cpt_ray.plan.memory import estimate_memory
+from cpt_ray.plan.render import render_plan
+from .test_budget import SHAPE, make_plan, make_study
+
+EXPECTED = """\
+Plan of study tiny
+
+tokens seen  4k by the model that sees most
+tokens paid  8.25k of 9k (92 % of running each budget independently)
+arithmetic   1.53e+08 FLOPs, attention over 50 keys on average
+
+Tokens needed per arm, budget and source
+arm      source  weight  budget  needed               available  epochs  allowed
+legal    law       0.75      1k     750  unknown until prepared       ?        1
+legal    news      0.25      1k     250  unknown until prepared       ?        1
+legal    law       0.75      4k      3k  unknown until prepared       ?        1
+legal    news      0.25      4k      1k  unknown until prepared       ?        1
+control  news         1      4k      4k  unknown until prepared       ?        1
+
+Runs, in tokens
+run                   kind         from     to  trains on  steps     FLOPs
+m-legal-trunk-seed0   trunk           0     3k         3k    ~16  5.58e+07
+m-legal-1000-seed0    cooldown      750     1k        250     ~2  4.65e+06
+m-legal-4000-seed0    cooldown       3k     4k         1k     ~6  1.86e+07
+m-control-4000-seed0  independent     0     4k         4k    ~22  7.44e+07
+all                                          8.25k    ~46  1.53e+08
+Steps are estimates: row slots that bear loss, assumed until prepared: legal 95.0 %, control 95.0 %. A run stops by its tokens.
+"""
+
+
+def test_a_plan_is_plain_text_with_every_number_in_its_column():
+    text = render_plan(make_plan(make_study()))
+    shown = [line.split() for line in text.splitlines()]
+    assert shown == [line.split() for line in EXPECTED.splitlines()]
+    table = [line for line in text.splitlines() if line.startswith(("run ", "m-"))]
+    assert len({line.index("  ", len("m-control-4000-seed0")) for line in table}) == 1
+    assert len({len(line) for line in table}) == 1
+
+
+def test_after_preparation_the_known_tokens_and_epochs_stand_there():
+    text = render_plan(make_plan(make_study(), {"law": 6000, "news": 4000}, {"law": 100, "news": 100}))
+    assert "counted in the shards" in text
+    assert "unknown until prepared" not in text
+
+
+def test_memory_is_printed_in_gib_and_called_an_estimate():
+    config = make_study()
+    item = estimate_memory(
+        "m", shape=SHAPE.model_copy(update={"parameters": 1 << 30}), deepspeed={}, train=config.train, num_workers=2
+    )
+    text = render_plan(make_plan(config), [item])
+    row = next(line for line in text.splitlines() if line.startswith("m  "))
+    assert row.split() == ["m", "1.07B", "0", "bf16", "2", "2.00", "2.00", "12.00", "16.00", "0.00", "14.00", "2.00", "0.00"]
+    assert "Estimates of model states per worker" in text
