@@ -58,7 +58,7 @@ def _need_row(need: SourceNeed) -> tuple[str, ...]:
 
 def _render_runs(plan: StudyPlan) -> str:
     header = ("run", "kind", "from", "to", "trains on", "steps", "FLOPs")
-    body = [
+    body: list[tuple[str, ...]] = [
         (
             run.run,
             run.kind,

@@ -2,6 +2,7 @@
 
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.plan.render import render_plan
+
 from .test_budget import SHAPE, make_plan, make_study
 
 EXPECTED = """\
