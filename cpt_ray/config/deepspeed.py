@@ -5,6 +5,7 @@ sets them is refused. `"auto"` is accepted for each of these, because users brin
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ REMOVED_BY_DEEPSPEED = frozenset(
 REMOVED_FROM_ZERO = frozenset({"elastic_checkpoint", "zeropp_loco_param"})
 NOT_FOR_US = frozenset({"tensorboard", "wandb", "csv_monitor", "comet"})
 
-HIDDEN_SIZE_RULES = {
+HIDDEN_SIZE_RULES: dict[str, Callable[[int], int]] = {
     "reduce_bucket_size": lambda hidden: hidden * hidden,
     "stage3_prefetch_bucket_size": lambda hidden: int(0.9 * hidden * hidden),
     "stage3_param_persistence_threshold": lambda hidden: 10 * hidden,
@@ -71,10 +72,15 @@ def load_deepspeed(path: str | Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: key {key!r} was removed by DeepSpeed 0.19", fix=f"delete {key} from {path}")
         if key in NOT_FOR_US:
             raise ConfigError(f"{path}: key {key!r}: cpt-ray logs to MLflow itself", fix=f"delete {key}; see tracking.uri")
-        if key in OWNED_BY_STUDY and not _is_auto(value):
+        if key in OWNED_BY_STUDY and not _is_auto(value) and not _is_unused_fp16(key, value):
             raise ConfigError(
                 f"{path}: key {key!r} belongs to the study file ({OWNED_BY_STUDY[key]})",
                 fix=f"delete {key} from {path} and set {OWNED_BY_STUDY[key]} in the study file",
+            )
+    for section in ("bf16", "zero_optimization"):
+        if not isinstance(tree.get(section, {}), dict):
+            raise ConfigError(
+                f"{path}: key {section!r} must be an object, saw {tree[section]!r}", fix="start from ds_configs/zero2_bf16.json"
             )
     if "enabled" in tree.get("bf16", {}) and not _is_auto(tree["bf16"]["enabled"]):
         raise ConfigError(
@@ -88,14 +94,14 @@ def load_deepspeed(path: str | Path) -> dict[str, Any]:
                 f"{path}: key 'zero_optimization.{key}' was removed by DeepSpeed 0.19", fix=f"delete it from {path}"
             )
     if zero_stage(tree) not in (0, 1, 2, 3):
-        raise ConfigError(f"{path}: zero_optimization.stage is {zero_stage(tree)!r}", fix="use 0, 1, 2 or 3")
+        raise ConfigError(f"{path}: zero_optimization.stage is {zero.get('stage')!r}", fix="use 0, 1, 2 or 3")
     return tree
 
 
 def zero_stage(tree: dict[str, Any]) -> int:
     """The ZeRO stage of a DeepSpeed config; 0 where it does not say."""
     stage = tree.get("zero_optimization", {}).get("stage", 0)
-    return stage if isinstance(stage, int) else -1
+    return stage if isinstance(stage, int) and not isinstance(stage, bool) else -1
 
 
 def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_steps: int, hidden_size: int) -> dict[str, Any]:
@@ -124,6 +130,11 @@ def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_
                 raise ConfigError(f'zero_optimization.{key} is "auto", and no rule is known for it', fix="give it a value")
             zero[key] = HIDDEN_SIZE_RULES[key](hidden_size)
     return resolved
+
+
+def _is_unused_fp16(key: str, value: Any) -> bool:
+    # The file of HF's own documentation carries loss-scale settings beside `"enabled": "auto"`; we never train in fp16.
+    return key == "fp16" and isinstance(value, dict) and value.get("enabled") in ("auto", False)
 
 
 def _is_auto(value: Any) -> bool:

@@ -33,8 +33,10 @@ def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyConfig
         raise ConfigError(f"{path}: no such study file", fix="give the path of a YAML file, e.g. configs/demo.yaml") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", fix="check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text: {error.reason}", fix="save the file as UTF-8") from error
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, Loader=_StudyLoader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}", fix="mend the line that the message names") from error
     if not isinstance(tree, dict):
@@ -42,6 +44,20 @@ def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyConfig
     for override in overrides:
         _apply(tree, override)
     return parse_study(tree, place=str(path))
+
+
+class _StudyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice; plain YAML keeps the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    "while reading a section", node.start_mark, f"key {key.value!r} stands there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 def parse_study(tree: dict[str, Any], *, place: str) -> StudyConfig:
@@ -69,19 +85,15 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(raw)
     except yaml.YAMLError:
         value = raw
-    if isinstance(value, str):
-        # YAML 1.1 reads 1e-4 as a string; people mean a number.
-        try:
-            value = float(value)
-        except ValueError:
-            pass
     node: Any = tree
     parts = key.split(".")
     for part in parts[:-1]:
         if isinstance(node, list):
             node = node[_list_index(node, part, override)]
         else:
-            node = node.setdefault(part, {})
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
         if not isinstance(node, (dict, list)):
             raise ConfigError(f"override {override!r}: {part!r} is a value, not a section", fix="name a section of the study")
     if isinstance(node, list):
@@ -115,9 +127,12 @@ def _translate(error: ValidationError, place: str) -> ConfigError:
     if first["type"] == "missing":
         return ConfigError(f"{place}: missing key {key}{more}", fix=f"add {key}; configs/README.md says what it means")
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        message = f"expected a section with keys {', '.join(_known_keys(loc))}"
     if key:
+        seen = "" if ", saw " in message else f", saw {first['input']!r}"
         return ConfigError(
-            f"{place}: {key}: {message}, saw {first['input']!r}{more}",
+            f"{place}: {key}: {message}{seen}{more}",
             fix=f"change {key}; configs/README.md lists what it may be",
         )
     return ConfigError(f"{place}: {message}{more}", fix="change one of the keys that the message names")

@@ -47,8 +47,7 @@ class StudyConfig(Section):
             total = sum(arm.mix.values())
             if abs(total - 1) > 1e-6 or min(arm.mix.values()) < 0:
                 raise ValueError(f"arms.{arm_name}.mix adds up to {total:g}; weights are at least 0 and add up to 1")
-        if list(self.train.budgets) != sorted(set(self.train.budgets)):
-            raise ValueError(f"train.budgets must ascend without repeats, saw {list(self.train.budgets)}")
+        self._check_budgets()
         workers, rows = self.runtime.num_workers, self.train.global_batch_size
         if workers > rows:
             raise ValueError(
@@ -58,6 +57,17 @@ class StudyConfig(Section):
         if self.runtime.kind == "local" and workers != 1:
             raise ValueError(f"runtime.kind local is one process, but runtime.num_workers is {workers}; set it to 1")
         return self
+
+    def _check_budgets(self) -> None:
+        budgets, schedule = self.train.budgets, self.train.schedule
+        if list(budgets) != sorted(set(budgets)) or budgets[0] < 1:
+            raise ValueError(f"train.budgets must be above 0 and ascend without repeats, saw {list(budgets)}")
+        constant_tokens = budgets[0] - round(budgets[0] * schedule.cooldown_share)
+        if schedule.warmup > constant_tokens:
+            raise ValueError(
+                f"train.schedule.warmup is {schedule.warmup} tokens, but the cooldown of the smallest budget, {budgets[0]}, "
+                f"begins at {constant_tokens}; set train.schedule.warmup to at most {constant_tokens}"
+            )
 
 
 def _unique(section: str, names: list[str]) -> None:

@@ -4,6 +4,7 @@ Suffixes for tokens and counts are decimal (k, M, B, T); bytes are decimal too (
 """
 
 import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -16,21 +17,17 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 class Section(BaseModel):
     """A section of the study file: frozen, and refusing keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _quantity(value: object, units: dict[str, int], example: str) -> int:
-    if isinstance(value, bool):
-        raise ValueError(f"expected a quantity such as {example}, saw {value}")
-    if isinstance(value, (int, float)):
-        number, unit = float(value), ""
-    else:
-        match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(value))
-        if match is None or match[2].lower() not in units:
-            raise ValueError(f"expected a quantity such as {example}, saw {value!r}")
-        number, unit = float(match[1].replace("_", "")), match[2].lower()
-    result = number * units[unit]
-    if result != int(result):
+    # Decimal, because 1.001 * 1000 is no whole number in binary floating point. YAML 1.1 hands `1e4` over as a string.
+    text = "" if isinstance(value, bool) else str(value).strip()
+    match = re.fullmatch(r"([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?)\s*([a-z]*)", text.lower())
+    if match is None or match[2] not in units:
+        raise ValueError(f"expected a quantity such as {example}, saw {value!r}")
+    result = Decimal(match[1].replace("_", "")) * units[match[2]]
+    if result != result.to_integral_value():
         raise ValueError(f"expected a whole number such as {example}, saw {value!r}")
     return int(result)
 
@@ -63,11 +60,14 @@ def parse_seconds(value: object) -> int:
 
 
 def format_count(value: float) -> str:
-    """Write a count the way people read it: 1000000 -> `1M`, 1536 -> `1.54k`."""
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Write a count the way people read it, to three digits: 1000000 -> `1M`, 1536 -> `1.54k`."""
+    units = (("", 1.0), ("k", 1e3), ("M", 1e6), ("B", 1e9), ("T", 1e12))
+    for unit, size in units:
+        # Rounded first: 999,999 is 1M, not 1000k.
+        rounded = float(f"{value / size:.3g}")
+        if abs(rounded) < 1000 or unit == "T":
+            return f"{rounded:g}{unit}"
+    return str(value)
 
 
 Count = Annotated[int, BeforeValidator(parse_count)]

@@ -1,0 +1,167 @@
+"""What a DeepSpeed JSON may hold, who owns what it may not, and what becomes of `"auto"`."""
+
+import json
+import re
+
+import pytest
+
+from cpt_ray.config.deepspeed import (
+    NOT_FOR_US,
+    OWNED_BY_STUDY,
+    REMOVED_BY_DEEPSPEED,
+    REMOVED_FROM_ZERO,
+    load_deepspeed,
+    resolve_deepspeed,
+    zero_stage,
+)
+from cpt_ray.config.train import TrainConfig
+from cpt_ray.errors import ConfigError
+
+# The stage-3 file of the transformers documentation, which people bring along.
+HUGGING_FACE = {
+    "fp16": {
+        "enabled": "auto",
+        "loss_scale": 0,
+        "loss_scale_window": 1000,
+        "initial_scale_power": 16,
+        "hysteresis": 2,
+        "min_loss_scale": 1,
+    },
+    "bf16": {"enabled": "auto"},
+    "optimizer": {"type": "AdamW", "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}},
+    "scheduler": {"type": "WarmupLR", "params": {"warmup_min_lr": "auto", "warmup_max_lr": "auto", "warmup_num_steps": "auto"}},
+    "zero_optimization": {
+        "stage": 3,
+        "offload_optimizer": {"device": "cpu", "pin_memory": True},
+        "overlap_comm": True,
+        "contiguous_gradients": True,
+        "sub_group_size": 1000000000,
+        "reduce_bucket_size": "auto",
+        "stage3_prefetch_bucket_size": "auto",
+        "stage3_param_persistence_threshold": "auto",
+        "stage3_max_live_parameters": 1000000000,
+        "stage3_max_reuse_distance": 1000000000,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "steps_per_print": 2000,
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "wall_clock_breakdown": False,
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(tree):
+        path = tmp_path / "ds.json"
+        path.write_text(tree if isinstance(tree, str) else json.dumps(tree), encoding="utf-8")
+        return path
+
+    return _write
+
+
+def train(**changes):
+    return TrainConfig(budgets=(1000,), learning_rate=1e-4, global_batch_size=8, micro_batch_size=2, deepspeed="x", **changes)
+
+
+def refusal(path):
+    with pytest.raises(ConfigError) as caught:
+        load_deepspeed(path)
+    assert str(path) in caught.value.problem
+    return str(caught.value)
+
+
+def test_a_file_written_for_hugging_face_is_accepted_and_every_auto_is_resolved(write):
+    tree = load_deepspeed(write(HUGGING_FACE))
+    resolved = resolve_deepspeed(tree, train=train(), accumulation_steps=4, hidden_size=100)
+    assert "auto" not in json.dumps(resolved)
+    assert resolved["train_micro_batch_size_per_gpu"] == 2
+    assert resolved["gradient_accumulation_steps"] == 4
+    assert resolved["gradient_clipping"] == 1.0
+    assert resolved["bf16"] == {"enabled": True}
+    assert not {"optimizer", "scheduler", "fp16", "train_batch_size"} & set(resolved)
+    zero = resolved["zero_optimization"]
+    assert (zero["reduce_bucket_size"], zero["stage3_prefetch_bucket_size"]) == (10_000, 9_000)
+    assert zero["stage3_param_persistence_threshold"] == 1000
+    assert resolved["steps_per_print"] == 2000
+
+
+def test_resolving_leaves_the_tree_alone(write):
+    tree = load_deepspeed(write(HUGGING_FACE))
+    resolve_deepspeed(tree, train=train(), accumulation_steps=4, hidden_size=100)
+    assert tree == HUGGING_FACE
+
+
+def test_the_study_decides_precision_and_clipping(write):
+    tree = load_deepspeed(write({"bf16": {"enabled": "auto", "check_grad_overflow": False}}))
+    resolved = resolve_deepspeed(tree, train=train(precision="fp32", gradient_clipping=0), accumulation_steps=1, hidden_size=8)
+    assert resolved["bf16"] == {"enabled": False, "check_grad_overflow": False}
+    assert "gradient_clipping" not in resolved
+
+
+@pytest.mark.parametrize("key", sorted(OWNED_BY_STUDY))
+def test_a_value_that_the_study_owns_is_refused_with_its_owner(write, key):
+    value = {"enabled": True} if key == "fp16" else 4
+    message = refusal(write({key: value}))
+    assert f"key {key!r} belongs to the study file ({OWNED_BY_STUDY[key]})" in message
+    assert f"and set {OWNED_BY_STUDY[key]} in the study file" in message
+    load_deepspeed(write({key: "auto"}))
+
+
+def test_every_owner_is_a_key_of_the_schema():
+    for owners in OWNED_BY_STUDY.values():
+        for key in re.findall(r"train\.(\w+)", owners):
+            assert key in TrainConfig.model_fields
+
+
+def test_bf16_enabled_belongs_to_the_study(write):
+    message = refusal(write({"bf16": {"enabled": True}}))
+    assert "key 'bf16.enabled' belongs to the study file (train.precision)" in message
+
+
+@pytest.mark.parametrize("key", sorted(REMOVED_BY_DEEPSPEED))
+def test_a_key_that_deepspeed_removed_is_refused(write, key):
+    assert f"key {key!r} was removed by DeepSpeed 0.19\n  fix: delete {key}" in refusal(write({key: {"enabled": True}}))
+
+
+@pytest.mark.parametrize("key", [*sorted(REMOVED_FROM_ZERO), "mics_shard_size"])
+def test_a_zero_key_that_deepspeed_removed_is_refused(write, key):
+    assert f"key 'zero_optimization.{key}' was removed" in refusal(write({"zero_optimization": {"stage": 1, key: 1}}))
+
+
+@pytest.mark.parametrize("key", sorted(NOT_FOR_US))
+def test_another_logger_is_refused(write, key):
+    assert f"key {key!r}: cpt-ray logs to MLflow itself\n  fix: delete {key}; see tracking.uri" in refusal(write({key: {}}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1,\n}', "line 2: not valid JSON"),
+        ("[1]", "expected a JSON object"),
+        ({"zero_optimization": 2}, "key 'zero_optimization' must be an object, saw 2"),
+        ({"bf16": True}, "key 'bf16' must be an object, saw True"),
+        ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage is 4\n  fix: use 0, 1, 2 or 3"),
+        ({"zero_optimization": {"stage": "auto"}}, "zero_optimization.stage is 'auto'"),
+        ({"zero_optimization": {"stage": True}}, "zero_optimization.stage is True"),
+    ],
+)
+def test_a_broken_file_is_refused(write, content, message):
+    assert message in refusal(write(content))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert "no such DeepSpeed file\n  fix: set train.deepspeed to a file in ds_configs/" in refusal(tmp_path / "none.json")
+
+
+def test_an_auto_without_a_rule_is_refused(write):
+    tree = load_deepspeed(write({"zero_optimization": {"stage": 3, "sub_group_size": "auto"}}))
+    with pytest.raises(ConfigError, match='sub_group_size is "auto", and no rule is known for it'):
+        resolve_deepspeed(tree, train=train(), accumulation_steps=1, hidden_size=8)
+
+
+@pytest.mark.parametrize(("tree", "stage"), [({}, 0), ({"zero_optimization": {}}, 0), ({"zero_optimization": {"stage": 2}}, 2)])
+def test_the_stage_is_read_where_it_stands(tree, stage):
+    assert zero_stage(tree) == stage

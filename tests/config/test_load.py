@@ -1,0 +1,195 @@
+"""Reading a study file: what is understood, and the words of every refusal."""
+# ruff: noqa: E501  (a table of messages is read by its columns)
+
+import re
+
+import pytest
+import yaml
+
+from cpt_ray.config.load import dump_study, load_study, parse_study
+from cpt_ray.errors import ConfigError
+
+
+def refusal(tree):
+    with pytest.raises(ConfigError) as caught:
+        parse_study(tree, place="study.yaml")
+    return str(caught.value)
+
+
+def spoil(tree, key, value):
+    """Set `a.b.0.c` in a tree of plain values."""
+    *parents, last = key.split(".")
+    node = tree
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+    node[last] = value
+    return tree
+
+
+def test_a_right_study_is_read(study_file):
+    study = load_study(study_file)
+    assert study.train.budgets == (10_000, 20_000)
+    assert study.sources[0].path == ("law/*.jsonl",)
+
+
+def test_the_resolved_study_reads_back_as_itself(study_file):
+    study = load_study(study_file, ("prepare.clean.min_bytes=null", "evaluate.exams=[{name: e, path: p, label: l}]"))
+    assert parse_study(yaml.safe_load(dump_study(study)), place="again") == study
+
+
+def test_a_study_cannot_be_changed_after_it_was_read(study_file):
+    with pytest.raises(ValueError, match="frozen"):
+        load_study(study_file).train.learning_rate = 1.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem", "fix"),
+    [
+        ("train.learnin_rate", 1, "unknown key train.learnin_rate", "did you mean train.learning_rate?"),
+        (
+            "prepare.pack.sequence_lenght",
+            8,
+            "unknown key prepare.pack.sequence_lenght",
+            "did you mean prepare.pack.sequence_length?",
+        ),
+        ("sources.0.formatt", "csv", "unknown key sources.0.formatt", "did you mean sources.0.format?"),
+        ("arms.legal.mixx", {}, "unknown key arms.legal.mixx", "did you mean arms.legal.mix?"),
+        ("trian", {}, "unknown key trian", "did you mean train?"),
+        ("tracking.zzz", 1, "unknown key tracking.zzz", "known keys: uri, experiment"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem, fix):
+    message = refusal(spoil(tree, key, value))
+    assert message.startswith(f"study.yaml: {problem}")
+    assert f"fix: {fix}" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.learning_rate", 0, "train.learning_rate: Input should be greater than 0, saw 0"),
+        ("train.learning_rate", float("nan"), "train.learning_rate: Input should be a finite number, saw nan"),
+        ("train.precision", "fp16", "train.precision: Input should be 'bf16' or 'fp32', saw 'fp16'"),
+        ("train.budgets", ["lots"], "train.budgets.0: expected a quantity such as 400M, saw 'lots'"),
+        ("train", None, "train: expected a section with keys budgets, "),
+        ("study.name", "Has Spaces", "study.name: String should match pattern"),
+        ("arms.legal.mix", {"law": 0.9, "mews": 0.1}, "arms.legal.mix names source 'mews'; the sources are law, news"),
+        ("arms.legal.mix", {"law": 0.9, "news": 0.2}, "arms.legal.mix adds up to 1.1; weights are at least 0 and add up to 1"),
+        ("arms.legal.mix", {"law": 1.5, "news": -0.5}, "arms.legal.mix adds up to 1; weights are at least 0 and add up to 1"),
+        ("train.budgets", ["20k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [20000, 10000]"),
+        ("train.budgets", ["10k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [10000, 10000]"),
+        ("train.budgets", [0, "10k"], "train.budgets must be above 0 and ascend without repeats, saw [0, 10000]"),
+        ("train.schedule", {"warmup": "9k"}, "train.schedule.warmup is 9000 tokens, but the cooldown of the smallest budget, 10000, begins at 8000; set train.schedule.warmup to at most 8000"),
+        ("runtime.num_workers", 5, "runtime.num_workers is 5, but train.global_batch_size is 4 rows, and a worker needs one; set runtime.num_workers to at most 4, or train.global_batch_size to at least 5"),
+        ("runtime", {"kind": "local", "num_workers": 2}, "runtime.kind local is one process, but runtime.num_workers is 2; set it to 1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named_with_what_is_allowed(tree, key, value, message):
+    assert f"study.yaml: {message}" in refusal(spoil(tree, key, value))
+
+
+def test_every_advice_of_a_contradiction_is_accepted(tree):
+    parse_study(spoil(tree, "runtime.num_workers", 4), place="study.yaml")
+    parse_study(spoil(tree, "train.schedule", {"warmup": 8000}), place="study.yaml")
+
+
+@pytest.mark.parametrize("section", ["sources", "models"])
+def test_a_name_given_twice_is_refused(tree, section):
+    tree[section].append(tree[section][0])
+    assert f"{section} has two entries named {tree[section][0]['name']!r}" in refusal(tree)
+
+
+def test_an_exam_given_twice_is_refused(tree):
+    exam = {"name": "bar", "path": "p", "label": "l"}
+    assert "evaluate.exams has two entries named 'bar'" in refusal(spoil(tree, "evaluate.exams", [exam, exam]))
+
+
+def test_a_missing_key_is_named(tree):
+    del tree["train"]["learning_rate"]
+    assert refusal(tree) == (
+        "study.yaml: missing key train.learning_rate\n  fix: add train.learning_rate; configs/README.md says what it means"
+    )
+
+
+def test_the_number_of_further_problems_is_told(tree):
+    del tree["train"]["learning_rate"]
+    del tree["train"]["budgets"]
+    assert "(and 1 more)" in refusal(tree)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"study: [", "not valid YAML: while parsing"),
+        (b"- a\n- b\n", "expected a mapping of sections at the top"),
+        (b"", "expected a mapping of sections at the top"),
+        (b"study: \xff\xfe\n", "not UTF-8 text: invalid start byte"),
+        (b"train:\n  budgets: [1]\n  budgets: [2]\n", "key 'budgets' stands there twice"),
+    ],
+)
+def test_a_broken_file_is_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load_study(path)
+    assert str(path) in caught.value.problem
+
+
+def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere.yaml: no such study file\n  fix: give the path of a YAML file"):
+        load_study(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_study(tmp_path)
+
+
+def test_a_learning_rate_without_a_point_is_a_number_in_the_file_too(study_file):
+    # YAML 1.1 reads `1e-4` as a string.
+    study_file.write_text(study_file.read_text().replace("learning_rate: 0.0001", "learning_rate: 3e-4"))
+    assert "3e-4" in study_file.read_text()
+    assert load_study(study_file).train.learning_rate == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("train.learning_rate=1e-5", lambda s: s.train.learning_rate == 1e-5),
+        ("train.budgets=[1k, 2k]", lambda s: s.train.budgets == (1000, 2000)),
+        ("train.checkpoint_every=1e4", lambda s: s.train.checkpoint_every == 10_000),
+        ("sources.news.limit_documents=100", lambda s: s.sources[1].limit_documents == 100),
+        ("sources.0.limit_documents=2k", lambda s: s.sources[0].limit_documents == 2000),
+        ("models.tiny.revision=12e4567", lambda s: s.models[0].revision == "12e4567"),
+        ("prepare.clean.min_bytes=null", lambda s: s.prepare.clean.min_bytes is None),
+        ("runtime.kind=local", lambda s: s.runtime.kind == "local"),
+    ],
+)
+def test_an_override_arrives(study_file, override, read):
+    assert not read(load_study(study_file))
+    assert read(load_study(study_file, (override,)))
+
+
+def test_the_last_of_two_overrides_wins(study_file):
+    assert load_study(study_file, ("study.name=a", "study.name=b")).study.name == "b"
+
+
+def test_an_override_enters_a_section_that_the_file_leaves_empty(study_file):
+    study_file.write_text(study_file.read_text() + "runtime:\n")
+    assert load_study(study_file, ("runtime.num_workers=2",)).runtime.num_workers == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.learning_rate", "override 'train.learning_rate' is not of the form section.key=value"),
+        ("=3", "override '=3' is not of the form section.key=value"),
+        (
+            "sources.sports.role=domain",
+            "no entry 'sports' in a list of 2\n  fix: use an index below 2 or one of the names law, news",
+        ),
+        ("sources.7.role=domain", "no entry '7' in a list of 2"),
+        ("study.name.first=x", "'name' is a value, not a section"),
+        ("train.learnin_rate=1", "unknown key train.learnin_rate\n  fix: did you mean train.learning_rate?"),
+    ],
+)
+def test_a_wrong_override_is_refused(study_file, override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_study(study_file, (override,))
