@@ -289,6 +289,21 @@ class RunSpec(Record):
     """Checkpoints that branches start from: the first step at or past each of these."""
 
 
+class RunAttempt(Record):
+    """One start of a run's workers, written when they are ready to train."""
+
+    attempt: int
+    first_step: int
+    """The step that it goes on from: 0 at the start of the base, above 0 after a resume or on a branch."""
+    resumed: bool
+    """Whether it went on from a checkpoint of this very run."""
+    world_size: int
+    worker_pids: tuple[int, ...]
+    kernel: str
+    peak_flops_per_s: float
+    self_test: SelfTest | None
+
+
 class SelfTest(Record):
     """Proof that packed documents do not see each other, on the model and kernels in use.
 
@@ -336,8 +351,8 @@ class RunRecord(Record):
     self_test: SelfTest | None
     metrics_path: str | None
     """JSON lines, one per step, relative to the run's artifact folder."""
-    export_path: str
-    """HF safetensors folder, absolute."""
+    export_path: str | None
+    """HF safetensors folder, absolute; None for a trunk, which is never a budget."""
     annealed: bool
     """Whether the learning rate has decayed: only such a run may be called a budget."""
 
@@ -356,6 +371,8 @@ class StepMetrics(Record):
     step_s: float
     data_wait_s: float
     mfu: float | None
+    flops: float = 0.0
+    """Model FLOPs of the step, over all workers."""
     sample_ids: tuple[str, ...] = ()
     """`source:row` of each row of the global batch, in order."""
 

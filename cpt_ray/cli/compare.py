@@ -1,0 +1,17 @@
+"""Compare budgets with the base and with the control, and print the differences."""
+
+from cpt_ray.cli.request import Request
+from cpt_ray.study.outcome import render_deltas, render_summary, write_comparison
+from cpt_ray.study.study import Study
+
+
+def main(request: Request) -> None:
+    """Run the verb: from records alone."""
+    if request.dry_run:
+        return request.say_dry_run(("evaluate",))
+    with Study(request.config, request.path, request.console) as study:
+        path = write_comparison(study)
+        request.console.say(render_summary(study))
+        request.console.say(render_deltas(study))
+        request.console.say(f"comparison: {path}")
+    return request.next_verb("report")

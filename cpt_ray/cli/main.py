@@ -1,0 +1,85 @@
+"""`cpt-ray VERB CONFIG [section.key=value ...]`: one module per verb, errors with a fix, exit codes that mean something.
+
+Exit codes: 0 done; 2 a problem that the user can mend; 130 interrupted; 1 a defect (a traceback is printed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cpt_ray import __version__
+from cpt_ray.cli import check, compare, evaluate, plan, prepare, report, run, train
+from cpt_ray.cli.console import TerminalConsole
+from cpt_ray.cli.request import Request
+from cpt_ray.config.load import load_study
+from cpt_ray.errors import CptRayError
+
+VERBS: dict[str, Callable[[Request], None]] = {
+    "check": check.main,
+    "plan": plan.main,
+    "prepare": prepare.main,
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "compare": compare.main,
+    "report": report.main,
+    "run": run.main,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = _parser().parse_args(arguments)
+    _quieten()
+    try:
+        path = Path(options.config)
+        config = load_study(path, tuple(options.overrides))
+        VERBS[options.verb](Request(config, path, TerminalConsole(), dry_run=options.dry_run))
+    except CptRayError as error:
+        if options.debug:
+            raise
+        print(f"cpt-ray {options.verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\ncpt-ray {options.verb}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cpt-ray",
+        description="Continued pretraining of a language model on domain text, and what it bought.",
+        epilog="exit codes: 0 done, 2 a problem you can mend (a fix is printed), 130 interrupted, 1 a defect",
+    )
+    parser.add_argument("--version", action="version", version=f"cpt-ray {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, function in VERBS.items():
+        summary = (sys.modules[function.__module__].__doc__ or "").splitlines()[0]
+        verb = verbs.add_parser(name, help=summary, description=summary)
+        verb.add_argument("config", metavar="CONFIG", help="study file, e.g. configs/demo.yaml")
+        verb.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace those of the file")
+        verb.add_argument("--dry-run", action="store_true", help="say what would be made and what would be reused; change nothing")
+        verb.add_argument("--debug", action="store_true", help="print a traceback for every error")
+    return parser
+
+
+def _quieten() -> None:
+    """Keep libraries' banners out of the user's terminal; set before they are imported."""
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TQDM_DISABLE": "1",
+        "RAY_DEDUP_LOGS": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

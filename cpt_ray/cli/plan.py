@@ -1,0 +1,15 @@
+"""Say what the study will cost: tokens, epochs, steps, FLOPs, memory and disk."""
+
+from cpt_ray.cli.request import Request
+from cpt_ray.plan.budget import check_epochs
+from cpt_ray.plan.render import render_plan
+from cpt_ray.study.study import Study
+
+
+def main(request: Request) -> None:
+    """Run the verb; it only reads, so it needs no lease."""
+    study = Study(request.config, request.path, request.console)
+    plan, memory = study.plan()
+    request.console.say(render_plan(plan, memory))
+    check_epochs(plan)
+    request.next_verb("run")

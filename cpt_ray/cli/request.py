@@ -1,0 +1,33 @@
+"""What a verb receives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpt_ray.cli.console import TerminalConsole
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.study import store
+from cpt_ray.study.graph import build_graph
+
+
+@dataclass(frozen=True)
+class Request:
+    """A validated study and how to run the verb on it."""
+
+    config: StudyConfig
+    path: Path
+    console: TerminalConsole
+    dry_run: bool
+
+    def say_dry_run(self, stages: tuple[str, ...]) -> None:
+        """List the artifacts of `stages`: which are there, which would be made."""
+        for spot in build_graph(self.config, self.path).all():
+            if spot.stage in stages:
+                state = "reuse" if store.find(spot) else "make "
+                self.console.say(f"  {state}  {spot.label}")
+        self.console.say(f"dry run: nothing was changed under {self.config.study.root}")
+
+    def next_verb(self, verb: str) -> None:
+        """Say which verb comes next."""
+        self.console.say(f"next: cpt-ray {verb} {self.path}")

@@ -1,0 +1,30 @@
+"""Run the whole study: prepare, train, evaluate, compare, report."""
+
+import time
+
+from cpt_ray.cli.request import Request
+from cpt_ray.plan.render import render_plan
+from cpt_ray.study import stages
+from cpt_ray.study.outcome import conclude, render_funnel, render_summary
+from cpt_ray.study.progress import format_eta
+from cpt_ray.study.study import Study
+
+STAGES = ("models", "exams", "documents", "held_out", "shards", "train", "evaluate")
+
+
+def main(request: Request) -> None:
+    """Run the verb; started again after any stop, it goes on."""
+    if request.dry_run:
+        return request.say_dry_run(STAGES)
+    started = time.monotonic()
+    with Study(request.config, request.path, request.console) as study:
+        stages.prepare(study)
+        request.console.say(render_funnel(study))
+        request.console.say(render_plan(*study.plan()))
+        stages.train(study)
+        stages.evaluate(study)
+        where = conclude(study)
+        request.console.say(render_summary(study))
+        request.console.say(where)
+    request.console.say(f"done in {format_eta(time.monotonic() - started)}")
+    return None

@@ -1,0 +1,60 @@
+"""Parameter and FLOP arithmetic of a causal LM, read from its config without loading weights."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from cpt_ray.records import Record
+
+
+class ModelShape(Record):
+    """The sizes that memory and FLOPs follow from."""
+
+    parameters: int
+    """All parameters, tied ones once."""
+    body_parameters: int
+    """Without input and output embeddings."""
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    vocabulary_size: int
+    tied: bool
+
+
+def model_shape(path: str | Path) -> ModelShape:
+    """Read the shape of the model in a Hugging Face folder, a hub model or a GGUF file; builds it on the meta device."""
+    if str(path).endswith(".gguf"):
+        config = AutoConfig.from_pretrained(Path(path).parent, gguf_file=Path(path).name)
+    else:
+        config = AutoConfig.from_pretrained(path)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    embeddings = {id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    tied = bool(config.tie_word_embeddings)
+    parameters = sum(p.numel() for p in model.parameters())
+    return ModelShape(
+        parameters=parameters,
+        body_parameters=parameters - sum(embeddings.values()),
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        vocabulary_size=config.vocab_size,
+        tied=tied,
+    )
+
+
+def flops_per_token(shape: ModelShape, mean_keys: float) -> float:
+    """Training FLOPs per token, forward and backward.
+
+    6 * (body + vocabulary * hidden) + 12 * layers * heads * head_dim * mean_keys (PaLM, appendix B,
+    with the keys really attended).
+
+    Args:
+        shape: The model.
+        mean_keys: Mean keys a token attends: T/2 for a causal row of T; sum(l^2) / (2 * sum(l)) for segments of length l.
+    """
+    matrices = shape.body_parameters + shape.vocabulary_size * shape.hidden_size
+    return 6.0 * matrices + 12.0 * shape.num_layers * shape.num_heads * shape.head_dim * mean_keys

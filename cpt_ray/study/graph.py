@@ -1,0 +1,223 @@
+"""What depends on what: the place of every artifact of a study, derived from its config before anything runs.
+
+    models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate
+    exams -> shards (decontamination), evaluate
+
+Each place names only the settings that shape its result, so that a change redoes exactly what depends on it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.config.train import ModelConfig
+from cpt_ray.edges.packages import resolve_package
+from cpt_ray.edges.storage import hash_file, list_source_files
+from cpt_ray.records import RunSpec
+from cpt_ray.study.store import Place, fingerprint, place
+from cpt_ray.train.runs import plan_runs
+
+BASE = "base"
+
+_NOT_IN_RESULT = {
+    "budgets",
+    "budget_mode",
+    "control_budgets",
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "deepspeed",
+}
+"""Keys of `train` that a run's spec already holds, or that change memory and speed but not what is computed."""
+
+
+@dataclass(frozen=True)
+class StudyGraph:
+    """All places of a study. `runs` and `evaluations` are keyed by run name; a base's run is `MODEL-base`."""
+
+    models: dict[str, Place]
+    exams: Place | None
+    documents: Place
+    held_out: Place
+    shards: dict[str, Place]
+    specs: dict[str, RunSpec]
+    runs: dict[str, Place]
+    evaluations: dict[str, Place]
+
+    def all(self) -> list[Place]:
+        """Every place, inputs before what depends on them."""
+        exams = [self.exams] if self.exams else []
+        return [
+            *self.models.values(),
+            *exams,
+            self.documents,
+            self.held_out,
+            *self.shards.values(),
+            *self.runs.values(),
+            *self.evaluations.values(),
+        ]
+
+
+def base_run(model: str) -> str:
+    """Name of the untrained base as a run."""
+    return f"{model}-{BASE}"
+
+
+def deepspeed_path(config: StudyConfig, config_path: Path) -> Path:
+    """Where `train.deepspeed` points: relative to the working directory, else to the study file."""
+    path = Path(config.train.deepspeed)
+    beside = config_path.parent / path
+    return (path if path.exists() or not beside.exists() else beside).resolve()
+
+
+def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
+    """Derive all places.
+
+    Raises:
+        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused.
+    """
+    root = Path(config.study.root).resolve()
+    name = config.study.name
+    prepare = config.prepare.model_dump(mode="json")
+    models = {model.name: _model_place(root, model) for model in config.models}
+    exams = None
+    if config.evaluate.exams:
+        listing = {exam.name: _listing(exam.path) for exam in config.evaluate.exams}
+        settings = [exam.model_dump(mode="json", exclude={"label"}) for exam in config.evaluate.exams]
+        exams = place(root, "exams", name, inputs=listing, settings={"exams": settings})
+    documents = place(
+        root,
+        "documents",
+        name,
+        inputs={s.name: fingerprint([_listing(path) for path in s.path]) for s in config.sources},
+        settings={
+            "sources": [s.model_dump(mode="json", exclude={"licence"}) for s in config.sources],
+            **{key: prepare[key] for key in ("unit_bytes", "seed", "clean", "near_duplicates")},
+        },
+    )
+    held_out = place(
+        root,
+        "held_out",
+        name,
+        inputs={"documents": documents.fingerprint},
+        settings={key: prepare[key] for key in ("seed", "held_out")},
+    )
+    scan = {"exams": exams.fingerprint} if exams and config.prepare.decontaminate.enabled else {}
+    shards = {
+        model.name: place(
+            root,
+            "shards",
+            model.name,
+            inputs={
+                "model": models[model.name].fingerprint,
+                "documents": documents.fingerprint,
+                "held_out": held_out.fingerprint,
+                **scan,
+            },
+            settings={"separator": model.separator, **{key: prepare[key] for key in ("seed", "decontaminate", "pack")}},
+        )
+        for model in config.models
+    }
+    specs = {spec.name: spec for spec in plan_runs(config)}
+    runs = _run_places(root, config, config_path, models, shards, specs)
+    evaluations = _evaluation_places(root, config, models, exams, held_out, specs, runs)
+    return StudyGraph(models, exams, documents, held_out, shards, specs, runs, evaluations)
+
+
+def _run_places(
+    root: Path,
+    config: StudyConfig,
+    config_path: Path,
+    models: dict[str, Place],
+    shards: dict[str, Place],
+    specs: dict[str, RunSpec],
+) -> dict[str, Place]:
+    settings = config.train.model_dump(mode="json", exclude=_NOT_IN_RESULT)
+    settings["deepspeed"] = load_deepspeed(deepspeed_path(config, config_path))
+    runs: dict[str, Place] = {}
+    for spec in specs.values():
+        parent = {"parent": runs[spec.parent].fingerprint} if spec.parent else {}
+        runs[spec.name] = place(
+            root,
+            "train",
+            spec.name,
+            inputs={"model": models[spec.model].fingerprint, "shards": shards[spec.model].fingerprint, **parent},
+            settings={
+                **settings,
+                "mix": config.arms[spec.arm].mix,
+                "spec": spec.model_dump(mode="json", exclude={"name", "model", "arm", "parent"}),
+            },
+        )
+    return runs
+
+
+def _evaluation_places(
+    root: Path,
+    config: StudyConfig,
+    models: dict[str, Place],
+    exams: Place | None,
+    held_out: Place,
+    specs: dict[str, RunSpec],
+    runs: dict[str, Place],
+) -> dict[str, Place]:
+    settings = {
+        **config.evaluate.model_dump(mode="json"),
+        **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance"}),
+    }
+    shared = {"held_out": held_out.fingerprint, **({"exams": exams.fingerprint} if exams else {})}
+    subjects = {base_run(model): models[model] for model in models}
+    subjects |= {name: runs[name] for name, spec in specs.items() if spec.budget_tokens is not None}
+    separators = {model.name: model.separator for model in config.models}
+    model_of = {base_run(model): model for model in models} | {name: spec.model for name, spec in specs.items()}
+    return {
+        name: place(
+            root,
+            "evaluate",
+            name,
+            inputs={"subject": subject.fingerprint, **shared},
+            settings={**settings, "separator": separators[model_of[name]]},
+        )
+        for name, subject in subjects.items()
+    }
+
+
+def _model_place(root: Path, model: ModelConfig) -> Place:
+    return place(
+        root,
+        "models",
+        model.name,
+        inputs={"base": _base_fingerprint(model)},
+        settings={"tokenizer": model.tokenizer, "revision": model.revision},
+    )
+
+
+def _base_fingerprint(model: ModelConfig) -> str:
+    """Content of a GGUF file; names, sizes and small files of a folder; name and revision of a hub model."""
+    path = Path(resolve_package(model.base))
+    if path.is_file():
+        return hash_file(path)
+    if path.is_dir():
+        files = sorted(item for item in path.iterdir() if item.is_file())
+        return fingerprint(
+            [(item.name, item.stat().st_size, hash_file(item) if item.suffix == ".json" else None) for item in files]
+        )
+    return fingerprint({"hub": model.base, "revision": model.revision})
+
+
+def _listing(uri: str) -> str:
+    """Names and sizes of a source's files, without the folder that they happen to lie in."""
+    files = list_source_files(uri)
+    heads = [path.split("::")[0] for path, _ in files]
+    common = len(heads[0].rsplit("/", 1)[0]) if len(heads) == 1 else len(_common_folder(heads))
+    return fingerprint(json.dumps([(head[common:], size) for head, (_, size) in zip(heads, files, strict=True)]))
+
+
+def _common_folder(paths: list[str]) -> str:
+    first, last = min(paths), max(paths)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length].rsplit("/", 1)[0]

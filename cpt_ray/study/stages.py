@@ -1,0 +1,222 @@
+"""The stages of a study as its verbs run them: prepare, train, evaluate, report.
+
+Each makes the artifacts that are missing and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.records import EvalRecord, StepMetrics
+from cpt_ray.study import store
+from cpt_ray.study.graph import deepspeed_path
+from cpt_ray.study.progress import StageProgress, describe_steps
+from cpt_ray.study.study import DOCUMENTS, EVALUATION, HELD_OUT, ITEMS, MANIFEST, Study
+
+
+def prepare(study: Study) -> None:
+    """Import the base models, clean the text, draw the held-out sets, and pack shards."""
+    study.console.say("prepare")
+    _import_models(study)
+    _write_exams(study)
+    _prepare_documents(study)
+    _draw_held_out(study)
+    for model in study.config.models:
+        _pack_shards(study, model.name)
+    study.require_budgets()
+
+
+def train(study: Study) -> None:
+    """Train all runs, parents first."""
+    for model in study.config.models:
+        study.shards(model.name)
+    study.require_budgets()
+    study.console.say("train")
+    for name, spot in study.graph.runs.items():
+        study.make(
+            spot,
+            lambda folder, name=name: _train_run(study, name, folder),  # type: ignore[misc]
+            patterns=("run.json", "metrics/*", "attempts/*", "export/*"),
+        )
+
+
+def evaluate(study: Study) -> None:
+    """Score each base and each budget."""
+    from cpt_ray.evaluate.launch import EvaluateJob, EvaluateProgress, evaluate_runs
+    from cpt_ray.model.base import load_tokenizer, separator_of
+
+    records = {record.run: record for record in study.runs()}
+    study.console.say("evaluate")
+    missing = [name for name, spot in study.graph.evaluations.items() if store.find(spot) is None]
+    for name, spot in study.graph.evaluations.items():
+        if name not in missing:
+            study.make(spot, lambda _: None, patterns=())
+    if not missing:
+        return
+    if study.config.runtime.kind != "local":
+        study.need_ray()
+    models = {model.name: model for model in study.config.models}
+    jobs = []
+    for name in missing:
+        record = records[name]
+        tokenizer = study.graph.models[record.model].folder
+        separator = separator_of(models[record.model], load_tokenizer(tokenizer))
+        study.graph.evaluations[name].folder.mkdir(parents=True, exist_ok=True)
+        jobs.append(
+            EvaluateJob(
+                run=record, tokenizer=tokenizer, separator=separator, folder=study.graph.evaluations[name].folder
+            )
+        )
+
+    def done(record: EvalRecord) -> None:
+        spot = study.graph.evaluations[record.run]
+        write_atomic(spot.folder / EVALUATION, record.to_json())
+        store.commit(spot, patterns=("**/*",), started=time.perf_counter() - record.wall_s)
+        study.console.say(f"  made    {spot.label}  in {record.wall_s:.0f} s")
+
+    def progress(now: EvaluateProgress) -> None:
+        eta = f", ETA {now.eta_s:.0f} s" if now.eta_s else ""
+        study.console.progress(
+            f"  scoring {now.done}/{now.total} models, {now.scored_tokens} tokens, {now.tokens_per_s:.0f} tokens/s{eta}"
+        )
+
+    evaluate_runs(
+        jobs,
+        held_out=study.held_out(),
+        held_out_folder=study.graph.held_out.folder,
+        exam_items=study.graph.exams.folder / ITEMS if study.graph.exams else None,
+        config=study.config.evaluate,
+        compare=study.config.compare,
+        runtime=study.config.runtime,
+        on_done=done,
+        on_progress=progress,
+    )
+
+
+def _import_models(study: Study) -> None:
+    from cpt_ray.model.base import import_base
+
+    for model in study.config.models:
+        study.make(
+            study.graph.models[model.name],
+            lambda folder, model=model: import_base(model, folder),  # type: ignore[misc]
+            patterns=("*",),
+        )
+
+
+def _write_exams(study: Study) -> None:
+    if study.graph.exams is None:
+        return
+    from cpt_ray.evaluate.exams import write_items
+
+    def build(folder: Path) -> None:
+        written = write_items(study.config.evaluate.exams, folder)
+        if written.name != ITEMS:
+            written.rename(folder / ITEMS)
+
+    study.make(study.graph.exams, build, patterns=("*.json*",))
+
+
+def _prepare_documents(study: Study) -> None:
+    config = study.config
+
+    def build(folder: Path) -> None:
+        from cpt_ray.data.pipeline import prepare_documents
+
+        study.need_ray()
+        record = prepare_documents(
+            config.sources,
+            config.prepare,
+            folder=folder,
+            num_workers=config.runtime.prepare_workers,
+            progress=StageProgress(study.console),
+        )
+        write_atomic(folder / DOCUMENTS, record.to_json())
+
+    study.make(study.graph.documents, build, patterns=("**/*.parquet", "**/*.json"))
+
+
+def _draw_held_out(study: Study) -> None:
+    config = study.config
+
+    def build(folder: Path) -> None:
+        from cpt_ray.data.pipeline import draw_held_out
+
+        study.need_ray()
+        record = draw_held_out(
+            study.graph.documents.folder,
+            study.documents(),
+            config.sources,
+            config.prepare,
+            folder=folder,
+            num_workers=config.runtime.prepare_workers,
+            progress=StageProgress(study.console),
+        )
+        write_atomic(folder / HELD_OUT, record.to_json())
+
+    study.make(study.graph.held_out, build, patterns=("**/*.json*",))
+
+
+def _pack_shards(study: Study, model: str) -> None:
+    config = study.config
+    tokenizer_folder = study.graph.models[model].folder
+
+    def build(folder: Path) -> None:
+        from cpt_ray.data.pipeline import pack_shards
+        from cpt_ray.model.base import load_tokenizer, separator_of
+        from cpt_ray.model.parameters import model_shape
+
+        model_config = next(m for m in config.models if m.name == model)
+        separator = separator_of(model_config, load_tokenizer(tokenizer_folder))
+        study.need_ray()
+        scan = study.graph.exams is not None and config.prepare.decontaminate.enabled
+        manifest = pack_shards(
+            study.graph.documents.folder,
+            study.documents(),
+            study.graph.held_out.folder,
+            study.held_out(),
+            exam_items=study.graph.exams.folder / ITEMS if scan and study.graph.exams else None,
+            tokenizer=tokenizer_folder,
+            separator=separator,
+            vocabulary_size=model_shape(tokenizer_folder).vocabulary_size,
+            sources=config.sources,
+            prepare=config.prepare,
+            folder=folder,
+            num_workers=config.runtime.prepare_workers,
+            progress=StageProgress(study.console),
+        )
+        write_atomic(folder / MANIFEST, manifest.to_json())
+
+    study.make(study.graph.shards[model], build, patterns=("**/*.arrow", "**/*.parquet", "**/*.json*"))
+
+
+def _train_run(study: Study, name: str, folder: Path) -> None:
+    from cpt_ray.train.launch import run_training
+    from cpt_ray.train.worker import TrainTask
+
+    config, spec = study.config, study.graph.specs[name]
+    shards = study.graph.shards[spec.model]
+    if config.runtime.kind != "local":
+        study.need_ray()
+    task = TrainTask(
+        spec=spec,
+        config=config.model_dump(mode="json"),
+        model_folder=str(study.graph.models[spec.model].folder),
+        shards_folder=str(shards.folder),
+        data_fingerprint=shards.fingerprint,
+        deepspeed_path=str(deepspeed_path(config, study.config_path)),
+        run_folder=str(folder),
+        parent_folder=str(study.graph.runs[spec.parent].folder) if spec.parent else None,
+        lease_path=str(study.lease_path),
+        lease_attempt=study.attempt,
+        threads=max(1, int(config.runtime.cpus_per_worker)) if config.runtime.kind == "ray" else None,
+    )
+
+    def on_steps(steps: tuple[StepMetrics, ...]) -> None:
+        study.console.progress(describe_steps(spec, steps))
+
+    run_training(
+        task.to_json(), run_folder=folder, name=f"{name}-{study.attempt}", runtime=config.runtime, on_steps=on_steps
+    )

@@ -1,0 +1,124 @@
+"""From a position to what one worker computes: rows by global index, cut into equal numbers of micro-batches.
+
+Any number of workers up to the rows of a global batch sees the same rows: the batch is dealt in blocks, and a worker that is
+short gets rows without labels, which is exact because the loss is a sum over the global count of loss-bearing tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpt_ray.data.shards import PackedRow, ShardReader
+from cpt_ray.model.loss import IGNORED
+from cpt_ray.train.order import SampleId, SampleOrder
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One forward pass: rows laid end to end.
+
+    `input_ids` and `labels` are int64 [micro_batch_size * sequence_length]; `segment_lengths` adds up to that.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    segment_lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One optimizer step as one worker sees it; `loss_tokens`, `slots` and `sample_ids` are global."""
+
+    micro_batches: tuple[MicroBatch, ...]
+    loss_tokens: int
+    slots: int
+    sample_ids: tuple[SampleId, ...]
+    attended: float
+    """Sum of squared segment lengths over sum of lengths, of this worker's rows: mean keys are half of it."""
+
+
+class BatchSource:
+    """Builds any step's batch from its position alone.
+
+    Args:
+        order: The order of samples.
+        reader: Packed rows by index.
+        rank: This worker.
+        world_size: All workers.
+        global_batch_size: Rows per step.
+        micro_batch_size: Rows per forward pass.
+    """
+
+    def __init__(
+        self,
+        order: SampleOrder,
+        reader: ShardReader,
+        *,
+        rank: int,
+        world_size: int,
+        global_batch_size: int,
+        micro_batch_size: int,
+    ) -> None:
+        self._order, self._reader = order, reader
+        self._rank, self._world_size = rank, world_size
+        self._rows, self._micro = global_batch_size, micro_batch_size
+        self._sequence_length = reader.sequence_length
+        self._filler = _unlabelled_row(self._sequence_length)
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Forward passes per optimizer step on every worker."""
+        return accumulation_steps(self._rows, self._world_size, self._micro)
+
+    def at(self, position: int) -> Batch:
+        """The step that begins at `position`."""
+        ids = self._order.batch(position, self._rows)
+        loss_tokens = sum(int(self._reader.loss_tokens(i.source, [i.row])[0]) for i in ids)
+        per_worker = -(-self._rows // self._world_size)
+        mine = ids[self._rank * per_worker : (self._rank + 1) * per_worker]
+        rows = [self._reader.rows(i.source, [i.row])[0] for i in mine]
+        rows += [self._filler] * (self.accumulation_steps * self._micro - len(rows))
+        micro = tuple(join_rows(rows[i : i + self._micro]) for i in range(0, len(rows), self._micro))
+        lengths = np.array([length for batch in micro for length in batch.segment_lengths], dtype=np.float64)
+        return Batch(
+            micro_batches=micro,
+            loss_tokens=loss_tokens,
+            slots=self._rows * self._sequence_length,
+            sample_ids=tuple(ids),
+            attended=float((lengths**2).sum() / lengths.sum()),
+        )
+
+
+def accumulation_steps(global_batch_size: int, world_size: int, micro_batch_size: int) -> int:
+    """Forward passes per optimizer step: the same on every worker, or collectives hang."""
+    per_worker = -(-global_batch_size // world_size)
+    return -(-per_worker // micro_batch_size)
+
+
+def join_rows(rows: list[PackedRow]) -> MicroBatch:
+    """Lay rows end to end; the label of a token is the next one of its segment, and a segment's last token has none."""
+    lengths: list[int] = []
+    labels = []
+    for row in rows:
+        used = sum(row.segment_lengths)
+        label = np.full(len(row.tokens), IGNORED, dtype=np.int64)
+        label[: used - 1] = row.tokens[1:used]
+        ends = np.cumsum(row.segment_lengths) - 1
+        label[ends] = IGNORED
+        if row.loss_tokens == 0:
+            label[:] = IGNORED
+        labels.append(label)
+        lengths += [*row.segment_lengths, *([len(row.tokens) - used] if used < len(row.tokens) else [])]
+    return MicroBatch(
+        input_ids=torch.from_numpy(np.concatenate([row.tokens for row in rows]).astype(np.int64)),
+        labels=torch.from_numpy(np.concatenate(labels)),
+        segment_lengths=tuple(int(length) for length in lengths),
+    )
+
+
+def _unlabelled_row(sequence_length: int) -> PackedRow:
+    return PackedRow(tokens=np.zeros(sequence_length, dtype=np.int64), segment_lengths=(sequence_length,), loss_tokens=0)

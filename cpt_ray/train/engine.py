@@ -1,0 +1,165 @@
+"""The engine: a causal LM under DeepSpeed ZeRO, as the few calls that the loop needs.
+
+In: micro-batches. Out: the global mean loss, the gradient norm, whole weights for export. The loss is a sum over the global
+count of loss-bearing tokens, so worker count, micro-batch and accumulation do not change what is optimised.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_VERSION_KEY, UNIVERSAL_CHECKPOINT_VERSION_VALUE
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from cpt_ray.config.deepspeed import resolve_deepspeed, zero_stage
+from cpt_ray.config.train import TrainConfig
+from cpt_ray.model.isolation import hidden_states, kernel_name
+from cpt_ray.model.loss import LossHead
+from cpt_ray.train.batches import MicroBatch
+
+_TAG = "engine"
+
+
+class PackedLossModel(nn.Module):
+    """A causal LM that maps a flat packed row to its summed loss. DeepSpeed wraps it, so everything runs through `forward`."""
+
+    def __init__(self, lm: PreTrainedModel, *, isolate: bool) -> None:
+        super().__init__()
+        lm.set_output_embeddings(LossHead(lm.get_output_embeddings().weight))
+        self.lm = lm
+        self._isolate = isolate
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        segment_lengths: Sequence[int],
+        *,
+        mask: bool | None = None,
+        per_token: bool = False,
+    ) -> Tensor:
+        """Return the sum of nats (scalar), or with `per_token` nats [N] without gradients."""
+        hidden = hidden_states(self.lm, input_ids, segment_lengths, mask=self._isolate if mask is None else mask)
+        result: Tensor = self.lm.get_output_embeddings()(hidden, labels, per_token=per_token)
+        return result
+
+
+class Engine:
+    """DeepSpeed around a `PackedLossModel`. Collective: every rank makes the same calls.
+
+    Args:
+        lm: The loaded model, in the compute type.
+        train: The study's train section.
+        deepspeed_json: What `config.deepspeed.load_deepspeed` returned.
+        accumulation_steps: Forward passes per step.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        *,
+        train: TrainConfig,
+        deepspeed_json: Mapping[str, Any],
+        accumulation_steps: int,
+        device: torch.device,
+    ) -> None:
+        if train.gradient_checkpointing:
+            lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        lm.train()
+        resolved = resolve_deepspeed(
+            dict(deepspeed_json), train=train, accumulation_steps=accumulation_steps, hidden_size=lm.config.hidden_size
+        )
+        model = PackedLossModel(lm, isolate=train.isolation == "document")
+        self.zero_stage = zero_stage(resolved)
+        self.device = device
+        self.kernel = kernel_name(device, lm.dtype)
+        self._world_size = dist.get_world_size()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._engine, *_ = deepspeed.initialize(
+                model=model, optimizer=_optimizer(model, train, resolved), config=resolved, dist_init_required=False
+            )
+
+    @property
+    def lm(self) -> PreTrainedModel:
+        """The causal LM inside; its parameters may be sharded."""
+        lm: PreTrainedModel = self._engine.module.lm
+        return lm
+
+    def accumulate(self, micro_batches: Sequence[MicroBatch], *, loss_tokens: int) -> float:
+        """Forward and backward over one step's micro-batches.
+
+        Args:
+            micro_batches: This worker's.
+            loss_tokens: Loss-bearing tokens of the global batch.
+
+        Returns:
+            The global batch's mean loss, nats per token, equal on all ranks.
+        """
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for index, batch in enumerate(micro_batches):
+            self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
+            nats = self._engine(batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths)
+            # DeepSpeed averages gradients over workers; times world size makes that the sum which the global count needs.
+            self._engine.backward(nats * (self._world_size / loss_tokens), scale_wrt_gas=False)
+            if index < len(micro_batches) - 1:
+                self._engine.step()
+            total += nats.detach().double()
+        dist.all_reduce(total)
+        return float(total) / loss_tokens
+
+    def step(self, learning_rate: float) -> float:
+        """Take the optimizer step; returns the global gradient norm before clipping."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._engine.step()
+        norm = self._engine.get_global_grad_norm()
+        return float(norm) if norm is not None else float("nan")
+
+    def score(self, input_ids: Tensor, segment_lengths: tuple[int, ...], mask: bool) -> Tensor:
+        """Nats of token i+1 given token i [N], without gradients; the last entry means nothing. For the self-test."""
+        labels = torch.cat([input_ids[1:], input_ids[:1]])
+        with torch.no_grad():
+            nats: Tensor = self._engine(input_ids, labels, segment_lengths, mask=mask, per_token=True)
+        return nats
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of the state under `folder`."""
+        version = {UNIVERSAL_CHECKPOINT_VERSION_KEY: UNIVERSAL_CHECKPOINT_VERSION_VALUE}
+        self._engine.save_checkpoint(str(folder), tag=_TAG, client_state={"universal_checkpoint_info": version})
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote with the same number of workers and ZeRO stage."""
+        self._engine.load_checkpoint(str(folder), tag=_TAG)
+
+    def whole_state(self) -> dict[str, Tensor]:
+        """Unsharded weights in the compute type under the LM's own names; complete on rank 0."""
+        if self.zero_stage == 3:
+            state = self._engine._consolidated_16bit_state_dict() or {}
+        else:
+            state = self._engine.module.state_dict()
+        return {name.removeprefix("lm."): tensor for name, tensor in state.items()}
+
+
+def _optimizer(model: nn.Module, train: TrainConfig, resolved: Mapping[str, Any]) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": train.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    settings: dict[str, Any] = {"lr": train.learning_rate, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
+    if "offload_optimizer" in resolved.get("zero_optimization", {}):
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, adamw_mode=True, **settings)
+        return optimizer
+    return torch.optim.AdamW(groups, fused=True, **settings)

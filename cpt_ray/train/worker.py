@@ -1,0 +1,305 @@
+"""What one training worker does with a task: build, prove isolation, resume, train, export, and write the run's record.
+
+The same function runs in a Ray Train worker and in the driver's own process. Files under the run's folder:
+
+    checkpoints/step-*/     committed states            attempts/attempt-*.json   who started, from which step
+    metrics/attempt-*.jsonl one line per step           export/                   HF folder, for budgets
+    run.json                the RunRecord, written last
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.load import parse_study
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.data.shards import ShardReader
+from cpt_ray.edges.lease import require_lease
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.model.base import load_model
+from cpt_ray.model.export import export_model, model_card
+from cpt_ray.model.parameters import flops_per_token, model_shape
+from cpt_ray.model.self_test import require_isolation, run_self_test
+from cpt_ray.records import CheckpointManifest, Record, RunAttempt, RunRecord, RunSpec, SelfTest, ShardManifest
+from cpt_ray.train import checkpoint
+from cpt_ray.train.batches import Batch, BatchSource, accumulation_steps
+from cpt_ray.train.engine import Engine
+from cpt_ray.train.loop import Progress, train
+from cpt_ray.train.metrics import MetricsWriter, measure_peak_flops, read_metrics
+from cpt_ray.train.order import SampleOrder
+from cpt_ray.train.schedule import learning_rate
+
+RUN_FILE = "run.json"
+ATTEMPTS = "attempts"
+EXPORT = "export"
+
+
+class TrainTask(Record):
+    """Everything a worker needs; paths are absolute and seen by every node."""
+
+    spec: RunSpec
+    config: dict[str, Any]
+    model_folder: str
+    shards_folder: str
+    data_fingerprint: str
+    deepspeed_path: str
+    run_folder: str
+    parent_folder: str | None
+    lease_path: str
+    lease_attempt: int
+    threads: int | None
+    """Torch threads of a CPU worker; None leaves torch's own choice."""
+
+
+def run_worker(task: TrainTask) -> None:
+    """Train one run to its end; collective over the process group that exists, or alone if there is none.
+
+    Raises:
+        CptRayError: On every rank alike, for anything that a restart would not mend.
+    """
+    device = _prepare_process(task)
+    config = parse_study(task.config, place="the study's saved config")
+    run = _Run(task, config, device)
+    progress, attempt = run.resume()
+    writer = MetricsWriter(run.folder, attempt.attempt) if run.rank == 0 else None
+    progress = train(
+        progress,
+        stop_tokens=task.spec.stop_tokens,
+        engine=run.engine,
+        batch_at=run.batches.at,
+        learning_rate=partial(learning_rate, peak=config.train.learning_rate, schedule=config.train.schedule, spec=task.spec),
+        flops=run.flops,
+        peak_flops_per_s=attempt.peak_flops_per_s,
+        log=writer.write if writer else lambda _: None,
+        checkpoint_due=run.checkpoint_due,
+        save=partial(run.save, attempt=attempt.attempt),
+        attempt=attempt.attempt,
+    )
+    if writer:
+        writer.close()
+    run.finish(progress)
+
+
+class _Run:
+    """The parts of one run on one worker, built once."""
+
+    def __init__(self, task: TrainTask, config: StudyConfig, device: torch.device) -> None:
+        self.task, self.config, self.device = task, config, device
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.folder = Path(task.run_folder)
+        self._shards = ShardManifest.load(Path(task.shards_folder) / "manifest.json")
+        reader = ShardReader(Path(task.shards_folder), self._shards, verify=self.rank == 0)
+        mix = config.arms[task.spec.arm].mix
+        order = SampleOrder(mix, {source: self._shards.rows(source) for source in mix}, task.spec.seed)
+        self.batches = BatchSource(
+            order,
+            reader,
+            rank=self.rank,
+            world_size=self.world_size,
+            global_batch_size=config.train.global_batch_size,
+            micro_batch_size=config.train.micro_batch_size,
+        )
+        self._shape = model_shape(task.model_folder)
+        self.engine = Engine(
+            load_model(task.model_folder, precision=config.train.precision),
+            train=config.train,
+            deepspeed_json=load_deepspeed(task.deepspeed_path),
+            accumulation_steps=accumulation_steps(
+                config.train.global_batch_size, self.world_size, config.train.micro_batch_size
+            ),
+            device=device,
+        )
+
+    def flops(self, batch: Batch) -> float:
+        """Model FLOPs of a batch over all workers, with the keys that this worker's documents attend."""
+        return batch.slots * flops_per_token(self._shape, batch.attended / 2)
+
+    def resume(self) -> tuple[Progress, RunAttempt]:
+        """Prove isolation, load the newest checkpoint of this run or its parent's branch point, and say so."""
+        proof = self._prove_isolation()
+        spec, parent = self.task.spec, self.task.parent_folder
+        own = checkpoint.newest(self.folder)
+        found = own or (checkpoint.first_at_or_past(Path(parent), spec.start_tokens) if parent else None)
+        progress = Progress()
+        if found is not None:
+            folder, manifest = found
+            checkpoint.verify(
+                folder,
+                manifest,
+                rank=self.rank,
+                world_size=self.world_size,
+                zero_stage=self.engine.zero_stage,
+                data_fingerprint=self.task.data_fingerprint,
+            )
+            self.engine.load(folder)
+            progress = Progress(manifest.step, manifest.position, manifest.tokens_seen, manifest.slots_seen)
+        return progress, self._announce(progress, proof, resumed=own is not None)
+
+    def checkpoint_due(self, before: Progress, after: Progress) -> bool:
+        """Whether `after` is the first step past an interval or a branch point; a budget's end is exported instead."""
+        spec = self.task.spec
+        marks = spec.branch_tokens
+        if any(before.tokens_seen < mark <= after.tokens_seen for mark in marks):
+            return True
+        if after.tokens_seen >= spec.stop_tokens:
+            return False
+        every = self.config.train.checkpoint_every
+        return before.tokens_seen // every < after.tokens_seen // every
+
+    def save(self, progress: Progress, *, attempt: int) -> None:
+        """Commit a checkpoint; collective."""
+        manifest = CheckpointManifest(
+            run=self.task.spec.name,
+            attempt=attempt,
+            step=progress.step,
+            position=progress.position,
+            tokens_seen=progress.tokens_seen,
+            slots_seen=progress.slots_seen,
+            world_size=self.world_size,
+            zero_stage=self.engine.zero_stage,
+            data_fingerprint=self.task.data_fingerprint,
+            files=(),
+            created=checkpoint.now(),
+        )
+        checkpoint.save(
+            self.engine.save,
+            self.folder,
+            manifest,
+            rank=self.rank,
+            keep=self.config.train.keep_checkpoints,
+            keep_tokens=self.task.spec.branch_tokens,
+            may_commit=partial(require_lease, Path(self.task.lease_path), self.task.lease_attempt),
+        )
+
+    def finish(self, progress: Progress) -> None:
+        """Export a budget, then write the run's record; collective."""
+        state = self.engine.whole_state() if self.task.spec.budget_tokens is not None else None
+        if self.rank == 0:
+            require_lease(Path(self.task.lease_path), self.task.lease_attempt)
+            record = self._record(progress)
+            if state is not None:
+                export_model(
+                    self.engine.lm,
+                    state,
+                    tokenizer=Path(self.task.model_folder),
+                    folder=self.folder / EXPORT,
+                    card=self._card(record),
+                )
+            write_atomic(self.folder / RUN_FILE, record.to_json())
+        dist.barrier()
+
+    def _prove_isolation(self) -> SelfTest | None:
+        if self.config.train.isolation == "none":
+            return None
+        proof = run_self_test(
+            self.engine.score,
+            vocabulary_size=self._shards.vocabulary_size,
+            kernel=self.engine.kernel,
+            dtype=self.config.train.precision,
+            device=self.device,
+        )
+        require_isolation(proof)
+        return proof
+
+    def _announce(self, progress: Progress, proof: SelfTest | None, *, resumed: bool) -> RunAttempt:
+        dtype = torch.bfloat16 if self.config.train.precision == "bf16" else torch.float32
+        peak = torch.tensor(measure_peak_flops(self.device, dtype), dtype=torch.float64, device=self.device)
+        dist.all_reduce(peak)
+        folder = self.folder / ATTEMPTS
+        number = [len(list(folder.glob("attempt-*.json"))) + 1 if self.rank == 0 else 0]
+        dist.broadcast_object_list(number)
+        pids: list[int] = [0] * self.world_size
+        dist.all_gather_object(pids, os.getpid())
+        attempt = RunAttempt(
+            attempt=number[0],
+            first_step=progress.step,
+            resumed=resumed,
+            world_size=self.world_size,
+            worker_pids=tuple(pids),
+            kernel=self.engine.kernel,
+            peak_flops_per_s=float(peak),
+            self_test=proof,
+        )
+        if self.rank == 0:
+            write_atomic(folder / f"attempt-{attempt.attempt:04d}.json", attempt.to_json())
+        return attempt
+
+    def _record(self, progress: Progress) -> RunRecord:
+        spec = self.task.spec
+        attempts = [RunAttempt.load(path) for path in sorted((self.folder / ATTEMPTS).glob("attempt-*.json"))]
+        steps = read_metrics(self.folder)
+        seconds = sum(step.step_s for step in steps)
+        tokens = sum(step.tokens_per_s * step.step_s for step in steps)
+        peak = attempts[-1].peak_flops_per_s
+        flops = sum(step.flops for step in steps)
+        return RunRecord(
+            run=spec.name,
+            kind=spec.kind,
+            model=spec.model,
+            arm=spec.arm,
+            seed=spec.seed,
+            budget_tokens=spec.budget_tokens,
+            parent=spec.parent,
+            start_tokens=spec.start_tokens,
+            tokens_seen=progress.tokens_seen,
+            slots_seen=progress.slots_seen,
+            position=progress.position,
+            steps=progress.step,
+            sequence_length=self._shards.sequence_length,
+            world_sizes=tuple(attempt.world_size for attempt in attempts),
+            worker_pids=tuple(pid for attempt in attempts for pid in attempt.worker_pids),
+            attempts=len(attempts),
+            first_steps=tuple(attempt.first_step for attempt in attempts),
+            flops=flops,
+            mean_tokens_per_s=tokens / seconds if seconds else 0.0,
+            mfu=flops / seconds / peak if seconds else None,
+            peak_flops_per_s=peak,
+            wall_s=seconds,
+            self_test=attempts[-1].self_test,
+            metrics_path="metrics",
+            export_path=str(self.folder / EXPORT) if spec.budget_tokens is not None else None,
+            annealed=spec.cooldown_start_tokens is not None,
+        )
+
+    def _card(self, record: RunRecord) -> str:
+        config, spec = self.config, self.task.spec
+        model = next(m for m in config.models if m.name == spec.model)
+        licences = {s.name: s.licence or "not stated" for s in config.sources if s.name in config.arms[spec.arm].mix}
+        return model_card(
+            {
+                "name": record.run,
+                "base model": model.base,
+                "base licence": model.licence or "not stated",
+                "study": config.study.name,
+                "arm": f"{spec.arm}: {config.arms[spec.arm].mix}",
+                "tokens seen (loss-bearing)": record.tokens_seen,
+                "budget (tokens)": record.budget_tokens,
+                "optimizer steps": record.steps,
+                "peak learning rate": config.train.learning_rate,
+                "document isolation": config.train.isolation,
+                "shards fingerprint": self.task.data_fingerprint,
+                "licences of the training text": licences,
+            }
+        )
+
+
+def _prepare_process(task: TrainTask) -> torch.device:
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    if not dist.is_initialized():
+        for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+            os.environ[name] = value
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        store = torch.distributed.HashStore()
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
