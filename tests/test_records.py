@@ -1,0 +1,107 @@
+"""Records: they add up, they notice a loss, they read back as they were written."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpt_ray.errors import DataError
+from cpt_ray.records import Amount, FileEntry, ShardEntry, ShardManifest, StageReport, sum_reports
+
+AMOUNTS = st.builds(Amount, documents=st.integers(0, 1000), bytes=st.integers(0, 10**6))
+
+
+NOTHING = Amount()
+
+
+def report(stage="clean", source="law", *, kept=NOTHING, edited_bytes=0, **dropped):
+    total = sum(dropped.values(), kept)
+    given = Amount(documents=total.documents, bytes=total.bytes + edited_bytes)
+    return StageReport(stage=stage, source=source, input=given, kept=kept, dropped=dropped, edited_bytes=edited_bytes)
+
+
+def shard(source, rows):
+    return ShardEntry(
+        path=f"{source}.arrow", index_path=f"{source}.index", source=source, unit=f"{source}-00000", sha256="0" * 64,
+        size_bytes=1, rows=rows, documents=rows, cut_documents=0, tokenizer_tokens=9 * rows, separator_tokens=rows, tokens=10 * rows,
+        segments=rows, padding=0, loss_tokens=9 * rows,
+    )  # fmt: skip
+
+
+def test_a_report_that_adds_up_passes_and_is_returned():
+    balanced = report(kept=Amount(documents=2, bytes=90), edited_bytes=10, too_short=Amount(documents=1, bytes=5))
+    assert balanced.input == Amount(documents=3, bytes=105)
+    assert balanced.check() is balanced
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        (Amount(documents=1), "stage clean of source law lost documents: 3 in, 1 kept, 1 dropped"),
+        (Amount(bytes=1), "stage clean of source law lost bytes: 101 in, 90 kept, 5 dropped, 5 edited"),
+        (Amount(documents=-1), "stage clean of source law lost documents: 1 in, 1 kept, 1 dropped"),
+        (Amount(bytes=-1), "stage clean of source law lost bytes: 99 in, 90 kept, 5 dropped, 5 edited"),
+    ],
+)
+def test_a_report_that_lost_or_gained_something_is_refused(lost, message):
+    right = report(kept=Amount(documents=1, bytes=90), edited_bytes=5, too_short=Amount(documents=1, bytes=5))
+    wrong = right.model_copy(update={"input": right.input + lost})
+    with pytest.raises(DataError, match=re.escape(message)):
+        wrong.check()
+
+
+def test_reports_of_the_same_stage_and_source_add_up_by_reason():
+    one = report(kept=Amount(documents=1, bytes=10), too_short=Amount(documents=1, bytes=1))
+    two = report(kept=Amount(documents=2, bytes=20), edited_bytes=3, too_long=Amount(documents=1, bytes=99))
+    total = (one + two).check()
+    assert total.kept == Amount(documents=3, bytes=30)
+    assert total.dropped == {"too_short": Amount(documents=1, bytes=1), "too_long": Amount(documents=1, bytes=99)}
+    assert total.edited_bytes == 3
+
+
+def test_reports_of_different_stages_do_not_add_up():
+    with pytest.raises(ValueError, match="cannot add reports of clean/law and dedup/law"):
+        report() + report(stage="dedup")
+
+
+def test_summing_keeps_the_order_of_first_appearance():
+    pieces = [report("b"), report("a"), report("b"), report("a", "news")]
+    assert [(r.stage, r.source) for r in sum_reports(pieces)] == [("b", "law"), ("a", "law"), ("a", "news")]
+
+
+@given(st.lists(st.tuples(AMOUNTS, AMOUNTS, st.integers(-50, 50)), max_size=8))
+def test_the_sum_of_balanced_reports_is_balanced(pieces):
+    reports = [report(kept=kept, edited_bytes=edited, too_short=dropped) for kept, dropped, edited in pieces]
+    for total in sum_reports(reports):
+        total.check()
+        assert total.input.documents == sum(r.input.documents for r in reports)
+
+
+def test_a_record_reads_back_as_it_was_written(tmp_path):
+    written = report(kept=Amount(documents=1, bytes=10), too_short=Amount(documents=2, bytes=3))
+    assert StageReport.from_json(written.to_json()) == written
+    (tmp_path / "report.json").write_text(written.to_json())
+    assert StageReport.load(tmp_path / "report.json") == written
+
+
+def test_a_record_refuses_a_key_that_it_does_not_know():
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        FileEntry.from_json(json.dumps({"path": "a", "size_bytes": 1, "sha256": "x", "owner": "me"}))
+
+
+def test_a_record_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Amount().documents = 4
+
+
+def test_a_manifest_counts_by_source_in_canonical_order():
+    shards = (shard("law", 3), shard("news", 5), shard("law", 4))
+    manifest = ShardManifest(
+        format_version=1, sequence_length=10, vocabulary_size=64, token_dtype="uint16", separator_id=0,
+        tokenizer_sha256="0" * 64, shards=shards, reports=(), task_pids={},
+    )  # fmt: skip
+    assert manifest.of_source("law") == (shards[0], shards[2])
+    assert (manifest.rows("law"), manifest.rows("news"), manifest.rows("none")) == (7, 5, 0)
+    assert manifest.loss_tokens("law") == 63
