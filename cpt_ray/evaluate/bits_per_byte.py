@@ -1,0 +1,245 @@
+"""Bits per byte: each held-out document is scored alone, by the same rule for the base and for every run.
+
+In: JSON lines {id, text}. Out: per document {id, nats, tokens, bytes}, and their aggregate. The rule is lm-eval's
+`loglikelihood_rolling` with `context_len=1`: a prefix token stands before the document, so that the first token is scored too;
+the first window scores up to `context` tokens, later ones the next `context` (the last with as much context as fits).
+Many windows share one forward pass as segments that do not see each other. Guarantee: a document's score does not depend on
+what it was packed with. Held in memory: the tokens of the chosen documents.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cpt_ray.config.evaluate import CompareConfig
+from cpt_ray.errors import DataError
+from cpt_ray.evaluate import intervals
+from cpt_ray.model.isolation import hidden_states
+from cpt_ray.model.loss import token_nats
+from cpt_ray.records import HeldOutScore, HeldOutSet
+
+_HELD_OUT_FIX = "run `cpt-ray prepare` again; it makes the held-out sets anew"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredDocument:
+    """The score of one document: sum of -log p over its scored tokens, and what they cover."""
+
+    id: str
+    nats: float
+    tokens: int
+    bytes: int
+
+
+class EncodedDocument(NamedTuple):
+    """A document cut to its scored tokens; `bytes` counts exactly the UTF-8 bytes that they spell."""
+
+    id: str
+    tokens: list[int]
+    bytes: int
+
+
+class Window(NamedTuple):
+    """One segment to score: `labels` are the tokens after the last `len(labels)` of `inputs`."""
+
+    document: int
+    inputs: list[int]
+    labels: list[int]
+
+
+def read_documents(path: Path, limit: int) -> list[tuple[str, str]]:
+    """Read the first `limit` documents; the file is in hash order already, so this is a random draw.
+
+    Raises:
+        DataError: If a line is no {id, text}, or the file holds fewer than two documents.
+    """
+    documents: list[tuple[str, str]] = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(islice(lines, limit), start=1):
+                try:
+                    fields = json.loads(line)
+                    documents.append((str(fields["id"]), str(fields["text"])))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise DataError(f"{path}, line {number}: not a JSON object with id and text", fix=_HELD_OUT_FIX) from error
+    except OSError as error:
+        raise DataError(f"{path}: held-out set cannot be read: {error.strerror}", fix=_HELD_OUT_FIX) from error
+    if len(documents) < 2:
+        raise DataError(
+            f"{path}: {len(documents)} held-out documents, and an interval over documents needs at least 2",
+            fix="raise prepare.held_out.share, or give the source more text",
+        )
+    return documents
+
+
+def encode_document(tokenizer: PreTrainedTokenizerBase, identifier: str, text: str, *, document_tokens: int) -> EncodedDocument:
+    """Tokenize a document and cut it to its first `document_tokens` tokens.
+
+    Byte-level tokenizers split characters; a cut inside one moves back to the last whole character, so that tokens and
+    bytes cover the same text.
+
+    Raises:
+        DataError: If no token is left to score.
+    """
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False)
+    tokens: list[int] = encoding["input_ids"]
+    offsets: list[tuple[int, int]] = encoding["offset_mapping"]
+    cut = min(document_tokens, len(tokens))
+    # A piece of a character carries the offsets of the whole character, so the next token starts before this one ends.
+    while 0 < cut < len(tokens) and offsets[cut][0] < offsets[cut - 1][1]:
+        cut -= 1
+    if cut == 0:
+        raise DataError(
+            f"held-out document {identifier!r} has no whole character within evaluate.document_tokens={document_tokens} tokens",
+            fix="raise evaluate.document_tokens, or drop empty documents with prepare.clean.min_bytes",
+        )
+    scored_text = text if cut == len(tokens) else text[: offsets[cut - 1][1]]
+    return EncodedDocument(identifier, tokens[:cut], len(scored_text.encode()))
+
+
+def rolling_windows(tokens: Sequence[int], *, prefix: int, context: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Cut a document into (inputs, labels); labels are the tokens after the last `len(labels)` inputs.
+
+    lm-eval's `get_rolling_token_windows(max_seq_len=context, context_len=1)`; every token is a label exactly once.
+    """
+    stream = [prefix, *tokens]
+    for start in range(0, len(tokens), context):
+        end = min(start + context, len(tokens))
+        yield stream[max(0, end - context) : end], stream[start + 1 : end + 1]
+
+
+def plan_forwards(windows: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
+    """Group windows into forward passes of at most `batch_tokens` inputs; a longer window goes alone.
+
+    Longest first, ties in document order: the same windows always make the same passes, and the largest comes first.
+    """
+    forwards: list[list[Window]] = []
+    used = batch_tokens
+    for window in sorted(windows, key=lambda window: -len(window.inputs)):
+        if not forwards or used + len(window.inputs) > batch_tokens:
+            forwards.append([])
+            used = 0
+        forwards[-1].append(window)
+        used += len(window.inputs)
+    return forwards
+
+
+@torch.no_grad()
+def score_documents(
+    model: PreTrainedModel,
+    documents: Sequence[EncodedDocument],
+    *,
+    prefix: int,
+    context: int,
+    batch_tokens: int,
+) -> list[ScoredDocument]:
+    """Score each document alone.
+
+    Args:
+        model: A causal LM under document attention, in eval mode.
+        documents: What to score.
+        prefix: Token id given before each document.
+        context: Most input tokens of a window.
+        batch_tokens: Most input tokens of a forward pass.
+
+    Returns:
+        One score per document, in order.
+    """
+    windows = [
+        Window(index, inputs, labels)
+        for index, document in enumerate(documents)
+        for inputs, labels in rolling_windows(document.tokens, prefix=prefix, context=context)
+    ]
+    weight: Any = model.get_output_embeddings().weight
+    nats: dict[int, list[float]] = {index: [] for index in range(len(documents))}
+    for group in plan_forwards(windows, batch_tokens):
+        inputs = torch.tensor([token for window in group for token in window.inputs], device=weight.device)
+        labels = torch.tensor([token for window in group for token in window.labels], device=weight.device)
+        scored = [
+            place
+            for window in group
+            for place in [False] * (len(window.inputs) - len(window.labels)) + [True] * len(window.labels)
+        ]
+        hidden = hidden_states(model, inputs, [len(window.inputs) for window in group])
+        # Logits are the larger half of the work at this size: only positions that are scored get any.
+        hidden = hidden[torch.tensor(scored, device=weight.device)]
+        values = token_nats(hidden, weight, labels).double()
+        for window, part in zip(group, values.split([len(window.labels) for window in group]), strict=True):
+            nats[window.document].append(float(part.sum()))
+    return [
+        ScoredDocument(document.id, sum(nats[index]), len(document.tokens), document.bytes)
+        for index, document in enumerate(documents)
+    ]
+
+
+def aggregate(
+    scores: Sequence[ScoredDocument], *, held_out: HeldOutSet, documents_path: str, compare: CompareConfig
+) -> HeldOutScore:
+    """Pool the documents: bits per byte = sum of nats / ln 2 / sum of bytes, perplexity per token, bootstrap intervals.
+
+    Raises:
+        DataError: If a score is not finite.
+    """
+    for score in scores:
+        if not np.isfinite(score.nats):
+            raise DataError(
+                f"document {score.id!r} of {held_out.source} scored {score.nats} nats",
+                fix="the weights hold NaN or infinity: look at the run's loss, or score with evaluate.precision=fp32",
+            )
+    columns = np.array([(score.nats, score.tokens, score.bytes) for score in scores], dtype=np.float64)
+    nats, tokens, num_bytes = columns.sum(axis=0)
+    random = intervals.generator(compare.seed, f"held_out/{held_out.source}/{held_out.part}")
+    sums = intervals.resample_sums(columns, samples=compare.bootstrap_samples, random=random)
+    kind = intervals.OVER_DOCUMENTS
+    return HeldOutScore(
+        source=held_out.source,
+        role=held_out.role,
+        part=held_out.part,
+        documents=len(scores),
+        scored_tokens=int(tokens),
+        scored_bytes=int(num_bytes),
+        nats=float(nats),
+        bits_per_byte=float(intervals.bits_per_byte(nats, num_bytes)),
+        bits_per_byte_interval=intervals.percentile_interval(
+            intervals.bits_per_byte(sums[:, 0], sums[:, 2]), confidence=compare.confidence, kind=kind
+        ),
+        perplexity=float(np.exp(nats / tokens)),
+        perplexity_interval=intervals.percentile_interval(
+            np.exp(sums[:, 0] / sums[:, 1]), confidence=compare.confidence, kind=kind
+        ),
+        documents_path=documents_path,
+    )
+
+
+def format_scores(scores: Sequence[ScoredDocument]) -> str:
+    """Write scores as JSON lines {id, nats, tokens, bytes}."""
+    return "".join(json.dumps(asdict(score)) + "\n" for score in scores)
+
+
+def read_scores(path: Path) -> list[ScoredDocument]:
+    """Read back what `format_scores` wrote.
+
+    Raises:
+        DataError: If the file is missing or a line does not fit.
+    """
+    fix = "delete the evaluation's folder and run `cpt-ray evaluate` again"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: per-document scores cannot be read: {error.strerror}", fix=fix) from error
+    scores = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            scores.append(ScoredDocument(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}, line {number}: not a per-document score", fix=fix) from error
+    return scores

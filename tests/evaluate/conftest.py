@@ -1,0 +1,45 @@
+"""A tiny export and held-out sets, made once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.records import HeldOutRecord, HeldOutSet
+from tests.evaluate.tiny import build_model, build_tokenizer, make_text
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = build_tokenizer()
+    build_model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[HeldOutRecord, Path]:
+    folder = tmp_path_factory.mktemp("held_out")
+    sets = []
+    for source, role, part, first in (
+        ("law", "domain", "test", 0),
+        ("law", "domain", "validation", 20),
+        ("news", "general", "test", 40),
+    ):
+        texts = {f"{source}_{seed}": make_text(seed, 1 + seed % 6) for seed in range(first, first + 8)}
+        path = folder / f"{source}-{part}.jsonl"
+        path.write_text("".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in texts.items()))
+        sets.append(
+            HeldOutSet(
+                source=source,
+                role=role,
+                part=part,
+                path=path.name,
+                documents=len(texts),
+                bytes=sum(len(text.encode()) for text in texts.values()),
+            )
+        )
+    return HeldOutRecord(sets=tuple(sets), reports=(), task_pids={}), folder

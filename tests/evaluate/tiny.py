@@ -1,0 +1,87 @@
+"""A tiny real tokenizer, a tiny real model, and the records around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from cpt_ray.records import RunRecord
+
+SEPARATOR = "<|endoftext|>"
+
+SENTENCES = [
+    "The licensee may redistribute copies of the work under the terms of this licence.",
+    "Warranty is disclaimed to the extent that the law permits.",
+    "The minister said on Tuesday that the harvest had been better than expected.",
+    "A spokesman for the airline declined to name the passengers.",
+    "Naïve café owners in Zürich paid 5 € for it; 東京 is far away.",
+]
+
+
+def make_text(seed: int, sentences: int) -> str:
+    """Deterministic text with multi-byte characters in it."""
+    generator = torch.Generator().manual_seed(seed)
+    picks = torch.randint(len(SENTENCES), (sentences,), generator=generator).tolist()
+    return " ".join(f"{SENTENCES[pick]} ({seed}.{place})" for place, pick in enumerate(picks))
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[SEPARATOR], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator([make_text(seed, 40) for seed in range(3)], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SEPARATOR)
+
+
+def build_model(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=vocabulary,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        initializer_range=0.2,  # at the usual 0.02 an untrained model hardly listens to its context
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def make_run(export: Path, run: str = "tiny-base", **changes: object) -> RunRecord:
+    fields: dict[str, object] = {
+        "run": run,
+        "kind": "base",
+        "model": "tiny",
+        "arm": None,
+        "seed": None,
+        "budget_tokens": None,
+        "parent": None,
+        "start_tokens": 0,
+        "tokens_seen": 0,
+        "slots_seen": 0,
+        "position": 0,
+        "steps": 0,
+        "sequence_length": 64,
+        "world_sizes": (),
+        "worker_pids": (),
+        "attempts": 0,
+        "first_steps": (),
+        "flops": 0.0,
+        "mean_tokens_per_s": 0.0,
+        "mfu": None,
+        "peak_flops_per_s": None,
+        "wall_s": 0.0,
+        "self_test": None,
+        "metrics_path": None,
+        "export_path": str(export),
+        "annealed": True,
+    }
+    return RunRecord(**{**fields, **changes})
