@@ -1,0 +1,288 @@
+"""The door to lm-eval: the study's own exams as local tasks, and harness tasks by name as they are.
+
+In: a loaded model under document attention, and exam items. Out: `ExamScore`s and per-item results as JSON lines. Requests
+are scored by `PackedLM`, which packs them as segments instead of padding a batch: the same numbers as lm-eval's own Hugging
+Face model, without logits for positions that nobody reads. The local exams need no network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import torch
+import yaml
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cpt_ray.config.evaluate import EvaluateConfig
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.errors import ConfigError, DataError
+from cpt_ray.evaluate.exams import ExamItem
+from cpt_ray.model.isolation import hidden_states
+from cpt_ray.records import ExamScore
+
+_LOGIT_ROWS = 256
+"""Rows of logits held at once: 50 MB in fp32 at a vocabulary of 49k."""
+
+Request = tuple[tuple[str, str] | None, list[int], list[int]]
+
+
+class PackedLM(HFLM):  # type: ignore[misc]
+    """lm-eval's Hugging Face model, with log-likelihoods computed over packed segments.
+
+    Args:
+        model: A causal LM under document attention, in eval mode.
+        tokenizer: Its tokenizer.
+        prefix: Token id before a continuation without context, as in `bits_per_byte`.
+        max_length: Most tokens of a context and its continuation.
+        batch_tokens: Most input tokens of a forward pass.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        prefix: int,
+        max_length: int,
+        batch_tokens: int,
+    ) -> None:
+        super().__init__(
+            pretrained=model, tokenizer=tokenizer, backend="causal", prefix_token_id=prefix, max_length=max_length, batch_size=1
+        )
+        self._batch_tokens = batch_tokens
+
+    @torch.no_grad()
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[Request],
+        disable_tqdm: bool = False,  # noqa: ARG002 -- lm-eval's signature
+        override_bs: int | None = None,  # noqa: ARG002
+    ) -> list[tuple[float, bool]]:
+        """Score (context, continuation) token pairs: sum of log p, and whether greedy decoding would have written it."""
+        answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        # As lm-eval does: what does not fit is cut from the left, and the last token is only predicted.
+        streams = [(context + continuation)[-(self.max_length + 1) :] for _, context, continuation in requests]
+        # Longest first; ties (the choices of one question) stay together.
+        order = sorted(range(len(requests)), key=lambda index: (-len(streams[index]), index))
+        group: list[int] = []
+        used = 0
+        for index in order:
+            if group and used + len(streams[index]) - 1 > self._batch_tokens:
+                self._score_group(group, streams, requests, answers)
+                group, used = [], 0
+            group.append(index)
+            used += len(streams[index]) - 1
+        if group:
+            self._score_group(group, streams, requests, answers)
+        for index, (key, _, _) in enumerate(requests):
+            if key is not None:
+                self.cache_hook.add_partial("loglikelihood", key, answers[index])
+        return answers
+
+    def _score_group(
+        self, group: list[int], streams: list[list[int]], requests: Sequence[Request], answers: list[tuple[float, bool]]
+    ) -> None:
+        inputs = [streams[index][:-1] for index in group]
+        counts = [min(len(requests[index][2]), len(part)) for index, part in zip(group, inputs, strict=True)]
+        labels = [token for index, count in zip(group, counts, strict=True) for token in streams[index][-count:]]
+        ends = torch.tensor([len(part) for part in inputs]).cumsum(0).tolist()
+        places = [place for end, count in zip(ends, counts, strict=True) for place in range(end - count, end)]
+        flat = torch.tensor([token for part in inputs for token in part], device=self.device)
+        hidden = hidden_states(self.model, flat, [len(part) for part in inputs])[torch.tensor(places, device=self.device)]
+        log_p, greedy = self._read_labels(hidden, torch.tensor(labels, device=self.device))
+        start = 0
+        for index, count in zip(group, counts, strict=True):
+            rows = slice(start, start + count)
+            answers[index] = (float(log_p[rows].sum()), bool(greedy[rows].all()))
+            start += count
+
+    def _read_labels(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = self.model.get_output_embeddings().weight
+        log_p, greedy = [], []
+        for start in range(0, len(labels), _LOGIT_ROWS):
+            rows = slice(start, start + _LOGIT_ROWS)
+            logits = (hidden[rows] @ weight.T).float()
+            log_p.append(torch.log_softmax(logits, dim=-1).gather(1, labels[rows, None])[:, 0].double())
+            greedy.append(logits.argmax(dim=-1) == labels[rows])
+        return torch.cat(log_p), torch.cat(greedy)
+
+    def _model_generate(self, *arguments: Any, **options: Any) -> Any:
+        # Generation calls the model with a cache and a padding mask, which document attention refuses.
+        installed = self.model.config._attn_implementation
+        self.model.set_attn_implementation("sdpa")
+        try:
+            return super()._model_generate(*arguments, **options)
+        finally:
+            self.model.set_attn_implementation(installed)
+
+
+def score_exams(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: dict[str, list[ExamItem]],
+    *,
+    prefix: int,
+    config: EvaluateConfig,
+    folder: Path,
+) -> tuple[ExamScore, ...]:
+    """Score the study's exams and the named harness tasks.
+
+    Args:
+        model: A causal LM under document attention, in eval mode.
+        tokenizer: Its tokenizer.
+        items: Items of each of `config.exams`, by task.
+        prefix: Token id before a continuation without context.
+        config: The `evaluate` section.
+        folder: Folder of the evaluation; per-item results go to `exams/TASK.jsonl` in it.
+
+    Returns:
+        Exams in the order of the config, then harness tasks in lm-eval's order.
+
+    Raises:
+        DataError: If an exam of the config has no items.
+        ConfigError: If a harness task is unknown, its data cannot be had, or it does not report accuracy.
+    """
+    if not config.exams and not config.harness_tasks:
+        return ()
+    for exam in config.exams:
+        if not items.get(exam.name):
+            raise DataError(
+                f"evaluate.exams {exam.name}: no items of it among {sorted(items) or 'none'}",
+                fix="run `cpt-ray prepare` again; it writes the exam items anew",
+            )
+    lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=config.batch_tokens)
+    scores: list[ExamScore] = []
+    if config.exams:
+        with tempfile.TemporaryDirectory(prefix="cpt-ray-exams-") as scratch:
+            for exam in config.exams:
+                _write_task(Path(scratch), exam.name, items[exam.name])
+            manager = TaskManager(include_path=scratch, include_defaults=False)
+            results = _run(lm, [exam.name for exam in config.exams], manager, num_fewshot=0)
+        for exam in config.exams:
+            scores.append(_exam_score(exam.name, exam.label, results, folder))
+    if config.harness_tasks:
+        results = _run_harness_tasks(lm, config.harness_tasks)
+        for task in results["samples"]:
+            scores.append(_exam_score(task, task, results, folder))
+    return tuple(scores)
+
+
+def _write_task(folder: Path, task: str, items: Sequence[ExamItem]) -> None:
+    """Write one exam as an lm-eval task: its items, and the YAML that says how they are asked.
+
+    The choices are scored as continuations (the "cloze" form): at this size it has far more signal than a letter.
+    """
+    data = folder / f"{task}.jsonl"
+    data.write_text("".join(json.dumps(item.model_dump()) + "\n" for item in items), encoding="utf-8")
+    description = {
+        "task": task,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(folder / "cache")},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "Question: {{question}}\nAnswer:",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "answer",
+        "target_delimiter": " ",
+        "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", "acc_norm")],
+        "metadata": {"version": 1},
+    }
+    (folder / f"{task}.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+
+
+def _run(lm: PackedLM, tasks: Sequence[str], manager: TaskManager, *, num_fewshot: int | None) -> dict[str, Any]:
+    with _quiet():
+        results = lm_eval.simple_evaluate(
+            model=lm, tasks=list(tasks), task_manager=manager, num_fewshot=num_fewshot, bootstrap_iters=0, log_samples=True
+        )
+    return dict(results)
+
+
+@functools.cache
+def _bundled_tasks() -> TaskManager:
+    # Reading the index of thousands of task files takes seconds; one process may score many models.
+    return TaskManager()
+
+
+def _run_harness_tasks(lm: PackedLM, tasks: Sequence[str]) -> dict[str, Any]:
+    manager = _bundled_tasks()
+    unknown = [task for task in tasks if task not in manager.all_tasks]
+    if unknown:
+        raise ConfigError(
+            f"evaluate.harness_tasks names {unknown[0]!r}, which this lm-eval does not know",
+            fix="`lm-eval ls tasks` lists the names",
+        )
+    try:
+        return _run(lm, tasks, manager, num_fewshot=None)
+    except (OSError, ValueError) as error:  # datasets and the hub raise these, with many children, where data is missing
+        raise ConfigError(
+            f"evaluate.harness_tasks {', '.join(tasks)}: lm-eval could not run them: {str(error).splitlines()[0]}",
+            fix="their data comes from the Hugging Face hub: run once where the hub can be reached (HF_HUB_OFFLINE unset) and "
+            "copy HF_HOME here, or give the questions as evaluate.exams",
+        ) from error
+
+
+def _exam_score(task: str, label: str, results: dict[str, Any], folder: Path) -> ExamScore:
+    """Turn lm-eval's samples into a score, and save them one by one."""
+    samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
+    if not samples or "acc" not in samples[0]:
+        raise ConfigError(
+            f"evaluate.harness_tasks {task}: it does not report accuracy per item",
+            fix="name multiple-choice tasks only; everything else is not compared yet",
+        )
+    choices = results["configs"][task]["output_type"] == "multiple_choice"
+    lines = []
+    for sample in samples:
+        log_p = [float(response[0]) for response in sample["filtered_resps"]]
+        line = {
+            "id": str(sample["doc"].get("id", sample["doc_id"])),
+            "answer": sample["target"],
+            "log_p": log_p,
+            "accuracy": float(sample["acc"]),
+            "accuracy_norm": float(sample["acc_norm"]) if "acc_norm" in sample else None,
+        }
+        lines.append(line)
+    path = f"exams/{task}.jsonl"
+    write_atomic(folder / path, "".join(json.dumps(line) + "\n" for line in lines))
+    accuracy, stderr = _mean_and_stderr([line["accuracy"] for line in lines])
+    normed = [line["accuracy_norm"] for line in lines if line["accuracy_norm"] is not None]
+    accuracy_norm, norm_stderr = _mean_and_stderr(normed) if len(normed) == len(lines) else (None, None)
+    return ExamScore(
+        task=task,
+        label=label,
+        items=len(lines),
+        accuracy=accuracy,
+        accuracy_stderr=stderr,
+        accuracy_norm=accuracy_norm,
+        accuracy_norm_stderr=norm_stderr,
+        chance=sum(1 / len(line["log_p"]) for line in lines) / len(lines) if choices else 0.0,
+        items_path=path,
+    )
+
+
+def _mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
+    mean = sum(values) / len(values)
+    spread = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+    return mean, math.sqrt(spread / len(values))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep `datasets` from drawing progress bars into logs."""
+    from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        enable_progress_bar()

@@ -1,0 +1,179 @@
+"""The harness: packed requests against lm-eval's own Hugging Face model, exams end to end, and its errors."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from cpt_ray.config.evaluate import EvaluateConfig, ExamConfig
+from cpt_ray.errors import ConfigError, DataError
+from cpt_ray.evaluate import harness
+from cpt_ray.evaluate.exams import ExamItem
+from cpt_ray.evaluate.harness import PackedLM, score_exams
+from cpt_ray.model.base import load_model, load_tokenizer
+from tests.evaluate.tiny import SENTENCES, build_model
+
+QUIZ = ExamConfig(name="quiz", path="quiz.jsonl", label="a quiz of the tests")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_folder):
+    return load_tokenizer(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder):
+    return load_model(tiny_folder, precision="fp32").cpu()
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_folder, tokenizer):
+    plain = build_model(len(tokenizer))
+    assert plain.config._attn_implementation == "sdpa"
+    return HFLM(pretrained=plain, tokenizer=tokenizer, batch_size=4, max_length=64, prefix_token_id=0)
+
+
+def make_items(count: int) -> list[ExamItem]:
+    draw = random.Random(3)
+    return [
+        ExamItem(
+            task="quiz",
+            id=f"q{number}",
+            question=draw.choice(SENTENCES) + f" {number}?",
+            choices=tuple(draw.sample([*SENTENCES, "yes", "no", "perhaps so"], 2 + number % 3)),
+            answer=number % 2,
+        )
+        for number in range(count)
+    ]
+
+
+def make_requests() -> list[Instance]:
+    pairs = [(item.question, " " + choice) for item in make_items(9) for choice in item.choices]
+    pairs += [("", "no context at all"), ("x " * 200, " cut from the left"), ("short", " a"), ("short", " b")]
+    return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 90, 4096])
+def test_packed_requests_score_like_lm_evals_padded_batches(model, tokenizer, reference, batch_tokens):
+    packed = PackedLM(model, tokenizer, prefix=0, max_length=64, batch_tokens=batch_tokens)
+    requests = make_requests()
+    theirs = reference.loglikelihood(requests, disable_tqdm=True)
+
+    ours = packed.loglikelihood(requests, disable_tqdm=True)
+
+    assert [nats for nats, _ in ours] == pytest.approx([nats for nats, _ in theirs], rel=1e-4)
+    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+
+
+def test_greedy_continuations_are_recognised(model, tokenizer):
+    context = tokenizer("The licensee may")["input_ids"]
+    written = list(context)
+    plain = build_model(len(tokenizer))
+    with torch.no_grad():
+        for _ in range(3):
+            written.append(int(plain(torch.tensor([written])).logits[0, -1].argmax()))
+    packed = PackedLM(model, tokenizer, prefix=0, max_length=64, batch_tokens=64)
+
+    answers = packed._loglikelihood_tokens([(None, context, written[-3:]), (None, context, [1, 2, 3])])
+
+    assert [greedy for _, greedy in answers] == [True, False]
+
+
+def test_rolling_log_likelihood_through_the_packed_model_is_the_same_too(model, tokenizer, reference):
+    packed = PackedLM(model, tokenizer, prefix=0, max_length=64, batch_tokens=256)
+    requests = [Instance("loglikelihood_rolling", {}, (" ".join(SENTENCES) * 3,), 0)]
+
+    assert packed.loglikelihood_rolling(requests, disable_tqdm=True) == pytest.approx(
+        reference.loglikelihood_rolling(requests, disable_tqdm=True), rel=1e-4
+    )
+
+
+def test_generation_leaves_document_attention_for_its_own_calls_only(model, tokenizer, reference):
+    packed = PackedLM(model, tokenizer, prefix=0, max_length=64, batch_tokens=256)
+    requests = [Instance("generate_until", {}, ("The licensee", {"until": ["\n"], "max_gen_toks": 5}), 0)]
+
+    assert packed.generate_until(requests, disable_tqdm=True) == reference.generate_until(requests, disable_tqdm=True)
+    assert model.config._attn_implementation == "document"
+
+
+def test_an_exam_is_scored_item_by_item(model, tokenizer, reference, tmp_path):
+    items = make_items(11)
+    config = EvaluateConfig(exams=(QUIZ,), exam_context=64, batch_tokens=512)
+
+    [score] = score_exams(model, tokenizer, {"quiz": items}, prefix=0, config=config, folder=tmp_path)
+
+    lines = [json.loads(line) for line in (tmp_path / score.items_path).read_text().splitlines()]
+    assert [line["id"] for line in lines] == [item.id for item in items]
+    expected_acc, expected_norm = [], []
+    for item, line in zip(items, lines, strict=True):
+        requests = [
+            Instance("loglikelihood", {}, (f"Question: {item.question}\nAnswer:", f" {choice}"), 0) for choice in item.choices
+        ]
+        log_p = [value for value, _ in reference.loglikelihood(requests, disable_tqdm=True)]
+        assert line["log_p"] == pytest.approx(log_p, rel=1e-4)
+        normed = [value / len(choice) for value, choice in zip(log_p, item.choices, strict=True)]
+        expected_acc.append(float(log_p.index(max(log_p)) == item.answer))
+        expected_norm.append(float(normed.index(max(normed)) == item.answer))
+        assert line["answer"] == item.answer
+    assert [line["accuracy"] for line in lines] == expected_acc
+    assert [line["accuracy_norm"] for line in lines] == expected_norm
+    mean = sum(expected_acc) / 11
+    assert 0 < mean < 1
+    assert score.accuracy == pytest.approx(mean)
+    assert score.accuracy_stderr == pytest.approx((mean * (1 - mean) / 10) ** 0.5)
+    assert score.chance == pytest.approx(sum(1 / len(item.choices) for item in items) / 11)
+    assert (score.task, score.label, score.items) == ("quiz", "a quiz of the tests", 11)
+
+
+def test_without_exams_nothing_is_run(model, tokenizer, tmp_path):
+    assert score_exams(model, tokenizer, {}, prefix=0, config=EvaluateConfig(), folder=tmp_path) == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exam_without_items_is_an_error(model, tokenizer, tmp_path):
+    config = EvaluateConfig(exams=(QUIZ,))
+    with pytest.raises(DataError, match=r"evaluate\.exams quiz: no items of it among \['other'\]"):
+        score_exams(model, tokenizer, {"other": make_items(1)}, prefix=0, config=config, folder=tmp_path)
+
+
+def test_an_unknown_harness_task_is_named(model, tokenizer, tmp_path):
+    config = EvaluateConfig(harness_tasks=("no_such_task",))
+    with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks names 'no_such_task', which this lm-eval does not know"):
+        score_exams(model, tokenizer, {}, prefix=0, config=config, folder=tmp_path)
+
+
+def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("Couldn't reach 'ibm/piqa' on the Hub (OfflineModeIsEnabled)\nmore")
+
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    config = EvaluateConfig(harness_tasks=("piqa",))
+    with pytest.raises(ConfigError, match=r"harness_tasks piqa: lm-eval could not run them: Couldn't reach") as caught:
+        score_exams(model, tokenizer, {}, prefix=0, config=config, folder=tmp_path)
+    assert "HF_HOME" in caught.value.fix
+    assert "more" not in caught.value.problem
+
+
+def test_a_harness_task_by_name_is_scored_under_its_own_name(model, tokenizer, tmp_path, monkeypatch):
+    import datasets
+
+    rows = [{"goal": f"open door {n}", "sol1": "turn the knob", "sol2": "eat it", "label": n % 2} for n in range(4)]
+    data = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in ("train", "validation")})
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: data)
+    config = EvaluateConfig(harness_tasks=("piqa",), exam_context=64)
+
+    [score] = score_exams(model, tokenizer, {}, prefix=0, config=config, folder=tmp_path)
+
+    assert (score.task, score.label, score.items, score.chance) == ("piqa", "piqa", 4, 0.5)
+    assert len((tmp_path / score.items_path).read_text().splitlines()) == 4
+
+
+def test_a_task_without_accuracy_is_refused(tmp_path):
+    results = {"samples": {"gsm8k": [{"doc_id": 0, "exact_match": 1.0}]}, "configs": {"gsm8k": {}}}
+    with pytest.raises(ConfigError, match=r"harness_tasks gsm8k: it does not report accuracy per item"):
+        harness._exam_score("gsm8k", "gsm8k", results, tmp_path)
