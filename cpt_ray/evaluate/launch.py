@@ -1,0 +1,167 @@
+"""Score many models: a Ray task each, so many at once, or one after another in this process.
+
+In: jobs, one per run. Out: their `EvalRecord`s, each handed on as its task ends. A task scores on one CPU thread (or on the
+GPU it is given), so scores beside training do not stall the collectives. The driver holds records only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.edges.ray_runtime import worker_environment
+from cpt_ray.errors import CptRayError
+from cpt_ray.evaluate.suite import evaluate_model
+from cpt_ray.records import EvalRecord, HeldOutRecord, RunRecord
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """One export to score, with the folder that takes its results. Paths must be seen by every node."""
+
+    run: RunRecord
+    tokenizer: Path
+    separator: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class EvaluateProgress:
+    """How far scoring is: models done, and the rate in scored tokens of all workers together."""
+
+    done: int
+    total: int
+    scored_tokens: int
+    tokens_per_s: float
+    eta_s: float | None
+    """None until the first model is done."""
+
+
+def evaluate_runs(
+    jobs: Sequence[EvaluateJob],
+    *,
+    held_out: HeldOutRecord,
+    held_out_folder: Path,
+    exam_items: Path | None,
+    config: EvaluateConfig,
+    compare: CompareConfig,
+    runtime: RuntimeConfig,
+    on_done: Callable[[EvalRecord], None] = lambda _: None,
+    on_progress: Callable[[EvaluateProgress], None] = lambda _: None,
+    parts: Collection[str] = ("test",),
+) -> list[EvalRecord]:
+    """Score each job; `runtime.kind: local` runs here, anything else needs a Ray session.
+
+    Args:
+        jobs: What to score.
+        held_out: The study's held-out sets.
+        held_out_folder: Folder that their paths are relative to.
+        exam_items: What `exams.write_items` wrote; None where the study has no exams.
+        config: The `evaluate` section.
+        compare: The `compare` section.
+        runtime: The `runtime` section; at most `evaluate_workers` jobs run at once.
+        on_done: Called with each record as its job ends.
+        on_progress: Called at the start and after each job.
+        parts: Held-out parts to score.
+
+    Returns:
+        The records, in the order of `jobs`.
+
+    Raises:
+        CptRayError: The first job's error; the jobs still running are ended.
+    """
+    settings: dict[str, Any] = {
+        "held_out": held_out,
+        "held_out_folder": held_out_folder,
+        "exam_items": exam_items,
+        "config": config,
+        "compare": compare,
+        "parts": tuple(parts),
+    }
+    records: dict[int, EvalRecord] = {}
+    started = time.monotonic()
+    on_progress(_progress(records, len(jobs), started))
+
+    def finish(index: int, record: EvalRecord) -> None:
+        records[index] = record
+        on_done(record)
+        on_progress(_progress(records, len(jobs), started))
+
+    if runtime.kind == "local":
+        for index, job in enumerate(jobs):
+            finish(index, _evaluate(job, settings))
+    else:
+        _run_tasks(jobs, settings, runtime, finish)
+    return [records[index] for index in range(len(jobs))]
+
+
+def _run_tasks(
+    jobs: Sequence[EvaluateJob],
+    settings: dict[str, Any],
+    runtime: RuntimeConfig,
+    finish: Callable[[int, EvalRecord], None],
+) -> None:
+    task = ray.remote(_evaluate_in_task).options(
+        num_cpus=1,
+        num_gpus=runtime.gpus_per_worker,
+        max_retries=2,  # a lost node, not an error of the job: those are not retried
+        runtime_env={"env_vars": worker_environment(runtime)},
+    )
+    waiting = list(enumerate(jobs))[::-1]
+    running: dict[Any, int] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < runtime.evaluate_workers:
+                index, job = waiting.pop()
+                running[task.remote(job, settings)] = index
+            for reference in ray.wait(list(running), num_returns=1)[0]:
+                finish(running[reference], _result(reference, jobs[running[reference]]))
+                del running[reference]
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
+    try:
+        record: EvalRecord = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, CptRayError):
+            raise error.cause from None
+        raise
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
+        raise CptRayError(
+            f"scoring {job.run.run} lost its worker three times: {str(error).splitlines()[0]}",
+            fix="most often memory: lower evaluate.batch_tokens or runtime.evaluate_workers, then run the same command again",
+        ) from error
+    return record
+
+
+def _evaluate(job: EvaluateJob, settings: dict[str, Any]) -> EvalRecord:
+    return evaluate_model(job.run, tokenizer=job.tokenizer, separator=job.separator, folder=job.folder, **settings)
+
+
+def _evaluate_in_task(job: EvaluateJob, settings: dict[str, Any]) -> EvalRecord:
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # the task asked Ray for one CPU
+    return _evaluate(job, settings)
+
+
+def _progress(records: dict[int, EvalRecord], total: int, started: float) -> EvaluateProgress:
+    elapsed = max(time.monotonic() - started, 1e-9)
+    tokens = sum(score.scored_tokens for record in records.values() for score in record.held_out)
+    return EvaluateProgress(
+        done=len(records),
+        total=total,
+        scored_tokens=tokens,
+        tokens_per_s=tokens / elapsed,
+        eta_s=elapsed / len(records) * (total - len(records)) if records else None,
+    )

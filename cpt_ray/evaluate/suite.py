@@ -1,0 +1,111 @@
+"""All scores of one export: bits per byte on each held-out set, then the exams. Knows nothing of Ray.
+
+In: a run, the held-out sets, the exam items, the config. Out: an `EvalRecord`, its copy `evaluation.json`, and per document
+and per item files that the record names. The base and every run go through this one function.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+
+from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.errors import ConfigError, DataError
+from cpt_ray.evaluate.bits_per_byte import aggregate, encode_document, format_scores, read_documents, score_documents
+from cpt_ray.evaluate.exams import read_items
+from cpt_ray.model.base import load_model, load_tokenizer
+from cpt_ray.records import EvalRecord, ExamScore, HeldOutRecord, HeldOutScore, RunRecord
+
+EVALUATION_FILE = "evaluation.json"
+
+
+def evaluate_model(
+    run: RunRecord,
+    *,
+    held_out: HeldOutRecord,
+    held_out_folder: Path,
+    exam_items: Path | None,
+    config: EvaluateConfig,
+    compare: CompareConfig,
+    separator: str,
+    tokenizer: Path,
+    folder: Path,
+    parts: Collection[str] = ("test",),
+) -> EvalRecord:
+    """Score one run's export.
+
+    Args:
+        run: The run, or the base.
+        held_out: The study's held-out sets.
+        held_out_folder: Folder that their paths are relative to.
+        exam_items: What `exams.write_items` wrote; None where the study has no exams.
+        config: The `evaluate` section.
+        compare: The `compare` section: level, resamples and seed of the intervals.
+        separator: The model's document separator, given as prefix token before each document.
+        tokenizer: Folder of the tokenizer; the same for the base and all its runs.
+        folder: Folder to write into.
+        parts: Held-out parts to score: `test`, `validation` or both.
+
+    Returns:
+        All scores; paths in it are relative to `folder`.
+
+    Raises:
+        DataError: If a held-out set or the exam items cannot be read, no set has one of `parts`, or a score is not finite.
+        ConfigError: If the run is a trunk without an export, the tokenizer does not know the separator, or a harness task
+            cannot run.
+    """
+    started = time.monotonic()
+    if run.export_path is None:
+        raise ConfigError(f"run {run.run} has no export to score", fix="score the base and budgets; a trunk is never a budget")
+    sets = [held for held in held_out.sets if held.part in parts]
+    if not sets:
+        raise DataError(
+            f"no held-out set has the part {' or '.join(sorted(parts))}", fix="check prepare.held_out.validation_share"
+        )
+    text_tokenizer = load_tokenizer(tokenizer)
+    prefix = text_tokenizer.get_vocab().get(separator)
+    if prefix is None:
+        raise ConfigError(
+            f"the separator {separator!r} is no token of the tokenizer in {tokenizer}",
+            fix="set the model's separator to one of its special tokens",
+        )
+    model = load_model(run.export_path, precision=config.precision)
+    held_out_scores: list[HeldOutScore] = []
+    for held in sets:
+        documents = [
+            encode_document(text_tokenizer, identifier, text, document_tokens=config.document_tokens)
+            for identifier, text in read_documents(held_out_folder / held.path, config.held_out_documents)
+        ]
+        scores = score_documents(model, documents, prefix=prefix, context=config.context, batch_tokens=config.batch_tokens)
+        path = f"held_out/{held.source}-{held.part}.jsonl"
+        held_out_scores.append(aggregate(scores, held_out=held, documents_path=path, compare=compare))
+        write_atomic(folder / path, format_scores(scores))
+    exams: tuple[ExamScore, ...] = ()
+    if config.exams or config.harness_tasks:
+        # lm-eval takes seconds to import, and a study without exams does not need it.
+        from cpt_ray.evaluate.harness import score_exams
+
+        items = read_items(exam_items) if exam_items is not None else {}
+        exams = score_exams(model, text_tokenizer, items, prefix=prefix, config=config, folder=folder)
+    record = EvalRecord(
+        run=run.run,
+        model=run.model,
+        arm=run.arm,
+        seed=run.seed,
+        budget_tokens=run.budget_tokens,
+        tokens_seen=run.tokens_seen,
+        held_out=tuple(held_out_scores),
+        exams=exams,
+        task_pid=os.getpid(),
+        wall_s=time.monotonic() - started,
+    )
+    write_atomic(folder / EVALUATION_FILE, record.to_json())
+    del model
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return record

@@ -1,0 +1,99 @@
+"""The suite: one call scores one export, and what it writes is what its record says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig, ExamConfig
+from cpt_ray.errors import ConfigError, DataError
+from cpt_ray.evaluate.bits_per_byte import read_scores
+from cpt_ray.evaluate.exams import write_items
+from cpt_ray.evaluate.suite import evaluate_model
+from cpt_ray.records import EvalRecord
+from tests.evaluate.tiny import SEPARATOR, make_run
+
+CONFIG = EvaluateConfig(held_out_documents=6, document_tokens=100, context=32, batch_tokens=256, precision="fp32")
+
+
+def evaluate(tiny_folder, held_out, folder, *, run=None, **changes):
+    record, held_out_folder = held_out
+    settings = {
+        "held_out": record,
+        "held_out_folder": held_out_folder,
+        "exam_items": None,
+        "config": CONFIG,
+        "compare": CompareConfig(bootstrap_samples=100),
+        "separator": SEPARATOR,
+        "tokenizer": tiny_folder,
+        "folder": folder,
+        **changes,
+    }
+    return evaluate_model(run or make_run(tiny_folder), **settings)
+
+
+@pytest.fixture
+def quiz(tmp_path):
+    path = tmp_path / "quiz.jsonl"
+    lines = [{"question": f"Is {n} even?", "choices": ["yes", "no"], "answer": n % 2} for n in range(6)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return ExamConfig(name="quiz", path=str(path), label="a quiz")
+
+
+def test_every_score_and_file_of_the_record_is_there(tiny_folder, held_out, tmp_path, quiz):
+    config = CONFIG.model_copy(update={"exams": (quiz,)})
+    items = write_items(config.exams, tmp_path / "items")
+
+    record = evaluate(tiny_folder, held_out, tmp_path / "out", config=config, exam_items=items)
+
+    assert EvalRecord.load(tmp_path / "out" / "evaluation.json") == record
+    assert [(score.source, score.role, score.part) for score in record.held_out] == [
+        ("law", "domain", "test"),
+        ("news", "general", "test"),
+    ]
+    for score in record.held_out:
+        documents = read_scores(tmp_path / "out" / score.documents_path)
+        assert len(documents) == score.documents == 6
+        assert sum(document.nats for document in documents) == pytest.approx(score.nats)
+        assert sum(document.bytes for document in documents) == score.scored_bytes
+        assert sum(document.tokens for document in documents) == score.scored_tokens
+        assert max(document.tokens for document in documents) <= 100
+        assert score.bits_per_byte_interval.low < score.bits_per_byte < score.bits_per_byte_interval.high
+    [exam] = record.exams
+    assert (exam.task, exam.items, exam.chance) == ("quiz", 6, 0.5)
+    assert (tmp_path / "out" / exam.items_path).is_file()
+    assert (record.run, record.model, record.arm) == ("tiny-base", "tiny", None)
+
+
+def test_the_same_model_scores_the_same_twice(tiny_folder, held_out, tmp_path):
+    first = evaluate(tiny_folder, held_out, tmp_path / "a")
+    second = evaluate(tiny_folder, held_out, tmp_path / "b")
+
+    assert first.held_out == second.held_out
+
+
+def test_parts_choose_what_is_scored(tiny_folder, held_out, tmp_path):
+    record = evaluate(tiny_folder, held_out, tmp_path, parts=("validation", "test"))
+
+    assert [(score.source, score.part) for score in record.held_out] == [
+        ("law", "test"),
+        ("law", "validation"),
+        ("news", "test"),
+    ]
+
+
+def test_a_part_that_no_set_has_is_an_error(tiny_folder, held_out, tmp_path):
+    with pytest.raises(DataError, match="no held-out set has the part train"):
+        evaluate(tiny_folder, held_out, tmp_path, parts=("train",))
+
+
+def test_a_separator_that_is_no_token_is_an_error(tiny_folder, held_out, tmp_path):
+    with pytest.raises(ConfigError, match="the separator '<eot>' is no token of the tokenizer in"):
+        evaluate(tiny_folder, held_out, tmp_path, separator="<eot>")
+
+
+def test_a_trunk_is_never_scored(tiny_folder, held_out, tmp_path):
+    trunk = make_run(tiny_folder, run="m-legal-trunk-seed0", kind="trunk", export_path=None, annealed=False)
+    with pytest.raises(ConfigError, match="run m-legal-trunk-seed0 has no export to score"):
+        evaluate(tiny_folder, held_out, tmp_path, run=trunk)
