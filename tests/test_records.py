@@ -25,8 +25,8 @@ def report(stage="clean", source="law", *, kept=NOTHING, edited_bytes=0, **dropp
 def shard(source, rows):
     return ShardEntry(
         path=f"{source}.arrow", index_path=f"{source}.index", source=source, unit=f"{source}-00000", sha256="0" * 64,
-        size_bytes=1, rows=rows, documents=rows, cut_documents=0, tokenizer_tokens=9 * rows, separator_tokens=rows, tokens=10 * rows,
-        segments=rows, padding=0, loss_tokens=9 * rows,
+        size_bytes=1, rows=rows, documents=rows, cut_documents=0, tokenizer_tokens=9 * rows,
+        separator_tokens=rows, tokens=10 * rows, segments=rows, padding=0, loss_tokens=9 * rows,
     )  # fmt: skip
 
 

@@ -1,0 +1,112 @@
+"""Writes `configs/README.md`: prose for a newcomer, then every key of the schema with type, default and description.
+
+In: the schema and `reference.md` beside this module. Out: Markdown. The table cannot disagree with the code, because it is
+made from it (`python -m cpt_ray.config.reference > configs/README.md`) and a test compares the two.
+"""
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.config.values import format_count, parse_bytes, parse_count, parse_seconds
+
+_QUANTITIES = {parse_count: "count", parse_bytes: "bytes", parse_seconds: "duration"}
+
+
+def render_reference() -> str:
+    """The whole text of `configs/README.md`."""
+    parts = [Path(__file__).with_name("reference.md").read_text(encoding="utf-8").rstrip()]
+    for name, field in StudyConfig.model_fields.items():
+        path, section = _section(name, field.annotation)
+        parts.append(f"### `{path}`\n\n{_flat(section.__doc__)}")
+        rows = [f"| `{key}` | {kind} | {default} | {text} |" for key, kind, default, text in _rows(section, "")]
+        parts.append("\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def schema_keys() -> set[str]:
+    """Every key of a study file, dotted; list entries and named entries are left out of the path."""
+    keys: set[str] = set()
+    for name, field in StudyConfig.model_fields.items():
+        _, section = _section(name, field.annotation)
+        keys |= {f"{name}.{key}" for key, *_ in _rows(section, "")}
+    return keys
+
+
+def _section(name: str, kind: Any) -> tuple[str, type[BaseModel]]:
+    """How a section is written, and its class: `models[]` is a list, `arms.NAME` has entries named by the user."""
+    if get_origin(kind) is tuple:
+        return f"{name}[]", get_args(kind)[0]
+    if get_origin(kind) is dict:
+        return f"{name}.NAME", get_args(kind)[1]
+    return name, kind
+
+
+def _rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            mark = "[]" if inner is not kind else ""
+            yield from _rows(inner, f"{prefix}{name}{mark}.")
+        else:
+            yield f"{prefix}{name}", _type(field), _default(field), _escape(field.description or "")
+
+
+def _type(field: FieldInfo) -> str:
+    return _describe(field.annotation, field.metadata)
+
+
+def _describe(kind: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
+    for mark in metadata:
+        if (quantity := _QUANTITIES.get(getattr(mark, "func", None))) is not None:  # type: ignore[arg-type]
+            return quantity
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _describe(arguments[0], arguments[1:])
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(one) for one in arguments)
+    if origin is tuple:
+        return (
+            f"list of {_describe(arguments[0])}" if Ellipsis in arguments else f"{len(arguments)} of {_describe(arguments[0])}"
+        )
+    if origin is dict:
+        return f"mapping of {_describe(arguments[0])} to {_describe(arguments[1])}"
+    names = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(kind, str(kind))
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default()
+    if value is PydanticUndefined:
+        return "**required**"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and value >= 10_000 and parse_count(format_count(value)) == value:
+        return format_count(value) + ("B" if "bytes" in _type(field) else "")
+    if isinstance(value, tuple):
+        return f"[{', '.join(str(item) for item in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flat(text: str | None) -> str:
+    return "\n".join(line.strip() for line in (text or "").strip().splitlines())
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_reference())

@@ -1,0 +1,65 @@
+"""configs/README.md says what the schema says, for every key."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cpt_ray.config.load import load_study
+from cpt_ray.config.reference import render_reference, schema_keys
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def test_the_committed_reference_is_the_generated_one():
+    committed = (CONFIGS / "README.md").read_text(encoding="utf-8")
+    assert committed == render_reference(), "run: python -m cpt_ray.config.reference > configs/README.md"
+
+
+def test_every_leaf_of_the_demo_is_a_documented_key():
+    def leaves(node, path):
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield from leaves(value, f"{path}.{key}" if path else key)
+        elif isinstance(node, list) and node and isinstance(node[0], dict):
+            for item in node:
+                yield from leaves(item, f"{path}[]")
+        else:
+            yield path
+
+    keys = schema_keys()
+    found = set()
+    for leaf in leaves(yaml.safe_load((CONFIGS / "demo.yaml").read_text(encoding="utf-8")), ""):
+        plain = re.sub(r"^(\w+)\[\]", r"\1", leaf)
+        plain = re.sub(r"^arms\.\w+", "arms", plain)
+        plain = re.sub(r"^arms\.mix\..*", "arms.mix", plain)
+        assert plain in keys, leaf
+        found.add(plain)
+    assert len(found) > 30
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_study_is_accepted(path):
+    assert load_study(path).study.name
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `unit_bytes` | bytes | 64MB | text per unit of preparation and of packing |",
+        "| `budgets` | list of count | **required** | token budgets (loss-bearing tokens), ascending |",
+        "| `precision` | `bf16` or `fp32` | bf16 | compute type; master weights are fp32 |",
+        "| `collective_timeout` | duration | 600 | longest wait of a collective |",
+        "| `exams[].limit` | count or null | null | most items, drawn by hash |",
+        "| `mix` | mapping of text to number | **required** | source name to weight; weights add up to 1 |",
+    ],
+)
+def test_a_row_says_type_default_and_meaning(row):
+    assert f"\n{row}\n" in render_reference()
+
+
+def test_every_key_has_a_description():
+    for line in render_reference().splitlines():
+        if line.startswith("| `"):
+            assert line.rsplit("|", 2)[1].strip(), line
