@@ -1,0 +1,56 @@
+"""What a report is made of: records only, gathered by `study`.
+
+Place in the flow: the last hand-over before the page. Nothing here is computed; the page shows what the records say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cpt_ray.config.prepare import ArmConfig
+from cpt_ray.records import Comparison, EvalRecord, HeldOutSet, RunRecord, ShardManifest, StageReport, StepMetrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContents:
+    """The records of a finished study.
+
+    `labels` are warnings such as `isolation: none` that must stand at every figure and table. `metrics` maps a run's name to
+    its step metrics; a run may lack them. `samples` are a few dropped documents: reason, id and the beginning of the text.
+    """
+
+    study: str
+    created: str
+    config_yaml: str
+    funnel: tuple[StageReport, ...]
+    manifest: ShardManifest
+    held_out: tuple[HeldOutSet, ...]
+    runs: tuple[RunRecord, ...]
+    metrics: Mapping[str, tuple[StepMetrics, ...]]
+    comparison: Comparison
+    evals: tuple[EvalRecord, ...]
+    arms: Mapping[str, ArmConfig]
+    stage_timings: Mapping[str, float]
+    """Stage to wall seconds."""
+    versions: Mapping[str, str]
+    base_note: str = ""
+    labels: tuple[str, ...] = ()
+    samples: tuple[Mapping[str, str], ...] = ()
+    wall_s: float | None = None
+    """Wall time of the study; default: the sum of the stages."""
+    lineage: Mapping[str, str] = field(default_factory=dict)
+    """Artifact name to fingerprint."""
+
+    @property
+    def total_wall_s(self) -> float:
+        """Wall time of the study."""
+        return self.wall_s if self.wall_s is not None else sum(self.stage_timings.values())
+
+    def role_of(self, run: str) -> str:
+        """`base`, `domain`, `control`, or an empty string for a run that is not known."""
+        record = next((r for r in self.runs if r.run == run), None)
+        if record is None or record.kind == "base":
+            return "base" if record is not None or run == "base" else ""
+        arm = self.arms.get(record.arm or "")
+        return arm.role if arm else ""

@@ -1,0 +1,286 @@
+"""The figures, as inline SVG that is the same bytes for the same records.
+
+Place in the flow: between `series` and the page. In: series. Out: SVG text without XML header, metadata or address of any
+kind. Each figure is drawn twice, wide and narrow, and the page shows the one that fits. Text stays text, in the page's font.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from cpt_ray.records import Point
+from cpt_ray.report.contents import ReportContents
+from cpt_ray.report.series import INK, Curve, Line, Trade, curves, loss_lines, means, sets_of, trades, wants_log
+from cpt_ray.report.wording import count
+
+WIDE_INCHES = 9.6
+NARROW_INCHES = 4.3
+SOFT, GRID = "#595959", "#dddddd"
+_SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "text.parse_math": False,
+    "axes.axisbelow": True,
+}
+
+
+def loss_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
+    """Loss of all runs over tokens, the learning rate beneath; None where no run has metrics."""
+    lines = loss_lines(contents)
+    if not lines:
+        return None
+    return _draw("loss", narrow, (5.2, 4.8), lambda figure: _loss(figure, lines))
+
+
+def scaling_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
+    """Bits per byte over tokens, one panel per held-out set; None where nothing was scored."""
+    sets = sets_of(contents.comparison.points)
+    if not sets:
+        return None
+    columns = 1 if narrow else min(2, len(sets))
+    rows = -(-len(sets) // columns)
+    return _draw("scaling", narrow, (3.6 * rows, 3.2 * rows), lambda figure: _scaling(figure, contents, sets, columns))
+
+
+def forgetting_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
+    """Domain gain against general change; None where no run was compared with its base on both."""
+    pairs = trades(contents)
+    if not pairs:
+        return None
+    columns = 1 if narrow or len(pairs) == 1 else 2
+    rows = -(-len(pairs) // columns)
+
+    def draw(figure: Figure) -> None:
+        for number, ((domain, general), items) in enumerate(pairs.items(), start=1):
+            _trade(figure.add_subplot(rows, columns, number), domain, general, items)
+
+    return _draw("forgetting", narrow, (4.6 * rows, 4.0 * rows), draw)
+
+
+def _draw(name: str, narrow: bool, heights: tuple[float, float], paint: Callable[[Figure], None]) -> str:
+    width, height = (NARROW_INCHES, heights[1]) if narrow else (WIDE_INCHES, heights[0])
+    salt = f"cpt-ray-{name}-{'narrow' if narrow else 'wide'}"
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        paint(figure)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    return _inline(stream.getvalue())
+
+
+def _inline(svg: str) -> str:
+    """Keep what HTML needs: no header, no metadata, no name spaces, no id that nothing refers to, size left to the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    used = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r'\sid="([^"]*)"', lambda m: m[0] if m[1] in used else "", svg)
+    head, _, rest = svg.partition(">")
+    head = re.sub(r'\s(width|height|version)="[^"]*"', "", head)
+    return f'{head} aria-hidden="true">{rest.strip()}'
+
+
+def _loss(figure: Figure, lines: Sequence[Line]) -> None:
+    grid = figure.add_gridspec(2, 1, height_ratios=(3, 1))
+    top = figure.add_subplot(grid[0])
+    bottom = figure.add_subplot(grid[1], sharex=top)
+    for line in lines:
+        look: Any = {"color": line.style.colour, "dashes": line.style.dash or (None, None)}
+        # A single step is a point: a line through it would not be seen.
+        mark: Any = {"marker": line.style.marker, "markersize": 4} if len(line.tokens) < 3 else {}
+        if line.smooth != line.loss:
+            top.plot(line.tokens, line.loss, linewidth=0.7, color=line.style.colour, alpha=0.3)
+        top.plot(line.tokens, line.smooth, linewidth=line.style.width, **look, **mark)
+        bottom.plot(line.tokens, line.learning_rate, linewidth=line.style.width, **look, **mark)
+    top.set_ylabel("training loss, nats per token")
+    bottom.set_ylabel("learning rate")
+    bottom.set_xlabel("tokens seen (loss-bearing)")
+    bottom.set_ylim(bottom=0)
+    bottom.yaxis.set_major_locator(MaxNLocator(3))
+    bottom.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _rate(value)))
+    top.tick_params(labelbottom=False)
+    top.yaxis.set_major_locator(MaxNLocator(6))
+    _linear_tokens(bottom)
+
+
+def _scaling(figure: Figure, contents: ReportContents, sets: Sequence[tuple[str, str]], columns: int) -> None:
+    rows = -(-len(sets) // columns)
+    budgets = [p.tokens_seen for p in contents.comparison.points if p.annealed]
+    for number, (set_name, role) in enumerate(sets, start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        axes.set_title(f"{role}: {set_name}")
+        for curve in curves(contents, set_name):
+            _curve(axes, curve)
+        own = [p for p in contents.comparison.points if p.set_name == set_name]
+        for point in (p for p in own if p.arm is None):
+            _point(axes, point, colour=INK, marker="o", hollow=False)
+        _label_base(axes, [p for p in own if p.arm is None])
+        axes.set_ylabel("bits per byte (lower is better)")
+        axes.margins(x=0.06, y=0.14)
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        if wants_log(budgets):
+            _log_tokens(axes, budgets)
+        else:
+            axes.set_xlabel("tokens seen")
+            _linear_tokens(axes)
+        _label_hollow(axes, [p for p in own if not p.annealed], own)
+
+
+def _curve(axes: Any, curve: Curve) -> None:
+    line = means(curve.annealed)
+    axes.plot(
+        [t for t, _ in line],
+        [v for _, v in line],
+        color=curve.style.colour,
+        linewidth=1.5,
+        dashes=curve.style.dash or (None, None),
+    )
+    for point in curve.annealed:
+        if point.arm is not None:
+            _point(axes, point, colour=curve.style.colour, marker=curve.style.marker, hollow=False)
+    for point in curve.hollow:
+        _point(axes, point, colour=curve.style.colour, marker=curve.style.marker, hollow=True)
+
+
+def _label_hollow(axes: Any, hollow: Sequence[Point], all_points: Sequence[Point]) -> None:
+    """Write "not annealed" over the last hollow point, above the bars of its neighbours."""
+    if not hollow:
+        return
+    last = max(hollow, key=lambda p: p.tokens_seen)
+
+    def across(point: Point) -> float:
+        return float(axes.transAxes.inverted().transform(axes.transData.transform((point.tokens_seen, 0)))[0])
+
+    near = [p for p in all_points if p.arm == last.arm and abs(across(p) - across(last)) < 0.12]
+    axes.annotate(
+        "not annealed",
+        (last.tokens_seen, max(p.interval.high for p in near)),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color=SOFT,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85},
+        zorder=5,
+    )
+
+
+def _point(axes: Any, point: Point, *, colour: str, marker: str, hollow: bool) -> None:
+    value = point.bits_per_byte
+    axes.errorbar(
+        [point.tokens_seen],
+        [value],
+        yerr=[[max(0.0, value - point.interval.low)], [max(0.0, point.interval.high - value)]],
+        color=colour,
+        marker=marker,
+        markersize=6,
+        markerfacecolor="white" if hollow else colour,
+        capsize=3,
+        elinewidth=1,
+    )
+
+
+def _label_base(axes: Any, bases: Sequence[Point]) -> None:
+    for base in bases:
+        axes.annotate(
+            "base" if len(bases) == 1 else f"base {base.model}",
+            (0, base.bits_per_byte),
+            xytext=(7, 5),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+        )
+
+
+def _trade(axes: Any, domain: str, general: str, items: Sequence[Trade]) -> None:
+    axes.axhline(0, color=SOFT, linewidth=0.8)
+    axes.axvline(0, color=SOFT, linewidth=0.8)
+    for item in items:
+        (x, x_low, x_high), (y, y_low, y_high) = item.gain, item.general
+        axes.errorbar(
+            [x],
+            [y],
+            xerr=[[max(0.0, x - x_low)], [max(0.0, x_high - x)]],
+            yerr=[[max(0.0, y - y_low)], [max(0.0, y_high - y)]],
+            color=item.style.colour,
+            marker=item.style.marker,
+            markersize=6.5,
+            capsize=3,
+            elinewidth=1,
+        )
+    narrow = axes.figure.get_figwidth() < 6
+    axes.set_xlabel(f"domain gain on {domain},{chr(10) if narrow else ' '}bits per byte better than base")
+    axes.set_ylabel(f"general gain on {general},\nbits per byte better than base")
+    # The words stand in the corners, so each axis reaches over zero far enough to leave them room.
+    for low, high, fix in ((*axes.get_xlim(), axes.set_xlim), (*axes.get_ylim(), axes.set_ylim)):
+        room = (0.6 if narrow else 0.28) * max(high, -low)
+        fix(min(low, -room) - 0.12 * room, max(high, room) + 0.12 * room)
+    words = {
+        (1, 1): "gain, nothing forgotten",
+        (1, 0): "gain, but forgetting",
+        (0, 1): "no domain gain",
+        (0, 0): "worse on both",
+    }
+    for (right, top), text in words.items():
+        axes.text(
+            0.985 if right else 0.015,
+            0.975 if top else 0.025,
+            text,
+            transform=axes.transAxes,
+            ha="right" if right else "left",
+            va="top" if top else "bottom",
+            fontsize=8,
+            color=SOFT,
+            style="italic",
+        )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6))
+
+
+def _linear_tokens(axes: Any) -> None:
+    width = axes.figure.get_figwidth() / (2 if len(axes.figure.axes) > 2 else 1)
+    axes.xaxis.set_major_locator(MaxNLocator(5 if width < 6 else 8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value) if value >= 0 else ""))
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-") if value else "0"
+
+
+def _log_tokens(axes: Any, tokens: Sequence[int]) -> None:
+    budgets = sorted({t for t in tokens if t > 0})
+    axes.set_xscale("symlog", linthresh=budgets[0], linscale=0.6)
+    axes.set_xlim(-0.1 * budgets[0], budgets[-1] * 1.35)
+    ticks = [0]
+    for budget in budgets:
+        # Labels need about a factor of 1.6 between them on this width.
+        if ticks[-1] == 0 or budget / ticks[-1] > 1.6:
+            ticks.append(budget)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.set_xlabel(f"tokens seen (log scale from {count(budgets[0])} on)")

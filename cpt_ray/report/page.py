@@ -1,0 +1,146 @@
+"""Write the report: one HTML file that needs nothing else, made of records alone.
+
+Place in the flow: the end. In: `ReportContents`. Out: an HTML file with inline style and inline SVG, no script and no
+address that is loaded; a Content-Security-Policy in the page forbids both. Guarantee: the same contents give the same bytes,
+and every text from outside is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.report.contents import ReportContents
+from cpt_ray.report.figures import forgetting_figure, loss_figure, scaling_figure
+from cpt_ray.report.series import INK, Style, curves, loss_lines, sets_of, thinned_by, trades
+from cpt_ray.report.tables import (
+    exam_deltas,
+    exam_labels,
+    exam_rows,
+    funnel_rows,
+    held_out_deltas,
+    ledgers,
+    score_rows,
+    tiles,
+)
+from cpt_ray.report.wording import FILTERS
+
+SECTIONS = (
+    "1. The funnel",
+    "2. Loss curves",
+    "3. Token-scaling curves",
+    "4. Gain against forgetting",
+    "5. Provenance",
+)
+
+MARKER_PATHS = {
+    "o": "M15 2.5a3.5 3.5 0 1 0 .01 0z",
+    "^": "M15 2l4 7h-8z",
+    "D": "M15 2l4 4-4 4-4-4z",
+    "v": "M15 10l-4-7h8z",
+    "s": "M11.7 2.7h6.6v6.6h-6.6z",
+    "P": "M13.7 2h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",
+    "X": "M12.5 2l2.5 2.5 2.5-2.5 1.5 1.5-2.5 2.5 2.5 2.5-1.5 1.5-2.5-2.5-2.5 2.5-1.5-1.5 2.5-2.5-2.5-2.5z",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """A swatch and its words."""
+
+    label: str
+    style: Style
+    hollow: bool = False
+    line: bool = True
+    mark: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PageFigure:
+    """A figure in both widths, and its legend."""
+
+    wide: Markup
+    narrow: Markup
+    legend: tuple[LegendEntry, ...]
+
+
+def write_report(path: Path, contents: ReportContents) -> None:
+    """Write the page for `contents` to `path`, whole or not at all.
+
+    Raises:
+        ArtifactError: If the folder cannot be written.
+    """
+    write_atomic(path, render_report(contents))
+
+
+def render_report(contents: ReportContents) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(FILTERS)
+    page: str = environment.get_template("page.html.j2").render(
+        c=contents,
+        sections=SECTIONS,
+        tiles=tiles(contents),
+        funnel=funnel_rows(contents),
+        ledgers=ledgers(contents),
+        figures={
+            "loss": _figure(contents, loss_figure, _loss_legend(contents)),
+            "scaling": _figure(contents, scaling_figure, _scaling_legend(contents)),
+            "forgetting": _figure(contents, forgetting_figure, _forgetting_legend(contents)),
+        },
+        marker_paths=MARKER_PATHS,
+        thinned_by=thinned_by(contents),
+        smoothed=any(line.smooth != line.loss for line in loss_lines(contents)),
+        has_hollow=any(not point.annealed for point in contents.comparison.points),
+        deltas=held_out_deltas(contents),
+        exam_deltas=exam_deltas(contents),
+        exam_labels=exam_labels(contents.evals),
+        exams=exam_rows(contents.evals),
+        scores=score_rows(contents.evals),
+        self_tests=[run for run in contents.runs if run.self_test is not None],
+    )
+    # The macros at the top of the template leave blank lines before the doctype.
+    return page.lstrip()
+
+
+def _figure(contents: ReportContents, draw: Callable[..., str | None], legend: tuple[LegendEntry, ...]) -> PageFigure | None:
+    wide, narrow = draw(contents), draw(contents, narrow=True)
+    if wide is None or narrow is None:
+        return None
+    # Markup: our own SVG, in which matplotlib has escaped every text.
+    return PageFigure(Markup(wide), Markup(narrow), legend)  # noqa: S704
+
+
+def _loss_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
+    return tuple(LegendEntry(line.label, line.style, mark=len(line.tokens) < 3) for line in loss_lines(contents))
+
+
+def _scaling_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
+    entries: dict[str, LegendEntry] = {}
+    hollow = False
+    for set_name, _ in sets_of(contents.comparison.points):
+        for curve in curves(contents, set_name):
+            entries.setdefault(curve.label, LegendEntry(curve.label, curve.style))
+            hollow = hollow or bool(curve.hollow)
+    if any(point.arm is None for point in contents.comparison.points):
+        entries["base"] = LegendEntry("base, at 0 tokens", Style(INK), line=False)
+    if hollow:
+        entries["hollow"] = LegendEntry("hollow: not annealed, never a budget", Style("#595959"), hollow=True, line=False)
+    return tuple(entries.values())
+
+
+def _forgetting_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
+    entries = {item.label: LegendEntry(item.label, item.style) for items in trades(contents).values() for item in items}
+    return tuple(entries.values())

@@ -1,0 +1,201 @@
+"""From records to what a figure draws: series with a colour, a dash and a marker.
+
+Place in the flow: between records and `figures`. Guarantee: a run looks the same in every figure and in every legend.
+Colours are those of Okabe and Ito (2008), told apart with any colour vision; dashes and markers say the same again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cpt_ray.records import Delta, Point, RunRecord, StepMetrics
+from cpt_ray.report.contents import ReportContents
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+INK = "#1a1a1a"
+CONTROL = "#595959"
+DASHES = ((), (6.0, 2.0), (2.0, 1.5), (8.0, 2.0, 2.0, 2.0))
+MARKERS = ("o", "^", "D", "v", "P", "X")
+MOST_POINTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a series looks."""
+
+    colour: str
+    dash: tuple[float, ...] = ()
+    marker: str = "o"
+    width: float = 1.6
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A run's metrics, thinned: x in tokens, loss in nats per token."""
+
+    label: str
+    style: Style
+    tokens: tuple[float, ...]
+    loss: tuple[float, ...]
+    smooth: tuple[float, ...]
+    """Centred running mean of `loss`; the same as `loss` where there are few points."""
+    learning_rate: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One token-scaling curve: the annealed points of a model and arm from the base on, and its hollow points."""
+
+    label: str
+    style: Style
+    annealed: tuple[Point, ...]
+    hollow: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One model in the figure of gain against forgetting; better than the base is positive on both axes."""
+
+    label: str
+    style: Style
+    gain: tuple[float, float, float]
+    """Domain: value, low, high."""
+    general: tuple[float, float, float]
+
+
+def run_styles(contents: ReportContents) -> dict[str, Style]:
+    """A style for each trained run: colours first, then dashes; control arms are grey."""
+    styles: dict[str, Style] = {}
+    domain = control = 0
+    for run in contents.runs:
+        if run.kind == "base":
+            continue
+        if contents.role_of(run.run) == "control":
+            styles[run.run] = Style(CONTROL, DASHES[1 + control % 3], "s")
+            control += 1
+        else:
+            styles[run.run] = Style(
+                OKABE_ITO[domain % len(OKABE_ITO)],
+                DASHES[domain // len(OKABE_ITO) % len(DASHES)],
+                MARKERS[domain % len(MARKERS)],
+                1.1 if run.kind == "trunk" else 1.8,
+            )
+            domain += 1
+    return styles
+
+
+def lineage(metrics: Iterable[StepMetrics]) -> list[StepMetrics]:
+    """The steps that led to the final weights: of a step done twice, the later attempt."""
+    last: dict[int, StepMetrics] = {}
+    for item in sorted(metrics, key=lambda m: m.attempt):
+        last[item.step] = item
+    return [last[step] for step in sorted(last)]
+
+
+def loss_lines(contents: ReportContents) -> list[Line]:
+    """The loss of every run that has metrics, in the order of the runs."""
+    styles = run_styles(contents)
+    lines = []
+    for run in contents.runs:
+        steps = lineage(contents.metrics.get(run.run, ()))
+        if steps and run.run in styles:
+            lines.append(_line(run, steps, styles[run.run]))
+    return lines
+
+
+def thinned_by(contents: ReportContents) -> int:
+    """Most steps that one drawn point averages."""
+    longest = max((len(lineage(steps)) for steps in contents.metrics.values()), default=0)
+    return max(1, math.ceil(longest / MOST_POINTS))
+
+
+def _line(run: RunRecord, steps: Sequence[StepMetrics], style: Style) -> Line:
+    size = max(1, math.ceil(len(steps) / MOST_POINTS))
+    bins = [steps[i : i + size] for i in range(0, len(steps), size)]
+    loss = tuple(sum(m.loss for m in b) / len(b) for b in bins)
+    return Line(
+        label=f"{run.run} ({run.kind})",
+        style=style,
+        tokens=tuple(b[-1].tokens_seen for b in bins),
+        loss=loss,
+        smooth=_running_mean(loss),
+        learning_rate=tuple(b[-1].learning_rate for b in bins),
+    )
+
+
+def _running_mean(values: tuple[float, ...]) -> tuple[float, ...]:
+    # The window shrinks at the ends, so that no curve is shifted and none is cut.
+    half = len(values) // 60
+    windows = (
+        values[max(0, i - min(half, i, len(values) - 1 - i)) : i + min(half, i, len(values) - 1 - i) + 1]
+        for i in range(len(values))
+    )
+    return tuple(sum(w) / len(w) for w in windows)
+
+
+def sets_of(points: Sequence[Point]) -> list[tuple[str, str]]:
+    """(set, role) in order of appearance, domain first."""
+    seen = dict.fromkeys((p.set_name, str(p.role)) for p in points)
+    return sorted(seen, key=lambda item: item[1] != "domain")
+
+
+def curves(contents: ReportContents, set_name: str) -> list[Curve]:
+    """The curves of one held-out set: one per model and arm, each from its base."""
+    points = [p for p in contents.comparison.points if p.set_name == set_name]
+    keys = list(dict.fromkeys((p.model, p.arm) for p in points if p.arm is not None))
+    several = len({model for model, _ in keys}) > 1
+    result, domain = [], 0
+    for model, arm in keys:
+        own = sorted((p for p in points if (p.model, p.arm) == (model, arm)), key=lambda p: p.tokens_seen)
+        base = [p for p in points if p.model == model and p.arm is None]
+        config = contents.arms.get(arm or "")
+        if config is not None and config.role == "control":
+            style = Style(CONTROL, DASHES[1], "s")
+        else:
+            style, domain = Style(OKABE_ITO[domain % 7], (), MARKERS[domain % len(MARKERS)]), domain + 1
+        result.append(
+            Curve(
+                label=f"{model}, arm {arm}" if several else f"arm {arm}",
+                style=style,
+                annealed=(*base, *(p for p in own if p.annealed)),
+                hollow=tuple(p for p in own if not p.annealed),
+            )
+        )
+    return result
+
+
+def means(points: Sequence[Point]) -> list[tuple[int, float]]:
+    """Mean bits per byte over seeds at each number of tokens."""
+    groups: dict[int, list[float]] = {}
+    for point in points:
+        groups.setdefault(point.tokens_seen, []).append(point.bits_per_byte)
+    return [(tokens, sum(values) / len(values)) for tokens, values in sorted(groups.items())]
+
+
+def wants_log(tokens: Iterable[int]) -> bool:
+    """Whether budgets call for a log axis: at least three that span more than a factor of 8."""
+    budgets = sorted({t for t in tokens if t > 0})
+    return len(budgets) >= 3 and budgets[-1] / budgets[0] > 8
+
+
+def trades(contents: ReportContents) -> dict[tuple[str, str], list[Trade]]:
+    """Gain and general change against the base, by pair of a domain and a general set."""
+    rows = [d for d in contents.comparison.deltas if d.measure == "bits_per_byte" and contents.role_of(d.reference) == "base"]
+    styles = run_styles(contents)
+    pairs: dict[tuple[str, str], list[Trade]] = {}
+    general: Mapping[str, list[Delta]] = {d.subject: [] for d in rows}
+    for row in rows:
+        if row.role == "general":
+            general[row.subject].append(row)
+    for row in (r for r in rows if r.role == "domain"):
+        for other in general[row.subject]:
+            style = styles.get(row.subject, Style(OKABE_ITO[0]))
+            trade = Trade(row.subject, style, _improvement(row), _improvement(other))
+            pairs.setdefault((row.set_name, other.set_name), []).append(trade)
+    return pairs
+
+
+def _improvement(delta: Delta) -> tuple[float, float, float]:
+    return (-delta.difference, -delta.interval.high, -delta.interval.low)

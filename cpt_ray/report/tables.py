@@ -1,0 +1,202 @@
+"""From records to the rows of the page's tables and its key figures.
+
+Place in the flow: between records and the template. Guarantee: sums are taken here, once, and each ledger carries whether it
+balances, so a page cannot show a loss of documents or tokens without saying so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, ShardEntry, StageReport
+from cpt_ray.report.contents import ReportContents
+from cpt_ray.report.wording import count, delta_digits, duration, integer, number, percent, signed, unit_of
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A key figure: what, how much, in detail. `tone` is good, bad or plain; the words say the same."""
+
+    title: str
+    value: str
+    detail: str
+    note: str = ""
+    tone: str = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelRow:
+    """One stage of one source; `balanced` is whether in = kept + dropped (+ edited, for bytes)."""
+
+    report: StageReport
+    lost: Amount
+    kept_share: float
+    balanced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The tokens of one source, summed over its shards."""
+
+    source: str
+    shards: int
+    documents: int
+    cut_documents: int
+    rows: int
+    tokenizer_tokens: int
+    separator_tokens: int
+    tokens: int
+    padding: int
+    slots: int
+    segments: int
+    loss_tokens: int
+    balanced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExamRow:
+    """One model on one exam."""
+
+    run: str
+    score: ExamScore
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One model on one held-out set."""
+
+    run: str
+    tokens_seen: int
+    score: HeldOutScore
+
+
+def funnel_rows(contents: ReportContents) -> dict[str, list[FunnelRow]]:
+    """Stages by source, in the order in which they ran."""
+    rows: dict[str, list[FunnelRow]] = {}
+    for report in contents.funnel:
+        lost = sum(report.dropped.values(), Amount())
+        balanced = (
+            report.input.documents == report.kept.documents + lost.documents
+            and report.input.bytes == report.kept.bytes + lost.bytes + report.edited_bytes
+        )
+        share = report.kept.documents / report.input.documents if report.input.documents else 1.0
+        rows.setdefault(report.source, []).append(FunnelRow(report, lost, share, balanced))
+    return rows
+
+
+def ledgers(contents: ReportContents) -> list[Ledger]:
+    """The token ledger of each source."""
+    sources = dict.fromkeys(entry.source for entry in contents.manifest.shards)
+    return [_ledger(source, contents.manifest.of_source(source), contents.manifest.sequence_length) for source in sources]
+
+
+def _ledger(source: str, shards: Sequence[ShardEntry], sequence_length: int) -> Ledger:
+    def total(name: str) -> int:
+        return sum(getattr(entry, name) for entry in shards)
+
+    slots = total("rows") * sequence_length
+    balanced = (
+        total("tokenizer_tokens") + total("separator_tokens") == total("tokens")
+        and slots == total("tokens") + total("padding")
+        and total("loss_tokens") == total("tokens") - total("segments")
+    )
+    return Ledger(
+        source=source,
+        shards=len(shards),
+        documents=total("documents"),
+        cut_documents=total("cut_documents"),
+        rows=total("rows"),
+        tokenizer_tokens=total("tokenizer_tokens"),
+        separator_tokens=total("separator_tokens"),
+        tokens=total("tokens"),
+        padding=total("padding"),
+        slots=slots,
+        segments=total("segments"),
+        loss_tokens=total("loss_tokens"),
+        balanced=balanced,
+    )
+
+
+def tiles(contents: ReportContents) -> list[Tile]:
+    """The key figures of the header, for the domain arm that saw most tokens."""
+    wanted = (
+        ("domain", "base", "Domain, against the base"),
+        ("domain", "control", "Domain, against the control arm"),
+        ("general", "base", "General text, against the base"),
+    )
+    result = []
+    for role, reference, title in wanted:
+        delta = _headline(contents, role, reference)
+        if delta is None:
+            result.append(Tile(title, "not measured", "no such arm or set in this study"))
+        else:
+            result.append(_delta_tile(title, delta))
+    paid, seen = contents.comparison.tokens_paid, contents.comparison.tokens_seen
+    result.append(Tile("Tokens seen", count(seen), f"{integer(seen)} loss-bearing tokens by the model that saw most"))
+    result.append(Tile("Tokens paid", count(paid), f"{integer(paid)} over all runs; a shared trunk counts once"))
+    result.append(Tile("Wall time", duration(contents.total_wall_s), "all stages, as they ran"))
+    return result
+
+
+def _headline(contents: ReportContents, role: str, reference: str) -> Delta | None:
+    seen = {run.run: run.tokens_seen for run in contents.runs}
+    candidates = [
+        delta
+        for delta in contents.comparison.deltas
+        if delta.measure == "bits_per_byte"
+        and delta.role == role
+        and contents.role_of(delta.reference) == reference
+        and contents.role_of(delta.subject) == "domain"
+    ]
+    # max keeps the first of equals, so the study's own order of models and sets decides.
+    return max(candidates, key=lambda delta: seen.get(delta.subject, 0), default=None)
+
+
+def _delta_tile(title: str, delta: Delta) -> Tile:
+    digits = delta_digits(delta)
+    if delta.better is None:
+        value, tone = f"no clear difference ({signed(delta.difference, digits)})", "plain"
+    else:
+        word, tone = ("better", "good") if delta.better else ("worse", "bad")
+        value = f"{number(abs(delta.difference), digits)} {word}"
+    interval = delta.interval
+    detail = (
+        f"{unit_of(delta)} on {delta.set_name}: {number(delta.reference_value, digits)} \N{RIGHTWARDS ARROW} "
+        f"{number(delta.subject_value, digits)} ({percent(delta.relative_percent)}); "
+        f"difference {signed(delta.difference, digits)}, "
+        f"{100 * interval.confidence:g} % interval {signed(interval.low, digits)} to {signed(interval.high, digits)}"
+    )
+    return Tile(title, value, detail, f"{delta.subject} against {delta.reference}. Interval: {interval.kind}.", tone)
+
+
+def held_out_deltas(contents: ReportContents) -> list[Delta]:
+    """Differences on held-out text, domain first."""
+    rows = [delta for delta in contents.comparison.deltas if delta.role != "exam"]
+    return sorted(rows, key=lambda delta: delta.role != "domain")
+
+
+def exam_deltas(contents: ReportContents) -> list[Delta]:
+    """Differences on exams."""
+    return [delta for delta in contents.comparison.deltas if delta.role == "exam"]
+
+
+def exam_labels(evals: Sequence[EvalRecord]) -> dict[str, str]:
+    """Task to the full label under which its score may be shown."""
+    return {exam.task: exam.label for record in evals for exam in record.exams}
+
+
+def exam_rows(evals: Sequence[EvalRecord]) -> dict[str, list[ExamRow]]:
+    """Scores by exam."""
+    rows: dict[str, list[ExamRow]] = {}
+    for record in evals:
+        for exam in record.exams:
+            rows.setdefault(exam.task, []).append(ExamRow(record.run, exam))
+    return rows
+
+
+def score_rows(evals: Sequence[EvalRecord]) -> list[ScoreRow]:
+    """Scores on held-out text, by set and part, then by tokens seen."""
+    rows = [ScoreRow(record.run, record.tokens_seen, score) for record in evals for score in record.held_out]
+    order = {key: i for i, key in enumerate(dict.fromkeys((r.score.source, r.score.part) for r in rows))}
+    return sorted(rows, key=lambda r: (r.score.role != "domain", order[r.score.source, r.score.part], r.tokens_seen, r.run))

@@ -1,0 +1,119 @@
+"""Numbers as people read them: the template's filters.
+
+Place in the flow: between records and page. Guarantee: a number is rounded here and nowhere else, always the same way.
+"""
+
+from __future__ import annotations
+
+from cpt_ray.records import Delta
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Fixed digits, a true minus sign, a dash where there is no number."""
+    if value is None:
+        return "\N{EN DASH}"
+    text = f"{value:,.{digits}f}"
+    return text.replace("-", MINUS) if float(text.replace(",", "")) else f"{0:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """As `number`, with a plus sign before what is above zero."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and value > 0 and text != f"{0:.{digits}f}" else text
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A signed percentage that is already times 100."""
+    return f"{signed(value, digits)}\N{NO-BREAK SPACE}%" if value is not None else number(None)
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """A share of one as a percentage without sign."""
+    return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%" if value is not None else number(None)
+
+
+def integer(value: float | None) -> str:
+    """A count with thousands separators."""
+    return f"{value:,.0f}".replace("-", MINUS) if value is not None else number(None)
+
+
+def count(value: float | None) -> str:
+    """A count in k, M, B or T, three digits."""
+    if value is None:
+        return number(None)
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        # 999,600 rounds to 1M, not to 1000k.
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g}{unit}".replace("-", MINUS)
+    return f"{value:.3g}" if value % 1 else f"{value:.0f}"
+
+
+def byte_size(value: float) -> str:
+    """Bytes in decimal units."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g}\N{NO-BREAK SPACE}{unit}".replace("-", MINUS)
+    return f"{value:.0f}\N{NO-BREAK SPACE}B".replace("-", MINUS)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `12.3 s`, `4 min 05 s` or `3 h 07 min`."""
+    if seconds is None:
+        return number(None)
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def scientific(value: float | None, digits: int = 2) -> str:
+    """A power of ten for FLOPs and differences."""
+    return number(None) if value is None else f"{value:.{digits}e}".replace("-", MINUS)
+
+
+def delta_digits(delta: Delta) -> int:
+    """Digits that suit a delta's measure."""
+    return 3 if delta.measure == "bits_per_byte" else 1
+
+
+def unit_of(delta: Delta) -> str:
+    """The unit of a delta."""
+    return "bits/byte" if delta.measure == "bits_per_byte" else "points"
+
+
+def measure_name(delta: Delta) -> str:
+    """The measure in words."""
+    return {
+        "bits_per_byte": "bits per byte",
+        "accuracy_points": "accuracy",
+        "accuracy_norm_points": "accuracy, length-normalised",
+    }[delta.measure]
+
+
+def judgement(delta: Delta) -> str:
+    """Better, worse, or no clear difference where the interval holds 0."""
+    if delta.better is None:
+        return "no clear difference"
+    return "better" if delta.better else "worse"
+
+
+FILTERS = {
+    "number": number,
+    "signed": signed,
+    "percent": percent,
+    "share": share,
+    "integer": integer,
+    "count": count,
+    "byte_size": byte_size,
+    "duration": duration,
+    "scientific": scientific,
+    "delta_digits": delta_digits,
+    "unit_of": unit_of,
+    "measure_name": measure_name,
+    "judgement": judgement,
+}

@@ -1,0 +1,244 @@
+"""The page: five parts, the records' numbers, the same bytes each time, nothing loaded, nothing unescaped."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.records import Comparison
+from cpt_ray.report.contents import ReportContents
+from cpt_ray.report.page import SECTIONS, render_report, write_report
+from cpt_ray.report.wording import MINUS
+
+from .made_up import BASE, LABEL, VERDICT, delta, make_contents, run_record, stage
+
+HOSTILE = '</td><script>alert("x")</script><img src=http://evil.example/x.png onerror=alert(1)>'
+
+
+class Reader(HTMLParser):
+    """Collects headings, text, tags and attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self._in_heading = False
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self._in_heading = tag == "h2"
+
+    def handle_endtag(self, tag):
+        self._in_heading = False
+
+    def handle_data(self, data):
+        self.text += data
+        if self._in_heading:
+            self.headings.append(data)
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    return reader
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render_report(make_contents())
+
+
+def test_the_five_parts_stand_in_order_under_the_verdict(page):
+    assert read(page).headings == list(SECTIONS)
+    text = read(page).text
+    assert text.index(VERDICT) < text.index(SECTIONS[0])
+
+
+def test_numbers_of_the_records_appear(page):
+    text = " ".join(read(page).text.split())
+    for number in ("0.132 better", "-9.8 %", "-0.136 to -0.128", "0.126 better", "57,600,000", "120,240,000", "27 min 19 s"):
+        assert number.replace("-", MINUS) in text, number
+    for number in ("118,402", "114,167", "3,120", "65,288,000", "65,536,000", "65,192,000", "1.347", "1.215", "989.0 TFLOP/s"):
+        assert number in text, number
+
+
+def test_the_same_contents_give_the_same_bytes_and_regenerate_on_disk(page, tmp_path):
+    assert render_report(make_contents()) == page
+    path = tmp_path / "deep" / "report.html"
+    write_report(path, make_contents())
+    first = path.read_bytes()
+    write_report(path, make_contents())
+    assert path.read_bytes() == first == page.encode()
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    reader = read(page)
+    assert reader.tags.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base", "form", "image"})
+    for tag, name, value in reader.attributes:
+        assert not name.startswith("on"), (tag, name)
+        if name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+            assert value.startswith("#"), (tag, name, value)
+    assert "http:" not in page
+    assert "https:" not in page
+    assert not re.search(r"url\((?!#)", page)
+    assert "default-src 'none'" in page
+
+
+def test_hostile_text_is_escaped_wherever_it_enters():
+    contents = make_contents()
+    comparison = contents.comparison
+    hostile = replace(
+        contents,
+        study=HOSTILE,
+        config_yaml=HOSTILE,
+        base_note=HOSTILE,
+        labels=(HOSTILE,),
+        samples=({"reason": "too_short", "id": HOSTILE, "text": HOSTILE},),
+        funnel=(stage("clean", HOSTILE, (2, 20), {HOSTILE: (1, 10)}),),
+        versions={HOSTILE: HOSTILE},
+        runs=(*contents.runs, run_record(HOSTILE, "independent", "legal", 0, 1_000_000)),
+        metrics={HOSTILE: contents.metrics[contents.runs[1].run]},
+        comparison=comparison.model_copy(
+            update={
+                "verdict": HOSTILE,
+                "points": tuple(p.model_copy(update={"set_name": HOSTILE}) for p in comparison.points),
+                "deltas": (*comparison.deltas, delta(HOSTILE, BASE, "licences", (1.0, 1.2), 0.01)),
+            }
+        ),
+    )
+    page = render_report(hostile)
+    reader = read(page)
+    assert reader.tags.isdisjoint({"script", "img"})
+    assert page.count("&lt;script&gt;") >= 12
+    assert HOSTILE not in page
+
+
+def test_labels_stand_in_every_part():
+    page = render_report(make_contents(labels=("isolation: none",)))
+    for start, end in zip(SECTIONS, (*SECTIONS[1:], "</html>"), strict=True):
+        part = page[page.index(f"<h2>{start}") : page.index(f"<h2>{end}") if end in SECTIONS else None]
+        assert "isolation: none" in part, start
+    assert "isolation: none" not in render_report(make_contents())
+
+
+def test_points_without_decay_are_called_not_annealed(page):
+    assert "not annealed" in page
+    contents = make_contents()
+    points = tuple(p for p in contents.comparison.points if p.annealed)
+    clean = replace(contents, comparison=contents.comparison.model_copy(update={"points": points}))
+    assert "not annealed" not in render_report(clean)
+
+
+def test_exams_carry_their_label_and_chance(page):
+    text = " ".join(read(page).text.split())
+    assert text.count(LABEL) >= 2
+    assert "chance is 25.0" in text
+    assert "MMLU score" not in text.replace("not an MMLU score", "")
+
+
+def test_a_stage_that_lost_documents_is_called_out():
+    lossy = stage("clean", "licences", (10, 100), {"too_short": (2, 20)})
+    lossy = lossy.model_copy(update={"kept": lossy.kept.model_copy(update={"documents": 7})})
+    assert "NO: something was lost" in render_report(make_contents(funnel=(lossy,)))
+    assert "NO: something was lost" not in render_report(make_contents())
+
+
+def without(contents: ReportContents, arm: str) -> ReportContents:
+    gone = {run.run for run in contents.runs if run.arm == arm}
+    comparison = contents.comparison
+    return replace(
+        contents,
+        runs=tuple(r for r in contents.runs if r.run not in gone),
+        metrics={k: v for k, v in contents.metrics.items() if k not in gone},
+        evals=tuple(e for e in contents.evals if e.run not in gone),
+        arms={k: v for k, v in contents.arms.items() if k != arm},
+        comparison=comparison.model_copy(
+            update={
+                "points": tuple(p for p in comparison.points if p.run not in gone),
+                "deltas": tuple(d for d in comparison.deltas if gone.isdisjoint({d.subject, d.reference})),
+            }
+        ),
+    )
+
+
+def test_a_study_without_a_control_says_so():
+    page = render_report(without(make_contents(), "control"))
+    assert "not measured" in page
+    assert read(page).headings == list(SECTIONS)
+
+
+def test_a_study_without_exams_metrics_or_scores_says_so():
+    contents = make_contents()
+    empty = Comparison(points=(), deltas=(), verdict="Nothing yet.", notes=(), tokens_seen=0, tokens_paid=0)
+    evals = tuple(e.model_copy(update={"exams": (), "held_out": ()}) for e in contents.evals)
+    page = render_report(replace(contents, comparison=empty, evals=evals, metrics={}, funnel=(), samples=()))
+    for sentence in (
+        "No run of this study has step metrics.",
+        "Nothing was scored on held-out text.",
+        "No model was compared with its base on both domain and general text.",
+        "This study has no exams.",
+    ):
+        assert sentence in page
+    assert read(page).headings == list(SECTIONS)
+
+
+def test_a_negative_result_is_shown_as_worse():
+    contents = make_contents()
+    worse = delta(contents.runs[4].run, BASE, "licences", (1.402, 1.347), 0.004)
+    page = render_report(replace(contents, comparison=contents.comparison.model_copy(update={"deltas": (worse,)})))
+    text = " ".join(read(page).text.split())
+    assert "0.055 worse" in text
+    assert "+4.1 %" in text
+    assert "better than base" not in text.split("0.055 worse")[0]
+
+
+def find_chromium() -> str | None:
+    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+def browse(page: Path, profile: Path, *arguments: str) -> str:
+    quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+    command = [
+        str(find_chromium()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet,
+        f"--user-data-dir={profile}", *arguments, page.as_uri(),
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed, so nothing can open the page")
+@pytest.mark.parametrize("width", [1200, 420])
+def test_a_browser_shows_five_parts_and_figures_with_size(tmp_path, width):
+    path = tmp_path / "report.html"
+    write_report(path, make_contents())
+    # The page itself may run no script, so a copy without its policy measures what the browser laid out.
+    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+    text = path.read_text(encoding="utf-8")
+    assert policy.search(text)
+    probe = (
+        "<script>const box=e=>e.getBoundingClientRect();document.body.dataset.seen="
+        "[...document.querySelectorAll('.plot svg')].map(box).map(r=>Math.round(r.width)+'x'+Math.round(r.height)).join(' ');"
+        "document.body.dataset.overflow=document.documentElement.scrollWidth-document.documentElement.clientWidth</script></body>"
+    )
+    measured = tmp_path / "measured.html"
+    measured.write_text(policy.sub("", text).replace("</body>", probe), encoding="utf-8")
+    size = f"--window-size={width},2000"
+    dom = browse(measured, tmp_path / "profile", size, "--dump-dom")
+    assert read(dom).headings == list(SECTIONS)
+    seen = [tuple(map(int, pair.split("x"))) for pair in dom.split('data-seen="')[1].split('"')[0].split()]
+    shown = [pair for pair in seen if pair != (0, 0)]
+    assert len(seen) == 6
+    assert len(shown) == 3
+    assert all(w > 0.7 * min(width, 1180) and h > 200 for w, h in shown), shown
+    assert dom.split('data-overflow="')[1].split('"')[0] == "0"
+    picture = tmp_path / "page.png"
+    browse(path, tmp_path / "profile", size, f"--screenshot={picture}")
+    assert picture.stat().st_size > 20_000

@@ -1,0 +1,33 @@
+"""Numbers as people read them."""
+
+import pytest
+
+from cpt_ray.report.wording import byte_size, count, duration, number, percent, scientific, share, signed
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (number(1.0623), "1.062"),
+        (number(-0.0001), "0.000"),
+        (number(-1234.5, 1), "\N{MINUS SIGN}1,234.5"),
+        (number(None), "\N{EN DASH}"),
+        (signed(0.1317), "+0.132"),
+        (signed(0.0001), "0.000"),
+        (percent(0.31), "+0.3\N{NO-BREAK SPACE}%"),
+        (percent(-9.8), "\N{MINUS SIGN}9.8\N{NO-BREAK SPACE}%"),
+        (share(0.25), "25.0\N{NO-BREAK SPACE}%"),
+        (count(57_600_000), "57.6M"),
+        (count(999_600), "1M"),
+        (count(950), "950"),
+        (byte_size(1_200_000), "1.2\N{NO-BREAK SPACE}MB"),
+        (byte_size(12), "12\N{NO-BREAK SPACE}B"),
+        (duration(12.34), "12.3 s"),
+        (duration(245), "4 min 05 s"),
+        (duration(59.97), "1 min 00 s"),
+        (duration(11_220), "3 h 07 min"),
+        (scientific(3.1e-3), "3.10e\N{MINUS SIGN}03"),
+    ],
+)
+def test_numbers_read_well(shown, expected):
+    assert shown == expected
