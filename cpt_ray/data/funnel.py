@@ -1,0 +1,83 @@
+"""The funnel: that stages hand on exactly what they kept, and what to say when nothing comes out at the end.
+
+Not a stage: `pipeline` uses it. Stage reports in, the same reports or an error out. Memory: the reports.
+
+Guarantee: a funnel that passes has no document or byte between two stages that neither of them accounts for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cpt_ray.data.clean import REASON_KEYS
+from cpt_ray.errors import DataError
+from cpt_ray.records import StageReport, sum_reports
+
+_FIXES = {
+    "empty": "set text_field of source {source} to the field that holds the text",
+    "bad_json": "check path and format of source {source}: its lines are not JSON objects",
+    "bad_encoding": "convert the files of source {source} to UTF-8",
+    "exact_duplicate": "take out of source {source} what another source holds already",
+    "near_duplicate": "raise prepare.near_duplicates.rows, or take out of source {source} what another source holds already",
+    "held_out": "lower prepare.held_out.share, or add text to source {source}",
+    "held_out_overlap": "raise prepare.held_out.containment_share, or add text to source {source}",
+    "exam_item": "raise prepare.decontaminate.ngram_words, or leave source {source} out",
+}
+
+
+def check_funnel(reports: Sequence[StageReport], sources: Sequence[str]) -> tuple[StageReport, ...]:
+    """Add up reports, put them in order of source and stage, and check each against the one before.
+
+    Args:
+        reports: Reports of units, stage after stage.
+        sources: Names in the order of the study file.
+
+    Returns:
+        One report per source and stage.
+
+    Raises:
+        DataError: If a stage lost something, or did not get what the one before it kept.
+    """
+    totals = sum_reports(reports)
+    ordered: list[StageReport] = []
+    for source in sources:
+        before: StageReport | None = None
+        for report in (report.check() for report in totals if report.source == source):
+            if before is not None and report.input != before.kept:
+                raise DataError(
+                    f"stage {report.stage} of source {source} got {report.input.documents} documents "
+                    f"({report.input.bytes} bytes), but stage {before.stage} kept {before.kept.documents} "
+                    f"({before.kept.bytes} bytes)",
+                    fix="delete the prepared data and run the same command again; if it comes back, report it",
+                )
+            ordered.append(report)
+            before = report
+    return tuple(ordered)
+
+
+def refuse_empty(reports: Iterable[StageReport], sources: Sequence[str]) -> None:
+    """Stop if the last stage kept nothing of a source.
+
+    Raises:
+        DataError: Naming the source, the rule that dropped most of it, and the key to change.
+    """
+    totals = list(reports)
+    for source in sources:
+        of_source = [report for report in totals if report.source == source]
+        if of_source and of_source[-1].kept.documents:
+            continue
+        drops = [(n.documents, r.stage, reason) for r in of_source for reason, n in r.dropped.items() if n.documents]
+        if not drops:
+            raise DataError(f"source {source}: its files hold no document", fix=f"check path and format of source {source}")
+        count, stage, reason = max(drops)
+        read = of_source[0].input.documents
+        raise DataError(
+            f"source {source}: no document is left of {read}; stage {stage} dropped most, {count} as {reason}",
+            fix=_fix(reason, source),
+        )
+
+
+def _fix(reason: str, source: str) -> str:
+    if reason in REASON_KEYS:
+        return f"change prepare.clean.{REASON_KEYS[reason]}, or check the text of source {source}"
+    return _FIXES[reason].format(source=source)

@@ -1,0 +1,375 @@
+"""The data room's three verbs, on Ray Data: prepare documents, draw held-out sets, pack shards.
+
+Flow: sources -> `prepare_documents` -> documents folder -> `draw_held_out` -> held-out folder -> `pack_shards` -> shards folder
+with a manifest. The only module of the room that imports ray. Each stage is a Ray Data map with one unit per task; a task
+reads files, writes files and returns a small report, so no text passes through the object store. Memory on the driver: the
+plan (one entry per file), one report per unit, duplicates only of the near-duplicate join, and the n-grams of held-out text.
+
+Guarantee: what is written depends on the sources and the settings, not on the number of workers, nor on how often the work
+was killed and begun again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import math
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import pyarrow.parquet as pq
+import ray
+import ray.data
+
+from cpt_ray import errors
+from cpt_ray.config.prepare import PrepareConfig, SourceConfig
+from cpt_ray.data import document_tasks, training_tasks
+from cpt_ray.data.dedup.components import verdicts
+from cpt_ray.data.dedup.signatures import threshold
+from cpt_ray.data.document_tasks import CleanUnit, EdgeUnit, ReadUnit, VerdictUnit, write_parquet
+from cpt_ray.data.funnel import check_funnel, refuse_empty
+from cpt_ray.data.merge import drawn_ngrams, merge_drawn, shard_entry, unit_files, write_exam_scan
+from cpt_ray.data.shards import FORMAT_VERSION
+from cpt_ray.data.sources import plan_reads
+from cpt_ray.data.split import ContainmentIndex
+from cpt_ray.data.tokenize import check_vocabulary, token_dtype
+from cpt_ray.data.training_tasks import DrawUnit, PackUnit
+from cpt_ray.data.units import UnitContext, UnitTask, finished_unit, merge_samples, write_content
+from cpt_ray.edges import storage
+from cpt_ray.errors import CptRayError, DataError
+from cpt_ray.records import (
+    DocumentsRecord,
+    HeldOutRecord,
+    HeldOutSet,
+    ShardManifest,
+    StageReport,
+    UnitReport,
+)
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the stage, the units done and the units in all."""
+TaskT = TypeVar("TaskT", bound=UnitTask)
+
+_KEYS_PER_PARTITION = 4_000_000
+_SIGN_IN_S = 20.0
+_FEWEST_TEST_DOCUMENTS = 2
+
+
+def prepare_documents(
+    sources: Sequence[SourceConfig],
+    prepare: PrepareConfig,
+    *,
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None = None,
+) -> DocumentsRecord:
+    """Read, clean and deduplicate all sources.
+
+    Args:
+        sources: In the order that decides, after the role, which of two duplicates is kept.
+        prepare: Settings.
+        folder: The artifact's folder, on a path that every node sees.
+        num_workers: Units at once, one CPU each.
+        progress: Told about every unit that is done.
+
+    Returns:
+        What was done; units are in canonical order.
+
+    Raises:
+        DataError: If a source cannot be read, or nothing of it is left.
+    """
+    context = UnitContext(folder=str(folder), sources=tuple(sources), prepare=prepare)
+    stage = functools.partial(_run_stage, context=context, num_workers=num_workers, progress=progress)
+    names = [source.name for source in sources]
+    reads = [
+        ReadUnit(unit=f"{source.name}-read-{task.index:05d}", source=source.name, read=task)
+        for source in sources
+        for task in plan_reads(source, prepare.unit_bytes)
+    ]
+    read = stage("read", document_tasks.read_unit, reads)
+    refuse_empty(_reports(read), names)
+    partitions = _partitions(read, prepare)
+    cleans: list[CleanUnit] = []
+    for name in names:
+        raws = [entry.path for task, report in zip(reads, read, strict=True) if task.source == name for entry in report.files]
+        for place, raw in enumerate(raws):
+            cleans.append(
+                CleanUnit(unit=f"{name}-{place:05d}", source=name, number=len(cleans), raw=raw, partitions=partitions)
+            )
+    cleaned = stage("clean", document_tasks.clean_unit, cleans)
+    refuse_empty(check_funnel(_reports(read, cleaned), names), names)
+    edges, decided = _near_duplicates(stage, context, cleans, cleaned)
+    reports = check_funnel(_reports(read, cleaned, decided), names)
+    refuse_empty(reports, names)
+    samples = (sample for report in (*read, *cleaned, *decided) for sample in report.samples)
+    return DocumentsRecord(
+        units=tuple(task.unit for task in cleans),
+        reports=reports,
+        task_pids={"read": _pids(read), "clean": _pids(cleaned), "near_duplicates": _pids([*edges, *decided])},
+        near_duplicate_threshold=threshold(prepare.near_duplicates),
+        samples=merge_samples(samples, prepare.seed),
+    )
+
+
+def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
+    documents = sum(report.kept.documents for report in _reports(read))
+    keys_each = 1 + (prepare.near_duplicates.bands if prepare.near_duplicates.enabled else 0)
+    return max(2, math.ceil(documents * keys_each / _KEYS_PER_PARTITION))
+
+
+def _near_duplicates(
+    stage: Callable[..., list[UnitReport]], context: UnitContext, cleans: Sequence[CleanUnit], cleaned: Sequence[UnitReport]
+) -> tuple[list[UnitReport], list[UnitReport]]:
+    """Exchange keys through files: units wrote them by partition, a task per partition joins them, the driver decides."""
+    root = context.root
+    key_files = json.dumps([report.files[1].path for report in cleaned]).encode()
+    listing = write_content(root, "near_duplicates/key-files", ".json", functools.partial(_write, data=key_files))
+    edges = stage(
+        "duplicate_edges",
+        document_tasks.edge_unit,
+        [
+            EdgeUnit(unit=f"partition-{number:05d}", source="", partition=number, key_files=listing.path)
+            for number in range(cleans[0].partitions)
+        ],
+    )
+    roles = [context.source(task.source).role for task in cleans]
+    table = verdicts(
+        (pq.read_table(root / report.files[0].path) for report in edges),
+        lambda document: int(roles[document >> document_tasks.REFERENCE_BITS] != "domain"),
+    )
+    entry = write_content(root, "near_duplicates/verdicts", ".parquet", functools.partial(write_parquet, table))
+    tasks = [
+        VerdictUnit(unit=task.unit, source=task.source, number=task.number, clean=report.files[0].path, verdicts=entry.path)
+        for task, report in zip(cleans, cleaned, strict=True)
+    ]
+    return edges, stage("near_duplicates", document_tasks.verdict_unit, tasks)
+
+
+def draw_held_out(
+    documents_folder: Path,
+    documents: DocumentsRecord,
+    sources: Sequence[SourceConfig],
+    prepare: PrepareConfig,
+    *,
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None = None,
+) -> HeldOutRecord:
+    """Draw the validation and test sets of every source and index their n-grams.
+
+    Args:
+        documents_folder: What `prepare_documents` wrote into.
+        documents: What it returned.
+        sources: The study's sources.
+        prepare: Settings.
+        folder: The artifact's folder; gets `<source>-<part>.jsonl` {id, text} in an order that is a fair sample from the front.
+        num_workers: Units at once, one CPU each.
+        progress: Told about every unit that is done.
+
+    Returns:
+        The sets, with paths relative to `folder`; an empty validation set is left out.
+
+    Raises:
+        DataError: If a source's test set has fewer than two documents.
+    """
+    context = UnitContext(
+        folder=str(folder), inputs={"documents": str(documents_folder)}, sources=tuple(sources), prepare=prepare
+    )
+    tasks = [DrawUnit(**unit_files(documents_folder, unit)) for unit in documents.units]
+    drawn = _run_stage("held_out", training_tasks.draw_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    sets: list[HeldOutSet] = []
+    for source in sources:
+        units = [report for task, report in zip(tasks, drawn, strict=True) if task.source == source.name]
+        sets.extend(merge_drawn(units, source, folder))
+        test = sum(entry.documents for entry in sets if entry.source == source.name and entry.part == "test")
+        if test < _FEWEST_TEST_DOCUMENTS:
+            kept = sum(r.kept.documents for r in documents.reports if r.source == source.name and r.stage == "near_duplicates")
+            raise DataError(
+                f"source {source.name}: the test set has {test} documents of {kept}, and an interval needs at least "
+                f"{_FEWEST_TEST_DOCUMENTS}; prepare.held_out.share is {prepare.held_out.share:g}",
+                fix="raise prepare.held_out.share, or give this source more documents",
+            )
+    ContainmentIndex.build(drawn_ngrams(drawn, folder)).save(folder / "containment")
+    return HeldOutRecord(
+        sets=tuple(sets),
+        reports=check_funnel(_reports(drawn), [source.name for source in sources]),
+        task_pids={"held_out": _pids(drawn)},
+    )
+
+
+def pack_shards(
+    documents_folder: Path,
+    documents: DocumentsRecord,
+    held_out_folder: Path,
+    held_out: HeldOutRecord,
+    *,
+    exam_items: Path | None,
+    tokenizer: Path,
+    separator: str,
+    vocabulary_size: int,
+    sources: Sequence[SourceConfig],
+    prepare: PrepareConfig,
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None = None,
+) -> ShardManifest:
+    """Drop held-out and exam text, tokenise the rest and pack it into shards.
+
+    Args:
+        documents_folder: What `prepare_documents` wrote into.
+        documents: What it returned.
+        held_out_folder: What `draw_held_out` wrote into.
+        held_out: What it returned.
+        exam_items: JSON lines {task, id, question, choices, answer}, or None for no exams.
+        tokenizer: Hugging Face folder of the model.
+        separator: Token written after each document.
+        vocabulary_size: Rows of the model's embedding.
+        sources: The study's sources.
+        prepare: Settings.
+        folder: The artifact's folder; also gets `exam_hits.jsonl` and `exam_scan.json`.
+        num_workers: Units at once, one CPU each.
+        progress: Told about every unit that is done.
+
+    Returns:
+        The manifest, with the reports of every stage since the raw files.
+
+    Raises:
+        DataError: If the tokenizer does not fit the model, or nothing of a source is left.
+    """
+    context = UnitContext(
+        folder=str(folder),
+        inputs={"documents": str(documents_folder), "held_out": str(held_out_folder)},
+        sources=tuple(sources),
+        prepare=prepare,
+    )
+    resolved = check_vocabulary(tokenizer, vocabulary_size, separator)
+    definition = resolved.definition.encode()
+    items = exam_items.read_bytes() if exam_items is not None and prepare.decontaminate.enabled else None
+    common: dict[str, Any] = {
+        "tokenizer": write_content(folder, "inputs/tokenizer", ".json", functools.partial(_write, data=definition)).path,
+        "exam_items": items
+        and write_content(folder, "inputs/exam-items", ".jsonl", functools.partial(_write, data=items)).path,
+        "separator_id": resolved.separator_id,
+        "token_dtype": token_dtype(vocabulary_size),
+    }
+    tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
+    packed = _run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    names = [source.name for source in sources]
+    reports = check_funnel([*documents.reports, *_reports(packed)], names)
+    refuse_empty(reports, names)
+    write_exam_scan(packed, folder, folder / common["exam_items"] if items else None, prepare)
+    pids = _pids(packed)
+    return ShardManifest(
+        format_version=FORMAT_VERSION,
+        sequence_length=prepare.pack.sequence_length,
+        vocabulary_size=vocabulary_size,
+        token_dtype=common["token_dtype"],
+        separator_id=resolved.separator_id,
+        tokenizer_sha256=resolved.sha256,
+        shards=tuple(shard_entry(task, report) for task, report in zip(tasks, packed, strict=True) if report.counts["rows"]),
+        reports=reports,
+        task_pids={**documents.task_pids, **held_out.task_pids, "decontaminate": pids, "tokenize": pids},
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _reports(*stages: Sequence[UnitReport]) -> list[StageReport]:
+    return [report for units in stages for unit in units for report in unit.reports]
+
+
+def _pids(units: Sequence[UnitReport]) -> tuple[int, ...]:
+    return tuple(sorted({unit.pid for unit in units}))
+
+
+def _run_stage(
+    stage: str,
+    work: Callable[[TaskT, UnitContext], UnitReport],
+    tasks: Sequence[TaskT],
+    *,
+    context: UnitContext,
+    num_workers: int,
+    progress: Progress | None,
+) -> list[UnitReport]:
+    """Do the tasks that no earlier attempt finished; return the reports of all, in the order of the tasks.
+
+    Raises:
+        CptRayError: What a task raised, as it was raised.
+    """
+    reports = {task.unit: report for task in tasks if (report := finished_unit(task, context, stage)) is not None}
+    left = [task for task in tasks if task.unit not in reports]
+    if progress is not None:
+        progress(stage, len(reports), len(tasks))
+    if left:
+        sign_in = context.root / "units" / f".{stage}-{secrets.token_hex(4)}"
+        expected = min(num_workers, len(left), max(1, int(ray.cluster_resources().get("CPU", 1))))
+        one_unit = functools.partial(
+            _one_unit, work=work, kind=type(left[0]), context=context, sign_in=str(sign_in), expected=expected
+        )
+        _quiet()
+        data = ray.data.from_items([{"task": task.to_json()} for task in left], override_num_blocks=len(left))
+        results = data.map_batches(
+            one_unit, batch_size=1, batch_format="numpy", num_cpus=1, compute=ray.data.TaskPoolStrategy(size=num_workers)
+        )
+        try:
+            for row in results.iter_rows():
+                if row["error"]:
+                    raise getattr(errors, row["error"])(row["problem"], fix=row["fix"])
+                report = UnitReport.from_json(row["report"])
+                reports[report.unit] = report
+                if progress is not None:
+                    progress(stage, len(reports), len(tasks))
+        finally:
+            storage.remove_tree(sign_in)
+    return [reports[task.unit] for task in tasks]
+
+
+def _one_unit(
+    batch: Mapping[str, Any],
+    *,
+    work: Callable[[TaskT, UnitContext], UnitReport],
+    kind: type[TaskT],
+    context: UnitContext,
+    sign_in: str,
+    expected: int,
+) -> dict[str, list[str]]:
+    """Do one unit in a worker. A mendable error returns as a row: Ray Data's own wrapping loses the exception."""
+    _meet(Path(sign_in), expected)
+    row = {"report": "", "error": "", "problem": "", "fix": ""}
+    try:
+        row["report"] = work(kind.from_json(batch["task"][0]), context).to_json()
+    except CptRayError as error:
+        row.update(error=type(error).__name__, problem=error.problem, fix=error.fix)
+    return {key: [value] for key, value in row.items()}
+
+
+def _meet(folder: Path, expected: int) -> None:
+    """Hold a process's first task of a stage until the other workers are there, at most `_SIGN_IN_S`.
+
+    Ray gives queued tasks to a process that it already has; short units would all go to the one that started first.
+    """
+    mine = folder / f"{socket.gethostname()}-{os.getpid()}"
+    if expected < 2 or mine.exists():
+        return
+    with contextlib.suppress(FileNotFoundError):  # the driver has ended the stage and removed the folder
+        folder.mkdir(parents=True, exist_ok=True)
+        mine.touch()
+        end = time.monotonic() + _SIGN_IN_S
+        while time.monotonic() < end and len(os.listdir(folder)) < expected:
+            time.sleep(0.02)
+
+
+def _quiet() -> None:
+    settings = ray.data.DataContext.get_current()
+    settings.enable_progress_bars = False
+    settings.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,0 +1,129 @@
+"""Held-out sets: who belongs to them, and which training documents hold too much of one.
+
+Flow: stage `held_out`. Membership: component id in, `validation`, `test` or None out. Containment: held-out texts in, an
+index out; then a training document's word hashes in, verdict out (`held_out_overlap`). Memory: membership none; the index
+12 bytes per word of held-out text, memory-mapped, so the processes of a node share it. Held-out documents are never compared
+with one another.
+
+Guarantee: membership depends on the component's id and the seed only, so it is drawn before and independent of any arm; the
+containment rule is exact (up to 64-bit hashes) for the n-gram it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cpt_ray.config.prepare import HeldOutConfig
+from cpt_ray.data.words import Hashes, hash_ngrams, hash_words, seeded_share, words
+
+Part = Literal["validation", "test"]
+PARTS: tuple[Part, Part] = ("validation", "test")
+REASON = "held_out"
+OVERLAP_REASON = "held_out_overlap"
+
+
+def held_out_part(component: str, config: HeldOutConfig, seed: int) -> Part | None:
+    """The held-out half that a component belongs to, or None for training.
+
+    Args:
+        component: Id of the near-duplicate component.
+        config: Shares.
+        seed: `prepare.seed`.
+    """
+    if seeded_share("held_out", seed, component) >= config.share:
+        return None
+    return "validation" if seeded_share("validation", seed, component) < config.validation_share else "test"
+
+
+def held_out_order(component: str, seed: int) -> float:
+    """Where a held-out document stands in its set: any beginning of the set is a fair sample of it."""
+    return seeded_share("order", seed, component)
+
+
+def document_ngrams(text: str, length: int) -> tuple[Hashes, int]:
+    """Distinct n-grams of a held-out document.
+
+    Args:
+        text: The document.
+        length: Words per n-gram; a shorter document is one n-gram of all its words.
+
+    Returns:
+        Sorted distinct hashes, and the words per n-gram that was used (0 for a text without words).
+    """
+    sequence = hash_words(words(text))
+    used = min(length, len(sequence))
+    return np.unique(hash_ngrams(sequence, used)) if used else sequence, used
+
+
+@dataclass(frozen=True)
+class ContainmentIndex:
+    """Which held-out document each n-gram belongs to.
+
+    Attributes:
+        hashes: Sorted n-gram hashes, uint64[n].
+        owners: Number of the held-out document of each, uint32[n].
+        totals: Distinct n-grams of each held-out document, uint32[documents].
+        lengths: Words per n-gram that occur, int64: the configured one, and those of shorter documents.
+    """
+
+    hashes: Hashes
+    owners: npt.NDArray[np.uint32]
+    totals: npt.NDArray[np.uint32]
+    lengths: npt.NDArray[np.int64]
+
+    @classmethod
+    def build(cls, documents: Iterable[tuple[Hashes, int]]) -> ContainmentIndex:
+        """Build the index from `document_ngrams` of every held-out document."""
+        grams = [entry for entry in documents if entry[1]]
+        totals = np.array([len(hashes) for hashes, _ in grams], dtype=np.uint32)
+        hashes = np.concatenate([np.empty(0, dtype=np.uint64), *(hashes for hashes, _ in grams)])
+        owners = np.repeat(np.arange(len(grams), dtype=np.uint32), totals)
+        order = np.argsort(hashes, kind="stable")
+        lengths = np.array(sorted({used for _, used in grams}), dtype=np.int64)
+        return cls(hashes[order], owners[order], totals, lengths)
+
+    def save(self, folder: Path) -> None:
+        """Write the four arrays as `.npy` files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("hashes", "owners", "totals", "lengths"):
+            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> ContainmentIndex:
+        """Memory-map what `save` wrote."""
+        names = ("hashes", "owners", "totals", "lengths")
+        return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names))
+
+    def contains(self, word_hashes: Hashes, share: float) -> bool:
+        """Whether a document holds at least `share` of some held-out document's distinct n-grams.
+
+        Args:
+            word_hashes: `hash_words` of the training document.
+            share: `prepare.held_out.containment_share`.
+        """
+        owners = [
+            self._owners(np.unique(hash_ngrams(word_hashes, length)))
+            for length in self.lengths.tolist()
+            if length <= len(word_hashes)
+        ]
+        found = np.concatenate([np.empty(0, dtype=np.uint32), *owners])
+        if not len(found):
+            return False
+        documents, counts = np.unique(found, return_counts=True)
+        return bool(np.any(counts >= share * self.totals[documents]))
+
+    def _owners(self, grams: Hashes) -> npt.NDArray[np.uint32]:
+        low = np.searchsorted(self.hashes, grams, side="left")
+        # Most n-grams are in no held-out document: only for the others is the end of their run looked up.
+        hit = low < len(self.hashes)
+        hit[hit] = self.hashes[low[hit]] == grams[hit]
+        low = low[hit]
+        sizes = np.searchsorted(self.hashes, grams[hit], side="right") - low
+        offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return np.asarray(self.owners[np.repeat(low, sizes) + offsets])

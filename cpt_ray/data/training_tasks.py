@@ -1,0 +1,184 @@
+"""What a worker does with one clean unit: its share of the held-out sets, then its training rows.
+
+Not a stage: it strings split, decontaminate, tokenize, pack and shards together; `pipeline` hands these functions to Ray Data.
+Files: `drawn/` (JSON lines, and a table of where each line is and its n-grams); `shards/` (Arrow, and an index); `hits/`.
+Memory: one unit's documents and tokens; the indices of held-out and exam text are loaded once per process.
+
+Guarantee: a function reads only files that its task names and writes files named by their content: twice is as once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tokenizers import Tokenizer
+
+from cpt_ray.data import decontaminate, split
+from cpt_ray.data.decontaminate import ExamHit, ExamIndex
+from cpt_ray.data.pack import pack, permute
+from cpt_ray.data.shards import write_index, write_shard
+from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
+from cpt_ray.data.tokenize import encode, load_encoder
+from cpt_ray.data.units import Tally, UnitContext, UnitTask, finish_unit, write_content
+from cpt_ray.data.words import hash_words, words
+from cpt_ray.records import FileEntry, UnitReport
+
+DRAWN_SCHEMA = pa.schema(
+    [
+        ("part", pa.string()),
+        ("order", pa.float64()),
+        ("bytes", pa.int64()),
+        ("start", pa.int64()),
+        ("size", pa.int64()),
+        ("ngrams", pa.list_(pa.uint64())),
+        ("ngram_words", pa.int64()),
+    ]
+)
+
+
+class DrawUnit(UnitTask):
+    """Draw the held-out documents of a clean unit; both files lie in the `documents` input."""
+
+    clean: str
+    near_duplicates: str
+
+
+class PackUnit(DrawUnit):
+    """Turn what remains of a clean unit into rows."""
+
+    exam_items: str | None
+    tokenizer: str
+    separator_id: int
+    token_dtype: str
+
+
+def _kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, Any]]:
+    folder = Path(context.inputs["documents"])
+    table = pq.read_table(folder / task.clean, columns=["id", "text", "bytes"])
+    verdicts = pq.read_table(folder / task.near_duplicates)
+    for name in verdicts.column_names:
+        table = table.append_column(name, verdicts[name])
+    for batch in table.to_batches(max_chunksize=1000):
+        yield from (row for row in batch.to_pylist() if row["reason"] is None)
+
+
+def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
+    """Write the held-out documents of a unit, where each lies, and its n-grams."""
+    config, seed = context.prepare.held_out, context.prepare.seed
+    tally = Tally("held_out", task.source)
+    lines: list[bytes] = []
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for row in _kept_documents(task, context):
+        part = held_out_part(row["component"], config, seed)
+        if part is None:
+            tally.keep(row["bytes"])
+            continue
+        tally.drop(split.REASON, row["bytes"])
+        line = json.dumps({"id": row["id"], "text": row["text"]}, ensure_ascii=False).encode() + b"\n"
+        grams, used = document_ngrams(row["text"], config.containment_ngram)
+        place = {"part": part, "order": held_out_order(row["component"], seed), "bytes": row["bytes"]}
+        rows.append({**place, "start": start, "size": len(line), "ngrams": grams, "ngram_words": used})
+        lines.append(line)
+        start += len(line)
+    table = pa.Table.from_pylist(rows, schema=DRAWN_SCHEMA)
+    stem = f"drawn/{task.unit}"
+    files = [
+        write_content(context.root, stem, ".jsonl", lambda path: _write_bytes(path, b"".join(lines))),
+        write_content(context.root, stem, ".parquet", lambda path: pq.write_table(table, path)),
+    ]
+    return finish_unit(task, context, "held_out", files=files, reports=[tally.report()])
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+@functools.lru_cache(maxsize=2)
+def _containment(folder: str) -> ContainmentIndex:
+    return ContainmentIndex.load(Path(folder))
+
+
+@functools.lru_cache(maxsize=2)
+def _exams(path: str | None, ngram_words: int) -> ExamIndex:
+    return ExamIndex.build(decontaminate.read_items(Path(path)) if path else (), ngram_words)
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(path: str) -> Tokenizer:
+    return load_encoder(Path(path))
+
+
+def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
+    """Drop held-out and exam text from a unit, tokenise the rest and write it as packed rows."""
+    prepare = context.prepare
+    tallies = {stage: Tally(stage, task.source) for stage in ("held_out", "decontaminate", "tokenize")}
+    index = _containment(str(Path(context.inputs["held_out"]) / "containment"))
+    exams = _exams(str(context.root / task.exam_items) if task.exam_items else None, prepare.decontaminate.ngram_words)
+    ids: list[str] = []
+    texts: list[str] = []
+    hits: list[ExamHit] = []
+    for row in _kept_documents(task, context):
+        size, text = row["bytes"], row["text"]
+        if held_out_part(row["component"], prepare.held_out, prepare.seed) is not None:
+            tallies["held_out"].drop(split.REASON, size)
+            continue
+        hashes = hash_words(words(text))
+        if index.contains(hashes, prepare.held_out.containment_share):
+            tallies["held_out"].drop(split.OVERLAP_REASON, size)
+            continue
+        tallies["held_out"].keep(size)
+        found = exams.describe(exams.find(hashes), source=task.source, document=row["id"], text=text)
+        if found:
+            hits.extend(found)
+            tallies["decontaminate"].drop(decontaminate.REASON, size)
+            continue
+        tallies["decontaminate"].keep(size)
+        tallies["tokenize"].keep(size)
+        ids.append(row["id"])
+        texts.append(text)
+    files, counts = _write_rows(task, context, ids, texts)
+    if hits:
+        data = "".join(f"{hit.model_dump_json()}\n" for hit in hits).encode()
+        files.append(write_content(context.root, f"hits/{task.unit}", ".jsonl", lambda path: _write_bytes(path, data)))
+    reports = [tally.report() for tally in tallies.values()]
+    return finish_unit(task, context, "pack", files=files, reports=reports, counts=counts)
+
+
+def _write_rows(
+    task: PackUnit, context: UnitContext, ids: list[str], texts: list[str]
+) -> tuple[list[FileEntry], dict[str, int]]:
+    config = context.prepare.pack
+    encoder = _encoder(str(context.root / task.tokenizer))
+    tokens, lengths = encode(encoder, texts, task.separator_id, task.token_dtype)
+    rows = pack(lengths.tolist(), config.sequence_length, config.strategy)
+    rows = permute(rows, seed=context.prepare.seed, source=task.source, unit=task.unit)
+    segments = sum(map(len, rows))
+    counts = {
+        "rows": len(rows),
+        "documents": len(ids),
+        "cut_documents": len({piece.document for row in rows for piece in row if piece.part}),
+        "tokenizer_tokens": len(tokens) - len(ids),
+        "separator_tokens": len(ids),
+        "tokens": len(tokens),
+        "segments": segments,
+        "padding": len(rows) * config.sequence_length - len(tokens),
+        "loss_tokens": len(tokens) - segments,
+    }
+    if not rows:
+        return [], counts
+    starts = np.cumsum(lengths) - lengths
+    shape = {"sequence_length": config.sequence_length, "separator_id": task.separator_id}
+    stem = f"shards/{task.unit}"
+    files = [
+        write_content(context.root, stem, ".arrow", lambda path: write_shard(path, rows, tokens, starts, **shape)),
+        write_content(context.root, stem, ".index.parquet", lambda path: write_index(path, rows, ids)),
+    ]
+    return files, counts
