@@ -1,0 +1,183 @@
+"""The documents are a map of the land: tree, commands, files, links and keys that they name exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.config.reference import schema_keys
+
+ROOT = Path(__file__).parents[2]
+TREE = re.compile(r"<!-- tree -->\s*```\w*\n(.*?)```\s*<!-- /?tree -->", re.DOTALL)
+SECTIONS = "study|prepare|train|evaluate|compare|runtime|tracking"
+KEY = re.compile(rf"(?<![\w./])(?:{SECTIONS})\.[a-z_]+(?:\.[a-z_]+)*\b(?![/(]|\.\w)")
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [Path(name) for name in listed.stdout.split("\0") if name]
+
+
+def documents():
+    return [ROOT / path for path in tracked() if path.suffix == ".md" and path.parts[0] != "tests"]
+
+
+def code_of(text):
+    """Code spans, fenced blocks and indented blocks: what a reader may type."""
+    fenced = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    rest = re.sub(r"```\w*\n.*?```", "", text, flags=re.DOTALL)
+    indented = re.findall(r"^ {4}(.*)$", rest, re.MULTILINE)
+    return "\n".join([*fenced, *indented, *re.findall(r"`([^`\n]+)`", rest)])
+
+
+def parse_tree(block):
+    """A tree block as {folder: names}. A line is indentation, names, and after two spaces a description."""
+    children, open_folders = {}, []
+    for line in block.splitlines():
+        plain = re.sub(r"[│├└─]", " ", line)
+        if not plain.strip():
+            continue
+        indent = len(plain) - len(plain.lstrip())
+        names = re.split(r"\s{2,}|\s+#", plain.strip())[0].split(" ")
+        while open_folders and open_folders[-1][0] >= indent:
+            open_folders.pop()
+        parent = open_folders[-1][1] if open_folders else Path()
+        children.setdefault(parent, set()).update(name.rstrip("/") for name in names)
+        if names[0].endswith("/"):
+            open_folders.append((indent, parent / names[0].rstrip("/")))
+    return children
+
+
+def land(folder, files):
+    """Names that are tracked directly in a folder; hidden ones and __init__.py are part of any folder."""
+    depth = len(folder.parts)
+    names = {path.parts[depth] for path in files if path.parts[:depth] == folder.parts}
+    return {name for name in names if not name.startswith(".") and name != "__init__.py"}
+
+
+def test_a_tree_block_is_read_as_it_is_drawn():
+    block = "cpt_ray/        the library\n  errors.py   one\n  data/   two\n    pack.py\nMakefile README.md   three\n.ci/run\n"
+    drawn = "├── cpt_ray/  the library\n│   └── errors.py  one\n└── Makefile  x\n"
+    assert parse_tree(block) == {
+        Path(): {"cpt_ray", "Makefile", "README.md", ".ci/run"},
+        Path("cpt_ray"): {"errors.py", "data"},
+        Path("cpt_ray/data"): {"pack.py"},
+    }
+    assert parse_tree(drawn) == {Path(): {"cpt_ray", "Makefile"}, Path("cpt_ray"): {"errors.py"}}
+
+
+def test_the_read_me_tree_equals_the_land():
+    block = TREE.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert block, "README.md has no fenced tree between <!-- tree --> and <!-- /tree -->"
+    files = tracked()
+    map_ = parse_tree(block[1])
+    assert Path("cpt_ray") in map_, "the rooms belong on the map"
+    for folder, names in map_.items():
+        hidden = {name for name in names if name.startswith(".")}
+        assert all((ROOT / folder / name).exists() for name in hidden)
+        assert names - hidden == land(folder, files), f"{folder}: map and land differ"
+
+
+def test_every_make_target_that_a_document_names_exists():
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {
+        (path.name, target)
+        for path in documents()
+        for target in re.findall(r"\bmake ([a-z][a-z-]*[a-z])(?![\w-])", code_of(path.read_text(encoding="utf-8")))
+    }
+    assert {"setup", "demo", "test"} <= {target for _, target in named}
+    assert {(document, target) for document, target in named if target not in targets} == set()
+
+
+def test_every_verb_that_a_document_names_exists():
+    shown = subprocess.run([sys.executable, "-m", "cpt_ray.cli.main", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    named = {
+        (path.name, verb)
+        for path in documents()
+        for verb in re.findall(r"\bcpt-ray ([a-z][a-z-]*)\b", code_of(path.read_text(encoding="utf-8")))
+    }
+    assert "run" in {verb for _, verb in named}
+    assert {(document, verb) for document, verb in named if not re.search(rf"\b{verb}\b", shown.stdout)} == set()
+
+
+def test_every_file_that_a_document_names_exists():
+    folders = "cpt_ray|configs|ds_configs|cluster|jobs|tests|benchmarks|docs"
+    missing = set()
+    count = 0
+    for path in documents():
+        for name in re.findall(rf"(?<![\w/.])(?:{folders})/[\w./-]*\w", code_of(path.read_text(encoding="utf-8"))):
+            if re.search(r"[A-Z]{3,}(?!\w*\.md)", name):
+                continue  # a placeholder such as benchmarks/results/THEME.json
+            count += 1
+            if not (ROOT / name).exists():
+                missing.add((path.name, name))
+    assert count > 5
+    assert missing == set()
+
+
+def test_every_link_inside_the_repository_leads_somewhere():
+    broken = {
+        (path.name, target)
+        for path in documents()
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+        if "://" not in target and not (path.parent / target).exists()
+    }
+    assert broken == set()
+
+
+def known_key(key):
+    keys = schema_keys()
+    plain = {re.sub(r"\[\]", "", one) for one in keys}
+    if any(one == key or one.startswith(f"{key}.") for one in plain):
+        return True
+    room, module = key.split(".")[:2]  # a module's name, such as train.order
+    return (ROOT / "cpt_ray" / room / f"{module}.py").is_file()
+
+
+def test_every_key_that_a_document_names_is_in_the_schema():
+    unknown = {
+        (path.name, key)
+        for path in documents()
+        for key in KEY.findall(code_of(path.read_text(encoding="utf-8")))
+        if not known_key(key) and not key.endswith((".py", ".jsonl", ".yaml"))
+    }
+    assert unknown == set()
+
+
+def test_every_key_that_a_message_names_is_in_the_schema():
+    import ast
+
+    named, unknown = 0, set()
+    for path in sorted((ROOT / "cpt_ray").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                for key in KEY.findall(node.value):
+                    named += 1
+                    if not known_key(key) and not key.endswith((".py", ".jsonl", ".yaml", ".json", ".lease")):
+                        unknown.add((path.relative_to(ROOT).as_posix(), key))
+    assert named > 20
+    assert unknown == set()
+
+
+def test_an_unknown_key_is_found():
+    assert KEY.findall("set train.learnin_rate or cpt_ray.train.engine, see train.budgets.") == [
+        "train.learnin_rate",
+        "train.budgets",
+    ]
+    assert known_key("train.budgets")
+    assert known_key("prepare.pack")
+    assert not known_key("train.learnin_rate")
+
+
+def test_the_change_log_keeps_its_form():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "keepachangelog.com" in text
+    assert re.search(r"^## \[Unreleased\]$", text, re.MULTILINE)
+    headings = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
+    assert headings <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert "Added" in headings
