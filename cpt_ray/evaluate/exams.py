@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cpt_ray.edges.storage import list_source_files, open_source, write_atomic
 from cpt_ray.errors import DataError
 from cpt_ray.records import Record
 
-ITEMS_FILE = "exam_items.jsonl"
+ITEMS_FILE = "items.jsonl"
 REPORT_FILE = "exam_report.json"
 
 _LETTERS = "ABCDEFGHIJ"
@@ -130,6 +130,46 @@ def read_items(path: Path) -> dict[str, list[ExamItem]]:
             fix="delete the folder of the exam items and run the same command again",
         ) from error
     return items
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredItem:
+    """One model's result on one item.
+
+    `accuracy` is 1 where the right choice has the highest log-probability, `accuracy_norm` the same per character of choice;
+    None where the task does not report it. `log_p` is in nats, one per choice.
+    """
+
+    id: str
+    accuracy: float
+    accuracy_norm: float | None
+    log_p: tuple[float, ...]
+
+
+def format_item_scores(scores: Sequence[ScoredItem]) -> str:
+    """Write per-item results as JSON lines."""
+    return "".join(json.dumps(asdict(score)) + "\n" for score in scores)
+
+
+def read_item_scores(path: Path) -> list[ScoredItem]:
+    """Read back what `format_item_scores` wrote.
+
+    Raises:
+        DataError: If the file is missing or a line does not fit.
+    """
+    fix = "delete the evaluation's folder and run `cpt-ray evaluate` again"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: per-item results cannot be read: {error.strerror}", fix=fix) from error
+    scores = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            fields = json.loads(line)
+            scores.append(ScoredItem(**{**fields, "log_p": tuple(fields["log_p"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}, line {number}: not a per-item result", fix=fix) from error
+    return scores
 
 
 def _item(task: str, identifier: str | None, question: str, choices: Sequence[str], answer: int) -> ExamItem:

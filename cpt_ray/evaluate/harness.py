@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cpt_ray.config.evaluate import EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
-from cpt_ray.evaluate.exams import ExamItem
+from cpt_ray.evaluate.exams import ExamItem, ScoredItem, format_item_scores
 from cpt_ray.model.isolation import hidden_states
 from cpt_ray.records import ExamScore
 
@@ -160,7 +162,8 @@ def score_exams(
                 f"evaluate.exams {exam.name}: no items of it among {sorted(items) or 'none'}",
                 fix="run `cpt-ray prepare` again; it writes the exam items anew",
             )
-    lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=config.batch_tokens)
+    with _quiet():
+        lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=config.batch_tokens)
     scores: list[ExamScore] = []
     if config.exams:
         with tempfile.TemporaryDirectory(prefix="cpt-ray-exams-") as scratch:
@@ -241,21 +244,19 @@ def _exam_score(task: str, label: str, results: dict[str, Any], folder: Path) ->
             fix="name multiple-choice tasks only; everything else is not compared yet",
         )
     choices = results["configs"][task]["output_type"] == "multiple_choice"
-    lines = []
-    for sample in samples:
-        log_p = [float(response[0]) for response in sample["filtered_resps"]]
-        line = {
-            "id": str(sample["doc"].get("id", sample["doc_id"])),
-            "answer": sample["target"],
-            "log_p": log_p,
-            "accuracy": float(sample["acc"]),
-            "accuracy_norm": float(sample["acc_norm"]) if "acc_norm" in sample else None,
-        }
-        lines.append(line)
+    lines = [
+        ScoredItem(
+            id=str(sample["doc"].get("id", sample["doc_id"])),
+            accuracy=float(sample["acc"]),
+            accuracy_norm=float(sample["acc_norm"]) if "acc_norm" in sample else None,
+            log_p=tuple(float(response[0]) for response in sample["filtered_resps"]),
+        )
+        for sample in samples
+    ]
     path = f"exams/{task}.jsonl"
-    write_atomic(folder / path, "".join(json.dumps(line) + "\n" for line in lines))
-    accuracy, stderr = _mean_and_stderr([line["accuracy"] for line in lines])
-    normed = [line["accuracy_norm"] for line in lines if line["accuracy_norm"] is not None]
+    write_atomic(folder / path, format_item_scores(lines))
+    accuracy, stderr = _mean_and_stderr([line.accuracy for line in lines])
+    normed = [line.accuracy_norm for line in lines if line.accuracy_norm is not None]
     accuracy_norm, norm_stderr = _mean_and_stderr(normed) if len(normed) == len(lines) else (None, None)
     return ExamScore(
         task=task,
@@ -265,7 +266,7 @@ def _exam_score(task: str, label: str, results: dict[str, Any], folder: Path) ->
         accuracy_stderr=stderr,
         accuracy_norm=accuracy_norm,
         accuracy_norm_stderr=norm_stderr,
-        chance=sum(1 / len(line["log_p"]) for line in lines) / len(lines) if choices else 0.0,
+        chance=sum(1 / len(line.log_p) for line in lines) / len(lines) if choices else 0.0,
         items_path=path,
     )
 
@@ -278,11 +279,12 @@ def _mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep `datasets` from drawing progress bars into logs."""
-    from datasets.utils.logging import disable_progress_bar, enable_progress_bar
-
-    disable_progress_bar()
+    """Keep lm-eval's notices and progress bars, of which none can be switched off by an argument, out of the study's output."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        yield
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+            yield
     finally:
-        enable_progress_bar()
+        logger.setLevel(level)

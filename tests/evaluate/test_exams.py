@@ -8,7 +8,7 @@ import pytest
 
 from cpt_ray.config.evaluate import ExamConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.exams import read_exam, read_items, write_items
+from cpt_ray.evaluate.exams import ScoredItem, format_item_scores, read_exam, read_item_scores, read_items, write_items
 
 MMLU = "package://lm-eval/lm_eval/tasks/mmlu/flan_cot_fewshot/mmlu_*.yaml"
 
@@ -118,7 +118,7 @@ def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_
 
     path = write_items([first, second], tmp_path / "out")
 
-    assert path == tmp_path / "out" / "exam_items.jsonl"
+    assert path == tmp_path / "out" / "items.jsonl"
     assert read_items(path) == {"quiz": list(read_exam(first).items), "smoke": list(read_exam(second).items)}
     assert set(json.loads(path.read_text().splitlines()[0])) == {"task", "id", "question", "choices", "answer"}
     report = json.loads((tmp_path / "out" / "exam_report.json").read_text())
@@ -161,7 +161,19 @@ def test_a_yaml_without_few_shot_questions_is_an_error(tmp_path):
 
 def test_missing_or_damaged_items_are_an_error(tmp_path):
     with pytest.raises(DataError, match=r"exam items cannot be read: .*No such file"):
-        read_items(tmp_path / "exam_items.jsonl")
-    (tmp_path / "exam_items.jsonl").write_text('{"task": "x"}\n')
+        read_items(tmp_path / "items.jsonl")
+    (tmp_path / "items.jsonl").write_text('{"task": "x"}\n')
     with pytest.raises(DataError, match=r"exam items cannot be read: .*validation error"):
-        read_items(tmp_path / "exam_items.jsonl")
+        read_items(tmp_path / "items.jsonl")
+
+
+def test_item_results_survive_the_round_trip_and_damage_is_named(tmp_path):
+    scores = [ScoredItem("a", 1.0, None, (-1.5, -2.0)), ScoredItem("b", 0.0, 1.0, (-0.1, -7.25, -3.0))]
+    (tmp_path / "quiz.jsonl").write_text(format_item_scores(scores))
+
+    assert read_item_scores(tmp_path / "quiz.jsonl") == scores
+    (tmp_path / "quiz.jsonl").write_text(format_item_scores(scores) + '{"id": "c"}\n')
+    with pytest.raises(DataError, match=r"quiz\.jsonl, line 3: not a per-item result"):
+        read_item_scores(tmp_path / "quiz.jsonl")
+    with pytest.raises(DataError, match=r"none\.jsonl: per-item results cannot be read: No such file"):
+        read_item_scores(tmp_path / "none.jsonl")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import pytest
@@ -13,7 +12,7 @@ from lm_eval.models.huggingface import HFLM
 from cpt_ray.config.evaluate import EvaluateConfig, ExamConfig
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate import harness
-from cpt_ray.evaluate.exams import ExamItem
+from cpt_ray.evaluate.exams import ExamItem, read_item_scores
 from cpt_ray.evaluate.harness import PackedLM, score_exams
 from cpt_ray.model.base import load_model, load_tokenizer
 from tests.evaluate.tiny import SENTENCES, build_model
@@ -107,27 +106,36 @@ def test_an_exam_is_scored_item_by_item(model, tokenizer, reference, tmp_path):
 
     [score] = score_exams(model, tokenizer, {"quiz": items}, prefix=0, config=config, folder=tmp_path)
 
-    lines = [json.loads(line) for line in (tmp_path / score.items_path).read_text().splitlines()]
-    assert [line["id"] for line in lines] == [item.id for item in items]
+    lines = read_item_scores(tmp_path / score.items_path)
+    assert [line.id for line in lines] == [item.id for item in items]
     expected_acc, expected_norm = [], []
     for item, line in zip(items, lines, strict=True):
         requests = [
             Instance("loglikelihood", {}, (f"Question: {item.question}\nAnswer:", f" {choice}"), 0) for choice in item.choices
         ]
         log_p = [value for value, _ in reference.loglikelihood(requests, disable_tqdm=True)]
-        assert line["log_p"] == pytest.approx(log_p, rel=1e-4)
+        assert line.log_p == pytest.approx(log_p, rel=1e-4)
         normed = [value / len(choice) for value, choice in zip(log_p, item.choices, strict=True)]
         expected_acc.append(float(log_p.index(max(log_p)) == item.answer))
         expected_norm.append(float(normed.index(max(normed)) == item.answer))
-        assert line["answer"] == item.answer
-    assert [line["accuracy"] for line in lines] == expected_acc
-    assert [line["accuracy_norm"] for line in lines] == expected_norm
+    assert [line.accuracy for line in lines] == expected_acc
+    assert [line.accuracy_norm for line in lines] == expected_norm
     mean = sum(expected_acc) / 11
     assert 0 < mean < 1
     assert score.accuracy == pytest.approx(mean)
     assert score.accuracy_stderr == pytest.approx((mean * (1 - mean) / 10) ** 0.5)
     assert score.chance == pytest.approx(sum(1 / len(item.choices) for item in items) / 11)
     assert (score.task, score.label, score.items) == ("quiz", "a quiz of the tests", 11)
+
+
+def test_scoring_an_exam_prints_nothing(model, tokenizer, tmp_path, capsys, caplog):
+    config = EvaluateConfig(exams=(QUIZ,), exam_context=64)
+
+    score_exams(model, tokenizer, {"quiz": make_items(3)}, prefix=0, config=config, folder=tmp_path)
+
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert [record for record in caplog.records if record.name.startswith("lm_eval")] == []
 
 
 def test_without_exams_nothing_is_run(model, tokenizer, tmp_path):
