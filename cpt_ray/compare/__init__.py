@@ -1,1 +1,1 @@
-"""Differences between models, with their errors, and the verdict."""
+"""Judging scores: paired differences, and the verdict that follows from them."""

@@ -1,0 +1,144 @@
+"""What a study found: the points of its curves, the paired differences, the verdict.
+
+In: `EvalRecord`s, their folders (for the per-document files), the runs. Out: a `Comparison`. Pure but for reading those files.
+Every budget is held against the base and against the equal-token control; the two largest budgets against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cpt_ray.compare.deltas import Cell, PairedDeltas, Scored, cell_deltas, reported_sets
+from cpt_ray.compare.verdict import ArmFindings, describe, notes
+from cpt_ray.config.evaluate import CompareConfig
+from cpt_ray.errors import DataError
+from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
+
+_FIX = "run `cpt-ray evaluate` for this study; it scores the base and every budget"
+
+
+def compare(
+    evals: Sequence[EvalRecord],
+    eval_folders: Mapping[str, Path],
+    runs: Sequence[RunRecord],
+    config: CompareConfig,
+    *,
+    control_arms: frozenset[str],
+    tokens_paid: int,
+) -> Comparison:
+    """Draw the study's conclusions.
+
+    Args:
+        evals: Scores of the bases and of all budgets.
+        eval_folders: Run name to the folder of its evaluation.
+        runs: Records of all runs that `evals` speaks of.
+        config: The `compare` section.
+        control_arms: Names of the arms whose role is `control`.
+        tokens_paid: Tokens that all runs of the study together trained on.
+
+    Returns:
+        Points, deltas, verdict and notes; the same input gives the same output.
+
+    Raises:
+        DataError: If a base was not scored, a run or folder is missing, or two models were scored on different items.
+    """
+    by_run = {run.run: run for run in runs}
+    for record in evals:
+        if record.run not in by_run or record.run not in eval_folders:
+            raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
+        if not reported_sets(record):
+            raise DataError(f"{record.run} has no scores on a test set, and only those are reported", fix=_FIX)
+    budgets = [r for r in evals if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
+    cells = _cells(budgets, eval_folders)
+    deltas: list[Delta] = []
+    findings: list[ArmFindings] = []
+    for model in dict.fromkeys(record.model for record in evals):
+        own = [cell for cell in cells if cell.model == model]
+        base = next((cell for cell in own if cell.arm is None), None)
+        if base is None:
+            raise DataError(f"the base of {model} was not scored, and everything is compared with it", fix=_FIX)
+        model_findings, model_deltas = _compare_model(base, own, config, control_arms)
+        findings += model_findings
+        deltas += model_deltas
+    labels = {exam.task: exam.label for record in evals for exam in record.exams}
+    trained = [record for record in evals if record.arm is not None]
+    return Comparison(
+        points=tuple(_points(evals, by_run)),
+        deltas=tuple(deltas),
+        verdict=describe(findings, config, labels),
+        notes=notes(findings, evals, not_annealed=len(evals) - len(budgets)),
+        tokens_seen=max((record.tokens_seen for record in trained), default=0),
+        tokens_paid=tokens_paid,
+    )
+
+
+def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path]) -> list[Cell]:
+    groups: dict[tuple[str, str | None, int | None], list[EvalRecord]] = {}
+    for record in evals:
+        groups.setdefault((record.model, record.arm, record.budget_tokens), []).append(record)
+    return [
+        Cell(*key, scored=tuple(Scored(r, folders[r.run]) for r in sorted(records, key=lambda r: r.seed or 0)))
+        for key, records in groups.items()
+    ]
+
+
+def _compare_model(
+    base: Cell, cells: Sequence[Cell], config: CompareConfig, control_arms: frozenset[str]
+) -> tuple[list[ArmFindings], list[Delta]]:
+    trained = sorted((cell for cell in cells if cell.arm is not None), key=lambda cell: cell.budget_tokens or 0)
+    controls = [cell for cell in trained if cell.arm in control_arms]
+    deltas: list[Delta] = []
+
+    def keep(paired: PairedDeltas) -> tuple[Delta, ...]:
+        deltas.extend([*paired.overall, *paired.by_seed])
+        return paired.overall
+
+    control_changes = [keep(cell_deltas(control, base, config)) for control in controls]
+    findings = []
+    for arm in dict.fromkeys(cell.arm for cell in trained if cell.arm not in control_arms):
+        ladder = [cell for cell in trained if cell.arm == arm]
+        largest, previous = ladder[-1], ladder[-2] if len(ladder) > 1 else None
+        against_base = [keep(cell_deltas(cell, base, config)) for cell in ladder]
+        against_control = [
+            keep(cell_deltas(cell, control, config))
+            for cell in ladder
+            for control in controls
+            if control.budget_tokens == cell.budget_tokens
+        ]
+        equal = [control.budget_tokens == largest.budget_tokens for control in controls]
+        findings.append(
+            ArmFindings(
+                largest=largest,
+                previous=previous,
+                against_base=against_base[-1],
+                # The ladder ascends, so the largest budget's comparisons are the last ones.
+                against_control=_flat(against_control[len(against_control) - sum(equal) :]),
+                marginal=keep(cell_deltas(largest, previous, config)) if previous is not None else (),
+                control_against_base=_flat(change for change, same in zip(control_changes, equal, strict=True) if same),
+            )
+        )
+    return findings, deltas
+
+
+def _flat(groups: Iterable[tuple[Delta, ...]]) -> tuple[Delta, ...]:
+    return tuple(delta for group in groups for delta in group)
+
+
+def _points(evals: Sequence[EvalRecord], by_run: Mapping[str, RunRecord]) -> list[Point]:
+    return [
+        Point(
+            run=record.run,
+            model=record.model,
+            arm=record.arm,
+            seed=record.seed,
+            tokens_seen=record.tokens_seen,
+            set_name=score.source,
+            role=score.role,
+            bits_per_byte=score.bits_per_byte,
+            interval=score.bits_per_byte_interval,
+            annealed=by_run[record.run].annealed,
+        )
+        for record in evals
+        for score in reported_sets(record)
+    ]

@@ -1,0 +1,142 @@
+"""Made-up evaluations with known differences, written as an evaluation's folder would be."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpt_ray.config.evaluate import CompareConfig
+from cpt_ray.evaluate.bits_per_byte import ScoredDocument, aggregate, format_scores
+from cpt_ray.evaluate.exams import ScoredItem, format_item_scores
+from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunRecord
+
+CONFIG = CompareConfig(bootstrap_samples=400)
+LABEL = "smoke check on 4-way questions; not a real exam"
+
+
+class Laboratory:
+    """Builds evaluations whose bits per byte differ by what a test asks for."""
+
+    def __init__(self, root: Path, documents: int = 40) -> None:
+        self.root = root
+        self.documents = documents
+        self.evals: list[EvalRecord] = []
+        self.runs: list[RunRecord] = []
+        self.folders: dict[str, Path] = {}
+
+    def add(
+        self,
+        arm: str | None = None,
+        budget: int | None = None,
+        *,
+        seed: int = 0,
+        model: str = "m",
+        law: float = 1.0,
+        news: float = 1.0,
+        noise: float = 0.0,
+        right: int | None = None,
+        annealed: bool = True,
+        sets: tuple[str, ...] = ("law", "news"),
+        parts: tuple[str, ...] = ("test",),
+    ) -> EvalRecord:
+        """One evaluation: bits per byte of `law` and `news`, with `noise` per document, and `right` of 40 exam items."""
+        run = f"{model}-base" if arm is None else f"{model}-{arm}-{budget}-seed{seed}"
+        folder = self.root / run
+        random = np.random.default_rng([seed, len(self.evals)])
+        scores = []
+        for name, value in (("law", law), ("news", news)):
+            for part in parts if name in sets else ():
+                documents = [
+                    ScoredDocument(
+                        id=f"{name}_{number}",
+                        nats=(value + noise * float(random.normal())) * math.log(2) * (100 + 10 * number),
+                        tokens=25 + number,
+                        bytes=100 + 10 * number,
+                    )
+                    for number in range(self.documents)
+                ]
+                path = f"held_out/{name}-{part}.jsonl"
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_text(format_scores(documents))
+                held = HeldOutSet(
+                    source=name,
+                    role="domain" if name == "law" else "general",
+                    part=part,
+                    path="-",
+                    documents=self.documents,
+                    bytes=1,
+                )
+                scores.append(aggregate(documents, held_out=held, documents_path=path, compare=CONFIG))
+        record = EvalRecord(
+            run=run,
+            model=model,
+            arm=arm,
+            seed=None if arm is None else seed,
+            budget_tokens=budget,
+            tokens_seen=0 if arm is None else (budget or 5) + 7,
+            held_out=tuple(scores),
+            exams=() if right is None else (self._exam(folder, right),),
+            task_pid=1,
+            wall_s=1.0,
+        )
+        self.evals.append(record)
+        self.runs.append(_run(record, annealed=annealed))
+        self.folders[run] = folder
+        return record
+
+    def _exam(self, folder: Path, right: int) -> ExamScore:
+        items = [ScoredItem(f"q{n}", float(n < right), float(n < right), (-1.0,) * 4) for n in range(40)]
+        (folder / "exams").mkdir(parents=True, exist_ok=True)
+        (folder / "exams/smoke.jsonl").write_text(format_item_scores(items))
+        share = right / 40
+        stderr = (share * (1 - share) / 39) ** 0.5
+        return ExamScore(
+            task="smoke",
+            label=LABEL,
+            items=40,
+            accuracy=share,
+            accuracy_stderr=stderr,
+            accuracy_norm=share,
+            accuracy_norm_stderr=stderr,
+            chance=0.25,
+            items_path="exams/smoke.jsonl",
+        )
+
+
+def _run(record: EvalRecord, *, annealed: bool) -> RunRecord:
+    return RunRecord(
+        run=record.run,
+        kind="base" if record.arm is None else "cooldown",
+        model=record.model,
+        arm=record.arm,
+        seed=record.seed,
+        budget_tokens=record.budget_tokens,
+        parent=None,
+        start_tokens=0,
+        tokens_seen=record.tokens_seen,
+        slots_seen=0,
+        position=0,
+        steps=0,
+        sequence_length=64,
+        world_sizes=(),
+        worker_pids=(),
+        attempts=0,
+        first_steps=(),
+        flops=0.0,
+        mean_tokens_per_s=0.0,
+        mfu=None,
+        peak_flops_per_s=None,
+        wall_s=0.0,
+        self_test=None,
+        metrics_path=None,
+        export_path="/nowhere",
+        annealed=annealed,
+    )
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Laboratory:
+    return Laboratory(tmp_path)

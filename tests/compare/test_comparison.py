@@ -1,0 +1,134 @@
+"""The comparison: which pairs are formed, what the points are, determinism, and the text of every error."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.errors import DataError
+from cpt_ray.records import Comparison
+from tests.compare.test_verdict import conclude
+
+
+def fill(laboratory, *, seeds=(0,), model="m"):
+    laboratory.add(model=model, right=10)
+    for seed in seeds:
+        for budget, law in ((100, 0.95), (200, 0.9), (400, 0.87)):
+            laboratory.add("legal", budget, seed=seed, law=law, model=model, noise=0.01, right=11)
+        laboratory.add("control", 400, seed=seed, law=0.99, model=model, noise=0.01, right=9)
+
+
+def pairs(comparison, set_name="law"):
+    return [(delta.subject, delta.reference) for delta in comparison.deltas if delta.set_name == set_name]
+
+
+def test_each_budget_meets_the_base_and_the_largest_meets_control_and_its_predecessor(laboratory):
+    fill(laboratory)
+
+    comparison = conclude(laboratory)
+
+    assert pairs(comparison) == [
+        ("m-control-400-seed0", "m-base"),
+        ("m-legal-100-seed0", "m-base"),
+        ("m-legal-200-seed0", "m-base"),
+        ("m-legal-400-seed0", "m-base"),
+        ("m-legal-400-seed0", "m-control-400-seed0"),
+        ("m-legal-400-seed0", "m-legal-200-seed0"),
+    ]
+    assert {delta.measure for delta in comparison.deltas} == {"bits_per_byte", "accuracy_points", "accuracy_norm_points"}
+    assert {delta.set_name for delta in comparison.deltas} == {"law", "news", "smoke"}
+
+
+def test_a_control_at_every_budget_is_met_at_its_own(laboratory):
+    fill(laboratory)
+    laboratory.add("control", 200, law=1.0, right=9)
+
+    comparison = conclude(laboratory)
+
+    against_control = [pair for pair in pairs(comparison) if "control" in pair[1]]
+    assert against_control == [
+        ("m-legal-200-seed0", "m-control-200-seed0"),
+        ("m-legal-400-seed0", "m-control-400-seed0"),
+    ]
+    assert "m-control-400-seed0" in comparison.verdict
+    assert "m-control-200-seed0" not in comparison.verdict
+
+
+def test_points_start_at_the_base_and_keep_the_control_as_an_arm_of_its_own(laboratory):
+    fill(laboratory)
+
+    points = [point for point in conclude(laboratory).points if point.set_name == "law"]
+
+    assert [(point.arm, point.tokens_seen) for point in points] == [
+        (None, 0),
+        ("legal", 107),
+        ("legal", 207),
+        ("legal", 407),
+        ("control", 407),
+    ]
+    assert points[0].bits_per_byte == pytest.approx(1.0)
+    assert all(point.interval.low <= point.bits_per_byte <= point.interval.high for point in points)
+
+
+def test_a_checkpoint_that_is_not_annealed_is_drawn_and_never_compared(laboratory):
+    fill(laboratory)
+    laboratory.add("legal", None, annealed=False, law=0.5)
+    laboratory.add("legal", 800, annealed=False, law=0.5)
+
+    comparison = conclude(laboratory)
+
+    hollow = [point.run for point in comparison.points if not point.annealed and point.set_name == "law"]
+    assert hollow == ["m-legal-None-seed0", "m-legal-800-seed0"]
+    assert not any(run in pair for run in hollow for pair in pairs(comparison))
+    assert any("2 scores are of checkpoints whose learning rate has not decayed" in note for note in comparison.notes)
+
+
+def test_several_seeds_are_averaged_and_listed(laboratory):
+    fill(laboratory, seeds=(0, 1, 2))
+
+    comparison = conclude(laboratory)
+
+    found = pairs(comparison)
+    assert ("m-legal-400 (mean of 3 seeds)", "m-base") in found
+    assert ("m-legal-400 (mean of 3 seeds)", "m-control-400 (mean of 3 seeds)") in found
+    assert ("m-legal-400-seed1", "m-control-400-seed1") in found
+    assert "m-control-400 (mean of 3 seeds)" in comparison.verdict
+
+
+def test_each_model_gets_its_own_sentence(laboratory):
+    fill(laboratory, model="small")
+    fill(laboratory, model="large")
+
+    verdict = conclude(laboratory).verdict
+
+    assert "tokens of legal on small: " in verdict
+    assert "tokens of legal on large: " in verdict
+    assert not any("small" in pair[0] and "large" in pair[1] for pair in pairs(conclude(laboratory)))
+
+
+def test_the_same_scores_give_the_same_comparison_and_survive_json(laboratory):
+    fill(laboratory, seeds=(0, 1))
+
+    first, second = conclude(laboratory), conclude(laboratory)
+
+    assert first == second
+    assert Comparison.from_json(first.to_json()) == first
+    assert (first.tokens_seen, first.tokens_paid) == (407, 123)
+
+
+def test_a_base_without_scores_is_an_error(laboratory):
+    laboratory.add("legal", 100)
+    with pytest.raises(DataError, match="the base of m was not scored, and everything is compared with it"):
+        conclude(laboratory)
+
+
+def test_scores_without_a_run_or_a_folder_are_an_error(laboratory):
+    laboratory.add()
+    laboratory.runs.clear()
+    with pytest.raises(DataError, match="m-base has scores, but no run record or no evaluation folder"):
+        conclude(laboratory)
+
+
+def test_scores_on_validation_only_are_an_error(laboratory):
+    laboratory.add(parts=("validation",))
+    with pytest.raises(DataError, match="m-base has no scores on a test set"):
+        conclude(laboratory)

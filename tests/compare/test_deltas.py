@@ -1,0 +1,212 @@
+"""Paired differences: hand-worked values, pairing, seeds, coverage, and refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, relative_percent
+from cpt_ray.errors import DataError
+from cpt_ray.evaluate.bits_per_byte import ScoredDocument, format_scores
+from tests.compare.conftest import CONFIG, Laboratory
+
+
+def cell(laboratory: Laboratory, *records) -> Cell:
+    first = records[0]
+    return Cell(
+        first.model, first.arm, first.budget_tokens, tuple(Scored(record, laboratory.folders[record.run]) for record in records)
+    )
+
+
+def write_documents(laboratory, record, rows):
+    path = laboratory.folders[record.run] / "held_out/law-test.jsonl"
+    path.write_text(format_scores([ScoredDocument(*row) for row in rows]))
+
+
+def only(deltas, set_name="law", measure="bits_per_byte"):
+    [delta] = [delta for delta in deltas if delta.set_name == set_name and delta.measure == measure]
+    return delta
+
+
+def test_a_difference_pools_documents_by_bytes(laboratory):
+    base, run = laboratory.add(), laboratory.add("legal", 100)
+    two = math.log(2)
+    write_documents(laboratory, base, [("a", 4 * two, 3, 2), ("b", 8 * two, 3, 8)])
+    write_documents(laboratory, run, [("a", 2 * two, 3, 2), ("b", 8 * two, 3, 8)])
+
+    delta = only(cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall)
+
+    assert delta.subject_value == pytest.approx(1.0)  # 10 bits in 10 bytes
+    assert delta.reference_value == pytest.approx(1.2)
+    assert delta.difference == pytest.approx(-0.2)
+    assert delta.relative_percent == pytest.approx(-100 / 6)
+    assert (delta.subject, delta.reference, delta.items) == ("m-legal-100-seed0", "m-base", 2)
+    # Drawn: b twice (0 of 16 bits), one each (-0.2), a twice (-1): the interval spans them and holds 0.
+    assert (delta.interval.low, delta.interval.high) == (pytest.approx(-1.0), pytest.approx(0.0))
+    assert delta.better is None
+
+
+def test_pairing_sees_a_difference_far_below_the_spread_of_documents(laboratory):
+    base, run = laboratory.add(), laboratory.add("legal", 100)
+    random = np.random.default_rng(0)
+    values = random.gamma(4, 0.3, size=60) * 300
+    write_documents(laboratory, base, [(str(n), value, 90, 300) for n, value in enumerate(values)])
+    write_documents(laboratory, run, [(str(n), value * 0.999, 90, 300) for n, value in enumerate(values)])
+
+    delta = only(cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall)
+
+    assert values.std() > 100 * abs(delta.difference) * 300 * math.log(2)
+    assert delta.better is True
+    assert delta.interval.low < delta.difference < delta.interval.high < 0
+
+
+@pytest.mark.parametrize(("law", "better"), [(0.9, True), (1.0, None), (1.1, False)])
+def test_lower_bits_per_byte_is_better_only_beyond_the_interval(laboratory, law, better):
+    base, run = laboratory.add(noise=0.05), laboratory.add("legal", 100, law=law, noise=0.05)
+
+    delta = only(cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall)
+
+    assert delta.better is better
+    assert delta.interval.kind == "paired bootstrap over documents; evaluation items only, not training randomness"
+
+
+@pytest.mark.parametrize(("right", "better"), [(20, True), (12, None), (2, False)])
+def test_higher_accuracy_is_better_only_beyond_the_interval(laboratory, right, better):
+    base, run = laboratory.add(right=11), laboratory.add("legal", 100, right=right)
+
+    delta = only(cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall, "smoke", "accuracy_points")
+
+    assert delta.better is better
+    assert delta.difference == pytest.approx(100 * (right - 11) / 40)
+    assert delta.role == "exam"
+
+
+def test_the_exam_interval_is_the_paired_normal_one(laboratory):
+    base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=14)
+    deltas = cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall
+
+    delta = only(deltas, "smoke", "accuracy_norm_points")
+
+    differences = np.array([100.0] * 4 + [0.0] * 36)
+    half = 1.959964 * differences.std(ddof=1) / math.sqrt(40)
+    assert (delta.interval.low, delta.interval.high) == (pytest.approx(10 - half), pytest.approx(10 + half))
+    assert delta.interval.kind == "paired normal interval over items; evaluation items only, not training randomness"
+    assert delta.relative_percent == pytest.approx(40)
+
+
+def test_identical_scores_are_no_difference(laboratory):
+    base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=10)
+
+    deltas = cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall
+
+    assert [delta.better for delta in deltas] == [None] * 4
+    assert {delta.difference for delta in deltas} == {0.0}
+
+
+def test_with_several_seeds_the_mean_is_labelled_and_each_seed_stays_visible(laboratory):
+    base = laboratory.add(right=10)
+    seeds = [laboratory.add("legal", 100, seed=seed, law=law, right=12) for seed, law in enumerate([0.8, 0.9, 1.0])]
+
+    paired = cell_deltas(cell(laboratory, *seeds), cell(laboratory, base), CONFIG)
+
+    delta = only(paired.overall)
+    assert delta.subject == "m-legal-100 (mean of 3 seeds)"
+    assert delta.difference == pytest.approx(-0.1)
+    assert delta.interval.kind == "paired bootstrap over 3 seeds and documents"
+    # No spread between documents here: what is left is the seeds', whose mean ranges over 0.8 ... 1.0.
+    assert delta.interval.low == pytest.approx(-0.2, abs=0.04)
+    assert delta.interval.high == pytest.approx(0.0, abs=0.04)
+    assert only(paired.overall, "smoke", "accuracy_points").interval.kind == "paired bootstrap over 3 seeds and items"
+    singles = [d for d in paired.by_seed if d.set_name == "law"]
+    assert [d.subject for d in singles] == [seed.run for seed in seeds]
+    assert [d.difference for d in singles] == pytest.approx([-0.2, -0.1, 0.0])
+    assert all("not training randomness" in d.interval.kind for d in singles)
+
+
+def test_trained_cells_are_paired_by_seed(laboratory):
+    arms = [laboratory.add("legal", 100, seed=seed, law=0.9 - seed / 10) for seed in (0, 1, 2)]
+    controls = [laboratory.add("control", 100, seed=seed, law=1.0 - seed / 10) for seed in (2, 1)]
+
+    paired = cell_deltas(cell(laboratory, *arms), cell(laboratory, *controls), CONFIG)
+
+    law = [delta for delta in paired.by_seed if delta.set_name == "law"]
+    assert [(d.subject, d.reference) for d in law] == [
+        ("m-legal-100-seed1", "m-control-100-seed1"),
+        ("m-legal-100-seed2", "m-control-100-seed2"),
+    ]
+    assert [d.difference for d in law] == pytest.approx([-0.1, -0.1])
+    assert only(paired.overall).interval.high == pytest.approx(-0.1)  # seeds cancel in pairs
+
+
+def test_cells_without_a_common_seed_are_not_compared(laboratory):
+    arm, control = laboratory.add("legal", 100, seed=0), laboratory.add("control", 100, seed=1)
+
+    assert cell_deltas(cell(laboratory, arm), cell(laboratory, control), CONFIG) == ((), ())
+
+
+def test_paired_intervals_cover_the_true_difference_about_as_often_as_they_say(laboratory):
+    base, run = laboratory.add(), laboratory.add("legal", 100)
+    random = np.random.default_rng(5)
+    sizes = random.integers(200, 2000, size=60)
+    covered = 0
+    for _ in range(120):
+        level = random.normal(1.0, 0.3, size=60)
+        shift = random.normal(-0.02, 0.05, size=60)
+        for record, values in ((base, level), (run, level + shift)):
+            rows = [(str(n), float(v * s * math.log(2)), 9, int(s)) for n, (v, s) in enumerate(zip(values, sizes, strict=True))]
+            write_documents(laboratory, record, rows)
+        delta = only(cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall)
+        covered += delta.interval.low <= -0.02 <= delta.interval.high
+    assert 103 <= covered <= 119
+
+
+def test_only_the_test_part_is_compared(laboratory):
+    parts = ("validation", "test")
+    base, run = laboratory.add(parts=parts), laboratory.add("legal", 100, parts=parts)
+
+    overall = cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall
+
+    assert [delta.set_name for delta in overall] == ["law", "news"]
+
+
+def test_other_documents_are_refused(laboratory):
+    base, run = laboratory.add(), laboratory.add("legal", 100)
+    write_documents(laboratory, run, [("other", 1.0, 1, 1), ("law_1", 1.0, 1, 1)])
+    with pytest.raises(DataError, match="law: m-legal-100-seed0 and m-base were not scored on the same documents") as caught:
+        cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+    assert "evaluate" in caught.value.fix
+
+
+def test_the_same_document_over_other_bytes_is_refused(laboratory):
+    base, run = laboratory.add(), laboratory.add("legal", 100)
+    write_documents(laboratory, base, [("a", 1.0, 1, 4), ("b", 1.0, 1, 4)])
+    write_documents(laboratory, run, [("a", 1.0, 1, 4), ("b", 1.0, 2, 9)])
+    message = "document 'b' was scored over 9 bytes in 2 tokens by m-legal-100-seed0, over 4 bytes in 1 tokens by m-base"
+    with pytest.raises(DataError, match=message):
+        cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+
+
+def test_a_set_or_exam_that_the_reference_lacks_is_refused(laboratory):
+    base = laboratory.add(sets=("news",))
+    run = laboratory.add("legal", 100, right=3)
+    with pytest.raises(DataError, match="m-base was not scored on the test set of law"):
+        cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+    whole = laboratory.add(model="n")
+    with pytest.raises(DataError, match="n-base was not scored on the exam smoke"):
+        cell_deltas(cell(laboratory, run), cell(laboratory, whole), CONFIG)
+
+
+def test_other_exam_items_are_refused(laboratory):
+    base, run = laboratory.add(right=3), laboratory.add("legal", 100, right=3)
+    path = laboratory.folders[run.run] / "exams/smoke.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(lines[0]), "id": "other"}), *lines[1:]]) + "\n")
+    with pytest.raises(DataError, match="exam smoke: m-legal-100-seed0 and m-base were not scored on the same items"):
+        cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+
+
+def test_a_percentage_of_nothing_is_a_convention():
+    assert (relative_percent(3, 2), relative_percent(0, 0), relative_percent(5, 0)) == (50.0, 0.0, 100.0)
