@@ -14,6 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from cpt_ray.edges.redaction import redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.figures import forgetting_figure, loss_figure, scaling_figure
@@ -91,6 +92,7 @@ def render_report(contents: ReportContents) -> str:
     environment.filters.update(FILTERS)
     page: str = environment.get_template("page.html.j2").render(
         c=contents,
+        config_yaml=redact_text(contents.config_yaml),
         sections=SECTIONS,
         tiles=tiles(contents),
         funnel=funnel_rows(contents),

@@ -121,6 +121,13 @@ def test_hostile_text_is_escaped_wherever_it_enters():
     assert HOSTILE not in page
 
 
+def test_secrets_of_the_configuration_are_masked():
+    page = render_report(make_contents(config_yaml="tracking:\n  uri: http://me:hunter2@host/\n  api_key: abc123\n"))
+    assert "hunter2" not in page
+    assert "abc123" not in page
+    assert "http://***@host/" in page
+
+
 def test_labels_stand_in_every_part():
     page = render_report(make_contents(labels=("isolation: none",)))
     for start, end in zip(SECTIONS, (*SECTIONS[1:], "</html>"), strict=True):

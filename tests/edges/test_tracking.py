@@ -1,0 +1,274 @@
+"""The MLflow mirror against a real sqlite database: counts, idempotence, appending, replacing, rebuilding."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import ViewType
+from mlflow.tracking import MlflowClient
+
+from cpt_ray.edges.redaction import MASK, redact, redact_text
+from cpt_ray.edges.tracking import PARENT_TAG, RUN_TAG, Tracking, curve_metrics, default_uri
+from cpt_ray.records import Interval, Point, RunRecord, RunSpec, StepMetrics
+
+CONTROL = frozenset({"control"})
+CONFIG = {"study": {"name": "s", "seeds": [0]}, "hub": {"api_token": "hf_x"}, "path": "s3://me:pw@bucket/x", "batch_tokens": 3}
+SPEC = RunSpec(
+    name="m-legal-100-seed0", kind="independent", model="m", arm="legal", seed=0, budget_tokens=100, parent=None,
+    start_tokens=0, stop_tokens=100, cooldown_start_tokens=80,
+)  # fmt: skip
+
+
+def step(number: int, loss: float = 2.0, attempt: int = 1) -> StepMetrics:
+    return StepMetrics(
+        attempt=attempt, step=number, tokens_seen=10 * number, loss=loss + 1 / number, learning_rate=1e-4, gradient_norm=1.0,
+        tokens_per_s=50.0, step_s=0.2, data_wait_s=0.0, mfu=None,
+    )  # fmt: skip
+
+
+def steps(count: int, **changes: Any) -> tuple[StepMetrics, ...]:
+    return tuple(step(n, **changes) for n in range(1, count + 1))
+
+
+def record(kind: str = "independent", name: str = SPEC.name, wall_s: float = 2.0) -> RunRecord:
+    base = kind == "base"
+    return RunRecord(
+        run=name, kind=kind, model="m", arm=None if base else "legal", seed=None if base else 0,
+        budget_tokens=None if base else 100, parent=None, start_tokens=0, tokens_seen=0 if base else 100, slots_seen=0,
+        position=0, steps=10, sequence_length=8, world_sizes=(1,), worker_pids=(1,), attempts=1, first_steps=(0,), flops=1e6,
+        mean_tokens_per_s=50.0, mfu=None, peak_flops_per_s=None, wall_s=wall_s, self_test=None, metrics_path=None,
+        export_path="/x", annealed=True,
+    )  # fmt: skip
+
+
+def point(tokens: int, value: float, arm: str | None, role: str = "domain", **changes: Any) -> Point:
+    fields: dict[str, Any] = {
+        "run": f"{arm}-{tokens}", "model": "m", "arm": arm, "seed": 0, "tokens_seen": tokens, "role": role,
+        "set_name": "law" if role == "domain" else "news", "bits_per_byte": value, "annealed": True,
+        "interval": Interval(low=value, high=value, confidence=0.95, kind="k"),
+    }  # fmt: skip
+    return Point(**{**fields, **changes})
+
+
+POINTS = (point(0, 1.4, None), point(50, 1.3, "legal"), point(100, 1.2, "legal"), point(100, 1.39, "control"))
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory) -> Path:
+    """A database after MLflow's migrations, which take seconds; each test works on a copy."""
+    root = tmp_path_factory.mktemp("empty")
+    Tracking(default_uri(root), "another")
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def fresh(empty_database) -> Callable[[Path], str]:
+    def make(root: Path) -> str:
+        root.mkdir()
+        shutil.copy(empty_database, root / "mlflow.db")
+        return default_uri(root)
+
+    return make
+
+
+@pytest.fixture
+def uri(fresh, tmp_path) -> str:
+    return fresh(tmp_path / "root")
+
+
+def mirror_all(uri: str) -> tuple[Tracking, str]:
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "runs/s", config=CONFIG, points=POINTS, control_arms=CONTROL)
+    tracking.mirror_run(parent, record("base", "m-base"))
+    tracking.mirror_run(parent, record(), metrics=steps(10))
+    tracking.finish_study(parent)
+    return tracking, parent
+
+
+def dump(uri: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Run name to metric to its whole history, of runs that are not deleted."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("exp")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    return {
+        str(run.info.run_name): {
+            key: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
+            for key in sorted(run.data.metrics)
+        }
+        for run in runs
+    }
+
+
+def count_runs(uri: str, view: int) -> int:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("exp")
+    assert experiment is not None
+    return len(client.search_runs([experiment.experiment_id], run_view_type=view))
+
+
+def test_a_study_has_a_parent_with_its_curve_and_a_child_per_run_and_base(uri):
+    _, parent = mirror_all(uri)
+    seen = dump(uri)
+    assert set(seen) == {"s", "m-base", SPEC.name}
+    assert seen["s"] == {
+        "domain.law.bits_per_byte": [(0, 1.4), (50, 1.3), (100, 1.2)],
+        "control.domain.law.bits_per_byte": [(0, 1.4), (100, 1.39)],
+    }
+    assert seen[SPEC.name]["loss"] == [(10 * n, 2.0 + 1 / n) for n in range(1, 11)]
+    assert seen[SPEC.name]["final.tokens_seen"] == [(100, 100.0)]
+    assert "mfu" not in seen[SPEC.name]
+    client = MlflowClient(uri)
+    children = client.search_runs([client.get_run(parent).info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent}'")
+    assert {run.data.tags[RUN_TAG] for run in children} == {"m-base", SPEC.name}
+    assert {run.info.status for run in children} == {"FINISHED"}
+    assert client.get_run(parent).info.status == "FINISHED"
+
+
+def test_the_same_content_is_mirrored_once(uri):
+    _, parent = mirror_all(uri)
+    before = dump(uri)
+    _, again = mirror_all(uri)
+    assert again == parent
+    assert dump(uri) == before
+    assert count_runs(uri, ViewType.ALL) == 3
+
+
+def test_a_run_that_grew_is_appended_to(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    first = tracking.mirror_run(parent, SPEC, metrics=steps(4))
+    assert MlflowClient(uri).get_run(first).info.status == "RUNNING"
+    assert tracking.mirror_run(parent, SPEC, metrics=steps(7)) == first
+    assert tracking.mirror_run(parent, record(), metrics=steps(10)) == first
+    assert [x for x, _ in dump(uri)[SPEC.name]["loss"]] == [10 * n for n in range(1, 11)]
+    assert MlflowClient(uri).get_run(first).info.status == "FINISHED"
+    assert count_runs(uri, ViewType.ALL) == 2
+
+
+def test_steps_done_again_make_a_new_run_and_delete_the_old_one(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    first = tracking.mirror_run(parent, SPEC, metrics=steps(6))
+    redone = (*steps(3), *(step(n, loss=1.9, attempt=2) for n in range(4, 9)))
+    second = tracking.mirror_run(parent, SPEC, metrics=redone)
+    assert second != first
+    assert MlflowClient(uri).get_run(first).info.lifecycle_stage == "deleted"
+    assert dump(uri)[SPEC.name]["loss"] == [(m.tokens_seen, m.loss) for m in redone]
+
+
+def test_fewer_steps_or_another_record_are_other_content(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    first = tracking.mirror_run(parent, record(), metrics=steps(6))
+    second = tracking.mirror_run(parent, record(), metrics=steps(5))
+    third = tracking.mirror_run(parent, record(wall_s=3.0), metrics=steps(5))
+    assert len({first, second, third}) == 3
+    assert count_runs(uri, ViewType.ACTIVE_ONLY) == 2
+
+
+def test_what_a_killed_driver_logged_before_its_tags_is_not_doubled(uri, monkeypatch):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    log = tracking._log
+
+    def killed(run_id, rows, tags=None):
+        log(run_id, rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking, "_log", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tracking.mirror_run(parent, SPEC, metrics=steps(5))
+    assert len(dump(uri)[SPEC.name]["loss"]) == 5
+    Tracking(uri, "exp").mirror_run(parent, SPEC, metrics=steps(6))
+    assert [x for x, _ in dump(uri)[SPEC.name]["loss"]] == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_curve_grows_in_place_and_a_changed_point_makes_a_new_parent_with_the_same_children(uri):
+    tracking, parent = mirror_all(uri)
+    more = (*POINTS, point(0, 1.1, None, "general"), point(100, 1.11, "legal", "general"))
+    assert tracking.mirror_study("s", "runs/s", config=CONFIG, points=more, control_arms=CONTROL) == parent
+    changed = (*POINTS[:-1], point(100, 1.37, "control"))
+    new = tracking.mirror_study("s", "runs/s", config=CONFIG, points=changed, control_arms=CONTROL)
+    assert new != parent
+    assert dump(uri)["s"]["control.domain.law.bits_per_byte"] == [(0, 1.4), (100, 1.37)]
+    client = MlflowClient(uri)
+    children = client.search_runs([client.get_run(new).info.experiment_id], f"tags.`{PARENT_TAG}` = '{new}'")
+    assert len(children) == 2
+
+
+def test_a_mirror_rebuilt_in_a_fresh_database_has_the_same_numbers(uri, fresh, tmp_path):
+    mirror_all(uri)
+    other = fresh(tmp_path / "elsewhere")
+    mirror_all(other)
+    assert dump(other) == dump(uri)
+
+
+def test_more_metrics_than_one_batch_holds_all_arrive(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    tracking.mirror_run(parent, SPEC, metrics=steps(450))
+    assert len(dump(uri)[SPEC.name]["gradient_norm"]) == 450
+
+
+def test_a_failed_run_is_called_failed_and_can_run_again(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    run = tracking.mirror_run(parent, SPEC, metrics=steps(2), status="FAILED")
+    assert MlflowClient(uri).get_run(run).info.status == "FAILED"
+    assert tracking.mirror_run(parent, SPEC, metrics=steps(3)) == run
+    assert MlflowClient(uri).get_run(run).info.status == "RUNNING"
+
+
+def test_report_and_config_lie_under_the_root_without_secrets(uri, tmp_path):
+    tracking, parent = mirror_all(uri)
+    report = tmp_path / "report.html"
+    report.write_text("<html></html>", encoding="utf-8")
+    tracking.finish_study(parent, report=report, config=CONFIG)
+    files = {path.name: path for path in (tmp_path / "root" / "mlartifacts").rglob("*") if path.is_file()}
+    assert set(files) == {"report.html", "config.yaml"}
+    params = MlflowClient(uri).get_run(parent).data.params
+    assert params["batch_tokens"] == "3"
+    assert params["hub.api_token"] == MASK
+    assert params["path"] == "s3://***@bucket/x"
+    for text in (str(params), files["config.yaml"].read_text(encoding="utf-8")):
+        assert "hf_x" not in text
+        assert "pw" not in text
+
+
+def test_making_a_database_is_silent(tmp_path, capfd, caplog):
+    uri = default_uri(tmp_path / "not" / "there")
+    with caplog.at_level(logging.INFO):
+        Tracking(uri, "exp")
+    assert Path(uri.removeprefix("sqlite:///")).is_file()
+    assert capfd.readouterr().err == ""
+    assert not [r for r in caplog.records if r.name.startswith(("alembic", "mlflow.store"))]
+
+
+def test_curve_keys_name_models_arms_and_hollow_points_only_where_needed():
+    hollow = point(30, 1.35, "legal", annealed=False)
+    assert curve_metrics((*POINTS, hollow), CONTROL)["not_annealed.domain.law.bits_per_byte", 30] == 1.35
+    two = (point(0, 1.4, None), point(9, 1.3, "a"), point(9, 1.2, "b"))
+    assert set(curve_metrics(two, CONTROL)) == {
+        (f"{arm}.domain.law.bits_per_byte", tokens) for arm in ("a", "b") for tokens in (0, 9)
+    }
+    models = (point(0, 1.4, None), point(0, 1.5, None, model="n"), point(9, 1.3, "a"), point(9, 1.2, "a", model="n"))
+    assert curve_metrics(models, CONTROL)["n.domain.law.bits_per_byte", 0] == 1.5
+    seeds = (point(9, 1.0, "a"), point(9, 2.0, "a", seed=1))
+    assert curve_metrics(seeds, CONTROL) == {("domain.law.bits_per_byte", 9): 1.5}
+
+
+def test_secrets_are_known_by_whole_words_and_in_addresses():
+    tree = {"tokenizer": "t", "document_tokens": 4, "apiKey": "x", "list": [{"password": "p"}], "db_secret": None}
+    assert redact(tree) == {
+        "tokenizer": "t", "document_tokens": 4, "apiKey": MASK, "list": [{"password": MASK}], "db_secret": None,
+    }  # fmt: skip
+    assert redact_text("http://u:p@h/x?token=abc&y=1") == "http://***@h/x?token=***&y=1"
+    assert (
+        redact_text("a:\n  - api_key: xyz\n  tokenizer: ok\n  key: null")
+        == "a:\n  - api_key: ***\n  tokenizer: ok\n  key: null"
+    )
+    assert redact_text("package://dist/a@b.txt") == "package://dist/a@b.txt"
