@@ -47,9 +47,13 @@ class ReportContents:
         """Wall time of the study."""
         return self.wall_s if self.wall_s is not None else sum(self.stage_timings.values())
 
+    def find_run(self, name: str) -> RunRecord | None:
+        """The run of that name, or the first of a cell `model-arm-budget (mean of 3 seeds)`."""
+        return next((r for r in self.runs if name == r.run or name.startswith(f"{r.model}-{r.arm}-{r.budget_tokens} (")), None)
+
     def role_of(self, run: str) -> str:
-        """`base`, `domain`, `control`, or an empty string for a run that is not known."""
-        record = next((r for r in self.runs if r.run == run), None)
+        """`base`, `domain`, `control`, or an empty string for a run or cell that is not known."""
+        record = self.find_run(run)
         if record is None or record.kind == "base":
             return "base" if record is not None or run == "base" else ""
         arm = self.arms.get(record.arm or "")

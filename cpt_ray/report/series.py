@@ -191,7 +191,8 @@ def trades(contents: ReportContents) -> dict[tuple[str, str], list[Trade]]:
             general[row.subject].append(row)
     for row in (r for r in rows if r.role == "domain"):
         for other in general[row.subject]:
-            style = styles.get(row.subject, Style(OKABE_ITO[0]))
+            run = contents.find_run(row.subject)
+            style = styles.get(run.run if run else "", Style(OKABE_ITO[0]))
             trade = Trade(row.subject, style, _improvement(row), _improvement(other))
             pairs.setdefault((row.set_name, other.set_name), []).append(trade)
     return pairs

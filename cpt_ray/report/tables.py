@@ -135,12 +135,12 @@ def tiles(contents: ReportContents) -> list[Tile]:
     paid, seen = contents.comparison.tokens_paid, contents.comparison.tokens_seen
     result.append(Tile("Tokens seen", count(seen), f"{integer(seen)} loss-bearing tokens by the model that saw most"))
     result.append(Tile("Tokens paid", count(paid), f"{integer(paid)} over all runs; a shared trunk counts once"))
-    result.append(Tile("Wall time", duration(contents.total_wall_s), "all stages, as they ran"))
+    how = "from start to end" if contents.wall_s is not None else "sum of the stages; those that ran side by side count in full"
+    result.append(Tile("Wall time", duration(contents.total_wall_s), how))
     return result
 
 
 def _headline(contents: ReportContents, role: str, reference: str) -> Delta | None:
-    seen = {run.run: run.tokens_seen for run in contents.runs}
     candidates = [
         delta
         for delta in contents.comparison.deltas
@@ -149,8 +149,14 @@ def _headline(contents: ReportContents, role: str, reference: str) -> Delta | No
         and contents.role_of(delta.reference) == reference
         and contents.role_of(delta.subject) == "domain"
     ]
+
+    def rank(delta: Delta) -> tuple[int, bool]:
+        run = contents.find_run(delta.subject)
+        # A cell of several seeds stands before its single seeds.
+        return (run.budget_tokens or run.tokens_seen if run else 0, run is not None and run.run != delta.subject)
+
     # max keeps the first of equals, so the study's own order of models and sets decides.
-    return max(candidates, key=lambda delta: seen.get(delta.subject, 0), default=None)
+    return max(candidates, key=rank, default=None)
 
 
 def _delta_tile(title: str, delta: Delta) -> Tile:

@@ -197,6 +197,18 @@ def test_a_study_without_exams_metrics_or_scores_says_so():
     assert read(page).headings == list(SECTIONS)
 
 
+def test_a_cell_of_several_seeds_leads_its_single_seeds():
+    contents = make_contents()
+    run = contents.runs[4]
+    cell = f"{run.model}-{run.arm}-{run.budget_tokens} (mean of 3 seeds)"
+    overall = delta(cell, BASE, "licences", (1.247, 1.347), 0.02)
+    deltas = (*contents.comparison.deltas, overall)
+    page = render_report(replace(contents, comparison=contents.comparison.model_copy(update={"deltas": deltas})))
+    assert contents.role_of(cell) == "domain"
+    assert "0.100 better" in page
+    assert "0.132 better" not in page
+
+
 def test_a_negative_result_is_shown_as_worse():
     contents = make_contents()
     worse = delta(contents.runs[4].run, BASE, "licences", (1.402, 1.347), 0.004)
