@@ -17,6 +17,8 @@ def main(request: Request) -> None:
     path = deepspeed_path(config, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {zero_stage(load_deepspeed(path))}")
     there = sum(store.find(spot) is not None for spot in graph.all())
-    request.console.say(f"runs: {len(graph.specs)}; artifacts: {there} of {len(graph.all())} are there under {config.study.root}")
+    request.console.say(
+        f"runs: {len(graph.specs)}; artifacts: {there} of {len(graph.all())} are there under {config.study.root}"
+    )
     request.console.say("check passed")
     request.next_verb("plan")

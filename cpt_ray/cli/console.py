@@ -38,14 +38,3 @@ class TerminalConsole:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
             self._shown = False
-
-
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A plain-text table: first column left, the others right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(row: tuple[str, ...]) -> str:
-        cells = [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
-        return "  ".join(cells).rstrip()
-
-    return "\n".join([line(header), line(tuple("-" * width for width in widths)), *map(line, rows)])

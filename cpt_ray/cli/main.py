@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=summary, description=summary)
         verb.add_argument("config", metavar="CONFIG", help="study file, e.g. configs/demo.yaml")
         verb.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace those of the file")
-        verb.add_argument("--dry-run", action="store_true", help="say what would be made and what would be reused; change nothing")
+        verb.add_argument(
+            "--dry-run", action="store_true", help="say what would be made and what would be reused; change nothing"
+        )
         verb.add_argument("--debug", action="store_true", help="print a traceback for every error")
     return parser
 

@@ -4,12 +4,11 @@ Environment that must stand before Ray's processes start is set here, because gl
 """
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import ray
 
 from cpt_ray.config.runtime import RuntimeConfig
 from cpt_ray.errors import CptRayError
@@ -48,16 +47,21 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     Raises:
         CptRayError: If the cluster cannot be reached.
     """
-    if ray.is_initialized():
-        yield
-        return
     address = runtime.address or os.environ.get("RAY_ADDRESS")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if not address:
+        # Ray reads it at import: 127.0.0.1 for a private Ray, instead of the host's address.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
     environment: dict[str, object] = {"env_vars": ENVIRONMENT}
     if address:
         try:
-            ray.init(address=address, log_to_driver=False, runtime_env=environment)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         except (ConnectionError, RuntimeError) as error:
             raise CptRayError(
                 f"no Ray cluster answers at {address}: {error}",
@@ -72,11 +76,12 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
 
 
 def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> None:
+    import ray
+
     # Ray puts the interpreter's own folder on no PATH; DeepSpeed needs the ninja that stands beside it.
     folder = str(Path(sys.executable).parent)
     if folder not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1 instead of the host's address
     # Ray's accounting is logical: training workers and one spare for data tasks must fit beside one another.
     cpus = max(
         os.cpu_count() or 1,
@@ -91,5 +96,6 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
         include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed look-ups
         dashboard_host="127.0.0.1",
         log_to_driver=False,
+        logging_level=logging.ERROR,
         runtime_env=environment,
     )

@@ -11,11 +11,14 @@ from pathlib import Path
 import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from cpt_ray.config.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.isolation import use_document_attention
+
+transformers_logging.disable_progress_bar()
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 

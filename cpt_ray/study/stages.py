@@ -1,6 +1,7 @@
 """The stages of a study as its verbs run them: prepare, train, evaluate, report.
 
-Each makes the artifacts that are missing and leaves the others alone.
+Each makes the artifacts that are missing and leaves the others alone. Rooms that import Ray are imported after the session is
+there: Ray reads part of its environment at import.
 """
 
 from __future__ import annotations
@@ -44,9 +45,6 @@ def train(study: Study) -> None:
 
 def evaluate(study: Study) -> None:
     """Score each base and each budget."""
-    from cpt_ray.evaluate.launch import EvaluateJob, EvaluateProgress, evaluate_runs
-    from cpt_ray.model.base import load_tokenizer, separator_of
-
     records = {record.run: record for record in study.runs()}
     study.console.say("evaluate")
     missing = [name for name, spot in study.graph.evaluations.items() if store.find(spot) is None]
@@ -57,6 +55,9 @@ def evaluate(study: Study) -> None:
         return
     if study.config.runtime.kind != "local":
         study.need_ray()
+    from cpt_ray.evaluate.launch import EvaluateJob, EvaluateProgress, evaluate_runs
+    from cpt_ray.model.base import load_tokenizer, separator_of
+
     models = {model.name: model for model in study.config.models}
     jobs = []
     for name in missing:
@@ -65,9 +66,7 @@ def evaluate(study: Study) -> None:
         separator = separator_of(models[record.model], load_tokenizer(tokenizer))
         study.graph.evaluations[name].folder.mkdir(parents=True, exist_ok=True)
         jobs.append(
-            EvaluateJob(
-                run=record, tokenizer=tokenizer, separator=separator, folder=study.graph.evaluations[name].folder
-            )
+            EvaluateJob(run=record, tokenizer=tokenizer, separator=separator, folder=study.graph.evaluations[name].folder)
         )
 
     def done(record: EvalRecord) -> None:
@@ -123,9 +122,9 @@ def _prepare_documents(study: Study) -> None:
     config = study.config
 
     def build(folder: Path) -> None:
+        study.need_ray()
         from cpt_ray.data.pipeline import prepare_documents
 
-        study.need_ray()
         record = prepare_documents(
             config.sources,
             config.prepare,
@@ -142,9 +141,9 @@ def _draw_held_out(study: Study) -> None:
     config = study.config
 
     def build(folder: Path) -> None:
+        study.need_ray()
         from cpt_ray.data.pipeline import draw_held_out
 
-        study.need_ray()
         record = draw_held_out(
             study.graph.documents.folder,
             study.documents(),
@@ -164,13 +163,13 @@ def _pack_shards(study: Study, model: str) -> None:
     tokenizer_folder = study.graph.models[model].folder
 
     def build(folder: Path) -> None:
+        study.need_ray()
         from cpt_ray.data.pipeline import pack_shards
         from cpt_ray.model.base import load_tokenizer, separator_of
         from cpt_ray.model.parameters import model_shape
 
         model_config = next(m for m in config.models if m.name == model)
         separator = separator_of(model_config, load_tokenizer(tokenizer_folder))
-        study.need_ray()
         scan = study.graph.exams is not None and config.prepare.decontaminate.enabled
         manifest = pack_shards(
             study.graph.documents.folder,
@@ -193,13 +192,13 @@ def _pack_shards(study: Study, model: str) -> None:
 
 
 def _train_run(study: Study, name: str, folder: Path) -> None:
-    from cpt_ray.train.launch import run_training
-    from cpt_ray.train.worker import TrainTask
-
     config, spec = study.config, study.graph.specs[name]
     shards = study.graph.shards[spec.model]
     if config.runtime.kind != "local":
         study.need_ray()
+    from cpt_ray.train.launch import run_training
+    from cpt_ray.train.worker import TrainTask
+
     task = TrainTask(
         spec=spec,
         config=config.model_dump(mode="json"),
@@ -217,6 +216,4 @@ def _train_run(study: Study, name: str, folder: Path) -> None:
     def on_steps(steps: tuple[StepMetrics, ...]) -> None:
         study.console.progress(describe_steps(spec, steps))
 
-    run_training(
-        task.to_json(), run_folder=folder, name=f"{name}-{study.attempt}", runtime=config.runtime, on_steps=on_steps
-    )
+    run_training(task.to_json(), run_folder=folder, name=f"{name}-{study.attempt}", runtime=config.runtime, on_steps=on_steps)

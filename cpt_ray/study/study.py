@@ -69,9 +69,7 @@ class Study:
         write_atomic(self.root / "study.yaml", dump_study(self.config))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._stack.close()
 
     def make(self, spot: Place, build: Callable[[Path], None], *, patterns: tuple[str, ...]) -> Artifact:

@@ -1,0 +1,171 @@
+"""What a study found, as its users see it: the comparison, the report, MLflow, and the summary on the terminal.
+
+Everything here reads records and nothing else, so any of it can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from pathlib import Path
+
+from cpt_ray.config.load import dump_study
+from cpt_ray.config.values import format_count
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.records import Amount, Comparison, Delta, EvalRecord, HeldOutScore, StageReport
+from cpt_ray.study import store
+from cpt_ray.study.mirror import mirror_study
+from cpt_ray.study.study import Study
+
+COMPARISON, REPORT = "comparison.json", "report.html"
+
+
+def conclude(study: Study) -> str:
+    """Write comparison and report, mirror to MLflow, and return the lines that say where they are."""
+    comparison = study.comparison()
+    write_atomic(study.root / COMPARISON, comparison.to_json())
+    report = write_study_report(study, comparison)
+    uri = mirror_study(study, comparison, report)
+    return f"report:  {report}\nmlflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
+
+
+def write_comparison(study: Study) -> Path:
+    """Write the comparison alone."""
+    path = study.root / COMPARISON
+    write_atomic(path, study.comparison().to_json())
+    return path
+
+
+def write_study_report(study: Study, comparison: Comparison) -> Path:
+    """Write the HTML report from records."""
+    from cpt_ray.report.contents import ReportContents
+    from cpt_ray.report.page import write_report
+    from cpt_ray.train.metrics import read_metrics
+
+    artifacts = {spot.label: store.find(spot) for spot in study.graph.all()}
+    timings: dict[str, float] = {}
+    for artifact in filter(None, artifacts.values()):
+        timings[artifact.stage] = timings.get(artifact.stage, 0.0) + artifact.wall_s
+    documents = study.documents()
+    manifest = study.shards(study.config.models[0].name)
+    isolation = study.config.train.isolation
+    newest = max((artifact.created for artifact in artifacts.values() if artifact), default=_now())
+    contents = ReportContents(
+        study=study.config.study.name,
+        created=newest,
+        config_yaml=dump_study(study.config),
+        funnel=manifest.reports,
+        manifest=manifest,
+        held_out=study.held_out().sets,
+        runs=tuple(study.runs()),
+        metrics={name: read_metrics(spot.folder) for name, spot in study.graph.runs.items()},
+        comparison=comparison,
+        evals=tuple(study.evaluations()),
+        arms=study.config.arms,
+        stage_timings=timings,
+        versions=next((artifact.versions for artifact in artifacts.values() if artifact), {}),
+        base_note="; ".join(f"{model.name}: {model.base}" for model in study.config.models),
+        labels=() if isolation == "document" else ("isolation: none: packed documents see each other",),
+        samples=documents.samples,
+        lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
+    )
+    path = study.root / REPORT
+    write_report(path, contents)
+    return path
+
+
+def render_funnel(study: Study) -> str:
+    """The funnel of the first model's shards as plain text."""
+    manifest = study.shards(study.config.models[0].name)
+    rows = [row for report in manifest.reports for row in _funnel_rows(report)]
+    ledger = manifest.shards
+    tokens = sum(entry.tokens for entry in ledger)
+    lines = [
+        _table(("stage", "source", "documents in", "kept", "dropped", "MB kept"), rows),
+        "",
+        f"tokens: {sum(e.tokenizer_tokens for e in ledger)} from the tokenizer + {sum(e.separator_tokens for e in ledger)} separators "
+        f"= {tokens} in {sum(e.rows for e in ledger)} rows of {manifest.sequence_length}; "
+        f"{sum(e.padding for e in ledger)} slots of padding; {sum(e.loss_tokens for e in ledger)} tokens bear loss",
+    ]
+    return "\n".join(lines)
+
+
+def render_summary(study: Study) -> str:
+    """The scores of base, budgets and control, and the verdict."""
+    comparison = study.comparison()
+    evals = study.evaluations()
+    sets = [(score.source, score.part) for score in evals[0].held_out]
+    header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *_exam_headers(evals))
+    rows = [
+        (
+            record.run,
+            format_count(record.tokens_seen),
+            *(_score(_find(record, key)) for key in sets),
+            *(f"{100 * exam.accuracy:.1f} ± {100 * exam.accuracy_stderr:.1f} %" for exam in record.exams),
+        )
+        for record in evals
+    ]
+    labels = sorted({f"{exam.task}: {exam.label}" for record in evals for exam in record.exams})
+    isolation = study.config.train.isolation
+    marks = [] if isolation == "document" else ["isolation: none: packed documents see each other in every figure above"]
+    return "\n".join(["", _table(header, rows), *labels, *marks, "", comparison.verdict, *comparison.notes, ""])
+
+
+def render_deltas(study: Study) -> str:
+    """Every paired difference as plain text."""
+    return _table(
+        ("subject", "reference", "set", "measure", "difference", "interval", "relative", "better"),
+        [_delta_row(delta) for delta in study.comparison().deltas],
+    )
+
+
+def _funnel_rows(report: StageReport) -> Iterable[tuple[str, ...]]:
+    lost = sum(report.dropped.values(), Amount())
+    kept = f"{report.kept.bytes / 1e6:.2f}"
+    yield report.stage, report.source, str(report.input.documents), str(report.kept.documents), str(lost.documents), kept
+    for reason, amount in sorted(report.dropped.items(), key=lambda item: -item[1].documents):
+        if amount.documents:
+            yield "", f"  {reason}", "", "", str(amount.documents), ""
+
+
+def _find(record: EvalRecord, key: tuple[str, str]) -> HeldOutScore:
+    return next(score for score in record.held_out if (score.source, score.part) == key)
+
+
+def _score(score: HeldOutScore) -> str:
+    interval = score.bits_per_byte_interval
+    return f"{score.bits_per_byte:.4f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _exam_headers(evals: list[EvalRecord]) -> tuple[str, ...]:
+    return tuple(exam.task for exam in evals[0].exams)
+
+
+def _delta_row(delta: Delta) -> tuple[str, ...]:
+    verdict = {True: "better", False: "worse", None: "not resolved"}[delta.better]
+    interval = f"[{delta.interval.low:+.4f}, {delta.interval.high:+.4f}]"
+    return (
+        delta.subject,
+        delta.reference,
+        delta.set_name,
+        delta.measure,
+        f"{delta.difference:+.4f}",
+        interval,
+        f"{delta.relative_percent:+.2f} %",
+        verdict,
+    )
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(row: tuple[str, ...]) -> str:
+        return "  ".join(
+            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+
+    return "\n".join([line(header), line(tuple("-" * width for width in widths)), *map(line, rows)])
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,25 @@
+"""Fixtures shared by the whole test run: one private Ray, started by the first test that asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from cpt_ray.config.runtime import RuntimeConfig
+
+
+@pytest.fixture(scope="session")
+def ray_session_2cpu() -> Iterator[None]:
+    """A private Ray for two workers, shared by the run."""
+    from cpt_ray.edges.ray_runtime import ray_session
+
+    with ray_session(RuntimeConfig(num_workers=2, prepare_workers=4)):
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))

@@ -1,0 +1,138 @@
+"""A tiny model, tiny shards and a training task around them, made from scratch in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cpt_ray.config.load import parse_study
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.data.pack import pack
+from cpt_ray.data.shards import write_index, write_shard
+from cpt_ray.edges.storage import hash_file, write_atomic
+from cpt_ray.edges.lease import FILE, Lease
+from cpt_ray.records import RunSpec, ShardEntry, ShardManifest
+from cpt_ray.train.runs import plan_runs
+from cpt_ray.train.worker import TrainTask
+from tests.evaluate.tiny import build_model, build_tokenizer
+
+T = 64
+
+
+def tiny_config(root: Path, **train: object) -> StudyConfig:
+    """A study of one tiny model and two arms."""
+    root.mkdir(parents=True, exist_ok=True)
+    deepspeed = root / "ds.json"
+    stage = train.pop("stage", 2)
+    deepspeed.write_text(json.dumps({"zero_optimization": {"stage": stage, "overlap_comm": False}}))
+    tree = {
+        "study": {"name": "tiny", "root": str(root / "study")},
+        "models": [{"name": "tiny", "base": str(root / "model")}],
+        "sources": [
+            {"name": "law", "role": "domain", "path": "unused/*.jsonl", "format": "jsonl"},
+            {"name": "news", "role": "general", "path": "unused/*.jsonl", "format": "jsonl"},
+        ],
+        "prepare": {"pack": {"sequence_length": T}},
+        "arms": {
+            "legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": 10},
+            "control": {"role": "control", "mix": {"news": 1.0}, "max_epochs": 10},
+        },
+        "train": {
+            "budgets": [1000, 2000],
+            "learning_rate": 1e-3,
+            "schedule": {"warmup": 100, "cooldown_share": 0.25},
+            "global_batch_size": 4,
+            "micro_batch_size": 1,
+            "precision": "fp32",
+            "deepspeed": str(deepspeed),
+            "checkpoint_every": 500,
+            **train,
+        },
+        "runtime": {"kind": "local"},
+    }
+    return parse_study(tree, place="test")
+
+
+def make_model(root: Path) -> Path:
+    """Write a tiny model and tokenizer folder."""
+    tokenizer = build_tokenizer()
+    folder = root / "model"
+    build_model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_shards(root: Path, *, vocabulary: int = 300, documents: int = 60) -> Path:
+    """Write two shards per source from seeded random documents."""
+    folder = root / "shards"
+    entries = []
+    for source_number, source in enumerate(("law", "news")):
+        for unit in range(2):
+            generator = np.random.default_rng(10 * source_number + unit)
+            lengths = generator.integers(5, 100, documents).tolist()
+            tokens = generator.integers(1, vocabulary, sum(lengths)).astype(np.uint16)
+            starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+            rows = pack(lengths, T, "best_fit")
+            path = folder / source / f"{unit}.arrow"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_shard(path, rows, tokens, starts, sequence_length=T, separator_id=0)
+            write_index(path.with_suffix(".parquet"), rows, [f"{source}-{unit}-{i}" for i in range(documents)])
+            segments = sum(len(row) for row in rows)
+            entries.append(
+                ShardEntry(
+                    path=f"{source}/{unit}.arrow",
+                    index_path=f"{source}/{unit}.parquet",
+                    source=source,
+                    unit=f"{source}-{unit:05d}",
+                    sha256=hash_file(path),
+                    size_bytes=path.stat().st_size,
+                    rows=len(rows),
+                    documents=documents,
+                    cut_documents=0,
+                    tokenizer_tokens=sum(lengths) - documents,
+                    separator_tokens=documents,
+                    tokens=sum(lengths),
+                    segments=segments,
+                    padding=len(rows) * T - sum(lengths),
+                    loss_tokens=sum(lengths) - segments,
+                )
+            )
+    manifest = ShardManifest(
+        format_version=1,
+        sequence_length=T,
+        vocabulary_size=vocabulary,
+        token_dtype="uint16",
+        separator_id=0,
+        tokenizer_sha256="0" * 64,
+        shards=tuple(entries),
+        reports=(),
+        task_pids={},
+    )
+    write_atomic(folder / "manifest.json", manifest.to_json())
+    return folder
+
+
+def make_task(root: Path, config: StudyConfig, spec: RunSpec, run: str, parent: Path | None = None) -> TrainTask:
+    """A training task with a lease of its own."""
+    lease = root / FILE
+    write_atomic(lease, Lease(attempt=1, host="test", pid=1, process_start=0, renewed=0).to_json())
+    return TrainTask(
+        spec=spec,
+        config=config.model_dump(mode="json"),
+        model_folder=str(root / "model"),
+        shards_folder=str(root / "shards"),
+        data_fingerprint="f" * 64,
+        deepspeed_path=config.train.deepspeed,
+        run_folder=str(root / run),
+        parent_folder=str(parent) if parent else None,
+        lease_path=str(lease),
+        lease_attempt=1,
+        threads=1,
+    )
+
+
+def spec_named(config: StudyConfig, part: str) -> RunSpec:
+    """The run whose name holds `part`."""
+    return next(spec for spec in plan_runs(config) if part in spec.name)
