@@ -1,0 +1,54 @@
+"""The nouns: what the rooms hand to one another and what is written beside every artifact.
+
+All records are frozen and serialise to JSON. A record says where its numbers come from; no room passes a bare dict on.
+Units stand in the names: `_tokens`, `_bytes`, `_s`, `_nats`.
+"""
+
+from cpt_ray.records.base import Artifact, FileEntry, Record, RunKind, SourceRole
+from cpt_ray.records.data import (
+    Amount,
+    Document,
+    DocumentsRecord,
+    Dropped,
+    HeldOutRecord,
+    HeldOutSet,
+    ShardEntry,
+    ShardManifest,
+    StageReport,
+    UnitReport,
+    sum_reports,
+)
+from cpt_ray.records.runs import CheckpointManifest, RunAttempt, RunRecord, RunSpec, SelfTest, StepMetrics
+from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
+
+__all__ = [
+    "Amount",
+    "Artifact",
+    "CheckpointManifest",
+    "Comparison",
+    "Delta",
+    "Document",
+    "DocumentsRecord",
+    "Dropped",
+    "EvalRecord",
+    "ExamScore",
+    "FileEntry",
+    "HeldOutRecord",
+    "HeldOutScore",
+    "HeldOutSet",
+    "Interval",
+    "Point",
+    "Record",
+    "RunAttempt",
+    "RunKind",
+    "RunRecord",
+    "RunSpec",
+    "SelfTest",
+    "ShardEntry",
+    "ShardManifest",
+    "SourceRole",
+    "StageReport",
+    "StepMetrics",
+    "UnitReport",
+    "sum_reports",
+]

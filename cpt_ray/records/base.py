@@ -1,0 +1,56 @@
+"""What all records share: JSON with a stable key order, unknown keys refused; files and artifacts by content hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+SourceRole = Literal["domain", "general"]
+RunKind = Literal["base", "trunk", "cooldown", "independent"]
+
+
+class Record(BaseModel):
+    """A frozen fact that serialises to JSON and refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> str:
+        """Serialise with a stable key order."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read back what `to_json` wrote."""
+        return cls.model_validate_json(text)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read the record stored at a local path."""
+        return cls.from_json(Path(path).read_bytes())
+
+
+class FileEntry(Record):
+    """A file of an artifact: path relative to the artifact's folder, size and content hash."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class Artifact(Record):
+    """The last file written into an artifact's folder: it exists, so the artifact is whole.
+
+    `inputs` maps the name of each input to its fingerprint: the chain from raw file to score.
+    """
+
+    stage: str
+    name: str
+    fingerprint: str
+    inputs: dict[str, str]
+    settings: dict[str, object]
+    files: tuple[FileEntry, ...]
+    wall_s: float
+    created: str
+    versions: dict[str, str]

@@ -1,0 +1,196 @@
+"""The nouns of preparation: documents and what became of them, units, shards, held-out sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import Field
+
+from cpt_ray.errors import DataError
+from cpt_ray.records.base import FileEntry, Record, SourceRole
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document on its way through `data`.
+
+    `id` is the source's own id or a content hash; `language` is an ISO code or None where nobody said.
+    """
+
+    id: str
+    text: str
+    source: str
+    language: str | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The verdict of a stage that refuses a document; `reason` is counted by name."""
+
+    reason: str
+
+
+class Amount(Record):
+    """Documents and the UTF-8 bytes of their text."""
+
+    documents: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(documents=self.documents + other.documents, bytes=self.bytes + other.bytes)
+
+
+class StageReport(Record):
+    """What one stage did to one source: in = kept + dropped by reason, in documents and in bytes.
+
+    `edited_bytes` is what a stage that rewrites text took away from (negative: added to) the documents that it kept.
+    """
+
+    stage: str
+    source: str
+    input: Amount
+    kept: Amount
+    dropped: dict[str, Amount] = Field(default_factory=dict)
+    edited_bytes: int = 0
+
+    def __add__(self, other: StageReport) -> StageReport:
+        if (self.stage, self.source) != (other.stage, other.source):
+            raise ValueError(f"cannot add reports of {self.stage}/{self.source} and {other.stage}/{other.source}")
+        reasons = sorted({*self.dropped, *other.dropped})
+        nothing = Amount()
+        return StageReport(
+            stage=self.stage,
+            source=self.source,
+            input=self.input + other.input,
+            kept=self.kept + other.kept,
+            dropped={r: self.dropped.get(r, nothing) + other.dropped.get(r, nothing) for r in reasons},
+            edited_bytes=self.edited_bytes + other.edited_bytes,
+        )
+
+    def check(self) -> Self:
+        """Return self if nothing was lost.
+
+        Raises:
+            DataError: If documents or bytes in differ from kept + dropped.
+        """
+        lost = sum(self.dropped.values(), Amount())
+        if self.input.documents != self.kept.documents + lost.documents:
+            raise DataError(
+                f"stage {self.stage} of source {self.source} lost documents: {self.input.documents} in, "
+                f"{self.kept.documents} kept, {lost.documents} dropped",
+                fix="report this: it is a defect of the stage, not of the data",
+            )
+        if self.input.bytes != self.kept.bytes + lost.bytes + self.edited_bytes:
+            raise DataError(
+                f"stage {self.stage} of source {self.source} lost bytes: {self.input.bytes} in, {self.kept.bytes} kept, "
+                f"{lost.bytes} dropped, {self.edited_bytes} edited",
+                fix="report this: it is a defect of the stage, not of the data",
+            )
+        return self
+
+
+def sum_reports(reports: Iterable[StageReport]) -> list[StageReport]:
+    """Add up reports of the same stage and source, keeping the order of first appearance."""
+    total: dict[tuple[str, str], StageReport] = {}
+    for report in reports:
+        key = (report.stage, report.source)
+        total[key] = total[key] + report if key in total else report
+    return list(total.values())
+
+
+class UnitReport(Record):
+    """What one task did to one unit: its reports, its files, and the process that did it."""
+
+    unit: str
+    stage: str
+    pid: int
+    node: str
+    files: tuple[FileEntry, ...]
+    reports: tuple[StageReport, ...] = ()
+    counts: dict[str, int] = Field(default_factory=dict)
+    samples: tuple[dict[str, str], ...] = ()
+    """A few dropped documents: reason, id and the beginning of the text."""
+
+
+class ShardEntry(Record):
+    """One shard: the packed rows of one unit.
+
+    `tokens` counts tokenizer tokens and separators; `slots = rows * sequence_length = tokens + padding`;
+    `loss_tokens = tokens - segments`, because the first token of a segment has no label.
+    """
+
+    path: str
+    index_path: str
+    source: str
+    unit: str
+    sha256: str
+    size_bytes: int
+    rows: int
+    documents: int
+    cut_documents: int
+    tokenizer_tokens: int
+    separator_tokens: int
+    tokens: int
+    segments: int
+    padding: int
+    loss_tokens: int
+
+
+class ShardManifest(Record):
+    """All shards of a study and one tokenizer, in canonical order."""
+
+    format_version: int
+    sequence_length: int
+    vocabulary_size: int
+    token_dtype: str
+    separator_id: int
+    tokenizer_sha256: str
+    shards: tuple[ShardEntry, ...]
+    reports: tuple[StageReport, ...]
+    task_pids: dict[str, tuple[int, ...]]
+    """Stage name to the distinct processes that ran its tasks."""
+
+    def of_source(self, source: str) -> tuple[ShardEntry, ...]:
+        """The shards of one source, in canonical order."""
+        return tuple(entry for entry in self.shards if entry.source == source)
+
+    def rows(self, source: str) -> int:
+        """Packed rows of one source."""
+        return sum(entry.rows for entry in self.of_source(source))
+
+    def loss_tokens(self, source: str) -> int:
+        """Loss-bearing tokens of one source: one epoch of it."""
+        return sum(entry.loss_tokens for entry in self.of_source(source))
+
+
+class HeldOutSet(Record):
+    """A held-out set: documents that no arm trains on."""
+
+    source: str
+    role: SourceRole
+    part: Literal["validation", "test"]
+    path: str
+    documents: int
+    bytes: int
+
+
+class DocumentsRecord(Record):
+    """Clean documents with their duplicate verdicts, per unit, in canonical order."""
+
+    units: tuple[str, ...]
+    """Unit names in canonical order: `source-NNNNN`."""
+    reports: tuple[StageReport, ...]
+    task_pids: dict[str, tuple[int, ...]]
+    near_duplicate_threshold: float | None
+    samples: tuple[dict[str, str], ...] = ()
+
+
+class HeldOutRecord(Record):
+    """The held-out sets of a study, and what drawing them took from the training text."""
+
+    sets: tuple[HeldOutSet, ...]
+    reports: tuple[StageReport, ...]
+    task_pids: dict[str, tuple[int, ...]]

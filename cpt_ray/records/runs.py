@@ -1,0 +1,134 @@
+"""The nouns of training: a run as planned, its attempts, checkpoints and steps, and the run as it ended."""
+
+from __future__ import annotations
+
+from cpt_ray.records.base import FileEntry, Record, RunKind
+
+
+class CheckpointManifest(Record):
+    """Written last into a checkpoint's folder: without it the checkpoint does not exist."""
+
+    run: str
+    attempt: int
+    step: int
+    position: int
+    tokens_seen: int
+    slots_seen: int
+    world_size: int
+    zero_stage: int
+    data_fingerprint: str
+    files: tuple[FileEntry, ...]
+    created: str
+
+
+class RunSpec(Record):
+    """A training run as planned; `train/runs.py` derives all of a study's.
+
+    Learning rate and stop are functions of `tokens_seen`, which counts from the base: a branch continues its trunk's count.
+    """
+
+    name: str
+    kind: RunKind
+    model: str
+    arm: str
+    seed: int
+    budget_tokens: int | None
+    """None for a trunk, which is never a budget."""
+    parent: str | None
+    """The run whose checkpoint this one starts from."""
+    start_tokens: int
+    """Nominal `tokens_seen` at the start: 0, or the parent's branch point."""
+    stop_tokens: int
+    """The run stops at the first step with `tokens_seen >= stop_tokens`."""
+    cooldown_start_tokens: int | None
+    """Where the cooldown begins; None for a trunk."""
+    branch_tokens: tuple[int, ...] = ()
+    """Checkpoints that branches start from: the first step at or past each of these."""
+
+
+class RunAttempt(Record):
+    """One start of a run's workers, written when they are ready to train."""
+
+    attempt: int
+    first_step: int
+    """The step that it goes on from: 0 at the start of the base, above 0 after a resume or on a branch."""
+    resumed: bool
+    """Whether it went on from a checkpoint of this very run."""
+    world_size: int
+    worker_pids: tuple[int, ...]
+    kernel: str
+    peak_flops_per_s: float
+    self_test: SelfTest | None
+
+
+class SelfTest(Record):
+    """Proof that packed documents do not see each other, on the model and kernels in use.
+
+    `masked_difference` is the largest change of a document's token log-probabilities, in nats, when it is packed behind
+    another one; `unmasked_difference` is the same with the mask off, the control that must fail.
+    """
+
+    kernel: str
+    dtype: str
+    masked_difference: float
+    unmasked_difference: float
+    allowed_difference: float
+    passed: bool
+
+
+class RunRecord(Record):
+    """A finished training run, or the untrained base (kind `base`)."""
+
+    run: str
+    """Unique within the study: model-arm-budget-seed for a budget, model-arm-trunk-seed for a trunk."""
+    kind: RunKind
+    model: str
+    arm: str | None
+    seed: int | None
+    budget_tokens: int | None
+    parent: str | None
+    """The run whose checkpoint this one started from."""
+    start_tokens: int
+    tokens_seen: int
+    slots_seen: int
+    position: int
+    """Rows of the sample order consumed since the base."""
+    steps: int
+    sequence_length: int
+    world_sizes: tuple[int, ...]
+    worker_pids: tuple[int, ...]
+    attempts: int
+    first_steps: tuple[int, ...]
+    """The step at which each attempt began; above 0 after a resume."""
+    flops: float
+    mean_tokens_per_s: float
+    mfu: float | None
+    peak_flops_per_s: float | None
+    wall_s: float
+    self_test: SelfTest | None
+    metrics_path: str | None
+    """JSON lines, one per step, relative to the run's artifact folder."""
+    export_path: str | None
+    """HF safetensors folder, absolute; None for a trunk, which is never a budget."""
+    annealed: bool
+    """Whether the learning rate has decayed: only such a run may be called a budget."""
+
+
+class StepMetrics(Record):
+    """One line of a run's metrics file. The x axis is `tokens_seen`."""
+
+    attempt: int
+    step: int
+    tokens_seen: int
+    loss: float
+    """Mean over the global batch's loss-bearing tokens, nats per token."""
+    learning_rate: float
+    gradient_norm: float
+    tokens_per_s: float
+    step_s: float
+    data_wait_s: float
+    mfu: float | None
+    flops: float = 0.0
+    """Model FLOPs of the step, over all workers."""
+    sample_ids: tuple[str, ...] = ()
+    """`source:row` of each row of the global batch, in order."""

@@ -1,0 +1,112 @@
+"""The nouns of scoring and comparing: intervals, scores, paired differences, points of a curve, the verdict."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cpt_ray.records.base import Record, SourceRole
+
+
+class Interval(Record):
+    """A percentile interval; `kind` says what was resampled."""
+
+    low: float
+    high: float
+    confidence: float
+    kind: str
+
+
+class HeldOutScore(Record):
+    """Scores of one model on one held-out set; per-document sums lie in `documents_path`."""
+
+    source: str
+    role: SourceRole
+    part: str
+    documents: int
+    scored_tokens: int
+    scored_bytes: int
+    nats: float
+    bits_per_byte: float
+    bits_per_byte_interval: Interval
+    perplexity: float
+    perplexity_interval: Interval
+    documents_path: str
+    """JSON lines {id, nats, tokens, bytes}, relative to the evaluation's artifact folder."""
+
+
+class ExamScore(Record):
+    """Scores of one model on one lm-eval task; per-item results lie in `items_path`."""
+
+    task: str
+    label: str
+    items: int
+    accuracy: float
+    accuracy_stderr: float
+    accuracy_norm: float | None
+    accuracy_norm_stderr: float | None
+    chance: float
+    items_path: str
+
+
+class EvalRecord(Record):
+    """All scores of one run's export."""
+
+    run: str
+    model: str
+    arm: str | None
+    seed: int | None
+    budget_tokens: int | None
+    tokens_seen: int
+    held_out: tuple[HeldOutScore, ...]
+    exams: tuple[ExamScore, ...]
+    task_pid: int
+    wall_s: float
+
+
+class Delta(Record):
+    """A paired difference, subject minus reference, of one measure on one set.
+
+    `difference` is in the measure's own unit (bits per byte, or accuracy in points of 100); `relative_percent` is against
+    the reference. `better` is None where the interval holds 0.
+    """
+
+    measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"]
+    set_name: str
+    role: Literal["domain", "general", "exam"]
+    subject: str
+    reference: str
+    subject_value: float
+    reference_value: float
+    difference: float
+    interval: Interval
+    relative_percent: float
+    items: int
+    better: bool | None
+
+
+class Point(Record):
+    """One point of a token-scaling curve."""
+
+    run: str
+    model: str
+    arm: str | None
+    seed: int | None
+    tokens_seen: int
+    set_name: str
+    role: SourceRole
+    bits_per_byte: float
+    interval: Interval
+    annealed: bool
+
+
+class Comparison(Record):
+    """What the study found: the deltas, the curves, the sentences that say it, and what they rest on."""
+
+    points: tuple[Point, ...]
+    deltas: tuple[Delta, ...]
+    verdict: str
+    """One sentence: what the tokens bought, what they cost, whether to go on."""
+    notes: tuple[str, ...]
+    """Caveats that belong beside the verdict, one sentence each."""
+    tokens_seen: int
+    tokens_paid: int
