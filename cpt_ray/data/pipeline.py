@@ -39,7 +39,7 @@ from cpt_ray.data.merge import drawn_ngrams, merge_drawn, shard_entry, unit_file
 from cpt_ray.data.shards import FORMAT_VERSION
 from cpt_ray.data.sources import plan_reads
 from cpt_ray.data.split import ContainmentIndex
-from cpt_ray.data.tokenize import check_vocabulary, token_dtype
+from cpt_ray.data.tokenize import ResolvedTokenizer, check_vocabulary, token_dtype
 from cpt_ray.data.training_tasks import DrawUnit, PackUnit
 from cpt_ray.data.units import UnitContext, UnitTask, finished_unit, merge_samples, write_content
 from cpt_ray.edges import storage
@@ -249,34 +249,40 @@ def pack_shards(
         sources=tuple(sources),
         prepare=prepare,
     )
-    resolved = check_vocabulary(tokenizer, vocabulary_size, separator)
-    definition = resolved.definition.encode()
-    items = exam_items.read_bytes() if exam_items is not None and prepare.decontaminate.enabled else None
-    common: dict[str, Any] = {
-        "tokenizer": write_content(folder, "inputs/tokenizer", ".json", functools.partial(_write, data=definition)).path,
-        "exam_items": items
-        and write_content(folder, "inputs/exam-items", ".jsonl", functools.partial(_write, data=items)).path,
-        "separator_id": resolved.separator_id,
-        "token_dtype": token_dtype(vocabulary_size),
-    }
+    common = _pack_inputs(folder, prepare, check_vocabulary(tokenizer, vocabulary_size, separator), exam_items)
+    common["token_dtype"] = token_dtype(vocabulary_size)
     tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
     packed = _run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
     names = [source.name for source in sources]
     reports = check_funnel([*documents.reports, *_reports(packed)], names)
     refuse_empty(reports, names)
-    write_exam_scan(packed, folder, folder / common["exam_items"] if items else None, prepare)
+    write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
     pids = _pids(packed)
     return ShardManifest(
         format_version=FORMAT_VERSION,
         sequence_length=prepare.pack.sequence_length,
         vocabulary_size=vocabulary_size,
         token_dtype=common["token_dtype"],
-        separator_id=resolved.separator_id,
-        tokenizer_sha256=resolved.sha256,
+        separator_id=common["separator_id"],
+        tokenizer_sha256=storage.hash_file(folder / common["tokenizer"]),
         shards=tuple(shard_entry(task, report) for task, report in zip(tasks, packed, strict=True) if report.counts["rows"]),
         reports=reports,
         task_pids={**documents.task_pids, **held_out.task_pids, "decontaminate": pids, "tokenize": pids},
     )
+
+
+def _pack_inputs(folder: Path, prepare: PrepareConfig, resolved: ResolvedTokenizer, exam_items: Path | None) -> dict[str, Any]:
+    """Put tokenizer and exam items beside the shards, named by content; return what every pack task needs of them."""
+    exams = None
+    if exam_items is not None and prepare.decontaminate.enabled:
+        items = functools.partial(_write, data=exam_items.read_bytes())
+        exams = write_content(folder, "inputs/exam-items", ".jsonl", items).path
+    definition = functools.partial(_write, data=resolved.definition.encode())
+    return {
+        "tokenizer": write_content(folder, "inputs/tokenizer", ".json", definition).path,
+        "exam_items": exams,
+        "separator_id": resolved.separator_id,
+    }
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -318,7 +324,11 @@ def _run_stage(
         _quiet()
         data = ray.data.from_items([{"task": task.to_json()} for task in left], override_num_blocks=len(left))
         results = data.map_batches(
-            one_unit, batch_size=1, batch_format="numpy", num_cpus=1, compute=ray.data.TaskPoolStrategy(size=num_workers)
+            one_unit,
+            batch_size=1,
+            batch_format="numpy",
+            num_cpus=1,
+            compute=ray.data.TaskPoolStrategy(size=min(num_workers, len(left))),
         )
         try:
             for row in results.iter_rows():

@@ -1,0 +1,242 @@
+"""The room as a whole: a corpus with planted traps through all three verbs."""
+
+import itertools
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoTokenizer
+
+from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.data.pipeline import draw_held_out, pack_shards, prepare_documents
+from cpt_ray.data.shards import ShardReader
+from cpt_ray.edges.storage import hash_file
+from cpt_ray.errors import DataError
+from cpt_ray.records import DocumentsRecord, HeldOutRecord, ShardManifest
+
+from .conftest import LONG, SEPARATOR, VOCABULARY, document, settings, sources_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
+STAGES = ["read", "clean", "near_duplicates", "held_out", "decontaminate", "tokenize"]
+
+
+@dataclass
+class Prepared:
+    root: Path
+    documents: DocumentsRecord
+    held_out: HeldOutRecord
+    manifest: ShardManifest
+    heard: list[tuple[str, int, int]]
+
+
+def prepare(corpus: Path, tokenizer: Path, root: Path, num_workers: int) -> Prepared:
+    heard: list[tuple[str, int, int]] = []
+    sources, config = sources_of(corpus), settings()
+
+    def told(stage: str, done: int, total: int) -> None:
+        heard.append((stage, done, total))
+
+    documents = prepare_documents(sources, config, folder=root / "documents", num_workers=num_workers, progress=told)
+    held_out = draw_held_out(
+        root / "documents", documents, sources, config, folder=root / "held_out", num_workers=num_workers, progress=told
+    )
+    manifest = pack_shards(
+        root / "documents",
+        documents,
+        root / "held_out",
+        held_out,
+        exam_items=corpus / "exams.jsonl",
+        tokenizer=tokenizer,
+        separator=SEPARATOR,
+        vocabulary_size=VOCABULARY,
+        sources=sources,
+        prepare=config,
+        folder=root / "shards",
+        num_workers=num_workers,
+        progress=told,
+    )
+    return Prepared(root, documents, held_out, manifest, heard)
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus: Path, tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare(corpus, tokenizer_folder, tmp_path_factory.mktemp("two_workers"), 2)
+
+
+def dropped(run: Prepared, stage: str, source: str) -> dict[str, int]:
+    report = next(r for r in run.manifest.reports if (r.stage, r.source) == (stage, source))
+    return {reason: amount.documents for reason, amount in report.dropped.items()}
+
+
+def trained_ids(run: Prepared, source: str) -> set[str]:
+    entries = run.manifest.of_source(source)
+    tables = [pq.read_table(run.root / "shards" / entry.index_path) for entry in entries]
+    return {name for table in tables for name in table["document_id"].to_pylist()}
+
+
+def without_pids(record: ShardManifest) -> ShardManifest:
+    return record.model_copy(update={"task_pids": {}})
+
+
+def held_out_hashes(run: Prepared) -> dict[str, str]:
+    return {entry.path: hash_file(run.root / "held_out" / entry.path) for entry in run.held_out.sets}
+
+
+def test_every_stage_accounts_for_what_the_one_before_kept(prepared: Prepared) -> None:
+    for source in ("law", "news"):
+        reports = [report for report in prepared.manifest.reports if report.source == source]
+        assert [report.stage for report in reports] == STAGES
+        for before, after in itertools.pairwise(reports):
+            assert after.input == before.kept
+        for report in reports:
+            report.check()
+        entries = prepared.manifest.of_source(source)
+        assert sum(entry.documents for entry in entries) == reports[-1].kept.documents == len(trained_ids(prepared, source))
+
+
+def test_bad_input_is_counted_by_reason(prepared: Prepared) -> None:
+    assert dropped(prepared, "read", "law") == {"bad_encoding": 1, "bad_json": 1, "empty": 1}
+    assert dropped(prepared, "clean", "law") == {"too_short": 1}
+    clean = next(r for r in prepared.manifest.reports if (r.stage, r.source) == ("clean", "law"))
+    assert clean.edited_bytes > 0
+
+
+def test_planted_duplicates_are_dropped_and_the_domain_keeps_its_copy(prepared: Prepared) -> None:
+    assert dropped(prepared, "near_duplicates", "law") == {"exact_duplicate": 1, "near_duplicate": 1}
+    assert dropped(prepared, "near_duplicates", "news") == {"exact_duplicate": 1}
+    everywhere = trained_ids(prepared, "law") | trained_ids(prepared, "news")
+    assert not everywhere & {"near_dup_of_law_3", "exact_dup_of_law_4", "copy_of_law_5"}
+    assert prepared.documents.near_duplicate_threshold == pytest.approx(0.7071, abs=1e-4)
+
+
+def test_a_planted_exam_leak_is_dropped_whatever_its_case_and_punctuation(prepared: Prepared) -> None:
+    assert dropped(prepared, "decontaminate", "law") == {"exam_item": 1}
+    assert "leaks_exam_q1" not in trained_ids(prepared, "law")
+    hits = [json.loads(line) for line in (prepared.root / "shards" / "exam_hits.jsonl").read_text().splitlines()]
+    assert [(hit["task"], hit["item"], hit["document"]) for hit in hits] == [("astronomy", "q1", "leaks_exam_q1")]
+    assert hits[0]["matched"].startswith("which ANCIENT instrument, did")
+    scan = json.loads((prepared.root / "shards" / "exam_scan.json").read_text())
+    assert scan[0] == {
+        "task": "astronomy",
+        "items": 1,
+        "scanned": 1,
+        "too_short_to_scan": 0,
+        "items_found": 1,
+        "documents_dropped": 1,
+    }
+
+
+def test_held_out_documents_are_in_no_shard(prepared: Prepared) -> None:
+    assert {(entry.source, entry.part) for entry in prepared.held_out.sets} == {
+        (source, part) for source in ("law", "news") for part in ("validation", "test")
+    }
+    for entry in prepared.held_out.sets:
+        rows = [json.loads(line) for line in (prepared.root / "held_out" / entry.path).read_text().splitlines()]
+        assert len(rows) == entry.documents > 0
+        assert sum(len(row["text"].encode()) for row in rows) == entry.bytes
+        assert not {row["id"] for row in rows} & trained_ids(prepared, entry.source)
+
+
+def test_samples_of_dropped_documents_name_reason_and_document(prepared: Prepared) -> None:
+    found = {(sample["reason"], sample["id"]) for sample in prepared.documents.samples}
+    assert {("near_duplicate", "near_dup_of_law_3"), ("too_short", "short_1"), ("empty", "blank_1")} <= found
+
+
+def test_token_accounts_balance_in_every_shard(prepared: Prepared) -> None:
+    assert len(prepared.manifest.shards) > 4
+    for entry in prepared.manifest.shards:
+        assert entry.tokens == entry.tokenizer_tokens + entry.separator_tokens
+        assert entry.separator_tokens == entry.documents
+        assert entry.rows * prepared.manifest.sequence_length == entry.tokens + entry.padding
+        assert entry.loss_tokens == entry.tokens - entry.segments
+    assert sum(entry.cut_documents for entry in prepared.manifest.shards) >= 1
+
+
+def test_a_raw_document_is_found_again_in_decoded_rows(prepared: Prepared, tokenizer_folder: Path) -> None:
+    reader = ShardReader(prepared.root / "shards", prepared.manifest)
+    tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder))
+    wanted = {name: document(name) for name in ("law_7", "law_40", "law_41", "law_42")} | {"long_1": LONG}
+    pieces: dict[str, dict[int, list[int]]] = {}
+    first = 0
+    for entry in prepared.manifest.of_source("law"):
+        filled: dict[int, int] = {}
+        for place in pq.read_table(prepared.root / "shards" / entry.index_path).to_pylist():
+            begin = filled.get(place["row"], 0)  # pieces stand in the index in the order of their row
+            filled[place["row"]] = begin + place["tokens"]
+            if place["document_id"] in wanted:
+                tokens = reader.rows("law", [first + place["row"]])[0].tokens[begin : begin + place["tokens"]]
+                pieces.setdefault(place["document_id"], {})[place["offset"]] = tokens.tolist()
+        first += entry.rows
+    assert "long_1" in pieces
+    assert len(pieces) >= 3
+    for name, parts in pieces.items():
+        ids = [token for offset in sorted(parts) for token in parts[offset]]
+        assert ids.count(prepared.manifest.separator_id) == 1
+        assert tokenizer.decode(ids[:-1]) == wanted[name]
+
+
+def test_rows_and_manifest_are_the_same_for_one_two_and_four_workers(
+    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    for num_workers in (1, 4):
+        other = prepare(corpus, tokenizer_folder, tmp_path / str(num_workers), num_workers)
+        assert without_pids(other.manifest) == without_pids(prepared.manifest)
+        assert held_out_hashes(other) == held_out_hashes(prepared)
+        assert other.documents.samples == prepared.documents.samples
+
+
+def test_every_stage_ran_in_at_least_two_processes(prepared: Prepared) -> None:
+    assert set(prepared.manifest.task_pids) == set(STAGES)
+    for stage, pids in prepared.manifest.task_pids.items():
+        assert len(pids) >= 2, stage
+    assert ("pack", len(prepared.documents.units), len(prepared.documents.units)) in prepared.heard
+
+
+def test_an_interrupted_run_redoes_only_what_is_missing_and_ends_the_same(
+    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "killed"
+    shutil.copytree(prepared.root, root)
+    unit = prepared.documents.units[-1]
+    (root / "documents/units/clean" / f"{unit}.json").unlink()
+    (root / "shards/units/pack" / f"{unit}.json").unlink()
+    shard = root / "shards" / prepared.manifest.shards[0].path
+    shard.write_bytes(b"half")
+    (root / "shards/shards" / f".{unit}.arrow.deadbeef.tmp").write_bytes(b"stray")
+    other = prepare(corpus, tokenizer_folder, root, 2)
+    assert without_pids(other.manifest) == without_pids(prepared.manifest)
+    assert held_out_hashes(other) == held_out_hashes(prepared)
+    units = len(prepared.documents.units)
+    started = {stage: done for stage, done, _ in reversed(other.heard)}
+    assert started["clean"] == units - 1
+    assert started["pack"] == units - 2
+    assert started["held_out"] == units
+    ShardReader(root / "shards", other.manifest).rows("law", range(other.manifest.rows("law")))
+
+
+def test_an_error_in_a_task_comes_back_as_it_was_raised(corpus: Path, tmp_path: Path) -> None:
+    source = SourceConfig(name="law", role="domain", path=str(corpus / "law.jsonl"), format="jsonl", text_field="body")
+    with pytest.raises(DataError, match=r"law\.jsonl, line 1: no key 'body'; there are: id, text") as caught:
+        prepare_documents([source], settings(), folder=tmp_path, num_workers=2)
+    assert caught.value.fix == "set text_field of source law to one of these"
+
+
+def test_a_source_of_which_nothing_is_left_names_the_rule(corpus: Path, tmp_path: Path) -> None:
+    config = settings(clean={"min_bytes": 1_000_000})
+    with pytest.raises(
+        DataError, match=r"source news: no document is left of 81; stage clean dropped most, 81 as too_short"
+    ) as e:
+        prepare_documents(sources_of(corpus)[:1], config, folder=tmp_path, num_workers=2)
+    assert e.value.fix == "change prepare.clean.min_bytes, or check the text of source news"
+
+
+def test_a_test_set_that_is_too_small_asks_for_a_larger_share(prepared: Prepared, corpus: Path, tmp_path: Path) -> None:
+    config = settings(held_out={"share": 0.001})
+    with pytest.raises(DataError, match=r"source news: the test set has 0 documents of 80") as caught:
+        draw_held_out(
+            prepared.root / "documents", prepared.documents, sources_of(corpus), config, folder=tmp_path, num_workers=2
+        )
+    assert caught.value.fix == "raise prepare.held_out.share, or give this source more documents"

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cpt_ray.data.shards import ShardReader, write_shard
+from cpt_ray.edges.storage import hash_file
+from cpt_ray.errors import ArtifactError
+from cpt_ray.records import ShardEntry, ShardManifest
+
+T = 6
+ROWS = [[[(0, 0, 4, 0), (1, 0, 2, 0)], [(2, 0, 6, 0)]], [[(2, 6, 3, 1)]]]
+TOKENS = np.arange(1, 16, dtype=np.uint16)
+STARTS = np.array([0, 4, 6])
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> ShardManifest:
+    entries = []
+    for number, rows in enumerate(ROWS):
+        path = tmp_path / f"{number}.arrow"
+        write_shard(path, rows, TOKENS, STARTS, sequence_length=T, separator_id=0)
+        tokens = sum(piece[2] for row in rows for piece in row)
+        segments = sum(map(len, rows))
+        entries.append(
+            ShardEntry(
+                path=path.name,
+                index_path="",
+                source="law",
+                unit=f"law-{number}",
+                sha256=hash_file(path),
+                size_bytes=path.stat().st_size,
+                rows=len(rows),
+                documents=3,
+                cut_documents=1,
+                tokenizer_tokens=tokens,
+                separator_tokens=0,
+                tokens=tokens,
+                segments=segments,
+                padding=len(rows) * T - tokens,
+                loss_tokens=tokens - segments,
+            )
+        )
+    return ShardManifest(
+        format_version=1,
+        sequence_length=T,
+        vocabulary_size=16,
+        token_dtype="uint16",
+        separator_id=0,
+        tokenizer_sha256="",
+        shards=tuple(entries),
+        reports=(),
+        task_pids={},
+    )
+
+
+def test_rows_come_back_by_number_across_shards(tmp_path: Path, manifest: ShardManifest) -> None:
+    reader = ShardReader(tmp_path, manifest)
+    last, first, middle = reader.rows("law", [2, 0, 1])
+    assert first.tokens.tolist() == [1, 2, 3, 4, 5, 6]
+    assert (first.segment_lengths, first.loss_tokens) == ((4, 2), 4)
+    assert middle.tokens.tolist() == [7, 8, 9, 10, 11, 12]
+    assert last.tokens.tolist() == [13, 14, 15, 0, 0, 0]
+    assert (last.segment_lengths, last.loss_tokens) == ((3,), 2)
+    assert first.tokens.dtype == np.int64
+    assert reader.loss_tokens("law", [2, 0, 1]).tolist() == [2, 4, 5]
+    assert reader.num_rows("law") == manifest.rows("law") == 3
+    assert int(reader.loss_tokens("law", range(3)).sum()) == manifest.loss_tokens("law")
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_a_row_outside_the_source_is_an_index_error(tmp_path: Path, manifest: ShardManifest, index: int) -> None:
+    with pytest.raises(IndexError, match=f"row {index} of source law, which has 3 rows"):
+        ShardReader(tmp_path, manifest).rows("law", [index])
+
+
+def test_a_changed_shard_is_refused_when_first_read(tmp_path: Path, manifest: ShardManifest) -> None:
+    path = tmp_path / "1.arrow"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    reader = ShardReader(tmp_path, manifest)
+    reader.rows("law", [0])
+    with pytest.raises(ArtifactError, match=r"1\.arrow: sha256 .* but its manifest says") as caught:
+        reader.rows("law", [2])
+    assert "run the same command again" in caught.value.fix
+    ShardReader(tmp_path, manifest, verify=False).loss_tokens("law", [0])
+
+
+def test_a_missing_shard_is_refused_at_once(tmp_path: Path, manifest: ShardManifest) -> None:
+    (tmp_path / "1.arrow").unlink()
+    with pytest.raises(ArtifactError, match=r"1\.arrow: missing"):
+        ShardReader(tmp_path, manifest)
+
+
+def test_columns_are_plain_arrow(tmp_path: Path, manifest: ShardManifest) -> None:
+    schema = pa.ipc.open_file(pa.memory_map(str(tmp_path / "0.arrow"))).schema
+    assert schema.field("tokens").type == pa.list_(pa.uint16(), T)
+    assert schema.field("segment_lengths").type == pa.list_(pa.int32())
+    assert schema.field("loss_tokens").type == pa.int32()
+    assert schema.metadata is None

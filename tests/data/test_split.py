@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.config.prepare import HeldOutConfig
+from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_part
+from cpt_ray.data.words import hash_words, words
+
+from .conftest import sentence
+
+HELD = [sentence(40, seed="held_1"), sentence(60, seed="held_2"), "nine words make a short one that counts too"]
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> ContainmentIndex:
+    ContainmentIndex.build([document_ngrams(text, 13) for text in [*HELD, "..."]]).save(tmp_path)
+    return ContainmentIndex.load(tmp_path)
+
+
+def contains(index: ContainmentIndex, text: str, share: float = 0.5) -> bool:
+    return index.contains(hash_words(words(text)), share)
+
+
+def test_a_whole_held_out_document_is_found_in_a_longer_one(index: ContainmentIndex) -> None:
+    assert contains(index, f"{sentence(30, seed=1)} {HELD[1].upper().replace(' ', ', ')} {sentence(30, seed=2)}")
+
+
+def test_half_of_the_ngrams_is_the_border(index: ContainmentIndex) -> None:
+    sequence = HELD[0].split()  # 40 words: 28 n-grams of 13 words, and 14 of them need 26 words
+    assert contains(index, " ".join(sequence[:26]))
+    assert not contains(index, " ".join(sequence[:25]))
+    assert contains(index, " ".join(sequence[:25]), share=0.4)
+
+
+def test_parts_of_two_held_out_documents_do_not_add_up(index: ContainmentIndex) -> None:
+    halves = [" ".join(text.split()[:24]) for text in HELD[:2]]
+    assert not contains(index, "\n\n".join(halves))
+
+
+def test_a_short_held_out_document_is_one_ngram_of_all_its_words(index: ContainmentIndex) -> None:
+    assert contains(index, f"before {HELD[2]} after")
+    assert not contains(index, f"before {HELD[2].rsplit(' ', 1)[0]} after")
+
+
+def test_other_text_and_an_empty_index_hold_nothing(index: ContainmentIndex) -> None:
+    assert not contains(index, sentence(200, seed="other"))
+    assert not contains(ContainmentIndex.build([]), HELD[0])
+
+
+def test_shares_are_met_and_membership_follows_component_and_seed_alone() -> None:
+    config = HeldOutConfig(share=0.1, validation_share=0.25)
+    parts = [held_out_part(f"component-{number}", config, 0) for number in range(20_000)]
+    assert parts == [held_out_part(f"component-{number}", config, 0) for number in range(20_000)]
+    assert parts != [held_out_part(f"component-{number}", config, 1) for number in range(20_000)]
+    held = [part for part in parts if part]
+    assert len(held) / len(parts) == pytest.approx(0.1, abs=0.01)
+    assert held.count("validation") / len(held) == pytest.approx(0.25, abs=0.04)
