@@ -18,6 +18,7 @@ class ModelConfig(Section):
         default=None, description="token written after every document; default: the tokenizer's end-of-text token"
     )
     licence: str | None = Field(default=None, description="licence of the weights, recorded in the model card")
+    note: str | None = Field(default=None, description="what a reader must know about the base; shown in report and model card")
 
 
 class ScheduleConfig(Section):

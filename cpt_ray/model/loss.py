@@ -54,7 +54,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None]:
         """Scale the gradients that the forward pass made."""
         grad_hidden, grad_weight = ctx.saved_tensors
@@ -114,5 +114,5 @@ class LossHead(nn.Module):
             return hidden @ self.weight.T
         if per_token:
             return token_nats(hidden, self.weight, labels)
-        loss: Tensor = ChunkedCrossEntropy.apply(hidden, self.weight, labels)
+        loss: Tensor = ChunkedCrossEntropy.apply(hidden, self.weight, labels)  # type: ignore[no-untyped-call]
         return loss

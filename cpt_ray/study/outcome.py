@@ -64,7 +64,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         arms=study.config.arms,
         stage_timings=timings,
         versions=next((artifact.versions for artifact in artifacts.values() if artifact), {}),
-        base_note="; ".join(f"{model.name}: {model.base}" for model in study.config.models),
+        base_note="; ".join(" ".join(filter(None, (f"{m.name}: {m.base}.", m.note))) for m in study.config.models),
         labels=() if isolation == "document" else ("isolation: none: packed documents see each other",),
         samples=documents.samples,
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
@@ -83,8 +83,9 @@ def render_funnel(study: Study) -> str:
     lines = [
         _table(("stage", "source", "documents in", "kept", "dropped", "MB kept"), rows),
         "",
-        f"tokens: {sum(e.tokenizer_tokens for e in ledger)} from the tokenizer + {sum(e.separator_tokens for e in ledger)} separators "
-        f"= {tokens} in {sum(e.rows for e in ledger)} rows of {manifest.sequence_length}; "
+        f"tokens: {sum(e.tokenizer_tokens for e in ledger)} from the tokenizer "
+        f"+ {sum(e.separator_tokens for e in ledger)} separators = {tokens} "
+        f"in {sum(e.rows for e in ledger)} rows of {manifest.sequence_length}; "
         f"{sum(e.padding for e in ledger)} slots of padding; {sum(e.loss_tokens for e in ledger)} tokens bear loss",
     ]
     return "\n".join(lines)

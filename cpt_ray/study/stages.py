@@ -13,8 +13,9 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import EvalRecord, StepMetrics
 from cpt_ray.study import store
 from cpt_ray.study.graph import deepspeed_path
+from cpt_ray.study.mirror import LiveMirror
 from cpt_ray.study.progress import StageProgress, describe_steps
-from cpt_ray.study.study import DOCUMENTS, EVALUATION, HELD_OUT, ITEMS, MANIFEST, Study
+from cpt_ray.study.study import DOCUMENTS, HELD_OUT, ITEMS, MANIFEST, Study
 
 
 def prepare(study: Study) -> None:
@@ -71,7 +72,6 @@ def evaluate(study: Study) -> None:
 
     def done(record: EvalRecord) -> None:
         spot = study.graph.evaluations[record.run]
-        write_atomic(spot.folder / EVALUATION, record.to_json())
         store.commit(spot, patterns=("**/*",), started=time.perf_counter() - record.wall_s)
         study.console.say(f"  made    {spot.label}  in {record.wall_s:.0f} s")
 
@@ -213,7 +213,10 @@ def _train_run(study: Study, name: str, folder: Path) -> None:
         threads=max(1, int(config.runtime.cpus_per_worker)) if config.runtime.kind == "ray" else None,
     )
 
+    live = LiveMirror(study, spec)
+
     def on_steps(steps: tuple[StepMetrics, ...]) -> None:
         study.console.progress(describe_steps(spec, steps))
+        live(steps)
 
     run_training(task.to_json(), run_folder=folder, name=f"{name}-{study.attempt}", runtime=config.runtime, on_steps=on_steps)

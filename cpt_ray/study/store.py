@@ -1,8 +1,8 @@
 """Artifacts: a folder per result, named by what went into it, whole once its `artifact.json` is there.
 
-A place is `<root>/<stage>/<name>-<fingerprint8>/`. The fingerprint covers the settings that shape the result and the fingerprints
-of its inputs, so a changed setting makes a new folder beside the old one and everything unchanged is found again. Where a study
-runs is not part of it.
+A place is `<root>/<stage>/<name>-<fingerprint8>/`. The fingerprint covers the settings that shape the result and the
+fingerprints of its inputs, so a changed setting makes a new folder beside the old one and everything unchanged is found again.
+Where a study runs is not part of it.
 """
 
 from __future__ import annotations

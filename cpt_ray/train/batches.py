@@ -47,6 +47,7 @@ class BatchSource:
     Args:
         order: The order of samples.
         reader: Packed rows by index.
+        sequence_length: Tokens per row.
         rank: This worker.
         world_size: All workers.
         global_batch_size: Rows per step.
@@ -58,6 +59,7 @@ class BatchSource:
         order: SampleOrder,
         reader: ShardReader,
         *,
+        sequence_length: int,
         rank: int,
         world_size: int,
         global_batch_size: int,
@@ -66,7 +68,7 @@ class BatchSource:
         self._order, self._reader = order, reader
         self._rank, self._world_size = rank, world_size
         self._rows, self._micro = global_batch_size, micro_batch_size
-        self._sequence_length = reader.sequence_length
+        self._sequence_length = sequence_length
         self._filler = _unlabelled_row(self._sequence_length)
 
     @property

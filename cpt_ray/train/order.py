@@ -47,6 +47,11 @@ class Bijection:
         self._keys = [int.from_bytes(digest[8 * i : 8 * i + 8], "little") for i in range(_ROUNDS)]
 
     def __call__(self, value: int) -> int:
+        """The image of `value`.
+
+        Raises:
+            ValueError: If it is outside `range(size)`.
+        """
         if not 0 <= value < self.size:
             raise ValueError(f"{value} is outside range({self.size})")
         while True:

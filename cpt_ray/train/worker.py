@@ -95,12 +95,13 @@ class _Run:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.folder = Path(task.run_folder)
         self._shards = ShardManifest.load(Path(task.shards_folder) / "manifest.json")
-        reader = ShardReader(Path(task.shards_folder), self._shards, verify=self.rank == 0)
+        reader = ShardReader(Path(task.shards_folder), self._shards)
         mix = config.arms[task.spec.arm].mix
         order = SampleOrder(mix, {source: self._shards.rows(source) for source in mix}, task.spec.seed)
         self.batches = BatchSource(
             order,
             reader,
+            sequence_length=self._shards.sequence_length,
             rank=self.rank,
             world_size=self.world_size,
             global_batch_size=config.train.global_batch_size,
@@ -276,6 +277,7 @@ class _Run:
             {
                 "name": record.run,
                 "base model": model.base,
+                "about the base": model.note or "",
                 "base licence": model.licence or "not stated",
                 "study": config.study.name,
                 "arm": f"{spec.arm}: {config.arms[spec.arm].mix}",
@@ -297,8 +299,7 @@ def _prepare_process(task: TrainTask) -> torch.device:
         for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
             os.environ[name] = value
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        store = torch.distributed.HashStore()
-        dist.init_process_group(backend, store=store, rank=0, world_size=1)
+        dist.init_process_group(backend, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("cuda", torch.cuda.current_device())
