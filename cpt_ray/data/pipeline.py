@@ -87,27 +87,26 @@ def prepare_documents(
     """
     context = UnitContext(folder=str(folder), sources=tuple(sources), prepare=prepare)
     stage = functools.partial(_run_stage, context=context, num_workers=num_workers, progress=progress)
-    names = [source.name for source in sources]
     reads = [
         ReadUnit(unit=f"{source.name}-read-{task.index:05d}", source=source.name, read=task)
         for source in sources
         for task in plan_reads(source, prepare.unit_bytes)
     ]
     read = stage("read", document_tasks.read_unit, reads)
-    refuse_empty(_reports(read), names)
+    _checked(_reports(read), sources)
     partitions = _partitions(read, prepare)
     cleans: list[CleanUnit] = []
-    for name in names:
+    for source in sources:
+        name = source.name
         raws = [entry.path for task, report in zip(reads, read, strict=True) if task.source == name for entry in report.files]
         for place, raw in enumerate(raws):
             cleans.append(
                 CleanUnit(unit=f"{name}-{place:05d}", source=name, number=len(cleans), raw=raw, partitions=partitions)
             )
     cleaned = stage("clean", document_tasks.clean_unit, cleans)
-    refuse_empty(check_funnel(_reports(read, cleaned), names), names)
+    _checked(_reports(read, cleaned), sources)
     edges, decided = _near_duplicates(stage, context, cleans, cleaned)
-    reports = check_funnel(_reports(read, cleaned, decided), names)
-    refuse_empty(reports, names)
+    reports = _checked(_reports(read, cleaned, decided), sources)
     samples = (sample for report in (*read, *cleaned, *decided) for sample in report.samples)
     return DocumentsRecord(
         units=tuple(task.unit for task in cleans),
@@ -243,19 +242,13 @@ def pack_shards(
     Raises:
         DataError: If the tokenizer does not fit the model, or nothing of a source is left.
     """
-    context = UnitContext(
-        folder=str(folder),
-        inputs={"documents": str(documents_folder), "held_out": str(held_out_folder)},
-        sources=tuple(sources),
-        prepare=prepare,
-    )
+    inputs = {"documents": str(documents_folder), "held_out": str(held_out_folder)}
+    context = UnitContext(folder=str(folder), inputs=inputs, sources=tuple(sources), prepare=prepare)
     common = _pack_inputs(folder, prepare, check_vocabulary(tokenizer, vocabulary_size, separator), exam_items)
     common["token_dtype"] = token_dtype(vocabulary_size)
     tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
     packed = _run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
-    names = [source.name for source in sources]
-    reports = check_funnel([*documents.reports, *_reports(packed)], names)
-    refuse_empty(reports, names)
+    reports = _checked([*documents.reports, *_reports(packed)], sources)
     write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
     pids = _pids(packed)
     return ShardManifest(
@@ -291,6 +284,14 @@ def _write(path: Path, data: bytes) -> None:
 
 def _reports(*stages: Sequence[UnitReport]) -> list[StageReport]:
     return [report for units in stages for unit in units for report in unit.reports]
+
+
+def _checked(reports: Sequence[StageReport], sources: Sequence[SourceConfig]) -> tuple[StageReport, ...]:
+    """The funnel so far, with nothing lost and something of every source left."""
+    names = [source.name for source in sources]
+    totals = check_funnel(reports, names)
+    refuse_empty(totals, names)
+    return totals
 
 
 def _pids(units: Sequence[UnitReport]) -> tuple[int, ...]:

@@ -129,6 +129,29 @@ def test_a_planted_exam_leak_is_dropped_whatever_its_case_and_punctuation(prepar
     }
 
 
+def test_with_the_scan_off_the_planted_leak_is_trained_on(
+    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    manifest = pack_shards(
+        prepared.root / "documents",
+        prepared.documents,
+        prepared.root / "held_out",
+        prepared.held_out,
+        exam_items=corpus / "exams.jsonl",
+        tokenizer=tokenizer_folder,
+        separator=SEPARATOR,
+        vocabulary_size=VOCABULARY,
+        sources=sources_of(corpus),
+        prepare=settings(decontaminate={"enabled": False}),
+        folder=tmp_path / "shards",
+        num_workers=2,
+    )
+    unscanned = Prepared(tmp_path, prepared.documents, prepared.held_out, manifest, [])
+    assert dropped(unscanned, "decontaminate", "law") == {}
+    assert "leaks_exam_q1" in trained_ids(unscanned, "law")
+    assert (tmp_path / "shards" / "exam_hits.jsonl").read_text() == ""
+
+
 def test_held_out_documents_are_in_no_shard(prepared: Prepared) -> None:
     assert {(entry.source, entry.part) for entry in prepared.held_out.sets} == {
         (source, part) for source in ("law", "news") for part in ("validation", "test")
