@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from cpt_ray.records import Artifact, Comparison
 from record import Claim, write_results
+
+from cpt_ray.records import Artifact, Comparison
 
 REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "runs" / "bench-demo"
@@ -46,7 +47,9 @@ def main() -> None:
     reused = (logs / "bench-demo-again.log").read_text().count("reused")
     comparison = Comparison.load(ROOT / "comparison.json")
     largest = max(point.tokens_seen for point in comparison.points)
-    domain = [d for d in comparison.deltas if d.role == "domain" and d.measure == "bits_per_byte" and d.reference.endswith("-base")]
+    domain = [
+        d for d in comparison.deltas if d.role == "domain" and d.measure == "bits_per_byte" and d.reference.endswith("-base")
+    ]
     subjects = {p.run: p for p in comparison.points if p.arm == "legal"}
     delta = max((d for d in domain if d.subject in subjects), key=lambda d: subjects[d.subject].tokens_seen)
     raw_deltas = [delta.model_dump(mode="json") for delta in comparison.deltas]
@@ -71,8 +74,8 @@ def main() -> None:
             ),
             Claim(
                 id="demo.domain_gain_percent",
-                claim="fall of bits per byte on held-out legal text at the largest budget; one seed, 95 % interval over documents "
-                f"of the difference [{delta.interval.low:.4f}, {delta.interval.high:.4f}] bits per byte",
+                claim="fall of bits per byte on held-out legal text at the largest budget; one seed, 95 % interval over "
+                f"documents of the difference [{delta.interval.low:.4f}, {delta.interval.high:.4f}] bits per byte",
                 value=-delta.relative_percent,
                 unit="% of the base",
                 target="> 0",

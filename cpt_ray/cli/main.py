@@ -6,28 +6,28 @@ Exit codes: 0 done; 2 a problem that the user can mend; 130 interrupted; 1 a def
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cpt_ray import __version__
-from cpt_ray.cli import check, compare, evaluate, plan, prepare, report, run, train
 from cpt_ray.cli.console import TerminalConsole
-from cpt_ray.cli.request import Request
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import CptRayError
 
-VERBS: dict[str, Callable[[Request], None]] = {
-    "check": check.main,
-    "plan": plan.main,
-    "prepare": prepare.main,
-    "train": train.main,
-    "evaluate": evaluate.main,
-    "compare": compare.main,
-    "report": report.main,
-    "run": run.main,
+VERBS = {
+    "check": "check a study file and what it names, without spending anything",
+    "plan": "say what the study will cost: tokens, epochs, steps, FLOPs, memory and disk",
+    "prepare": "clean text, remove duplicates, hold out, decontaminate, tokenise and pack",
+    "train": "train every run to its token budget",
+    "evaluate": "score the base models and every budget on held-out text and exams",
+    "compare": "print the differences between budgets, base and control",
+    "report": "write the report and mirror the records to MLflow, from records alone",
+    "run": "all of it: prepare, train, evaluate, compare, report",
 }
+"""Each verb is the module of its name; it is imported when it is asked for, because some bring torch with them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         path = Path(options.config)
         config = load_study(path, tuple(options.overrides))
-        VERBS[options.verb](Request(config, path, TerminalConsole(), dry_run=options.dry_run))
+        module = importlib.import_module(f"cpt_ray.cli.{options.verb}")
+        request = importlib.import_module("cpt_ray.cli.request").Request
+        module.main(request(config, path, TerminalConsole(), dry_run=options.dry_run))
     except CptRayError as error:
         if options.debug:
             raise
@@ -57,8 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cpt-ray {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, function in VERBS.items():
-        summary = (sys.modules[function.__module__].__doc__ or "").splitlines()[0]
+    for name, summary in VERBS.items():
         verb = verbs.add_parser(name, help=summary, description=summary)
         verb.add_argument("config", metavar="CONFIG", help="study file, e.g. configs/demo.yaml")
         verb.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace those of the file")

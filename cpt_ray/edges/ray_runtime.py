@@ -32,12 +32,30 @@ ENVIRONMENT = {
 
 def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
     """Environment of a training or scoring process on top of the session's."""
-    variables = {"TOKENIZERS_PARALLELISM": "false"}
+    variables = {"TOKENIZERS_PARALLELISM": "false", **operator_environment()}
     if runtime.recycle_memory and runtime.gpus_per_worker == 0 and sys.platform == "linux":
         variables["GLIBC_TUNABLES"] = _RECYCLE_MEMORY
     if runtime.gpus_per_worker == 0:
         variables["DS_ACCELERATOR"] = "cpu"
     return variables
+
+
+def put_interpreter_on_path() -> None:
+    """Let child processes find what stands beside this interpreter: DeepSpeed loads its operators with that ninja."""
+    folder = str(Path(sys.executable).parent)
+    if folder not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
+
+
+def operator_environment() -> dict[str, str]:
+    """Where DeepSpeed keeps the operators that it compiles: inside this environment, if it may be written.
+
+    The default is one folder per user, and two environments on one machine then rebuild each other's operators.
+    """
+    folder = Path(sys.prefix) / "torch_extensions"
+    if "TORCH_EXTENSIONS_DIR" in os.environ or not os.access(sys.prefix, os.W_OK):
+        return {}
+    return {"TORCH_EXTENSIONS_DIR": str(folder)}
 
 
 @contextlib.contextmanager
@@ -78,10 +96,7 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
 def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> None:
     import ray
 
-    # Ray puts the interpreter's own folder on no PATH; DeepSpeed needs the ninja that stands beside it.
-    folder = str(Path(sys.executable).parent)
-    if folder not in os.environ.get("PATH", "").split(os.pathsep):
-        os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
+    put_interpreter_on_path()
     # Ray's accounting is logical: training workers and one spare for data tasks must fit beside one another.
     cpus = max(
         os.cpu_count() or 1,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
+from transformers import PreTrainedModel
 
 from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
@@ -19,7 +19,7 @@ from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.bits_per_byte import aggregate, encode_document, format_scores, read_documents, score_documents
 from cpt_ray.evaluate.exams import read_items
 from cpt_ray.model.base import load_model, load_tokenizer
-from cpt_ray.records import EvalRecord, ExamScore, HeldOutRecord, HeldOutScore, RunRecord
+from cpt_ray.records import EvalRecord, ExamScore, HeldOutRecord, HeldOutScore, HeldOutSet, RunRecord
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -45,7 +45,7 @@ def evaluate_model(
         held_out_folder: Folder that their paths are relative to.
         exam_items: What `exams.write_items` wrote; None where the study has no exams.
         config: The `evaluate` section.
-        compare: The `compare` section: level, resamples and seed of the intervals.
+        compare: Level, resamples and seed of the intervals.
         separator: The model's document separator, given as prefix token before each document.
         tokenizer: Folder of the tokenizer; the same for the base and all its runs.
         folder: Folder to write into.
@@ -55,9 +55,8 @@ def evaluate_model(
         All scores; paths in it are relative to `folder`.
 
     Raises:
-        DataError: If a held-out set or the exam items cannot be read, no set has one of `parts`, or a score is not finite.
-        ConfigError: If the run is a trunk without an export, the tokenizer does not know the separator, or a harness task
-            cannot run.
+        DataError: If a held-out set or the items cannot be read, no set has one of `parts`, or a score is not finite.
+        ConfigError: If the run has no export, the tokenizer does not know the separator, or a harness task cannot run.
     """
     started = time.monotonic()
     if run.export_path is None:
@@ -67,31 +66,8 @@ def evaluate_model(
         raise DataError(
             f"no held-out set has the part {' or '.join(sorted(parts))}", fix="check prepare.held_out.validation_share"
         )
-    text_tokenizer = load_tokenizer(tokenizer)
-    prefix = text_tokenizer.get_vocab().get(separator)
-    if prefix is None:
-        raise ConfigError(
-            f"the separator {separator!r} is no token of the tokenizer in {tokenizer}",
-            fix="set the model's separator to one of its special tokens",
-        )
-    model = load_model(run.export_path, precision=config.precision)
-    held_out_scores: list[HeldOutScore] = []
-    for held in sets:
-        documents = [
-            encode_document(text_tokenizer, identifier, text, document_tokens=config.document_tokens)
-            for identifier, text in read_documents(held_out_folder / held.path, config.held_out_documents)
-        ]
-        scores = score_documents(model, documents, prefix=prefix, context=config.context, batch_tokens=config.batch_tokens)
-        path = f"held_out/{held.source}-{held.part}.jsonl"
-        held_out_scores.append(aggregate(scores, held_out=held, documents_path=path, compare=compare))
-        write_atomic(folder / path, format_scores(scores))
-    exams: tuple[ExamScore, ...] = ()
-    if config.exams or config.harness_tasks:
-        # lm-eval takes seconds to import, and a study without exams does not need it.
-        from cpt_ray.evaluate.harness import score_exams
-
-        items = read_items(exam_items) if exam_items is not None else {}
-        exams = score_exams(model, text_tokenizer, items, prefix=prefix, config=config, folder=folder)
+    scorer = _Scorer(load_model(run.export_path, precision=config.precision), tokenizer, separator, config, folder)
+    held_out_scores = tuple(scorer.held_out(held, held_out_folder, compare) for held in sets)
     record = EvalRecord(
         run=run.run,
         model=run.model,
@@ -99,13 +75,48 @@ def evaluate_model(
         seed=run.seed,
         budget_tokens=run.budget_tokens,
         tokens_seen=run.tokens_seen,
-        held_out=tuple(held_out_scores),
-        exams=exams,
+        held_out=held_out_scores,
+        exams=scorer.exams(exam_items),
         task_pid=os.getpid(),
         wall_s=time.monotonic() - started,
     )
     write_atomic(folder / EVALUATION_FILE, record.to_json())
-    del model
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     return record
+
+
+class _Scorer:
+    """One loaded model and what every score of it needs."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Path, separator: str, config: EvaluateConfig, folder: Path) -> None:
+        self._model, self._config, self._folder = model, config, folder
+        self._tokenizer = load_tokenizer(tokenizer)
+        prefix = self._tokenizer.get_vocab().get(separator)
+        if prefix is None:
+            raise ConfigError(
+                f"the separator {separator!r} is no token of the tokenizer in {tokenizer}",
+                fix="set the model's separator to one of its special tokens",
+            )
+        self._prefix: int = prefix
+
+    def held_out(self, held: HeldOutSet, held_out_folder: Path, compare: CompareConfig) -> HeldOutScore:
+        config = self._config
+        documents = [
+            encode_document(self._tokenizer, identifier, text, document_tokens=config.document_tokens)
+            for identifier, text in read_documents(held_out_folder / held.path, config.held_out_documents)
+        ]
+        scores = score_documents(
+            self._model, documents, prefix=self._prefix, context=config.context, batch_tokens=config.batch_tokens
+        )
+        path = f"held_out/{held.source}-{held.part}.jsonl"
+        score = aggregate(scores, held_out=held, documents_path=path, compare=compare)
+        write_atomic(self._folder / path, format_scores(scores))
+        return score
+
+    def exams(self, exam_items: Path | None) -> tuple[ExamScore, ...]:
+        if not self._config.exams and not self._config.harness_tasks:
+            return ()
+        # lm-eval takes seconds to import, and a study without exams does not need it.
+        from cpt_ray.evaluate.harness import score_exams
+
+        items = read_items(exam_items) if exam_items is not None else {}
+        return score_exams(self._model, self._tokenizer, items, prefix=self._prefix, config=self._config, folder=self._folder)

@@ -155,7 +155,7 @@ def _draw_held_out(study: Study) -> None:
         )
         write_atomic(folder / HELD_OUT, record.to_json())
 
-    study.make(study.graph.held_out, build, patterns=("**/*.json*",))
+    study.make(study.graph.held_out, build, patterns=("**/*.json*", "**/*.npy", "**/*.parquet"))
 
 
 def _pack_shards(study: Study, model: str) -> None:

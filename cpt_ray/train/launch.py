@@ -16,7 +16,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cpt_ray.config.runtime import RuntimeConfig
-from cpt_ray.edges.ray_runtime import worker_environment
+from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, worker_environment
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.records import RunRecord, StepMetrics
@@ -57,6 +57,8 @@ def run_training(task_json: str, *, run_folder: Path, name: str, runtime: Runtim
 def _run_here(task_json: str) -> CptRayError | None:
     if "CUDA_VISIBLE_DEVICES" not in os.environ and not Path("/dev/nvidia0").exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.update(operator_environment())
+    put_interpreter_on_path()
     return _work({"task": task_json})
 
 

@@ -64,7 +64,11 @@ def test_the_self_test_passes_with_the_mask_and_measures_the_leak_without(model)
 def test_the_self_test_fails_when_the_mask_is_off(model):
     leaking = scorer(model)
     result = run_self_test(
-        lambda ids, lengths, mask: leaking(ids, lengths, False), vocabulary_size=200, kernel="k", dtype="fp32", device=torch.device("cpu")
+        lambda ids, lengths, mask: leaking(ids, lengths, False),
+        vocabulary_size=200,
+        kernel="k",
+        dtype="fp32",
+        device=torch.device("cpu"),
     )
     assert not result.passed
     with pytest.raises(TrainingError, match="isolation self-test failed on k, fp32: packed against alone differ by") as error:
@@ -75,7 +79,11 @@ def test_the_self_test_fails_when_the_mask_is_off(model):
 def test_the_self_test_fails_when_its_control_shows_nothing(model):
     blind = scorer(model)
     result = run_self_test(
-        lambda ids, lengths, mask: blind(ids, lengths, True), vocabulary_size=200, kernel="k", dtype="fp32", device=torch.device("cpu")
+        lambda ids, lengths, mask: blind(ids, lengths, True),
+        vocabulary_size=200,
+        kernel="k",
+        dtype="fp32",
+        device=torch.device("cpu"),
     )
     assert result.masked_difference <= 1e-4
     assert not result.passed
@@ -83,7 +91,9 @@ def test_the_self_test_fails_when_its_control_shows_nothing(model):
 
 def test_absolute_positions_restart_too():
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=100, n_positions=64, initializer_range=0.2)).eval()
+    model = GPT2LMHeadModel(
+        GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=100, n_positions=64, initializer_range=0.2)
+    ).eval()
     use_document_attention(model)
     ids = torch.randint(100, (30,))
     with torch.no_grad():

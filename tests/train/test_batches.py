@@ -18,7 +18,9 @@ from tests.train.tiny_run import T, make_shards
 
 def row(*lengths: int, size: int = 8) -> PackedRow:
     return PackedRow(
-        tokens=np.arange(1, size + 1, dtype=np.int64), segment_lengths=lengths, loss_tokens=sum(length - 1 for length in lengths)
+        tokens=np.arange(1, size + 1, dtype=np.int64),
+        segment_lengths=lengths,
+        loss_tokens=sum(length - 1 for length in lengths),
     )
 
 
@@ -35,7 +37,9 @@ def test_rows_are_laid_end_to_end_without_labels_across():
     assert (batch.labels != IGNORED).sum() == 7 + 6
 
 
-@pytest.mark.parametrize(("rows", "workers", "micro", "expected"), [(8, 1, 1, 8), (8, 2, 2, 2), (8, 3, 1, 3), (8, 8, 1, 1), (9, 2, 4, 2)])
+@pytest.mark.parametrize(
+    ("rows", "workers", "micro", "expected"), [(8, 1, 1, 8), (8, 2, 2, 2), (8, 3, 1, 3), (8, 8, 1, 1), (9, 2, 4, 2)]
+)
 def test_accumulation_is_equal_on_all_workers(rows, workers, micro, expected):
     assert accumulation_steps(rows, workers, micro) == expected
 
@@ -45,7 +49,13 @@ def source(folder: Path, rank: int, world: int, micro: int = 1) -> BatchSource:
     mix = {"law": 0.75, "news": 0.25}
     order = SampleOrder(mix, {name: manifest.rows(name) for name in mix}, seed=0)
     return BatchSource(
-        order, ShardReader(folder, manifest), sequence_length=T, rank=rank, world_size=world, global_batch_size=8, micro_batch_size=micro
+        order,
+        ShardReader(folder, manifest),
+        sequence_length=T,
+        rank=rank,
+        world_size=world,
+        global_batch_size=8,
+        micro_batch_size=micro,
     )
 
 

@@ -26,7 +26,10 @@ class ScriptedEngine:
         return next(self.norms)
 
 
-def run(losses, norms, *, stop=250, start=Progress()):
+START = Progress()
+
+
+def run(losses, norms, *, stop=250, start=START):
     engine, lines, saved = ScriptedEngine(losses, norms), [], []
     end = train(
         start,

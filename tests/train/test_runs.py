@@ -27,7 +27,11 @@ def test_independent_budgets_have_no_trunk(tmp_path: Path):
 
 
 def test_a_trunk_is_paid_once(tmp_path: Path):
-    specs = [s for s in plan_runs(tiny_config(tmp_path, budgets=[1000, 2000, 4000], schedule={"cooldown_share": 0.2})) if s.arm == "legal"]
+    specs = [
+        s
+        for s in plan_runs(tiny_config(tmp_path, budgets=[1000, 2000, 4000], schedule={"cooldown_share": 0.2}))
+        if s.arm == "legal"
+    ]
     assert tokens_paid(specs) == 3200 + 200 + 400 + 800
     assert tokens_paid(specs) <= 1.15 * 4000
 

@@ -18,7 +18,18 @@ def spec(stop: int, cooldown: int | None) -> RunSpec:
 
 @pytest.mark.parametrize(
     ("tokens", "expected"),
-    [(0, 0.0), (50, 0.5), (100, 1.0), (799, 1.0), (800, 1.0), (850, 0.5), (872, 0.4), (950, 1 - 0.75**0.5), (1000, 0.0), (1100, 0.0)],
+    [
+        (0, 0.0),
+        (50, 0.5),
+        (100, 1.0),
+        (799, 1.0),
+        (800, 1.0),
+        (850, 0.5),
+        (872, 0.4),
+        (950, 1 - 0.75**0.5),
+        (1000, 0.0),
+        (1100, 0.0),
+    ],
 )
 def test_one_minus_sqrt_table(tokens, expected):
     schedule = ScheduleConfig(warmup=100, cooldown_share=0.2)

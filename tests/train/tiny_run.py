@@ -11,8 +11,8 @@ from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.data.pack import pack
 from cpt_ray.data.shards import write_index, write_shard
-from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.edges.lease import FILE, Lease
+from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.records import RunSpec, ShardEntry, ShardManifest
 from cpt_ray.train.runs import plan_runs
 from cpt_ray.train.worker import TrainTask
