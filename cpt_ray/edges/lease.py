@@ -21,7 +21,7 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import LeaseError
 from cpt_ray.records import Record
 
-FILE = "study.lease"
+FILE = "lease.json"
 HEARTBEAT_S = 5.0
 STALE_S = 30.0
 
