@@ -39,11 +39,19 @@ class Lease(Record):
 
 
 def read_lease(path: Path) -> Lease | None:
-    """The lease at `path`, or None."""
+    """The lease at `path`, or None.
+
+    Raises:
+        LeaseError: If the file is not a lease.
+    """
     try:
         return Lease.from_json(path.read_bytes())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise LeaseError(
+            f"{path}: not a lease: {str(error).splitlines()[0]}", fix=f"make sure that no driver runs, then delete {path}"
+        ) from None
 
 
 def may_commit(path: Path, attempt: int) -> bool:
