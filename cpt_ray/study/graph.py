@@ -88,7 +88,7 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
     exams = None
     if config.evaluate.exams:
         listing = {exam.name: _listing(exam.path) for exam in config.evaluate.exams}
-        settings = [exam.model_dump(mode="json", exclude={"label"}) for exam in config.evaluate.exams]
+        settings = [exam.model_dump(mode="json", exclude={"label", "path"}) for exam in config.evaluate.exams]
         exams = place(root, "exams", name, inputs=listing, settings={"exams": settings})
     documents = place(
         root,
@@ -96,7 +96,7 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
         name,
         inputs={s.name: fingerprint([_listing(path) for path in s.path]) for s in config.sources},
         settings={
-            "sources": [s.model_dump(mode="json", exclude={"licence"}) for s in config.sources],
+            "sources": [s.model_dump(mode="json", exclude={"licence", "path"}) for s in config.sources],
             **{key: prepare[key] for key in ("unit_bytes", "seed", "clean", "near_duplicates")},
         },
     )
@@ -166,7 +166,7 @@ def _evaluation_places(
     runs: dict[str, Place],
 ) -> dict[str, Place]:
     settings = {
-        **config.evaluate.model_dump(mode="json"),
+        **config.evaluate.model_dump(mode="json", exclude={"exams": {"__all__": {"path"}}}),
         **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance"}),
     }
     shared = {"held_out": held_out.fingerprint, **({"exams": exams.fingerprint} if exams else {})}

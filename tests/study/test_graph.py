@@ -1,0 +1,143 @@
+"""What a change re-addresses: exactly what depends on it, and nothing because of where the study runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cpt_ray.config.load import load_study
+from cpt_ray.errors import ConfigError, DataError
+from cpt_ray.study.graph import StudyGraph, base_run, build_graph
+from tests.integration.tiny_study import TinyStudy, write_tiny_study
+
+BASE = "evaluate/tiny-base"
+RUNS = {
+    "train/tiny-legal-trunk-seed0",
+    "train/tiny-legal-2000-seed0",
+    "train/tiny-legal-4000-seed0",
+    "train/tiny-control-4000-seed0",
+}
+BUDGETS = {f"evaluate/{name.split('/')[1]}" for name in RUNS if "trunk" not in name}
+TEXT = {"documents/tiny", "held_out/tiny", "shards/tiny"}
+EVERYTHING = {"models/tiny", "exams/tiny", BASE} | TEXT | RUNS | BUDGETS
+AFTER_SHARDS = {"shards/tiny"} | RUNS | BUDGETS
+
+
+@pytest.fixture
+def tiny(tmp_path) -> TinyStudy:
+    return write_tiny_study(tmp_path / "study", kind="local")
+
+
+def addresses(config: Path, *overrides: str) -> dict[str, str]:
+    """Stage and name of every place to its fingerprint."""
+    graph = build_graph(load_study(config, overrides), config)
+    places = {f"{spot.stage}/{spot.name}": spot.fingerprint for spot in graph.all()}
+    assert len(places) == len(graph.all())
+    return places
+
+
+def moved(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Places that are there both times, at different addresses."""
+    assert before.keys() & after.keys(), "nothing to compare"
+    return {name for name in before.keys() & after.keys() if before[name] != after[name]}
+
+
+def test_the_places_are_those_of_models_text_runs_and_scores(tiny):
+    assert set(addresses(tiny.config)) == EVERYTHING
+    assert base_run("tiny") == "tiny-base"
+
+
+def test_building_the_graph_twice_gives_the_same_addresses(tiny):
+    assert addresses(tiny.config) == addresses(tiny.config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["prepare.pack.sequence_length=128"], AFTER_SHARDS),
+        (["prepare.decontaminate.ngram_words=9"], AFTER_SHARDS),
+        (["models.0.separator=<|endoftext|>"], AFTER_SHARDS | {BASE}),
+        (["prepare.held_out.share=0.2"], EVERYTHING - {"models/tiny", "exams/tiny", "documents/tiny"}),
+        (["prepare.clean.min_bytes=300"], EVERYTHING - {"models/tiny", "exams/tiny"}),
+        (["prepare.near_duplicates.rows=6"], EVERYTHING - {"models/tiny", "exams/tiny"}),
+        (["prepare.seed=1"], EVERYTHING - {"models/tiny", "exams/tiny"}),
+        (["sources.news.limit_documents=100"], EVERYTHING - {"models/tiny", "exams/tiny"}),
+        (["sources.news.licence=CC0"], set()),
+        (["evaluate.exams.0.limit=4"], {"exams/tiny", BASE} | AFTER_SHARDS),
+        (["evaluate.context=32"], BUDGETS | {BASE}),
+        (["compare.bootstrap_samples=300"], BUDGETS | {BASE}),
+        (["compare.forgetting_tolerance=0.5"], set()),
+        (["train.learning_rate=1e-4"], RUNS | BUDGETS),
+        (["train.schedule.warmup=100"], RUNS | BUDGETS),
+        (["train.precision=fp32"], RUNS | BUDGETS),
+        (["train.schedule.cooldown_share=0.3"], RUNS | BUDGETS),
+        (["train.micro_batch_size=1", "train.gradient_checkpointing=true"], set()),
+        (["train.checkpoint_every=500", "train.keep_checkpoints=5"], set()),
+        (["arms.legal.mix={law: 0.5, news: 0.5}"], {n for n in RUNS | BUDGETS if "legal" in n}),
+        (["arms.legal.max_epochs=3"], set()),
+        (["runtime.kind=ray", "runtime.num_workers=2", "runtime.prepare_workers=7"], set()),
+        (["tracking.experiment=other", "tracking.uri=http://127.0.0.1:1"], set()),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_change_moves_exactly_what_depends_on_it(tiny, overrides, expected):
+    assert moved(addresses(tiny.config), addresses(tiny.config, *overrides)) == expected
+
+
+def test_a_new_budget_leaves_finished_budgets_of_an_independent_study_alone(tiny):
+    before = addresses(tiny.config, "train.budget_mode=independent")
+    after = addresses(tiny.config, "train.budget_mode=independent", "train.budgets=[2000, 4000, 8000]")
+    assert moved(before, after) == set()
+    assert set(after) - set(before) == {
+        f"{stage}/tiny-{arm}-8000-seed0" for stage in ("train", "evaluate") for arm in ("legal", "control")
+    }
+
+
+def test_a_changed_text_file_moves_everything_after_the_documents(tiny):
+    before = addresses(tiny.config)
+    with (tiny.inputs / "news.jsonl").open("a") as stream:
+        stream.write(json.dumps({"id": "news_new", "text": "One more."}) + "\n")
+    assert moved(before, addresses(tiny.config)) == EVERYTHING - {"models/tiny", "exams/tiny"}
+
+
+def test_a_changed_deepspeed_file_moves_the_runs(tiny, tmp_path):
+    before = addresses(tiny.config)
+    other = tmp_path / "zero1.json"
+    other.write_text(json.dumps({"zero_optimization": {"stage": 1}}))
+    assert moved(before, addresses(tiny.config, f"train.deepspeed={other}")) == RUNS | BUDGETS
+
+
+def test_changed_weights_move_all_but_the_text(tiny):
+    before = addresses(tiny.config)
+    with (tiny.model / "model.safetensors").open("ab") as stream:
+        stream.write(b"\0" * 8)
+    assert moved(before, addresses(tiny.config)) == EVERYTHING - {"exams/tiny", "documents/tiny", "held_out/tiny"}
+
+
+def test_inputs_outputs_and_study_file_moved_elsewhere_keep_their_addresses(tiny, tmp_path):
+    before = addresses(tiny.config)
+    elsewhere = tmp_path / "else" / "where"
+    shutil.copytree(tiny.config.parent, elsewhere)
+    text = (elsewhere / "tiny.yaml").read_text().replace(str(tiny.config.parent), str(elsewhere))
+    (elsewhere / "other-name.yaml").write_text(text)
+    shutil.rmtree(tiny.config.parent)
+    assert yaml.safe_load(text)["study"]["root"] == str(elsewhere / "runs")
+    assert addresses(elsewhere / "other-name.yaml") == before
+
+
+def test_a_deepspeed_file_beside_the_study_file_is_found(tiny):
+    (tiny.config.parent / "beside.json").write_text(json.dumps({"zero_optimization": {"stage": 1}}))
+    graph: StudyGraph = build_graph(load_study(tiny.config, ("train.deepspeed=beside.json",)), tiny.config)
+    spec = next(iter(graph.runs.values()))
+    assert spec.settings["deepspeed"] == {"zero_optimization": {"stage": 1}}
+
+
+def test_a_missing_source_or_deepspeed_file_is_refused(tiny):
+    with pytest.raises(DataError, match="gone.jsonl: no such file"):
+        addresses(tiny.config, "sources.law.path=gone.jsonl")
+    with pytest.raises(ConfigError, match="gone.json: no such DeepSpeed file"):
+        addresses(tiny.config, "train.deepspeed=gone.json")
