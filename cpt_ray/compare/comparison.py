@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cpt_ray.compare.deltas import Cell, PairedDeltas, Scored, cell_deltas, reported_sets
-from cpt_ray.compare.verdict import ArmFindings, describe, notes
+from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
 from cpt_ray.config.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
@@ -66,6 +66,7 @@ def compare(
     return Comparison(
         points=tuple(_points(evals, by_run)),
         deltas=tuple(deltas),
+        headline=headline(findings, config),
         verdict=describe(findings, config, labels),
         notes=notes(findings, evals, not_annealed=len(evals) - len(budgets)),
         tokens_seen=max((record.tokens_seen for record in trained), default=0),

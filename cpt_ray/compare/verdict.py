@@ -46,6 +46,13 @@ def describe(findings: Sequence[ArmFindings], config: CompareConfig, labels: Map
     return " ".join(_describe_arm(finding, config, labels) for finding in findings)
 
 
+def headline(findings: Sequence[ArmFindings], config: CompareConfig) -> str:
+    """The verdict in one breath: gain, gain over the control, general text, whether to go on; figures are in `describe`."""
+    if not findings:
+        return "Only base models were scored."
+    return " ".join(_headline_of_arm(finding, config) for finding in findings)
+
+
 def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_annealed: int) -> tuple[str, ...]:
     """The caveats that belong beside the verdict, one sentence each; `not_annealed` scores are points, not budgets."""
     lines: list[str] = []
@@ -67,6 +74,30 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
     if not_annealed:
         lines.append(f"{not_annealed} scores are of checkpoints whose learning rate has not decayed: drawn, never compared.")
     return tuple(dict.fromkeys(lines))
+
+
+def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
+    cell = finding.largest
+    clauses = []
+    for delta in _of_role(finding.against_base, "domain")[:1]:
+        size = f"{abs(delta.difference):.3f} bits per byte on held-out {delta.set_name} ({delta.relative_percent:+.1f} %)"
+        words = {True: f"bought {size}", None: f"bought nothing measurable on held-out {delta.set_name}", False: f"cost {size}"}
+        clauses.append(words[delta.better])
+    for delta in _of_role(finding.against_control, "domain")[:1]:
+        size = f"{abs(delta.difference):.3f}"
+        words = {
+            True: f"{size} more than as many tokens of general text",
+            None: "no measurably more than as many tokens of general text",
+            False: f"{size} less than as many tokens of general text",
+        }
+        clauses.append(words[delta.better])
+    for delta in _of_role(finding.against_base, "general")[:1]:
+        size = f"{abs(delta.difference):.3f} ({delta.relative_percent:+.1f} %)"
+        words = {True: f"improved by {size}", None: "did not measurably change", False: f"got worse by {size}"}
+        clauses.append(f"{delta.set_name} {words[delta.better]}")
+    forgets = _forgetting(finding, config.forgetting_tolerance)[1]
+    clauses.append(_going_on(finding, forgets=forgets)[-1])
+    return f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model} {'; '.join(clauses)}."
 
 
 def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[str, str]) -> str:

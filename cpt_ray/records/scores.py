@@ -104,6 +104,8 @@ class Comparison(Record):
 
     points: tuple[Point, ...]
     deltas: tuple[Delta, ...]
+    headline: str
+    """The verdict in one breath."""
     verdict: str
     """One sentence: what the tokens bought, what they cost, whether to go on."""
     notes: tuple[str, ...]

@@ -109,7 +109,9 @@ def render_summary(study: Study) -> str:
     labels = sorted({f"{exam.task}: {exam.label}" for record in evals for exam in record.exams})
     isolation = study.config.train.isolation
     marks = [] if isolation == "document" else ["isolation: none: packed documents see each other in every figure above"]
-    return "\n".join(["", _table(header, rows), *labels, *marks, "", comparison.verdict, *comparison.notes, ""])
+    return "\n".join(
+        ["", _table(header, rows), *labels, *marks, "", comparison.headline, "", comparison.verdict, *comparison.notes, ""]
+    )
 
 
 def render_deltas(study: Study) -> str:

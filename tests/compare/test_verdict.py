@@ -222,3 +222,35 @@ def test_few_documents_are_noted(tmp_path, documents, noted):
 def test_a_base_at_chance_is_noted(laboratory, right, noted):
     study(laboratory, right=(right, right))
     assert any("within two standard errors of chance (25.0 %)" in note for note in conclude(laboratory).notes) is noted
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        (
+            {"law": 0.9, "news": 1.01, "small": 0.95, "control": (0.98, 1.0)},
+            "32k tokens of legal text on m bought 0.100 bits per byte on held-out law (-10.0 %); 0.080 more than as many tokens "
+            "of general text; news got worse by 0.010 (+1.0 %); going on is indicated.",
+        ),
+        (
+            {"law": 1.1, "news": 0.9, "small": 1.0, "control": (0.95, 1.0)},
+            "32k tokens of legal text on m cost 0.100 bits per byte on held-out law (+10.0 %); 0.150 less than as many tokens "
+            "of general text; news improved by 0.100 (-10.0 %); going on is not indicated.",
+        ),
+        (
+            {"law": 1.0, "news": 1.0, "small": None, "control": (1.0, 1.0)},
+            "32k tokens of legal text on m bought nothing measurable on held-out law; no measurably more than as many tokens "
+            "of general text; news did not measurably change; with one budget nothing says whether more tokens would help.",
+        ),
+    ],
+)
+def test_the_headline_says_gain_control_cost_and_whether_to_go_on(laboratory, figures, expected):
+    study(laboratory, **figures)
+
+    assert conclude(laboratory).headline == expected
+
+
+def test_a_base_alone_has_a_headline_too(laboratory):
+    laboratory.add()
+
+    assert conclude(laboratory).headline == "Only base models were scored."

@@ -184,7 +184,7 @@ def _comparison(runs: tuple[RunRecord, ...]) -> Comparison:
         deltas.append(delta(branches[-1].run, control.run, name, (scores[-1], other), 0.0051))
     deltas.append(delta(branches[-1].run, BASE, "mmlu_dev_smoke", (31.7, 30.0), 9.1))
     return Comparison(
-        points=tuple(points), deltas=tuple(deltas), verdict=VERDICT,
+        points=tuple(points), deltas=tuple(deltas), headline="A headline.", verdict=VERDICT,
         notes=("One seed: intervals are over evaluation items only, not training randomness.",
                "The base is an instruct model with 4-bit weights, so its own text quality is part of what is measured."),
         tokens_seen=BUDGETS[-1], tokens_paid=120_240_000,
