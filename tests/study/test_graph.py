@@ -137,7 +137,7 @@ def test_a_deepspeed_file_beside_the_study_file_is_found(tiny):
 
 
 def test_a_missing_source_or_deepspeed_file_is_refused(tiny):
-    with pytest.raises(DataError, match="gone.jsonl: no such file"):
+    with pytest.raises(DataError, match=r"gone\.jsonl: no such file"):
         addresses(tiny.config, "sources.law.path=gone.jsonl")
-    with pytest.raises(ConfigError, match="gone.json: no such DeepSpeed file"):
+    with pytest.raises(ConfigError, match=r"gone\.json: no such DeepSpeed file"):
         addresses(tiny.config, "train.deepspeed=gone.json")

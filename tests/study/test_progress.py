@@ -44,8 +44,19 @@ def test_units_are_shown_with_rate_and_time_left_once_there_is_one(monkeypatch):
 
 
 def step(number: int, **changes: object) -> StepMetrics:
-    fields = {"attempt": 1, "step": number, "tokens_seen": 100 * number, "loss": 2.5, "learning_rate": 3e-4,
-              "gradient_norm": 1.0, "tokens_per_s": 50.0, "step_s": 2.0, "data_wait_s": 0.0, "mfu": None, **changes}  # fmt: skip
+    fields = {
+        "attempt": 1,
+        "step": number,
+        "tokens_seen": 100 * number,
+        "loss": 2.5,
+        "learning_rate": 3e-4,
+        "gradient_norm": 1.0,
+        "tokens_per_s": 50.0,
+        "step_s": 2.0,
+        "data_wait_s": 0.0,
+        "mfu": None,
+        **changes,
+    }
     return StepMetrics.model_validate(fields)
 
 

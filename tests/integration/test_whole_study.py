@@ -1,0 +1,348 @@
+"""One whole tiny study through the command line, run once; every test reads what it left."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cpt_ray.cli.main import main
+from cpt_ray.data.shards import ShardReader
+from cpt_ray.edges import ray_runtime
+from cpt_ray.records import (
+    Comparison,
+    DocumentsRecord,
+    EvalRecord,
+    HeldOutRecord,
+    RunAttempt,
+    RunRecord,
+    ShardManifest,
+)
+from cpt_ray.study.graph import base_run
+from cpt_ray.train.metrics import read_metrics
+from tests.integration.tiny_study import BUDGETS, DOCUMENTS, SEQUENCE_LENGTH, TinyStudy, document, write_tiny_study
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+STAGES = ["read", "clean", "near_duplicates", "held_out", "decontaminate", "tokenize"]
+GLOBAL_BATCH_SLOTS = 4 * SEQUENCE_LENGTH
+TRUNK, SMALL, LARGE, CONTROL = (
+    "tiny-legal-trunk-seed0",
+    f"tiny-legal-{BUDGETS[0]}-seed0",
+    f"tiny-legal-{BUDGETS[1]}-seed0",
+    f"tiny-control-{BUDGETS[1]}-seed0",
+)
+
+
+@dataclass
+class Finished:
+    """A study that has run, and what it said."""
+
+    study: TinyStudy
+    code: int
+    said: str
+
+    def folder(self, stage: str, name: str = "tiny") -> Path:
+        found = [path for path in (self.study.root / stage).glob(f"{name}-*") if re.fullmatch(r".*-[0-9a-f]{8}", path.name)]
+        found = [path for path in found if path.name[:-9] == name]
+        assert len(found) == 1, found
+        return found[0]
+
+    def manifest(self) -> ShardManifest:
+        return ShardManifest.load(self.folder("shards") / "manifest.json")
+
+    def run(self, name: str) -> RunRecord:
+        return RunRecord.load(self.folder("train", name) / "run.json")
+
+
+def cpt_ray(*arguments: str) -> tuple[int, str]:
+    """Run the command line here; returns exit code and stdout."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main(list(arguments))
+    return code, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, ray_session_2cpu) -> Finished:
+    study = write_tiny_study(tmp_path_factory.mktemp("whole") / "study")
+    code, said = cpt_ray("run", str(study.config))
+    return Finished(study, code, said)
+
+
+def test_the_study_ends_well_with_a_summary_and_the_path_of_the_report(done):
+    assert done.code == 0
+    lines = done.said.splitlines()
+    for name in (base_run("tiny"), SMALL, LARGE, CONTROL):
+        assert any(line.startswith(name) and line.count("[") == 2 for line in lines), name
+    assert f"report:  {done.study.root / 'report.html'}" in lines
+    assert any(line.startswith("mlflow:  mlflow ui --host 127.0.0.1") for line in lines)
+    assert Comparison.load(done.study.root / "comparison.json").verdict in done.said
+
+
+def test_the_funnel_adds_up_for_every_stage_and_source(done):
+    reports = done.manifest().reports
+    for source in ("law", "news"):
+        of_source = [report for report in reports if report.source == source]
+        assert [report.stage for report in of_source] == STAGES
+        for before, after in zip(of_source, of_source[1:], strict=False):
+            assert after.input == before.kept
+        for report in of_source:
+            lost = sum(amount.documents for amount in report.dropped.values())
+            assert report.input.documents == report.kept.documents + lost
+            lost_bytes = sum(amount.bytes for amount in report.dropped.values())
+            assert report.input.bytes == report.kept.bytes + lost_bytes + report.edited_bytes
+        raw = (done.study.inputs / f"{source}.jsonl").read_text().splitlines()
+        assert of_source[0].input.documents == len(raw) >= DOCUMENTS
+
+
+def test_shard_tokens_slots_and_loss_tokens_balance(done):
+    manifest = done.manifest()
+    assert {source: len(manifest.of_source(source)) >= 3 for source in ("law", "news")} == {"law": True, "news": True}
+    for entry in manifest.shards:
+        assert entry.tokens == entry.tokenizer_tokens + entry.separator_tokens
+        assert entry.separator_tokens == entry.documents > 0
+        assert entry.rows * manifest.sequence_length == entry.tokens + entry.padding
+        assert entry.loss_tokens == entry.tokens - entry.segments
+    packed = sum(entry.documents for entry in manifest.shards)
+    assert packed == sum(report.kept.documents for report in manifest.reports if report.stage == "tokenize")
+    assert f"= {sum(entry.tokens for entry in manifest.shards)} in" in done.said
+
+
+def dropped(done: Finished, stage: str) -> dict[str, int]:
+    report = next(r for r in done.manifest().reports if r.stage == stage and r.source == "law")
+    return {reason: amount.documents for reason, amount in report.dropped.items() if amount.documents}
+
+
+def trained_on(done: Finished) -> set[str]:
+    folder, manifest = done.folder("shards"), done.manifest()
+    return {name for entry in manifest.shards for name in pq.read_table(folder / entry.index_path)["document_id"].to_pylist()}
+
+
+def test_what_was_planted_is_dropped_under_its_name(done):
+    assert dropped(done, "clean") == {"too_short": 2}
+    assert dropped(done, "near_duplicates") == {"exact_duplicate": 1, "near_duplicate": 1}
+    assert dropped(done, "decontaminate") == {"exam_item": 1}
+    samples = DocumentsRecord.load(done.folder("documents") / "documents.json").samples
+    named = {(sample["reason"], sample["id"]) for sample in samples}
+    assert {("too_short", "short_1"), ("too_short", "short_2")} <= named
+    assert {reason for reason, name in named if name in ("dup_of_law_3", "law_3")} == {"near_duplicate"}
+    assert {reason for reason, name in named if name in ("copy_of_law_4", "law_4")} == {"exact_duplicate"}
+    trained = trained_on(done)
+    assert len(trained) > DOCUMENTS
+    assert not trained & {"short_1", "short_2", "leaks_exam_2"}
+    assert not {"dup_of_law_3", "law_3"} <= trained
+    assert not {"copy_of_law_4", "law_4"} <= trained
+
+
+def test_the_planted_leak_is_reported_with_the_words_that_matched(done):
+    hits = [json.loads(line) for line in (done.folder("shards") / "exam_hits.jsonl").read_text().splitlines()]
+    assert [hit["document"] for hit in hits] == ["leaks_exam_2"]
+    assert hits[0]["matched"].isupper()  # as it stands in the document, not as it stands in the exam
+    scan = json.loads((done.folder("shards") / "exam_scan.json").read_text())
+    assert (scan[0]["items"], scan[0]["scanned"], scan[0]["items_found"]) == (8, 8, 1)
+
+
+def test_held_out_documents_are_never_trained_on(done):
+    record = HeldOutRecord.load(done.folder("held_out") / "held_out.json")
+    held = {
+        json.loads(line)["id"]
+        for entry in record.sets
+        for line in (done.folder("held_out") / entry.path).read_text().splitlines()
+    }
+    assert len(held) == sum(entry.documents for entry in record.sets) > 10
+    assert not held & trained_on(done)
+
+
+def test_a_raw_document_is_found_again_in_decoded_rows(done):
+    folder, manifest = done.folder("shards"), done.manifest()
+    reader = ShardReader(folder, manifest)
+    tokenizer = AutoTokenizer.from_pretrained(done.folder("models"))
+    wanted = {f"law_{number}": number for number in range(20, 30)}
+    pieces: dict[str, dict[int, list[int]]] = {}
+    first = 0
+    for entry in manifest.of_source("law"):
+        filled: dict[int, int] = {}
+        for place in pq.read_table(folder / entry.index_path).to_pylist():
+            begin = filled.get(place["row"], 0)  # pieces stand in the index in the order of their row
+            filled[place["row"]] = begin + place["tokens"]
+            if place["document_id"] in wanted:
+                row = reader.rows("law", [first + place["row"]])[0]
+                pieces.setdefault(place["document_id"], {})[place["offset"]] = row.tokens[begin : filled[place["row"]]].tolist()
+        first += entry.rows
+    assert len(pieces) >= 5
+    for name, parts in pieces.items():
+        ids = [token for offset in sorted(parts) for token in parts[offset]]
+        assert ids[-1] == manifest.separator_id
+        assert tokenizer.decode(ids[:-1]) == document("law", wanted[name])
+
+
+def test_every_stage_ran_in_at_least_two_processes(done):
+    pids = done.manifest().task_pids
+    assert set(STAGES) <= set(pids)
+    assert {stage: len(set(found)) >= 2 for stage, found in pids.items()} == dict.fromkeys(pids, True)
+    assert os.getpid() not in {pid for found in pids.values() for pid in found}
+    for name in (TRUNK, SMALL, LARGE, CONTROL):
+        assert len(set(done.run(name).worker_pids)) == 2
+        assert done.run(name).world_sizes == (2,)
+
+
+def test_each_budget_is_met_within_one_global_batch(done):
+    for name, budget in ((SMALL, BUDGETS[0]), (LARGE, BUDGETS[1]), (CONTROL, BUDGETS[1])):
+        record = done.run(name)
+        assert record.budget_tokens == budget
+        assert budget <= record.tokens_seen < budget + GLOBAL_BATCH_SLOTS
+        assert record.annealed
+        assert record.slots_seen == record.steps * GLOBAL_BATCH_SLOTS
+    assert not done.run(TRUNK).annealed
+    assert done.run(TRUNK).export_path is None
+
+
+def test_the_branches_go_on_from_the_trunk_and_the_counts_are_those_of_the_rows(done):
+    manifest = done.manifest()
+    reader = ShardReader(done.folder("shards"), manifest)
+    trunk = {step.step: step for step in read_metrics(done.folder("train", TRUNK))}
+    for name in (SMALL, LARGE):
+        own = {step.step: step for step in read_metrics(done.folder("train", name))}
+        first = min(own)
+        assert first - 1 in trunk, "the branch starts after a step of the trunk"
+        assert done.run(name).first_steps == (first - 1,)
+        lineage = [trunk[step] for step in range(1, first)] + [own[step] for step in sorted(own)]
+        rows = [sample for step in lineage for sample in step.sample_ids]
+        assert len(rows) == len(set(rows)) == done.run(name).position  # below one epoch no row is seen twice
+        seen = [(source, int(row)) for source, row in (sample.rsplit(":", 1) for sample in rows)]
+        assert sum(int(reader.loss_tokens(source, [row])[0]) for source, row in seen) == done.run(name).tokens_seen
+        assert {source for source, _ in seen} == {"law", "news"}
+
+
+def test_the_self_test_passed_and_its_control_failed(done):
+    for name in (TRUNK, SMALL, LARGE, CONTROL):
+        proof = done.run(name).self_test
+        assert proof.passed
+        assert proof.masked_difference <= proof.allowed_difference < proof.unmasked_difference
+        assert proof.unmasked_difference > 0.01
+
+
+def test_training_lowered_the_loss(done):
+    steps = read_metrics(done.folder("train", CONTROL))
+    assert len(steps) > 10
+    assert steps[-1].loss < steps[0].loss - 0.5
+
+
+@pytest.mark.parametrize("name", [SMALL, LARGE, CONTROL])
+def test_an_export_loads_with_transformers_alone_and_generates(done, name):
+    folder = done.folder("train", name) / "export"
+    assert str(folder) == done.run(name).export_path
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer(document("law", 1)[:40], return_tensors="pt")
+    made = model.generate(**prompt, max_new_tokens=5, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+    assert made.shape[1] > prompt["input_ids"].shape[1]
+    base = AutoModelForCausalLM.from_pretrained(done.study.model)
+    assert not torch.equal(model.lm_head.weight.float(), base.lm_head.weight.float())
+
+
+def test_base_budgets_and_control_are_scored_on_the_same_documents(done):
+    records = [
+        EvalRecord.load(done.folder("evaluate", name) / "evaluation.json") for name in (base_run("tiny"), SMALL, LARGE, CONTROL)
+    ]
+    sets = [[(s.source, s.part, s.documents, s.scored_bytes) for s in record.held_out] for record in records]
+    assert sets == [sets[0]] * 4
+    assert {source for source, *_ in sets[0]} == {"law", "news"}
+    assert {exam.items for record in records for exam in record.exams} == {8}
+    assert all(math.isfinite(score.bits_per_byte) for record in records for score in record.held_out)
+
+
+def test_mlflow_shows_one_study_with_its_curve_and_a_run_per_run(done):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{done.study.root}/mlflow.db")
+    experiment = client.get_experiment_by_name("cpt-ray").experiment_id
+    runs = client.search_runs([experiment])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert [run.info.run_name for run in parents] == ["tiny"]
+    children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id}
+    assert set(children) == {base_run("tiny"), TRUNK, SMALL, LARGE, CONTROL}
+    assert all(run.info.status == "FINISHED" for run in runs)
+    for key, ends in {
+        "domain.law.bits_per_byte": [done.run(SMALL).tokens_seen, done.run(LARGE).tokens_seen],
+        "general.news.bits_per_byte": [done.run(SMALL).tokens_seen, done.run(LARGE).tokens_seen],
+        "control.domain.law.bits_per_byte": [done.run(CONTROL).tokens_seen],
+    }.items():
+        history = client.get_metric_history(parents[0].info.run_id, key)
+        assert sorted(metric.step for metric in history) == [0, *ends], key
+    for name in (TRUNK, SMALL, LARGE, CONTROL):
+        steps = read_metrics(done.folder("train", name))
+        for key in ("loss", "learning_rate"):
+            history = client.get_metric_history(children[name].info.run_id, key)
+            assert [(m.step, m.value) for m in sorted(history, key=lambda m: m.step)] == [
+                (step.tokens_seen, getattr(step, key)) for step in steps
+            ]
+
+
+def test_the_report_holds_the_verdict_and_is_made_again_from_records_byte_by_byte(done, monkeypatch):
+    report = done.study.root / "report.html"
+    first = report.read_bytes()
+    verdict = Comparison.load(done.study.root / "comparison.json").verdict
+    assert verdict.split(";")[0].replace("'", "&#39;") in first.decode()
+    report.unlink()
+    (done.study.root / "comparison.json").unlink()
+    refuse_ray(monkeypatch)
+    code, said = cpt_ray("report", str(done.study.config))
+    assert code == 0
+    assert str(report) in said
+    assert report.read_bytes() == first
+
+
+def refuse_ray(monkeypatch) -> None:
+    def refuse(*_):
+        raise AssertionError("Ray was asked for, but there is nothing to do")
+
+    monkeypatch.setattr(ray_runtime, "ray_session", refuse)
+
+
+def artifact_times(root: Path) -> dict[str, int]:
+    """Path to time of change of every file of every stage; MLflow's copies of the report are not artifacts."""
+    return {
+        str(path.relative_to(root)): path.stat().st_mtime_ns
+        for path in root.glob("*/*/**/*")
+        if path.is_file() and "mlartifacts" not in path.parts
+    }
+
+
+def test_a_second_run_redoes_nothing_and_starts_no_ray(done, monkeypatch):
+    before = artifact_times(done.study.root)
+    assert len(before) > 50
+    refuse_ray(monkeypatch)
+    code, said = cpt_ray("run", str(done.study.config))
+    assert code == 0
+    assert artifact_times(done.study.root) == before
+    assert len(re.findall(r"^  reused  ", said, re.MULTILINE)) == len(re.findall(r"^  made ", done.said, re.MULTILINE)) == 13
+    assert not re.search(r"^  made ", said, re.MULTILINE)
+    assert "report:  " in said
+
+
+def test_another_learning_rate_redoes_training_and_its_scores_and_nothing_else(done):
+    before = artifact_times(done.study.root)
+    # Runtime is no part of an address: one process is quicker to start than a worker group.
+    local = ("runtime.kind=local", "runtime.num_workers=1")
+    code, said = cpt_ray("run", str(done.study.config), "train.learning_rate=1e-3", *local)
+    assert code == 0
+    made = re.findall(r"^  made    (\S+)-[0-9a-f]{8} ", said, re.MULTILINE)
+    reused = re.findall(r"^  reused  (\S+)-[0-9a-f]{8} ", said, re.MULTILINE)
+    assert sorted(made) == sorted(
+        [f"train/{name}" for name in (TRUNK, SMALL, LARGE, CONTROL)] + [f"evaluate/{name}" for name in (SMALL, LARGE, CONTROL)]
+    )
+    assert set(reused) == {"models/tiny", "exams/tiny", "documents/tiny", "held_out/tiny", "shards/tiny", "evaluate/tiny-base"}
+    after = artifact_times(done.study.root)
+    assert {name: after[name] for name in before} == before
+    assert len(list((done.study.root / "train").glob(f"{LARGE}-*"))) == 2
