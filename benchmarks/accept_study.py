@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import browser
+import mlflow_view
+from evidence import check
+
 REPOSITORY = Path(__file__).parents[1]
 CLONE = Path(tempfile.gettempdir()) / "cpt-ray-accept"
-CHROMIUM = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
-CHROMIUM += ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars")
 
 
 def shell(command: str, *, cwd: Path, log: str) -> tuple[str, float]:
@@ -37,12 +39,6 @@ def shell(command: str, *, cwd: Path, log: str) -> tuple[str, float]:
     (Path(tempfile.gettempdir()) / f"cpt-ray-accept-{log}.log").write_text(result.stdout)
     check(result.returncode == 0, f"{command!r} ended with {result.returncode}: {result.stdout[-600:]}")
     return result.stdout, time.perf_counter() - started
-
-
-def check(true: bool, otherwise: str) -> None:
-    """Refuse with a reason; asserts vanish under -O."""
-    if not true:
-        raise AssertionError(otherwise)
 
 
 def home() -> Path:
@@ -91,19 +87,15 @@ def box_2_report_and_mlflow() -> list[str]:
     images = REPOSITORY / "docs" / "images"
     images.mkdir(exist_ok=True)
     report = root() / "report.html"
-    with tempfile.TemporaryDirectory() as profile:
-        browse = [*CHROMIUM, f"--user-data-dir={profile}", "--window-size=1200,6400"]
-        dom = subprocess.run([*browse, "--dump-dom", report.as_uri()], capture_output=True, text=True, timeout=120).stdout
-        shot = images / "report.png"
-        subprocess.run([*browse, f"--screenshot={shot}", report.as_uri()], capture_output=True, timeout=120, check=True)
+    shot = images / "report.png"
+    browser.photograph(report.as_uri(), shot, until="document.querySelectorAll('svg').length >= 4", width=1200, height=2400)
+    dom = report.read_text(encoding="utf-8")
     parts = [
         part for part in ("funnel", "loss", "token-scaling", "gain against forgetting", "provenance") if part in dom.lower()
     ]
     check(len(parts) == 5, f"only {parts} found in the report")
     check(dom.count("<svg") >= 4, "figures are missing")
-    from mlflow_view import photograph
-
-    seen = photograph(root() / "mlflow.db", images)
+    seen = mlflow_view.photograph_study(root() / "mlflow.db", images)
     return [f"five parts in the DOM, {dom.count('<svg')} figures; {shot.name} {shot.stat().st_size} bytes", *seen]
 
 

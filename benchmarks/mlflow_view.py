@@ -8,16 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from accept_study import CHROMIUM, check
+import browser
+from evidence import check
 
 
-def photograph(database: Path, images: Path) -> list[str]:
+def photograph_study(database: Path, images: Path) -> list[str]:
     """Photograph the parent run's curves and the run list; returns the evidence."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -46,22 +46,24 @@ def photograph(database: Path, images: Path) -> list[str]:
         history = _get(f"{base}/api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key={curve}")["metrics"]
         check(len(children) >= 5, f"only {children} below the study")
         check(len(history) >= 3, f"{curve} has {len(history)} points")
-        pages = {
-            "mlflow_runs.png": f"{base}/#/experiments/{experiment}/runs?compareRunsMode=TABLE",
-            "mlflow_curve.png": f"{base}/#/experiments/{experiment}/runs/{run_id}/model-metrics",
-        }
-        for name, url in pages.items():
-            _screenshot(url, images / name)
+        runs_page = f"{base}/#/experiments/{experiment}/runs"
+        curve_page = f"{base}/#/experiments/{experiment}/runs/{run_id}/model-metrics"
+        expand = "document.querySelector('.ag-row .ag-cell button').click()"
+        browser.photograph(
+            runs_page, images / "mlflow_runs.png", until="document.querySelector('.ag-row button')", before=expand
+        )
+        browser.photograph(
+            curve_page, images / "mlflow_curve.png", until="document.querySelector('.js-plotly-plot .scatterlayer')"
+        )
         points = [(int(point["step"]), round(point["value"], 4)) for point in history]
-        return [f"MLflow: parent {parent['info']['run_name']} with {curve} = {points}", f"children: {sorted(children)}", *pages]
+        return [
+            f"MLflow: parent {parent['info']['run_name']} with {curve} = {points}",
+            f"children: {sorted(children)}",
+            "mlflow_runs.png",
+            "mlflow_curve.png",
+        ]
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-
-
-def _screenshot(url: str, path: Path) -> None:
-    with tempfile.TemporaryDirectory() as profile:
-        command = [*CHROMIUM, f"--user-data-dir={profile}", "--window-size=1400,900", "--virtual-time-budget=30000"]
-        subprocess.run([*command, f"--screenshot={path}", url], capture_output=True, timeout=180, check=True)
 
 
 def _wait(base: str) -> None:
