@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cpt_ray.config.runtime import RuntimeConfig
+from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def prepared_study(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: None) -> TinyStudy:
+    """A tiny study that is prepared and not trained; tests copy it (`TinyStudy.copy`) and leave it as it is."""
+    from cpt_ray.cli.main import main
+
+    study = write_tiny_study(tmp_path_factory.mktemp("prepared") / "study", kind="local")
+    assert main(["prepare", str(study.config)]) == 0
+    return study

@@ -115,7 +115,8 @@ def _list_index(items: list[Any], part: str, override: str) -> int:
 
 
 def _translate(error: ValidationError, place: str) -> ConfigError:
-    first = error.errors()[0]
+    # A misspelt required key is both missing and unknown; only the second names what the user wrote.
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     loc = [part for part in first["loc"] if part != "__root__"]
     key = ".".join(str(part) for part in loc)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

@@ -22,6 +22,7 @@ def prepare(study: Study) -> None:
     """Import the base models, clean the text, draw the held-out sets, and pack shards."""
     study.console.say("prepare")
     _import_models(study)
+    _check_tokenizers(study)
     _write_exams(study)
     _prepare_documents(study)
     _draw_held_out(study)
@@ -103,6 +104,18 @@ def _import_models(study: Study) -> None:
             lambda folder, model=model: import_base(model, folder),  # type: ignore[misc]
             patterns=("*",),
         )
+
+
+def _check_tokenizers(study: Study) -> None:
+    """Refuse a tokenizer that does not fit its model before hours of text are prepared for it."""
+    from cpt_ray.data.tokenize import check_vocabulary
+    from cpt_ray.model.base import load_tokenizer, separator_of
+    from cpt_ray.model.parameters import model_shape
+
+    for model in study.config.models:
+        if store.find(study.graph.shards[model.name]) is None:
+            folder = study.graph.models[model.name].folder
+            check_vocabulary(folder, model_shape(folder).vocabulary_size, separator_of(model, load_tokenizer(folder)))
 
 
 def _write_exams(study: Study) -> None:

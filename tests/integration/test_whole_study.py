@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
@@ -24,7 +25,6 @@ from cpt_ray.records import (
     DocumentsRecord,
     EvalRecord,
     HeldOutRecord,
-    RunAttempt,
     RunRecord,
     ShardManifest,
 )
@@ -95,7 +95,7 @@ def test_the_funnel_adds_up_for_every_stage_and_source(done):
     for source in ("law", "news"):
         of_source = [report for report in reports if report.source == source]
         assert [report.stage for report in of_source] == STAGES
-        for before, after in zip(of_source, of_source[1:], strict=False):
+        for before, after in itertools.pairwise(of_source):
             assert after.input == before.kept
         for report in of_source:
             lost = sum(amount.documents for amount in report.dropped.values())

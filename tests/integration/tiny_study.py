@@ -34,16 +34,26 @@ class TinyStudy:
     model: Path
     inputs: Path
 
-    def change(self, **sections: Any) -> Path:
-        """Write the study file again with sections merged in, two levels deep; returns its path."""
+    def copy(self, folder: Path) -> TinyStudy:
+        """Copy inputs, study file and artifacts into `folder`; what is prepared is found again there."""
+        here = self.config.parent
+        shutil.copytree(here, folder, dirs_exist_ok=True)
+        config = folder / self.config.name
+        config.write_text(self.config.read_text().replace(str(here), str(folder)))
+        return TinyStudy(config, folder / "runs", folder / "model", folder / "inputs")
+
+    def change(self, **sections: Any) -> None:
+        """Replace whole sections of the study file."""
         tree = yaml.safe_load(self.config.read_text())
-        for section, values in sections.items():
-            if isinstance(values, dict) and isinstance(tree.get(section), dict):
-                tree[section].update(values)
-            else:
-                tree[section] = values
-        self.config.write_text(yaml.safe_dump(tree, sort_keys=False))
-        return self.config
+        self.config.write_text(yaml.safe_dump({**tree, **sections}, sort_keys=False))
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Every file under the root with its size and time of change."""
+        return {
+            str(path.relative_to(self.root)): (path.stat().st_size, path.stat().st_mtime_ns)
+            for path in self.root.rglob("*")
+            if path.is_file()
+        }
 
 
 def sentence(words: int, *, kind: str, seed: object) -> str:

@@ -1,0 +1,165 @@
+"""The command line itself: verbs, exit codes, dry runs, what comes next and what must come first."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.cli import run as run_verb
+from cpt_ray.cli.main import VERBS, main
+from cpt_ray.edges.lease import FILE, read_lease
+from tests.integration.tiny_study import TinyStudy, write_tiny_study
+
+
+@pytest.fixture
+def tiny(tmp_path) -> TinyStudy:
+    return write_tiny_study(tmp_path / "study", kind="local")
+
+
+@pytest.fixture
+def prepared(prepared_study, tmp_path) -> TinyStudy:
+    return prepared_study.copy(tmp_path / "study")
+
+
+def said(capsys, *arguments: str, code: int = 0) -> str:
+    """Run a verb and return its stdout, or its stderr where it is refused."""
+    capsys.readouterr()
+    assert main(list(arguments)) == code
+    captured = capsys.readouterr()
+    return captured.err if code else captured.out
+
+
+def would(text: str, state: str) -> set[str]:
+    """Artifacts that a dry run lists under `make` or `reuse`."""
+    lines = [line.split() for line in text.splitlines() if line.startswith("  ")]
+    return {name.rsplit("-", 1)[0] for said_state, name in lines if said_state == state}
+
+
+def test_help_lists_every_verb_with_what_it_does(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert list(VERBS) == ["check", "plan", "prepare", "train", "evaluate", "compare", "report", "run"]
+    for verb in VERBS:
+        lines = [line for line in text.splitlines() if line.split()[:1] == [verb]]
+        assert len(lines) == 1, verb
+        assert len(lines[0].split()) > 3
+    assert "exit codes: 0 done, 2 a problem you can mend" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"]])
+def test_a_command_that_is_none_ends_with_code_two_and_the_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: cpt-ray" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("cpt-ray 0.")
+
+
+@pytest.mark.parametrize("verb", ["prepare", "train", "evaluate", "compare", "report", "run"])
+def test_a_dry_run_of_a_new_study_lists_what_would_be_made_and_makes_nothing(tiny, capsys, verb):
+    text = said(capsys, verb, str(tiny.config), "--dry-run")
+    assert "  make   " in text
+    assert "  reuse  " not in text
+    assert f"dry run: nothing was changed under {tiny.root}" in text
+    assert not tiny.root.exists()
+
+
+@pytest.mark.ray
+def test_a_dry_run_of_a_prepared_study_says_what_would_be_reused_and_changes_nothing(prepared, capsys):
+    before = prepared.files()
+    assert len(before) > 30
+    for verb in ("check", "plan", "prepare", "train", "evaluate", "compare", "report", "run"):
+        said(capsys, verb, str(prepared.config), "--dry-run")
+        assert prepared.files() == before, verb
+    text = said(capsys, "run", str(prepared.config), "--dry-run")
+    assert would(text, "reuse") == {"models/tiny", "exams/tiny", "documents/tiny", "held_out/tiny", "shards/tiny"}
+    assert {"train/tiny-legal-4000-seed0", "evaluate/tiny-base"} <= would(text, "make")
+    text = said(capsys, "run", str(prepared.config), "prepare.pack.sequence_length=32", "--dry-run")
+    assert "shards/tiny" in would(text, "make")
+    assert "documents/tiny" in would(text, "reuse")
+
+
+@pytest.mark.ray
+def test_each_verb_works_on_what_the_one_before_left_and_says_which_is_next(prepared, capsys):
+    overrides = ("train.budgets=[2000]", "evaluate.exams=[]", "prepare.decontaminate.enabled=false")
+    config = str(prepared.config)
+    assert said(capsys, "check", config, *overrides).splitlines()[-1] == f"next: cpt-ray plan {config}"
+    assert said(capsys, "plan", config, *overrides).splitlines()[-1] == f"next: cpt-ray run {config}"
+    for verb, then in (("prepare", "train"), ("train", "evaluate"), ("evaluate", "report"), ("compare", "report")):
+        text = said(capsys, verb, config, *overrides)
+        assert text.splitlines()[-1] == f"next: cpt-ray {then} {config}", verb
+        assert str(prepared.root) in text, verb
+    text = said(capsys, "report", config, *overrides)
+    assert f"report:  {prepared.root / 'report.html'}" in text
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("verb", "first"), [("evaluate", "train"), ("compare", "evaluate"), ("report", "evaluate")])
+def test_a_verb_out_of_order_says_which_to_run_first(prepared, capsys, verb, first):
+    text = said(capsys, verb, str(prepared.config), code=2)
+    assert "is not there yet under" in text
+    assert f"fix: run cpt-ray {first} {prepared.config} first, with the same overrides" in text
+
+
+def test_training_without_preparation_says_to_prepare_first(tiny, capsys):
+    text = said(capsys, "train", str(tiny.config), code=2)
+    assert "shards/tiny-" in text
+    assert f"fix: run cpt-ray prepare {tiny.config} first" in text
+    assert not (tiny.root / "train").exists()
+
+
+def test_an_interrupt_ends_with_code_130_says_how_to_go_on_and_releases_the_study(tiny, capsys, monkeypatch):
+    def interrupted(study):
+        assert not read_lease(tiny.root / FILE).released
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_verb.stages, "prepare", interrupted)
+    text = said(capsys, "run", str(tiny.config), code=130)
+    assert "cpt-ray run: interrupted; the same command goes on from here" in text
+    assert read_lease(tiny.root / FILE).released
+
+
+def test_debug_lets_the_error_through_with_its_traceback(tiny):
+    from cpt_ray.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="unknown key"):
+        main(["check", str(tiny.config), "train.nonsense=1", "--debug"])
+
+
+def test_the_plan_of_an_unprepared_study_says_what_it_does_not_know(tiny, capsys):
+    text = said(capsys, "plan", str(tiny.config))
+    assert "tokens seen  4k by the model that sees most" in text
+    assert "tokens paid  8.5k of 10k (85 % of running each budget independently)" in text
+    assert "FLOPs, attention over 32 keys on average" in text
+    assert "unknown until prepared" in text
+    assert "assumed until prepared" in text
+    assert not tiny.root.exists()
+
+
+@pytest.mark.ray
+def test_the_plan_of_a_prepared_study_counts_tokens_epochs_and_steps_per_arm(prepared, capsys):
+    text = said(capsys, "plan", str(prepared.config))
+    assert "unknown until prepared" not in text
+    assert "counted in the shards" in text
+    rows = [line.split() for line in text.splitlines()]
+    needs = {(row[0], row[1], row[3]): row for row in rows if len(row) == 8 and row[0] in ("legal", "control")}
+    assert set(needs) == {
+        ("legal", "law", "2k"),
+        ("legal", "news", "2k"),
+        ("legal", "law", "4k"),
+        ("legal", "news", "4k"),
+        ("control", "news", "4k"),
+    }
+    assert all(0 < float(row[6]) < 1 for row in needs.values())  # epochs
+    runs = {row[0]: row for row in rows if row and row[0].startswith("tiny-")}
+    assert runs["tiny-legal-trunk-seed0"][1:5] == ["trunk", "0", "3k", "3k"]
+    assert runs["tiny-legal-4000-seed0"][1:5] == ["cooldown", "3k", "4k", "1k"]
+    assert all(row[5].startswith("~") and float(row[6]) > 0 for row in runs.values())
+    assert "Memory, in GiB" in text

@@ -1,0 +1,145 @@
+"""Workers under Ray Train: a killed one, a refusal, and the same run in the driver's own process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.errors import ArtifactError
+from cpt_ray.records import RunAttempt, RunRecord, StepMetrics
+from cpt_ray.train import checkpoint
+from cpt_ray.train.metrics import read_metrics
+from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session_2cpu")]
+
+BUDGET = 8000
+SETTINGS = {"budgets": [BUDGET], "checkpoint_every": 500, "keep_checkpoints": 99, "micro_batch_size": 2}
+TWO_WORKERS = RuntimeConfig(kind="ray", num_workers=2)
+HERE = RuntimeConfig(kind="local")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("launch")
+    make_model(root)
+    make_shards(root)
+    return root
+
+
+def launch(root: Path, folder: str, runtime: RuntimeConfig = TWO_WORKERS) -> tuple[RunRecord, list[int]]:
+    """Run the budget in `folder`; also returns how many steps the driver was shown each time."""
+    from cpt_ray.train.launch import run_training
+
+    config = tiny_config(root, **SETTINGS)
+    task = make_task(root, config, spec_named(config, f"legal-{BUDGET}"), folder)
+    shown: list[int] = []
+
+    def on_steps(steps: tuple[StepMetrics, ...]) -> None:
+        shown.append(len(steps))
+
+    record = run_training(
+        task.to_json(), run_folder=root / folder, name=f"{folder}-{os.getpid()}", runtime=runtime, on_steps=on_steps
+    )
+    return record, shown
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root) -> RunRecord:
+    record, shown = launch(root, "undisturbed")
+    assert shown[-1] == record.steps > 20
+    return record
+
+
+def attempts(folder: Path) -> list[RunAttempt]:
+    return [RunAttempt.load(path) for path in sorted((folder / "attempts").glob("attempt-*.json"))]
+
+
+def kill_after(folder: Path, *, checkpoints: int, rank: int, killed: list[int]) -> None:
+    """Wait for the run's `checkpoints`-th commit and kill one worker with SIGKILL."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        if len(list(folder.glob("checkpoints/step-*/manifest.json"))) >= checkpoints:
+            pid = attempts(folder)[0].worker_pids[rank]
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+            return
+        time.sleep(0.005)
+
+
+def test_two_workers_train_a_run_to_its_budget(undisturbed):
+    assert undisturbed.world_sizes == (2,)
+    assert len(set(undisturbed.worker_pids)) == 2
+    assert os.getpid() not in undisturbed.worker_pids
+    assert BUDGET <= undisturbed.tokens_seen < BUDGET + 4 * 64
+    assert undisturbed.first_steps == (0,)
+
+
+def test_a_killed_worker_is_followed_by_a_resume_that_equals_an_undisturbed_run_bitwise(root, undisturbed):
+    killed: list[int] = []
+    killer = threading.Thread(
+        target=kill_after, args=(root / "killed",), kwargs={"checkpoints": 2, "rank": 1, "killed": killed}
+    )
+    killer.start()
+    record, _ = launch(root, "killed")
+    killer.join()
+    first, second = attempts(root / "killed")
+    assert killed == [first.worker_pids[1]]
+    assert record.attempts == 2
+    assert (first.first_step, first.resumed) == (0, False)
+    assert second.resumed
+    assert 0 < second.first_step < record.steps
+    assert record.first_steps == (0, second.first_step)
+    assert not set(first.worker_pids) & set(second.worker_pids)
+
+    assert record.steps == undisturbed.steps
+    assert (record.tokens_seen, record.slots_seen, record.position) == (
+        undisturbed.tokens_seen,
+        undisturbed.slots_seen,
+        undisturbed.position,
+    )
+    pair = [read_metrics(root / name) for name in ("undisturbed", "killed")]
+    facts = [[(m.step, m.sample_ids, m.tokens_seen, m.loss, m.gradient_norm, m.learning_rate) for m in run] for run in pair]
+    assert facts[0] == facts[1]
+    weights = [load_file(Path(r.export_path) / "model.safetensors") for r in (undisturbed, record)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_driver_was_not_left_with_rays_own_storage(root, undisturbed):
+    assert not (root / "undisturbed" / "ray").exists()
+    assert checkpoint.newest(root / "undisturbed") is not None
+
+
+def test_one_process_without_ray_gives_the_same_rows_and_losses(root, undisturbed):
+    record, shown = launch(root, "here", HERE)
+    assert record.worker_pids == (os.getpid(),)
+    assert shown[-1] == record.steps
+    pair = [read_metrics(root / name) for name in ("undisturbed", "here")]
+    assert [m.sample_ids for m in pair[0]] == [m.sample_ids for m in pair[1]]
+    assert [m.tokens_seen for m in pair[0]] == [m.tokens_seen for m in pair[1]]
+    assert [m.loss for m in pair[0]] == pytest.approx([m.loss for m in pair[1]], abs=1e-5)
+
+
+def test_a_refusal_comes_back_as_it_was_raised_and_nothing_is_restarted(root, tmp_path):
+    for name in ("model", "shards"):
+        shutil.copytree(root / name, tmp_path / name)
+    for shard in (tmp_path / "shards").glob("*/*.arrow"):
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 2] ^= 1
+        shard.write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"\.arrow: sha256 \w+, but its manifest says") as error:
+        launch(tmp_path, "refused")
+    assert "is made anew" in error.value.fix
+    assert len(attempts(tmp_path / "refused")) == 1
+    assert not (tmp_path / "refused" / "run.json").exists()
+    assert checkpoint.newest(tmp_path / "refused") is None
