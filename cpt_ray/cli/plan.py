@@ -1,7 +1,7 @@
 """Say what the study will cost: tokens, epochs, steps, FLOPs, memory and disk."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.plan.budget import check_epochs
+from cpt_ray.plan.budget import check_cooldowns, check_epochs
 from cpt_ray.plan.render import render_plan
 from cpt_ray.study.study import Study
 
@@ -11,5 +11,6 @@ def main(request: Request) -> None:
     study = Study(request.config, request.path, request.console)
     plan, memory = study.plan()
     request.console.say(render_plan(plan, memory))
+    check_cooldowns(plan)
     check_epochs(plan)
     request.next_verb("run")

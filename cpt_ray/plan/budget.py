@@ -155,6 +155,22 @@ def check_epochs(plan: StudyPlan) -> None:
         )
 
 
+def check_cooldowns(plan: StudyPlan) -> None:
+    """Refuse a branch that is over before its learning rate has fallen: such a budget is none.
+
+    Raises:
+        ConfigError: Naming the budget, its cooldown and the tokens of a step.
+    """
+    for run in plan.runs:
+        step = plan.tokens_per_step[run.arm]
+        if run.kind == "cooldown" and run.tokens < step:
+            raise ConfigError(
+                f"run {run.run} cools down over {format_count(run.tokens)} tokens, less than one optimizer step of about "
+                f"{format_count(round(step))}: its learning rate would not fall",
+                fix="lower train.global_batch_size, or raise the smallest of train.budgets or train.schedule.cooldown_share",
+            )
+
+
 def _largest_budget(plan: StudyPlan, arm: str) -> int:
     limits = [
         math.floor(need.available_tokens * need.max_epochs * need.budget_tokens / need.needed_tokens)

@@ -21,7 +21,7 @@ from cpt_ray.edges.lease import FILE as LEASE_FILE
 from cpt_ray.edges.lease import hold_lease
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
-from cpt_ray.plan.budget import StudyPlan, check_epochs, plan_study
+from cpt_ray.plan.budget import StudyPlan, check_cooldowns, check_epochs, plan_study
 from cpt_ray.plan.memory import MemoryPlan, estimate_memory
 from cpt_ray.records import Artifact, Comparison, DocumentsRecord, EvalRecord, HeldOutRecord, RunRecord, ShardManifest
 from cpt_ray.study import store
@@ -200,12 +200,14 @@ class Study:
         return plan, memory
 
     def require_budgets(self) -> None:
-        """Refuse budgets that pass over a source more often than allowed.
+        """Refuse budgets that pass over a source more often than allowed, or that end before they have cooled down.
 
         Raises:
-            ConfigError: Naming the budget, the tokens there are, and the key that allows repeats.
+            ConfigError: Naming the budget, and the key to change.
         """
-        check_epochs(self.plan()[0])
+        plan, _ = self.plan()
+        check_cooldowns(plan)
+        check_epochs(plan)
 
     @property
     def lease_path(self) -> Path:

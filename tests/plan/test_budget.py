@@ -8,7 +8,7 @@ from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import ModelShape
-from cpt_ray.plan.budget import StudyPlan, check_epochs, plan_study
+from cpt_ray.plan.budget import StudyPlan, check_cooldowns, check_epochs, plan_study
 from cpt_ray.train.runs import plan_runs
 
 SHAPE = ModelShape(
@@ -148,3 +148,12 @@ def test_a_model_without_a_shape_is_named():
 def test_a_plan_survives_json():
     plan = make_plan(make_study(), {"law": 0, "news": 1})
     assert StudyPlan.from_json(plan.to_json()) == plan
+
+
+def test_a_cooldown_shorter_than_a_step_is_refused():
+    check_cooldowns(make_plan(make_study((1000, 4000))))  # 250 tokens of cooldown, 190 per step
+    with pytest.raises(
+        ConfigError, match="run m-legal-700-seed0 cools down over 175 tokens, less than one optimizer step"
+    ) as error:
+        check_cooldowns(make_plan(make_study((700, 4000))))
+    assert "train.schedule.cooldown_share" in error.value.fix
