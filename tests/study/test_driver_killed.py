@@ -1,0 +1,121 @@
+"""A driver that is interrupted or killed in the middle of training, and the same command after it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cpt_ray.cli.main import main
+from cpt_ray.edges.lease import FILE, read_lease
+from cpt_ray.records import RunAttempt, RunRecord
+from cpt_ray.train.metrics import read_metrics
+from tests.integration.tiny_study import TinyStudy
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+RUN = "tiny-legal-30000-seed0"
+OVERRIDES = ("train.budgets=[30k]", "train.checkpoint_every=1000", "train.keep_checkpoints=99", "train.precision=fp32")
+
+
+@pytest.fixture(scope="module")
+def studies(prepared_study, tmp_path_factory) -> tuple[TinyStudy, TinyStudy]:
+    """Two copies of a prepared study of one arm."""
+    pair = []
+    for name in ("disturbed", "quiet"):
+        study = prepared_study.copy(tmp_path_factory.mktemp("killed") / name)
+        study.change(arms={"legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}}})
+        pair.append(study)
+    return pair[0], pair[1]
+
+
+def start(study: TinyStudy) -> subprocess.Popen[str]:
+    """The command, as a process of its own."""
+    command = [sys.executable, "-m", "cpt_ray.cli.main", "train", str(study.config), *OVERRIDES]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run_folder(study: TinyStudy) -> Path:
+    return next(study.root.glob(f"train/{RUN}-*"))
+
+
+def signal_after(study: TinyStudy, driver: subprocess.Popen[str], number: int, *, commits: int) -> None:
+    """Send a signal once so many checkpoints are committed."""
+    end = time.monotonic() + 240
+    while len(list(study.root.glob(f"train/{RUN}-*/checkpoints/*/manifest.json"))) < commits:
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < end, "no checkpoint was committed"
+        time.sleep(0.005)
+    driver.send_signal(number)
+
+
+def attempts(study: TinyStudy) -> list[RunAttempt]:
+    return [RunAttempt.load(path) for path in sorted((run_folder(study) / "attempts").glob("attempt-*.json"))]
+
+
+def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, capsys):
+    disturbed, quiet = studies
+
+    first = start(disturbed)
+    signal_after(disturbed, first, signal.SIGINT, commits=2)
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert "interrupted; the same command goes on from here" in said
+    assert read_lease(disturbed.root / FILE).released
+
+    second = start(disturbed)
+    signal_after(
+        disturbed, second, signal.SIGKILL, commits=len(list(run_folder(disturbed).glob("checkpoints/*/manifest.json"))) + 4
+    )
+    second.communicate(timeout=120)
+    assert second.returncode == -signal.SIGKILL
+    lease = read_lease(disturbed.root / FILE)
+    assert (lease.pid, lease.released) == (second.pid, False)  # it had no time to let go
+    assert not (run_folder(disturbed) / "run.json").exists()
+
+    for study in (disturbed, quiet):
+        last = start(study)
+        out, err = last.communicate(timeout=240)
+        assert last.returncode == 0, err
+        assert f"  made    train/{RUN}-" in out
+
+    tries = attempts(disturbed)
+    assert [attempt.resumed for attempt in tries] == [False, True, True]
+    assert 0 == tries[0].first_step < tries[1].first_step < tries[2].first_step
+    assert attempts(quiet)[0].first_step == 0
+    assert read_lease(disturbed.root / FILE).attempt == read_lease(quiet.root / FILE).attempt + 2
+    pair = [RunRecord.load(run_folder(study) / "run.json") for study in studies]
+    assert pair[0].first_steps == tuple(attempt.first_step for attempt in tries)
+    assert [(r.tokens_seen, r.position, r.steps) for r in pair[:1]] == [(r.tokens_seen, r.position, r.steps) for r in pair[1:]]
+    steps = [[(m.step, m.sample_ids, m.tokens_seen, m.loss) for m in read_metrics(run_folder(s))] for s in studies]
+    assert len(steps[0]) == pair[0].steps > 50
+    assert steps[0] == steps[1]
+    weights = [load_file(Path(record.export_path) / "model.safetensors") for record in pair]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_second_driver_is_refused_while_the_first_is_at_work(prepared_study, tmp_path, capsys):
+    study = prepared_study.copy(tmp_path / "shared")
+    driver = start(study)
+    try:
+        end = time.monotonic() + 240
+        while (lease := read_lease(study.root / FILE)) is None or lease.pid != driver.pid:
+            assert driver.poll() is None, driver.communicate()
+            assert time.monotonic() < end, "the driver never took its lease"
+            time.sleep(0.01)
+        assert main(["train", str(study.config), *OVERRIDES]) == 2
+        said = capsys.readouterr().err
+        assert f"another driver is running this study (process {driver.pid} on " in said
+        assert "fix: wait for it, stop it, or set study.root to another folder" in said
+        assert read_lease(study.root / FILE).attempt == lease.attempt
+    finally:
+        driver.kill()
+        driver.communicate()
