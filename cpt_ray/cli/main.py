@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ncpt-ray {options.verb}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # The reader of a pipe has left (`| head`); what was asked for may be half done, and the same command goes on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 

@@ -229,13 +229,13 @@ def test_a_base_at_chance_is_noted(laboratory, right, noted):
     [
         (
             {"law": 0.9, "news": 1.01, "small": 0.95, "control": (0.98, 1.0)},
-            "32k tokens of legal text on m bought 0.100 bits per byte on held-out law (-10.0 %); 0.080 more than as many tokens "
-            "of general text; news got worse by 0.010 (+1.0 %); going on is indicated.",
+            "32k tokens of legal text on m bought 0.100 bits per byte on held-out law (-10.0 %); 0.080 more than as many "
+            "tokens of general text; news got worse by 0.010 (+1.0 %); going on is indicated.",
         ),
         (
             {"law": 1.1, "news": 0.9, "small": 1.0, "control": (0.95, 1.0)},
-            "32k tokens of legal text on m cost 0.100 bits per byte on held-out law (+10.0 %); 0.150 less than as many tokens "
-            "of general text; news improved by 0.100 (-10.0 %); going on is not indicated.",
+            "32k tokens of legal text on m cost 0.100 bits per byte on held-out law (+10.0 %); 0.150 less than as many "
+            "tokens of general text; news improved by 0.100 (-10.0 %); going on is not indicated.",
         ),
         (
             {"law": 1.0, "news": 1.0, "small": None, "control": (1.0, 1.0)},
