@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.records import EvalRecord, StepMetrics
+from cpt_ray.records import EvalRecord, RunRecord, StepMetrics
 from cpt_ray.study import store
 from cpt_ray.study.graph import deepspeed_path
 from cpt_ray.study.mirror import LiveMirror
 from cpt_ray.study.progress import StageProgress, describe_steps
 from cpt_ray.study.study import DOCUMENTS, HELD_OUT, ITEMS, MANIFEST, Study
+from cpt_ray.train.task import TrainTask
 
 
 def prepare(study: Study) -> None:
@@ -37,12 +38,42 @@ def train(study: Study) -> None:
         study.shards(model.name)
     study.require_budgets()
     study.console.say("train")
+    pending = []
     for name, spot in study.graph.runs.items():
-        study.make(
-            spot,
-            lambda folder, name=name: _train_run(study, name, folder),  # type: ignore[misc]
-            patterns=("run.json", "metrics/*", "attempts/*", "export/*"),
-        )
+        if store.find(spot) is None:
+            spot.folder.mkdir(parents=True, exist_ok=True)
+            pending.append(name)
+        else:
+            study.make(spot, lambda _: None, patterns=())
+    if not pending:
+        return
+    if study.config.runtime.kind != "local":
+        study.need_ray()
+    from cpt_ray.train.launch import run_training
+
+    live = {name: LiveMirror(study, study.graph.specs[name]) for name in pending}
+    started = time.perf_counter()
+
+    def on_steps(index: int, steps: tuple[StepMetrics, ...]) -> None:
+        study.console.progress(describe_steps(study.graph.specs[pending[index]], steps))
+        live[pending[index]](steps)
+
+    def on_done(_: int, record: RunRecord) -> None:
+        nonlocal started
+        spot = study.graph.runs[record.run]
+        store.commit(spot, patterns=("run.json", "metrics/*", "attempts/*", "export/*"), started=started)
+        study.console.say(f"  made    {spot.label}  in {time.perf_counter() - started:.0f} s")
+        started = time.perf_counter()
+
+    study.console.progress(f"  starting {study.config.runtime.num_workers} workers for {len(pending)} runs")
+    run_training(
+        [_train_task(study, name) for name in pending],
+        name=f"{study.config.study.name}-{study.attempt}",
+        runtime=study.config.runtime,
+        storage=study.root / "ray",
+        on_steps=on_steps,
+        on_done=on_done,
+    )
 
 
 def evaluate(study: Study) -> None:
@@ -204,32 +235,19 @@ def _pack_shards(study: Study, model: str) -> None:
     study.make(study.graph.shards[model], build, patterns=("**/*.arrow", "**/*.parquet", "**/*.json*"))
 
 
-def _train_run(study: Study, name: str, folder: Path) -> None:
+def _train_task(study: Study, name: str) -> TrainTask:
     config, spec = study.config, study.graph.specs[name]
     shards = study.graph.shards[spec.model]
-    if config.runtime.kind != "local":
-        study.need_ray()
-    from cpt_ray.train.launch import run_training
-    from cpt_ray.train.worker import TrainTask
-
-    task = TrainTask(
+    return TrainTask(
         spec=spec,
         config=config.model_dump(mode="json"),
         model_folder=str(study.graph.models[spec.model].folder),
         shards_folder=str(shards.folder),
         data_fingerprint=shards.fingerprint,
         deepspeed_path=str(deepspeed_path(config, study.config_path)),
-        run_folder=str(folder),
+        run_folder=str(study.graph.runs[name].folder),
         parent_folder=str(study.graph.runs[spec.parent].folder) if spec.parent else None,
         lease_path=str(study.lease_path),
         lease_attempt=study.attempt,
         threads=max(1, int(config.runtime.cpus_per_worker)) if config.runtime.kind == "ray" else None,
     )
-
-    live = LiveMirror(study, spec)
-
-    def on_steps(steps: tuple[StepMetrics, ...]) -> None:
-        study.console.progress(describe_steps(spec, steps))
-        live(steps)
-
-    run_training(task.to_json(), run_folder=folder, name=f"{name}-{study.attempt}", runtime=config.runtime, on_steps=on_steps)

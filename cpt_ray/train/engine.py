@@ -6,6 +6,7 @@ count of loss-bearing tokens, so worker count, micro-batch and accumulation do n
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -139,6 +140,12 @@ class Engine:
     def load(self, folder: Path) -> None:
         """Read what `save` wrote with the same number of workers and ZeRO stage."""
         self._engine.load_checkpoint(str(folder), tag=_TAG)
+
+    def close(self) -> None:
+        """Free model and optimizer: the next run of this process needs their memory, and DeepSpeed's hooks form cycles."""
+        self._engine.destroy()
+        del self._engine
+        gc.collect()
 
     def whole_state(self) -> dict[str, Tensor]:
         """Unsharded weights in the compute type under the LM's own names; complete on rank 0."""

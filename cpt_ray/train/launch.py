@@ -1,14 +1,16 @@
-"""Start a run's workers under Ray Train, or in this process, and watch them from the driver.
+"""Start workers under Ray Train, or in this process, for a list of runs, and watch them from the driver.
 
-Ray Train restarts the whole group when a worker dies; the workers then find the newest committed checkpoint themselves. The
-driver reads progress from run storage, so it sees the same whatever node the workers are on.
+One group of workers trains all runs, one after another: starting a group costs tens of seconds, a run in a group that stands
+only its model and its engine. Ray Train restarts the whole group when a worker dies; the workers then skip finished runs and
+find the newest committed checkpoint of the next one themselves. The driver reads progress from run storage, so it sees the same
+whatever node the workers are on.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,53 +23,55 @@ from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.records import RunRecord, StepMetrics
 from cpt_ray.train.metrics import read_metrics
+from cpt_ray.train.task import RUN_FILE, TrainTask
 
-OnSteps = Callable[[tuple[StepMetrics, ...]], None]
+OnSteps = Callable[[int, tuple[StepMetrics, ...]], None]
+OnDone = Callable[[int, RunRecord], None]
 _POLL_S = 1.0
 
 
-def run_training(task_json: str, *, run_folder: Path, name: str, runtime: RuntimeConfig, on_steps: OnSteps) -> RunRecord:
-    """Train one run to its end and return its record.
+def run_training(
+    tasks: Sequence[TrainTask], *, name: str, runtime: RuntimeConfig, storage: Path, on_steps: OnSteps, on_done: OnDone
+) -> None:
+    """Train runs to their ends, in order; a parent comes before its branches.
 
     Args:
-        task_json: A `train.worker.TrainTask`.
-        run_folder: The run's folder.
+        tasks: The runs; finished ones are passed over.
         name: Name of the Ray Train run.
         runtime: Workers and resources.
-        on_steps: Called about once a second, from a thread, with all steps so far.
+        storage: Folder for Ray Train's own files, removed at the end.
+        on_steps: Called about once a second, from a thread, with the number of the run in work and all its steps so far.
+        on_done: Called for each run as it ends, from a thread, with its number and record.
 
     Raises:
         CptRayError: What a worker refused with.
         TrainingError: If workers failed more than `runtime.max_failures` times.
     """
-    stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(run_folder, on_steps, stop), daemon=True)
+    watcher = _Watcher(tasks, on_steps, on_done)
     watcher.start()
     try:
-        refusal = _run_here(task_json) if runtime.kind == "local" else _run_group(task_json, run_folder, name, runtime)
+        refusal = _run_here(tasks) if runtime.kind == "local" else _run_group(tasks, name, runtime, storage)
     finally:
-        stop.set()
-        watcher.join()
+        watcher.finish()
     if refusal is not None:
         raise refusal
-    on_steps(read_metrics(run_folder))
-    return RunRecord.load(run_folder / "run.json")
+    if watcher.error is not None:
+        raise watcher.error
 
 
-def _run_here(task_json: str) -> CptRayError | None:
+def _run_here(tasks: Sequence[TrainTask]) -> CptRayError | None:
     if "CUDA_VISIBLE_DEVICES" not in os.environ and not Path("/dev/nvidia0").exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.update(operator_environment())
     put_interpreter_on_path()
-    return _work({"task": task_json})
+    return _work({"tasks": [task.to_json() for task in tasks]})
 
 
-def _run_group(task_json: str, run_folder: Path, name: str, runtime: RuntimeConfig) -> CptRayError | None:
+def _run_group(tasks: Sequence[TrainTask], name: str, runtime: RuntimeConfig, storage: Path) -> CptRayError | None:
     gpus = runtime.gpus_per_worker
-    storage = run_folder / "ray"
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"task": task_json},
+        train_loop_config={"tasks": [task.to_json() for task in tasks]},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=runtime.collective_timeout),
         scaling_config=ScalingConfig(
             num_workers=runtime.num_workers,
@@ -85,7 +89,7 @@ def _run_group(task_json: str, run_folder: Path, name: str, runtime: RuntimeConf
         result = trainer.fit()
     except TrainingFailedError as error:
         raise TrainingError(
-            f"run {name}: workers failed more than {runtime.max_failures} times; the last failure: {_last_line(error)}",
+            f"{name}: workers failed more than {runtime.max_failures} times; the last failure: {_last_line(error)}",
             fix="run the same command again to go on from the last checkpoint; Ray's session logs hold the workers' output",
         ) from error
     remove_tree(storage)
@@ -95,20 +99,53 @@ def _run_group(task_json: str, run_folder: Path, name: str, runtime: RuntimeConf
 
 def _work(config: dict[str, Any]) -> CptRayError | None:
     """A worker's function. A refusal is returned, not raised: Ray Train would restart the group for an error it cannot mend."""
-    from cpt_ray.train.worker import TrainTask, run_worker
+    from cpt_ray.train.worker import run_worker
 
     try:
-        run_worker(TrainTask.from_json(config["task"]))
+        for text in config["tasks"]:
+            task = TrainTask.from_json(text)
+            if not task.finished:
+                run_worker(task)
     except CptRayError as error:
         return error
     return None
 
 
-def _watch(run_folder: Path, on_steps: OnSteps, stop: threading.Event) -> None:
-    while not stop.wait(_POLL_S):
-        steps = read_metrics(run_folder)
-        if steps:
-            on_steps(steps)
+class _Watcher(threading.Thread):
+    """Looks at the runs' folders and tells the driver what it sees; an error of a callback is kept for the driver to raise."""
+
+    def __init__(self, tasks: Sequence[TrainTask], on_steps: OnSteps, on_done: OnDone) -> None:
+        super().__init__(daemon=True)
+        self.error: Exception | None = None
+        self._tasks, self._on_steps, self._on_done = tasks, on_steps, on_done
+        self._current = 0
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopping.wait(_POLL_S) and self.error is None:
+            self._look()
+
+    def finish(self) -> None:
+        """Stop, after one last look."""
+        self._stopping.set()
+        self.join()
+        if self.error is None:
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            while self._current < len(self._tasks):
+                task = self._tasks[self._current]
+                finished = task.finished  # asked before the steps are read, so that they are whole
+                steps = read_metrics(Path(task.run_folder))
+                if steps:
+                    self._on_steps(self._current, steps)
+                if not finished:
+                    return
+                self._on_done(self._current, RunRecord.load(Path(task.run_folder) / RUN_FILE))
+                self._current += 1
+        except Exception as error:  # raised by the driver: an exception in a thread is only printed
+            self.error = error
 
 
 def _last_line(error: BaseException) -> str:

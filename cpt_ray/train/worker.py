@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,7 +26,7 @@ from cpt_ray.model.base import load_model
 from cpt_ray.model.export import export_model, model_card
 from cpt_ray.model.parameters import flops_per_token, model_shape
 from cpt_ray.model.self_test import require_isolation, run_self_test
-from cpt_ray.records import CheckpointManifest, Record, RunAttempt, RunRecord, RunSpec, SelfTest, ShardManifest
+from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, SelfTest, ShardManifest
 from cpt_ray.train import checkpoint
 from cpt_ray.train.batches import Batch, BatchSource, accumulation_steps
 from cpt_ray.train.engine import Engine
@@ -35,27 +34,10 @@ from cpt_ray.train.loop import Progress, train
 from cpt_ray.train.metrics import MetricsWriter, measure_peak_flops, read_metrics
 from cpt_ray.train.order import SampleOrder
 from cpt_ray.train.schedule import learning_rate
+from cpt_ray.train.task import RUN_FILE, TrainTask
 
-RUN_FILE = "run.json"
 ATTEMPTS = "attempts"
 EXPORT = "export"
-
-
-class TrainTask(Record):
-    """Everything a worker needs; paths are absolute and seen by every node."""
-
-    spec: RunSpec
-    config: dict[str, Any]
-    model_folder: str
-    shards_folder: str
-    data_fingerprint: str
-    deepspeed_path: str
-    run_folder: str
-    parent_folder: str | None
-    lease_path: str
-    lease_attempt: int
-    threads: int | None
-    """Torch threads of a CPU worker; None leaves torch's own choice."""
 
 
 def run_worker(task: TrainTask) -> None:
@@ -85,6 +67,7 @@ def run_worker(task: TrainTask) -> None:
     if writer:
         writer.close()
     run.finish(progress)
+    run.engine.close()
 
 
 class _Run:

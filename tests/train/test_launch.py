@@ -44,13 +44,21 @@ def launch(root: Path, folder: str, runtime: RuntimeConfig = TWO_WORKERS) -> tup
     task = make_task(root, config, spec_named(config, f"legal-{BUDGET}"), folder)
     shown: list[int] = []
 
-    def on_steps(steps: tuple[StepMetrics, ...]) -> None:
+    done: list[RunRecord] = []
+
+    def on_steps(index: int, steps: tuple[StepMetrics, ...]) -> None:
+        assert index == 0
         shown.append(len(steps))
 
-    record = run_training(
-        task.to_json(), run_folder=root / folder, name=f"{folder}-{os.getpid()}", runtime=runtime, on_steps=on_steps
+    run_training(
+        [task],
+        name=f"{folder}-{os.getpid()}",
+        runtime=runtime,
+        storage=root / f"ray-{folder}",
+        on_steps=on_steps,
+        on_done=lambda _, record: done.append(record),
     )
-    return record, shown
+    return done[0], shown
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.records import RunSpec, ShardEntry, ShardManifest
 from cpt_ray.train.runs import plan_runs
-from cpt_ray.train.worker import TrainTask
+from cpt_ray.train.task import TrainTask
 from tests.evaluate.tiny import build_model, build_tokenizer
 
 T = 64

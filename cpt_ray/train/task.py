@@ -1,0 +1,33 @@
+"""What a training worker is told: light enough for the driver, which imports neither torch's nor DeepSpeed's engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cpt_ray.records import Record, RunSpec
+
+RUN_FILE = "run.json"
+"""A run's record, written last: a run that has it is finished."""
+
+
+class TrainTask(Record):
+    """Everything a worker needs; paths are absolute and seen by every node."""
+
+    spec: RunSpec
+    config: dict[str, Any]
+    model_folder: str
+    shards_folder: str
+    data_fingerprint: str
+    deepspeed_path: str
+    run_folder: str
+    parent_folder: str | None
+    lease_path: str
+    lease_attempt: int
+    threads: int | None
+    """Torch threads of a CPU worker; None leaves torch's own choice."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier start has finished this run."""
+        return (Path(self.run_folder) / RUN_FILE).exists()
