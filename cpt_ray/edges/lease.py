@@ -24,6 +24,8 @@ from cpt_ray.records import Record
 FILE = "lease.json"
 HEARTBEAT_S = 5.0
 STALE_S = 30.0
+_SETTLE_S = 0.3
+"""Two drivers that start at once both find the lease free; the one that wrote last has it, and the other sees that after this."""
 
 
 class Lease(Record):
@@ -98,6 +100,13 @@ def hold_lease(root: Path) -> Iterator[Lease]:
         renewed=time.time(),
     )
     write_atomic(path, lease.to_json())
+    time.sleep(_SETTLE_S)
+    settled = read_lease(path)
+    if settled is None or (settled.host, settled.pid) != (lease.host, lease.pid):
+        raise LeaseError(
+            f"{root}: another driver took this study at the same moment",
+            fix="wait for it, stop it, or set study.root to another folder",
+        )
     stop = threading.Event()
     thread = threading.Thread(target=_renew, args=(path, lease, stop), daemon=True)
     thread.start()

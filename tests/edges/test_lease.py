@@ -134,3 +134,13 @@ def test_a_lease_file_that_cannot_be_read_is_an_error_with_a_fix(tmp_path):
     with pytest.raises(LeaseError, match="not a lease") as error, hold_lease(tmp_path):
         pass
     assert "delete" in error.value.fix
+
+
+def test_of_two_drivers_that_start_at_once_the_later_writer_has_the_study(tmp_path, monkeypatch):
+    def rival_writes(_: float) -> None:
+        mine = read_lease(tmp_path / FILE)
+        write_atomic(tmp_path / FILE, mine.model_copy(update={"pid": mine.pid + 1}).to_json())
+
+    monkeypatch.setattr(lease_module.time, "sleep", rival_writes)
+    with pytest.raises(LeaseError, match="another driver took this study at the same moment"), hold_lease(tmp_path):
+        raise AssertionError("the lease was given twice")
