@@ -25,7 +25,7 @@ FILE = "lease.json"
 HEARTBEAT_S = 5.0
 STALE_S = 30.0
 _SETTLE_S = 0.3
-"""Two drivers that start at once both find the lease free; the one that wrote last has it, and the other sees that after this."""
+"""Two drivers that start at once both find the lease free; the later writer has it, and the other sees that after this."""
 
 
 class Lease(Record):
