@@ -1,7 +1,8 @@
 """Compare budgets with the base and with the control, and print the differences."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study.outcome import render_deltas, render_summary, write_comparison
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.study.outcome import COMPARISON, render_deltas, render_summary
 from cpt_ray.study.study import Study
 
 
@@ -10,8 +11,10 @@ def main(request: Request) -> None:
     if request.dry_run:
         return request.say_dry_run(("evaluate",))
     with Study(request.config, request.path, request.console) as study:
-        path = write_comparison(study)
-        request.console.say(render_summary(study))
-        request.console.say(render_deltas(study))
+        comparison = study.comparison()
+        path = study.root / COMPARISON
+        write_atomic(path, comparison.to_json())
+        request.console.say(render_summary(study, comparison))
+        request.console.say(render_deltas(comparison))
         request.console.say(f"comparison: {path}")
     return request.next_verb("report")

@@ -5,7 +5,7 @@ import time
 from cpt_ray.cli.request import Request
 from cpt_ray.plan.render import render_plan
 from cpt_ray.study import stages
-from cpt_ray.study.outcome import conclude, render_funnel, render_summary
+from cpt_ray.study.outcome import conclude, render_funnel
 from cpt_ray.study.progress import format_eta
 from cpt_ray.study.study import Study
 
@@ -23,8 +23,6 @@ def main(request: Request) -> None:
         request.console.say(render_plan(*study.plan()))
         stages.train(study)
         stages.evaluate(study)
-        where = conclude(study)
-        request.console.say(render_summary(study))
-        request.console.say(where)
+        request.console.say(conclude(study))
     request.console.say(f"done in {format_eta(time.monotonic() - started)}")
     return None

@@ -21,19 +21,13 @@ COMPARISON, REPORT = "comparison.json", "report.html"
 
 
 def conclude(study: Study) -> str:
-    """Write comparison and report, mirror to MLflow, and return the lines that say where they are."""
+    """Write comparison and report, mirror to MLflow, and return what there is to say: the summary, and where everything is."""
     comparison = study.comparison()
     write_atomic(study.root / COMPARISON, comparison.to_json())
     report = write_study_report(study, comparison)
     uri = mirror_study(study, comparison, report)
-    return f"report:  {report}\nmlflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
-
-
-def write_comparison(study: Study) -> Path:
-    """Write the comparison alone."""
-    path = study.root / COMPARISON
-    write_atomic(path, study.comparison().to_json())
-    return path
+    where = f"report:  {report}\nmlflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
+    return f"{render_summary(study, comparison)}\n{where}"
 
 
 def write_study_report(study: Study, comparison: Comparison) -> Path:
@@ -91,9 +85,8 @@ def render_funnel(study: Study) -> str:
     return "\n".join(lines)
 
 
-def render_summary(study: Study) -> str:
+def render_summary(study: Study, comparison: Comparison) -> str:
     """The scores of base, budgets and control, and the verdict."""
-    comparison = study.comparison()
     evals = study.evaluations()
     sets = [(score.source, score.part) for score in evals[0].held_out]
     header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *_exam_headers(evals))
@@ -114,11 +107,11 @@ def render_summary(study: Study) -> str:
     )
 
 
-def render_deltas(study: Study) -> str:
+def render_deltas(comparison: Comparison) -> str:
     """Every paired difference as plain text."""
     return _table(
         ("subject", "reference", "set", "measure", "difference", "interval", "relative", "better"),
-        [_delta_row(delta) for delta in study.comparison().deltas],
+        [_delta_row(delta) for delta in comparison.deltas],
     )
 
 

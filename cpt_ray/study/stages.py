@@ -38,13 +38,7 @@ def train(study: Study) -> None:
         study.shards(model.name)
     study.require_budgets()
     study.console.say("train")
-    pending = []
-    for name, spot in study.graph.runs.items():
-        if store.find(spot) is None:
-            spot.folder.mkdir(parents=True, exist_ok=True)
-            pending.append(name)
-        else:
-            study.make(spot, lambda _: None, patterns=())
+    pending = [name for name, spot in study.graph.runs.items() if study.reuse(spot) is None]
     if not pending:
         return
     if study.config.runtime.kind != "local":
@@ -80,10 +74,7 @@ def evaluate(study: Study) -> None:
     """Score each base and each budget."""
     records = {record.run: record for record in study.runs()}
     study.console.say("evaluate")
-    missing = [name for name, spot in study.graph.evaluations.items() if store.find(spot) is None]
-    for name, spot in study.graph.evaluations.items():
-        if name not in missing:
-            study.make(spot, lambda _: None, patterns=())
+    missing = [name for name, spot in study.graph.evaluations.items() if study.reuse(spot) is None]
     if not missing:
         return
     if study.config.runtime.kind != "local":

@@ -72,6 +72,13 @@ class Study:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._stack.close()
 
+    def reuse(self, spot: Place) -> Artifact | None:
+        """The artifact at `spot` if it is whole, and say so; else None."""
+        found = store.find(spot)
+        if found is not None:
+            self.console.say(f"  reused  {spot.label}  (made in {found.wall_s:.0f} s)")
+        return found
+
     def make(self, spot: Place, build: Callable[[Path], None], *, patterns: tuple[str, ...]) -> Artifact:
         """Return the artifact at `spot`, building it if it is not whole.
 
@@ -80,9 +87,8 @@ class Study:
             build: Fills the folder that it is given; must go on from what an earlier try left there.
             patterns: Globs of the files that belong to the artifact.
         """
-        found = store.find(spot)
+        found = self.reuse(spot)
         if found is not None:
-            self.console.say(f"  reused  {spot.label}  (made in {found.wall_s:.0f} s)")
             return found
         started = time.perf_counter()
         spot.folder.mkdir(parents=True, exist_ok=True)
