@@ -60,8 +60,12 @@ def load_model(path: str | Path, *, precision: str) -> PreTrainedModel:
     Args:
         path: Folder.
         precision: `bf16` or `fp32`.
+
+    Raises:
+        ConfigError: If its logits are more than hidden states times the output embedding.
     """
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[precision])
+    _require_plain_logits(model)
     use_document_attention(model)
     model.eval()
     return model.to("cuda") if torch.cuda.is_available() else model
@@ -98,6 +102,18 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for path in source.iterdir():
         if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens")):
             shutil.copyfile(path, target / path.name)
+
+
+def _require_plain_logits(model: PreTrainedModel) -> None:
+    """Refuse heads that scale, cap or shift logits: the loss and the scores here would silently leave that out."""
+    found = {key: getattr(model.config, key, None) for key in ("final_logit_softcapping", "logits_scaling", "logit_scale")}
+    found["output bias"] = getattr(model.get_output_embeddings(), "bias", None)
+    for name, value in found.items():
+        if value is not None and not (isinstance(value, (int, float)) and value == 1):
+            raise ConfigError(
+                f"{type(model).__name__} has {name} in its output head, which is not supported yet",
+                fix="use a model whose logits are hidden states times the output embedding, such as Llama, Qwen or SmolLM",
+            )
 
 
 def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

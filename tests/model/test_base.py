@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -62,3 +64,13 @@ def test_an_export_loads_and_generates(base, tmp_path):
     assert loaded.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
     assert "| tokens | 7 |" in (tmp_path / "export" / "README.md").read_text()
     assert not list(tmp_path.glob(".export*"))
+
+
+def test_a_head_that_scales_its_logits_is_refused(base):
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "logit_scale": 1.0}))
+    load_model(base, precision="bf16")
+    (base / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 30.0}))
+    with pytest.raises(ConfigError, match="LlamaForCausalLM has final_logit_softcapping in its output head") as error:
+        load_model(base, precision="bf16")
+    assert "hidden states times the output embedding" in error.value.fix
