@@ -40,7 +40,7 @@ def _render_totals(plan: StudyPlan) -> str:
 def _render_needs(plan: StudyPlan) -> str:
     header = ("arm", "source", "weight", "budget", "needed", "available", "epochs", "allowed")
     body = [_need_row(need) for need in plan.needs]
-    return "Tokens needed per arm, budget and source\n" + _table(header, body, text_columns=2)
+    return "Tokens needed per arm, budget and source\n" + text_table(header, body, text_columns=2)
 
 
 def _need_row(need: SourceNeed) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def _render_runs(plan: StudyPlan) -> str:
     origin = "counted in the shards" if plan.fill_measured else "assumed until prepared"
     shares = ", ".join(f"{arm} {100 * share:.1f} %" for arm, share in plan.fill_share.items())
     note = f"Steps are estimates: row slots that bear loss, {origin}: {shares}. A run stops by its tokens."
-    return "Runs, in tokens\n" + _table(header, body, text_columns=2) + "\n" + note
+    return "Runs, in tokens\n" + text_table(header, body, text_columns=2) + "\n" + note
 
 
 def _render_memory(memory: Sequence[MemoryPlan]) -> str:
@@ -117,7 +117,7 @@ def _render_memory(memory: Sequence[MemoryPlan]) -> str:
         for item in memory
     ]
     note = "Estimates of model states per worker, and of disk for the whole study. Activations and logits come on top."
-    return "Memory, in GiB\n" + _table(header, body, text_columns=1) + "\n" + note
+    return "Memory, in GiB\n" + text_table(header, body, text_columns=1) + "\n" + note
 
 
 def _gib(size: int) -> str:
@@ -128,10 +128,11 @@ def _flops(flops: float) -> str:
     return f"{flops:.2e} FLOPs"
 
 
-def _table(header: Sequence[str], body: Sequence[Sequence[str]], *, text_columns: int) -> str:
+def text_table(header: Sequence[str], body: Sequence[Sequence[str]], *, text_columns: int, rule: bool = False) -> str:
+    """Align cells: the first `text_columns` columns left, the others right; `rule` draws a line below the header."""
     widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
     lines = []
-    for row in (header, *body):
+    for row in (header, *([["-" * width for width in widths]] if rule else []), *body):
         cells = [
             cell.ljust(w) if i < text_columns else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]

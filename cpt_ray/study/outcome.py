@@ -12,6 +12,7 @@ from pathlib import Path
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.values import format_count
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.plan.render import text_table
 from cpt_ray.records import Amount, Comparison, Delta, EvalRecord, HeldOutScore, StageReport
 from cpt_ray.study import store
 from cpt_ray.study.mirror import mirror_study
@@ -153,14 +154,7 @@ def _delta_row(delta: Delta) -> tuple[str, ...]:
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(row: tuple[str, ...]) -> str:
-        return "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-
-    return "\n".join([line(header), line(tuple("-" * width for width in widths)), *map(line, rows)])
+    return text_table(header, rows, text_columns=2, rule=True)
 
 
 def _now() -> str:
