@@ -1,0 +1,146 @@
+"""Processes under gloo that run one function after another: what ZeRO needs and Ray does not.
+
+Starting a worker costs several seconds of imports, a job some hundred milliseconds. So a group is started once and is sent
+jobs; functions travel by name and must stand at the top level of a module. A job that fails on any rank ends the group,
+because its collectives are out of step by then; the next job starts a new one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any
+
+_TIMEOUT_S = 300
+
+
+class JobError(Exception):
+    """A job failed; the message holds the traceback of each rank that failed."""
+
+
+class ZeroGroup:
+    """A process group of `world_size` workers, started with the first job."""
+
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
+        self._workers: list[multiprocessing.process.BaseProcess] = []
+        self._pipes: list[Connection] = []
+
+    def run(self, function: Callable[..., Any], *args: Any, timeout_s: float = _TIMEOUT_S) -> list[Any]:
+        """Call `function(*args)` on every rank; returns the results by rank.
+
+        Raises:
+            JobError: If a rank raised, died, or said nothing for `timeout_s` seconds.
+        """
+        if not self._workers:
+            self._start()
+        for pipe in self._pipes:
+            pipe.send((function, args))
+        results: list[Any] = [None] * self.world_size
+        failures: dict[int, str] = {}
+        waiting = dict(zip(self._pipes, range(self.world_size), strict=True))
+        while waiting and not failures:
+            ready = wait(list(waiting), timeout_s)
+            if not ready:
+                failures = dict.fromkeys(waiting.values(), f"said nothing for {timeout_s} s")
+            for pipe in ready:
+                rank = waiting.pop(pipe)
+                try:
+                    failed, value = pipe.recv()
+                except EOFError:
+                    failed, value = True, "died"
+                if failed:
+                    failures[rank] = value
+                else:
+                    results[rank] = value
+        if failures:
+            self.close()
+            raise JobError("\n".join(f"rank {rank}: {text}" for rank, text in sorted(failures.items())))
+        return results
+
+    def close(self) -> None:
+        """End the workers; the next `run` starts new ones."""
+        for worker in self._workers:
+            worker.kill()
+            worker.join()
+        for pipe in self._pipes:
+            pipe.close()
+        self._workers, self._pipes = [], []
+
+    def __enter__(self) -> ZeroGroup:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        port = _free_port()
+        for rank in range(self.world_size):
+            ours, theirs = context.Pipe()
+            worker = context.Process(target=_serve, args=(theirs, rank, self.world_size, port), daemon=True)
+            worker.start()
+            theirs.close()
+            self._workers.append(worker)
+            self._pipes.append(ours)
+
+
+class ZeroGroups:
+    """The groups of a test session: one at a time, because each worker holds half a gigabyte."""
+
+    def __init__(self) -> None:
+        self._group: ZeroGroup | None = None
+
+    def of(self, world_size: int) -> ZeroGroup:
+        """The running group if it has that size, else a new one in its place."""
+        if self._group is None or self._group.world_size != world_size:
+            self.close()
+            self._group = ZeroGroup(world_size)
+        return self._group
+
+    def close(self) -> None:
+        """End what runs."""
+        if self._group is not None:
+            self._group.close()
+
+
+def _serve(pipe: Connection, rank: int, world_size: int, port: int) -> None:
+    from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path
+
+    put_interpreter_on_path()
+    os.environ |= {
+        **operator_environment(),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
+    while True:
+        try:
+            function, args = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send((False, function(*args)))
+        except BaseException:  # what it was is the caller's business
+            pipe.send((True, traceback.format_exc()))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
