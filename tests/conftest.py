@@ -14,7 +14,7 @@ def ray_session_2cpu() -> Iterator[None]:
     """A private Ray for two workers, shared by the run."""
     from cpt_ray.edges.ray_runtime import ray_session
 
-    with ray_session(RuntimeConfig(num_workers=2, prepare_workers=4)):
+    with ray_session(RuntimeConfig(workers=2, prepare_workers=4)):
         yield
 
 

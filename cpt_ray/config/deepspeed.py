@@ -15,7 +15,7 @@ from cpt_ray.errors import ConfigError
 OWNED_BY_STUDY = {
     "train_batch_size": "train.global_batch_size",
     "train_micro_batch_size_per_gpu": "train.micro_batch_size",
-    "gradient_accumulation_steps": "train.global_batch_size, train.micro_batch_size and runtime.num_workers",
+    "gradient_accumulation_steps": "train.global_batch_size, train.micro_batch_size and runtime.workers",
     "gradient_clipping": "train.gradient_clipping",
     "optimizer": "train.learning_rate, train.weight_decay, train.beta1, train.beta2 and train.epsilon",
     "scheduler": "train.schedule",

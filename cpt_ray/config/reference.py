@@ -14,10 +14,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from cpt_ray.config.runtime import parse_workers
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.values import format_count, parse_bytes, parse_count, parse_seconds
 
-_QUANTITIES = {parse_count: "count", parse_bytes: "bytes", parse_seconds: "duration"}
+_QUANTITIES = {
+    parse_count: "count",
+    parse_bytes: "bytes",
+    parse_seconds: "duration",
+    parse_workers: "integer or `{min, max}`",
+}
 
 
 def render_reference() -> str:
@@ -53,7 +59,7 @@ def _rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str
     for name, field in section.model_fields.items():
         kind = field.annotation
         inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and not _quantity(field.metadata):
             mark = "[]" if inner is not kind else ""
             yield from _rows(inner, f"{prefix}{name}{mark}.")
         else:
@@ -65,9 +71,8 @@ def _type(field: FieldInfo) -> str:
 
 
 def _describe(kind: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
-    for mark in metadata:
-        if (quantity := _QUANTITIES.get(getattr(mark, "func", None))) is not None:  # type: ignore[arg-type]
-            return quantity
+    if quantity := _quantity(metadata):
+        return quantity
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _describe(arguments[0], arguments[1:])
@@ -83,6 +88,11 @@ def _describe(kind: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
         return f"mapping of {_describe(arguments[0])} to {_describe(arguments[1])}"
     names = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
     return names.get(kind, str(kind))
+
+
+def _quantity(metadata: list[Any] | tuple[Any, ...]) -> str | None:
+    """How a value is written that has a parser of its own."""
+    return next((_QUANTITIES[mark.func] for mark in metadata if getattr(mark, "func", None) in _QUANTITIES), None)
 
 
 def _default(field: FieldInfo) -> str:

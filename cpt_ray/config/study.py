@@ -48,14 +48,14 @@ class StudyConfig(Section):
             if abs(total - 1) > 1e-6 or min(arm.mix.values()) < 0:
                 raise ValueError(f"arms.{arm_name}.mix adds up to {total:g}; weights are at least 0 and add up to 1")
         self._check_budgets()
-        workers, rows = self.runtime.num_workers, self.train.global_batch_size
-        if workers > rows:
+        workers, rows = self.runtime.workers, self.train.global_batch_size
+        if workers.max > rows:
             raise ValueError(
-                f"runtime.num_workers is {workers}, but train.global_batch_size is {rows} rows, and a worker needs one; "
-                f"set runtime.num_workers to at most {rows}, or train.global_batch_size to at least {workers}"
+                f"runtime.workers is {workers}, but train.global_batch_size is {rows} rows, and a worker needs one; "
+                f"set runtime.workers to at most {rows}, or train.global_batch_size to at least {workers.max}"
             )
-        if self.runtime.kind == "local" and workers != 1:
-            raise ValueError(f"runtime.kind local is one process, but runtime.num_workers is {workers}; set it to 1")
+        if self.runtime.kind == "local" and (workers.min, workers.max) != (1, 1):
+            raise ValueError(f"runtime.kind local is one process, but runtime.workers is {workers}; set it to 1")
         return self
 
     def _check_budgets(self) -> None:

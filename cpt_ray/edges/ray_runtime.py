@@ -100,7 +100,7 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
     # Ray's accounting is logical: training workers and one spare for data tasks must fit beside one another.
     cpus = max(
         os.cpu_count() or 1,
-        int(runtime.num_workers * runtime.cpus_per_worker) + 1,
+        int(runtime.workers.max * runtime.cpus_per_worker) + 1,
         runtime.prepare_workers + 1,
         runtime.evaluate_workers,
     )

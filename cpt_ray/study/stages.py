@@ -59,7 +59,7 @@ def train(study: Study) -> None:
         study.console.say(f"  made    {spot.label}  in {time.perf_counter() - started:.0f} s")
         started = time.perf_counter()
 
-    study.console.progress(f"  starting {study.config.runtime.num_workers} workers for {len(pending)} runs")
+    study.console.progress(f"  starting {study.config.runtime.workers} workers for {len(pending)} runs")
     run_training(
         [_train_task(study, name) for name in pending],
         name=f"{study.config.study.name}-{study.attempt}",

@@ -199,7 +199,7 @@ class Study:
         tree = load_deepspeed(deepspeed_path(config, self.config_path))
         memory = [
             estimate_memory(
-                name, shape=shape, deepspeed=tree, train=config.train, num_workers=config.runtime.num_workers, specs=specs
+                name, shape=shape, deepspeed=tree, train=config.train, num_workers=config.runtime.workers.min, specs=specs
             )
             for name, shape in shapes.items()
         ]

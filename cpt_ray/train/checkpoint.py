@@ -73,7 +73,7 @@ def verify(
     if manifest.world_size != world_size:
         raise TrainingError(
             f"{folder}: written by {manifest.world_size} workers, but there are {world_size}",
-            fix=f"set runtime.num_workers={manifest.world_size}, or delete the run's folder to train it anew",
+            fix=f"set runtime.workers={manifest.world_size}, or delete the run's folder to train it anew",
         )
     if manifest.zero_stage != zero_stage:
         raise TrainingError(

@@ -74,7 +74,8 @@ def _run_group(tasks: Sequence[TrainTask], name: str, runtime: RuntimeConfig, st
         train_loop_config={"tasks": [task.to_json() for task in tasks]},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=runtime.collective_timeout),
         scaling_config=ScalingConfig(
-            num_workers=runtime.num_workers,
+            num_workers=(runtime.workers.min, runtime.workers.max) if runtime.workers.elastic else runtime.workers.max,
+            elastic_resize_monitor_interval_s=float(runtime.resize_interval),
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": runtime.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         ),

@@ -54,8 +54,8 @@ def results(study: TinyStudy) -> set[str]:
         (["train.budgets=[2000, 1000]"], "train.budgets must be above 0 and ascend", "change one of the keys"),
         (["nonsense"], "override 'nonsense' is not of the form section.key=value", "train.learning_rate=1e-4"),
         (
-            ["runtime.kind=ray", "runtime.num_workers=5"],
-            "runtime.num_workers is 5, but train.global_batch_size is 4 rows",
+            ["runtime.kind=ray", "runtime.workers=5"],
+            "runtime.workers is 5, but train.global_batch_size is 4 rows",
             "change one of the keys",
         ),
         (["sources.law.path=gone/*.jsonl"], "gone/*.jsonl: no such file", "check the path or glob of this source"),

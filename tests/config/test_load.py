@@ -80,8 +80,12 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem,
         ("train.budgets", ["10k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [10000, 10000]"),
         ("train.budgets", [0, "10k"], "train.budgets must be above 0 and ascend without repeats, saw [0, 10000]"),
         ("train.schedule", {"warmup": "9k"}, "train.schedule.warmup is 9000 tokens, but the cooldown of the smallest budget, 10000, begins at 8000; set train.schedule.warmup to at most 8000"),
-        ("runtime.num_workers", 5, "runtime.num_workers is 5, but train.global_batch_size is 4 rows, and a worker needs one; set runtime.num_workers to at most 4, or train.global_batch_size to at least 5"),
-        ("runtime", {"kind": "local", "num_workers": 2}, "runtime.kind local is one process, but runtime.num_workers is 2; set it to 1"),
+        ("runtime.workers", 5, "runtime.workers is 5, but train.global_batch_size is 4 rows, and a worker needs one; set runtime.workers to at most 4, or train.global_batch_size to at least 5"),
+        ("runtime", {"kind": "local", "workers": 2}, "runtime.kind local is one process, but runtime.workers is 2; set it to 1"),
+        ("runtime.workers", {"min": 1, "max": 5}, "runtime.workers is 1 to 5, but train.global_batch_size is 4 rows"),
+        ("runtime.workers", {"min": 3, "max": 2}, "runtime.workers: min is 3, but max is 2; swap them"),
+        ("runtime.workers", 0, "runtime.workers.min: Input should be greater than or equal to 1, saw 0"),
+        ("runtime.workers", "many", "runtime.workers: expected a number of workers, or {min: 1, max: 8}, saw 'many'"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_what_is_allowed(tree, key, value, message):
@@ -89,7 +93,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(tree, key, value, message):
 
 
 def test_every_advice_of_a_contradiction_is_accepted(tree):
-    parse_study(spoil(tree, "runtime.num_workers", 4), place="study.yaml")
+    parse_study(spoil(tree, "runtime.workers", 4), place="study.yaml")
     parse_study(spoil(tree, "train.schedule", {"warmup": 8000}), place="study.yaml")
 
 
@@ -173,7 +177,7 @@ def test_the_last_of_two_overrides_wins(study_file):
 
 def test_an_override_enters_a_section_that_the_file_leaves_empty(study_file):
     study_file.write_text(study_file.read_text() + "runtime:\n")
-    assert load_study(study_file, ("runtime.num_workers=2",)).runtime.num_workers == 2
+    assert load_study(study_file, ("runtime.workers=2",)).runtime.workers.max == 2
 
 
 @pytest.mark.parametrize(
@@ -193,3 +197,11 @@ def test_an_override_enters_a_section_that_the_file_leaves_empty(study_file):
 def test_a_wrong_override_is_refused(study_file, override, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_study(study_file, (override,))
+
+
+@pytest.mark.parametrize("written", [2, {"min": 1, "max": 4}])
+def test_workers_are_a_number_or_a_range_and_are_saved_as_they_were_written(tree, written):
+    config = parse_study(spoil(tree, "runtime.workers", written), place="study.yaml")
+    assert config.runtime.workers.elastic == isinstance(written, dict)
+    assert config.model_dump(mode="json")["runtime"]["workers"] == written
+    assert parse_study(config.model_dump(mode="json"), place="again") == config

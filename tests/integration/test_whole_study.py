@@ -334,7 +334,7 @@ def test_a_second_run_redoes_nothing_and_starts_no_ray(done, monkeypatch):
 def test_another_learning_rate_redoes_training_and_its_scores_and_nothing_else(done):
     before = artifact_times(done.study.root)
     # Runtime is no part of an address: one process is quicker to start than a worker group.
-    local = ("runtime.kind=local", "runtime.num_workers=1")
+    local = ("runtime.kind=local", "runtime.workers=1")
     code, said = cpt_ray("run", str(done.study.config), "train.learning_rate=1e-3", *local)
     assert code == 0
     made = re.findall(r"^  made    (\S+)-[0-9a-f]{8} ", said, re.MULTILINE)

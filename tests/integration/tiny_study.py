@@ -176,7 +176,7 @@ def study_tree(folder: Path, kind: str = "ray") -> dict[str, Any]:
         "compare": {"bootstrap_samples": 200},
         "runtime": {
             "kind": kind,
-            "num_workers": 1 if kind == "local" else 2,
+            "workers": 1 if kind == "local" else 2,
             "prepare_workers": 2,
             "evaluate_workers": 2,
         },

@@ -79,7 +79,7 @@ def test_building_the_graph_twice_gives_the_same_addresses(tiny):
         (["train.checkpoint_every=500", "train.keep_checkpoints=5"], set()),
         (["arms.legal.mix={law: 0.5, news: 0.5}"], {n for n in RUNS | BUDGETS if "legal" in n}),
         (["arms.legal.max_epochs=3"], set()),
-        (["runtime.kind=ray", "runtime.num_workers=2", "runtime.prepare_workers=7"], set()),
+        (["runtime.kind=ray", "runtime.workers=2", "runtime.prepare_workers=7"], set()),
         (["tracking.experiment=other", "tracking.uri=http://127.0.0.1:1"], set()),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_se
 
 BUDGET = 8000
 SETTINGS = {"budgets": [BUDGET], "checkpoint_every": 500, "keep_checkpoints": 99, "micro_batch_size": 2}
-TWO_WORKERS = RuntimeConfig(kind="ray", num_workers=2)
+TWO_WORKERS = RuntimeConfig(kind="ray", workers=2)
 HERE = RuntimeConfig(kind="local")
 
 
