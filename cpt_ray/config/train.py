@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from cpt_ray.config.schedule import ScheduleConfig
 from cpt_ray.config.values import Count, Section
 
 
@@ -19,15 +20,6 @@ class ModelConfig(Section):
     )
     licence: str | None = Field(default=None, description="licence of the weights, recorded in the model card")
     note: str | None = Field(default=None, description="what a reader must know about the base; shown in report and model card")
-
-
-class ScheduleConfig(Section):
-    """Learning rate as a function of `tokens_seen`: linear warm-up, constant, cooldown (Haegele et al. 2024)."""
-
-    warmup: Count = Field(default=0, ge=0, description="tokens of linear warm-up from zero")
-    cooldown_share: float = Field(default=0.2, gt=0, le=1, description="share of a budget spent cooling down")
-    cooldown_shape: Literal["1-sqrt", "linear"] = Field(default="1-sqrt", description="shape of the decay")
-    final_share: float = Field(default=0.0, ge=0, lt=1, description="final learning rate as a share of the peak")
 
 
 class TrainConfig(Section):

@@ -5,7 +5,7 @@ Shapes from Haegele et al. 2024 (arXiv 2405.18392), section 3: `1-sqrt` falls as
 
 import math
 
-from cpt_ray.config.train import ScheduleConfig
+from cpt_ray.config.schedule import ScheduleConfig
 from cpt_ray.records import RunSpec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.config.train import ScheduleConfig
+from cpt_ray.config.schedule import ScheduleConfig
 from cpt_ray.records import RunSpec
 from cpt_ray.train.schedule import learning_rate
 
