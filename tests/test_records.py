@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpt_ray.errors import DataError
-from cpt_ray.records import Amount, FileEntry, ShardEntry, ShardManifest, StageReport, sum_reports
+from cpt_ray.records import (
+    Amount,
+    FileEntry,
+    HeldOutRecord,
+    HeldOutSet,
+    ShardEntry,
+    ShardManifest,
+    StageReport,
+    sum_reports,
+)
 
 AMOUNTS = st.builds(Amount, documents=st.integers(0, 1000), bytes=st.integers(0, 10**6))
 
@@ -105,3 +114,13 @@ def test_a_manifest_counts_by_source_in_canonical_order():
     assert manifest.of_source("law") == (shards[0], shards[2])
     assert (manifest.rows("law"), manifest.rows("news"), manifest.rows("none")) == (7, 5, 0)
     assert manifest.loss_tokens("law") == 63
+
+
+def test_the_validation_half_is_read_without_the_test_half():
+    sets = tuple(
+        HeldOutSet(source=source, role="domain", part=part, path=f"{source}-{part}.jsonl", documents=2, bytes=9)
+        for source, part in [("law", "validation"), ("law", "test"), ("news", "test")]
+    )
+    record = HeldOutRecord(sets=sets, reports=(), task_pids={})
+    assert [entry.path for entry in record.of_part("validation")] == ["law-validation.jsonl"]
+    assert [entry.source for entry in record.of_part("test")] == ["law", "news"]

@@ -167,11 +167,15 @@ class ShardManifest(Record):
 
 
 class HeldOutSet(Record):
-    """A held-out set: documents that no arm trains on."""
+    """One half of a source's held-out documents: no arm trains on them, and no component lies in both halves.
+
+    `path` names JSON lines {id, text} below the artifact's folder; any beginning of the file is a fair sample of the set.
+    """
 
     source: str
     role: SourceRole
     part: Literal["validation", "test"]
+    """`validation` is what training may watch and select on; `test` is what is reported, and nothing is chosen by it."""
     path: str
     documents: int
     bytes: int
@@ -189,8 +193,16 @@ class DocumentsRecord(Record):
 
 
 class HeldOutRecord(Record):
-    """The held-out sets of a study, and what drawing them took from the training text."""
+    """The held-out sets of a study, and what drawing them took from the training text.
+
+    To watch a run, read `HeldOutRecord.load(folder / "held_out.json").of_part("validation")`, and the first documents of each
+    `folder / entry.path`.
+    """
 
     sets: tuple[HeldOutSet, ...]
     reports: tuple[StageReport, ...]
     task_pids: dict[str, tuple[int, ...]]
+
+    def of_part(self, part: Literal["validation", "test"]) -> tuple[HeldOutSet, ...]:
+        """The sets of one half, a source each, in the order of the study file; without those that got no document."""
+        return tuple(entry for entry in self.sets if entry.part == part)
