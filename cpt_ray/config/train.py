@@ -6,6 +6,7 @@ from pydantic import Field
 
 from cpt_ray.config.schedule import ScheduleConfig
 from cpt_ray.config.values import Count, Section
+from cpt_ray.config.watch import GuardsConfig, WatchConfig
 
 
 class ModelConfig(Section):
@@ -49,3 +50,5 @@ class TrainConfig(Section):
     deepspeed: str = Field(description="path of the DeepSpeed JSON, relative to the study file or the working directory")
     checkpoint_every: Count = Field(default=50_000_000, ge=1, description="tokens between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept per run, beside branch points")
+    guards: GuardsConfig = GuardsConfig()
+    watch: WatchConfig = WatchConfig()

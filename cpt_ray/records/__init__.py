@@ -20,6 +20,7 @@ from cpt_ray.records.data import (
 )
 from cpt_ray.records.runs import CheckpointManifest, RunAttempt, RunRecord, RunSpec, SelfTest, StepMetrics
 from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
+from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
     "Amount",
@@ -33,13 +34,17 @@ __all__ = [
     "EvalRecord",
     "ExamScore",
     "FileEntry",
+    "Heartbeat",
+    "HeldOutPoint",
     "HeldOutRecord",
     "HeldOutScore",
     "HeldOutSet",
     "Interval",
+    "MemoryPoint",
     "Point",
     "Record",
     "RunAttempt",
+    "RunEvent",
     "RunKind",
     "RunRecord",
     "RunSpec",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ConfigDict
+
 from cpt_ray.records.base import FileEntry, Record, RunKind
 
 
@@ -14,6 +16,8 @@ class CheckpointManifest(Record):
     position: int
     tokens_seen: int
     slots_seen: int
+    steps_skipped: int = 0
+    tokens_skipped: int = 0
     world_size: int
     zero_stage: int
     data_fingerprint: str
@@ -58,6 +62,11 @@ class RunAttempt(Record):
     worker_pids: tuple[int, ...]
     kernel: str
     peak_flops_per_s: float
+    """What MFU is measured against, over all workers."""
+    peak_basis: str = ""
+    """How the peak was found."""
+    flops_basis: str = ""
+    """How model FLOPs are counted, attention included."""
     self_test: SelfTest | None
 
 
@@ -104,7 +113,28 @@ class RunRecord(Record):
     mean_tokens_per_s: float
     mfu: float | None
     peak_flops_per_s: float | None
+    peak_basis: str = ""
+    """How the peak was found."""
+    flops_basis: str = ""
+    """How model FLOPs are counted, attention included."""
     wall_s: float
+    """Sum of the steps' times."""
+    data_wait_s: float = 0.0
+    """Of `wall_s`, reading batches."""
+    checkpoint_s: float = 0.0
+    """What checkpoints held training up, beside `wall_s`."""
+    held_out_s: float = 0.0
+    """What held-out losses during training took, beside `wall_s`."""
+    steps_skipped: int = 0
+    """Since the base: loss or gradient was not finite. Counted in `steps`."""
+    tokens_skipped: int = 0
+    """Loss-bearing tokens of these, not in `tokens_seen`."""
+    spikes: int = 0
+    """Loss spikes of this run."""
+    host_peak_bytes: int | None = None
+    """Highest resident memory of a worker."""
+    device_peak_bytes: int | None = None
+    """Highest memory that torch allocated on a worker's GPU."""
     self_test: SelfTest | None
     metrics_path: str | None
     """JSON lines, one per step, relative to the run's artifact folder."""
@@ -115,7 +145,10 @@ class RunRecord(Record):
 
 
 class StepMetrics(Record):
-    """One line of a run's metrics file. The x axis is `tokens_seen`."""
+    """One line of a run's metrics file. The x axis is `tokens_seen`. What a skipped step did not do is 0, or not finite."""
+
+    # JSON has no NaN; as text it comes back as what it was.
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     attempt: int
     step: int
@@ -124,11 +157,22 @@ class StepMetrics(Record):
     """Mean over the global batch's loss-bearing tokens, nats per token."""
     learning_rate: float
     gradient_norm: float
+    """Global L2 norm before clipping."""
     tokens_per_s: float
+    """Loss-bearing tokens of the step over `step_s`."""
     step_s: float
+    """From reading the batch to the end of the optimizer step, on rank 0; checkpoints and held-out losses are not in it."""
     data_wait_s: float
+    """Of `step_s`, reading the batch."""
     mfu: float | None
+    """`flops` over `step_s` and the peak that `RunAttempt` names."""
     flops: float = 0.0
     """Model FLOPs of the step, over all workers."""
+    skipped: bool = False
+    """Whether the step was dropped, because its loss or gradient norm is not finite."""
+    tokens_skipped: int = 0
+    """Loss-bearing tokens of all steps skipped so far."""
+    spike: bool = False
+    """Whether a loss spike begins here."""
     sample_ids: tuple[str, ...] = ()
     """`source:row` of each row of the global batch, in order."""

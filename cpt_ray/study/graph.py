@@ -32,6 +32,8 @@ _NOT_IN_RESULT = {
     "checkpoint_every",
     "keep_checkpoints",
     "deepspeed",
+    "guards",
+    "watch",
 }
 """Keys of `train` that a run's spec already holds, or that change memory and speed but not what is computed."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from cpt_ray.config.train import TrainConfig
 from cpt_ray.model.isolation import hidden_states, kernel_name
 from cpt_ray.model.loss import LossHead
 from cpt_ray.train.batches import MicroBatch
+from cpt_ray.train.step_guard import StepGuard
 
 _TAG = "engine"
 
@@ -88,6 +89,9 @@ class Engine:
             self._engine, *_ = deepspeed.initialize(
                 model=model, optimizer=_optimizer(model, train, resolved), config=resolved, dist_init_required=False
             )
+        self._guard = StepGuard(self._engine)
+        self.on_phase: Callable[[str], None] = _ignore
+        """Told when forward, backward and step begin."""
 
     @property
     def lm(self) -> PreTrainedModel:
@@ -108,7 +112,9 @@ class Engine:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for index, batch in enumerate(micro_batches):
             self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
+            self.on_phase("forward")
             nats = self._engine(batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths)
+            self.on_phase("backward")
             # DeepSpeed averages gradients over workers; times world size makes that the sum which the global count needs.
             self._engine.backward(nats * (self._world_size / loss_tokens), scale_wrt_gas=False)
             if index < len(micro_batches) - 1:
@@ -117,13 +123,17 @@ class Engine:
         dist.all_reduce(total)
         return float(total) / loss_tokens
 
-    def step(self, learning_rate: float) -> float:
-        """Take the optimizer step; returns the global gradient norm before clipping."""
+    def step(self, learning_rate: float, *, take: bool = True) -> float:
+        """Take the optimizer step, or with `take` off drop the gradients.
+
+        Returns:
+            The global gradient norm before clipping; not finite if and only if the gradients were dropped, and then weights,
+            moments and step counts are what they were.
+        """
+        self.on_phase("step")
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        self._engine.step()
-        norm = self._engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        return self._guard.step(take=take)
 
     def score(self, input_ids: Tensor, segment_lengths: tuple[int, ...], mask: bool) -> Tensor:
         """Nats of token i+1 given token i [N], without gradients; the last entry means nothing. For the self-test."""
@@ -144,7 +154,7 @@ class Engine:
     def close(self) -> None:
         """Free model and optimizer: the next run of this process needs their memory, and DeepSpeed's hooks form cycles."""
         self._engine.destroy()
-        del self._engine
+        del self._engine, self._guard
         gc.collect()
 
     def whole_state(self) -> dict[str, Tensor]:
@@ -154,6 +164,10 @@ class Engine:
         else:
             state = self._engine.module.state_dict()
         return {name.removeprefix("lm."): tensor for name, tensor in state.items()}
+
+
+def _ignore(_: str) -> None:
+    """What is told of phases where nobody watches."""
 
 
 def _optimizer(model: nn.Module, train: TrainConfig, resolved: Mapping[str, Any]) -> torch.optim.Optimizer:

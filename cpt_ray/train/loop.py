@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from cpt_ray.errors import TrainingError
-from cpt_ray.records import StepMetrics
+from cpt_ray.records import RunEvent, StepMetrics
 from cpt_ray.train.batches import Batch, MicroBatch
 
 
@@ -19,8 +18,21 @@ class StepEngine(Protocol):
     def accumulate(self, micro_batches: tuple[MicroBatch, ...], *, loss_tokens: int) -> float:
         """Forward and backward; returns the global mean loss."""
 
-    def step(self, learning_rate: float) -> float:
-        """Take the optimizer step; returns the gradient norm."""
+    def step(self, learning_rate: float, *, take: bool) -> float:
+        """Take the optimizer step, or drop the gradients; returns their norm, not finite if and only if they were dropped."""
+
+
+class StepGuards(Protocol):
+    """What the loop asks about a step; either may refuse to go on."""
+
+    def see_loss(self, loss: float, *, step: int, tokens_seen: int, batch: Batch) -> RunEvent | None:
+        """A loss spike, if one begins with this step."""
+
+    def require_no_stop(self, spike: RunEvent) -> None:
+        """Let a spike pass, or refuse."""
+
+    def skip(self, loss: float, norm: float, *, step: int, tokens_seen: int, skipped: int, batch: Batch) -> RunEvent:
+        """Account for a step that was dropped because loss or gradient is not finite, or refuse."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +40,27 @@ class Progress:
     """Where a run stands; all of it is saved with a checkpoint."""
 
     step: int = 0
+    """Batches consumed: optimizer steps, and those that were skipped."""
     position: int = 0
     """Rows of the sample order consumed."""
     tokens_seen: int = 0
-    """Loss-bearing tokens."""
+    """Loss-bearing tokens that are in the weights."""
     slots_seen: int = 0
-    """Row slots, with padding."""
+    """Row slots of these, with padding."""
+    steps_skipped: int = 0
+    tokens_skipped: int = 0
+    """Loss-bearing tokens of skipped steps: not in the weights, not in `tokens_seen`."""
+
+    def after(self, batch: Batch, *, taken: bool) -> Progress:
+        """Where the run stands after a batch whose step was taken or skipped."""
+        return Progress(
+            step=self.step + 1,
+            position=self.position + len(batch.sample_ids),
+            tokens_seen=self.tokens_seen + (batch.loss_tokens if taken else 0),
+            slots_seen=self.slots_seen + (batch.slots if taken else 0),
+            steps_skipped=self.steps_skipped + (not taken),
+            tokens_skipped=self.tokens_skipped + (0 if taken else batch.loss_tokens),
+        )
 
 
 def train(
@@ -45,7 +72,11 @@ def train(
     learning_rate: Callable[[float], float],
     flops: Callable[[Batch], float],
     peak_flops_per_s: float,
+    guards: StepGuards,
+    enter: Callable[[str, int], None],
     log: Callable[[StepMetrics], None],
+    report: Callable[[RunEvent], None],
+    observe: Callable[[Progress, Progress], None],
     checkpoint_due: Callable[[Progress, Progress], bool],
     save: Callable[[Progress], None],
     attempt: int,
@@ -60,7 +91,11 @@ def train(
         learning_rate: `tokens_seen` to rate.
         flops: Model FLOPs of a batch over all workers.
         peak_flops_per_s: What MFU is measured against, over all workers.
+        guards: What refuses, skips or reports a step.
+        enter: (phase, step): this worker begins to read, or to save.
         log: Receives every step's metrics.
+        report: Receives spikes and skipped steps.
+        observe: (before, after): what is measured once in a while, after a step.
         checkpoint_due: (before, after) to whether a checkpoint is saved after the step.
         save: Commits a checkpoint.
         attempt: Number of this start of the run.
@@ -69,29 +104,30 @@ def train(
         Where it ended.
 
     Raises:
-        TrainingError: If the loss or the gradient is not finite; nothing of that step is committed.
+        TrainingError: If the guards refuse; nothing of that step is in the weights.
     """
     while progress.tokens_seen < stop_tokens:
+        place = {"step": progress.step + 1, "tokens_seen": progress.tokens_seen}
+        enter("data", place["step"])
         start = time.perf_counter()
         batch = batch_at(progress.position)
         fetched = time.perf_counter()
 
         loss = engine.accumulate(batch.micro_batches, loss_tokens=batch.loss_tokens)
-        _require_finite("loss", loss, progress, batch)
+        spike = guards.see_loss(loss, batch=batch, **place)
+        if spike is not None:
+            report(spike)
+            guards.require_no_stop(spike)
 
         rate = learning_rate(progress.tokens_seen + batch.loss_tokens / 2)
-        norm = engine.step(rate)
-        _require_finite("gradient norm", norm, progress, batch)
+        norm = engine.step(rate, take=math.isfinite(loss))
+        taken = math.isfinite(norm)
+        if not taken:
+            report(guards.skip(loss, norm, skipped=progress.steps_skipped, batch=batch, **place))
 
-        before = progress
-        progress = replace(
-            progress,
-            step=progress.step + 1,
-            position=progress.position + len(batch.sample_ids),
-            tokens_seen=progress.tokens_seen + batch.loss_tokens,
-            slots_seen=progress.slots_seen + batch.slots,
-        )
+        before, progress = progress, progress.after(batch, taken=taken)
         elapsed = time.perf_counter() - start
+        spent = flops(batch) if taken else 0.0
         log(
             StepMetrics(
                 attempt=attempt,
@@ -100,23 +136,19 @@ def train(
                 loss=loss,
                 learning_rate=rate,
                 gradient_norm=norm,
-                tokens_per_s=batch.loss_tokens / elapsed,
+                tokens_per_s=batch.loss_tokens / elapsed if taken else 0.0,
                 step_s=elapsed,
                 data_wait_s=fetched - start,
-                mfu=flops(batch) / elapsed / peak_flops_per_s,
-                flops=flops(batch),
+                mfu=spent / elapsed / peak_flops_per_s,
+                flops=spent,
+                skipped=not taken,
+                tokens_skipped=progress.tokens_skipped,
+                spike=spike is not None,
                 sample_ids=tuple(str(sample) for sample in batch.sample_ids),
             )
         )
+        observe(before, progress)
         if checkpoint_due(before, progress):
+            enter("checkpoint", progress.step)
             save(progress)
     return progress
-
-
-def _require_finite(name: str, value: float, progress: Progress, batch: Batch) -> None:
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"step {progress.step + 1} at {progress.tokens_seen} tokens: {name} is {value}; rows "
-            f"{', '.join(str(sample) for sample in batch.sample_ids[:8])}",
-            fix="lower train.learning_rate or lengthen train.schedule.warmup; the run resumes from its last checkpoint",
-        )

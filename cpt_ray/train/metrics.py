@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from cpt_ray.records import StepMetrics
+from cpt_ray.records import Record, RunAttempt, RunEvent, StepMetrics
 
 FOLDER = "metrics"
+EVENTS = "events"
+ATTEMPTS = "attempts"
+
+_Line = TypeVar("_Line", bound=Record)
 
 
-class MetricsWriter:
-    """Appends the steps of one attempt; each line is flushed, so a killed worker loses at most the line in hand."""
+class LineWriter:
+    """Appends the records of one attempt; each line is flushed, so a killed worker loses at most the line in hand."""
 
-    def __init__(self, run_folder: Path, attempt: int) -> None:
-        folder = run_folder / FOLDER
+    def __init__(self, run_folder: Path, kind: str, attempt: int) -> None:
+        folder = run_folder / kind
         folder.mkdir(parents=True, exist_ok=True)
         self._stream = (folder / f"attempt-{attempt:04d}.jsonl").open("a", encoding="utf-8")
 
-    def write(self, metrics: StepMetrics) -> None:
-        """Append one step."""
-        self._stream.write(metrics.model_dump_json() + "\n")
+    def write(self, record: Record) -> None:
+        """Append one record."""
+        self._stream.write(record.model_dump_json() + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -38,13 +43,33 @@ def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
     """All steps of a run in order, each from the newest attempt that reached it; a cut last line is skipped."""
     steps: dict[int, StepMetrics] = {}
     for path in sorted((run_folder / FOLDER).glob("attempt-*.jsonl")):
-        lines = path.read_text(encoding="utf-8").split("\n")
-        read = [StepMetrics.from_json(line) for line in lines[:-1] if line]
+        read = _read(path, StepMetrics)
         if read:
             # A resumed attempt replaces what an earlier one did beyond the checkpoint that it resumed from.
             steps = {step: metrics for step, metrics in steps.items() if step < read[0].step}
             steps.update({metrics.step: metrics for metrics in read})
     return tuple(steps[step] for step in sorted(steps))
+
+
+def read_events(run_folder: Path) -> tuple[RunEvent, ...]:
+    """What happened on the way to the run's weights; events of steps that a later attempt did again are left out."""
+    return read_lineage(run_folder, EVENTS, RunEvent)
+
+
+def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Line, ...]:
+    """Records with `attempt` and `step` from all attempts, without those beyond the step that a later attempt began at."""
+    starts = {a.attempt: a.first_step for a in map(RunAttempt.load, (run_folder / ATTEMPTS).glob("attempt-*.json"))}
+    lines: list[_Line] = []
+    for path in sorted((run_folder / kind).glob("attempt-*.jsonl")):
+        attempt = int(path.stem.removeprefix("attempt-"))
+        end = min((first for later, first in starts.items() if later > attempt), default=None)
+        lines += [line for line in _read(path, record) if end is None or getattr(line, "step", 0) <= end]
+    return tuple(lines)
+
+
+def _read(path: Path, record: type[_Line]) -> list[_Line]:
+    # What stands behind the last line break was cut by a kill.
+    return [record.from_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]
 
 
 def measure_peak_flops(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:

@@ -30,13 +30,14 @@ from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, SelfTest,
 from cpt_ray.train import checkpoint
 from cpt_ray.train.batches import Batch, BatchSource, accumulation_steps
 from cpt_ray.train.engine import Engine
+from cpt_ray.train.guards import Guards
 from cpt_ray.train.loop import Progress, train
-from cpt_ray.train.metrics import MetricsWriter, measure_peak_flops, read_metrics
+from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, read_metrics
 from cpt_ray.train.order import SampleOrder
 from cpt_ray.train.schedule import learning_rate
 from cpt_ray.train.task import RUN_FILE, TrainTask
+from cpt_ray.train.watch import Watch
 
-ATTEMPTS = "attempts"
 EXPORT = "export"
 
 
@@ -50,7 +51,7 @@ def run_worker(task: TrainTask) -> None:
     config = parse_study(task.config, place="the study's saved config")
     run = _Run(task, config, device)
     progress, attempt = run.resume()
-    writer = MetricsWriter(run.folder, attempt.attempt) if run.rank == 0 else None
+    watch = run.watch(attempt)
     progress = train(
         progress,
         stop_tokens=task.spec.stop_tokens,
@@ -59,13 +60,16 @@ def run_worker(task: TrainTask) -> None:
         learning_rate=partial(learning_rate, peak=config.train.learning_rate, schedule=config.train.schedule, spec=task.spec),
         flops=run.flops,
         peak_flops_per_s=attempt.peak_flops_per_s,
-        log=writer.write if writer else lambda _: None,
+        guards=run.guards(progress, attempt),
+        enter=watch.enter,
+        log=watch.log,
+        report=watch.report,
+        observe=watch.observe,
         checkpoint_due=run.checkpoint_due,
         save=partial(run.save, attempt=attempt.attempt),
         attempt=attempt.attempt,
     )
-    if writer:
-        writer.close()
+    watch.close()
     run.finish(progress)
     run.engine.close()
 
@@ -123,8 +127,32 @@ class _Run:
                 data_fingerprint=self.task.data_fingerprint,
             )
             self.engine.load(folder)
-            progress = Progress(manifest.step, manifest.position, manifest.tokens_seen, manifest.slots_seen)
+            progress = Progress(
+                manifest.step,
+                manifest.position,
+                manifest.tokens_seen,
+                manifest.slots_seen,
+                manifest.steps_skipped,
+                manifest.tokens_skipped,
+            )
         return progress, self._announce(progress, proof, resumed=own is not None)
+
+    def watch(self, attempt: RunAttempt) -> Watch:
+        """What measures this start of the run."""
+        return Watch(self.folder, attempt.attempt, rank=self.rank)
+
+    def guards(self, progress: Progress, attempt: RunAttempt) -> Guards:
+        """The guards, knowing the losses that led here; collective."""
+        config = self.config.train.guards
+        losses: list[float] = []
+        if self.rank == 0:
+            folders = [Path(self.task.parent_folder)] if self.task.parent_folder else []
+            steps = [step for folder in (*folders, self.folder) for step in read_metrics(folder)]
+            losses = [step.loss for step in steps if step.step <= progress.step and not step.skipped][-config.spike_window :]
+        # Read by one rank: the others' view of a shared filesystem may lag behind, and all must decide alike.
+        known = [losses]
+        dist.broadcast_object_list(known)
+        return Guards(config, attempt=attempt.attempt, history=known[0])
 
     def checkpoint_due(self, before: Progress, after: Progress) -> bool:
         """Whether `after` is the first step past an interval or a branch point; a budget's end is exported instead."""
@@ -146,6 +174,8 @@ class _Run:
             position=progress.position,
             tokens_seen=progress.tokens_seen,
             slots_seen=progress.slots_seen,
+            steps_skipped=progress.steps_skipped,
+            tokens_skipped=progress.tokens_skipped,
             world_size=self.world_size,
             zero_stage=self.engine.zero_stage,
             data_fingerprint=self.task.data_fingerprint,
@@ -246,6 +276,10 @@ class _Run:
             mfu=flops / seconds / peak if seconds else None,
             peak_flops_per_s=peak,
             wall_s=seconds,
+            data_wait_s=sum(step.data_wait_s for step in steps),
+            steps_skipped=progress.steps_skipped,
+            tokens_skipped=progress.tokens_skipped,
+            spikes=sum(step.spike for step in steps),
             self_test=attempts[-1].self_test,
             metrics_path="metrics",
             export_path=str(self.folder / EXPORT) if spec.budget_tokens is not None else None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from cpt_ray.records import StepMetrics
-from cpt_ray.train.metrics import MetricsWriter, measure_peak_flops, read_metrics
+from cpt_ray.train.metrics import FOLDER, LineWriter, measure_peak_flops, read_metrics
 
 
 def metrics(attempt: int, step: int, loss: float = 1.0) -> StepMetrics:
@@ -18,7 +18,7 @@ def metrics(attempt: int, step: int, loss: float = 1.0) -> StepMetrics:
 
 
 def test_a_resumed_attempt_replaces_the_steps_it_does_again(tmp_path: Path):
-    first, second = MetricsWriter(tmp_path, 1), MetricsWriter(tmp_path, 2)
+    first, second = LineWriter(tmp_path, FOLDER, 1), LineWriter(tmp_path, FOLDER, 2)
     for step in (1, 2, 3, 4):
         first.write(metrics(1, step))
     for step in (3, 4, 5):
@@ -27,7 +27,7 @@ def test_a_resumed_attempt_replaces_the_steps_it_does_again(tmp_path: Path):
 
 
 def test_steps_beyond_the_resume_point_of_a_lost_attempt_do_not_survive(tmp_path: Path):
-    first, second = MetricsWriter(tmp_path, 1), MetricsWriter(tmp_path, 2)
+    first, second = LineWriter(tmp_path, FOLDER, 1), LineWriter(tmp_path, FOLDER, 2)
     for step in (1, 2, 3, 4):
         first.write(metrics(1, step))
     second.write(metrics(2, 2))
@@ -35,7 +35,7 @@ def test_steps_beyond_the_resume_point_of_a_lost_attempt_do_not_survive(tmp_path
 
 
 def test_a_line_cut_by_a_kill_is_skipped(tmp_path: Path):
-    writer = MetricsWriter(tmp_path, 1)
+    writer = LineWriter(tmp_path, FOLDER, 1)
     writer.write(metrics(1, 1))
     writer.close()
     path = next((tmp_path / "metrics").iterdir())

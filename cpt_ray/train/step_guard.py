@@ -1,0 +1,104 @@
+"""The optimizer step that happens whole or not at all: a gradient that is not finite changes nothing.
+
+Place in the flow: between the engine and DeepSpeed. In: accumulated gradients. Out: their global norm, and either a step taken
+or gradients dropped. Guarantee: after a dropped step weights, master weights, moments and step counts are bitwise what they
+were.
+
+DeepSpeed 0.19 has a path that drops a step, and what leads into it differs: ZeRO-3 and stage 0 in bf16 take it whenever the
+norm is not finite, ZeRO-1 and 2 in bf16 only with `bf16.check_grad_overflow`, whose own scan passes over the gradients twice
+more than the norm that is computed anyway, and stage 0 in fp32 has none. Here the norm decides at every stage. What is
+replaced are methods of one optimizer object, never of a class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from cpt_ray.errors import ConfigError, TrainingError
+
+
+class StepGuard:
+    """Takes a DeepSpeed engine's optimizer step, or drops it. Collective, and all ranks decide alike: the norm is global.
+
+    Args:
+        engine: What `deepspeed.initialize` returned.
+
+    Raises:
+        ConfigError: If the DeepSpeed JSON switches off the norm that the guard looks at.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._dropping = False
+        optimizer = engine.optimizer
+        self._has_own_path = hasattr(optimizer, "overflow")
+        if hasattr(optimizer, "scaled_global_norm"):  # ZeRO-1 and 2
+            if not optimizer.compute_grad_norm:
+                raise ConfigError(
+                    "zero_optimization.compute_grad_norm is false, so nothing would stop a gradient that is not finite",
+                    fix="delete compute_grad_norm from the DeepSpeed JSON",
+                )
+            optimizer.check_grad_overflow = True
+            optimizer.check_overflow = _see_nothing
+            optimizer.scaled_global_norm = self._or_infinite(optimizer.scaled_global_norm, list_of=False)
+        elif hasattr(optimizer, "_get_norm_groups"):  # ZeRO-3
+            optimizer._get_norm_groups = self._or_infinite(optimizer._get_norm_groups, list_of=True)
+        elif hasattr(optimizer, "overflow_checker"):  # stage 0 in bf16
+            checker = optimizer.overflow_checker
+            found = checker.check
+            checker.check = lambda: found() or self._dropping  # computed in any case: it is collective
+
+    def step(self, *, take: bool) -> float:
+        """Take the step unless the gradient is not finite.
+
+        Args:
+            take: False drops the gradients whatever they are.
+
+        Returns:
+            The global gradient norm before clipping; not finite if and only if the step was dropped.
+
+        Raises:
+            TrainingError: If DeepSpeed took a step whose norm is not finite, which would be a defect of this guard.
+        """
+        if not self._has_own_path:
+            return self._step_in_place(take=take)
+        self._dropping = not take
+        try:
+            self._engine.step()
+        finally:
+            self._dropping = False
+        if not self._engine.was_step_applied():
+            return math.nan
+        norm = self._engine.get_global_grad_norm()
+        if norm is None or not math.isfinite(float(norm)):
+            raise TrainingError(
+                f"DeepSpeed took a step whose gradient norm is {norm}", fix="train on from the last checkpoint, and report this"
+            )
+        return float(norm)
+
+    def _step_in_place(self, *, take: bool) -> float:
+        """Stage 0 in fp32: a plain optimizer, whose gradients are whole and already reduced when they come here."""
+        gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if not take or not math.isfinite(norm):
+            self._engine.zero_grad()
+            return math.nan
+        self._engine.step()
+        return norm
+
+    def _or_infinite(self, norms: Callable[[], Any], *, list_of: bool) -> Callable[[], Any]:
+        def decide() -> Any:
+            found = norms()  # computed in any case: it is collective
+            if not self._dropping:
+                return found
+            return [torch.full_like(norm, math.inf) for norm in found] if list_of else torch.full_like(found, math.inf)
+
+        return decide
+
+
+def _see_nothing(partition_gradients: bool = True) -> None:
+    """In place of DeepSpeed's scan for infinities: the norm is not finite exactly when a gradient is not."""
