@@ -1,39 +1,43 @@
 """Attention by document: packed neighbours do not see each other, and position ids restart at each.
 
 A packed row is given as its segment lengths, not as a mask: every kernel here computes each segment's causal attention alone,
-which is exact and on CPU faster than one causal call over the row. Padding is a segment of its own.
-Guarantee: `model.self_test` proves it on the very model and kernel before a step is taken.
+which is exact and faster than one causal call over the row. Padding is a segment of its own.
+Guarantee: `model.self_test` proves it on the very model and kernel, forward and backward, before a step is taken.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from torch.nn.attention.flex_attention import BlockMask
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 
 from cpt_ray.errors import TrainingError
+from cpt_ray.model import gpu_attention
+from cpt_ray.model.cpu_attention import BlockBackward, document_sdpa
 
 ATTENTION = "document"
+
+SDPA = "sdpa per document"
+SDPA_BLOCKS = "sdpa per document, backward in blocks"
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of one flat row.
+    """The segments of one flat row, prepared once for all layers.
 
-    `lengths` adds up to the row's tokens. `boundaries` holds their cumulative sums from 0 on the row's device, int32, for
-    kernels that want them; `longest` is the largest length.
+    `lengths` adds up to the row's tokens; `kernel` says who attends. On a GPU `boundaries` holds the cumulative lengths from 0,
+    int32 on the device, and `mask` what FlexAttention asks for.
     """
 
     lengths: tuple[int, ...]
-    boundaries: Tensor | None
-    longest: int
+    kernel: str
+    boundaries: Tensor | None = None
+    mask: BlockMask | None = None
 
 
 def use_document_attention(model: PreTrainedModel) -> None:
@@ -43,10 +47,28 @@ def use_document_attention(model: PreTrainedModel) -> None:
     model.set_attn_implementation(ATTENTION)
 
 
-def kernel_name(device: torch.device, dtype: torch.dtype) -> str:
-    """The kernel that tensors of this device and type get, as the reports call it."""
-    flash = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and _varlen() is not None
-    return "varlen_attn" if flash else "sdpa per document"
+def kernel_name(device: torch.device, dtype: torch.dtype, head_size: int) -> str:
+    """The kernel that tensors of this device, type and head size get, as the reports call it."""
+    if device.type == "cuda":
+        return gpu_attention.gpu_kernel(dtype, head_size)
+    return SDPA_BLOCKS if dtype == torch.bfloat16 else SDPA
+
+
+def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
+    """(query heads, key heads, head size) of a model."""
+    heads = int(config.num_attention_heads)
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return heads, int(getattr(config, "num_key_value_heads", None) or heads), int(size)
+
+
+def make_segments(lengths: Sequence[int], *, device: torch.device, kernel: str) -> Segments:
+    """Prepare what a kernel needs, once per row."""
+    whole = tuple(int(length) for length in lengths)
+    if kernel in (SDPA, SDPA_BLOCKS):
+        return Segments(whole, kernel)
+    boundaries = torch.tensor([0, *whole]).cumsum(0).to(device, torch.int32, non_blocking=True)
+    mask = gpu_attention.document_block_mask(boundaries, sum(whole)) if kernel == gpu_attention.FLEX else None
+    return Segments(whole, kernel, boundaries, mask)
 
 
 def hidden_states(model: PreTrainedModel, input_ids: Tensor, segment_lengths: Sequence[int], *, mask: bool = True) -> Tensor:
@@ -62,17 +84,45 @@ def hidden_states(model: PreTrainedModel, input_ids: Tensor, segment_lengths: Se
         Final hidden states [N, H].
     """
     device = input_ids.device
-    lengths = tuple(int(length) for length in segment_lengths)
-    positions = torch.cat([torch.arange(length, device=device) for length in lengths])
-    seen = lengths if mask else (sum(lengths),)
-    boundaries = None
-    if kernel_name(device, model.dtype) == "varlen_attn":
-        boundaries = torch.tensor([0, *seen], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)
-    segments = Segments(lengths=seen, boundaries=boundaries, longest=max(seen))
+    kernel = kernel_name(device, model.dtype, head_shape(model.config)[2])
+    segments = make_segments(segment_lengths if mask else [sum(segment_lengths)], device=device, kernel=kernel)
     # use_cache must be off and attention_mask absent: with either, transformers builds its own mask over the whole row.
-    output = model.base_model(input_ids=input_ids[None], position_ids=positions[None], use_cache=False, segments=segments)
+    output = model.base_model(
+        input_ids=input_ids[None], position_ids=_positions(segment_lengths, device)[None], use_cache=False, segments=segments
+    )
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
+    """Attend causally within segments.
+
+    Args:
+        query: [1, heads, N, head_dim].
+        key: [1, kv_heads, N, head_dim]; heads is a multiple of kv_heads.
+        value: [1, kv_heads, N, head_dim].
+        segments: From `make_segments`, for these tensors' device and type.
+        scale: Factor of the scores.
+
+    Returns:
+        [1, N, heads, head_dim].
+    """
+    if segments.kernel == SDPA_BLOCKS:
+        output: Tensor = BlockBackward.apply(query, key, value, segments.lengths, scale)  # type: ignore[no-untyped-call]
+        return output
+    if segments.boundaries is None:
+        return document_sdpa(query, key, value, segments.lengths, scale)
+    if segments.mask is not None:
+        return gpu_attention.flex_document_attention(query, key, value, segments.mask, scale)
+    flash = gpu_attention.varlen_attention if segments.kernel == gpu_attention.VARLEN else gpu_attention.flash_attention
+    return flash(query, key, value, segments.boundaries, max(segments.lengths), scale)
+
+
+def _positions(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """Position ids int64 [N] that restart at each segment; computed on the host, so the device is not waited for."""
+    counts = torch.tensor(lengths)
+    starts = counts.cumsum(0) - counts
+    return (torch.arange(int(counts.sum())) - starts.repeat_interleave(counts)).to(device, non_blocking=True)
 
 
 def _document_attention(
@@ -83,55 +133,23 @@ def _document_attention(
     attention_mask: Tensor | None,  # noqa: ARG001 -- transformers' signature
     scaling: float | None = None,
     segments: Segments | None = None,
-    **_: Any,
+    **settings: Any,
 ) -> tuple[Tensor, None]:
-    """Attend within segments: [1, heads, N, head_dim] in (key and value may have fewer heads), [1, N, heads, head_dim] out."""
+    """What transformers calls in every layer; attention dropout is ignored, for continued pretraining uses none."""
     if segments is None:
         raise TrainingError(
             f"{type(module).__name__} was called without segments under document attention",
             fix="call model.isolation.hidden_states, or set another attention implementation for plain batches",
         )
-    if segments.boundaries is not None:
-        return _varlen_attention(query, key, value, segments, scaling), None
-    parts = [
-        functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
-        for q, k, v in zip(
-            query.split(segments.lengths, 2),
-            key.split(segments.lengths, 2),
-            value.split(segments.lengths, 2),
-            strict=True,
+    window = settings.get("sliding_window")
+    unknown = [name for name in ("softcap", "s_aux") if settings.get(name) is not None]
+    if unknown or (window is not None and window < max(segments.lengths)):
+        raise TrainingError(
+            f"{type(module).__name__} attends with {', '.join(unknown) or f'a sliding window of {window} tokens'}, "
+            f"which document attention does not compute (longest document: {max(segments.lengths)} tokens)",
+            fix="use a model with full causal attention, or a sequence_length within the window",
         )
-    ]
-    joined = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-    return joined.transpose(1, 2).contiguous(), None
-
-
-def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None) -> Tensor:
-    varlen = _varlen()
-    if varlen is None or segments.boundaries is None:
-        raise TrainingError("varlen attention was asked for where torch has none", fix="report this; it is a defect")
-    groups = query.shape[1] // key.shape[1]
-    q, k, v = (
-        tensor[0].transpose(0, 1).contiguous()
-        for tensor in (query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
-    )
-    parameters = inspect.signature(varlen).parameters
-    # torch 2.11 says `is_causal`, later versions say a window that ends at the token itself.
-    causal: dict[str, Any] = {"is_causal": True} if "is_causal" in parameters else {"window_size": (-1, 0)}
-    if scaling is not None and "scale" in parameters:
-        causal["scale"] = scaling
-    bounds, longest = segments.boundaries, segments.longest
-    output: Tensor = varlen(q, k, v, bounds, bounds, longest, longest, **causal)
-    return output[None]
-
-
-@cache
-def _varlen() -> Any:
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    return varlen_attn
+    return attend(query, key, value, segments, query.shape[-1] ** -0.5 if scaling is None else scaling), None
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

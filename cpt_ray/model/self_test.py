@@ -1,7 +1,9 @@
 """The proof, at start-up, that packed documents do not see each other on this model, kernel and sharding.
 
-A document is scored alone, packed behind another one, and packed with the mask off. The first two must agree, and the third
-must differ: a test whose control passes proves nothing.
+Forward: a document is scored alone, packed behind another one, and packed with the mask off. The first two must agree, and the
+third must differ: a test whose control passes proves nothing. Backward: kernels have another code for gradients than for
+outputs, so the attention alone, at the model's head sizes, is differentiated too: no gradient of the second document may
+reach the first, and with the mask off some must.
 """
 
 from collections.abc import Callable
@@ -10,23 +12,30 @@ import torch
 from torch import Tensor
 
 from cpt_ray.errors import TrainingError
+from cpt_ray.model.isolation import attend, make_segments
 from cpt_ray.records import SelfTest
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 ScoreTokens = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 """(input_ids [N], segment lengths, mask on) -> nats of token i+1 given token i [N]; collective where the model is sharded."""
 
 _FIRST, _SECOND = 40, 56
+_GRADIENT_LENGTHS = (40, 150)  # the second is cut into blocks of rows where a kernel does that
 _FP32_NATS = 1e-4
 _CONTROL_SHARE = 0.1
 
 
-def run_self_test(score: ScoreTokens, *, vocabulary_size: int, kernel: str, dtype: str, device: torch.device) -> SelfTest:
+def run_self_test(
+    score: ScoreTokens, *, vocabulary_size: int, heads: tuple[int, int, int], kernel: str, dtype: str, device: torch.device
+) -> SelfTest:
     """Measure isolation; every rank of a sharded model must call it.
 
     Args:
         score: Scores a flat row.
         vocabulary_size: Ids are drawn below it, from a fixed seed.
-        kernel: Name for the record.
+        heads: Query heads, key heads and head size.
+        kernel: The kernel in use, as `isolation.kernel_name` calls it.
         dtype: `bf16` or `fp32`: decides the tolerance (1e-4 nats, or a tenth of the control's change).
         device: Where the ids go.
     """
@@ -40,14 +49,42 @@ def run_self_test(score: ScoreTokens, *, vocabulary_size: int, kernel: str, dtyp
     masked = (packed - alone)[:last].abs().max().item()
     unmasked = (leaking - alone)[:last].abs().max().item()
     allowed = _FP32_NATS if dtype == "fp32" else _CONTROL_SHARE * unmasked
+    leak, control = (gradient_at_first(lengths, heads, kernel, dtype, device) for lengths in (_GRADIENT_LENGTHS, None))
     return SelfTest(
         kernel=kernel,
         dtype=dtype,
         masked_difference=masked,
         unmasked_difference=unmasked,
         allowed_difference=allowed,
-        passed=masked <= allowed and unmasked > max(allowed, _FP32_NATS),
+        gradient_leak=leak,
+        gradient_control=control,
+        passed=masked <= allowed and unmasked > max(allowed, _FP32_NATS) and leak == 0 < control,
     )
+
+
+def gradient_at_first(
+    lengths: tuple[int, ...] | None, heads: tuple[int, int, int], kernel: str, dtype: str, device: torch.device
+) -> float:
+    """The largest gradient that the outputs after the first `40` tokens send to those tokens.
+
+    Args:
+        lengths: Documents of a row of 190 tokens; None is one document, which is the mask off.
+        heads: Query heads, key heads and head size.
+        kernel: The kernel in use.
+        dtype: `bf16` or `fp32`.
+        device: Where to compute.
+    """
+    tokens = sum(_GRADIENT_LENGTHS)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(1, count, tokens, heads[2], generator=generator).to(device, DTYPES[dtype]).requires_grad_()
+        for count in (heads[0], heads[1], heads[1])
+    )
+    segments = make_segments(lengths or (tokens,), device=device, kernel=kernel)
+    with torch.enable_grad():
+        output = attend(query, key, value, segments, heads[2] ** -0.5)
+    gradients = torch.autograd.grad(output[:, _FIRST:].square().sum(), (query, key, value))
+    return max(float(gradient[:, :, :_FIRST].abs().max()) for gradient in gradients)
 
 
 def require_isolation(result: SelfTest) -> None:
@@ -61,6 +98,7 @@ def require_isolation(result: SelfTest) -> None:
     raise TrainingError(
         f"isolation self-test failed on {result.kernel}, {result.dtype}: packed against alone differ by "
         f"{result.masked_difference:.3g} nats (allowed {result.allowed_difference:.3g}), "
-        f"with the mask off by {result.unmasked_difference:.3g}",
+        f"with the mask off by {result.unmasked_difference:.3g}; gradients that cross: {result.gradient_leak:.3g} (allowed 0), "
+        f"with the mask off {result.gradient_control:.3g}",
         fix="this architecture does not pass segments to its attention; use a supported one, or train.isolation=none",
     )

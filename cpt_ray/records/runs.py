@@ -74,7 +74,8 @@ class SelfTest(Record):
     """Proof that packed documents do not see each other, on the model and kernels in use.
 
     `masked_difference` is the largest change of a document's token log-probabilities, in nats, when it is packed behind
-    another one; `unmasked_difference` is the same with the mask off, the control that must fail.
+    another one; `unmasked_difference` is the same with the mask off, the control that must fail. `gradient_leak` is the largest
+    gradient that a document's attention sends to another one (it must be 0), `gradient_control` the same with the mask off.
     """
 
     kernel: str
@@ -82,6 +83,8 @@ class SelfTest(Record):
     masked_difference: float
     unmasked_difference: float
     allowed_difference: float
+    gradient_leak: float
+    gradient_control: float
     passed: bool
 
 

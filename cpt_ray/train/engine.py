@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from cpt_ray.config.deepspeed import resolve_deepspeed, zero_stage
 from cpt_ray.config.train import TrainConfig
-from cpt_ray.model.isolation import hidden_states, kernel_name
+from cpt_ray.model.isolation import head_shape, hidden_states, kernel_name
 from cpt_ray.model.loss import LossHead
 from cpt_ray.train.batches import MicroBatch
 from cpt_ray.train.step_guard import StepGuard
@@ -82,7 +82,8 @@ class Engine:
         model = PackedLossModel(lm, isolate=train.isolation == "document")
         self.zero_stage = zero_stage(resolved)
         self.device = device
-        self.kernel = kernel_name(device, lm.dtype)
+        self.heads = head_shape(lm.config)
+        self.kernel = kernel_name(device, lm.dtype, self.heads[2])
         self._world_size = dist.get_world_size()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

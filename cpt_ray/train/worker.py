@@ -215,6 +215,7 @@ class _Run:
         proof = run_self_test(
             self.engine.score,
             vocabulary_size=self._shards.vocabulary_size,
+            heads=self.engine.heads,
             kernel=self.engine.kernel,
             dtype=self.config.train.precision,
             device=self.device,

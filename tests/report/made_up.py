@@ -48,7 +48,7 @@ def run_record(name: str, kind: str, arm: str | None, start: int, stop: int, **c
         "mfu": None if base else 0.382, "peak_flops_per_s": None if base else 989e12,
         "wall_s": 0.0 if base else (stop - start) / 181_234,
         "self_test": None if base else SelfTest(kernel="sdpa", dtype="bf16", masked_difference=3.1e-3,
-            unmasked_difference=0.42, allowed_difference=0.042, passed=True),
+            unmasked_difference=0.42, allowed_difference=0.042, gradient_leak=0.0, gradient_control=1.7, passed=True),
         "metrics_path": None if base else "metrics.jsonl", "export_path": f"/exports/{name}",
         "annealed": kind in ("cooldown", "independent"),
     }  # fmt: skip

@@ -1,0 +1,102 @@
+"""The start-up proof of isolation passes on what isolates, and fails on each way of not doing so."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cpt_ray.errors import TrainingError
+from cpt_ray.model import self_test
+from cpt_ray.model.isolation import SDPA, SDPA_BLOCKS, head_shape, hidden_states, kernel_name, use_document_attention
+from cpt_ray.model.loss import token_nats
+from cpt_ray.model.self_test import gradient_at_first, require_isolation, run_self_test
+from tests.evaluate.tiny import build_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = build_model(200)
+    use_document_attention(model)
+    return model
+
+
+def scorer(model):
+    def score(ids, lengths, mask):
+        labels = torch.cat([ids[1:], ids[:1]])
+        with torch.no_grad():
+            return token_nats(hidden_states(model, ids, lengths, mask=mask), model.get_output_embeddings().weight, labels)
+
+    return score
+
+
+def proof(model, score, *, dtype: str = "fp32", kernel: str = SDPA):
+    heads = head_shape(model.config)
+    return run_self_test(score, vocabulary_size=200, heads=heads, kernel=kernel, dtype=dtype, device=model.device)
+
+
+def test_it_passes_with_the_mask_and_measures_the_leak_without(model):
+    result = proof(model, scorer(model))
+    assert result.passed
+    assert result.masked_difference <= 1e-4 < result.unmasked_difference
+    assert result.gradient_leak == 0 < result.gradient_control
+    require_isolation(result)
+
+
+def test_it_passes_in_bf16_on_the_kernel_of_training():
+    model = build_model(200).to(torch.bfloat16)
+    use_document_attention(model)
+    result = proof(model, scorer(model), dtype="bf16", kernel=kernel_name(model.device, model.dtype, 16))
+    assert result.passed
+    assert result.kernel == SDPA_BLOCKS
+
+
+def test_it_fails_when_the_mask_is_off(model):
+    leaking = scorer(model)
+    result = proof(model, lambda ids, lengths, mask: leaking(ids, lengths, False))
+    assert not result.passed
+    with pytest.raises(
+        TrainingError, match="isolation self-test failed on sdpa per document, fp32: packed against alone differ by"
+    ) as error:
+        require_isolation(result)
+    assert "train.isolation=none" in error.value.fix
+
+
+def test_it_fails_when_its_control_shows_nothing(model):
+    blind = scorer(model)
+    result = proof(model, lambda ids, lengths, mask: blind(ids, lengths, True))
+    assert result.masked_difference <= 1e-4
+    assert not result.passed
+
+
+def test_it_fails_when_only_gradients_leak(model, monkeypatch):
+    real = self_test.attend
+
+    def leaking_backward(query, key, value, segments, scale):
+        whole = self_test.make_segments((sum(segments.lengths),), device=CPU, kernel=SDPA)
+        open_, closed = real(query, key, value, whole, scale), real(query, key, value, segments, scale)
+        return open_ + (closed - open_).detach()  # the right values, the gradients of an unmasked row
+
+    monkeypatch.setattr(self_test, "attend", leaking_backward)
+    result = proof(model, scorer(model))
+    assert result.masked_difference <= 1e-4
+    assert result.gradient_leak > 0
+    assert not result.passed
+    with pytest.raises(TrainingError, match=r"gradients that cross: [0-9.e-]+ \(allowed 0\)"):
+        require_isolation(result)
+
+
+@pytest.mark.parametrize("kernel", [SDPA, SDPA_BLOCKS])
+def test_gradients_are_measured_on_the_kernel_itself(kernel):
+    assert gradient_at_first((40, 150), (4, 2, 16), kernel, "bf16", CPU) == 0
+    assert gradient_at_first(None, (4, 2, 16), kernel, "bf16", CPU) > 0
+
+
+@pytest.mark.gpu
+def test_it_passes_on_a_gpu():
+    model = build_model(200).to("cuda", torch.bfloat16)
+    use_document_attention(model)
+    result = proof(model, scorer(model), dtype="bf16", kernel=kernel_name(model.device, model.dtype, 16))
+    assert result.passed
+    assert result.kernel == "varlen_attn"
