@@ -1,7 +1,8 @@
 """Attention by document on a GPU: variable-length flash attention, or FlexAttention where flash does not go.
 
 Flash takes bf16 and fp16 and heads of up to 256; torch's `varlen_attn` comes first, the flash-attn package where torch was
-built without flash. FlexAttention takes the rest (fp32, larger heads), compiled, with a mask of blocks that is built once per row.
+built without flash. FlexAttention takes the rest (fp32, larger heads), compiled, with a
+mask of blocks that is built once per row.
 Nothing here waits for the device: lengths, and with them the longest, are known on the host.
 """
 
