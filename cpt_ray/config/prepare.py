@@ -58,12 +58,19 @@ class CleanConfig(Section):
 
 
 class NearDuplicateConfig(Section):
-    """MinHash-LSH over word n-grams (Broder 1997); two documents meet if any band of rows is equal."""
+    """MinHash-LSH over word n-grams (Broder 1997).
+
+    Documents meet if any band of rows is equal, and are duplicates if their signatures say that their similarity is at least
+    (1/bands)^(1/rows), which `prepare` prints. Of duplicates, one of a `domain` source is kept before any other.
+    """
 
     enabled: bool = Field(default=True, description="whether near-duplicates are removed")
     ngram_words: int = Field(default=5, ge=1, description="words per shingle")
     bands: int = Field(default=16, ge=1, description="bands of the signature")
-    rows: int = Field(default=8, ge=1, description="rows per band; the threshold is about (1/bands)^(1/rows)")
+    rows: int = Field(default=8, ge=1, description="rows per band; the threshold is (1/bands)^(1/rows)")
+    scope: Literal["global", "source"] = Field(
+        default="global", description="`source`: a document is compared with those of its own source only, exact copies too"
+    )
 
 
 class HeldOutConfig(Section):
@@ -78,10 +85,19 @@ class HeldOutConfig(Section):
 
 
 class DecontaminateConfig(Section):
-    """Removal of training documents that hold items of the study's own exams."""
+    """Removal of the items of the study's own exams from the training text."""
 
     enabled: bool = Field(default=True, description="whether training text is scanned for the items of evaluate.exams")
     ngram_words: int = Field(default=13, ge=3, description="words an exam item and a document must share in a row")
+    min_match_ratio: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of a question or an answer that a run of equal words must cover; 0: any `ngram_words` will do",
+    )
+    action: Literal["drop", "redact"] = Field(
+        default="drop", description="drop the document, or cut the matching words out of it"
+    )
 
 
 class PackConfig(Section):

@@ -1,8 +1,12 @@
-"""Stage `decontaminate`: training documents that hold items of the study's own exams are dropped.
+"""Stage `decontaminate`: what training documents hold of the items of the study's own exams is dropped or redacted.
 
 Flow: exam items as JSON lines {task, id, question, choices, answer} -> `ExamIndex`; then a document's word hashes in, the
-items it holds out; any hit is the drop reason `exam_item`. Memory: 12 bytes per word of exam text in every process, and the
-document at hand. The rule is the n-gram overlap of Brown et al. 2020 (arXiv 2005.14165, appendix C), with 13 words by default.
+matches with items out; a document with a match is dropped (`exam_item`) or loses the matching words. Memory: 20 bytes per
+word of exam text in every process, and the document at hand.
+
+The rule is the n-gram overlap of Brown et al. 2020 (arXiv 2005.14165, appendix C), 13 words by default, over the question
+followed by the answer. A match is extended to the longest run of equal words; the share of the question, or of the answer,
+that the run covers is its ratio, and `min_match_ratio` can ask for more than a turn of phrase.
 
 Guarantee: an item whose words stand in a row in a document is found whatever their case, punctuation or line breaks; an item
 too short to be told from ordinary language is counted as `too_short_to_scan`, not passed over.
@@ -14,17 +18,19 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cpt_ray.data.words import Hashes, fold, hash_ngrams, hash_words, word_spans, words
+from cpt_ray.data.words import Hashes, fold, hash_ngrams, hash_words, word_spans
 from cpt_ray.errors import DataError
 from cpt_ray.records import Record
 
 REASON = "exam_item"
 _FEWEST_WORDS = 8
 _MATCH_CHARACTERS = 200
+_GAP = "\n\n"
 _KEYS = ("task", "id", "question")
 
 
@@ -38,12 +44,17 @@ class ExamItem(Record):
 
 
 class ExamHit(Record):
-    """An exam item found in a training document, and the words that matched."""
+    """An exam item found in a training document: the longest run of its words, and what share it is."""
 
     task: str
     item: str
+    part: Literal["question", "answer"]
+    """The part of which the run covers the larger share."""
     source: str
     document: str
+    words: int
+    ratio: float
+    """Share of the part's words that stand in the run."""
     matched: str
 
 
@@ -55,7 +66,20 @@ class TaskScan(Record):
     scanned: int
     too_short_to_scan: int
     items_found: int
-    documents_dropped: int
+    items_found_by_answer: int
+    """Of these, how many by their answer alone."""
+    documents_found: int
+
+
+@dataclass(frozen=True)
+class Match:
+    """A run of words that a document shares with an item: `first` and `words` are the document's."""
+
+    item: int
+    part: Literal["question", "answer"]
+    first: int
+    words: int
+    ratio: float
 
 
 def read_items(path: Path) -> Iterator[ExamItem]:
@@ -91,91 +115,141 @@ def _answer_text(answer: object, choices: list[object]) -> str:
     return str(answer)
 
 
+@dataclass(frozen=True)
+class _Grams:
+    """N-grams of one length: sorted hashes, and of each the number of its item and its first word in the item."""
+
+    hashes: Hashes
+    items: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+
+
 @dataclass
 class ExamIndex:
     """N-grams of exam items.
 
     Attributes:
         items: The items that can be scanned for.
-        grams: Words per n-gram to (sorted hashes, number of the item of each).
+        sizes: Words of the question and of the answer of each.
+        grams: Words per n-gram to the n-grams.
         too_short: Task to its number of items that are too short to scan for.
+        min_ratio: Smallest share of a question or an answer that counts as a match.
     """
 
+    min_ratio: float = 0.0
     items: list[ExamItem] = field(default_factory=list)
-    grams: dict[int, tuple[Hashes, npt.NDArray[np.int64]]] = field(default_factory=dict)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    grams: dict[int, _Grams] = field(default_factory=dict)
     too_short: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, items: Iterable[ExamItem], ngram_words: int) -> ExamIndex:
-        """Index the question, and the question followed by its answer, of every item.
+    def build(cls, items: Iterable[ExamItem], ngram_words: int, min_ratio: float = 0.0) -> ExamIndex:
+        """Index question and answer of every item.
 
         Args:
             items: Exam items.
-            ngram_words: Words per n-gram; shorter texts of at least 8 words are one n-gram of all their words.
+            ngram_words: Words per n-gram; a shorter question or answer of at least 8 words is one n-gram of all its words.
+            min_ratio: Smallest share of a question or an answer that counts as a match.
         """
-        index = cls()
-        found: dict[int, list[tuple[Hashes, int]]] = {}
+        index = cls(min_ratio=min_ratio)
+        found: dict[int, list[tuple[Hashes, int, int]]] = {}
         for item in items:
-            texts = {tuple(words(item.question)), tuple(words(f"{item.question}\n{item.answer}"))}
-            lengths = [(text, min(len(text), ngram_words)) for text in sorted(texts)]
-            usable = [(text, length) for text, length in lengths if length >= min(_FEWEST_WORDS, ngram_words)]
+            question, answer = hash_words(item.question), hash_words(item.answer)
+            whole = np.concatenate([question, answer])
+            parts = [(whole, 0)] + [
+                (part, start) for part, start in ((question, 0), (answer, len(question))) if len(part) < ngram_words
+            ]
+            usable = [(part, start) for part, start in parts if len(part) >= min(_FEWEST_WORDS, ngram_words)]
             if not usable:
                 index.too_short[item.task] = index.too_short.get(item.task, 0) + 1
                 continue
-            for text, length in usable:
-                found.setdefault(length, []).append((hash_ngrams(hash_words(list(text)), length), len(index.items)))
+            for part, start in usable:
+                length = min(len(part), ngram_words)
+                found.setdefault(length, []).append((hash_ngrams(part, length), len(index.items), start))
             index.items.append(item)
+            index.sizes.append((len(question), len(answer)))
         for length, entries in sorted(found.items()):
-            hashes = np.concatenate([grams for grams, _ in entries])
-            owners = np.repeat([owner for _, owner in entries], [len(grams) for grams, _ in entries])
+            hashes = np.concatenate([grams for grams, _, _ in entries])
+            owners = np.repeat([owner for _, owner, _ in entries], [len(grams) for grams, _, _ in entries])
+            positions = np.concatenate([np.arange(len(grams)) + start for grams, _, start in entries])
             order = np.argsort(hashes, kind="stable")
-            index.grams[length] = (hashes[order], owners[order].astype(np.int64))
+            index.grams[length] = _Grams(hashes[order], owners[order].astype(np.int64), positions[order])
         return index
 
-    def find(self, word_hashes: Hashes) -> dict[int, tuple[int, int]]:
-        """Find the items that a document holds.
+    def find(self, word_hashes: Hashes) -> list[Match]:
+        """Find what a document shares with items.
 
         Args:
             word_hashes: `hash_words` of the document.
 
         Returns:
-            Number of the item to (first word, words) of its first match in the document.
+            Every run of equal words that an n-gram of an item starts, by place in the document.
         """
-        hits: dict[int, tuple[int, int]] = {}
-        for length, (hashes, owners) in self.grams.items():
-            document = hash_ngrams(word_hashes, length)
-            low = np.searchsorted(hashes, document, side="left")
-            inside = np.flatnonzero(low < len(hashes))
-            inside = inside[hashes[low[inside]] == document[inside]]
-            for position in inside.tolist():
-                high = int(np.searchsorted(hashes, document[position], side="right"))
-                for owner in owners[low[position] : high].tolist():
-                    hits.setdefault(owner, (position, length))
-        return hits
+        matches = [
+            self._match(item, first, position, words)
+            for length, grams in self.grams.items()
+            for item, first, position, words in _runs(grams, hash_ngrams(word_hashes, length), length)
+        ]
+        return sorted(
+            (match for match in matches if match.ratio >= self.min_ratio),
+            key=lambda match: (match.first, -match.words, match.item),
+        )
 
-    def describe(self, hits: dict[int, tuple[int, int]], *, source: str, document: str, text: str) -> list[ExamHit]:
-        """Name the items found in a document and quote the matching words."""
-        if not hits:
+    def _match(self, item: int, first: int, position: int, words: int) -> Match:
+        question, answer = self.sizes[item]
+        of_question = max(0, min(position + words, question) - position) / max(question, 1)
+        of_answer = (position + words - max(position, question)) / answer if position + words > question else 0.0
+        part: Literal["question", "answer"] = "question" if of_question >= of_answer else "answer"
+        return Match(item=item, part=part, first=first, words=words, ratio=max(of_question, of_answer))
+
+    def describe(self, matches: Iterable[Match], *, source: str, document: str, text: str) -> list[ExamHit]:
+        """Name the items found in a document and quote the longest match of each."""
+        best: dict[int, Match] = {}
+        for match in matches:
+            if match.item not in best or match.words > best[match.item].words:
+                best[match.item] = match
+        if not best:
             return []
-        spans, folded = word_spans(text), fold(text)
-        quotable = text if len(text) == len(folded) else folded
+        spans, quotable = word_spans(text), text
+        if spans is None:
+            quotable = fold(text)
+            spans = word_spans(quotable) or []
         return [
             ExamHit(
                 task=self.items[number].task,
                 item=self.items[number].id,
+                part=match.part,
                 source=source,
                 document=document,
-                matched=quotable[spans[first][0] : spans[first + length - 1][1]][:_MATCH_CHARACTERS],
+                words=match.words,
+                ratio=round(match.ratio, 4),
+                matched=quotable[spans[match.first][0] : spans[match.first + match.words - 1][1]][:_MATCH_CHARACTERS],
             )
-            for number, (first, length) in sorted(hits.items())
+            for number, match in sorted(best.items())
         ]
+
+    def redact(self, text: str) -> str | None:
+        """Cut every match out of a text, leaving a blank line in its place.
+
+        Returns:
+            The text without the words of any item; None where its words cannot be found back in the text as it stands,
+            because folding its case changed their number, or where no word is left.
+        """
+        while matches := self.find(hash_words(text)):
+            spans = word_spans(text)
+            if spans is None:
+                return None
+            for first, end in reversed(_merged(matches)):
+                text = f"{text[: spans[first][0]].rstrip()}{_GAP}{text[spans[end - 1][1] :].lstrip()}"
+        text = text.strip()
+        return text if len(hash_words(text)) else None
 
     def summary(self, hits: Iterable[ExamHit]) -> list[TaskScan]:
         """Count per task what was scanned and found."""
-        items: dict[str, set[str]] = {}
+        parts: dict[str, dict[str, set[str]]] = {}
         documents: dict[str, set[tuple[str, str]]] = {}
         for hit in hits:
-            items.setdefault(hit.task, set()).add(hit.item)
+            parts.setdefault(hit.task, {}).setdefault(hit.item, set()).add(hit.part)
             documents.setdefault(hit.task, set()).add((hit.source, hit.document))
         scanned: dict[str, int] = {}
         for item in self.items:
@@ -186,8 +260,45 @@ class ExamIndex:
                 items=scanned.get(task, 0) + self.too_short.get(task, 0),
                 scanned=scanned.get(task, 0),
                 too_short_to_scan=self.too_short.get(task, 0),
-                items_found=len(items.get(task, ())),
-                documents_dropped=len(documents.get(task, ())),
+                items_found=len(parts.get(task, ())),
+                items_found_by_answer=sum(found == {"answer"} for found in parts.get(task, {}).values()),
+                documents_found=len(documents.get(task, ())),
             )
             for task in sorted({*scanned, *self.too_short})
         ]
+
+
+def _merged(matches: Iterable[Match]) -> list[tuple[int, int]]:
+    """First word and end of the stretches of a document that matches cover, in order and without overlap."""
+    merged: list[tuple[int, int]] = []
+    for first, end in sorted((match.first, match.first + match.words) for match in matches):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((first, end))
+    return merged
+
+
+def _runs(grams: _Grams, document: Hashes, length: int) -> Iterator[tuple[int, int, int, int]]:
+    """Join matching n-grams that follow one another both in the document and in the item.
+
+    Yields:
+        Number of the item, first word in the document, first word in the item, words.
+    """
+    low = np.searchsorted(grams.hashes, document, side="left")
+    places = np.flatnonzero(low < len(grams.hashes))
+    places = places[grams.hashes[low[places]] == document[places]]
+    if not len(places):
+        return
+    low = low[places]
+    counts = np.searchsorted(grams.hashes, document[places], side="right") - low
+    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = np.repeat(low, counts) + offsets
+    first, item, position = np.repeat(places, counts), grams.items[found], grams.positions[found]
+    order = np.lexsort((first, first - position, item))
+    first, item, position = first[order], item[order], position[order]
+    starts = np.ones(len(first), dtype=np.bool_)
+    starts[1:] = (np.diff(item) != 0) | (np.diff(first - position) != 0) | (np.diff(first) != 1)
+    begins = np.flatnonzero(starts)
+    sizes = np.diff(np.append(begins, len(first))) + length - 1
+    yield from zip(item[begins].tolist(), first[begins].tolist(), position[begins].tolist(), sizes.tolist(), strict=True)

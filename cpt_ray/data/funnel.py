@@ -21,7 +21,7 @@ _FIXES = {
     "near_duplicate": "raise prepare.near_duplicates.rows, or take out of source {source} what another source holds already",
     "held_out": "lower prepare.held_out.share, or add text to source {source}",
     "held_out_overlap": "raise prepare.held_out.containment_share, or add text to source {source}",
-    "exam_item": "raise prepare.decontaminate.ngram_words, or leave source {source} out",
+    "exam_item": "set prepare.decontaminate.action to redact, or leave source {source} out",
 }
 
 

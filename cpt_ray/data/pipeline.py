@@ -3,7 +3,7 @@
 Flow: sources -> `prepare_documents` -> documents folder -> `draw_held_out` -> held-out folder -> `pack_shards` -> shards folder
 with a manifest. The only module of the room that imports ray. Each stage is a Ray Data map with one unit per task; a task
 reads files, writes files and returns a small report, so no text passes through the object store. Memory on the driver: the
-plan (one entry per file), one report per unit, duplicates only of the near-duplicate join, and the n-grams of held-out text.
+plan (one entry per file), one report per unit, and the n-grams of held-out text.
 
 Guarantee: what is written depends on the sources and the settings, not on the number of workers, nor on how often the work
 was killed and begun again.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import itertools
 import logging
 import math
 import os
@@ -24,16 +24,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-import pyarrow.parquet as pq
 import ray
 import ray.data
 
 from cpt_ray import errors
 from cpt_ray.config.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data import document_tasks, training_tasks
-from cpt_ray.data.dedup.components import verdicts
 from cpt_ray.data.dedup.signatures import threshold
-from cpt_ray.data.document_tasks import CleanUnit, EdgeUnit, ReadUnit, VerdictUnit, write_parquet
+from cpt_ray.data.document_tasks import CleanUnit, ReadUnit
+from cpt_ray.data.duplicate_tasks import SHOWN
+from cpt_ray.data.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.funnel import check_funnel, refuse_empty
 from cpt_ray.data.merge import drawn_ngrams, merge_drawn, shard_entry, unit_files, write_exam_scan
 from cpt_ray.data.shards import FORMAT_VERSION
@@ -57,7 +57,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the stage, the units done and the units in all."""
 TaskT = TypeVar("TaskT", bound=UnitTask)
 
-_KEYS_PER_PARTITION = 4_000_000
+_KEYS_PER_PARTITION = 1_000_000
 _SIGN_IN_S = 20.0
 _FEWEST_TEST_DOCUMENTS = 2
 
@@ -95,24 +95,27 @@ def prepare_documents(
     read = stage("read", document_tasks.read_unit, reads)
     _checked(_reports(read), sources)
     partitions = _partitions(read, prepare)
-    cleans: list[CleanUnit] = []
-    for source in sources:
-        name = source.name
+    numbers = itertools.count()
+    by_source: dict[str, list[CleanUnit]] = {}
+    for name in order_of_priority(sources):
         raws = [entry.path for task, report in zip(reads, read, strict=True) if task.source == name for entry in report.files]
-        for place, raw in enumerate(raws):
-            cleans.append(
-                CleanUnit(unit=f"{name}-{place:05d}", source=name, number=len(cleans), raw=raw, partitions=partitions)
-            )
+        by_source[name] = [
+            CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=raw, partitions=partitions)
+            for place, raw in enumerate(raws)
+        ]
+    cleans = [task for source in sources for task in by_source[source.name]]
     cleaned = stage("clean", document_tasks.clean_unit, cleans)
     _checked(_reports(read, cleaned), sources)
-    edges, decided = _near_duplicates(stage, context, cleans, cleaned)
+    pairs, decided, components = find_duplicates(stage, context, cleans, cleaned)
     reports = _checked(_reports(read, cleaned, decided), sources)
-    samples = (sample for report in (*read, *cleaned, *decided) for sample in report.samples)
+    remove_scratch(folder)
+    samples = (s for report in (*read, *cleaned, *decided) for s in report.samples if s["reason"] != SHOWN)
     return DocumentsRecord(
         units=tuple(task.unit for task in cleans),
         reports=reports,
-        task_pids={"read": _pids(read), "clean": _pids(cleaned), "near_duplicates": _pids([*edges, *decided])},
+        task_pids={"read": _pids(read), "clean": _pids(cleaned), "near_duplicates": _pids([*pairs, *decided])},
         near_duplicate_threshold=threshold(prepare.near_duplicates),
+        components=components,
         samples=merge_samples(samples, prepare.seed),
     )
 
@@ -121,34 +124,6 @@ def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
     documents = sum(report.kept.documents for report in _reports(read))
     keys_each = 1 + (prepare.near_duplicates.bands if prepare.near_duplicates.enabled else 0)
     return max(2, math.ceil(documents * keys_each / _KEYS_PER_PARTITION))
-
-
-def _near_duplicates(
-    stage: Callable[..., list[UnitReport]], context: UnitContext, cleans: Sequence[CleanUnit], cleaned: Sequence[UnitReport]
-) -> tuple[list[UnitReport], list[UnitReport]]:
-    """Exchange keys through files: units wrote them by partition, a task per partition joins them, the driver decides."""
-    root = context.root
-    key_files = json.dumps([report.files[1].path for report in cleaned]).encode()
-    listing = write_content(root, "near_duplicates/key-files", ".json", functools.partial(_write, data=key_files))
-    edges = stage(
-        "duplicate_edges",
-        document_tasks.edge_unit,
-        [
-            EdgeUnit(unit=f"partition-{number:05d}", source="", partition=number, key_files=listing.path)
-            for number in range(cleans[0].partitions)
-        ],
-    )
-    roles = [context.source(task.source).role for task in cleans]
-    table = verdicts(
-        (pq.read_table(root / report.files[0].path) for report in edges),
-        lambda document: int(roles[document >> document_tasks.REFERENCE_BITS] != "domain"),
-    )
-    entry = write_content(root, "near_duplicates/verdicts", ".parquet", functools.partial(write_parquet, table))
-    tasks = [
-        VerdictUnit(unit=task.unit, source=task.source, number=task.number, clean=report.files[0].path, verdicts=entry.path)
-        for task, report in zip(cleans, cleaned, strict=True)
-    ]
-    return edges, stage("near_duplicates", document_tasks.verdict_unit, tasks)
 
 
 def draw_held_out(

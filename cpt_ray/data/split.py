@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.config.prepare import HeldOutConfig
-from cpt_ray.data.words import Hashes, hash_ngrams, hash_words, seeded_share, words
+from cpt_ray.data.words import Hashes, hash_ngrams, hash_words, seeded_share
 
 Part = Literal["validation", "test"]
 PARTS: tuple[Part, Part] = ("validation", "test")
@@ -56,7 +56,7 @@ def document_ngrams(text: str, length: int) -> tuple[Hashes, int]:
     Returns:
         Sorted distinct hashes, and the words per n-gram that was used (0 for a text without words).
     """
-    sequence = hash_words(words(text))
+    sequence = hash_words(text)
     used = min(length, len(sequence))
     return np.unique(hash_ngrams(sequence, used)) if used else sequence, used
 

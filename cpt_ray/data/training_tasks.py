@@ -27,7 +27,7 @@ from cpt_ray.data.shards import write_index, write_shard
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
 from cpt_ray.data.tokenize import encode, load_encoder
 from cpt_ray.data.units import Tally, UnitContext, UnitTask, finish_unit, write_content
-from cpt_ray.data.words import hash_words, words
+from cpt_ray.data.words import hash_words
 from cpt_ray.records import FileEntry, UnitReport
 
 DRAWN_SCHEMA = pa.schema(
@@ -107,8 +107,8 @@ def _containment(folder: str) -> ContainmentIndex:
 
 
 @functools.lru_cache(maxsize=2)
-def _exams(path: str | None, ngram_words: int) -> ExamIndex:
-    return ExamIndex.build(decontaminate.read_items(Path(path)) if path else (), ngram_words)
+def _exams(path: str | None, ngram_words: int, min_ratio: float) -> ExamIndex:
+    return ExamIndex.build(decontaminate.read_items(Path(path)) if path else (), ngram_words, min_ratio)
 
 
 @functools.lru_cache(maxsize=2)
@@ -121,7 +121,9 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     prepare = context.prepare
     tallies = {stage: Tally(stage, task.source) for stage in ("held_out", "decontaminate", "tokenize")}
     index = _containment(str(Path(context.inputs["held_out"]) / "containment"))
-    exams = _exams(str(context.root / task.exam_items) if task.exam_items else None, prepare.decontaminate.ngram_words)
+    rule = prepare.decontaminate
+    items = str(context.root / task.exam_items) if task.exam_items else None
+    exams = _exams(items, rule.ngram_words, rule.min_match_ratio)
     ids: list[str] = []
     texts: list[str] = []
     hits: list[ExamHit] = []
@@ -130,18 +132,22 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
         if held_out_part(row["component"], prepare.held_out, prepare.seed) is not None:
             tallies["held_out"].drop(split.REASON, size)
             continue
-        hashes = hash_words(words(text))
+        hashes = hash_words(text)
         if index.contains(hashes, prepare.held_out.containment_share):
             tallies["held_out"].drop(split.OVERLAP_REASON, size)
             continue
         tallies["held_out"].keep(size)
-        found = exams.describe(exams.find(hashes), source=task.source, document=row["id"], text=text)
-        if found:
-            hits.extend(found)
-            tallies["decontaminate"].drop(decontaminate.REASON, size)
-            continue
-        tallies["decontaminate"].keep(size)
-        tallies["tokenize"].keep(size)
+        matches = exams.find(hashes)
+        if matches:
+            hits.extend(exams.describe(matches, source=task.source, document=row["id"], text=text))
+            redacted = exams.redact(text) if rule.action == "redact" else None
+            if redacted is None:
+                tallies["decontaminate"].drop(decontaminate.REASON, size)
+                continue
+            text = redacted
+        after = len(text.encode()) if matches else size
+        tallies["decontaminate"].keep(size, edited_to=after)
+        tallies["tokenize"].keep(after)
         ids.append(row["id"])
         texts.append(text)
     files, counts = _write_rows(task, context, ids, texts)

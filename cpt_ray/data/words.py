@@ -1,26 +1,33 @@
 r"""Words, word n-grams and seeded hashes: the one definition that near-duplicates, held-out and exam scans share.
 
 Not a stage: stages import it. A word is a run of `\w` in casefolded NFC text, so case, punctuation and line breaks never
-hide a match. Hashes are 64 bits wide and the same on every machine and in every process. Memory: a cache of at most
-`_CACHE_WORDS` words per process, and 8 bytes per word of the document at hand.
+hide a match. Hashes are 64 bits wide and the same on every machine and in every process. Memory: tables of about 14 MB per
+process, 8 bytes per word of the documents at hand, and 30 bytes per character of a window.
 
 Guarantee: equal word sequences have equal hashes; two different n-grams meet with probability about 2^-64.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+import sys
 import unicodedata
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
+Offsets: TypeAlias = npt.NDArray[np.int64]
 
 _WORD = re.compile(r"\w+")
-_CACHE_WORDS = 2_000_000
+_WINDOW = 1 << 16
+_ASCII = 128
+_BASIC_PLANE = 1 << 16
+_UNICODE = sys.maxunicode + 1
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -36,33 +43,104 @@ def words(text: str) -> list[str]:
     return _WORD.findall(fold(text))
 
 
-def word_spans(text: str) -> list[tuple[int, int]]:
-    """Start and end of each word of `words(text)`, as offsets into `fold(text)`."""
-    return [match.span() for match in _WORD.finditer(fold(text))]
-
-
-class _WordHashes(dict[str, int]):
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _CACHE_WORDS:
-            self.clear()
-        value = int.from_bytes(hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
-        self[word] = value
-        return value
-
-
-_CACHE = _WordHashes()
-
-
-def hash_words(sequence: list[str]) -> Hashes:
-    """Hash each word.
-
-    Args:
-        sequence: Words as `words` gives them.
+def word_spans(text: str) -> list[tuple[int, int]] | None:
+    """Start and end of each word of `words(text)` in `text` itself.
 
     Returns:
-        uint64[len(sequence)].
+        None where folding does not keep the characters in their order: text with composed and decomposed letters that only
+        folding makes equal.
     """
-    return np.fromiter(map(_CACHE.__getitem__, sequence), dtype=np.uint64, count=len(sequence))
+    folded = fold(text)
+    spans = [match.span() for match in _WORD.finditer(folded)]
+    if len(folded) == len(text) and (text.isascii() or text.casefold() == folded):
+        return spans
+    pieces = [character.casefold() for character in text]
+    if "".join(pieces) != folded:
+        return None
+    origin = [place for place, piece in enumerate(pieces) for _ in piece]
+    return [(origin[start], origin[end - 1] + 1) for start, end in spans]
+
+
+def hash_words(text: str) -> Hashes:
+    """Hash each word of `words(text)`.
+
+    Returns:
+        uint64[words]; a word's hash depends on its characters only.
+    """
+    return hash_words_batch([text])[0]
+
+
+def hash_words_batch(texts: Sequence[str]) -> tuple[Hashes, Offsets]:
+    """Hash the words of many texts at once, without a Python object per word.
+
+    A polynomial hash over code points, modulo 2^64, read off prefix sums (Karp and Rabin 1987): a few numpy passes over the
+    characters, 8 bytes per character of a window of `_WINDOW` at a time.
+
+    Args:
+        texts: Any texts.
+
+    Returns:
+        Hashes of the words of all texts, uint64[words], and where each text's begin, int64[texts + 1].
+    """
+    folded = [fold(text) for text in texts]
+    joined = "\n".join(folded)
+    if joined.isascii():
+        codes: npt.NDArray[Any] = np.frombuffer(joined.encode(), dtype=np.uint8)
+        values = _values(_ASCII)
+    else:
+        codes = np.frombuffer(joined.encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
+        values = _values(_BASIC_PLANE if codes.max() < _BASIC_PLANE else _UNICODE)
+    hashes: list[Hashes] = [np.empty(0, dtype=np.uint64)]
+    starts: list[Offsets] = [np.empty(0, dtype=np.int64)]
+    begin = 0
+    while begin < len(codes):
+        terms = _window(codes, values, begin)
+        inside = np.zeros(len(terms) + 2, dtype=np.bool_)
+        np.not_equal(terms, 0, out=inside[1:-1])
+        first = np.flatnonzero(inside[1:] != inside[:-1])[::2]
+        if len(first):
+            powers, inverses = _powers(1 << (len(terms) - 1).bit_length())
+            terms *= powers[: len(terms)]
+            hashes.append(mix(np.add.reduceat(terms, first) * inverses[first]))
+            starts.append(first + begin)
+        begin += len(terms)
+    beginnings = np.cumsum([0, *(len(text) + 1 for text in folded)])
+    return np.concatenate(hashes), np.searchsorted(np.concatenate(starts), beginnings).astype(np.int64)
+
+
+def _window(codes: npt.NDArray[Any], values: Hashes, begin: int) -> Hashes:
+    """Values of about `_WINDOW` characters from `begin` on, ending outside a word or with the text."""
+    size = _WINDOW
+    terms = values.take(codes[begin : begin + size])
+    while terms[-1] and begin + len(terms) < len(codes):
+        gaps = np.flatnonzero(terms == 0)
+        if len(gaps):
+            return terms[: gaps[-1] + 1]
+        size *= 2
+        terms = values.take(codes[begin : begin + size])
+    return terms
+
+
+@functools.lru_cache(maxsize=3)
+def _values(size: int) -> Hashes:
+    """The value of each code point in the polynomial: 0 where `_WORD` does not have it in a word."""
+    values = mix((np.arange(size, dtype=np.uint64) + np.uint64(1)) * _FACTOR)
+    inside = np.zeros(size, dtype=np.bool_)
+    for match in _WORD.finditer("".join(map(chr, range(size)))):
+        inside[match.start() : match.end()] = True
+    values[~inside] = 0
+    return values
+
+
+@functools.lru_cache(maxsize=2)
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """The first powers of the polynomial's base, and of its inverse modulo 2^64."""
+    tables = []
+    for base in (int(_FACTOR), pow(int(_FACTOR), -1, 1 << 64)):
+        table = np.full(count, base, dtype=np.uint64)
+        table[0] = 1
+        tables.append(np.multiply.accumulate(table))
+    return tables[0], tables[1]
 
 
 def mix(values: Hashes) -> Hashes:
@@ -87,8 +165,28 @@ def hash_ngrams(word_hashes: Hashes, length: int) -> Hashes:
         return np.empty(0, dtype=np.uint64)
     result = np.full(count, length, dtype=np.uint64)
     for offset in range(length):
-        result = result * _FACTOR + word_hashes[offset : offset + count]
+        result *= _FACTOR
+        result += word_hashes[offset : offset + count]
     return mix(result)
+
+
+def hash_ngrams_batch(word_hashes: Hashes, offsets: Offsets, length: int) -> tuple[Hashes, Offsets]:
+    """Hash every window of `length` words that lies within one text.
+
+    Args:
+        word_hashes: Hashes of the words of all texts.
+        offsets: Where each text's begin, as `hash_words_batch` gives them.
+        length: Words per n-gram.
+
+    Returns:
+        Hashes, text after text, and where each text's begin, int64[texts + 1].
+    """
+    sizes = np.diff(offsets)
+    windows = hash_ngrams(word_hashes, length)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    if len(windows):
+        windows = windows[owner[: len(windows)] == owner[length - 1 :]]
+    return windows, np.concatenate([[0], np.cumsum(np.maximum(sizes - length + 1, 0))])
 
 
 def seeded_uint64(*parts: object) -> int:

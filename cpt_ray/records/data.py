@@ -181,6 +181,26 @@ class HeldOutSet(Record):
     bytes: int
 
 
+class LargeComponent(Record):
+    """One of the largest components of duplicates: ids and beginnings of some members, the kept document first."""
+
+    documents: int
+    members: tuple[str, ...]
+    texts: tuple[str, ...]
+
+
+class DuplicateComponents(Record):
+    """What duplicate removal found."""
+
+    pairs_compared: int
+    """Documents that share a band, compared by their signatures; a pair counts once per partition that it shares a band in."""
+    documents_left: int
+    """Documents of crowded buckets that were similar to none of the representatives they were compared with."""
+    sizes: dict[str, int]
+    """Components by number of documents, in classes that double: `2`, `3-4`, `5-8`, ..."""
+    largest: tuple[LargeComponent, ...]
+
+
 class DocumentsRecord(Record):
     """Clean documents with their duplicate verdicts, per unit, in canonical order."""
 
@@ -189,6 +209,7 @@ class DocumentsRecord(Record):
     reports: tuple[StageReport, ...]
     task_pids: dict[str, tuple[int, ...]]
     near_duplicate_threshold: float | None
+    components: DuplicateComponents
     samples: tuple[dict[str, str], ...] = ()
 
 

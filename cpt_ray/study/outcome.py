@@ -13,7 +13,7 @@ from cpt_ray.config.load import dump_study
 from cpt_ray.config.values import format_count
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.plan.render import text_table
-from cpt_ray.records import Amount, Comparison, Delta, EvalRecord, HeldOutScore, StageReport
+from cpt_ray.records import Amount, Comparison, Delta, DocumentsRecord, EvalRecord, HeldOutScore, StageReport
 from cpt_ray.study import store
 from cpt_ray.study.mirror import mirror_study
 from cpt_ray.study.study import Study
@@ -82,8 +82,28 @@ def render_funnel(study: Study) -> str:
         f"+ {sum(e.separator_tokens for e in ledger)} separators = {tokens} "
         f"in {sum(e.rows for e in ledger)} rows of {manifest.sequence_length}; "
         f"{sum(e.padding for e in ledger)} slots of padding; {sum(e.loss_tokens for e in ledger)} tokens bear loss",
+        *describe_duplicates(study.documents()),
     ]
     return "\n".join(lines)
+
+
+def describe_duplicates(documents: DocumentsRecord) -> list[str]:
+    """What duplicate removal joined, in lines: the threshold, the sizes of components, and the largest of them."""
+    found, threshold = documents.components, documents.near_duplicate_threshold
+    rule = "exact duplicates only" if threshold is None else f"similarity at least {threshold:.3f}, (1/bands)^(1/rows)"
+    sizes = ", ".join(f"{count} of {size} documents" for size, count in found.sizes.items()) or "none"
+    lines = [f"duplicates: {rule}; {found.pairs_compared} pairs compared; components: {sizes}"]
+    if found.documents_left:
+        lines.append(
+            f"  {found.documents_left} times a document in a crowded bucket was like none of the representatives "
+            "that it was compared with; more bands or rows spread them out"
+        )
+    for component in found.largest:
+        quoted = "; ".join(
+            f"{name} ({' '.join(text.split())[:40]}...)" for name, text in zip(component.members, component.texts, strict=True)
+        )
+        lines.append(f"  {component.documents} documents, of which the first is kept: {quoted}")
+    return lines
 
 
 def render_summary(study: Study, comparison: Comparison) -> str:

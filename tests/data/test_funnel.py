@@ -42,7 +42,7 @@ def test_a_stage_that_loses_is_refused() -> None:
         ("near_duplicate", "raise prepare.near_duplicates.rows, or take out of source law what another source holds already"),
         ("held_out", "lower prepare.held_out.share, or add text to source law"),
         ("held_out_overlap", "raise prepare.held_out.containment_share, or add text to source law"),
-        ("exam_item", "raise prepare.decontaminate.ngram_words, or leave source law out"),
+        ("exam_item", "set prepare.decontaminate.action to redact, or leave source law out"),
     ],
 )
 def test_an_empty_source_names_the_worst_rule_and_its_key(reason: str, fix: str) -> None:

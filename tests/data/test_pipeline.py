@@ -11,13 +11,15 @@ import pytest
 from transformers import AutoTokenizer
 
 from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.data import duplicates
+from cpt_ray.data.merge import unit_files
 from cpt_ray.data.pipeline import draw_held_out, pack_shards, prepare_documents
 from cpt_ray.data.shards import ShardReader
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import DataError
 from cpt_ray.records import DocumentsRecord, HeldOutRecord, ShardManifest
 
-from .conftest import LONG, SEPARATOR, VOCABULARY, document, settings, sources_of
+from .conftest import EXAM, LEAK, LONG, SEPARATOR, VOCABULARY, document, settings, sources_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
 STAGES = ["read", "clean", "near_duplicates", "held_out", "decontaminate", "tokenize"]
@@ -125,7 +127,8 @@ def test_a_planted_exam_leak_is_dropped_whatever_its_case_and_punctuation(prepar
         "scanned": 1,
         "too_short_to_scan": 0,
         "items_found": 1,
-        "documents_dropped": 1,
+        "items_found_by_answer": 0,
+        "documents_found": 1,
     }
 
 
@@ -218,11 +221,23 @@ def test_every_stage_ran_in_at_least_two_processes(prepared: Prepared) -> None:
     assert ("pack", len(prepared.documents.units), len(prepared.documents.units)) in prepared.heard
 
 
+class KilledError(Exception):
+    """What stops a run here."""
+
+
 def test_an_interrupted_run_redoes_only_what_is_missing_and_ends_the_same(
     prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
-    root = tmp_path / "killed"
-    shutil.copytree(prepared.root, root)
+    root, sources = tmp_path / "killed", sources_of(corpus)
+
+    def kill(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("near_duplicates", total - 1):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        prepare_documents(sources, settings(), folder=root / "documents", num_workers=2, progress=kill)
+    for verb in ("held_out", "shards"):
+        shutil.copytree(prepared.root / verb, root / verb)
     unit = prepared.documents.units[-1]
     (root / "documents/units/clean" / f"{unit}.json").unlink()
     (root / "shards/units/pack" / f"{unit}.json").unlink()
@@ -233,11 +248,112 @@ def test_an_interrupted_run_redoes_only_what_is_missing_and_ends_the_same(
     assert without_pids(other.manifest) == without_pids(prepared.manifest)
     assert held_out_hashes(other) == held_out_hashes(prepared)
     units = len(prepared.documents.units)
-    started = {stage: done for stage, done, _ in reversed(other.heard)}
-    assert started["clean"] == units - 1
-    assert started["pack"] == units - 2
-    assert started["held_out"] == units
+    left = {stage: total - done for stage, done, total in reversed(other.heard)}
+    assert (left["read"], left["clean"], left["pack"], left["held_out"]) == (0, 1, 2, 0)
+    assert left["near_duplicates"] <= 1 < units
     ShardReader(root / "shards", other.manifest).rows("law", range(other.manifest.rows("law")))
+
+
+def test_raw_text_and_exchanged_keys_are_gone_when_documents_are_done(prepared: Prepared) -> None:
+    assert {path.name for path in (prepared.root / "documents").iterdir()} == {"clean", "near_duplicates", "units", "lists"}
+
+
+def verdicts(root: Path, documents: DocumentsRecord) -> dict[str, str | None]:
+    """Id of every clean document to why it was dropped."""
+    found: dict[str, str | None] = {}
+    for unit in documents.units:
+        files = unit_files(root, unit)
+        table = pq.read_table(root / files["clean"], columns=["id"])
+        reasons = pq.read_table(root / files["near_duplicates"], columns=["reason"])["reason"].to_pylist()
+        found |= dict(zip(table["id"].to_pylist(), reasons, strict=True))
+    return found
+
+
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory: pytest.TempPathFactory) -> list[SourceConfig]:
+    """Two sources with chains of near-duplicates that run through both, a word more edited at each link."""
+    folder = tmp_path_factory.mktemp("chained")
+    rows: dict[str, list[dict[str, str]]] = {"news": [], "law": []}
+    for chain in range(6):
+        text = document(f"chain_{chain}", 400).split()
+        for link in range(8):
+            text = [*text[: 40 * link], "edited", *text[40 * link + 1 :]]
+            rows["law" if link % 2 else "news"].append({"id": f"chain_{chain}_link_{link}", "text": " ".join(text)})
+    for name, source in rows.items():
+        source.extend({"id": f"{name}_alone_{n}", "text": document(f"{name} {n}")} for n in range(5))
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in source))
+    return sources_of(folder)
+
+
+def test_components_are_the_same_however_the_pairs_are_spread(
+    chained: list[SourceConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare_documents(chained, settings(), folder=tmp_path / "whole", num_workers=2)
+    assert whole.components.sizes == {"5-8": 6}
+    assert [entry.documents for entry in whole.components.largest] == [8, 8, 8]
+    assert {entry.members[0] for entry in whole.components.largest} <= {f"chain_{n}_link_1" for n in range(6)}
+    assert all(text for entry in whole.components.largest for text in entry.texts)
+    expected = verdicts(tmp_path / "whole", whole)
+    assert {name for name, reason in expected.items() if reason is None} == {
+        name for name in expected if name.endswith("_link_1") or "alone" in name
+    }
+    monkeypatch.setattr(duplicates, "PAIRS_PER_TASK", 0)
+    heard: list[str] = []
+    spread = prepare_documents(
+        chained,
+        settings(unit_bytes=40_000),
+        folder=tmp_path / "spread",
+        num_workers=4,
+        progress=lambda stage, done, total: heard.append(stage),
+    )
+    assert "small_star_01" in heard
+    assert len(spread.units) < len(whole.units)
+    assert verdicts(tmp_path / "spread", spread) == expected
+    assert spread.components.sizes == whole.components.sizes
+
+
+def test_documents_of_two_sources_do_not_meet_where_the_scope_is_the_source(
+    chained: list[SourceConfig], tmp_path: Path
+) -> None:
+    config = settings(near_duplicates={"scope": "source"})
+    record = prepare_documents(chained, config, folder=tmp_path, num_workers=2)
+    kept = {name for name, reason in verdicts(tmp_path, record).items() if reason is None and "alone" not in name}
+    assert kept == {f"chain_{chain}_link_{link}" for chain in range(6) for link in (0, 1)}
+    assert record.components.sizes == {"3-4": 12}
+
+
+def test_with_redaction_a_leaked_question_and_a_leaked_answer_are_cut_out_and_accounted_for(
+    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    answer = document("law_7").splitlines()[1]
+    items = [EXAM, {"task": "law", "id": "a7", "question": "And then?", "choices": ["nothing", answer.upper()], "answer": 1}]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    manifest = pack_shards(
+        prepared.root / "documents",
+        prepared.documents,
+        prepared.root / "held_out",
+        prepared.held_out,
+        exam_items=tmp_path / "items.jsonl",
+        tokenizer=tokenizer_folder,
+        separator=SEPARATOR,
+        vocabulary_size=VOCABULARY,
+        sources=sources_of(corpus),
+        prepare=settings(decontaminate={"action": "redact"}),
+        folder=tmp_path / "shards",
+        num_workers=2,
+    )
+    redacted = Prepared(tmp_path, prepared.documents, prepared.held_out, manifest, [])
+    report = next(r for r in manifest.reports if (r.stage, r.source) == ("decontaminate", "law"))
+    assert report.dropped == {}
+    assert report.edited_bytes >= len(LEAK) + len(answer)
+    assert {"leaks_exam_q1", "law_7"} <= trained_ids(redacted, "law")
+    hits = [json.loads(line) for line in (tmp_path / "shards" / "exam_hits.jsonl").read_text().splitlines()]
+    assert {(hit["item"], hit["part"], hit["document"]) for hit in hits} == {
+        ("q1", "question", "leaks_exam_q1"),
+        ("a7", "answer", "law_7"),
+    }
+    scan = json.loads((tmp_path / "shards" / "exam_scan.json").read_text())
+    assert {entry["task"]: entry["items_found_by_answer"] for entry in scan} == {"astronomy": 0, "law": 1}
 
 
 def test_an_error_in_a_task_comes_back_as_it_was_raised(corpus: Path, tmp_path: Path) -> None:

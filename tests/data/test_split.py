@@ -4,7 +4,7 @@ import pytest
 
 from cpt_ray.config.prepare import HeldOutConfig
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_part
-from cpt_ray.data.words import hash_words, words
+from cpt_ray.data.words import hash_words
 
 from .conftest import sentence
 
@@ -18,7 +18,7 @@ def index(tmp_path: Path) -> ContainmentIndex:
 
 
 def contains(index: ContainmentIndex, text: str, share: float = 0.5) -> bool:
-    return index.contains(hash_words(words(text)), share)
+    return index.contains(hash_words(text), share)
 
 
 def test_a_whole_held_out_document_is_found_in_a_longer_one(index: ContainmentIndex) -> None:

@@ -1,106 +1,115 @@
-"""From shared keys to components of duplicates, and which document of each is kept.
+"""From pairs of duplicates to components: which document each one is represented by.
 
-Flow: part of stage `near_duplicates`. Key tables, one partition of the key space at a time -> `duplicate_edges` (worker) ->
-`components` and `verdicts` (driver). Columns out: `document`, `component`, `reason` (null for the kept one), for documents
-that have a duplicate; all others are components of their own.
+Flow: between stages `duplicate_edges` and `near_duplicates`. Pairs of references in, (document, root) out, the root being the
+smallest reference of the component. References ascend with priority, so the root is the document that is kept.
 
-Memory: a worker holds 32 bytes per key of its partition. The driver holds about 300 bytes per document that has a duplicate,
-nothing for the others: proportional to duplicates, not to documents.
+Connected components by alternating large-star and small-star steps (Kiveris et al. 2014, Connected Components in MapReduce
+and Beyond): each step needs the pairs of one document at a time, so the documents are spread over partitions and the pairs
+exchanged between steps, and no process holds them all. Where there are few, one process does all steps (`solve`). Memory: 16
+bytes per pair of the partition, and as much again while sorting; a component's own star lies in one partition. Cost: a sort
+per step; steps grow with the logarithm of the longest chain.
 
-Guarantee: the result depends on the set of keys only, not on the order of units, partitions or edges.
+Guarantee: the result is a function of the set of pairs.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 
-EDGE_SCHEMA = pa.schema(
-    [("first", pa.uint64()), ("second", pa.uint64()), ("first_exact", pa.binary(16)), ("second_exact", pa.binary(16))]
-)
-VERDICT_SCHEMA = pa.schema([("document", pa.uint64()), ("component", pa.string()), ("reason", pa.string())])
+from cpt_ray.data.words import Hashes, mix
 
+Pairs: TypeAlias = npt.NDArray[np.uint64]
+"""uint64[n, 2]."""
 
-def duplicate_edges(keys: pa.Table) -> pa.Table:
-    """Join documents that share a key: each to the first document under that key.
-
-    A star per key joins the same component as all pairs would, with linearly many edges; O(n log n) for n keys.
-
-    Args:
-        keys: All rows of one partition of the key space.
-
-    Returns:
-        A table of `EDGE_SCHEMA`, each pair once, sorted.
-    """
-    key, document = keys["key"].to_numpy(), keys["document"].to_numpy()
-    order = np.lexsort((document, key))
-    key, document = key[order], document[order]
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.empty(0, dtype=np.int64)
-    sizes = np.diff(np.concatenate([starts, [len(key)]]))
-    head = np.repeat(starts, sizes)
-    joined = np.flatnonzero(document[head] != document)
-    pairs = np.stack([document[head[joined]], document[joined]], axis=1)
-    _, unique = np.unique(pairs, axis=0, return_index=True)
-    first, second = order[head[joined[unique]]], order[joined[unique]]
-    columns = [keys["document"].take(first), keys["document"].take(second)]
-    return pa.table([*columns, keys["exact"].take(first), keys["exact"].take(second)], schema=EDGE_SCHEMA)
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
-def components(edges: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Union-find: map every document that stands in an edge to the smallest document it is joined with.
-
-    Path halving and union towards the smaller root; near-linear in the edges.
-    """
-    parent: dict[int, int] = {}
-
-    def root(node: int) -> int:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for first, second in edges:
-        a, b = root(first), root(second)
-        if a != b:
-            parent[max(a, b)] = min(a, b)
-    return {node: root(node) for node in parent}
+def both_ways(pairs: Pairs) -> Pairs:
+    """Each pair once for either end, so that the end stands first."""
+    return np.concatenate([pairs, pairs[:, ::-1]])
 
 
-def verdicts(edge_tables: Iterable[pa.Table], priority: Callable[[int], int]) -> pa.Table:
-    """Choose which document of each component is kept.
+def downward(pairs: Pairs) -> Pairs:
+    """Each pair once, the larger reference first."""
+    return np.ascontiguousarray(np.sort(pairs, axis=1)[:, ::-1])
+
+
+def unique(pairs: Pairs) -> Pairs:
+    """Pairs sorted, each once."""
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    repeated = np.zeros(len(pairs), dtype=np.bool_)
+    repeated[1:] = (pairs[1:] == pairs[:-1]).all(axis=1)
+    return pairs[~repeated]
+
+
+def large_star(pairs: Pairs) -> Pairs:
+    """Link the larger neighbours of each document to the smallest of its neighbours and itself.
 
     Args:
-        edge_tables: Tables of `EDGE_SCHEMA`, of all partitions, in any order; each is read once.
-        priority: Rank of a document reference; the smallest is kept, ties go to the smaller reference.
-
-    Returns:
-        A table of `VERDICT_SCHEMA`, sorted by document. The component is named by the smallest exact hash of its members; a
-        dropped document is an `exact_duplicate` of a member that ranks before it, else a `near_duplicate`.
+        pairs: `both_ways` of the pairs of some documents, all pairs of each.
     """
-    exact: dict[int, bytes] = {}
+    pairs = unique(pairs)
+    smallest = _smallest(pairs)
+    larger = pairs[:, 1] > pairs[:, 0]
+    return np.stack([pairs[larger, 1], smallest[larger]], axis=1)
 
-    def pairs() -> Iterable[tuple[int, int]]:
-        for table in edge_tables:
-            first, second = table["first"].to_pylist(), table["second"].to_pylist()
-            exact.update(zip(first, table["first_exact"].to_pylist(), strict=True))
-            exact.update(zip(second, table["second_exact"].to_pylist(), strict=True))
-            yield from zip(first, second, strict=True)
 
-    members: dict[int, list[int]] = defaultdict(list)
-    for document, root in components(pairs()).items():
-        members[root].append(document)
-    rows: list[tuple[int, str, str | None]] = []
-    for group in members.values():
-        name = min(exact[document] for document in group).hex()
-        seen: set[bytes] = set()
-        for place, document in enumerate(sorted(group, key=lambda document: (priority(document), document))):
-            repeated = "exact_duplicate" if exact[document] in seen else "near_duplicate"
-            rows.append((document, name, repeated if place else None))
-            seen.add(exact[document])
-    rows.sort()
-    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []]
-    return pa.table(columns, schema=VERDICT_SCHEMA)
+def small_star(pairs: Pairs) -> Pairs:
+    """Link each document and its smaller neighbours to the smallest of them.
+
+    Args:
+        pairs: `downward` pairs of some documents, all pairs of each.
+    """
+    pairs = unique(pairs)
+    smallest = _smallest(pairs)
+    links = np.concatenate([np.stack([pairs[:, 1], smallest], axis=1), np.stack([pairs[:, 0], smallest], axis=1)])
+    return unique(links[links[:, 0] != links[:, 1]])
+
+
+def _smallest(pairs: Pairs) -> Hashes:
+    """For each row of sorted pairs: the smallest of its first document and that document's neighbours."""
+    if not len(pairs):
+        return pairs[:, 0]
+    starts = np.flatnonzero(np.concatenate([[True], pairs[1:, 0] != pairs[:-1, 0]]))
+    sizes = np.diff(np.concatenate([starts, [len(pairs)]]))
+    return np.repeat(np.minimum(np.minimum.reduceat(pairs[:, 1], starts), pairs[starts, 0]), sizes)
+
+
+def checksum(pairs: Pairs) -> int:
+    """A number of the set of downward pairs among `pairs`; those of disjoint sets add up modulo 2^62."""
+    pairs = unique(pairs)
+    pairs = pairs[pairs[:, 0] > pairs[:, 1]]
+    return int(mix(pairs[:, 0] * _FACTOR + pairs[:, 1]).sum(dtype=np.uint64)) % 2**62
+
+
+def solve(pairs: Pairs) -> Pairs:
+    """All steps in one process: pairs of duplicates in, (document, root) of every document but the roots out, sorted."""
+    links = unique(downward(pairs))
+    while True:
+        next_links = small_star(downward(large_star(both_ways(links))))
+        if np.array_equal(next_links, links):
+            return links
+        links = next_links
+
+
+def partition_of(documents: Hashes, partitions: int) -> npt.NDArray[np.int64]:
+    """The partition that holds all pairs of a document."""
+    return (mix(documents) % np.uint64(partitions)).astype(np.int64)
+
+
+def histogram(sizes: Iterable[int]) -> dict[str, int]:
+    """Count components by size, in classes that double: `2`, `3-4`, `5-8` and so on."""
+    counts: dict[int, int] = {}
+    for size in sizes:
+        upper = 1 << (size - 1).bit_length()
+        counts[upper] = counts.get(upper, 0) + 1
+    return {size_class(upper): counts[upper] for upper in sorted(counts)}
+
+
+def size_class(upper: int) -> str:
+    """Name of the class of components of more than `upper / 2` and at most `upper` documents."""
+    return str(upper) if upper <= 2 else f"{upper // 2 + 1}-{upper}"

@@ -1,19 +1,22 @@
-"""Keys under which duplicates meet: a hash of the whole text, and MinHash bands of its word n-grams.
+"""Keys under which duplicates meet, and signatures by which a meeting is checked.
 
-Flow: part of stage `clean`; texts in, `exact` (16 bytes per document) and a key table out, partitioned by key for the
-exchange. Memory: 4 bytes per word of a batch while hashing, then 32 bytes per key and `bands + 1` keys per document of the
-unit; nothing is kept from one unit to the next.
+Flow: part of stage `clean`. Texts in; out a table of keys (a hash of the whole text, and one per MinHash band of its word
+n-grams), partitioned by key for the exchange, and a sketch per document. Memory: 8 bytes per word of a batch while hashing,
+then 24 bytes per key and `bands + 1` keys and `bands x rows` bytes of sketch per document of the unit; nothing is kept from
+one unit to the next.
 
-MinHash is Broder 1997, the banding Leskovec et al., Mining of Massive Datasets, section 3.4; the engine is rensa.
+MinHash is Broder 1997, the banding Leskovec et al., Mining of Massive Datasets, section 3.4; the engine is rensa. A sketch
+keeps 8 bits of each minimum (b-bit minwise hashing, Li and König 2010): a quarter of the size at nearly the same error.
 
-Guarantee: keys depend on the text and the settings only, not on the unit, its neighbours or the machine.
+Guarantee: keys and sketches depend on the text and the settings only, not on the unit, its neighbours or the machine.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +24,19 @@ import pyarrow as pa
 from rensa import RMinHash
 
 from cpt_ray.config.prepare import NearDuplicateConfig
-from cpt_ray.data.words import Hashes, hash_ngrams, hash_words, mix, words
+from cpt_ray.data.words import Hashes, hash_ngrams_batch, hash_words_batch, mix
+
+Digests: TypeAlias = npt.NDArray[np.uint32]
+Sketches: TypeAlias = npt.NDArray[np.uint8]
 
 _EXACT_BYTES = 16
-_BATCH = 1000
+_BATCH = 256
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_SKETCH_FACTOR = np.uint32(0x9E3779B1)
+_SKETCH_VALUES = 256
 
-KEY_SCHEMA = pa.schema([("key", pa.uint64()), ("document", pa.uint64()), ("exact", pa.binary(_EXACT_BYTES))])
-"""One row per key: its value, the document's reference (unit number << 32 | row), the document's exact hash."""
+KEY_SCHEMA = pa.schema([("key", pa.uint64()), ("document", pa.uint64()), ("exact", pa.uint64())])
+"""One row per key: its value, the document's reference, and 64 bits of its exact hash; these are the key of the exact row."""
 
 
 def exact_hash(text: str) -> bytes:
@@ -38,12 +46,15 @@ def exact_hash(text: str) -> bytes:
 
 
 def threshold(config: NearDuplicateConfig) -> float | None:
-    """The similarity at which two documents meet about half the time: (1/bands)^(1/rows); None where switched off."""
+    """The similarity at which two documents share a band about half the time, and from which they count as duplicates.
+
+    (1/bands)^(1/rows), from Leskovec et al.; None where near-duplicates are switched off.
+    """
     return float((1 / config.bands) ** (1 / config.rows)) if config.enabled else None
 
 
-def band_keys(texts: Sequence[str], config: NearDuplicateConfig, seed: int) -> tuple[npt.NDArray[np.int64], Hashes]:
-    """Compute the MinHash band keys of documents.
+def digests(texts: Sequence[str], config: NearDuplicateConfig, seed: int) -> tuple[npt.NDArray[np.int64], Digests]:
+    """Compute the MinHash digests of documents.
 
     Args:
         texts: Texts of the documents.
@@ -51,63 +62,74 @@ def band_keys(texts: Sequence[str], config: NearDuplicateConfig, seed: int) -> t
         seed: Seed of the permutations.
 
     Returns:
-        Positions of the documents that have at least `ngram_words` words, int64[n], and their keys, uint64[n, bands].
+        Positions of the documents that have at least `ngram_words` words, int64[n], and their digests, uint32[n, bands x rows].
     """
-    shingles = [hash_ngrams(hash_words(words(text)), config.ngram_words) for text in texts]
-    long_enough = np.array([i for i, hashes in enumerate(shingles) if len(hashes)], dtype=np.int64)
-    if not len(long_enough):
-        return long_enough, np.empty((0, config.bands), dtype=np.uint64)
-    chosen = [shingles[i] for i in long_enough]
-    offsets = np.concatenate([[0], np.cumsum([len(hashes) for hashes in chosen])]).astype(np.uint64)
     permutations = config.bands * config.rows
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(chosen), offsets, permutations, seed & (2**63 - 1))
-    digests = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(chosen), config.bands, config.rows)
-    keys = np.broadcast_to(np.arange(1, config.bands + 1, dtype=np.uint64), (len(chosen), config.bands))
+    positions, rows = [np.empty(0, dtype=np.int64)], [np.empty((0, permutations), dtype=np.uint32)]
+    for start in range(0, len(texts), _BATCH):
+        shingles, offsets = hash_ngrams_batch(*hash_words_batch(texts[start : start + _BATCH]), config.ngram_words)
+        long_enough = np.flatnonzero(np.diff(offsets))
+        if not len(long_enough):
+            continue
+        borders = np.unique(offsets).astype(np.uint64)  # without the documents that have no shingle
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(shingles, borders, permutations, seed & (2**63 - 1))
+        flat = np.fromiter(chain.from_iterable(matrix.to_rows()), dtype=np.uint32, count=len(long_enough) * permutations)
+        positions.append(long_enough + start)
+        rows.append(flat.reshape(-1, permutations))
+    return np.concatenate(positions), np.concatenate(rows)
+
+
+def band_keys(values: Digests, config: NearDuplicateConfig) -> Hashes:
+    """Hash each band of digests: uint64[n, bands]."""
+    bands = values.reshape(len(values), config.bands, config.rows)
+    keys = np.broadcast_to(np.arange(1, config.bands + 1, dtype=np.uint64), (len(values), config.bands))
     for row in range(config.rows):
-        keys = mix(keys * _FACTOR + digests[:, :, row])
-    return long_enough, keys
+        keys = mix(keys * _FACTOR + bands[:, :, row])
+    return keys
 
 
-def key_table(texts: Sequence[str], exact: Sequence[bytes], first: int, config: NearDuplicateConfig, seed: int) -> pa.Table:
-    """All keys of a unit's documents: the exact key of each, and the band keys of those that are long enough.
+def sketches(values: Digests) -> Sketches:
+    """Eight bits of each digest, drawn from all of its bits: a minimum of many hashes has few high ones."""
+    return ((values * _SKETCH_FACTOR) >> np.uint32(24)).astype(np.uint8)
+
+
+def similarity(first: Sketches, second: Sketches) -> npt.NDArray[np.float64]:
+    """Estimate the Jaccard similarity of documents from their sketches, pair by pair.
+
+    The share of equal values, without those that are equal by chance. Unbiased; standard error sqrt(J(1 - J) / permutations).
+
+    Args:
+        first: uint8[n, permutations].
+        second: The same, of the other documents.
+    """
+    equal = np.count_nonzero(first == second, axis=1) / first.shape[1]
+    return np.asarray((equal - 1 / _SKETCH_VALUES) / (1 - 1 / _SKETCH_VALUES))
+
+
+def signatures(
+    texts: Sequence[str], exact: Sequence[bytes], *, first: int, salt: int, config: NearDuplicateConfig, seed: int
+) -> tuple[pa.Table, Sketches]:
+    """The keys and the sketches of a unit's documents.
 
     Args:
         texts: Texts of the documents, in the unit's order.
         exact: `exact_hash` of each.
         first: Reference of the unit's first document.
+        salt: Mixed into every key: documents of different salts never meet. 0 mixes nothing.
         config: Words per shingle, bands and rows; with `enabled: false` there are exact keys only.
         seed: Seed of the permutations.
 
     Returns:
-        A table of `KEY_SCHEMA`, in no particular order.
+        A table of `KEY_SCHEMA`, in no particular order, and uint8[texts, bands x rows], zeros for documents without a shingle.
     """
-    keys = [np.frombuffer(b"".join(value[:8] for value in exact), dtype="<u8").astype(np.uint64)]
-    owners = [np.arange(len(texts), dtype=np.int64)]
+    hashes = np.frombuffer(b"".join(value[:8] for value in exact), dtype="<u8").astype(np.uint64) ^ np.uint64(salt)
+    keys, owners = [hashes], [np.arange(len(texts), dtype=np.int64)]
+    sketch = np.zeros((len(texts), config.bands * config.rows if config.enabled else 0), dtype=np.uint8)
     if config.enabled:
-        for start in range(0, len(texts), _BATCH):
-            position, bands = band_keys(texts[start : start + _BATCH], config, seed)
-            keys.append(bands.reshape(-1))
-            owners.append(np.repeat(position + start, config.bands))
+        positions, values = digests(texts, config, seed)
+        sketch[positions] = sketches(values)
+        keys.append((band_keys(values, config) ^ np.uint64(salt)).reshape(-1))
+        owners.append(np.repeat(positions, config.bands))
     owner = np.concatenate(owners)
-    hashes = pa.array(exact, type=pa.binary(_EXACT_BYTES))
-    return pa.table(
-        [np.concatenate(keys), owner.astype(np.uint64) + np.uint64(first), hashes.take(pa.array(owner))], schema=KEY_SCHEMA
-    )
-
-
-def write_keys(table: pa.Table, path: Path, partitions: int) -> None:
-    """Write a unit's keys as one Arrow file with a record batch per partition of the key space."""
-    partition = table["key"].to_numpy() % np.uint64(partitions)
-    order = np.argsort(partition, kind="stable")
-    borders = np.searchsorted(partition[order], np.arange(partitions + 1, dtype=np.uint64))
-    table = table.take(pa.array(order)).combine_chunks()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, KEY_SCHEMA) as writer:
-        for start, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
-            batches = table.slice(start, end - start).to_batches()
-            writer.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=KEY_SCHEMA))
-
-
-def read_keys(path: Path, partition: int) -> pa.Table:
-    """Read one partition of a file that `write_keys` wrote."""
-    with pa.memory_map(str(path)) as source:
-        return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(partition)])
+    columns = [np.concatenate(keys), owner.astype(np.uint64) + np.uint64(first), hashes[owner]]
+    return pa.table(columns, schema=KEY_SCHEMA), sketch

@@ -1,68 +1,81 @@
 import random
 
-import pyarrow as pa
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.data.dedup.components import components, duplicate_edges, verdicts
-from cpt_ray.data.dedup.signatures import KEY_SCHEMA
+from cpt_ray.data.dedup.components import (
+    both_ways,
+    checksum,
+    downward,
+    histogram,
+    large_star,
+    partition_of,
+    small_star,
+    solve,
+    unique,
+)
+
+EDGES = st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)).filter(lambda pair: pair[0] != pair[1]), max_size=25)
 
 
-def keys(*rows: tuple[int, int, str]) -> pa.Table:
-    columns = [[row[0] for row in rows], [row[1] for row in rows], [row[2].encode().ljust(16, b"_") for row in rows]]
-    return pa.table(columns, schema=KEY_SCHEMA)
+def pairs(edges: list[tuple[int, int]]) -> np.ndarray:
+    return np.array(edges, dtype=np.uint64).reshape(-1, 2)
 
 
-def pairs(table: pa.Table) -> list[tuple[int, int]]:
-    return list(zip(table["first"].to_pylist(), table["second"].to_pylist(), strict=True))
-
-
-def test_documents_under_a_key_are_joined_to_the_first() -> None:
-    table = keys((7, 3, "c"), (7, 1, "a"), (7, 2, "b"), (8, 9, "z"), (9, 2, "b"), (9, 1, "a"))
-    assert pairs(duplicate_edges(table)) == [(1, 2), (1, 3)]
-    assert duplicate_edges(keys()).num_rows == 0
-
-
-def naive_components(edges: list[tuple[int, int]]) -> dict[int, int]:
+def naive(edges: list[tuple[int, int]]) -> list[list[int]]:
     label = {node: node for edge in edges for node in edge}
     for _ in label:
         for a, b in edges:
             label[a] = label[b] = min(label[a], label[b])
-    return label
+    return [[node, root] for node, root in sorted(label.items()) if node != root]
 
 
-@given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), max_size=25))
+def in_partitions(edges: np.ndarray, partitions: int) -> tuple[np.ndarray, int]:
+    """The steps as the stages take them: each with the pairs of one partition, results exchanged between steps."""
+
+    def split(rows: np.ndarray) -> list[np.ndarray]:
+        place = partition_of(rows[:, 0], partitions)
+        return [rows[place == number] for number in range(partitions)]
+
+    rows, before, steps = both_ways(edges), None, 0
+    while True:
+        parts = split(rows)
+        found = sum(map(checksum, parts)) % 2**62
+        if found == before:
+            links = unique(rows[rows[:, 0] > rows[:, 1]])
+            return links, steps
+        before, steps = found, steps + 1
+        large = np.concatenate([large_star(part) for part in parts])
+        rows = np.concatenate([both_ways(small_star(part)) for part in split(large)])
+
+
+@given(EDGES)
 def test_components_are_those_of_the_naive_search(edges: list[tuple[int, int]]) -> None:
-    assert components(edges) == naive_components(edges)
+    assert solve(pairs(edges)).tolist() == naive(edges)
 
 
-def test_the_best_ranked_is_kept_and_the_component_named_by_its_smallest_hash() -> None:
-    table = keys((1, 0, "b"), (1, 5, "a"), (2, 5, "a"), (2, 6, "a"), (3, 6, "a"), (3, 9, "c"))
-    rows = verdicts([duplicate_edges(table)], lambda document: 0 if document >= 5 else 1).to_pylist()
-    assert [(row["document"], row["reason"]) for row in rows] == [
-        (0, "near_duplicate"),
-        (5, None),
-        (6, "exact_duplicate"),
-        (9, "near_duplicate"),
-    ]
-    assert {row["component"] for row in rows} == {b"a".ljust(16, b"_").hex()}
+@given(EDGES, st.sampled_from([1, 2, 5]))
+def test_steps_over_partitions_find_what_one_process_finds(edges: list[tuple[int, int]], partitions: int) -> None:
+    assert in_partitions(pairs(edges), partitions)[0].tolist() == naive(edges)
 
 
-def test_the_order_of_keys_and_partitions_does_not_matter() -> None:
-    draw = random.Random(0)
-    rows = [(draw.randrange(12), document, f"h{document}") for document in range(30) for _ in range(2)]
-
-    def decide(order: list[tuple[int, int, str]], partitions: int) -> pa.Table:
-        parts = [keys(*(row for row in order if row[0] % partitions == p)) for p in range(partitions)]
-        draw.shuffle(parts)
-        return verdicts([duplicate_edges(part) for part in parts], lambda document: document % 2)
-
-    expected = decide(rows, 1)
-    assert expected.num_rows > 10
-    for partitions in (1, 3, 5):
-        draw.shuffle(rows)
-        assert decide(rows, partitions).equals(expected)
+def test_a_chain_of_a_thousand_documents_takes_few_steps() -> None:
+    order = list(range(1000))
+    random.Random(0).shuffle(order)
+    edges = pairs([(order[place], order[place + 1]) for place in range(999)])
+    links, steps = in_partitions(edges, 3)
+    assert links.tolist() == [[node, 0] for node in range(1, 1000)]
+    assert 2 < steps <= 12
 
 
-def test_no_edges_make_no_verdicts() -> None:
-    assert verdicts([], lambda document: 0).num_rows == 0
+def test_a_checksum_is_of_the_set_of_pairs() -> None:
+    edges = pairs([(1, 2), (3, 4), (9, 5)])
+    assert checksum(both_ways(edges)) == checksum(both_ways(edges[::-1])) == checksum(downward(np.repeat(edges, 2, axis=0)))
+    assert checksum(both_ways(edges)) != checksum(both_ways(edges[:2]))
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [([], {}), ([2, 2, 3, 4, 5, 9], {"2": 2, "3-4": 2, "5-8": 1, "9-16": 1})])
+def test_components_are_counted_in_classes_that_double(sizes: list[int], expected: dict[str, int]) -> None:
+    assert histogram(sizes) == expected
