@@ -57,13 +57,19 @@ def _section(name: str, kind: Any) -> tuple[str, type[BaseModel]]:
 
 def _rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
     for name, field in section.model_fields.items():
-        kind = field.annotation
+        kind = _without_null(field.annotation)
         inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
         if isinstance(inner, type) and issubclass(inner, BaseModel) and not _quantity(field.metadata):
             mark = "[]" if inner is not kind else ""
             yield from _rows(inner, f"{prefix}{name}{mark}.")
         else:
             yield f"{prefix}{name}", _type(field), _default(field), _escape(field.description or "")
+
+
+def _without_null(kind: Any) -> Any:
+    """An optional section is listed like any other."""
+    others = [one for one in get_args(kind) if one is not type(None)] if isinstance(kind, types.UnionType) else []
+    return others[0] if len(others) == 1 else kind
 
 
 def _type(field: FieldInfo) -> str:

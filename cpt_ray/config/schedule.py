@@ -1,16 +1,67 @@
-"""The `train.schedule` section: the learning rate as a function of `tokens_seen`."""
+"""The learning rate as a function of `tokens_seen`: `train.learning_rate`, `train.schedule` and `train.chain`.
 
-from typing import Literal
+In: YAML. Out: frozen sections. `docs/schedules.md` weighs the choices; `config/budgets.py` holds the rules between them.
+"""
 
-from pydantic import Field
+import math
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
 
 from cpt_ray.config.values import Count, Section
 
+DecayShape = Literal["1-sqrt", "linear", "cosine"]
+BaseRate = Literal["base_peak", "base_final"]
+
+
+def parse_rate(value: object) -> float | str:
+    """Read a learning rate: a number above 0, or the name of a rate of the base model.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if value in ("base_peak", "base_final"):
+        return str(value)
+    try:
+        rate = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        rate = math.nan
+    if not (rate > 0 and math.isfinite(rate)):
+        raise ValueError(f"expected a number above 0, base_peak or base_final, saw {value!r}")
+    return rate
+
+
+Rate = Annotated[float | BaseRate, BeforeValidator(parse_rate)]
+
 
 class ScheduleConfig(Section):
-    """Learning rate as a function of `tokens_seen`: linear warm-up, constant, cooldown (Haegele et al. 2024)."""
+    """The learning rate as a function of `tokens_seen`; docs/schedules.md weighs the choices."""
 
-    warmup: Count = Field(default=0, ge=0, description="tokens of linear warm-up from zero")
-    cooldown_share: float = Field(default=0.2, gt=0, le=1, description="share of a budget spent cooling down")
-    cooldown_shape: Literal["1-sqrt", "linear"] = Field(default="1-sqrt", description="shape of the decay")
+    shape: Literal["constant_cooldown", "cosine"] = Field(
+        default="constant_cooldown",
+        description="constant_cooldown (WSD): warm-up, constant, cooldown; cosine: warm-up, then cosine decay to the end",
+    )
+    warmup: Count | None = Field(
+        default=None, ge=0, description="tokens of linear warm-up to the peak; default: 1 % of the smallest budget"
+    )
+    warmup_from: Literal["zero", "base_final"] = Field(
+        default="zero", description="rate at which the warm-up starts: 0, or the base's `final_learning_rate`"
+    )
+    cooldown_share: float = Field(
+        default=0.2, gt=0, le=1, description="constant_cooldown: share of a budget (of a chain: of a stage) spent cooling down"
+    )
+    cooldown_shape: DecayShape = Field(default="1-sqrt", description="constant_cooldown: shape of the decay")
     final_share: float = Field(default=0.0, ge=0, lt=1, description="final learning rate as a share of the peak")
+
+
+class ChainConfig(Section):
+    """How a later stage of `budget_mode: chain` starts. Nothing here has a default: it decides what the stages mean."""
+
+    rewarm: Count = Field(ge=0, description="tokens of linear re-warm-up of each later stage; 0 jumps to the peak")
+    rewarm_from: Literal["zero", "previous_final"] = Field(
+        description="rate at which the re-warm-up starts: 0, or where the stage before ended"
+    )
+    peak_share: float = Field(gt=0, description="peak of each later stage as a share of the first stage's; 1 is the same")
+    optimizer: Literal["kept", "fresh"] = Field(
+        description="AdamW's moments at the start of each later stage: those of the stage before, or zeros"
+    )

@@ -5,6 +5,7 @@ A study is base models x arms x budgets x seeds; `configs/README.md` lists every
 
 from pydantic import Field, model_validator
 
+from cpt_ray.config.budgets import check_train
 from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.runtime import RuntimeConfig, TrackingConfig
@@ -47,7 +48,7 @@ class StudyConfig(Section):
             total = sum(arm.mix.values())
             if abs(total - 1) > 1e-6 or min(arm.mix.values()) < 0:
                 raise ValueError(f"arms.{arm_name}.mix adds up to {total:g}; weights are at least 0 and add up to 1")
-        self._check_budgets()
+        check_train(self.train, self.models)
         workers, rows = self.runtime.workers, self.train.global_batch_size
         if workers.max > rows:
             raise ValueError(
@@ -57,17 +58,6 @@ class StudyConfig(Section):
         if self.runtime.kind == "local" and (workers.min, workers.max) != (1, 1):
             raise ValueError(f"runtime.kind local is one process, but runtime.workers is {workers}; set it to 1")
         return self
-
-    def _check_budgets(self) -> None:
-        budgets, schedule = self.train.budgets, self.train.schedule
-        if list(budgets) != sorted(set(budgets)) or budgets[0] < 1:
-            raise ValueError(f"train.budgets must be above 0 and ascend without repeats, saw {list(budgets)}")
-        constant_tokens = budgets[0] - round(budgets[0] * schedule.cooldown_share)
-        if schedule.warmup > constant_tokens:
-            raise ValueError(
-                f"train.schedule.warmup is {schedule.warmup} tokens, but the cooldown of the smallest budget, {budgets[0]}, "
-                f"begins at {constant_tokens}; set train.schedule.warmup to at most {constant_tokens}"
-            )
 
 
 def _unique(section: str, names: list[str]) -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cpt_ray.config.schedule import ScheduleConfig
+from cpt_ray.config.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.values import Count, Section
 from cpt_ray.config.watch import GuardsConfig, WatchConfig
 
@@ -19,6 +19,12 @@ class ModelConfig(Section):
     separator: str | None = Field(
         default=None, description="token written after every document; default: the tokenizer's end-of-text token"
     )
+    peak_learning_rate: float | None = Field(
+        default=None, gt=0, description="peak rate of the base's own pretraining; what `train.learning_rate: base_peak` means"
+    )
+    final_learning_rate: float | None = Field(
+        default=None, gt=0, description="rate at which the base's pretraining ended; what `base_final` means"
+    )
     licence: str | None = Field(default=None, description="licence of the weights, recorded in the model card")
     note: str | None = Field(default=None, description="what a reader must know about the base; shown in report and model card")
 
@@ -26,14 +32,31 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """How runs are trained. Everything here is the same for every arm."""
 
-    budgets: tuple[Count, ...] = Field(min_length=1, description="token budgets (loss-bearing tokens), ascending")
-    budget_mode: Literal["branch", "independent"] = Field(
-        default="branch", description="branch: one constant-rate trunk, a cooldown per budget; independent: a run each"
+    budgets: tuple[Count, ...] | None = Field(
+        default=None, min_length=1, description="token budgets (loss-bearing tokens), ascending; this or `budgets_flops`"
     )
+    budgets_flops: tuple[float, ...] | None = Field(
+        default=None, min_length=1, description="budgets in training FLOPs, ascending: each model gets the tokens they pay for"
+    )
+    budget_mode: Literal["branch", "chain", "independent"] = Field(
+        default="branch",
+        description="branch: one constant-rate trunk, a cooldown per budget; chain: each budget continues the one before; "
+        "independent: a run each",
+    )
+    chain: ChainConfig | None = Field(default=None, description="how a later stage of a chain starts")
     control_budgets: Literal["largest", "all"] = Field(
-        default="largest", description="budgets at which control arms are trained"
+        default="largest", description="budgets at which control arms are trained; a chain has all of them on its way"
     )
-    learning_rate: float = Field(gt=0, description="peak learning rate; no default: see configs/README.md")
+    trajectory_tokens: tuple[Count, ...] = Field(
+        default=(), description="marks at which the constant-rate part is scored as it stands: not annealed, never budgets"
+    )
+    trajectory_points: int = Field(
+        default=0, ge=0, le=32, description="instead: so many marks, each twice the one before, the last where cooldown begins"
+    )
+    learning_rate: Rate = Field(
+        description="peak learning rate: a number, `base_peak` or `base_final`; no default: see configs/README.md"
+    )
+    learning_rate_factor: float = Field(default=1.0, gt=0, description="what `learning_rate` is multiplied by")
     schedule: ScheduleConfig = ScheduleConfig()
     weight_decay: float = Field(default=0.1, ge=0, description="AdamW weight decay, on matrices only")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW beta1")

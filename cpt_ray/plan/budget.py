@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from cpt_ray.config.prepare import ArmConfig
 from cpt_ray.config.study import StudyConfig
@@ -17,6 +18,7 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import ModelShape, flops_per_token
 from cpt_ray.records import Record, RunKind, RunSpec
 from cpt_ray.train.runs import tokens_paid
+from cpt_ray.train.schedule import learning_rate
 
 ASSUMED_FILL_SHARE = 0.95
 """Share of row slots that bear loss, assumed until shards exist: best-fit packing leaves few slots empty, and the first
@@ -38,8 +40,17 @@ class SourceNeed(Record):
     max_epochs: float
 
 
+class PlannedBudget(Record):
+    """What one budget is to one model: tokens, and the training FLOPs of that many tokens from the base on."""
+
+    model: str
+    flops_per_token: float
+    budget_tokens: int
+    flops: float
+
+
 class PlannedRun(Record):
-    """One run: the tokens it adds, the steps that takes (an estimate), and its arithmetic."""
+    """One run: the tokens it adds, the steps that takes (an estimate), its arithmetic and its learning rate."""
 
     run: str
     kind: RunKind
@@ -49,16 +60,25 @@ class PlannedRun(Record):
     start_tokens: int
     stop_tokens: int
     budget_tokens: int | None
-    tokens: int
-    """Tokens this run trains on: `stop_tokens - start_tokens`."""
+    cooldown_start_tokens: int | None
+    """None for a trunk, whose rate never falls."""
+    tokens_paid: int
+    """Tokens this run itself trains on: `stop_tokens - start_tokens`."""
     steps: int
     flops: float
+    start_rate: float
+    peak_rate: float
+    end_rate: float
+    trajectory_tokens: tuple[int, ...]
 
 
 class StudyPlan(Record):
     """The whole study as arithmetic."""
 
     study: str
+    budgets_key: str
+    """`train.budgets` or `train.budgets_flops`: what to change."""
+    budgets: tuple[PlannedBudget, ...]
     needs: tuple[SourceNeed, ...]
     runs: tuple[PlannedRun, ...]
     fill_share: dict[str, float]
@@ -80,6 +100,22 @@ class StudyPlan(Record):
     def paid_ratio(self) -> float:
         """Tokens paid as a share of running each budget independently."""
         return self.tokens_paid / self.tokens_independent if self.tokens_independent else 1.0
+
+
+def tokens_for_flops(budgets_flops: Sequence[float], shape: ModelShape, *, sequence_length: int) -> tuple[int, ...]:
+    """The loss-bearing tokens that training FLOPs pay for, rounded down.
+
+    Convention: forward and backward FLOPs per token, attention over `sequence_length / 2` keys as in a causal row of one
+    document (`model.parameters.flops_per_token`); recomputed activations and padding are not counted. Packed documents that
+    do not see each other attend fewer keys, so what is measured is at most this. It depends on nothing but model and row.
+
+    Args:
+        budgets_flops: Budgets, ascending.
+        shape: The model.
+        sequence_length: `prepare.pack.sequence_length`.
+    """
+    per_token = flops_per_token(shape, sequence_length / 2)
+    return tuple(int(flops / per_token) for flops in budgets_flops)
 
 
 def plan_study(
@@ -112,6 +148,8 @@ def plan_study(
     runs = tuple(_planned_run(spec, shapes, per_step[spec.arm], keys) for spec in specs)
     return StudyPlan(
         study=config.study.name,
+        budgets_key="train.budgets" if config.train.budgets is not None else "train.budgets_flops",
+        budgets=_budgets(specs, shapes, config.prepare.pack.sequence_length / 2),
         needs=_needs(config, specs, available, per_row),
         runs=runs,
         fill_share={
@@ -150,25 +188,52 @@ def check_epochs(plan: StudyPlan) -> None:
         raise ConfigError(
             f"{wants} (weight {need.weight:g}), but there are {format_count(have)}: {need.epochs:.2f} epochs, "
             f"and {key} is {need.max_epochs:g}",
-            fix=f"set {key} to at least {math.ceil(need.epochs * 100) / 100:g} to allow repeats, or lower train.budgets to at "
-            f"most {fits}, the largest that fits this arm",
+            fix=f"set {key} to at least {math.ceil(need.epochs * 100) / 100:g} to allow repeats, or lower {plan.budgets_key} "
+            f"to at most {fits}{' tokens' if plan.budgets_key.endswith('flops') else ''}, the largest that fits this arm",
         )
 
 
 def check_cooldowns(plan: StudyPlan) -> None:
-    """Refuse a branch that is over before its learning rate has fallen: such a budget is none.
+    """Refuse a budget that is over before its learning rate has fallen, and trajectory marks within one step.
 
     Raises:
-        ConfigError: Naming the budget, its cooldown and the tokens of a step.
+        ConfigError: Naming the run, the tokens and those of a step.
     """
     for run in plan.runs:
         step = plan.tokens_per_step[run.arm]
-        if run.kind == "cooldown" and run.tokens < step:
+        cooldown = step if run.cooldown_start_tokens is None else run.stop_tokens - run.cooldown_start_tokens
+        if cooldown < step:
             raise ConfigError(
-                f"run {run.run} cools down over {format_count(run.tokens)} tokens, less than one optimizer step of about "
+                f"run {run.run} cools down over {format_count(cooldown)} tokens, less than one optimizer step of about "
                 f"{format_count(round(step))}: its learning rate would not fall",
-                fix="lower train.global_batch_size, or raise the smallest of train.budgets or train.schedule.cooldown_share",
+                fix=f"lower train.global_batch_size, or raise the smallest of {plan.budgets_key} or "
+                "train.schedule.cooldown_share",
             )
+        for mark, following in pairwise((0, *run.trajectory_tokens)):
+            if following - mark < step:
+                raise ConfigError(
+                    f"run {run.run}: the trajectory marks {mark} and {following} are closer than one optimizer step of about "
+                    f"{format_count(round(step))} tokens: they would be the same model",
+                    fix="space train.trajectory_tokens wider, or lower train.trajectory_points or train.global_batch_size",
+                )
+
+
+def _budgets(specs: Sequence[RunSpec], shapes: Mapping[str, ModelShape], mean_keys: float) -> tuple[PlannedBudget, ...]:
+    found = dict.fromkeys((spec.model, spec.budget_tokens) for spec in specs if spec.budget_tokens is not None)
+    return tuple(
+        PlannedBudget(model=model, flops_per_token=per_token, budget_tokens=tokens, flops=tokens * per_token)
+        for model, tokens in found
+        for per_token in [flops_per_token(_shape_of(model, shapes), mean_keys)]
+    )
+
+
+def _shape_of(model: str, shapes: Mapping[str, ModelShape]) -> ModelShape:
+    if model not in shapes:
+        raise ConfigError(
+            f"no shape is known for model {model!r}; known: {', '.join(sorted(shapes)) or 'none'}",
+            fix=f"check models.{model}.base: its configuration could not be read",
+        )
+    return shapes[model]
 
 
 def _largest_budget(plan: StudyPlan, arm: str) -> int:
@@ -221,12 +286,7 @@ def _needs(
 
 
 def _planned_run(spec: RunSpec, shapes: Mapping[str, ModelShape], per_step: float, mean_keys: float) -> PlannedRun:
-    if spec.model not in shapes:
-        raise ConfigError(
-            f"run {spec.name}: no shape is known for model {spec.model!r}; known: {', '.join(sorted(shapes)) or 'none'}",
-            fix=f"check models.{spec.model}.base: its configuration could not be read",
-        )
-    tokens = spec.stop_tokens - spec.start_tokens
+    tokens = tokens_paid([spec])
     return PlannedRun(
         run=spec.name,
         kind=spec.kind,
@@ -236,7 +296,12 @@ def _planned_run(spec: RunSpec, shapes: Mapping[str, ModelShape], per_step: floa
         start_tokens=spec.start_tokens,
         stop_tokens=spec.stop_tokens,
         budget_tokens=spec.budget_tokens,
-        tokens=tokens,
+        cooldown_start_tokens=spec.schedule.decay_start_tokens,
+        tokens_paid=tokens,
         steps=math.ceil(tokens / per_step) if per_step else 0,
-        flops=tokens * flops_per_token(shapes[spec.model], mean_keys),
+        flops=tokens * flops_per_token(_shape_of(spec.model, shapes), mean_keys),
+        start_rate=learning_rate(spec.start_tokens, spec.schedule),
+        peak_rate=spec.schedule.peak_rate,
+        end_rate=learning_rate(spec.stop_tokens, spec.schedule),
+        trajectory_tokens=spec.trajectory_tokens,
     )

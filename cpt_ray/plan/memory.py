@@ -82,6 +82,7 @@ def estimate_memory(
     checkpoint = parameters * (compute + master + _MOMENT_BYTES)
     export = parameters * compute
     mine = [spec for spec in specs if spec.model == model]
+    exports = sum((spec.budget_tokens is not None) + len(spec.trajectory_tokens) for spec in mine)
     kept = sum(train.keep_checkpoints + len(spec.branch_tokens) for spec in mine)
     return MemoryPlan(
         model=model,
@@ -96,7 +97,7 @@ def estimate_memory(
         host_bytes=host,
         checkpoint_bytes=checkpoint,
         export_bytes=export,
-        disk_bytes=kept * checkpoint + sum(spec.budget_tokens is not None for spec in mine) * export,
+        disk_bytes=kept * checkpoint + exports * export,
     )
 
 

@@ -18,7 +18,8 @@ _GIB = 1 << 30
 
 def render_plan(plan: StudyPlan, memory: Sequence[MemoryPlan] = ()) -> str:
     """Write the plan as plain text."""
-    parts = [f"Plan of study {plan.study}", _render_totals(plan), _render_needs(plan), _render_runs(plan)]
+    parts = [f"Plan of study {plan.study}", _render_totals(plan), _render_budgets(plan), _render_needs(plan)]
+    parts.append(_render_runs(plan))
     if memory:
         parts.append(_render_memory(memory))
     return "\n\n".join(parts) + "\n"
@@ -35,6 +36,18 @@ def _render_totals(plan: StudyPlan) -> str:
         ("arithmetic", f"{_flops(plan.flops)}, attention over {plan.mean_keys:g} keys on average"),
     ]
     return "\n".join(f"{name:<13}{text}" for name, text in lines)
+
+
+def _render_budgets(plan: StudyPlan) -> str:
+    header = ("model", "FLOPs per token", "budget", "FLOPs")
+    body = [
+        (item.model, f"{item.flops_per_token:.3e}", format_count(item.budget_tokens), f"{item.flops:.3e}")
+        for item in plan.budgets
+    ]
+    note = (
+        "FLOPs are forward and backward, with attention over half a row; a budget's are those of all its tokens since the base."
+    )
+    return "Budgets, in tokens and training FLOPs\n" + text_table(header, body, text_columns=1) + "\n" + note
 
 
 def _render_needs(plan: StudyPlan) -> str:
@@ -57,26 +70,33 @@ def _need_row(need: SourceNeed) -> tuple[str, ...]:
 
 
 def _render_runs(plan: StudyPlan) -> str:
-    header = ("run", "kind", "from", "to", "trains on", "steps", "FLOPs")
+    header = ("run", "kind", "from", "to", "cools from", "tokens paid", "steps", "FLOPs", "rate at start", "peak", "end")
     body: list[tuple[str, ...]] = [
         (
             run.run,
             run.kind,
             format_count(run.start_tokens),
             format_count(run.stop_tokens),
-            format_count(run.tokens),
+            "-" if run.cooldown_start_tokens is None else format_count(run.cooldown_start_tokens),
+            format_count(run.tokens_paid),
             f"~{run.steps:,}",
             f"{run.flops:.2e}",
+            *(f"{rate:.3g}" for rate in (run.start_rate, run.peak_rate, run.end_rate)),
         )
         for run in plan.runs
     ]
-    body.append(
-        ("all", "", "", "", format_count(plan.tokens_paid), f"~{sum(r.steps for r in plan.runs):,}", f"{plan.flops:.2e}")
-    )
+    steps = sum(run.steps for run in plan.runs)
+    body.append(("all", "", "", "", "", format_count(plan.tokens_paid), f"~{steps:,}", f"{plan.flops:.2e}", "", "", ""))
     origin = "counted in the shards" if plan.fill_measured else "assumed until prepared"
     shares = ", ".join(f"{arm} {100 * share:.1f} %" for arm, share in plan.fill_share.items())
     note = f"Steps are estimates: row slots that bear loss, {origin}: {shares}. A run stops by its tokens."
-    return "Runs, in tokens\n" + text_table(header, body, text_columns=2) + "\n" + note
+    lines = ["Runs, in tokens, with their learning rate", text_table(header, body, text_columns=2), note]
+    lines += [
+        f"{run.run} is also scored as it stands, not annealed, at {', '.join(map(format_count, run.trajectory_tokens))} tokens."
+        for run in plan.runs
+        if run.trajectory_tokens
+    ]
+    return "\n".join(lines)
 
 
 def _render_memory(memory: Sequence[MemoryPlan]) -> str:

@@ -20,7 +20,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.runs import CheckpointManifest, RunAttempt, RunRecord, RunSpec, SelfTest, StepMetrics
+from cpt_ray.records.runs import CheckpointManifest, RateSchedule, RunAttempt, RunRecord, RunSpec, SelfTest, StepMetrics
 from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
@@ -46,6 +46,7 @@ __all__ = [
     "LargeComponent",
     "MemoryPoint",
     "Point",
+    "RateSchedule",
     "Record",
     "RunAttempt",
     "RunEvent",

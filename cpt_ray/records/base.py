@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 SourceRole = Literal["domain", "general"]
-RunKind = Literal["base", "trunk", "cooldown", "independent"]
+RunKind = Literal["base", "trunk", "cooldown", "chain", "independent", "trajectory"]
 
 
 class Record(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict
 
 from cpt_ray.records.base import FileEntry, Record, RunKind
@@ -25,6 +27,23 @@ class CheckpointManifest(Record):
     created: str
 
 
+class RateSchedule(Record):
+    """A run's learning rate as a function of `tokens_seen`; `train/schedule.py` evaluates it.
+
+    From `warmup_start_tokens` it rises in a line from `start_rate` to `peak_rate`, stays, then falls to `final_rate`.
+    """
+
+    warmup_start_tokens: int
+    warmup_tokens: int
+    start_rate: float
+    peak_rate: float
+    decay_start_tokens: int | None
+    """None for a trunk, which never decays."""
+    decay_end_tokens: int | None
+    decay_shape: Literal["1-sqrt", "linear", "cosine"]
+    final_rate: float
+
+
 class RunSpec(Record):
     """A training run as planned; `train/runs.py` derives all of a study's.
 
@@ -44,10 +63,15 @@ class RunSpec(Record):
     """Nominal `tokens_seen` at the start: 0, or the parent's branch point."""
     stop_tokens: int
     """The run stops at the first step with `tokens_seen >= stop_tokens`."""
-    cooldown_start_tokens: int | None
-    """Where the cooldown begins; None for a trunk."""
+    schedule: RateSchedule
+    optimizer: Literal["fresh", "kept"] = "fresh"
+    """AdamW's moments at the start: zeros, or those of the parent's checkpoint."""
+    budget_flops: float | None = None
+    """What the budget was given as, where it was given in FLOPs."""
     branch_tokens: tuple[int, ...] = ()
-    """Checkpoints that branches start from: the first step at or past each of these."""
+    """Checkpoints that children start from: the first step at or past each of these."""
+    trajectory_tokens: tuple[int, ...] = ()
+    """Marks at which the model is exported as it stands, for scores that are not budgets."""
 
 
 class RunAttempt(Record):
@@ -56,6 +80,8 @@ class RunAttempt(Record):
     attempt: int
     first_step: int
     """The step that it goes on from: 0 at the start of the base, above 0 after a resume or on a branch."""
+    first_tokens: int = 0
+    """`tokens_seen` at that step."""
     resumed: bool
     """Whether it went on from a checkpoint of this very run."""
     world_size: int
@@ -101,6 +127,7 @@ class RunRecord(Record):
     parent: str | None
     """The run whose checkpoint this one started from."""
     start_tokens: int
+    """`tokens_seen` of that checkpoint, or 0."""
     tokens_seen: int
     slots_seen: int
     position: int
@@ -113,6 +140,7 @@ class RunRecord(Record):
     first_steps: tuple[int, ...]
     """The step at which each attempt began; above 0 after a resume."""
     flops: float
+    """Of this run's own steps; of a trajectory point, of its parent's up to it."""
     mean_tokens_per_s: float
     mfu: float | None
     peak_flops_per_s: float | None
@@ -145,6 +173,15 @@ class RunRecord(Record):
     """HF safetensors folder, absolute; None for a trunk, which is never a budget."""
     annealed: bool
     """Whether the learning rate has decayed: only such a run may be called a budget."""
+    schedule: RateSchedule | None = None
+    """The learning rate that it was trained with; None for a base."""
+    optimizer: Literal["fresh", "kept"] = "fresh"
+    budget_flops: float | None = None
+
+    @property
+    def tokens_paid(self) -> int:
+        """Tokens that this run itself was trained on; what its parents saw is paid by them."""
+        return self.tokens_seen - self.start_tokens
 
 
 class StepMetrics(Record):

@@ -12,20 +12,31 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.edges.storage import hash_file, list_source_files
+from cpt_ray.errors import ConfigError
+from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunSpec
+from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.store import Place, fingerprint, place
-from cpt_ray.train.runs import plan_runs
+from cpt_ray.train.runs import plan_runs, trajectory_specs
 
 BASE = "base"
 
 _NOT_IN_RESULT = {
     "budgets",
+    "budgets_flops",
     "budget_mode",
+    "chain",
+    "trajectory_tokens",
+    "trajectory_points",
+    "learning_rate",
+    "learning_rate_factor",
+    "schedule",
     "control_budgets",
     "micro_batch_size",
     "gradient_checkpointing",
@@ -40,7 +51,10 @@ _NOT_IN_RESULT = {
 
 @dataclass(frozen=True)
 class StudyGraph:
-    """All places of a study. `runs` and `evaluations` are keyed by run name; a base's run is `MODEL-base`."""
+    """All places of a study. `runs` and `evaluations` are keyed by run name; a base's run is `MODEL-base`.
+
+    `points` are the trajectory points: they lie in their parents' places and have evaluations of their own.
+    """
 
     models: dict[str, Place]
     exams: Place | None
@@ -48,6 +62,7 @@ class StudyGraph:
     held_out: Place
     shards: dict[str, Place]
     specs: dict[str, RunSpec]
+    points: dict[str, RunSpec]
     runs: dict[str, Place]
     evaluations: dict[str, Place]
 
@@ -125,10 +140,28 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
         )
         for model in config.models
     }
-    specs = {spec.name: spec for spec in plan_runs(config)}
+    specs = {spec.name: spec for spec in plan_runs(config, _flops_budgets(config, models))}
+    points = {point.name: point for point in trajectory_specs(list(specs.values()))}
     runs = _run_places(root, config, config_path, models, shards, specs)
-    evaluations = _evaluation_places(root, config, models, exams, held_out, specs, runs)
-    return StudyGraph(models, exams, documents, held_out, shards, specs, runs, evaluations)
+    evaluations = _evaluation_places(root, config, models, exams, held_out, {**specs, **points}, runs)
+    return StudyGraph(models, exams, documents, held_out, shards, specs, points, runs, evaluations)
+
+
+def _flops_budgets(config: StudyConfig, models: dict[str, Place]) -> dict[str, tuple[int, ...]] | None:
+    """The tokens that `train.budgets_flops` pays for, per model; None where budgets are tokens."""
+    flops = config.train.budgets_flops
+    if flops is None:
+        return None
+    length = config.prepare.pack.sequence_length
+    budgets = {
+        name: tokens_for_flops(flops, shape, sequence_length=length) for name, shape in model_shapes(config, models).items()
+    }
+    for name, tokens in budgets.items():
+        try:
+            check_tokens(config.train, tokens, name)
+        except ValueError as error:
+            raise ConfigError(str(error), fix="change one of the keys that the message names, or train.budgets_flops") from None
+    return budgets
 
 
 def _run_places(
@@ -152,7 +185,7 @@ def _run_places(
             settings={
                 **settings,
                 "mix": config.arms[spec.arm].mix,
-                "spec": spec.model_dump(mode="json", exclude={"name", "model", "arm", "parent"}),
+                "spec": spec.model_dump(mode="json", exclude={"name", "model", "arm", "parent", "budget_flops"}),
             },
         )
     return runs
@@ -174,6 +207,8 @@ def _evaluation_places(
     shared = {"held_out": held_out.fingerprint, **({"exams": exams.fingerprint} if exams else {})}
     subjects = {base_run(model): models[model] for model in models}
     subjects |= {name: runs[name] for name, spec in specs.items() if spec.budget_tokens is not None}
+    marks = {name: {"trajectory_tokens": spec.stop_tokens} for name, spec in specs.items() if spec.kind == "trajectory"}
+    subjects |= {name: runs[str(specs[name].parent)] for name in marks}
     separators = {model.name: model.separator for model in config.models}
     model_of = {base_run(model): model for model in models} | {name: spec.model for name, spec in specs.items()}
     return {
@@ -182,7 +217,7 @@ def _evaluation_places(
             "evaluate",
             name,
             inputs={"subject": subject.fingerprint, **shared},
-            settings={**settings, "separator": separators[model_of[name]]},
+            settings={**settings, "separator": separators[model_of[name]], **marks.get(name, {})},
         )
         for name, subject in subjects.items()
     }

@@ -67,6 +67,8 @@ def mirror_study(study: Study, comparison: Comparison, report: Path) -> str:
     try:
         tracking, parent = _open(study, comparison.points)
         for record in study.runs():
+            if record.kind == "trajectory":
+                continue  # part of its parent; its scores are in the study's curves
             spot = study.graph.runs.get(record.run)
             metrics = read_metrics(spot.folder) if spot else ()
             params = _params(study) if spot else None

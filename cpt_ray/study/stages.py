@@ -55,7 +55,7 @@ def train(study: Study) -> None:
     def on_done(_: int, record: RunRecord) -> None:
         nonlocal started
         spot = study.graph.runs[record.run]
-        store.commit(spot, patterns=("run.json", "metrics/*", "attempts/*", "export/*"), started=started)
+        store.commit(spot, patterns=("run.json", "metrics/*", "attempts/*", "export/*", "trajectory/**/*"), started=started)
         study.console.say(f"  made    {spot.label}  in {time.perf_counter() - started:.0f} s")
         started = time.perf_counter()
 
@@ -71,7 +71,7 @@ def train(study: Study) -> None:
 
 
 def evaluate(study: Study) -> None:
-    """Score each base and each budget."""
+    """Score each base, each budget and each trajectory point."""
     records = {record.run: record for record in study.runs()}
     study.console.say("evaluate")
     missing = [name for name, spot in study.graph.evaluations.items() if study.reuse(spot) is None]

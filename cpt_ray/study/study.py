@@ -26,8 +26,9 @@ from cpt_ray.plan.memory import MemoryPlan, estimate_memory
 from cpt_ray.records import Artifact, Comparison, DocumentsRecord, EvalRecord, HeldOutRecord, RunRecord, ShardManifest
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph, base_run, build_graph, deepspeed_path
+from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.store import Place
-from cpt_ray.train.runs import tokens_paid
+from cpt_ray.train.task import point_folder
 
 DOCUMENTS, HELD_OUT, MANIFEST = "documents.json", "held_out.json", "manifest.json"
 EVALUATION, RUN, ITEMS = "evaluation.json", "run.json", "items.jsonl"
@@ -122,9 +123,14 @@ class Study:
         return ShardManifest.load(self._whole(self.graph.shards[model], "prepare") / MANIFEST)
 
     def runs(self) -> list[RunRecord]:
-        """The base of each model, then all training runs, parents first."""
+        """The base of each model, then all training runs, parents first, then their trajectory points."""
         bases = [self.base_record(model.name) for model in self.config.models]
-        return bases + [RunRecord.load(self._whole(spot, "train") / RUN) for spot in self.graph.runs.values()]
+        runs = [RunRecord.load(self._whole(spot, "train") / RUN) for spot in self.graph.runs.values()]
+        points = [
+            RunRecord.load(point_folder(self.graph.runs[str(point.parent)].folder, point.stop_tokens) / RUN)
+            for point in self.graph.points.values()
+        ]
+        return bases + runs + points
 
     def evaluations(self) -> list[EvalRecord]:
         """The scores of bases and budgets."""
@@ -132,13 +138,14 @@ class Study:
 
     def comparison(self) -> Comparison:
         """What the study found, from records alone."""
+        runs = self.runs()
         return compare(
             self.evaluations(),
             {name: spot.folder for name, spot in self.graph.evaluations.items()},
-            self.runs(),
+            runs,
             self.config.compare,
             control_arms=frozenset(name for name, arm in self.config.arms.items() if arm.role == "control"),
-            tokens_paid=tokens_paid(list(self.graph.specs.values())),
+            tokens_paid=sum(run.tokens_paid for run in runs),
         )
 
     def base_record(self, model: str) -> RunRecord:
@@ -174,18 +181,8 @@ class Study:
 
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:
         """The study as arithmetic: counted where shards exist, estimated where they do not."""
-        from cpt_ray.edges.packages import resolve_package
-        from cpt_ray.model.parameters import model_shape
-
         config, specs = self.config, list(self.graph.specs.values())
-        shapes = {
-            model.name: model_shape(
-                self.graph.models[model.name].folder
-                if store.find(self.graph.models[model.name])
-                else resolve_package(model.base)
-            )
-            for model in config.models
-        }
+        shapes = model_shapes(config, self.graph.models)
         first = config.models[0].name
         shards = self.shards(first) if store.find(self.graph.shards[first]) else None
         names = [source.name for source in config.sources]

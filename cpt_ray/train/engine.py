@@ -178,7 +178,8 @@ def _optimizer(model: nn.Module, train: TrainConfig, resolved: Mapping[str, Any]
         {"params": matrices, "weight_decay": train.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    settings: dict[str, Any] = {"lr": train.learning_rate, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
+    # `step` sets the rate each time.
+    settings: dict[str, Any] = {"lr": 0.0, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
     if "offload_optimizer" in resolved.get("zero_optimization", {}):
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 

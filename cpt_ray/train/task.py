@@ -7,8 +7,15 @@ from typing import Any
 
 from cpt_ray.records import Record, RunSpec
 
+POINTS = "trajectory"
+"""Folder of a run's trajectory points: one folder per mark, with a record and an export of its own."""
 RUN_FILE = "run.json"
 """A run's record, written last: a run that has it is finished."""
+
+
+def point_folder(run_folder: str | Path, mark: int) -> Path:
+    """Where a run keeps what it exported at a trajectory mark."""
+    return Path(run_folder) / POINTS / str(mark)
 
 
 class TrainTask(Record):

@@ -4,6 +4,7 @@ The same function runs in a Ray Train worker and in the driver's own process. Fi
 
     checkpoints/step-*/     committed states            attempts/attempt-*.json   who started, from which step
     metrics/attempt-*.jsonl one line per step           export/                   HF folder, for budgets
+    trajectory/MARK/        record and HF folder of the model as it stood at a mark
     run.json                the RunRecord, written last
 """
 
@@ -34,8 +35,9 @@ from cpt_ray.train.guards import Guards
 from cpt_ray.train.loop import Progress, train
 from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, read_metrics
 from cpt_ray.train.order import SampleOrder
+from cpt_ray.train.runs import trajectory_specs
 from cpt_ray.train.schedule import learning_rate
-from cpt_ray.train.task import RUN_FILE, TrainTask
+from cpt_ray.train.task import RUN_FILE, TrainTask, point_folder
 from cpt_ray.train.watch import Watch
 
 EXPORT = "export"
@@ -57,7 +59,7 @@ def run_worker(task: TrainTask) -> None:
         stop_tokens=task.spec.stop_tokens,
         engine=run.engine,
         batch_at=run.batches.at,
-        learning_rate=partial(learning_rate, peak=config.train.learning_rate, schedule=config.train.schedule, spec=task.spec),
+        learning_rate=partial(learning_rate, schedule=task.spec.schedule),
         flops=run.flops,
         peak_flops_per_s=attempt.peak_flops_per_s,
         guards=run.guards(progress, attempt),
@@ -95,6 +97,7 @@ class _Run:
             micro_batch_size=config.train.micro_batch_size,
         )
         self._shape = model_shape(task.model_folder)
+        self._saved_tokens = 0
         self.engine = Engine(
             load_model(task.model_folder, precision=config.train.precision),
             train=config.train,
@@ -135,6 +138,7 @@ class _Run:
                 manifest.steps_skipped,
                 manifest.tokens_skipped,
             )
+        self._saved_tokens = progress.tokens_seen
         return progress, self._announce(progress, proof, resumed=own is not None)
 
     def watch(self, attempt: RunAttempt) -> Watch:
@@ -157,7 +161,7 @@ class _Run:
     def checkpoint_due(self, before: Progress, after: Progress) -> bool:
         """Whether `after` is the first step past an interval or a branch point; a budget's end is exported instead."""
         spec = self.task.spec
-        marks = spec.branch_tokens
+        marks = (*spec.branch_tokens, *spec.trajectory_tokens)
         if any(before.tokens_seen < mark <= after.tokens_seen for mark in marks):
             return True
         if after.tokens_seen >= spec.stop_tokens:
@@ -166,7 +170,8 @@ class _Run:
         return before.tokens_seen // every < after.tokens_seen // every
 
     def save(self, progress: Progress, *, attempt: int) -> None:
-        """Commit a checkpoint; collective."""
+        """Commit a checkpoint; collective. Points come first: who resumes from it does not pass their marks again."""
+        self._export_points(progress)
         manifest = CheckpointManifest(
             run=self.task.spec.name,
             attempt=attempt,
@@ -199,15 +204,40 @@ class _Run:
             require_lease(Path(self.task.lease_path), self.task.lease_attempt)
             record = self._record(progress)
             if state is not None:
-                export_model(
-                    self.engine.lm,
-                    state,
-                    tokenizer=Path(self.task.model_folder),
-                    folder=self.folder / EXPORT,
-                    card=self._card(record),
-                )
+                self._export(state, record)
             write_atomic(self.folder / RUN_FILE, record.to_json())
         dist.barrier()
+
+    def _export_points(self, progress: Progress) -> None:
+        """Export the model at the trajectory marks that were passed since the last checkpoint; collective."""
+        points = [p for p in trajectory_specs([self.task.spec]) if self._saved_tokens < p.stop_tokens <= progress.tokens_seen]
+        self._saved_tokens = progress.tokens_seen
+        if not points:
+            return
+        state = self.engine.whole_state()
+        if self.rank == 0:
+            require_lease(Path(self.task.lease_path), self.task.lease_attempt)
+            for point in points:
+                folder = point_folder(self.folder, point.stop_tokens)
+                facts = {
+                    "run": point.name,
+                    "kind": point.kind,
+                    "parent": point.parent,
+                    "start_tokens": progress.tokens_seen,
+                    "budget_tokens": None,
+                    "budget_flops": None,
+                    "metrics_path": None,
+                    "export_path": str(folder / EXPORT),
+                    "annealed": False,
+                }
+                record = self._record(progress).model_copy(update=facts)
+                self._export(state, record)
+                write_atomic(folder / RUN_FILE, record.to_json())
+        dist.barrier()
+
+    def _export(self, state: dict[str, torch.Tensor], record: RunRecord) -> None:
+        tokenizer, folder = Path(self.task.model_folder), Path(str(record.export_path))
+        export_model(self.engine.lm, state, tokenizer=tokenizer, folder=folder, card=self._card(record))
 
     def _prove_isolation(self) -> SelfTest | None:
         if self.config.train.isolation == "none":
@@ -235,6 +265,7 @@ class _Run:
         attempt = RunAttempt(
             attempt=number[0],
             first_step=progress.step,
+            first_tokens=progress.tokens_seen,
             resumed=resumed,
             world_size=self.world_size,
             worker_pids=tuple(pids),
@@ -262,7 +293,7 @@ class _Run:
             seed=spec.seed,
             budget_tokens=spec.budget_tokens,
             parent=spec.parent,
-            start_tokens=spec.start_tokens,
+            start_tokens=attempts[0].first_tokens,
             tokens_seen=progress.tokens_seen,
             slots_seen=progress.slots_seen,
             position=progress.position,
@@ -284,7 +315,10 @@ class _Run:
             self_test=attempts[-1].self_test,
             metrics_path="metrics",
             export_path=str(self.folder / EXPORT) if spec.budget_tokens is not None else None,
-            annealed=spec.cooldown_start_tokens is not None,
+            annealed=spec.schedule.decay_start_tokens is not None,
+            schedule=spec.schedule,
+            optimizer=spec.optimizer,
+            budget_flops=spec.budget_flops,
         )
 
     def _card(self, record: RunRecord) -> str:
@@ -300,9 +334,10 @@ class _Run:
                 "study": config.study.name,
                 "arm": f"{spec.arm}: {config.arms[spec.arm].mix}",
                 "tokens seen (loss-bearing)": record.tokens_seen,
-                "budget (tokens)": record.budget_tokens,
+                "budget (tokens)": record.budget_tokens or "none: its learning rate has not decayed",
                 "optimizer steps": record.steps,
-                "peak learning rate": config.train.learning_rate,
+                "peak learning rate": spec.schedule.peak_rate,
+                "final learning rate": spec.schedule.final_rate,
                 "document isolation": config.train.isolation,
                 "shards fingerprint": self.task.data_fingerprint,
                 "licences of the training text": licences,

@@ -159,7 +159,7 @@ def test_the_plan_of_a_prepared_study_counts_tokens_epochs_and_steps_per_arm(pre
     }
     assert all(0 < float(row[6]) < 1 for row in needs.values())  # epochs
     runs = {row[0]: row for row in rows if row and row[0].startswith("tiny-")}
-    assert runs["tiny-legal-trunk-seed0"][1:5] == ["trunk", "0", "3k", "3k"]
-    assert runs["tiny-legal-4000-seed0"][1:5] == ["cooldown", "3k", "4k", "1k"]
-    assert all(row[5].startswith("~") and float(row[6]) > 0 for row in runs.values())
+    assert runs["tiny-legal-trunk-seed0"][1:6] == ["trunk", "0", "3k", "-", "3k"]
+    assert runs["tiny-legal-4000-seed0"][1:6] == ["cooldown", "3k", "4k", "3k", "1k"]
+    assert all(row[6].startswith("~") and float(row[7]) > 0 for row in runs.values())
     assert "Memory, in GiB" in text

@@ -67,8 +67,8 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem,
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("train.learning_rate", 0, "train.learning_rate: Input should be greater than 0, saw 0"),
-        ("train.learning_rate", float("nan"), "train.learning_rate: Input should be a finite number, saw nan"),
+        ("train.learning_rate", 0, "train.learning_rate: expected a number above 0, base_peak or base_final, saw 0"),
+        ("train.learning_rate", float("nan"), "train.learning_rate: expected a number above 0, base_peak or base_final, saw nan"),
         ("train.precision", "fp16", "train.precision: Input should be 'bf16' or 'fp32', saw 'fp16'"),
         ("train.budgets", ["lots"], "train.budgets.0: expected a quantity such as 400M, saw 'lots'"),
         ("train", None, "train: expected a section with keys budgets, "),
@@ -117,7 +117,7 @@ def test_a_missing_key_is_named(tree):
 
 def test_the_number_of_further_problems_is_told(tree):
     del tree["train"]["learning_rate"]
-    del tree["train"]["budgets"]
+    del tree["train"]["global_batch_size"]
     assert "(and 1 more)" in refusal(tree)
 
 

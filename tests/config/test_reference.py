@@ -1,4 +1,5 @@
 """configs/README.md says what the schema says, for every key."""
+# ruff: noqa: E501  (a table of messages is read by its columns)
 
 import re
 from pathlib import Path
@@ -48,7 +49,11 @@ def test_every_shipped_study_is_accepted(path):
     "row",
     [
         "| `unit_bytes` | bytes | 64MB | text per unit of preparation and of packing |",
-        "| `budgets` | list of count | **required** | token budgets (loss-bearing tokens), ascending |",
+        "| `budgets` | list of count or null | null | token budgets (loss-bearing tokens), ascending; this or `budgets_flops` |",
+        "| `learning_rate` | number or `base_peak` or `base_final` | **required** | peak learning rate: a number, `base_peak` or "
+        "`base_final`; no default: see configs/README.md |",
+        "| `chain.optimizer` | `kept` or `fresh` | **required** | AdamW's moments at the start of each later stage: those of the "
+        "stage before, or zeros |",
         "| `precision` | `bf16` or `fp32` | bf16 | compute type; master weights are fp32 |",
         "| `collective_timeout` | duration | 600 | longest wait of a collective |",
         "| `exams[].limit` | count or null | null | most items, drawn by hash |",

@@ -12,14 +12,12 @@ from mlflow.tracking import MlflowClient
 
 from cpt_ray.edges.redaction import MASK, redact, redact_text
 from cpt_ray.edges.tracking import PARENT_TAG, RUN_TAG, Tracking, curve_metrics, default_uri
-from cpt_ray.records import Interval, Point, RunRecord, RunSpec, StepMetrics
+from cpt_ray.records import Interval, Point, RunRecord, StepMetrics
+from tests.run_specs import make_spec
 
 CONTROL = frozenset({"control"})
 CONFIG = {"study": {"name": "s", "seeds": [0]}, "hub": {"api_token": "hf_x"}, "path": "s3://me:pw@bucket/x", "batch_tokens": 3}
-SPEC = RunSpec(
-    name="m-legal-100-seed0", kind="independent", model="m", arm="legal", seed=0, budget_tokens=100, parent=None,
-    start_tokens=0, stop_tokens=100, cooldown_start_tokens=80,
-)  # fmt: skip
+SPEC = make_spec(100, cooldown=80, name="m-legal-100-seed0", arm="legal")
 
 
 def step(number: int, loss: float = 2.0, attempt: int = 1) -> StepMetrics:

@@ -8,7 +8,7 @@ from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import ModelShape
-from cpt_ray.plan.budget import StudyPlan, check_cooldowns, check_epochs, plan_study
+from cpt_ray.plan.budget import StudyPlan, check_cooldowns, check_epochs, plan_study, tokens_for_flops
 from cpt_ray.train.runs import plan_runs
 
 SHAPE = ModelShape(
@@ -23,7 +23,9 @@ SHAPE = ModelShape(
 )
 
 
-def make_study(budgets: tuple[int, ...] = (1000, 4000), mode: str = "branch", max_epochs: float = 1.0) -> StudyConfig:
+def make_study(
+    budgets: tuple[int, ...] | None = (1000, 4000), mode: str = "branch", max_epochs: float = 1.0, **train: Any
+) -> StudyConfig:
     tree: dict[str, Any] = {
         "study": {"name": "tiny", "root": "runs/tiny"},
         "models": [{"name": "m", "base": "nowhere"}],
@@ -37,12 +39,13 @@ def make_study(budgets: tuple[int, ...] = (1000, 4000), mode: str = "branch", ma
             "control": {"role": "control", "mix": {"news": 1.0}},
         },
         "train": {
-            "budgets": list(budgets),
+            "budgets": budgets and list(budgets),
             "budget_mode": mode,
             "learning_rate": 1e-4,
             "schedule": {"cooldown_share": 0.25},
             "global_batch_size": 2,
             "deepspeed": "ds.json",
+            **train,
         },
     }
     return parse_study(tree, place="test")
@@ -56,7 +59,7 @@ def test_tokens_steps_and_flops_follow_the_hand_worked_table():
     plan = make_plan(make_study())
     # 2 rows x 100 slots x 0.95 assumed = 190 tokens per step.
     # FLOPs per token: 6 * (1000 + 10 * 10) + 12 * 2 * 5 * 2 * 50 = 6,600 + 12,000.
-    table = {run.run: (run.kind, run.tokens, run.steps, run.flops) for run in plan.runs}
+    table = {run.run: (run.kind, run.tokens_paid, run.steps, run.flops) for run in plan.runs}
     assert table == {
         "m-legal-trunk-seed0": ("trunk", 3000, 16, pytest.approx(3000 * 18_600)),
         "m-legal-1000-seed0": ("cooldown", 250, 2, pytest.approx(250 * 18_600)),
@@ -141,7 +144,7 @@ def test_a_model_without_a_shape_is_named():
     config = make_study()
     with pytest.raises(ConfigError) as caught:
         plan_study(config, {}, plan_runs(config), None)
-    assert caught.value.problem == "run m-legal-trunk-seed0: no shape is known for model 'm'; known: none"
+    assert caught.value.problem == "no shape is known for model 'm'; known: none"
     assert caught.value.fix == "check models.m.base: its configuration could not be read"
 
 
@@ -157,3 +160,68 @@ def test_a_cooldown_shorter_than_a_step_is_refused():
     ) as error:
         check_cooldowns(make_plan(make_study((700, 4000))))
     assert "train.schedule.cooldown_share" in error.value.fix
+
+
+def test_an_independent_run_whose_cooldown_is_shorter_than_a_step_is_refused_too():
+    check_cooldowns(make_plan(make_study((760,), "independent")))  # 190 tokens of cooldown, 190 per step
+    with pytest.raises(ConfigError, match="run m-legal-750-seed0 cools down over 188 tokens"):
+        check_cooldowns(make_plan(make_study((750,), "independent")))
+
+
+def test_trajectory_marks_closer_than_a_step_are_refused():
+    check_cooldowns(make_plan(make_study(trajectory_tokens=(190, 380, 3000))))
+    with pytest.raises(ConfigError) as caught:
+        check_cooldowns(make_plan(make_study(trajectory_tokens=(190, 379))))
+    assert caught.value.problem == (
+        "run m-legal-trunk-seed0: the trajectory marks 190 and 379 are closer than one optimizer step of about 190 tokens: "
+        "they would be the same model"
+    )
+    assert (
+        caught.value.fix == "space train.trajectory_tokens wider, or lower train.trajectory_points or train.global_batch_size"
+    )
+
+
+def test_the_plan_of_a_chain_shows_each_stage_with_its_rates():
+    chain = {"rewarm": 100, "rewarm_from": "previous_final", "peak_share": 0.5, "optimizer": "kept"}
+    schedule = {"cooldown_share": 0.25, "final_share": 0.1, "warmup": 50}
+    plan = make_plan(make_study(mode="chain", chain=chain, schedule=schedule))
+    first, second = [run for run in plan.runs if run.arm == "legal"]
+    assert (first.start_tokens, first.cooldown_start_tokens, first.stop_tokens, first.tokens_paid) == (0, 750, 1000, 1000)
+    assert (second.start_tokens, second.cooldown_start_tokens, second.stop_tokens, second.tokens_paid) == (
+        1000,
+        3250,
+        4000,
+        3000,
+    )
+    assert (first.start_rate, first.peak_rate, first.end_rate) == (0, 1e-4, pytest.approx(1e-5))
+    assert (second.start_rate, second.peak_rate, second.end_rate) == (pytest.approx(1e-5), 5e-5, pytest.approx(5e-6))
+    assert (plan.tokens_paid, plan.tokens_independent) == (8000, 10_000)
+
+
+def test_flops_buy_each_model_its_own_tokens():
+    # 18,600 FLOPs per token at 50 keys; a model with twice the body: 6 * (2000 + 100) + 12,000 = 24,600.
+    larger = SHAPE.model_copy(update={"body_parameters": 2000})
+    assert tokens_for_flops((18_600 * 1000, 1e8), SHAPE, sequence_length=100) == (1000, 5376)
+    assert tokens_for_flops((18_600 * 1000, 1e8), larger, sequence_length=100) == (756, 4065)
+
+
+def test_at_equal_compute_every_model_s_budget_is_the_same_flops_to_a_token():
+    config = make_study(budgets=None, budgets_flops=[2e7, 1e8])
+    larger = SHAPE.model_copy(update={"body_parameters": 2000})
+    tree = config.model_dump(mode="json", exclude_none=True)
+    tree["models"].append({"name": "large", "base": "nowhere"})
+    config, shapes = parse_study(tree, place="test"), {"m": SHAPE, "large": larger}
+    budgets = {name: tokens_for_flops((2e7, 1e8), shape, sequence_length=100) for name, shape in shapes.items()}
+    plan = plan_study(config, shapes, plan_runs(config, budgets))
+    assert [(b.model, b.budget_tokens) for b in plan.budgets] == [("m", 1075), ("m", 5376), ("large", 813), ("large", 4065)]
+    for budget, flops in zip(plan.budgets, (2e7, 1e8, 2e7, 1e8), strict=True):
+        assert flops - budget.flops_per_token < budget.flops <= flops
+    assert plan.budgets_key == "train.budgets_flops"
+
+
+def test_too_many_passes_of_a_budget_in_flops_name_that_key():
+    config = make_study(budgets=None, budgets_flops=[1e8])
+    plan = plan_study(config, {"m": SHAPE}, plan_runs(config, {"m": (4000,)}), {"law": 1200, "news": 4000})
+    with pytest.raises(ConfigError) as caught:
+        check_epochs(plan)
+    assert "or lower train.budgets_flops to at most 1600 tokens, the largest that fits this arm" in caught.value.fix

@@ -7,7 +7,7 @@ import pytest
 from cpt_ray.config.train import TrainConfig
 from cpt_ray.model.parameters import ModelShape
 from cpt_ray.plan.memory import estimate_memory
-from cpt_ray.records import RunSpec
+from tests.run_specs import make_spec
 
 SHAPE = ModelShape(
     parameters=7_500_000_000,
@@ -66,19 +66,13 @@ def test_offload_to_nowhere_is_no_offload():
     assert estimate(2, 4, offload_optimizer={"device": "none"}).host_bytes == 0
 
 
-def test_disk_counts_kept_checkpoints_branch_points_and_exports():
-    trunk = RunSpec(
-        name="m-a-trunk-seed0", kind="trunk", model="m", arm="a", seed=0, budget_tokens=None, parent=None, start_tokens=0,
-        stop_tokens=8, cooldown_start_tokens=None, branch_tokens=(4, 8),
-    )  # fmt: skip
-    branch = RunSpec(
-        name="m-a-10-seed0", kind="cooldown", model="m", arm="a", seed=0, budget_tokens=10, parent=trunk.name, start_tokens=8,
-        stop_tokens=10, cooldown_start_tokens=8,
-    )  # fmt: skip
+def test_disk_counts_kept_checkpoints_branch_points_and_exports_of_budgets_and_marks():
+    trunk = make_spec(8, name="m-a-trunk-seed0", kind="trunk", budget_tokens=None, branch_tokens=(4, 8), trajectory_tokens=(2,))
+    branch = make_spec(10, cooldown=8, kind="cooldown", parent=trunk.name, start_tokens=8)
     other = branch.model_copy(update={"model": "another"})
     plan = estimate_memory(
         "m", shape=SHAPE, deepspeed={}, train=make_train(), num_workers=1, specs=(trunk, branch, other)
     )  # fmt: skip
     assert plan.checkpoint_bytes == 14 * SHAPE.parameters
     assert plan.export_bytes == 2 * SHAPE.parameters
-    assert plan.disk_bytes == (2 + 2 + 2) * plan.checkpoint_bytes + plan.export_bytes
+    assert plan.disk_bytes == (2 + 2 + 2) * plan.checkpoint_bytes + (1 + 1) * plan.export_bytes

@@ -12,6 +12,12 @@ tokens seen  4k by the model that sees most
 tokens paid  8.25k of 9k (92 % of running each budget independently)
 arithmetic   1.53e+08 FLOPs, attention over 50 keys on average
 
+Budgets, in tokens and training FLOPs
+model  FLOPs per token  budget      FLOPs
+m            1.860e+04      1k  1.860e+07
+m            1.860e+04      4k  7.440e+07
+FLOPs are forward and backward, with attention over half a row; a budget's are those of all its tokens since the base.
+
 Tokens needed per arm, budget and source
 arm      source  weight  budget  needed               available  epochs  allowed
 legal    law       0.75      1k     750  unknown until prepared       ?        1
@@ -20,13 +26,13 @@ legal    law       0.75      4k      3k  unknown until prepared       ?        1
 legal    news      0.25      4k      1k  unknown until prepared       ?        1
 control  news         1      4k      4k  unknown until prepared       ?        1
 
-Runs, in tokens
-run                   kind         from     to  trains on  steps     FLOPs
-m-legal-trunk-seed0   trunk           0     3k         3k    ~16  5.58e+07
-m-legal-1000-seed0    cooldown      750     1k        250     ~2  4.65e+06
-m-legal-4000-seed0    cooldown       3k     4k         1k     ~6  1.86e+07
-m-control-4000-seed0  independent     0     4k         4k    ~22  7.44e+07
-all                                          8.25k    ~46  1.53e+08
+Runs, in tokens, with their learning rate
+run                   kind         from     to  cools from  tokens paid  steps     FLOPs  rate at start    peak     end
+m-legal-trunk-seed0   trunk           0     3k           -           3k    ~16  5.58e+07              0  0.0001  0.0001
+m-legal-1000-seed0    cooldown      750     1k         750          250     ~2  4.65e+06         0.0001  0.0001       0
+m-legal-4000-seed0    cooldown       3k     4k          3k           1k     ~6  1.86e+07         0.0001  0.0001       0
+m-control-4000-seed0  independent     0     4k          3k           4k    ~22  7.44e+07              0  0.0001       0
+all                                                               8.25k    ~46  1.53e+08
 Steps are estimates: row slots that bear loss, assumed until prepared: legal 95.0 %, control 95.0 %. A run stops by its tokens.
 """
 
@@ -46,12 +52,18 @@ def test_after_preparation_the_known_tokens_and_epochs_stand_there():
     assert "unknown until prepared" not in text
 
 
+def test_trajectory_marks_are_said_to_be_no_budgets():
+    text = render_plan(make_plan(make_study(trajectory_points=2)))
+    assert "m-legal-trunk-seed0 is also scored as it stands, not annealed, at 1.5k, 3k tokens.\n" in text
+    assert "not annealed" not in render_plan(make_plan(make_study()))
+
+
 def test_memory_is_printed_in_gib_and_called_an_estimate():
     config = make_study()
     item = estimate_memory(
         "m", shape=SHAPE.model_copy(update={"parameters": 1 << 30}), deepspeed={}, train=config.train, num_workers=2
     )
     text = render_plan(make_plan(config), [item])
-    row = next(line for line in text.splitlines() if line.startswith("m  "))
+    row = next(line for line in text.partition("Memory, in GiB")[2].splitlines() if line.startswith("m  "))
     assert row.split() == ["m", "1.07B", "0", "bf16", "2", "2.00", "2.00", "12.00", "16.00", "0.00", "14.00", "2.00", "0.00"]
     assert "Estimates of model states per worker" in text

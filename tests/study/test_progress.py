@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.records import RunSpec, StepMetrics
+from cpt_ray.records import StepMetrics
 from cpt_ray.study import progress
 from cpt_ray.study.progress import StageProgress, describe_steps, format_eta
+from tests.run_specs import make_spec
 
 
 class Heard:
@@ -61,15 +62,13 @@ def step(number: int, **changes: object) -> StepMetrics:
 
 
 def test_a_run_is_shown_with_its_tokens_loss_rate_and_time_left():
-    spec = RunSpec(name="tiny-legal-2000-seed0", kind="independent", model="tiny", arm="legal", seed=0, budget_tokens=2000,
-                   parent=None, start_tokens=0, stop_tokens=2000, cooldown_start_tokens=1500)  # fmt: skip
+    spec = make_spec(2000, cooldown=1500, name="tiny-legal-2000-seed0")
     line = describe_steps(spec, (step(1), step(2)))
     assert line == "  tiny-legal-2000-seed0  step 2  200/2k tokens  loss 2.500  lr 3.00e-04  50 tokens/s  ETA 36 s"
 
 
 def test_the_rate_is_that_of_the_last_ten_steps():
-    spec = RunSpec(name="r", kind="independent", model="m", arm="a", seed=0, budget_tokens=9000, parent=None, start_tokens=0,
-                   stop_tokens=9000, cooldown_start_tokens=None)  # fmt: skip
+    spec = make_spec(9000)
     slow = [step(number, tokens_per_s=1.0) for number in range(1, 11)]
     fast = [step(number, tokens_per_s=80.0) for number in range(11, 21)]
     assert "  80 tokens/s  " in describe_steps(spec, (*slow, *fast))
