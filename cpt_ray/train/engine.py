@@ -152,6 +152,16 @@ class Engine:
         """Read what `save` wrote with the same number of workers and ZeRO stage."""
         self._engine.load_checkpoint(str(folder), tag=_TAG)
 
+    def forget_optimizer(self) -> None:
+        """Set AdamW's moments and step count to zero, as before its first step; the fp32 weights stay what they are."""
+        wrapped = self._engine.optimizer
+        for state in getattr(wrapped, "optimizer", wrapped).state.values():
+            for key, value in state.items():
+                if isinstance(value, Tensor):
+                    value.zero_()
+                else:
+                    state[key] = 0
+
     def close(self) -> None:
         """Free model and optimizer: the next run of this process needs their memory, and DeepSpeed's hooks form cycles."""
         self._engine.destroy()

@@ -130,6 +130,8 @@ class _Run:
                 data_fingerprint=self.task.data_fingerprint,
             )
             self.engine.load(folder)
+            if own is None and spec.optimizer == "fresh":
+                self.engine.forget_optimizer()
             progress = Progress(
                 manifest.step,
                 manifest.position,

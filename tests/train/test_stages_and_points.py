@@ -1,0 +1,170 @@
+"""Chains and trajectory points as a worker trains them: what goes on, what starts anew, what is exported on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cpt_ray.records import RunRecord
+from cpt_ray.train import checkpoint
+from cpt_ray.train.metrics import read_metrics
+from cpt_ray.train.runs import trajectory_specs
+from cpt_ray.train.task import point_folder
+from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
+
+os.environ["DS_ACCELERATOR"] = "cpu"
+
+CHAIN = {"rewarm": 400, "rewarm_from": "zero", "peak_share": 1, "optimizer": "kept"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("stages")
+    make_model(root)
+    make_shards(root)
+    return root
+
+
+def run(root: Path, part: str, folder: str, parent: str | None = None, **train) -> RunRecord:
+    from cpt_ray.train.worker import run_worker
+
+    config = tiny_config(root, **train)
+    run_worker(make_task(root, config, spec_named(config, part), folder, root / parent if parent else None))
+    return RunRecord.load(root / folder / "run.json")
+
+
+def weights(export: str | Path | None) -> dict[str, torch.Tensor]:
+    return load_file(Path(str(export)) / "model.safetensors")
+
+
+def test_a_stage_goes_on_from_the_end_of_the_one_before_with_or_without_its_moments(root):
+    settings = {"budgets": [600, 1400], "budget_mode": "chain", "precision": "fp32"}
+    first = run(root, "legal-600", "first", **settings, chain=CHAIN)
+    kept = run(root, "legal-1400", "kept", "first", **settings, chain=CHAIN)
+    fresh = run(root, "legal-1400", "fresh", "first", **settings, chain={**CHAIN, "optimizer": "fresh"})
+    assert (first.kind, first.optimizer, kept.optimizer, fresh.optimizer) == ("chain", "fresh", "kept", "fresh")
+    assert kept.parent == first.run
+    assert kept.start_tokens == fresh.start_tokens == first.tokens_seen > 0
+    assert kept.tokens_paid == kept.tokens_seen - first.tokens_seen
+    assert first.annealed
+    assert kept.annealed
+    end, with_moments, without = (read_metrics(root / name) for name in ("first", "kept", "fresh"))
+    assert with_moments[0].step == without[0].step == end[-1].step + 1
+    assert with_moments[0].sample_ids == without[0].sample_ids != end[-1].sample_ids
+    # Both start from the same weights; after one step the moments tell.
+    assert with_moments[0].loss == without[0].loss
+    assert with_moments[1].loss != without[1].loss
+    assert with_moments[0].learning_rate < with_moments[1].learning_rate  # it warms up again
+    assert with_moments[-1].learning_rate < with_moments[-2].learning_rate
+
+
+def test_a_stage_that_is_resumed_keeps_the_moments_of_its_own_checkpoint(root):
+    settings = {"budgets": [600, 1400], "budget_mode": "chain", "precision": "fp32", "checkpoint_every": 200}
+    whole = {**settings, "keep_checkpoints": 9, "chain": {**CHAIN, "optimizer": "fresh"}}
+    undisturbed = run(root, "legal-1400", "whole", "first", **whole)
+    shutil.copytree(root / "whole", root / "cut")
+    (root / "cut" / "run.json").unlink()
+    shutil.rmtree(checkpoint.newest(root / "cut")[0])
+    assert checkpoint.newest(root / "cut") is not None
+    resumed = run(root, "legal-1400", "cut", "first", **whole)
+    assert resumed.attempts == 2
+    assert resumed.start_tokens == undisturbed.start_tokens
+    expected, found = weights(undisturbed.export_path), weights(resumed.export_path)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, stage, tmp_path):
+    from cpt_ray.config.deepspeed import load_deepspeed
+    from cpt_ray.model.base import load_model
+    from cpt_ray.train.batches import MicroBatch
+    from cpt_ray.train.engine import Engine
+
+    run_folder = root / "first"
+    assert run_folder.exists()  # its worker has left a process group of one behind
+    config = tiny_config(tmp_path, precision="fp32", stage=stage)
+    path = Path(config.train.deepspeed)
+    assert json.loads(path.read_text())["zero_optimization"]["stage"] == stage
+
+    def build() -> Engine:
+        return Engine(
+            load_model(root / "model", precision="fp32"),
+            train=config.train,
+            deepspeed_json=load_deepspeed(path),
+            accumulation_steps=1,
+            device=torch.device("cpu"),
+        )
+
+    ids = torch.arange(64) % 250
+    batch = MicroBatch(input_ids=ids, labels=torch.cat([ids[1:], torch.tensor([-100])]), segment_lengths=(64,))
+
+    def step(engine: Engine) -> float:
+        loss = engine.accumulate([batch], loss_tokens=63)
+        engine.step(1e-2)
+        return loss
+
+    taught = build()
+    before = {name: tensor.clone() for name, tensor in taught.whole_state().items()}
+    for _ in range(3):
+        step(taught)
+    wrapped = taught._engine.optimizer
+    states = list(getattr(wrapped, "optimizer", wrapped).state.values())
+    assert states
+    assert all(float(state["exp_avg"].abs().sum()) > 0 for state in states)
+    after = {name: tensor.clone() for name, tensor in taught.whole_state().items()}
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+    taught.forget_optimizer()
+    assert all(float(torch.as_tensor(value).abs().sum()) == 0 for state in states for value in state.values())
+    assert all(torch.equal(after[name], tensor) for name, tensor in taught.whole_state().items())
+
+    # From here on it is an engine that has only just been given these weights.
+    newborn = build()
+    if stage != 3:
+        newborn._engine.module.lm.load_state_dict(after, strict=False)
+        if stage:
+            newborn._engine.optimizer.refresh_fp32_params()
+        assert [step(taught) for _ in range(3)] == pytest.approx([step(newborn) for _ in range(3)], rel=1e-6)
+    taught.close()
+    newborn.close()
+
+
+def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root):
+    config = tiny_config(root, trajectory_tokens=[300, 1500])
+    trunk = run(root, "legal-trunk", "trunk", trajectory_tokens=[300, 1500])
+    points = trajectory_specs([spec_named(config, "legal-trunk")])
+    records = [RunRecord.load(point_folder(root / "trunk", point.stop_tokens) / "run.json") for point in points]
+    steps = read_metrics(root / "trunk")
+    for record, point in zip(records, points, strict=True):
+        assert (record.run, record.kind, record.parent) == (point.name, "trajectory", trunk.run)
+        assert record.tokens_seen == next(m.tokens_seen for m in steps if m.tokens_seen >= point.stop_tokens)
+        assert (record.annealed, record.budget_tokens, record.tokens_paid) == (False, None, 0)
+        assert "none: its learning rate has not decayed" in (Path(str(record.export_path)) / "README.md").read_text()
+    early, late = (weights(record.export_path) for record in records)
+    assert any(not torch.equal(early[name], late[name]) for name in early)
+    assert records[0].flops < records[1].flops == trunk.flops
+
+
+def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root):
+    """Points come before the commit, so that what was not exported is passed again by whoever resumes."""
+    shutil.copytree(root / "trunk", root / "died")
+    (root / "died" / "run.json").unlink()
+    late = point_folder(root / "died", 1500)
+    expected = weights(late / "export")
+    shutil.rmtree(late)
+    kept = [folder for folder, manifest in checkpoint.committed(root / "died") if manifest.tokens_seen >= 1500]
+    assert kept
+    for folder in kept:
+        shutil.rmtree(folder)
+    record = run(root, "legal-trunk", "died", trajectory_tokens=[300, 1500])
+    assert record.attempts == 2
+    assert record.first_steps[-1] > 0
+    found = weights(late / "export")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert record.run == RunRecord.load(late / "run.json").parent
