@@ -15,7 +15,7 @@ STAMP := $(VENV)/.setup-$(shell cat requirements.lock pyproject.toml 2>/dev/null
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo accept-study clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train accept-study clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ format: setup-dev ## rewrite the code as ruff formats it
 
 bench-demo: setup ## measure the demo; writes benchmarks/results/demo.json
 	@$(BIN)/python benchmarks/demo.py
+
+bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min on a quiet machine; QUICK=1: few steps, no results file
+	@$(BIN)/python benchmarks/train.py $(if $(QUICK),--quick)
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python benchmarks/accept_study.py
