@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from cpt_ray.config.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.model.isolation import hidden_states
 from cpt_ray.model.loss import token_nats
+from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import HeldOutScore, HeldOutSet
 
 _HELD_OUT_FIX = "run `cpt-ray prepare` again; it makes the held-out sets anew"
@@ -37,14 +38,6 @@ class ScoredDocument:
     id: str
     nats: float
     tokens: int
-    bytes: int
-
-
-class EncodedDocument(NamedTuple):
-    """A document cut to its scored tokens; `bytes` counts exactly the UTF-8 bytes that they spell."""
-
-    id: str
-    tokens: list[int]
     bytes: int
 
 
@@ -79,31 +72,6 @@ def read_documents(path: Path, limit: int) -> list[tuple[str, str]]:
             fix="raise prepare.held_out.share, or give the source more text",
         )
     return documents
-
-
-def encode_document(tokenizer: PreTrainedTokenizerBase, identifier: str, text: str, *, document_tokens: int) -> EncodedDocument:
-    """Tokenize a document and cut it to its first `document_tokens` tokens.
-
-    Byte-level tokenizers split characters; a cut inside one moves back to the last whole character, so that tokens and
-    bytes cover the same text.
-
-    Raises:
-        DataError: If no token is left to score.
-    """
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False)
-    tokens: list[int] = encoding["input_ids"]
-    offsets: list[tuple[int, int]] = encoding["offset_mapping"]
-    cut = min(document_tokens, len(tokens))
-    # A piece of a character carries the offsets of the whole character, so the next token starts before this one ends.
-    while 0 < cut < len(tokens) and offsets[cut][0] < offsets[cut - 1][1]:
-        cut -= 1
-    if cut == 0:
-        raise DataError(
-            f"held-out document {identifier!r} has no whole character within evaluate.document_tokens={document_tokens} tokens",
-            fix="raise evaluate.document_tokens, or drop empty documents with prepare.clean.min_bytes",
-        )
-    scored_text = text if cut == len(tokens) else text[: offsets[cut - 1][1]]
-    return EncodedDocument(identifier, tokens[:cut], len(scored_text.encode()))
 
 
 def rolling_windows(tokens: Sequence[int], *, prefix: int, context: int) -> Iterator[tuple[list[int], list[int]]]:

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
-from cpt_ray.evaluate.bits_per_byte import aggregate, encode_document, format_scores, read_documents, score_documents
+from cpt_ray.evaluate.bits_per_byte import aggregate, format_scores, read_documents, score_documents
 from cpt_ray.evaluate.exams import read_items
 from cpt_ray.model.base import load_model, load_tokenizer
+from cpt_ray.model.scoring import encode_document
 from cpt_ray.records import EvalRecord, ExamScore, HeldOutRecord, HeldOutScore, HeldOutSet, RunRecord
 
 EVALUATION_FILE = "evaluation.json"

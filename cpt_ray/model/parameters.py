@@ -7,6 +7,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt_ray.records import Record
 
+FLOPS_BASIS = (
+    "6 x matrix parameters (output head counted, embedding look-ups not) + 12 x layers x heads x head size x keys per token, "
+    "forward and backward; keys are those that a token attends: causal, within its own document; recomputation is not "
+    "counted, padding is (PaLM, appendix B)"
+)
+"""How `flops_per_token` counts, in words that stand beside every MFU."""
+
 
 class ModelShape(Record):
     """The sizes that memory and FLOPs follow from."""

@@ -39,6 +39,7 @@ class Heartbeat(Record):
     """A worker's sign of life. `moves` counts the phases it has entered: all workers pass through the same ones."""
 
     rank: int
+    world_size: int
     host: str
     pid: int
     step: int

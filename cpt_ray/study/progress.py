@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cpt_ray.config.values import format_count
-from cpt_ray.records import RunSpec, StepMetrics
+from cpt_ray.records import RunEvent, RunSpec, StepMetrics
 from cpt_ray.study.study import Console
 
 
@@ -24,17 +24,37 @@ class StageProgress:
         self._console.progress(f"  {stage} {done}/{total} units{rest}")
 
 
-def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...]) -> str:
-    """One line for a run in training."""
+def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "") -> str:
+    """One line for a run in training: what is left comes before what is nice to know, because terminals cut the end."""
     last = steps[-1]
     recent = steps[-10:]
     seconds = sum(step.step_s for step in recent)
     rate = sum(step.tokens_per_s * step.step_s for step in recent) / seconds if seconds else 0.0
     left = max(0, spec.stop_tokens - last.tokens_seen)
-    return (
-        f"  {spec.name}  step {last.step}  {format_count(last.tokens_seen)}/{format_count(spec.stop_tokens)} tokens  "
-        f"loss {last.loss:.3f}  lr {last.learning_rate:.2e}  {rate:.0f} tokens/s  ETA {format_eta(left / rate if rate else 0)}"
-    )
+    begun = max(0, last.tokens_seen - spec.start_tokens) / max(1, spec.stop_tokens - spec.start_tokens)
+    parts = [
+        f"{which} {spec.name}".strip(),
+        f"{100 * min(1.0, begun):.0f} % of {format_count(spec.stop_tokens)} tokens",
+        f"ETA {format_eta(left / rate) if rate else 'unknown'}",
+        f"step {last.step}",
+        f"loss {last.loss:.3f}",
+        f"{format_count(rate)} tokens/s",
+        f"lr {last.learning_rate:.2e}",
+        *_count(sum(step.skipped for step in steps), "step skipped", "steps skipped"),
+        *_count(sum(step.spike for step in steps), "loss spike", "loss spikes"),
+    ]
+    return "  " + "  ".join(parts)
+
+
+def describe_event(spec: RunSpec, event: RunEvent) -> str:
+    """A line that stays, for what somebody should look at."""
+    what = {"spike": "loss spike", "skipped_step": "skipped", "hang": "hang", "checkpoint": "checkpoint"}[event.kind]
+    rows = f"; rows {', '.join(event.sample_ids[:4])}{', ...' if len(event.sample_ids) > 4 else ''}" if event.sample_ids else ""
+    return f"{spec.name}  step {event.step}  {what}: {event.text}{rows}"
+
+
+def _count(number: int, one: str, several: str) -> list[str]:
+    return [f"{number} {one if number == 1 else several}"] if number else []
 
 
 def format_eta(seconds: float) -> str:

@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.records import EvalRecord, RunRecord, StepMetrics
+from cpt_ray.records import EvalRecord, RunEvent, RunRecord, StepMetrics
 from cpt_ray.study import store
 from cpt_ray.study.graph import deepspeed_path
 from cpt_ray.study.mirror import LiveMirror
-from cpt_ray.study.progress import StageProgress, describe_steps
+from cpt_ray.study.progress import StageProgress, describe_event, describe_steps
 from cpt_ray.study.study import DOCUMENTS, HELD_OUT, ITEMS, MANIFEST, Study
 from cpt_ray.train.task import TrainTask
+
+RUN_FILES = ("run.json", "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*", "export/*", "trajectory/**/*")
+"""What belongs to a run's artifact; checkpoints and heartbeats do not."""
 
 
 def prepare(study: Study) -> None:
@@ -49,13 +52,16 @@ def train(study: Study) -> None:
     started = time.perf_counter()
 
     def on_steps(index: int, steps: tuple[StepMetrics, ...]) -> None:
-        study.console.progress(describe_steps(study.graph.specs[pending[index]], steps))
+        study.console.progress(describe_steps(study.graph.specs[pending[index]], steps, f"run {index + 1}/{len(pending)}"))
         live[pending[index]](steps)
+
+    def on_event(index: int, event: RunEvent) -> None:
+        study.console.say(f"  {describe_event(study.graph.specs[pending[index]], event)}")
 
     def on_done(_: int, record: RunRecord) -> None:
         nonlocal started
         spot = study.graph.runs[record.run]
-        store.commit(spot, patterns=("run.json", "metrics/*", "attempts/*", "export/*", "trajectory/**/*"), started=started)
+        store.commit(spot, patterns=RUN_FILES, started=started)
         study.console.say(f"  made    {spot.label}  in {time.perf_counter() - started:.0f} s")
         started = time.perf_counter()
 
@@ -67,6 +73,7 @@ def train(study: Study) -> None:
         storage=study.root / "ray",
         on_steps=on_steps,
         on_done=on_done,
+        on_event=on_event,
     )
 
 
@@ -234,6 +241,7 @@ def _train_task(study: Study, name: str) -> TrainTask:
         config=config.model_dump(mode="json"),
         model_folder=str(study.graph.models[spec.model].folder),
         shards_folder=str(shards.folder),
+        held_out_folder=str(study.graph.held_out.folder),
         data_fingerprint=shards.fingerprint,
         deepspeed_path=str(deepspeed_path(config, study.config_path)),
         run_folder=str(study.graph.runs[name].folder),

@@ -136,6 +136,18 @@ class Engine:
             group["lr"] = learning_rate
         return self._guard.step(take=take)
 
+    def nats(self, batch: MicroBatch) -> Tensor:
+        """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode and back."""
+        self._engine.eval()
+        try:
+            with torch.no_grad():
+                found: Tensor = self._engine(
+                    batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths, per_token=True
+                )
+        finally:
+            self._engine.train()
+        return found
+
     def score(self, input_ids: Tensor, segment_lengths: tuple[int, ...], mask: bool) -> Tensor:
         """Nats of token i+1 given token i [N], without gradients; the last entry means nothing. For the self-test."""
         labels = torch.cat([input_ids[1:], input_ids[:1]])

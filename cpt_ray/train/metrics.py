@@ -17,6 +17,8 @@ from cpt_ray.records import Record, RunAttempt, RunEvent, StepMetrics
 FOLDER = "metrics"
 EVENTS = "events"
 ATTEMPTS = "attempts"
+_DRIVER = "driver.jsonl"
+"""Events that the driver writes: it has one writer too."""
 
 _Line = TypeVar("_Line", bound=Record)
 
@@ -52,8 +54,16 @@ def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
 
 
 def read_events(run_folder: Path) -> tuple[RunEvent, ...]:
-    """What happened on the way to the run's weights; events of steps that a later attempt did again are left out."""
-    return read_lineage(run_folder, EVENTS, RunEvent)
+    """What happened on the way to the run's weights, and every hang; what a later attempt did again is left out."""
+    driver = run_folder / EVENTS / _DRIVER
+    hangs = _read(driver, RunEvent) if driver.exists() else []
+    return (*read_lineage(run_folder, EVENTS, RunEvent), *hangs)
+
+
+def append_driver_event(run_folder: Path, event: RunEvent) -> None:
+    """Write down what only the driver can see."""
+    with (run_folder / EVENTS / _DRIVER).open("a", encoding="utf-8") as stream:
+        stream.write(event.model_dump_json() + "\n")
 
 
 def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Line, ...]:
@@ -74,7 +84,7 @@ def _read(path: Path, record: type[_Line]) -> list[_Line]:
 
 def measure_peak_flops(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
     """The FLOP/s of a large square matrix product on this worker: the peak that MFU is measured against."""
-    size = 8192 if device.type == "cuda" else 1536
+    size = _peak_size(device)
     left = torch.randn(size, size, device=device).to(dtype)
     right = torch.randn(size, size, device=device).to(dtype)
     left @ right
@@ -87,6 +97,17 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype, *, seconds: flo
         elapsed = time.perf_counter() - start
         best, spent = max(best, 2 * size**3 / elapsed), spent + elapsed
     return best
+
+
+def peak_basis(device: torch.device, dtype: torch.dtype) -> str:
+    """How `measure_peak_flops` finds the peak, in words."""
+    size, name = _peak_size(device), str(dtype).removeprefix("torch.")
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return f"measured on each worker ({where}) as the fastest {size} x {size} {name} matrix product, summed over workers"
+
+
+def _peak_size(device: torch.device) -> int:
+    return 8192 if device.type == "cuda" else 1536
 
 
 def _synchronise(device: torch.device) -> None:

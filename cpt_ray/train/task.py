@@ -25,6 +25,8 @@ class TrainTask(Record):
     config: dict[str, Any]
     model_folder: str
     shards_folder: str
+    held_out_folder: str | None = None
+    """Where the held-out sets lie that training may watch; None for none."""
     data_fingerprint: str
     deepspeed_path: str
     run_folder: str

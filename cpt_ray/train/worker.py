@@ -25,20 +25,21 @@ from cpt_ray.edges.lease import require_lease
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.model.base import load_model
 from cpt_ray.model.export import export_model, model_card
-from cpt_ray.model.parameters import flops_per_token, model_shape
+from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, model_shape
 from cpt_ray.model.self_test import require_isolation, run_self_test
 from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, SelfTest, ShardManifest
 from cpt_ray.train import checkpoint
 from cpt_ray.train.batches import Batch, BatchSource, accumulation_steps
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.guards import Guards
+from cpt_ray.train.held_out import HeldOutLoss, interval, read_watched_sets
 from cpt_ray.train.loop import Progress, train
-from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, read_metrics
+from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
 from cpt_ray.train.order import SampleOrder
 from cpt_ray.train.runs import trajectory_specs
 from cpt_ray.train.schedule import learning_rate
 from cpt_ray.train.task import RUN_FILE, TrainTask, point_folder
-from cpt_ray.train.watch import Watch
+from cpt_ray.train.watch import MEMORY_POINTS, Intervals, Watch, costs_of_watching
 
 EXPORT = "export"
 
@@ -51,9 +52,22 @@ def run_worker(task: TrainTask) -> None:
     """
     device = _prepare_process(task)
     config = parse_study(task.config, place="the study's saved config")
-    run = _Run(task, config, device)
+    watch = Watch(Path(task.run_folder), device)
+    try:
+        _train(_Run(task, config, device, watch))
+    finally:
+        watch.stop()
+
+
+def _train(run: _Run) -> None:
+    task, config, watch = run.task, run.config, run.watch
     progress, attempt = run.resume()
-    watch = run.watch(attempt)
+    watch.begin(
+        progress,
+        attempt=attempt.attempt,
+        every=run.intervals,
+        measure_held_out=partial(run.held_out.measure, run.engine.nats, attempt=attempt.attempt),
+    )
     progress = train(
         progress,
         stop_tokens=task.spec.stop_tokens,
@@ -71,7 +85,6 @@ def run_worker(task: TrainTask) -> None:
         save=partial(run.save, attempt=attempt.attempt),
         attempt=attempt.attempt,
     )
-    watch.close()
     run.finish(progress)
     run.engine.close()
 
@@ -79,8 +92,8 @@ def run_worker(task: TrainTask) -> None:
 class _Run:
     """The parts of one run on one worker, built once."""
 
-    def __init__(self, task: TrainTask, config: StudyConfig, device: torch.device) -> None:
-        self.task, self.config, self.device = task, config, device
+    def __init__(self, task: TrainTask, config: StudyConfig, device: torch.device, watch: Watch) -> None:
+        self.task, self.config, self.device, self.watch = task, config, device, watch
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.folder = Path(task.run_folder)
         self._shards = ShardManifest.load(Path(task.shards_folder) / "manifest.json")
@@ -98,8 +111,24 @@ class _Run:
         )
         self._shape = model_shape(task.model_folder)
         self._saved_tokens = 0
+        self._watched = read_watched_sets(
+            task.held_out_folder,
+            Path(task.model_folder),
+            documents=config.train.watch.held_out_documents,
+            window=self._shards.sequence_length,
+        )
+        self.held_out = HeldOutLoss(
+            self._watched,
+            prefix=self._shards.separator_id,
+            row_tokens=config.train.micro_batch_size * self._shards.sequence_length,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        watch.enter("load")
+        model = load_model(task.model_folder, precision=config.train.precision)
+        watch.enter("engine")
         self.engine = Engine(
-            load_model(task.model_folder, precision=config.train.precision),
+            model,
             train=config.train,
             deepspeed_json=load_deepspeed(task.deepspeed_path),
             accumulation_steps=accumulation_steps(
@@ -107,6 +136,7 @@ class _Run:
             ),
             device=device,
         )
+        self.engine.on_phase = watch.enter
 
     def flops(self, batch: Batch) -> float:
         """Model FLOPs of a batch over all workers, with the keys that this worker's documents attend."""
@@ -114,7 +144,9 @@ class _Run:
 
     def resume(self) -> tuple[Progress, RunAttempt]:
         """Prove isolation, load the newest checkpoint of this run or its parent's branch point, and say so."""
+        self.watch.enter("self_test")
         proof = self._prove_isolation()
+        self.watch.enter("resume")
         spec, parent = self.task.spec, self.task.parent_folder
         own = checkpoint.newest(self.folder)
         found = own or (checkpoint.first_at_or_past(Path(parent), spec.start_tokens) if parent else None)
@@ -143,9 +175,14 @@ class _Run:
         self._saved_tokens = progress.tokens_seen
         return progress, self._announce(progress, proof, resumed=own is not None)
 
-    def watch(self, attempt: RunAttempt) -> Watch:
-        """What measures this start of the run."""
-        return Watch(self.folder, attempt.attempt, rank=self.rank)
+    @property
+    def intervals(self) -> Intervals:
+        """How often this run is measured."""
+        watch, tokens = self.config.train.watch, self.task.spec.stop_tokens - self.task.spec.start_tokens
+        return Intervals(
+            memory=watch.memory_every or max(1, tokens // MEMORY_POINTS),
+            held_out=interval(self._watched, asked=watch.held_out_every, run_tokens=tokens),
+        )
 
     def guards(self, progress: Progress, attempt: RunAttempt) -> Guards:
         """The guards, knowing the losses that led here; collective."""
@@ -201,7 +238,9 @@ class _Run:
 
     def finish(self, progress: Progress) -> None:
         """Export a budget, then write the run's record; collective."""
+        self.watch.enter("export")
         state = self.engine.whole_state() if self.task.spec.budget_tokens is not None else None
+        self.watch.close()
         if self.rank == 0:
             require_lease(Path(self.task.lease_path), self.task.lease_attempt)
             record = self._record(progress)
@@ -273,6 +312,8 @@ class _Run:
             worker_pids=tuple(pids),
             kernel=self.engine.kernel,
             peak_flops_per_s=float(peak),
+            peak_basis=peak_basis(self.device, dtype),
+            flops_basis=FLOPS_BASIS,
             self_test=proof,
         )
         if self.rank == 0:
@@ -309,7 +350,10 @@ class _Run:
             mean_tokens_per_s=tokens / seconds if seconds else 0.0,
             mfu=flops / seconds / peak if seconds else None,
             peak_flops_per_s=peak,
+            peak_basis=attempts[-1].peak_basis,
+            flops_basis=attempts[-1].flops_basis,
             wall_s=seconds,
+            **costs_of_watching(self.folder),
             data_wait_s=sum(step.data_wait_s for step in steps),
             steps_skipped=progress.steps_skipped,
             tokens_skipped=progress.tokens_skipped,

@@ -15,11 +15,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from cpt_ray.config.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate.bits_per_byte import (
-    EncodedDocument,
     ScoredDocument,
     Window,
     aggregate,
-    encode_document,
     format_scores,
     plan_forwards,
     read_documents,
@@ -28,6 +26,7 @@ from cpt_ray.evaluate.bits_per_byte import (
     score_documents,
 )
 from cpt_ray.model.isolation import use_document_attention
+from cpt_ray.model.scoring import EncodedDocument, encode_document
 from cpt_ray.records import HeldOutSet
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer, make_text
 

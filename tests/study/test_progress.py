@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.records import StepMetrics
+from cpt_ray.records import RunEvent, StepMetrics
 from cpt_ray.study import progress
-from cpt_ray.study.progress import StageProgress, describe_steps, format_eta
+from cpt_ray.study.progress import StageProgress, describe_event, describe_steps, format_eta
 from tests.run_specs import make_spec
 
 
@@ -64,7 +64,20 @@ def step(number: int, **changes: object) -> StepMetrics:
 def test_a_run_is_shown_with_its_tokens_loss_rate_and_time_left():
     spec = make_spec(2000, cooldown=1500, name="tiny-legal-2000-seed0")
     line = describe_steps(spec, (step(1), step(2)))
-    assert line == "  tiny-legal-2000-seed0  step 2  200/2k tokens  loss 2.500  lr 3.00e-04  50 tokens/s  ETA 36 s"
+    assert line == ("  tiny-legal-2000-seed0  10 % of 2k tokens  ETA 36 s  step 2  loss 2.500  50 tokens/s  lr 3.00e-04")
+    troubled = (step(1, skipped=True), step(2, spike=True), step(3, spike=True))
+    line = describe_steps(spec, troubled, "run 1/3")
+    assert line.startswith("  run 1/3 tiny-legal-2000-seed0  15 % of 2k tokens")
+    assert line.endswith("  1 step skipped  2 loss spikes")
+
+
+def test_an_event_is_a_line_that_names_step_and_rows():
+    spec = make_spec(9000, name="r")
+    rows = tuple(f"law:{i}" for i in range(6))
+    event = RunEvent(kind="spike", attempt=1, step=7, tokens_seen=1, text="loss 9, usual 2", sample_ids=rows)
+    assert describe_event(spec, event) == "r  step 7  loss spike: loss 9, usual 2; rows law:0, law:1, law:2, law:3, ..."
+    hang = RunEvent(kind="hang", attempt=1, step=7, tokens_seen=1, text="no worker has moved")
+    assert describe_event(spec, hang) == "r  step 7  hang: no worker has moved"
 
 
 def test_the_rate_is_that_of_the_last_ten_steps():

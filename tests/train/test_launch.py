@@ -57,6 +57,7 @@ def launch(root: Path, folder: str, runtime: RuntimeConfig = TWO_WORKERS) -> tup
         storage=root / f"ray-{folder}",
         on_steps=on_steps,
         on_done=lambda _, record: done.append(record),
+        on_event=lambda _, event: None,
     )
     return done[0], shown
 

@@ -1,0 +1,45 @@
+"""What is scored of a document, and how many bytes that is: the same for a finished model and for one in training.
+
+In: text. Out: token ids and the UTF-8 bytes that exactly these spell.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from cpt_ray.errors import DataError
+
+
+class EncodedDocument(NamedTuple):
+    """A document cut to its scored tokens; `bytes` counts exactly the UTF-8 bytes that they spell."""
+
+    id: str
+    tokens: list[int]
+    bytes: int
+
+
+def encode_document(tokenizer: PreTrainedTokenizerBase, identifier: str, text: str, *, document_tokens: int) -> EncodedDocument:
+    """Tokenize a document and cut it to its first `document_tokens` tokens.
+
+    Byte-level tokenizers split characters; a cut inside one moves back to the last whole character, so that tokens and
+    bytes cover the same text.
+
+    Raises:
+        DataError: If no token is left to score.
+    """
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False)
+    tokens: list[int] = encoding["input_ids"]
+    offsets: list[tuple[int, int]] = encoding["offset_mapping"]
+    cut = min(document_tokens, len(tokens))
+    # A piece of a character carries the offsets of the whole character, so the next token starts before this one ends.
+    while 0 < cut < len(tokens) and offsets[cut][0] < offsets[cut - 1][1]:
+        cut -= 1
+    if cut == 0:
+        raise DataError(
+            f"held-out document {identifier!r} has no whole character within evaluate.document_tokens={document_tokens} tokens",
+            fix="raise evaluate.document_tokens, or drop empty documents with prepare.clean.min_bytes",
+        )
+    scored_text = text if cut == len(tokens) else text[: offsets[cut - 1][1]]
+    return EncodedDocument(identifier, tokens[:cut], len(scored_text.encode()))

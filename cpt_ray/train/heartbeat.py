@@ -1,0 +1,125 @@
+"""A worker's sign of life, and what the driver reads from all of them: who is behind when nobody moves.
+
+Place in the flow: workers write `heartbeats/rank-NNNNN.json` under the run's folder, the driver's watcher reads them. All
+workers pass through the same phases in the same order, so the one that has entered fewest is the one that the others wait for.
+Guarantee: entering a phase costs the training thread no file access; a thread of its own writes, at most once a second.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.records import Heartbeat
+
+FOLDER = "heartbeats"
+_EVERY_S = 1.0
+_SLOWEST_STEPS = 5
+
+
+class Heart(threading.Thread):
+    """Writes this worker's `Heartbeat` when it has moved.
+
+    Args:
+        run_folder: The run's folder.
+        rank: This worker.
+        world_size: All workers.
+    """
+
+    def __init__(self, run_folder: Path, *, rank: int, world_size: int) -> None:
+        super().__init__(daemon=True, name="heartbeat")
+        self._path = run_folder / FOLDER / f"rank-{rank:05d}.json"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._who = {"rank": rank, "world_size": world_size, "host": socket.gethostname(), "pid": os.getpid()}
+        self._now: tuple[str, int, int, float] = ("start", 0, 0, time.time())
+        self._written = -1
+        self._stopping = threading.Event()
+        self._write()
+        self.start()
+
+    def beat(self, phase: str, step: int) -> None:
+        """Remember that this worker has entered a phase of a step."""
+        self._now = (phase, step, self._now[2] + 1, time.time())
+
+    def run(self) -> None:
+        """Write once a second until closed; the thread's own function."""
+        while not self._stopping.wait(_EVERY_S):
+            self._write()
+
+    def close(self) -> None:
+        """Write once more and stop."""
+        self._stopping.set()
+        self.join()
+        self._write()
+
+    def _write(self) -> None:
+        phase, step, moves, entered = self._now
+        if moves != self._written:
+            beat = Heartbeat.model_validate({**self._who, "phase": phase, "step": step, "moves": moves, "time": entered})
+            write_atomic(self._path, beat.to_json())
+            self._written = moves
+
+
+def read_heartbeats(run_folder: Path) -> tuple[Heartbeat, ...]:
+    """The last signs of life, by rank; none before the workers have started."""
+    return tuple(Heartbeat.load(path) for path in sorted((run_folder / FOLDER).glob("rank-*.json")))
+
+
+def laggards(beats: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:
+    """The workers that have entered fewer phases than others; empty where all stand at the same place."""
+    fewest = min((beat.moves for beat in beats), default=0)
+    behind = tuple(beat for beat in beats if beat.moves == fewest)
+    return behind if len(behind) < len(beats) or len(beats) == 1 else ()
+
+
+def describe(beats: Sequence[Heartbeat]) -> str:
+    """Name workers: rank, host, pid, phase and step."""
+    return "; ".join(f"rank {b.rank} on {b.host}, pid {b.pid}, is in phase {b.phase} of step {b.step}" for b in beats)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Nobody has moved for `seconds`; `behind` are the workers that the others wait for, or all if none is behind."""
+
+    seconds: float
+    behind: tuple[Heartbeat, ...]
+
+    def __str__(self) -> str:
+        return f"no worker has moved for {self.seconds:.0f} s: {describe(self.behind)}"
+
+
+class SilenceWatch:
+    """Finds out by the driver's own clock whether anybody moves; clocks of other nodes do not matter.
+
+    Args:
+        least_s: Shortest silence that is reported.
+    """
+
+    def __init__(self, least_s: float) -> None:
+        self._least_s = least_s
+        self._seen: tuple[tuple[int, int], ...] = ()
+        self._since = time.monotonic()
+        self._reported = False
+
+    def look(self, beats: Sequence[Heartbeat], *, slowest_step_s: float) -> Silence | None:
+        """Take in the heartbeats; returns a silence, once, when it has lasted too long.
+
+        Args:
+            beats: What `read_heartbeats` returned.
+            slowest_step_s: A silence shorter than five of these is none.
+        """
+        now = time.monotonic()
+        seen = tuple((beat.pid, beat.moves) for beat in beats)
+        if seen != self._seen or not seen:
+            self._seen, self._since, self._reported = seen, now, False
+        silence = now - self._since
+        if self._reported or silence < max(self._least_s, _SLOWEST_STEPS * slowest_step_s):
+            return None
+        self._reported = True
+        return Silence(silence, laggards(beats) or tuple(beats))
