@@ -79,6 +79,21 @@ def interval(sets: Sequence[WatchedSet], *, asked: int | None, run_tokens: int) 
     return asked or max(run_tokens // POINTS, math.ceil(tokens / (3 * MOST_COST_SHARE)), 1)
 
 
+def watch_held_out(folder: str | None, tokenizer: Path, *, documents: int, prefix: int, window: int, rows: int) -> HeldOutLoss:
+    """Read what is watched, and share it out over the workers in forward passes of the training's own shape.
+
+    Args:
+        folder: The study's held-out artifact; None for none.
+        tokenizer: Folder of the tokenizer.
+        documents: How many of each source.
+        prefix: Token given before each document.
+        window: Tokens of a row.
+        rows: Rows of a forward pass.
+    """
+    sets = read_watched_sets(folder, tokenizer, documents=documents, window=window)
+    return HeldOutLoss(sets, prefix=prefix, row_tokens=rows * window, rank=dist.get_rank(), world_size=dist.get_world_size())
+
+
 class HeldOutLoss:
     """Scores the watched sets with the engine's weights. Collective: every rank makes the same calls.
 
@@ -91,7 +106,7 @@ class HeldOutLoss:
     """
 
     def __init__(self, sets: Sequence[WatchedSet], *, prefix: int, row_tokens: int, rank: int, world_size: int) -> None:
-        self._sets = sets
+        self.sets = sets
         windows = [(number, document) for number, entry in enumerate(sets) for document in entry.documents]
         passes = _fill(windows, row_tokens)
         rounds = -(-len(passes) // world_size)
@@ -108,7 +123,7 @@ class HeldOutLoss:
             attempt: Number of this start of the run.
         """
         started = time.perf_counter()
-        sums = torch.zeros(len(self._sets), dtype=torch.float64)
+        sums = torch.zeros(len(self.sets), dtype=torch.float64)
         for row, group in self._passes:
             nats = nats_of(row).double().cpu()
             start = 0
@@ -121,7 +136,7 @@ class HeldOutLoss:
         seconds = time.perf_counter() - started
         return [
             _point(entry, float(nats), attempt=attempt, progress=progress, seconds=seconds)
-            for entry, nats in zip(self._sets, sums.tolist(), strict=True)
+            for entry, nats in zip(self.sets, sums.tolist(), strict=True)
         ]
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from cpt_ray.config.watch import WatchConfig
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.records import HeldOutPoint, MemoryPoint, Record, RunEvent, StepMetrics
 from cpt_ray.train import heartbeat, held_out, memory
@@ -41,6 +42,14 @@ class Intervals:
 
     memory: int
     held_out: int | None
+
+
+def intervals(config: WatchConfig, run_tokens: int, loss: held_out.HeldOutLoss) -> Intervals:
+    """How often a run of `run_tokens` is measured."""
+    return Intervals(
+        memory=config.memory_every or max(1, run_tokens // MEMORY_POINTS),
+        held_out=held_out.interval(loss.sets, asked=config.held_out_every, run_tokens=run_tokens),
+    )
 
 
 class Watch:

@@ -32,14 +32,14 @@ from cpt_ray.train import checkpoint
 from cpt_ray.train.batches import Batch, BatchSource, accumulation_steps
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.guards import Guards
-from cpt_ray.train.held_out import HeldOutLoss, interval, read_watched_sets
+from cpt_ray.train.held_out import watch_held_out
 from cpt_ray.train.loop import Progress, train
 from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
 from cpt_ray.train.order import SampleOrder
 from cpt_ray.train.runs import trajectory_specs
 from cpt_ray.train.schedule import learning_rate
 from cpt_ray.train.task import RUN_FILE, TrainTask, point_folder
-from cpt_ray.train.watch import MEMORY_POINTS, Intervals, Watch, costs_of_watching
+from cpt_ray.train.watch import Watch, costs_of_watching, intervals
 
 EXPORT = "export"
 
@@ -60,12 +60,12 @@ def run_worker(task: TrainTask) -> None:
 
 
 def _train(run: _Run) -> None:
-    task, config, watch = run.task, run.config, run.watch
+    task, watch = run.task, run.watch
     progress, attempt = run.resume()
     watch.begin(
         progress,
         attempt=attempt.attempt,
-        every=run.intervals,
+        every=intervals(run.config.train.watch, task.spec.stop_tokens - task.spec.start_tokens, run.held_out),
         measure_held_out=partial(run.held_out.measure, run.engine.nats, attempt=attempt.attempt),
     )
     progress = train(
@@ -111,18 +111,13 @@ class _Run:
         )
         self._shape = model_shape(task.model_folder)
         self._saved_tokens = 0
-        self._watched = read_watched_sets(
+        self.held_out = watch_held_out(
             task.held_out_folder,
             Path(task.model_folder),
             documents=config.train.watch.held_out_documents,
-            window=self._shards.sequence_length,
-        )
-        self.held_out = HeldOutLoss(
-            self._watched,
             prefix=self._shards.separator_id,
-            row_tokens=config.train.micro_batch_size * self._shards.sequence_length,
-            rank=self.rank,
-            world_size=self.world_size,
+            window=self._shards.sequence_length,
+            rows=config.train.micro_batch_size,
         )
         watch.enter("load")
         model = load_model(task.model_folder, precision=config.train.precision)
@@ -174,15 +169,6 @@ class _Run:
             )
         self._saved_tokens = progress.tokens_seen
         return progress, self._announce(progress, proof, resumed=own is not None)
-
-    @property
-    def intervals(self) -> Intervals:
-        """How often this run is measured."""
-        watch, tokens = self.config.train.watch, self.task.spec.stop_tokens - self.task.spec.start_tokens
-        return Intervals(
-            memory=watch.memory_every or max(1, tokens // MEMORY_POINTS),
-            held_out=interval(self._watched, asked=watch.held_out_every, run_tokens=tokens),
-        )
 
     def guards(self, progress: Progress, attempt: RunAttempt) -> Guards:
         """The guards, knowing the losses that led here; collective."""
