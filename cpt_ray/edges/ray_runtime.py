@@ -19,6 +19,10 @@ _RECYCLE_MEMORY = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.top_pad=268435456"
 )
 
+_STARTS = 3
+_TOO_SLOW = "timed out during startup"
+"""What Ray says when its node did not register within 30 s, a limit that it does not let one change (2.60)."""
+
 ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every line of a worker appears twice
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
@@ -104,13 +108,26 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
         runtime.prepare_workers + 1,
         runtime.evaluate_workers,
     )
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        object_store_memory=runtime.object_store,
-        include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed look-ups
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env=environment,
-    )
+    for tries_left in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=runtime.object_store,
+                include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed look-ups
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=environment,
+            )
+            return
+        except Exception as error:  # Ray raises no narrower class
+            if _TOO_SLOW not in str(error):
+                raise
+            if not tries_left:
+                raise CptRayError(
+                    f"a private Ray did not start in {_STARTS} tries of 30 s: {error}",
+                    fix="the machine is too busy: wait until it is not, or set runtime.kind=local to train without Ray",
+                ) from error
+            logging.getLogger(__name__).warning("a private Ray did not start within 30 s; trying again, %d left", tries_left)
+            ray.shutdown()

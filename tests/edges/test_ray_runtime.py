@@ -1,0 +1,61 @@
+"""Starting a private Ray on a machine that is too busy for it."""
+
+import logging
+
+import pytest
+import ray
+
+from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.edges import ray_runtime
+from cpt_ray.errors import CptRayError
+
+SLOW = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """Ray that fails as often, and with what, as the test says; the list of its starts."""
+    said, made = [], []
+
+    def init(**settings):
+        made.append(settings)
+        if said:
+            raise Exception(said.pop(0))
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    return said, made
+
+
+def begin() -> None:
+    with ray_runtime.ray_session(RuntimeConfig()):
+        pass
+
+
+def test_a_start_that_was_too_slow_is_made_again_and_said(starts, caplog):
+    said, made = starts
+    said.extend([SLOW, SLOW])
+    with caplog.at_level(logging.WARNING):
+        begin()
+    assert len(made) == 3
+    assert [record.message for record in caplog.records] == [
+        f"a private Ray did not start within 30 s; trying again, {left} left" for left in (2, 1)
+    ]
+
+
+def test_three_slow_starts_are_refused_with_a_fix(starts):
+    said, made = starts
+    said.extend([SLOW] * 3)
+    with pytest.raises(CptRayError, match="a private Ray did not start in 3 tries of 30 s: The current node") as caught:
+        begin()
+    assert "set runtime.kind=local to train without Ray" in caught.value.fix
+    assert len(made) == 3
+
+
+def test_any_other_failure_is_not_tried_again(starts):
+    said, made = starts
+    said.append("out of memory")
+    with pytest.raises(Exception, match="out of memory"):
+        begin()
+    assert len(made) == 1
