@@ -15,7 +15,7 @@ STAMP := $(VENV)/.setup-$(shell cat requirements.lock pyproject.toml 2>/dev/null
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train accept-study clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train accept-study accept-training clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ demo: setup ## adapt a real 135M model to legal text on two CPU cores, and say w
 	@$(BIN)/cpt-ray run configs/demo.yaml
 
 test: setup-dev ## all tests but those marked full or gpu
-	@$(BIN)/python -m pytest -m "not full and not gpu"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --timeout 600 -m "not full and not gpu"
 
 test-full: setup-dev ## all tests: chaos, long fuzz, simulations
 	@$(BIN)/python -m pytest
@@ -86,6 +86,9 @@ bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min 
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python benchmarks/accept_study.py
+
+accept-training: setup ## every box of the training's acceptance list: PASS or FAIL with its evidence
+	@$(BIN)/python benchmarks/accept_training.py
 
 clean: ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -1,17 +1,37 @@
-"""Fixtures shared by the whole test run: one private Ray, started by the first test that asks for it."""
+"""Fixtures shared by the whole test run: a private Ray and a prepared tiny study, made by the first test that asks for them.
 
+`make test` runs in two processes, a file at a time. Each has a Ray of its own; the prepared study is made once for both.
+"""
+
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from cpt_ray.config.runtime import RuntimeConfig
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
+LONGEST_FIRST = (
+    "integration/test_whole_study.py",
+    "study/test_driver_killed.py",
+    "integration/test_job_submit.py",
+    "train/test_launch.py",
+    "data/test_pipeline.py",
+    "cli/test_bad_input.py",
+    "cli/test_main.py",
+    "evaluate/test_launch.py",
+    "evaluate/test_harness.py",
+    "architecture/test_gates_bite.py",
+)
+"""Files that take over ten seconds. Two processes end at the same time only if the long files do not come last."""
+
 
 @pytest.fixture(scope="session")
 def ray_session_2cpu() -> Iterator[None]:
-    """A private Ray for two workers, shared by the run."""
+    """A private Ray for two workers, shared by all tests of this process."""
     from cpt_ray.edges.ray_runtime import ray_session
 
     with ray_session(RuntimeConfig(workers=2, prepare_workers=4)):
@@ -19,7 +39,9 @@ def ray_session_2cpu() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Order files by how long they take, and skip what needs a GPU where there is none."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
@@ -31,6 +53,13 @@ def prepared_study(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: N
     """A tiny study that is prepared and not trained; tests copy it (`TinyStudy.copy`) and leave it as it is."""
     from cpt_ray.cli.main import main
 
-    study = write_tiny_study(tmp_path_factory.mktemp("prepared") / "study", kind="local")
-    assert main(["prepare", str(study.config)]) == 0
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # the folder of the whole run, which its processes share
+    study, done = TinyStudy.at(shared / "prepared" / "study"), shared / "prepared" / "done"
+    with FileLock(shared / "prepared.lock"):
+        if not done.exists():
+            write_tiny_study(study.config.parent, kind="local")
+            assert main(["prepare", str(study.config)]) == 0
+            done.touch()
     return study

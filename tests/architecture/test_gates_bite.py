@@ -129,7 +129,13 @@ def test_an_unknown_marker_is_refused(tmp_path):
     assert "'slwo' not found in `markers`" in output
 
 
-COMMANDS = ["ruff check .", "ruff format --check .", "mypy", "lint-imports", 'python -m pytest -m "not full and not gpu"']
+COMMANDS = [
+    "ruff check .",
+    "ruff format --check .",
+    "mypy",
+    "lint-imports",
+    'python -m pytest -n 2 --dist loadfile --timeout 600 -m "not full and not gpu"',
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -8,7 +8,6 @@ import pytest
 
 from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.runtime import RuntimeConfig
-from cpt_ray.edges.ray_runtime import ray_session
 from cpt_ray.errors import ConfigError, CptRayError
 from cpt_ray.evaluate import launch
 from cpt_ray.evaluate.launch import EvaluateJob, evaluate_runs
@@ -17,12 +16,6 @@ from tests.evaluate.tiny import SEPARATOR, make_run
 CONFIG = EvaluateConfig(held_out_documents=4, document_tokens=64, context=32, batch_tokens=256, precision="fp32")
 LOCAL = RuntimeConfig(kind="local")
 RAY = RuntimeConfig(kind="ray", evaluate_workers=2)
-
-
-@pytest.fixture(scope="module")
-def session():
-    with ray_session(RAY):
-        yield
 
 
 def run_all(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), separators=None, **callbacks):
@@ -68,7 +61,7 @@ def test_a_local_error_is_the_jobs_own(tiny_folder, held_out, tmp_path):
 
 
 @pytest.mark.ray
-def test_ray_tasks_give_the_records_of_a_local_run(tiny_folder, held_out, tmp_path, session):
+def test_ray_tasks_give_the_records_of_a_local_run(tiny_folder, held_out, tmp_path, ray_session_2cpu):
     done = []
 
     records = run_all(tiny_folder, held_out, tmp_path / "ray", RAY, on_done=lambda r: done.append(r.run))
@@ -84,7 +77,7 @@ def test_ray_tasks_give_the_records_of_a_local_run(tiny_folder, held_out, tmp_pa
 
 
 @pytest.mark.ray
-def test_the_original_error_comes_out_of_a_task(tiny_folder, held_out, tmp_path, session):
+def test_the_original_error_comes_out_of_a_task(tiny_folder, held_out, tmp_path, ray_session_2cpu):
     with pytest.raises(ConfigError, match="the separator 'nope' is no token") as caught:
         run_all(tiny_folder, held_out, tmp_path, RAY, separators={"b": "nope"})
     assert type(caught.value) is ConfigError
@@ -92,7 +85,7 @@ def test_the_original_error_comes_out_of_a_task(tiny_folder, held_out, tmp_path,
 
 
 @pytest.mark.ray
-def test_a_worker_that_dies_is_reported_with_the_run(tiny_folder, tmp_path, session, monkeypatch):
+def test_a_worker_that_dies_is_reported_with_the_run(tiny_folder, tmp_path, ray_session_2cpu, monkeypatch):
     import ray
 
     @ray.remote(max_retries=0)

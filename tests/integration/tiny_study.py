@@ -34,13 +34,18 @@ class TinyStudy:
     model: Path
     inputs: Path
 
+    @classmethod
+    def at(cls, folder: Path) -> TinyStudy:
+        """The study that lies in `folder`."""
+        return cls(folder / "tiny.yaml", folder / "runs", folder / "model", folder / "inputs")
+
     def copy(self, folder: Path) -> TinyStudy:
         """Copy inputs, study file and artifacts into `folder`; what is prepared is found again there."""
         here = self.config.parent
         shutil.copytree(here, folder, dirs_exist_ok=True)
-        config = folder / self.config.name
-        config.write_text(self.config.read_text().replace(str(here), str(folder)))
-        return TinyStudy(config, folder / "runs", folder / "model", folder / "inputs")
+        copied = TinyStudy.at(folder)
+        copied.config.write_text(self.config.read_text().replace(str(here), str(folder)))
+        return copied
 
     def change(self, **sections: Any) -> None:
         """Replace whole sections of the study file."""
@@ -118,9 +123,9 @@ def write_tiny_study(folder: Path, *, kind: str = "ray") -> TinyStudy:
     write_lines(inputs / "news.jsonl", news_documents())
     write_lines(inputs / "exam.jsonl", exam_items())
     shutil.copytree(_model_once(str(folder.parent)), folder / "model", dirs_exist_ok=True)
-    config = folder / "tiny.yaml"
-    config.write_text(yaml.safe_dump(study_tree(folder, kind), sort_keys=False))
-    return TinyStudy(config, folder / "runs", folder / "model", inputs)
+    study = TinyStudy.at(folder)
+    study.config.write_text(yaml.safe_dump(study_tree(folder, kind), sort_keys=False))
+    return study
 
 
 def study_tree(folder: Path, kind: str = "ray") -> dict[str, Any]:

@@ -21,8 +21,8 @@ from tests.integration.tiny_study import TinyStudy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-RUN = "tiny-legal-30000-seed0"
-OVERRIDES = ("train.budgets=[30k]", "train.checkpoint_every=1000", "train.keep_checkpoints=99", "train.precision=fp32")
+RUN = "tiny-legal-20000-seed0"
+OVERRIDES = ("train.budgets=[20k]", "train.checkpoint_every=1000", "train.keep_checkpoints=99", "train.precision=fp32")
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,7 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     assert (lease.pid, lease.released) == (second.pid, False)  # it had no time to let go
     assert not (run_folder(disturbed) / "run.json").exists()
 
-    for study in (disturbed, quiet):
-        last = start(study)
+    for last in [start(study) for study in (disturbed, quiet)]:
         out, err = last.communicate(timeout=240)
         assert last.returncode == 0, err
         assert f"  made    train/{RUN}-" in out
@@ -102,7 +101,8 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_second_driver_is_refused_while_the_first_is_at_work(prepared_study, tmp_path, capsys):
+@pytest.mark.accept(training=5)
+def test_a_second_driver_is_refused_while_the_first_is_at_work(prepared_study, tmp_path, capsys, record_property):
     study = prepared_study.copy(tmp_path / "shared")
     driver = start(study)
     try:
@@ -116,6 +116,7 @@ def test_a_second_driver_is_refused_while_the_first_is_at_work(prepared_study, t
         assert f"another driver is running this study (process {driver.pid} on " in said
         assert "fix: wait for it, stop it, or set study.root to another folder" in said
         assert read_lease(study.root / FILE).attempt == lease.attempt
+        record_property("second driver", said.splitlines()[0])
     finally:
         driver.kill()
         driver.communicate()
