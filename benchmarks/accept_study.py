@@ -19,7 +19,7 @@ from pathlib import Path
 
 import browser
 import mlflow_view
-from evidence import check
+from evidence import check, run_boxes
 
 REPOSITORY = Path(__file__).parents[1]
 CLONE = Path(tempfile.gettempdir()) / "cpt-ray-accept"
@@ -211,23 +211,5 @@ BOXES: tuple[Callable[[], list[str]], ...] = (
 )
 
 
-def main() -> int:
-    """Run the boxes that were asked for; exit 1 if one failed."""
-    asked = [int(argument) for argument in sys.argv[1:]] or list(range(1, len(BOXES) + 1))
-    failed = 0
-    for number in asked:
-        box = BOXES[number - 1]
-        try:
-            evidence, verdict = box(), "PASS"
-        except Exception as error:  # a box that breaks has failed; the others still run
-            evidence, verdict = [f"{type(error).__name__}: {error}"], "FAIL"
-            failed += 1
-        print(f"{verdict}  box {number}: {(box.__doc__ or '').splitlines()[0]}")
-        for line in evidence:
-            print(f"        {line}")
-        sys.stdout.flush()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_boxes(BOXES, sys.argv[1:]))

@@ -137,15 +137,17 @@ def test_another_worker_count_stage_or_data_is_refused_with_a_fix(root):
         checkpoint.verify(folder, manifest, **{**same, "data_fingerprint": "0"})
 
 
-def test_a_superseded_driver_may_not_commit(root):
+@pytest.mark.accept(training=5)
+def test_a_superseded_driver_may_not_commit(root, record_property):
     from cpt_ray.train.worker import run_worker
 
     config = tiny_config(root, budgets=[1500], checkpoint_every=400)
     task = make_task(root, config, spec_named(config, "legal-1500"), "zombie")
     write_atomic(root / FILE, Lease(attempt=2, host="test", pid=2, process_start=0, renewed=0).to_json())
-    with pytest.raises(LeaseError, match="attempt 1 may no longer write"):
+    with pytest.raises(LeaseError, match="attempt 1 may no longer write") as refused:
         run_worker(task)
     assert checkpoint.newest(root / "zombie") is None
+    record_property("commit of an older attempt", refused.value.problem)
 
 
 def test_pruning_keeps_the_newest_and_the_branch_points(tmp_path):
