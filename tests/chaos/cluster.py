@@ -1,0 +1,132 @@
+"""Ray nodes on one machine, in a process of their own: a head without CPUs and nodes of one CPU, whose raylets can be killed.
+
+The process is `python -m tests.chaos.cluster NODES`. It answers with its address as a line of JSON, then obeys lines on its
+standard input, each answered by a line: `kill N` kills the raylet of node N with SIGKILL and clears away what is left of the
+node; `add N` starts it anew. It ends everything that it started when its input is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+REPOSITORY = Path(__file__).parents[2]
+SETTINGS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 instead of the host's address; Ray reads it at import
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A dead node is noticed after three seconds: the default of half a minute would only lengthen the test.
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class SimulatedCluster:
+    """The other end of the process: `with SimulatedCluster(nodes=2) as cluster: ...`."""
+
+    def __init__(self, *, nodes: int) -> None:
+        folder = str(Path(sys.executable).parent)  # DeepSpeed's ninja stands there
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.environment = {
+            **environment,
+            **SETTINGS,
+            "PATH": folder + os.pathsep + os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
+        }
+        self.nodes = nodes
+
+    def __enter__(self) -> SimulatedCluster:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.cluster", str(self.nodes)],
+            env=self.environment,
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.address: str = self._read()["address"]
+        self.environment["RAY_ADDRESS"] = self.address
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=60)
+
+    def kill(self, node: int) -> int:
+        """Kill a node's raylet; its workers die with it. Returns the process id."""
+        return int(self._ask(f"kill {node}")["pid"])
+
+    def add(self, node: int) -> None:
+        """Start a killed node anew."""
+        self._ask(f"add {node}")
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of the nodes."""
+        return psutil.Process(self._process.pid).children(recursive=True)
+
+    def _ask(self, line: str) -> dict[str, object]:
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, object]:
+        for line in self._process.stdout:
+            if line.startswith('{"'):  # Ray may print lines of its own
+                return json.loads(line)
+        raise AssertionError(f"the cluster's process ended with {self._process.wait()}")
+
+
+def main() -> None:
+    """Run the nodes until the input ends."""
+    import signal
+
+    from ray.cluster_utils import Cluster
+
+    def started(num_cpus: int) -> Any:
+        """A node; Ray gives it 30 s, which a busy machine may not keep."""
+        settings = {"num_cpus": num_cpus, "object_store_memory": 100_000_000, "include_dashboard": False}
+        for _ in range(4):
+            with contextlib.suppress(Exception):
+                return cluster.add_node(**settings)
+        return cluster.add_node(**settings)
+
+    cluster = Cluster()
+    started(0)
+    nodes = {}
+
+    def add(number: int) -> dict[str, object]:
+        nodes[number] = started(1)
+        return {"node": number}
+
+    def kill(number: int) -> dict[str, object]:
+        node = nodes.pop(number)
+        pid = node.all_processes["raylet"][0].process.pid
+        os.kill(pid, signal.SIGKILL)
+        cluster.remove_node(node, allow_graceful=False)
+        return {"pid": pid}
+
+    def answer(words: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps(words) + "\n")
+        sys.stdout.flush()
+
+    try:
+        for number in range(int(sys.argv[1])):
+            add(number)
+        answer({"address": cluster.address})
+        for line in sys.stdin:
+            verb, number = line.split()
+            answer({"kill": kill, "add": add}[verb](int(number)))
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
