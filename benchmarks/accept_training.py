@@ -8,7 +8,6 @@ that a case cannot fall out of a test unnoticed. Box 6 reads `benchmarks/results
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -22,6 +21,13 @@ from evidence import check, run_boxes
 REPOSITORY = Path(__file__).parents[1]
 PRECISIONS = ("fp32", "bf16")
 RESUMES = ((2, 1), (1, 2), (2, 4), (3, 6))
+CLAIMS = tuple(
+    f"train.{name}"
+    for name in (
+        "tokens_per_second", "bare_ratio", "zero3_bare_ratio", "ray_ratio", "peak_share", "hf_trainer_ratio", "data_wait_share",
+        "checkpoint_stall_share", "position_seconds", "tokens_paid_ratio",
+    )
+)  # fmt: skip
 WAYS = ("0 none", "1 none", "1 optimizer", "2 none", "2 optimizer", "3 none", "3 optimizer", "3 parameters")
 
 
@@ -91,13 +97,13 @@ def box_5_one_writer() -> list[str]:
 
 
 def box_6_benchmarks() -> list[str]:
-    """`make bench-train` is committed, with every claim that benchmarks/train.py makes."""
+    """`make bench-train` is committed, with every claim; those that miss their target are named."""
     path = REPOSITORY / "benchmarks" / "results" / "train.json"
     check(path.exists(), f"{path.relative_to(REPOSITORY)} is not there: run make bench-train")
     listed = subprocess.run(["git", "ls-files", "--error-unmatch", str(path)], cwd=REPOSITORY, capture_output=True)
     check(listed.returncode == 0, f"{path.relative_to(REPOSITORY)} is not committed")
     claims = {claim["id"]: claim for claim in json.loads(path.read_text())}
-    missing = sorted(set(importlib.import_module("train").CLAIM_IDS) - set(claims))
+    missing = sorted(set(CLAIMS) - set(claims))
     check(not missing, f"claims without a result: {', '.join(missing)}")
     missed = [claim for claim in claims.values() if claim["met"] is False]
     return [
