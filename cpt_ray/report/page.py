@@ -109,8 +109,8 @@ def render_report(contents: ReportContents) -> str:
         deltas=held_out_deltas(contents),
         exam_deltas=exam_deltas(contents),
         exam_labels=exam_labels(contents.evals),
-        exams=exam_rows(contents.evals),
-        scores=score_rows(contents.evals),
+        exams=exam_rows(contents),
+        scores=score_rows(contents),
         self_tests=[run for run in contents.runs if run.self_test is not None],
     )
     # The macros at the top of the template leave blank lines before the doctype.

@@ -70,7 +70,7 @@ def run_styles(contents: ReportContents) -> dict[str, Style]:
     styles: dict[str, Style] = {}
     domain = control = 0
     for run in contents.runs:
-        if run.kind == "base":
+        if run.kind in ("base", "trajectory"):
             continue
         if contents.role_of(run.run) == "control":
             styles[run.run] = Style(CONTROL, DASHES[1 + control % 3], "s")

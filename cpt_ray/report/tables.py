@@ -60,6 +60,7 @@ class ExamRow:
 
     run: str
     score: ExamScore
+    annealed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class ScoreRow:
     run: str
     tokens_seen: int
     score: HeldOutScore
+    annealed: bool
 
 
 def funnel_rows(contents: ReportContents) -> dict[str, list[FunnelRow]]:
@@ -134,7 +136,9 @@ def tiles(contents: ReportContents) -> list[Tile]:
             result.append(_delta_tile(title, delta))
     paid, seen = contents.comparison.tokens_paid, contents.comparison.tokens_seen
     result.append(Tile("Tokens seen", count(seen), f"{integer(seen)} loss-bearing tokens by the model that saw most"))
-    result.append(Tile("Tokens paid", count(paid), f"{integer(paid)} over all runs; a shared trunk counts once"))
+    result.append(
+        Tile("Tokens paid", count(paid), f"{integer(paid)} that all runs together were trained on; a shared trunk counts once")
+    )
     how = "from start to end" if contents.wall_s is not None else "sum of the stages; those that ran side by side count in full"
     result.append(Tile("Wall time", duration(contents.total_wall_s), how))
     return result
@@ -192,17 +196,23 @@ def exam_labels(evals: Sequence[EvalRecord]) -> dict[str, str]:
     return {exam.task: exam.label for record in evals for exam in record.exams}
 
 
-def exam_rows(evals: Sequence[EvalRecord]) -> dict[str, list[ExamRow]]:
+def exam_rows(contents: ReportContents) -> dict[str, list[ExamRow]]:
     """Scores by exam."""
+    hollow = {run.run for run in contents.runs if run.kind != "base" and not run.annealed}
     rows: dict[str, list[ExamRow]] = {}
-    for record in evals:
+    for record in contents.evals:
         for exam in record.exams:
-            rows.setdefault(exam.task, []).append(ExamRow(record.run, exam))
+            rows.setdefault(exam.task, []).append(ExamRow(record.run, exam, record.run not in hollow))
     return rows
 
 
-def score_rows(evals: Sequence[EvalRecord]) -> list[ScoreRow]:
+def score_rows(contents: ReportContents) -> list[ScoreRow]:
     """Scores on held-out text, by set and part, then by tokens seen."""
-    rows = [ScoreRow(record.run, record.tokens_seen, score) for record in evals for score in record.held_out]
+    hollow = {run.run for run in contents.runs if run.kind != "base" and not run.annealed}
+    rows = [
+        ScoreRow(record.run, record.tokens_seen, score, record.run not in hollow)
+        for record in contents.evals
+        for score in record.held_out
+    ]
     order = {key: i for i, key in enumerate(dict.fromkeys((r.score.source, r.score.part) for r in rows))}
     return sorted(rows, key=lambda r: (r.score.role != "domain", order[r.score.source, r.score.part], r.tokens_seen, r.run))

@@ -76,6 +76,11 @@ def scientific(value: float | None, digits: int = 2) -> str:
     return number(None) if value is None else f"{value:.{digits}e}".replace("-", MINUS)
 
 
+def rate(value: float) -> str:
+    """A learning rate, to three digits."""
+    return f"{value:.3g}".replace("-", MINUS)
+
+
 def delta_digits(delta: Delta) -> int:
     """Digits that suit a delta's measure."""
     return 3 if delta.measure == "bits_per_byte" else 1
@@ -112,6 +117,7 @@ FILTERS = {
     "byte_size": byte_size,
     "duration": duration,
     "scientific": scientific,
+    "rate": rate,
     "delta_digits": delta_digits,
     "unit_of": unit_of,
     "measure_name": measure_name,

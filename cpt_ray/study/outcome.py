@@ -111,9 +111,10 @@ def render_summary(study: Study, comparison: Comparison) -> str:
     evals = study.evaluations()
     sets = [(score.source, score.part) for score in evals[0].held_out]
     header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *_exam_headers(evals))
+    hollow = set(study.graph.points)
     rows = [
         (
-            record.run,
+            f"{record.run} *" if record.run in hollow else record.run,
             format_count(record.tokens_seen),
             *(_score(_find(record, key)) for key in sets),
             *(f"{100 * exam.accuracy:.1f} ± {100 * exam.accuracy_stderr:.1f} %" for exam in record.exams),
@@ -122,9 +123,26 @@ def render_summary(study: Study, comparison: Comparison) -> str:
     ]
     labels = sorted({f"{exam.task}: {exam.label}" for record in evals for exam in record.exams})
     isolation = study.config.train.isolation
+    tokens = (
+        f"tokens seen: {format_count(comparison.tokens_seen)} by the model that saw most; "
+        f"tokens paid: {format_count(comparison.tokens_paid)} by all runs together"
+    )
+    labels += ["* not annealed: its learning rate has not decayed, it is no budget"] if hollow else []
     marks = [] if isolation == "document" else ["isolation: none: packed documents see each other in every figure above"]
     return "\n".join(
-        ["", _table(header, rows), *labels, *marks, "", comparison.headline, "", comparison.verdict, *comparison.notes, ""]
+        [
+            "",
+            _table(header, rows),
+            *labels,
+            *marks,
+            tokens,
+            "",
+            comparison.headline,
+            "",
+            comparison.verdict,
+            *comparison.notes,
+            "",
+        ]
     )
 
 

@@ -12,7 +12,9 @@ import pytest
 from cpt_ray.records import Comparison
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.page import SECTIONS, render_report, write_report
+from cpt_ray.report.series import run_styles
 from cpt_ray.report.wording import MINUS
+from tests.run_specs import make_schedule
 
 from .made_up import BASE, LABEL, VERDICT, delta, make_contents, run_record, stage
 
@@ -142,6 +144,31 @@ def test_points_without_decay_are_called_not_annealed(page):
     points = tuple(p for p in contents.comparison.points if p.annealed)
     clean = replace(contents, comparison=contents.comparison.model_copy(update={"points": points}))
     assert "not annealed" not in render_report(clean)
+
+
+def test_runs_show_what_they_paid_their_rates_and_where_a_chain_came_from():
+    contents = make_contents()
+    schedule = make_schedule(2_000_000, start=1_800_000, peak=3e-4, final_rate=3e-5)
+    first = run_record("m-legal-1000000-seed0", "chain", "legal", 0, 1_000_000, schedule=schedule, annealed=True)
+    second = run_record(
+        "m-legal-2000000-seed0", "chain", "legal", 1_000_000, 2_500_000, parent=first.run, schedule=schedule, annealed=True
+    )
+    html = render_report(replace(contents, runs=(*contents.runs, first, second)))
+    assert "chain, from m-legal-1000000-seed0 at 1,000,000 tokens, optimizer fresh" in html
+    row = html.partition("<tr><td>m-legal-2000000-seed0")[2].partition("</tr>")[0]
+    assert '<b>2,500,000</b></td><td class="n">1,500,000</td>' in row
+    assert "0.0003<small>falls to 3e\N{MINUS SIGN}05</small>" in row
+
+
+def test_trajectory_points_are_marked_in_the_tables_and_take_no_colour():
+    contents = make_contents()
+    record = contents.evals[-1]
+    point = run_record("p-trajectory-1", "trajectory", "legal", 7, 7, annealed=False)
+    eval_record = record.model_copy(update={"run": point.run, "budget_tokens": None, "tokens_seen": 7})
+    more = replace(contents, runs=(*contents.runs, point), evals=(*contents.evals, eval_record))
+    assert f"<td>{point.run}<small>not annealed, never a budget</small></td>" in render_report(more)
+    assert run_styles(more) == run_styles(contents)
+    assert f"<td>{record.run}</td>" in render_report(more)
 
 
 def test_exams_carry_their_label_and_chance(page):
