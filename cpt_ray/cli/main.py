@@ -20,6 +20,7 @@ from cpt_ray.errors import CptRayError
 VERBS = {
     "check": "check a study file and what it names, without spending anything",
     "plan": "say what the study will cost: tokens, epochs, steps, FLOPs, memory and disk",
+    "fetch-tasks": "bring the items of lm-eval tasks that training text is scanned for; once, offline afterwards",
     "prepare": "clean text, remove duplicates, hold out, decontaminate, tokenise and pack",
     "train": "train every run to its token budget",
     "evaluate": "score the base models and every budget on held-out text and exams",
@@ -27,7 +28,7 @@ VERBS = {
     "report": "write the report and mirror the records to MLflow, from records alone",
     "run": "all of it: prepare, train, evaluate, compare, report",
 }
-"""Each verb is the module of its name; it is imported when it is asked for, because some bring torch with them."""
+"""Each verb is the module of its name, with `_` for `-`, imported when it is asked for: some bring torch with them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         path = Path(options.config)
         config = load_study(path, tuple(options.overrides))
-        module = importlib.import_module(f"cpt_ray.cli.{options.verb}")
+        module = importlib.import_module(f"cpt_ray.cli.{options.verb.replace('-', '_')}")
         request = importlib.import_module("cpt_ray.cli.request").Request
         module.main(request(config, path, TerminalConsole(), dry_run=options.dry_run))
     except CptRayError as error:

@@ -28,6 +28,9 @@ class EvaluateConfig(Section):
     batch_tokens: Count = Field(default=4096, ge=2, description="tokens per forward pass")
     exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
     harness_tasks: tuple[str, ...] = Field(default=(), description="names of lm-eval tasks to run as they are")
+    harness_path: str | None = Field(
+        default=None, description="folder of lm-eval task files of your own, beside the bundled ones"
+    )
     exam_context: Count = Field(default=1024, ge=8, description="most tokens of an exam question and its answer")
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="compute type of scoring")
 

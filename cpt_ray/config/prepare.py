@@ -87,7 +87,11 @@ class HeldOutConfig(Section):
 class DecontaminateConfig(Section):
     """Removal of the items of the study's own exams from the training text."""
 
-    enabled: bool = Field(default=True, description="whether training text is scanned for the items of evaluate.exams")
+    enabled: bool = Field(default=True, description="whether training text is scanned for the items of `tasks`")
+    tasks: tuple[str, ...] | None = Field(
+        default=None,
+        description="exams and lm-eval tasks to scan for; null: all that `evaluate` names. Another list is another corpus",
+    )
     ngram_words: int = Field(default=13, ge=3, description="words an exam item and a document must share in a row")
     min_match_ratio: float = Field(
         default=0.0,

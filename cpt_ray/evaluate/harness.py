@@ -14,7 +14,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import lm_eval
 import torch
 import yaml
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
+from lm_eval.tasks import TaskManager, get_task_dict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cpt_ray.config.evaluate import EvaluateConfig
@@ -174,7 +174,7 @@ def score_exams(
         for exam in config.exams:
             scores.append(_exam_score(exam.name, exam.label, results, folder))
     if config.harness_tasks:
-        results = _run_harness_tasks(lm, config.harness_tasks)
+        results = _run_harness_tasks(lm, config.harness_tasks, config.harness_path)
         for task in results["samples"]:
             scores.append(_exam_score(task, task, results, folder))
     return tuple(scores)
@@ -212,19 +212,69 @@ def _run(lm: PackedLM, tasks: Sequence[str], manager: TaskManager, *, num_fewsho
 
 
 @functools.cache
-def _bundled_tasks() -> TaskManager:
+def _known_tasks(own: str | None) -> TaskManager:
     # Reading the index of thousands of task files takes seconds; one process may score many models.
-    return TaskManager()
+    return TaskManager(include_path=own)
 
 
-def _run_harness_tasks(lm: PackedLM, tasks: Sequence[str]) -> dict[str, Any]:
-    manager = _bundled_tasks()
+def _find_tasks(tasks: Sequence[str], own: str | None, key: str) -> TaskManager:
+    manager = _known_tasks(own)
     unknown = [task for task in tasks if task not in manager.all_tasks]
     if unknown:
         raise ConfigError(
-            f"evaluate.harness_tasks names {unknown[0]!r}, which this lm-eval does not know",
-            fix="`lm-eval ls tasks` lists the names",
+            f"{key} names {unknown[0]!r}, which this lm-eval does not know",
+            fix="`lm-eval ls tasks` lists the names; task files of your own lie in evaluate.harness_path",
         )
+    return manager
+
+
+def task_items(tasks: Sequence[str], own: str | None) -> list[dict[str, Any]]:
+    """Fetch the items of lm-eval tasks as text: what is asked, and what counts as the answer.
+
+    Args:
+        tasks: Names of tasks or groups.
+        own: `evaluate.harness_path`.
+
+    Returns:
+        {task, id, question, choices, answer} of every item that an evaluation scores; `answer` is a text.
+
+    Raises:
+        ConfigError: If a task is unknown, or its data cannot be had.
+    """
+    key = "prepare.decontaminate.tasks"
+    manager = _find_tasks(tasks, own, key)
+    try:
+        with _quiet():
+            loaded = list(_leaves(get_task_dict(list(tasks), manager)))
+    except (OSError, ValueError) as error:  # as in `_run_harness_tasks`
+        raise ConfigError(
+            f"{key} {', '.join(tasks)}: lm-eval could not load them: {str(error).splitlines()[0]}",
+            fix="their data comes from the Hugging Face hub: run `cpt-ray fetch-tasks` once where the hub can be reached "
+            "(HF_HUB_OFFLINE unset), then copy the study's root here",
+        ) from error
+    return [
+        {"task": task.task_name, "id": str(item.get("id", number)), "choices": [], **_question_and_answer(task, item)}
+        for task in loaded
+        for number, item in enumerate(task.eval_docs)
+    ]
+
+
+def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
+    for task in tasks.values():
+        yield from _leaves(task) if isinstance(task, Mapping) else (task,)
+
+
+def _question_and_answer(task: Any, item: dict[str, Any]) -> dict[str, str]:
+    question, target = task.doc_to_text(item), task.doc_to_target(item)
+    choices = task.doc_to_choice(item) if task.OUTPUT_TYPE == "multiple_choice" else None
+    if choices and isinstance(question, int):  # the choices are the questions, and the target is what follows all of them
+        return {"question": f"{choices[question]}", "answer": str(target)}
+    answer = choices[target] if choices and isinstance(target, int) else target
+    return {"question": str(question), "answer": "\n".join(map(str, answer)) if isinstance(answer, list) else str(answer)}
+
+
+def _run_harness_tasks(lm: PackedLM, tasks: Sequence[str], own: str | None) -> dict[str, Any]:
+    manager = _find_tasks(tasks, own, "evaluate.harness_tasks")
     try:
         return _run(lm, tasks, manager, num_fewshot=None)
     except (OSError, ValueError) as error:  # datasets and the hub raise these, with many children, where data is missing

@@ -1,7 +1,7 @@
 """What depends on what: the place of every artifact of a study, derived from its config before anything runs.
 
     models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate
-    exams -> shards (decontamination), evaluate
+    exams -> scan -> shards (decontamination); exams -> evaluate
 
 Each place names only the settings that shape its result, so that a change redoes exactly what depends on it.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.evaluate import ExamConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
@@ -58,6 +59,8 @@ class StudyGraph:
 
     models: dict[str, Place]
     exams: Place | None
+    scan: Place | None
+    """Items that training text is scanned for: the exams' own place where they are all, None where nothing is scanned for."""
     documents: Place
     held_out: Place
     shards: dict[str, Place]
@@ -69,6 +72,8 @@ class StudyGraph:
     def all(self) -> list[Place]:
         """Every place, inputs before what depends on them."""
         exams = [self.exams] if self.exams else []
+        if self.scan and self.scan != self.exams:
+            exams.append(self.scan)
         return [
             *self.models.values(),
             *exams,
@@ -100,7 +105,7 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
     """
     root = Path(config.study.root).resolve()
     name = config.study.name
-    prepare = config.prepare.model_dump(mode="json")
+    prepare = config.prepare.model_dump(mode="json", exclude={"decontaminate": {"tasks"}})  # they are in the scan's place
     models = {model.name: _model_place(root, model) for model in config.models}
     exams = None
     if config.evaluate.exams:
@@ -124,7 +129,7 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
         inputs={"documents": documents.fingerprint},
         settings={key: prepare[key] for key in ("seed", "held_out")},
     )
-    scan = {"exams": exams.fingerprint} if exams and config.prepare.decontaminate.enabled else {}
+    scan = _scan_place(root, config, exams)
     shards = {
         model.name: place(
             root,
@@ -134,7 +139,7 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
                 "model": models[model.name].fingerprint,
                 "documents": documents.fingerprint,
                 "held_out": held_out.fingerprint,
-                **scan,
+                **({"exams": scan.fingerprint} if scan else {}),
             },
             settings={"separator": model.separator, **{key: prepare[key] for key in ("seed", "decontaminate", "pack")}},
         )
@@ -144,7 +149,7 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
     points = {point.name: point for point in trajectory_specs(list(specs.values()))}
     runs = _run_places(root, config, config_path, models, shards, specs)
     evaluations = _evaluation_places(root, config, models, exams, held_out, {**specs, **points}, runs)
-    return StudyGraph(models, exams, documents, held_out, shards, specs, points, runs, evaluations)
+    return StudyGraph(models, exams, scan, documents, held_out, shards, specs, points, runs, evaluations)
 
 
 def _flops_budgets(config: StudyConfig, models: dict[str, Place]) -> dict[str, tuple[int, ...]] | None:
@@ -162,6 +167,36 @@ def _flops_budgets(config: StudyConfig, models: dict[str, Place]) -> dict[str, t
         except ValueError as error:
             raise ConfigError(str(error), fix="change one of the keys that the message names, or train.budgets_flops") from None
     return budgets
+
+
+def scanned_tasks(config: StudyConfig) -> tuple[tuple[ExamConfig, ...], tuple[str, ...]]:
+    """The exams and the lm-eval tasks whose items training text is scanned for."""
+    if not config.prepare.decontaminate.enabled:
+        return (), ()
+    names = config.prepare.decontaminate.tasks
+    if names is None:
+        return config.evaluate.exams, config.evaluate.harness_tasks
+    exams = tuple(exam for exam in config.evaluate.exams if exam.name in names)
+    return exams, tuple(name for name in names if name not in {exam.name for exam in exams})
+
+
+def _scan_place(root: Path, config: StudyConfig, exams: Place | None) -> Place | None:
+    listed, tasks = scanned_tasks(config)
+    if not tasks and listed == config.evaluate.exams:
+        return exams if listed else None
+    if not tasks and not listed:
+        return None
+    own = {"harness_path": _listing(f"{config.evaluate.harness_path}/*")} if tasks and config.evaluate.harness_path else {}
+    return place(
+        root,
+        "scan",
+        config.study.name,
+        inputs={**{exam.name: _listing(exam.path) for exam in listed}, **own},
+        settings={
+            "exams": [exam.model_dump(mode="json", exclude={"label", "path"}) for exam in listed],
+            "tasks": list(tasks),
+        },
+    )
 
 
 def _run_places(
@@ -201,10 +236,12 @@ def _evaluation_places(
     runs: dict[str, Place],
 ) -> dict[str, Place]:
     settings = {
-        **config.evaluate.model_dump(mode="json", exclude={"exams": {"__all__": {"path"}}}),
+        **config.evaluate.model_dump(mode="json", exclude={"exams": {"__all__": {"path"}}, "harness_path": True}),
         **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance"}),
     }
     shared = {"held_out": held_out.fingerprint, **({"exams": exams.fingerprint} if exams else {})}
+    if config.evaluate.harness_path:
+        shared["harness_path"] = _listing(f"{config.evaluate.harness_path}/*")
     subjects = {base_run(model): models[model] for model in models}
     subjects |= {name: runs[name] for name, spec in specs.items() if spec.budget_tokens is not None}
     marks = {name: {"trajectory_tokens": spec.stop_tokens} for name, spec in specs.items() if spec.kind == "trajectory"}

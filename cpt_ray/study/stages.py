@@ -6,13 +6,14 @@ there: Ray reads part of its environment at import.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import EvalRecord, RunEvent, RunRecord, StepMetrics
 from cpt_ray.study import store
-from cpt_ray.study.graph import deepspeed_path
+from cpt_ray.study.graph import deepspeed_path, scanned_tasks
 from cpt_ray.study.mirror import LiveMirror
 from cpt_ray.study.progress import StageProgress, describe_event, describe_steps
 from cpt_ray.study.study import DOCUMENTS, HELD_OUT, ITEMS, MANIFEST, Study
@@ -28,11 +29,32 @@ def prepare(study: Study) -> None:
     _import_models(study)
     _check_tokenizers(study)
     _write_exams(study)
+    fetch_tasks(study)
     _prepare_documents(study)
     _draw_held_out(study)
     for model in study.config.models:
         _pack_shards(study, model.name)
     study.require_budgets()
+
+
+def fetch_tasks(study: Study) -> None:
+    """Write the items that training text is scanned for, those of lm-eval tasks among them: from the hub, once."""
+    spot = study.graph.scan
+    if spot is None or spot == study.graph.exams:
+        return
+    exams, tasks = scanned_tasks(study.config)
+
+    def build(folder: Path) -> None:
+        from cpt_ray.evaluate.exams import read_exam
+
+        items = [item.model_dump() for exam in exams for item in read_exam(exam).items]
+        if tasks:
+            from cpt_ray.evaluate.harness import task_items
+
+            items += task_items(tasks, study.config.evaluate.harness_path)
+        write_atomic(folder / ITEMS, "".join(json.dumps(item) + "\n" for item in items))
+
+    study.make(spot, build, patterns=(ITEMS,))
 
 
 def train(study: Study) -> None:
@@ -212,13 +234,13 @@ def _pack_shards(study: Study, model: str) -> None:
 
         model_config = next(m for m in config.models if m.name == model)
         separator = separator_of(model_config, load_tokenizer(tokenizer_folder))
-        scan = study.graph.exams is not None and config.prepare.decontaminate.enabled
+        scan = study.graph.scan
         manifest = pack_shards(
             study.graph.documents.folder,
             study.documents(),
             study.graph.held_out.folder,
             study.held_out(),
-            exam_items=study.graph.exams.folder / ITEMS if scan and study.graph.exams else None,
+            exam_items=scan.folder / ITEMS if scan else None,
             tokenizer=tokenizer_folder,
             separator=separator,
             vocabulary_size=model_shape(tokenizer_folder).vocabulary_size,

@@ -102,7 +102,7 @@ def test_every_verb_that_a_document_names_exists():
         for verb in re.findall(r"\bcpt-ray ([a-z][a-z-]*)\b", code_of(path.read_text(encoding="utf-8")))
     }
     assert "run" in {verb for _, verb in named}
-    assert {(document, verb) for document, verb in named if not re.search(rf"^ +{verb} ", shown.stdout, re.MULTILINE)} == set()
+    assert {(document, verb) for document, verb in named if not re.search(rf"^ +{verb}\b", shown.stdout, re.MULTILINE)} == set()
 
 
 def test_every_file_that_a_document_names_exists():

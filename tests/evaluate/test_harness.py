@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 import torch
+import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
@@ -179,6 +181,50 @@ def test_a_harness_task_by_name_is_scored_under_its_own_name(model, tokenizer, t
 
     assert (score.task, score.label, score.items, score.chance) == ("piqa", "piqa", 4, 0.5)
     assert len((tmp_path / score.items_path).read_text().splitlines()) == 4
+
+
+def write_own_task(folder, name, rows, **description):
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"test": str(folder / f"{name}.jsonl")}
+    task = {"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": data, "cache_dir": str(folder / "cache")}}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({**task, "test_split": "test", **description}))
+
+
+@pytest.fixture
+def own_tasks(tmp_path):
+    """Two task files of our own: choices by number, and a free answer; and the group that holds both."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    choices = {"doc_to_text": "Q: {{q}}", "doc_to_choice": "{{options}}", "doc_to_target": "right"}
+    rows = [{"id": f"own-{n}", "q": f"What is {n}?", "options": [f"no {n}", f"yes {n}"], "right": n % 2} for n in range(3)]
+    write_own_task(folder, "own_choice", rows, output_type="multiple_choice", metric_list=[{"metric": "acc"}], **choices)
+    free = {"doc_to_text": "Say {{q}}", "doc_to_target": "{{a}}", "output_type": "loglikelihood"}
+    write_own_task(folder, "own_free", [{"q": "it", "a": "it is said"}], metric_list=[{"metric": "acc"}], **free)
+    (folder / "own_group.yaml").write_text(yaml.safe_dump({"group": "own_group", "task": ["own_choice", "own_free"]}))
+    return folder
+
+
+def test_the_items_of_harness_tasks_are_their_questions_and_the_text_of_the_right_answers(own_tasks):
+    found = harness.task_items(("own_group",), str(own_tasks))
+    assert [(item["task"], item["id"], item["question"], item["answer"]) for item in found] == [
+        ("own_choice", "own-0", "Q: What is 0?", "no 0"),
+        ("own_choice", "own-1", "Q: What is 1?", "yes 1"),
+        ("own_choice", "own-2", "Q: What is 2?", "no 2"),
+        ("own_free", "0", "Say it", "it is said"),
+    ]
+
+
+def test_items_of_a_task_that_cannot_be_had_say_what_to_run(monkeypatch):
+    with pytest.raises(ConfigError, match=r"prepare\.decontaminate\.tasks names 'no_such', which this lm-eval does not know"):
+        harness.task_items(("no_such",), None)
+
+    def refuse(*_, **__):
+        raise ConnectionError("Couldn't reach 'ibm/piqa' on the Hub (OfflineModeIsEnabled)\nmore")
+
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    with pytest.raises(ConfigError, match=r"tasks piqa: lm-eval could not load them: Couldn't reach") as caught:
+        harness.task_items(("piqa",), None)
+    assert "cpt-ray fetch-tasks" in caught.value.fix
 
 
 def test_a_task_without_accuracy_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cpt_ray.cli.main import main
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.study.graph import StudyGraph, base_run, build_graph
@@ -60,6 +61,11 @@ def test_building_the_graph_twice_gives_the_same_addresses(tiny):
     [
         (["prepare.pack.sequence_length=128"], AFTER_SHARDS),
         (["prepare.decontaminate.ngram_words=9"], AFTER_SHARDS),
+        (["prepare.decontaminate.tasks=[tiny_exam]"], set()),
+        (["prepare.decontaminate.tasks=[]"], AFTER_SHARDS),
+        (["prepare.decontaminate.tasks=[tiny_exam, piqa]"], AFTER_SHARDS),
+        (["prepare.decontaminate.tasks=[tiny_exam]", "evaluate.harness_tasks=[piqa]"], BUDGETS | {BASE}),
+        (["evaluate.harness_tasks=[piqa]"], AFTER_SHARDS | {BASE}),
         (["models.0.separator=<|endoftext|>"], AFTER_SHARDS | {BASE}),
         (["prepare.held_out.share=0.2"], EVERYTHING - {"models/tiny", "exams/tiny", "documents/tiny"}),
         (["prepare.clean.min_bytes=300"], EVERYTHING - {"models/tiny", "exams/tiny"}),
@@ -141,3 +147,40 @@ def test_a_missing_source_or_deepspeed_file_is_refused(tiny):
         addresses(tiny.config, "sources.law.path=gone.jsonl")
     with pytest.raises(ConfigError, match=r"gone\.json: no such DeepSpeed file"):
         addresses(tiny.config, "train.deepspeed=gone.json")
+
+
+def test_tasks_that_are_scanned_for_have_a_place_of_their_own_and_exams_alone_do_not(tiny):
+    assert "scan/tiny" not in addresses(tiny.config)
+    assert "scan/tiny" in addresses(tiny.config, "evaluate.harness_tasks=[piqa]")
+    assert "scan/tiny" not in addresses(tiny.config, "evaluate.harness_tasks=[piqa]", "prepare.decontaminate.enabled=false")
+
+
+def test_fetched_items_are_those_of_the_listed_exams_and_tasks(tiny, tmp_path, capsys):
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "own.jsonl").write_text(json.dumps({"q": "What is said here?", "a": "What is always said."}) + "\n")
+    own = {
+        "task": "own",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tasks / "own.jsonl")}, "cache_dir": str(tmp_path / "cache")},
+        "test_split": "test",
+        "output_type": "loglikelihood",
+        "doc_to_text": "{{q}}",
+        "doc_to_target": "{{a}}",
+        "metric_list": [{"metric": "acc"}],
+    }
+    (tasks / "own.yaml").write_text(yaml.safe_dump(own))
+    given = [str(tiny.config), f"evaluate.harness_path={tasks}", "prepare.decontaminate.tasks=[tiny_exam, own]"]
+    assert main(["fetch-tasks", *given]) == 0
+    said = capsys.readouterr().out
+    path = Path(next(line for line in said.splitlines() if line.startswith("items: ")).removeprefix("items: "))
+    items = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [item["task"] for item in items] == ["tiny_exam"] * 8 + ["own"]
+    assert (items[-1]["question"], items[-1]["answer"]) == ("What is said here?", "What is always said.")
+    # Once: the data may be gone afterwards.
+    (tasks / "own.jsonl").write_text("")
+    before = path.stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "cache")
+    assert main(["fetch-tasks", str(tiny.config)]) == 0
+    assert "nothing to fetch: the exams are local" in capsys.readouterr().out
+    assert path.stat().st_mtime_ns == before
