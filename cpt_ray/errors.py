@@ -48,5 +48,11 @@ class LeaseError(CptRayError):
     """Another driver is running the same study, or this one was superseded."""
 
 
+class TrainingStopped(CptRayError):  # noqa: N818  (nothing is wrong: it was asked for)
+    """Training was asked to stop and has saved; the same command goes on."""
+
+    exit_code = 130
+
+
 class TrainingError(CptRayError):
     """Training cannot go on: a failed self-test, a non-finite loss, an impossible resume."""

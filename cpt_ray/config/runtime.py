@@ -64,6 +64,10 @@ class RuntimeConfig(Section):
     resize_interval: Seconds = Field(
         default=60, ge=1, description="how often an elastic group looks whether the cluster has room for more workers"
     )
+    scratch: str | None = Field(
+        default=None,
+        description="folder on each node's own disk for checkpoints on their way to study.root; default: the temporary folder",
+    )
     cpus_per_worker: float = Field(default=1, gt=0, description="CPUs of a training worker")
     gpus_per_worker: float = Field(default=0, ge=0, description="GPUs of a training worker")
     prepare_workers: int = Field(default=2, ge=1, description="units prepared at once")

@@ -77,6 +77,28 @@ def file_entry(root: Path, path: Path) -> FileEntry:
     return FileEntry(path=path.relative_to(root).as_posix(), size_bytes=path.stat().st_size, sha256=hash_file(path))
 
 
+def move_durably(source: Path, target: Path) -> None:
+    """Bring a file to `target` and to the disk under it: renamed on one filesystem, else copied and the source deleted."""
+    if source.stat().st_dev == target.parent.stat().st_dev:
+        os.replace(source, target)
+        sync(target)
+        return
+    with source.open("rb") as reader, target.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 16 * _CHUNK)
+        writer.flush()
+        os.fsync(writer.fileno())
+    source.unlink()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool) -> None:
     """Check files against their entries: always existence and size, with `deep` the content hash too.
 

@@ -20,7 +20,18 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.runs import CheckpointManifest, RateSchedule, RunAttempt, RunRecord, RunSpec, SelfTest, StepMetrics
+from cpt_ray.records.runs import (
+    CheckpointManifest,
+    CheckpointTimes,
+    LoadedCheckpoint,
+    RateSchedule,
+    RunAttempt,
+    RunRecord,
+    RunSpec,
+    SelfTest,
+    StateFigures,
+    StepMetrics,
+)
 from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
@@ -28,6 +39,7 @@ __all__ = [
     "Amount",
     "Artifact",
     "CheckpointManifest",
+    "CheckpointTimes",
     "Comparison",
     "Delta",
     "Document",
@@ -44,6 +56,7 @@ __all__ = [
     "HeldOutSet",
     "Interval",
     "LargeComponent",
+    "LoadedCheckpoint",
     "MemoryPoint",
     "Point",
     "RateSchedule",
@@ -58,6 +71,7 @@ __all__ = [
     "ShardManifest",
     "SourceRole",
     "StageReport",
+    "StateFigures",
     "StepMetrics",
     "UnitReport",
     "sum_reports",

@@ -9,6 +9,19 @@ from pydantic import ConfigDict
 from cpt_ray.records.base import FileEntry, Record, RunKind
 
 
+class StateFigures(Record):
+    """What a saved state is known by, whatever the number of workers; see `train/state_guard.py`."""
+
+    loss: float
+    """Of a fixed row, nats per token."""
+    weights_norm: float
+    """Global L2 norm of the fp32 master weights."""
+    exp_avg_norm: float
+    exp_avg_sq_norm: float
+    optimizer_steps: int
+    """Adam's own count, which decides its bias correction."""
+
+
 class CheckpointManifest(Record):
     """Written last into a checkpoint's folder: without it the checkpoint does not exist."""
 
@@ -22,9 +35,33 @@ class CheckpointManifest(Record):
     tokens_skipped: int = 0
     world_size: int
     zero_stage: int
+    precision: str
+    global_batch_size: int
+    """Rows per optimizer step; the same at every worker count."""
+    run_fingerprint: str
+    """Of everything that decides the run's result: its settings, model, data and parent."""
     data_fingerprint: str
+    figures: StateFigures
+    versions: dict[str, str]
     files: tuple[FileEntry, ...]
     created: str
+
+
+class CheckpointTimes(Record):
+    """What one checkpoint cost, a line of `metrics/checkpoints-*.jsonl`; rank 0's times."""
+
+    attempt: int
+    step: int
+    tokens_seen: int
+    world_size: int
+    size_bytes: int
+    """Of all ranks."""
+    checkpoint_stall_s: float
+    """What training waited for: figures, the local snapshot, and the upload before if it was still under way."""
+    upload_s: float
+    """From the end of the snapshot to the commit, in the background."""
+    reason: str
+    """interval, branch, stop or preemption."""
 
 
 class RateSchedule(Record):
@@ -94,6 +131,25 @@ class RunAttempt(Record):
     flops_basis: str = ""
     """How model FLOPs are counted, attention included."""
     self_test: SelfTest | None
+    loaded: LoadedCheckpoint | None = None
+    """What it went on from."""
+
+
+class LoadedCheckpoint(Record):
+    """How a checkpoint came back, and what that cost."""
+
+    folder: str
+    world_size: int
+    """Of the workers that wrote it."""
+    converted: bool
+    """Whether it went through DeepSpeed's universal format."""
+    passed_over: tuple[str, ...]
+    """Newer checkpoints that contradict their manifests, with what is wrong."""
+    verify_s: float
+    convert_s: float
+    load_s: float
+    saved: StateFigures
+    measured: StateFigures
 
 
 class SelfTest(Record):

@@ -268,6 +268,8 @@ def _train_task(study: Study, name: str) -> TrainTask:
         deepspeed_path=str(deepspeed_path(config, study.config_path)),
         run_folder=str(study.graph.runs[name].folder),
         parent_folder=str(study.graph.runs[spec.parent].folder) if spec.parent else None,
+        fingerprint=study.graph.runs[name].fingerprint,
+        parent_fingerprint=study.graph.runs[spec.parent].fingerprint if spec.parent else None,
         lease_path=str(study.lease_path),
         lease_attempt=study.attempt,
         threads=max(1, int(config.runtime.cpus_per_worker)) if config.runtime.kind == "ray" else None,

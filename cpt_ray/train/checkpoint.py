@@ -1,19 +1,23 @@
-"""Checkpoints: committed by a manifest written last, found by scanning storage, verified before they are read.
+"""Checkpoints in storage: committed by a manifest written last, found by scanning, verified before they are read, pruned.
 
-Layout under a run's folder: `checkpoints/step-00000012-a3/` with the engine's files and `manifest.json`. A folder without a
-manifest does not exist. Resume trusts what lies in storage and nothing else: Ray forgets a checkpoint whose worker dies
-before its controller's next poll.
+Layout under a run's folder:
+
+    checkpoints/step-00000012-a0003/   the files of all ranks, part-0000.json (one per rank), manifest.json (last)
+    checkpoints/step-*/universal/      the same state for another number of workers, with a manifest of its own
+
+A folder without a manifest does not exist. Resume trusts what lies in storage and nothing else: Ray forgets a checkpoint whose
+worker dies before its controller's next poll. `train/snapshot.py` writes them.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch.distributed as dist
 
-from cpt_ray.edges.storage import file_entry, remove_tree, verify_files, write_atomic
+from cpt_ray.edges.storage import remove_tree, sync, verify_files, write_atomic
 from cpt_ray.errors import ArtifactError, TrainingError
 from cpt_ray.records import CheckpointManifest, FileEntry
 
@@ -21,25 +25,27 @@ FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 
 
-def committed(run_folder: Path) -> list[tuple[Path, CheckpointManifest]]:
-    """All committed checkpoints of a run, oldest first; of two at the same step the newer attempt comes last.
+def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple[str, ...]]:
+    """All committed checkpoints of a run, oldest first, and what is wrong with manifests that cannot be read.
 
-    Raises:
-        ArtifactError: If a manifest cannot be read.
+    Of two checkpoints at the same step the one of the newer attempt comes last.
     """
-    found = []
+    found, problems = [], []
     for path in (run_folder / FOLDER).glob(f"step-*/{MANIFEST}"):
         try:
             found.append((path.parent, CheckpointManifest.load(path)))
         except ValueError as error:
-            raise ArtifactError(
-                f"{path}: not a checkpoint manifest: {error}", fix=f"delete {path.parent}; the one before it is used"
-            ) from None
-    return sorted(found, key=lambda item: (item[1].step, item[1].attempt))
+            problems.append(f"{path}: not a checkpoint manifest: {str(error).splitlines()[0]}")
+    return sorted(found, key=lambda item: (item[1].step, item[1].attempt)), tuple(sorted(problems))
+
+
+def committed(run_folder: Path) -> list[tuple[Path, CheckpointManifest]]:
+    """All committed checkpoints of a run that have a readable manifest, oldest first."""
+    return scan(run_folder)[0]
 
 
 def newest(run_folder: Path) -> tuple[Path, CheckpointManifest] | None:
-    """The checkpoint to resume from, or None."""
+    """The newest committed checkpoint, or None."""
     found = committed(run_folder)
     return found[-1] if found else None
 
@@ -59,78 +65,61 @@ def first_at_or_past(run_folder: Path, tokens: int) -> tuple[Path, CheckpointMan
     )
 
 
-def verify(
-    folder: Path, manifest: CheckpointManifest, *, rank: int, world_size: int, zero_stage: int, data_fingerprint: str
+def require_compatible(
+    folder: Path, manifest: CheckpointManifest, *, zero_stage: int, precision: str, data_fingerprint: str, run_fingerprint: str
 ) -> None:
-    """Check a checkpoint before it is loaded: who may read it, and every file by size and content hash.
-
-    Collective: each rank hashes a share of the files, and all learn of a failure.
+    """Refuse a checkpoint that this run may not continue; the number of workers is free.
 
     Raises:
-        TrainingError: If it was written by another number of workers, at another stage or on other data.
-        ArtifactError: If a file contradicts the manifest.
+        TrainingError: If it was written at another ZeRO stage or precision, on other data, or by a run with other settings.
     """
-    if manifest.world_size != world_size:
-        raise TrainingError(
-            f"{folder}: written by {manifest.world_size} workers, but there are {world_size}",
-            fix=f"set runtime.workers={manifest.world_size}, or delete the run's folder to train it anew",
-        )
     if manifest.zero_stage != zero_stage:
         raise TrainingError(
-            f"{folder}: written at ZeRO stage {manifest.zero_stage}, but train.deepspeed asks for {zero_stage}",
-            fix=f"use a DeepSpeed JSON of stage {manifest.zero_stage}",
+            f"{folder}: written at ZeRO stage {manifest.zero_stage}, but train.deepspeed asks for {zero_stage}; "
+            "another number of workers may go on from it, another stage may not",
+            fix=f"use a DeepSpeed JSON of stage {manifest.zero_stage}, e.g. ds_configs/zero{manifest.zero_stage}_bf16.json",
+        )
+    if manifest.precision != precision:
+        raise TrainingError(
+            f"{folder}: written with train.precision={manifest.precision}, but it is {precision} now",
+            fix=f"set train.precision={manifest.precision}",
         )
     if manifest.data_fingerprint != data_fingerprint:
         raise TrainingError(f"{folder}: written on other data", fix="delete the run's folder to train it anew")
+    if manifest.run_fingerprint != run_fingerprint:
+        raise TrainingError(
+            f"{folder}: written by a run with other settings ({manifest.run_fingerprint[:12]}, now {run_fingerprint[:12]})",
+            fix="restore the settings, or delete the run's folder to train it anew",
+        )
+
+
+def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: int) -> str | None:
+    """Check every file by size and content hash; collective, each rank takes a share and all learn the result.
+
+    Returns:
+        What is wrong, or None.
+    """
     problem: str | None = None
     try:
-        verify_files(folder, manifest.files[rank::world_size], deep=True)
+        verify_files(folder, tuple(files)[rank::world_size], deep=True)
     except ArtifactError as error:
         problem = error.problem
     problems: list[str | None] = [None] * world_size
     dist.all_gather_object(problems, problem)
-    for found in filter(None, problems):
-        raise ArtifactError(found, fix=f"delete {folder} and run the same command again; the checkpoint before it is used")
+    return next(filter(None, problems), None)
 
 
-def save(
-    write_state: Callable[[Path], None],
-    run_folder: Path,
-    manifest: CheckpointManifest,
-    *,
-    rank: int,
-    keep: int,
-    keep_tokens: tuple[int, ...],
-    may_commit: Callable[[], None],
-) -> None:
-    """Write and commit a checkpoint; collective.
+def commit(folder: Path, manifest: CheckpointManifest, *, may_commit: Callable[[], None]) -> None:
+    """Make a checkpoint exist: its files are on the disk before its manifest is visible, and the manifest before this returns.
 
-    Args:
-        write_state: Writes this rank's files under the folder it is given.
-        run_folder: The run's folder.
-        manifest: All but `files`.
-        rank: This worker.
-        keep: Newest checkpoints kept.
-        keep_tokens: Branch points: the first checkpoint at or past each is kept too.
-        may_commit: Raises if this driver has been superseded.
+    Raises:
+        LeaseError: If this driver has been superseded.
     """
-    folder = run_folder / FOLDER / f"step-{manifest.step:08d}-a{manifest.attempt}"
-    if rank == 0:
-        remove_tree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-    dist.barrier()
-    write_state(folder)
-    dist.barrier()
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    mine = [file_entry(folder, path) for path in paths[rank :: manifest.world_size]]
-    gathered: list[list[FileEntry]] = [[] for _ in range(manifest.world_size)]
-    dist.all_gather_object(gathered, mine)
-    if rank == 0:
-        may_commit()
-        files = tuple(sorted((entry for part in gathered for entry in part), key=lambda entry: entry.path))
-        write_atomic(folder / MANIFEST, manifest.model_copy(update={"files": files}).to_json())
-        prune(run_folder, keep=keep, keep_tokens=keep_tokens)
-    dist.barrier()
+    sync(folder)
+    may_commit()
+    write_atomic(folder / MANIFEST, manifest.to_json())
+    sync(folder / MANIFEST)
+    sync(folder)
 
 
 def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:

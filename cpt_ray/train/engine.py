@@ -23,7 +23,9 @@ from cpt_ray.config.deepspeed import resolve_deepspeed, zero_stage
 from cpt_ray.config.train import TrainConfig
 from cpt_ray.model.isolation import head_shape, hidden_states, kernel_name
 from cpt_ray.model.loss import LossHead
+from cpt_ray.records import StateFigures
 from cpt_ray.train.batches import MicroBatch
+from cpt_ray.train.state_guard import measure_state
 from cpt_ray.train.step_guard import StepGuard
 
 _TAG = "engine"
@@ -62,6 +64,7 @@ class Engine:
         deepspeed_json: What `config.deepspeed.load_deepspeed` returned.
         accumulation_steps: Forward passes per step.
         device: Where to compute.
+        load_universal: Whether `load` will be given a checkpoint of another worker count, converted; DeepSpeed must know first.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Engine:
         deepspeed_json: Mapping[str, Any],
         accumulation_steps: int,
         device: torch.device,
+        load_universal: bool = False,
     ) -> None:
         if train.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -79,6 +83,9 @@ class Engine:
         resolved = resolve_deepspeed(
             dict(deepspeed_json), train=train, accumulation_steps=accumulation_steps, hidden_size=lm.config.hidden_size
         )
+        if load_universal:
+            resolved["checkpoint"] = {**resolved.get("checkpoint", {}), "load_universal": True}
+        self._load_universal = load_universal
         model = PackedLossModel(lm, isolate=train.isolation == "document")
         self.zero_stage = zero_stage(resolved)
         self.device = device
@@ -156,13 +163,52 @@ class Engine:
         return nats
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of the state under `folder`."""
+        """Write this rank's part of the state under `folder`, which may be another one on each rank; collective."""
+        (folder / _TAG).mkdir(parents=True, exist_ok=True)
         version = {UNIVERSAL_CHECKPOINT_VERSION_KEY: UNIVERSAL_CHECKPOINT_VERSION_VALUE}
         self._engine.save_checkpoint(str(folder), tag=_TAG, client_state={"universal_checkpoint_info": version})
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote with the same number of workers and ZeRO stage."""
+        """Read what `save` wrote with the same number of workers and ZeRO stage, or what `universal.convert` made of it."""
+        settings = [dict(group) for group in self._base_optimizer.param_groups]
         self._engine.load_checkpoint(str(folder), tag=_TAG)
+        if self._load_universal and self.zero_stage == 3:
+            self._mend_universal_stage3(settings)
+
+    def _mend_universal_stage3(self, settings: list[dict[str, Any]]) -> None:
+        """Put right what DeepSpeed 0.19 does to a universal checkpoint at stage 3; test_universal.py says when it is mended.
+
+        It gives every parameter group the settings of the first, so that norms and biases would be decayed like matrices; and
+        it gives all parts one and the same step tensor, which then counts several steps at each.
+        """
+        for group, before in zip(self._base_optimizer.param_groups, settings, strict=True):
+            group.update({key: value for key, value in before.items() if key != "params"})
+        for state in self._base_optimizer.state.values():
+            if torch.is_tensor(state["step"]):
+                state["step"] = state["step"].clone()
+
+    def state_figures(self, vocabulary_size: int) -> StateFigures:
+        """What a checkpoint's state is known by; collective."""
+        return measure_state(
+            self.score,
+            self._engine.optimizer,
+            zero_stage=self.zero_stage,
+            vocabulary_size=vocabulary_size,
+            device=self.device,
+        )
+
+    @property
+    def state_bytes(self) -> int:
+        """About what `save` writes on this rank: master weights, moments, and the weights where this rank holds them."""
+        states = self._base_optimizer.state
+        held = sum(3 * master.numel() * 4 for master in states) or sum(p.numel() * 12 for p in self.lm.parameters())
+        weights = sum(p.numel() * p.element_size() for p in self.lm.parameters())
+        return int(held + (weights if dist.get_rank() == 0 or self.zero_stage == 3 else 0))
+
+    @property
+    def _base_optimizer(self) -> Any:
+        """The Adam inside DeepSpeed's wrapper, or the optimizer itself at stage 0 in fp32."""
+        return getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
 
     def forget_optimizer(self) -> None:
         """Set AdamW's moments and step count to zero, as before its first step; the fp32 weights stay what they are."""

@@ -8,12 +8,17 @@ whatever node the workers are on.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -25,6 +30,7 @@ from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.heartbeat import SilenceWatch, describe, laggards, read_heartbeats
 from cpt_ray.train.metrics import append_driver_event, read_events, read_metrics
+from cpt_ray.train.stop import Preemption
 from cpt_ray.train.task import RUN_FILE, TrainTask
 
 OnSteps = Callable[[int, tuple[StepMetrics, ...]], None]
@@ -56,13 +62,16 @@ def run_training(
 
     Raises:
         CptRayError: What a worker refused with.
+        TrainingStopped: If SIGINT or SIGTERM asked for a stop; the workers have saved.
+        KeyboardInterrupt: If it was asked a second time; what was not saved is lost.
         TrainingError: If workers failed more than `runtime.max_failures` times.
     """
     watcher = _Watcher(tasks, on_steps, on_done, on_event)
     watcher.start()
     try:
         here = runtime.kind == "local"
-        refusal = _run_here(tasks) if here else _run_group(tasks, name, runtime, storage, watcher.who_is_behind)
+        with stop_on_signals([task.stop_file for task in tasks]):
+            refusal = _run_here(tasks) if here else _run_group(tasks, name, runtime, storage, watcher.who_is_behind)
     finally:
         watcher.finish()
     if refusal is not None:
@@ -76,7 +85,7 @@ def _run_here(tasks: Sequence[TrainTask]) -> CptRayError | None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.update(operator_environment())
     put_interpreter_on_path()
-    return _work({"tasks": [task.to_json() for task in tasks]})
+    return _work({"tasks": [task.to_json() for task in tasks], "under_ray": False})
 
 
 def _run_group(
@@ -85,7 +94,7 @@ def _run_group(
     gpus = runtime.gpus_per_worker
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"tasks": [task.to_json() for task in tasks]},
+        train_loop_config={"tasks": [task.to_json() for task in tasks], "under_ray": True},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=runtime.collective_timeout),
         scaling_config=ScalingConfig(
             num_workers=(runtime.workers.min, runtime.workers.max) if runtime.workers.elastic else runtime.workers.max,
@@ -101,7 +110,7 @@ def _run_group(
         ),
     )
     try:
-        result = trainer.fit()
+        result = _fit_beside_signals(trainer)
     except TrainingFailedError as error:
         raise TrainingError(
             f"{name}: workers failed more than {runtime.max_failures} times; the last failure: {_last_line(error)}"
@@ -113,15 +122,74 @@ def _run_group(
     return refusal
 
 
+def _fit_beside_signals(trainer: TorchTrainer) -> Any:
+    """`trainer.fit()` in a thread: in the main one it would take SIGINT for itself and abort the workers before they save."""
+    outcome: list[Any] = []
+    errors: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            outcome.append(trainer.fit())
+        except BaseException as error:  # raised by the caller: an exception in a thread is only printed
+            errors.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)  # short, so that a signal's handler runs
+    if errors:
+        raise errors[0]
+    return outcome[0]
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into stop files, which workers look for; the second ends everything at once."""
+    asked = False
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        for path in set(stop_files):
+            path.touch()
+        sys.stderr.write(
+            "\nstopping: the workers save a checkpoint first; once more stops at once and loses what is not saved\n"
+        )
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for path in set(stop_files):
+            path.unlink(missing_ok=True)
+
+
+def _ask_ray() -> Preemption | None:
+    """Whether Ray is draining a node of this group; every worker asks at the same step, because the answer is a barrier."""
+    info = ray.train.get_preemption_info()
+    if info is None:
+        return None
+    deadline = info.deadline_ms / 1000 if info.deadline_ms else None
+    return Preemption(deadline=deadline, nodes=tuple(info.preempted_node_ids))
+
+
 def _work(config: dict[str, Any]) -> CptRayError | None:
     """A worker's function. A refusal is returned, not raised: Ray Train would restart the group for an error it cannot mend."""
     from cpt_ray.train.worker import run_worker
 
+    ask = _ask_ray if config["under_ray"] else None
     try:
         for text in config["tasks"]:
             task = TrainTask.from_json(text)
             if not task.finished:
-                run_worker(task)
+                run_worker(task, ask_preemption=ask)
     except CptRayError as error:
         return error
     return None

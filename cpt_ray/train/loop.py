@@ -80,6 +80,7 @@ def train(
     checkpoint_due: Callable[[Progress, Progress], bool],
     save: Callable[[Progress], None],
     attempt: int,
+    requested: Callable[[], str | None] = lambda: None,
 ) -> Progress:
     """Train until `tokens_seen >= stop_tokens`.
 
@@ -99,9 +100,10 @@ def train(
         checkpoint_due: (before, after) to whether a checkpoint is saved after the step.
         save: Commits a checkpoint.
         attempt: Number of this start of the run.
+        requested: Asked after each step: `stop` saves and ends, anything else but None only saves.
 
     Returns:
-        Where it ended.
+        Where it ended: at the budget, or at the step after which it was asked to stop.
 
     Raises:
         TrainingError: If the guards refuse; nothing of that step is in the weights.
@@ -148,7 +150,10 @@ def train(
             )
         )
         observe(before, progress)
-        if checkpoint_due(before, progress):
+        request = requested() if progress.tokens_seen < stop_tokens else None
+        if request or checkpoint_due(before, progress):
             enter("checkpoint", progress.step)
             save(progress)
+        if request == "stop":
+            break
     return progress

@@ -31,10 +31,18 @@ class TrainTask(Record):
     deepspeed_path: str
     run_folder: str
     parent_folder: str | None
+    fingerprint: str
+    """Of everything that decides this run's result."""
+    parent_fingerprint: str | None
     lease_path: str
     lease_attempt: int
     threads: int | None
     """Torch threads of a CPU worker; None leaves torch's own choice."""
+
+    @property
+    def stop_file(self) -> Path:
+        """Written by the driver that asks its workers to save and stop; another driver's is another file."""
+        return Path(self.lease_path).with_name(f"stop-{self.lease_attempt}")
 
     @property
     def finished(self) -> bool:

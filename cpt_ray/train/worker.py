@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.deepspeed import load_deepspeed, zero_stage
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.data.shards import ShardReader
@@ -27,8 +27,7 @@ from cpt_ray.model.base import load_model
 from cpt_ray.model.export import export_model, model_card
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, model_shape
 from cpt_ray.model.self_test import require_isolation, run_self_test
-from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, SelfTest, ShardManifest
-from cpt_ray.train import checkpoint
+from cpt_ray.records import LoadedCheckpoint, RunAttempt, RunRecord, SelfTest, ShardManifest
 from cpt_ray.train.batches import Batch, BatchSource, accumulation_steps
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.guards import Guards
@@ -36,32 +35,40 @@ from cpt_ray.train.held_out import watch_held_out
 from cpt_ray.train.loop import Progress, train
 from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
 from cpt_ray.train.order import SampleOrder
+from cpt_ray.train.resume import find_checkpoint, load_checkpoint
 from cpt_ray.train.runs import trajectory_specs
+from cpt_ray.train.saver import Saver, stopped_at
 from cpt_ray.train.schedule import learning_rate
+from cpt_ray.train.stop import AskPreemption
 from cpt_ray.train.task import RUN_FILE, TrainTask, point_folder
 from cpt_ray.train.watch import Watch, costs_of_watching, intervals
 
 EXPORT = "export"
 
 
-def run_worker(task: TrainTask) -> None:
+def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) -> None:
     """Train one run to its end; collective over the process group that exists, or alone if there is none.
 
+    Args:
+        task: The run.
+        ask_preemption: How to learn that a node of the group will be taken away.
+
     Raises:
+        TrainingStopped: On every rank, if a stop was asked for; what was trained is saved.
         CptRayError: On every rank alike, for anything that a restart would not mend.
     """
     device = _prepare_process(task)
     config = parse_study(task.config, place="the study's saved config")
     watch = Watch(Path(task.run_folder), device)
     try:
-        _train(_Run(task, config, device, watch))
+        _train(_Run(task, config, device, watch), ask_preemption)
     finally:
         watch.stop()
 
 
-def _train(run: _Run) -> None:
+def _train(run: _Run, ask_preemption: AskPreemption | None) -> None:
     task, watch = run.task, run.watch
-    progress, attempt = run.resume()
+    progress, attempt = run.resume(ask_preemption)
     watch.begin(
         progress,
         attempt=attempt.attempt,
@@ -82,11 +89,18 @@ def _train(run: _Run) -> None:
         report=watch.report,
         observe=watch.observe,
         checkpoint_due=run.checkpoint_due,
-        save=partial(run.save, attempt=attempt.attempt),
+        save=run.save,
         attempt=attempt.attempt,
+        requested=run.saver.requested,
     )
-    run.finish(progress)
+    stopped = progress.tokens_seen < task.spec.stop_tokens
+    if stopped:
+        watch.close()
+    else:
+        run.finish(progress)
     run.engine.close()
+    if stopped:
+        raise stopped_at(task, progress)
 
 
 class _Run:
@@ -119,13 +133,20 @@ class _Run:
             window=self._shards.sequence_length,
             rows=config.train.micro_batch_size,
         )
+        watch.enter("resume")
+        tree = load_deepspeed(task.deepspeed_path)
+        # Before the engine, because DeepSpeed must be told at its start of a checkpoint by another number of workers.
+        self._found = find_checkpoint(
+            task, zero_stage=zero_stage(tree), precision=config.train.precision, rank=self.rank, world_size=self.world_size
+        )
         watch.enter("load")
         model = load_model(task.model_folder, precision=config.train.precision)
         watch.enter("engine")
         self.engine = Engine(
             model,
             train=config.train,
-            deepspeed_json=load_deepspeed(task.deepspeed_path),
+            deepspeed_json=tree,
+            load_universal=self._found is not None and self._found.converted,
             accumulation_steps=accumulation_steps(
                 config.train.global_batch_size, self.world_size, config.train.micro_batch_size
             ),
@@ -137,28 +158,17 @@ class _Run:
         """Model FLOPs of a batch over all workers, with the keys that this worker's documents attend."""
         return batch.slots * flops_per_token(self._shape, batch.attended / 2)
 
-    def resume(self) -> tuple[Progress, RunAttempt]:
-        """Prove isolation, load the newest checkpoint of this run or its parent's branch point, and say so."""
+    def resume(self, ask_preemption: AskPreemption | None) -> tuple[Progress, RunAttempt]:
+        """Prove isolation, load what was found and check that it is what was saved, and say so."""
         self.watch.enter("self_test")
         proof = self._prove_isolation()
         self.watch.enter("resume")
-        spec, parent = self.task.spec, self.task.parent_folder
-        own = checkpoint.newest(self.folder)
-        found = own or (checkpoint.first_at_or_past(Path(parent), spec.start_tokens) if parent else None)
-        progress = Progress()
-        if found is not None:
-            folder, manifest = found
-            checkpoint.verify(
-                folder,
-                manifest,
-                rank=self.rank,
-                world_size=self.world_size,
-                zero_stage=self.engine.zero_stage,
-                data_fingerprint=self.task.data_fingerprint,
-            )
-            self.engine.load(folder)
-            if own is None and spec.optimizer == "fresh":
+        progress, loaded = Progress(), None
+        if self._found is not None:
+            loaded = load_checkpoint(self._found, self.engine, self._shards.vocabulary_size, self.config.train.precision)
+            if not self._found.own and self.task.spec.optimizer == "fresh":
                 self.engine.forget_optimizer()
+            manifest = self._found.manifest
             progress = Progress(
                 manifest.step,
                 manifest.position,
@@ -168,7 +178,17 @@ class _Run:
                 manifest.tokens_skipped,
             )
         self._saved_tokens = progress.tokens_seen
-        return progress, self._announce(progress, proof, resumed=own is not None)
+        attempt = self._announce(progress, proof, loaded)
+        self.saver = Saver(
+            self.task,
+            self.config,
+            self.engine,
+            attempt=attempt.attempt,
+            vocabulary_size=self._shards.vocabulary_size,
+            ask_preemption=ask_preemption,
+        )
+        self.saver.stop_before_training(progress)
+        return progress, attempt
 
     def guards(self, progress: Progress, attempt: RunAttempt) -> Guards:
         """The guards, knowing the losses that led here; collective."""
@@ -194,36 +214,14 @@ class _Run:
         every = self.config.train.checkpoint_every
         return before.tokens_seen // every < after.tokens_seen // every
 
-    def save(self, progress: Progress, *, attempt: int) -> None:
-        """Commit a checkpoint; collective. Points come first: who resumes from it does not pass their marks again."""
+    def save(self, progress: Progress) -> None:
+        """Save a checkpoint; collective. Points come first: who resumes from it does not pass their marks again."""
         self._export_points(progress)
-        manifest = CheckpointManifest(
-            run=self.task.spec.name,
-            attempt=attempt,
-            step=progress.step,
-            position=progress.position,
-            tokens_seen=progress.tokens_seen,
-            slots_seen=progress.slots_seen,
-            steps_skipped=progress.steps_skipped,
-            tokens_skipped=progress.tokens_skipped,
-            world_size=self.world_size,
-            zero_stage=self.engine.zero_stage,
-            data_fingerprint=self.task.data_fingerprint,
-            files=(),
-            created=checkpoint.now(),
-        )
-        checkpoint.save(
-            self.engine.save,
-            self.folder,
-            manifest,
-            rank=self.rank,
-            keep=self.config.train.keep_checkpoints,
-            keep_tokens=self.task.spec.branch_tokens,
-            may_commit=partial(require_lease, Path(self.task.lease_path), self.task.lease_attempt),
-        )
+        self.saver.save(progress)
 
     def finish(self, progress: Progress) -> None:
         """Export a budget, then write the run's record; collective."""
+        self.saver.drain()
         self.watch.enter("export")
         state = self.engine.whole_state() if self.task.spec.budget_tokens is not None else None
         self.watch.close()
@@ -280,7 +278,7 @@ class _Run:
         require_isolation(proof)
         return proof
 
-    def _announce(self, progress: Progress, proof: SelfTest | None, *, resumed: bool) -> RunAttempt:
+    def _announce(self, progress: Progress, proof: SelfTest | None, loaded: LoadedCheckpoint | None) -> RunAttempt:
         dtype = torch.bfloat16 if self.config.train.precision == "bf16" else torch.float32
         peak = torch.tensor(measure_peak_flops(self.device, dtype), dtype=torch.float64, device=self.device)
         dist.all_reduce(peak)
@@ -293,7 +291,7 @@ class _Run:
             attempt=number[0],
             first_step=progress.step,
             first_tokens=progress.tokens_seen,
-            resumed=resumed,
+            resumed=self._found is not None and self._found.own,
             world_size=self.world_size,
             worker_pids=tuple(pids),
             kernel=self.engine.kernel,
@@ -301,6 +299,7 @@ class _Run:
             peak_basis=peak_basis(self.device, dtype),
             flops_basis=FLOPS_BASIS,
             self_test=proof,
+            loaded=loaded,
         )
         if self.rank == 0:
             write_atomic(folder / f"attempt-{attempt.attempt:04d}.json", attempt.to_json())

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from cpt_ray.cli.main import main
 from cpt_ray.edges.lease import FILE, read_lease
 from cpt_ray.records import RunAttempt, RunRecord
+from cpt_ray.train.checkpoint import newest
 from cpt_ray.train.metrics import read_metrics
 from tests.integration.tiny_study import TinyStudy
 
@@ -68,7 +69,11 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     signal_after(disturbed, first, signal.SIGINT, commits=2)
     _, said = first.communicate(timeout=120)
     assert first.returncode == 130
-    assert "interrupted; the same command goes on from here" in said
+    assert "stopping: the workers save a checkpoint first" in said
+    assert f"{RUN}: stopped at step " in said
+    assert "fix: the same command goes on from there" in said
+    stopped = newest(run_folder(disturbed))[1]
+    assert f"stopped at step {stopped.step}, {stopped.tokens_seen} tokens, saved" in said
     assert read_lease(disturbed.root / FILE).released
 
     second = start(disturbed)
@@ -89,6 +94,7 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     tries = attempts(disturbed)
     assert [attempt.resumed for attempt in tries] == [False, True, True]
     assert 0 == tries[0].first_step < tries[1].first_step < tries[2].first_step
+    assert tries[1].first_step == stopped.step  # not a step was lost
     assert attempts(quiet)[0].first_step == 0
     assert read_lease(disturbed.root / FILE).attempt == read_lease(quiet.root / FILE).attempt + 2
     pair = [RunRecord.load(run_folder(study) / "run.json") for study in studies]

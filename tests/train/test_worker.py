@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ from safetensors.torch import load_file
 
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.errors import ArtifactError, LeaseError, TrainingError
-from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord
+from cpt_ray.errors import ArtifactError, LeaseError, TrainingError, TrainingStopped
+from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, StateFigures
 from cpt_ray.train import checkpoint
 from cpt_ray.train.metrics import read_metrics
+from cpt_ray.train.snapshot import read_times
 from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
 
 os.environ["DS_ACCELERATOR"] = "cpu"
@@ -35,6 +38,9 @@ def run(root: Path, part: str, folder: str, parent: str | None = None, **train) 
     config = tiny_config(root, **train)
     run_worker(make_task(root, config, spec_named(config, part), folder, root / parent if parent else None))
     return RunRecord.load(root / folder / "run.json")
+
+
+FIGURES = StateFigures(loss=1, weights_norm=1, exp_avg_norm=1, exp_avg_sq_norm=1, optimizer_steps=1)
 
 
 def stop_after(root: Path, source: str, target: str, step: int) -> None:
@@ -110,31 +116,115 @@ def test_isolation_none_trains_without_a_proof(root):
     assert read_metrics(root / "leaky")[0].loss != read_metrics(root / "plain")[0].loss
 
 
-def test_a_checkpoint_that_contradicts_its_manifest_is_refused(root):
-    settings = {"budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
-    stop_after(root, "whole-fp32", "broken", step=4)
-    folder, _ = checkpoint.newest(root / "broken")
-    path = folder / "engine" / "mp_rank_00_model_states.pt"
+def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ArtifactError, match="but its manifest says") as error:
-        run(root, "legal-1500", "broken", **settings)
-    assert "the checkpoint before it is used" in error.value.fix
-    shutil.rmtree(folder)
-    assert run(root, "legal-1500", "broken", **settings).first_steps[-1] == checkpoint.committed(root / "whole-fp32")[0][1].step
 
 
-def test_another_worker_count_stage_or_data_is_refused_with_a_fix(root):
+def test_a_checkpoint_that_contradicts_its_manifest_is_passed_over_and_reported(root):
+    settings = {"budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
+    stop_after(root, "whole-fp32", "broken", step=4)
+    (older, _), (newest, _) = checkpoint.committed(root / "broken")[-2:]
+    flip_a_bit(newest / "engine" / "mp_rank_00_model_states.pt")
+    record = run(root, "legal-1500", "broken", **settings)
+    loaded = RunAttempt.load(root / "broken" / "attempts" / "attempt-0002.json").loaded
+    assert record.first_steps == (0, CheckpointManifest.load(older / "manifest.json").step)
+    assert loaded.folder == str(older)
+    assert len(loaded.passed_over) == 1
+    assert "mp_rank_00_model_states.pt: sha256" in loaded.passed_over[0]
+    whole, again = (load_file(root / name / "export" / "model.safetensors") for name in ("whole-fp32", "broken"))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("spoil", ["cut", "manifest", "missing"])
+def test_a_run_without_a_whole_checkpoint_is_an_error_and_not_a_new_start(root, spoil):
+    settings = {"budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
+    stop_after(root, "whole-fp32", f"broken-{spoil}", step=4)
+    for folder, _ in checkpoint.committed(root / f"broken-{spoil}"):
+        path = folder / "engine" / "mp_rank_00_model_states.pt"
+        if spoil == "cut":
+            os.truncate(path, path.stat().st_size - 1)
+        elif spoil == "missing":
+            path.unlink()
+        else:
+            os.truncate(folder / "manifest.json", 100)
+    message = {"cut": "bytes, but its manifest says", "missing": "missing, but its", "manifest": "not a checkpoint manifest"}
+    with pytest.raises(ArtifactError, match=f"no checkpoint is whole: .*{message[spoil]}") as error:
+        run(root, "legal-1500", f"broken-{spoil}", **settings)
+    assert error.value.fix == f"delete {root / f'broken-{spoil}'} and run the same command again; it is trained anew"
+
+
+def test_another_stage_precision_data_or_run_is_refused_with_a_fix(root):
     folder, manifest = checkpoint.newest(root / "whole-fp32")
-    same = {"rank": 0, "world_size": 1, "zero_stage": 2, "data_fingerprint": "f" * 64}
-    checkpoint.verify(folder, manifest, **same)
-    with pytest.raises(TrainingError, match="written by 1 workers, but there are 2"):
-        checkpoint.verify(folder, manifest, **{**same, "world_size": 2})
-    with pytest.raises(TrainingError, match=r"written at ZeRO stage 2, but train\.deepspeed asks for 3"):
-        checkpoint.verify(folder, manifest, **{**same, "zero_stage": 3})
-    with pytest.raises(TrainingError, match="written on other data"):
-        checkpoint.verify(folder, manifest, **{**same, "data_fingerprint": "0"})
+    same = {"zero_stage": 2, "precision": "fp32", "data_fingerprint": "f" * 64, "run_fingerprint": "e" * 64}
+    checkpoint.require_compatible(folder, manifest, **same)
+    for key, value, problem, fix in (
+        ("zero_stage", 3, r"written at ZeRO stage 2, but train\.deepspeed asks for 3", "a DeepSpeed JSON of stage 2"),
+        ("precision", "bf16", r"written with train\.precision=fp32, but it is bf16", "set train.precision=fp32"),
+        ("data_fingerprint", "0", "written on other data", "delete the run's folder"),
+        ("run_fingerprint", "0" * 64, "by a run with other settings", "restore the settings"),
+    ):
+        with pytest.raises(TrainingError, match=problem) as error:
+            checkpoint.require_compatible(folder, manifest, **{**same, key: value})
+        assert fix in error.value.fix
+
+
+def test_a_manifest_says_what_it_takes_to_go_on(root):
+    _, manifest = checkpoint.newest(root / "whole-bf16")
+    assert (manifest.world_size, manifest.zero_stage, manifest.precision, manifest.global_batch_size) == (1, 2, "bf16", 4)
+    assert (manifest.run_fingerprint, manifest.data_fingerprint) == ("e" * 64, "f" * 64)
+    assert manifest.position == 4 * manifest.step
+    assert manifest.figures.optimizer_steps == manifest.step
+    assert min(manifest.figures.loss, manifest.figures.weights_norm, manifest.figures.exp_avg_sq_norm) > 0
+    assert set(manifest.versions) == {"torch", "deepspeed", "transformers"}
+    assert {Path(entry.path).name for entry in manifest.files} >= {"mp_rank_00_model_states.pt"}
+    assert all(len(entry.sha256) == 64 for entry in manifest.files)
+
+
+def test_the_times_of_each_checkpoint_are_on_record(root):
+    times = read_times(root / "whole-fp32")
+    assert [(entry.step, entry.world_size, entry.reason) for entry in times] == [
+        (manifest.step, 1, "interval") for _, manifest in checkpoint.committed(root / "whole-fp32")
+    ]
+    assert min(entry.checkpoint_stall_s for entry in times) > 0
+    assert min(entry.upload_s for entry in times) > 0
+    attempt = RunAttempt.load(root / "cut-fp32" / "attempts" / "attempt-0002.json")
+    assert attempt.loaded.verify_s > 0
+    assert attempt.loaded.load_s > 0
+    assert (attempt.loaded.converted, attempt.loaded.convert_s) == (False, 0)
+    assert attempt.loaded.saved == attempt.loaded.measured
+
+
+def test_a_stop_is_obeyed_between_steps_and_the_same_task_goes_on(root):
+    from cpt_ray.train.worker import run_worker
+
+    config = tiny_config(root, budgets=[1500], checkpoint_every=100_000)
+    task = make_task(root, config, spec_named(config, "legal-1500"), "stopped")
+    task.stop_file.touch()
+    with pytest.raises(TrainingStopped, match=r"legal-1500-seed0: stopped at step 0, 0 tokens, saved") as error:
+        run_worker(task)
+    assert (error.value.exit_code, error.value.fix) == (130, "the same command goes on from there")
+    task.stop_file.unlink()
+    asker = threading.Thread(target=touch_after_two_steps, args=(root / "stopped", task.stop_file))
+    asker.start()
+    with pytest.raises(TrainingStopped) as error:
+        run_worker(task)
+    asker.join()
+    manifest = checkpoint.newest(root / "stopped")[1]
+    assert f"stopped at step {manifest.step}, {manifest.tokens_seen} tokens" in error.value.problem
+    assert read_times(root / "stopped")[0].reason == "stop"
+    task.stop_file.unlink()
+    run_worker(task)
+    assert RunRecord.load(root / "stopped" / "run.json").first_steps == (0, 0, manifest.step)
+    steps = [[(m.loss, m.sample_ids) for m in read_metrics(root / name)] for name in ("whole-fp32", "stopped")]
+    assert steps[0] == steps[1]
+
+
+def touch_after_two_steps(folder: Path, stop_file: Path) -> None:
+    while len(read_metrics(folder)) < 2:
+        time.sleep(0.001)
+    stop_file.touch()
 
 
 @pytest.mark.accept(training=5)
@@ -156,7 +246,8 @@ def test_pruning_keeps_the_newest_and_the_branch_points(tmp_path):
         folder.mkdir(parents=True)
         manifest = CheckpointManifest(
             run="r", attempt=1, step=step, position=step, tokens_seen=100 * step, slots_seen=0, world_size=1, zero_stage=2,
-            data_fingerprint="d", files=(), created="now",
+            precision="fp32", global_batch_size=4, run_fingerprint="r", data_fingerprint="d", versions={}, files=(),
+            created="now", figures=FIGURES,
         )  # fmt: skip
         (folder / "manifest.json").write_text(manifest.to_json())
     (tmp_path / "checkpoints" / "step-00000009-a1").mkdir()  # never committed

@@ -127,6 +127,8 @@ def make_task(root: Path, config: StudyConfig, spec: RunSpec, run: str, parent: 
         deepspeed_path=config.train.deepspeed,
         run_folder=str(root / run),
         parent_folder=str(parent) if parent else None,
+        fingerprint="e" * 64,
+        parent_fingerprint="e" * 64 if parent else None,
         lease_path=str(lease),
         lease_attempt=1,
         threads=1,

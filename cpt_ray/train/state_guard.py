@@ -1,0 +1,128 @@
+"""The state guard: figures that must be the same before a save and after a load, at any number of workers.
+
+Place in the flow: at each save the figures go into the checkpoint's manifest, after each load they are measured again. The loss
+of a fixed row shows lost or changed weights; it does not show a lost optimizer, whose absence costs a visible amount of loss
+only steps later. So the global L2 norms of the fp32 master weights and of Adam's two moments stand beside it, and the step
+count, which decides Adam's bias correction.
+
+Guarantee: a state whose weights, moments or step count differ by more than the stated bounds is refused before a step is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cpt_ray.errors import TrainingError
+from cpt_ray.records import StateFigures
+
+NORM_BOUND = 1e-6
+"""Relative; the sums are in fp64, so only their order differs between worker counts."""
+LOSS_BOUNDS = {"fp32": 1e-6, "bf16": 1e-3}
+"""Relative. The same weights at another sharding gave the same bits here in both precisions; bf16 has room for another GPU
+or kernel, which rounds differently (a bf16 unit is 4e-3)."""
+
+_ROW_TOKENS = 128
+
+
+def measure_state(
+    score: Callable[[Tensor, tuple[int, ...], bool], Tensor],
+    optimizer: Any,
+    *,
+    zero_stage: int,
+    vocabulary_size: int,
+    device: torch.device,
+) -> StateFigures:
+    """Measure the figures; collective.
+
+    Args:
+        score: The engine's, see `model.self_test.ScoreTokens`.
+        optimizer: DeepSpeed's, at whatever stage.
+        zero_stage: At stage 0 every worker holds everything, else each a share.
+        vocabulary_size: The fixed row is drawn below it from a fixed seed; every rank scores the same row.
+        device: Where the row goes.
+    """
+    generator = torch.Generator().manual_seed(1)
+    row = torch.randint(vocabulary_size, (_ROW_TOKENS,), generator=generator).to(device)
+    loss = score(row, (_ROW_TOKENS,), True)[:-1].double().mean()
+    sums, steps = _local_sums(optimizer, zero_stage)
+    totals = torch.tensor(sums, dtype=torch.float64, device=device)
+    if zero_stage > 0:
+        dist.all_reduce(totals)
+    extremes = torch.tensor([max(steps), -min(steps)], dtype=torch.int64, device=device)
+    dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+    most, least = int(extremes[0]), -int(extremes[1])
+    if most != least:
+        raise TrainingError(
+            f"the optimizer's step counts run from {least} to {most} over parameters and workers; they must be one number",
+            fix="this is a defect of the optimizer's sharding: go on with the worker count that wrote the last checkpoint",
+        )
+    weights, first, second = (float(total) ** 0.5 for total in totals)
+    return StateFigures(
+        loss=float(loss), weights_norm=weights, exp_avg_norm=first, exp_avg_sq_norm=second, optimizer_steps=most
+    )
+
+
+def require_same_state(saved: StateFigures, loaded: StateFigures, *, precision: str, place: str) -> None:
+    """Compare what was saved with what was loaded.
+
+    Raises:
+        TrainingError: Naming each figure that differs by more than its bound.
+    """
+    bounds = {
+        "loss": LOSS_BOUNDS[precision],
+        "weights_norm": NORM_BOUND,
+        "exp_avg_norm": NORM_BOUND,
+        "exp_avg_sq_norm": NORM_BOUND,
+        "optimizer_steps": 0.0,
+    }
+    wrong = []
+    for name, bound in bounds.items():
+        before, after = float(getattr(saved, name)), float(getattr(loaded, name))
+        if not abs(after - before) <= bound * abs(before):
+            wrong.append(f"{name} was {before:.9g} and is {after:.9g} (allowed {bound:g} relative)")
+    if wrong:
+        raise TrainingError(
+            f"{place}: the loaded state is not the one that was saved: {'; '.join(wrong)}",
+            fix=f"delete {place}; the checkpoint before it is used. If it happens again, keep the worker count that wrote it",
+        )
+
+
+def _local_sums(optimizer: Any, zero_stage: int) -> tuple[list[float], list[int]]:
+    """Sums of squares of this worker's master weights and moments, and the step count of each of its tensors."""
+    base = getattr(optimizer, "optimizer", optimizer)
+    keep = _unpadded_parts(optimizer) if zero_stage == 3 else {}
+    sums, steps = [0.0, 0.0, 0.0], []
+    for master, state in base.state.items():
+        steps.append(int(state["step"]))
+        for place, tensor in enumerate((master, state["exp_avg"], state["exp_avg_sq"])):
+            flat = tensor.detach().reshape(-1)
+            parts = [flat.narrow(0, *span) for span in keep[id(master)]] if keep else [flat]
+            sums[place] += sum(_sum_of_squares(part) for part in parts)
+    return sums, steps
+
+
+def _sum_of_squares(tensor: Tensor) -> float:
+    # In pieces: the whole in fp64 would take twice the memory of the state again.
+    return sum(float(piece.double().square().sum()) for piece in tensor.split(1 << 22))
+
+
+def _unpadded_parts(optimizer: Any) -> dict[int, list[tuple[int, int]]]:
+    """Stage 3: (start, length) of what is no padding, by the id of the flat tensor.
+
+    A parameter's last part is padded with memory as it was found, which then takes part in every step.
+    """
+    parts: dict[int, list[tuple[int, int]]] = {}
+    rank = dist.get_rank()
+    for flat, parameters in zip(optimizer.fp32_partitioned_groups_flat, optimizer.fp16_groups, strict=True):
+        spans, offset = [], 0
+        for parameter in parameters:
+            size = parameter.ds_tensor.ds_numel
+            spans.append((offset, max(0, min(size, parameter.ds_numel - rank * size))))
+            offset += size
+        parts[id(flat)] = spans
+    return parts
