@@ -103,7 +103,7 @@ def _local_sums(optimizer: Any, zero_stage: int) -> tuple[list[float], list[int]
             flat = tensor.detach().reshape(-1)
             parts = [flat.narrow(0, *span) for span in keep[id(master)]] if keep else [flat]
             sums[place] += sum(_sum_of_squares(part) for part in parts)
-    return sums, steps
+    return sums, steps or [0]
 
 
 def _sum_of_squares(tensor: Tensor) -> float:
