@@ -176,7 +176,7 @@ class Engine:
             self._mend_universal_stage3(settings)
 
     def _mend_universal_stage3(self, settings: list[dict[str, Any]]) -> None:
-        """Put right what DeepSpeed 0.19 does to a universal checkpoint at stage 3; test_universal.py says when it is mended.
+        """Put right what DeepSpeed 0.19 does to a universal checkpoint at stage 3; test_resume.py says when it is mended.
 
         It gives every parameter group the settings of the first, so that norms and biases would be decayed like matrices; and
         it gives all parts one and the same step tensor, which then counts several steps at each.
