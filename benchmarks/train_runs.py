@@ -103,7 +103,7 @@ class Bench:
     Args:
         study: The study file.
         root: Where its artifacts lie.
-        environment: Of every process.
+        environment: Of every process that trains; Ray's daemons get the plain one, and give it to their workers themselves.
         logs: Folder of the processes' output.
         common: Overrides of the study for every run.
     """
@@ -115,13 +115,14 @@ class Bench:
 
     def prepare(self, length: int) -> None:
         """Make the rows of `length` tokens, or find them."""
-        self._verb("prepare", (f"prepare.pack.sequence_length={length}",))
+        self._verb("prepare", (f"prepare.pack.sequence_length={length}",), dict(os.environ))
 
     def ours(self, name: str, shape: Shape, *, deepspeed: str, kind: str = "local", extra: tuple[str, ...] = ()) -> Measured:
         """Train with `cpt-ray train`, from nothing."""
         shutil.rmtree(self.root / "train", ignore_errors=True)
         load = os.getloadavg()[0]
-        cpu_s = self._verb("train", (*self._overrides(shape, deepspeed), f"runtime.kind={kind}", *extra))
+        environment = self.environment if kind == "local" else dict(os.environ)
+        cpu_s = self._verb("train", (*self._overrides(shape, deepspeed), f"runtime.kind={kind}", *extra), environment)
         (run,) = (path.parent for path in self.root.glob("train/*/run.json"))
         kept = self.root / "kept" / f"{next(self._count):02d}-{name}"
         shutil.rmtree(kept, ignore_errors=True)
@@ -180,9 +181,9 @@ class Bench:
                 return path.parent
         raise RuntimeError(f"no shards with rows of {length} tokens under {self.root}")
 
-    def _verb(self, verb: str, overrides: tuple[str, ...]) -> float:
+    def _verb(self, verb: str, overrides: tuple[str, ...], environment: dict[str, str]) -> float:
         arguments = ["-m", "cpt_ray.cli.main", verb, str(self.study), *self.common, *overrides]
-        return call(arguments, self.logs / f"{verb}.log", self.environment)
+        return call(arguments, self.logs / f"{verb}.log", environment)
 
 
 def _single_process() -> dict[str, str]:
