@@ -15,6 +15,7 @@ from cpt_ray.records import (
     HeldOutSet,
     ShardEntry,
     ShardManifest,
+    ShardTable,
     StageReport,
     sum_reports,
 )
@@ -111,7 +112,10 @@ def test_a_manifest_counts_by_source_in_canonical_order():
         format_version=1, sequence_length=10, vocabulary_size=64, token_dtype="uint16", separator_id=0,
         tokenizer_sha256="0" * 64, shards=shards, reports=(), task_pids={},
     )  # fmt: skip
-    assert manifest.of_source("law") == (shards[0], shards[2])
+    assert list(manifest.of_source("law")) == [shards[0], shards[2]]
+    assert manifest.shards.sources == ("law", "news")
+    assert (len(manifest.shards), manifest.shards[-1], list(manifest.shards[1:])) == (3, shards[2], [shards[1], shards[2]])
+    assert manifest.shards.total("rows") == 12
     assert (manifest.rows("law"), manifest.rows("news"), manifest.rows("none")) == (7, 5, 0)
     assert manifest.loss_tokens("law") == 63
 
@@ -124,3 +128,16 @@ def test_the_validation_half_is_read_without_the_test_half():
     record = HeldOutRecord(sets=sets, reports=(), task_pids={})
     assert [entry.path for entry in record.of_part("validation")] == ["law-validation.jsonl"]
     assert [entry.source for entry in record.of_part("test")] == ["law", "news"]
+
+
+def test_a_table_of_shards_holds_the_entries_that_it_was_made_of():
+    entries = [shard(source, rows) for source, rows in (("law", 3), ("news", 5), ("law", 0))]
+    table = ShardTable.of(entries)
+    assert list(table) == entries
+    assert table == ShardTable.of(iter(entries))
+    assert table != ShardTable.of(entries[:2])
+    assert table.places("law").tolist() == [0, 2]
+    assert table.places("none").tolist() == []
+    assert len(ShardTable.of([])) == 0
+    with pytest.raises(IndexError, match="shard 3 of 3"):
+        table[3]

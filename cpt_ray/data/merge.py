@@ -21,7 +21,7 @@ from cpt_ray.data.split import PARTS
 from cpt_ray.data.training_tasks import PackUnit
 from cpt_ray.data.units import unit_report
 from cpt_ray.edges import storage
-from cpt_ray.records import HeldOutSet, ShardEntry, UnitReport
+from cpt_ray.records import HeldOutSet, ShardEntry, ShardTable, UnitReport
 
 
 def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
@@ -87,6 +87,11 @@ def shard_entry(task: PackUnit, report: UnitReport) -> ShardEntry:
         size_bytes=shard.size_bytes,
         **numbers,
     )
+
+
+def shard_table(tasks: Sequence[PackUnit], packed: Sequence[UnitReport]) -> ShardTable:
+    """The manifest's entries, in canonical order; a unit of which nothing is left has no shard."""
+    return ShardTable.of(shard_entry(task, unit) for task, unit in zip(tasks, packed, strict=True) if unit.counts["rows"])
 
 
 def write_exam_scan(packed: Sequence[UnitReport], folder: Path, items: Path | None, prepare: PrepareConfig) -> None:

@@ -35,7 +35,7 @@ from cpt_ray.data.document_tasks import CleanUnit, ReadUnit
 from cpt_ray.data.duplicate_tasks import SHOWN
 from cpt_ray.data.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.funnel import check_funnel, refuse_empty
-from cpt_ray.data.merge import drawn_ngrams, merge_drawn, shard_entry, unit_files, write_exam_scan
+from cpt_ray.data.merge import drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
 from cpt_ray.data.shards import FORMAT_VERSION
 from cpt_ray.data.sources import plan_reads
 from cpt_ray.data.split import ContainmentIndex
@@ -233,7 +233,7 @@ def pack_shards(
         token_dtype=common["token_dtype"],
         separator_id=common["separator_id"],
         tokenizer_sha256=storage.hash_file(folder / common["tokenizer"]),
-        shards=tuple(shard_entry(task, report) for task, report in zip(tasks, packed, strict=True) if report.counts["rows"]),
+        shards=shard_table(tasks, packed),
         reports=reports,
         task_pids={**documents.task_pids, **held_out.task_pids, "decontaminate": pids, "tokenize": pids},
     )

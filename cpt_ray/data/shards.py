@@ -11,10 +11,8 @@ Guarantee: a reader returns exactly the rows whose hash stands in the manifest, 
 
 from __future__ import annotations
 
-import bisect
-import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,13 +23,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt_ray.edges import storage
-from cpt_ray.records import FileEntry, ShardEntry, ShardManifest
+from cpt_ray.records import FileEntry, ShardManifest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+COLUMNS = "shards.arrow"
+"""The entries of a manifest, beside its head."""
 _OPEN_SHARDS = 128
 
 Piece: TypeAlias = tuple[int, int, int, int]
 """Document, offset in the document, tokens, part number."""
+
+Integers: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,78 +99,95 @@ def write_index(path: Path, rows: Sequence[Sequence[Piece]], document_ids: Seque
     pq.write_table(table, path, compression="zstd")
 
 
+def save_manifest(path: Path, manifest: ShardManifest) -> None:
+    """Write a manifest so that `ShardManifest.load(path)` reads it: the columns first, then the head that names them."""
+    columns = path.with_name(COLUMNS)
+    with storage.atomic_path(columns) as temporary:
+        manifest.shards.write(temporary)
+    storage.write_atomic(path, manifest.head(storage.file_entry(path.parent, columns)).to_json())
+
+
 class ShardReader:
     """Reads rows by their number within a source, from memory-mapped shards.
 
     Args:
         folder: The folder that the manifest's paths are relative to.
         manifest: The shards in canonical order.
-        verify: Whether each shard's content hash is checked when it is first opened; existence and size always are.
+        verify: Whether a shard's content hash is checked when it is first opened; existence and size always are.
 
-    Raises:
-        ArtifactError: If a shard is missing or has another size (at once), or another content (at its first row).
+    Memory: 16 bytes per shard, and `_OPEN_SHARDS` open maps. Nothing is opened before its first row is read, so a start costs
+    the same for a million shards as for ten; what is missing before a run, the artifact's own check notices.
     """
 
     def __init__(self, folder: Path, manifest: ShardManifest, *, verify: bool = True) -> None:
         self._folder = folder
         self._manifest = manifest
         self._verify = verify
-        self._verified: set[str] = set()
-        self._open: OrderedDict[str, _Shard] = OrderedDict()
-        self._shards: dict[str, list[ShardEntry]] = {}
-        for entry in manifest.shards:
-            self._shards.setdefault(entry.source, []).append(entry)
+        self._verified = np.zeros(len(manifest.shards), dtype=bool)
+        self._open: OrderedDict[int, _Shard] = OrderedDict()
+        rows = manifest.shards.column("rows")
+        self._places = {source: manifest.shards.places(source) for source in manifest.shards.sources}
         # Row number at which each shard of a source ends: the shard of row j is found by bisection.
-        self._ends = {name: list(itertools.accumulate(e.rows for e in entries)) for name, entries in self._shards.items()}
-        storage.verify_files(folder, [_file_entry(entry) for entry in manifest.shards], deep=False)
+        self._ends = {source: np.cumsum(rows[places]) for source, places in self._places.items()}
 
     def num_rows(self, source: str) -> int:
         """Rows of a source."""
-        return self._ends[source][-1] if source in self._ends else 0
+        return int(self._ends[source][-1]) if source in self._ends else 0
 
-    def rows(self, source: str, indices: Sequence[int]) -> list[PackedRow]:
-        """Read rows of a source by number, in the order asked for.
+    def rows(self, source: str, indices: Sequence[int] | Integers) -> list[PackedRow]:
+        """Read rows of a source by number, in the order asked for; a shard is opened once for all of its rows.
 
         Raises:
-            ArtifactError: If a shard's content contradicts the manifest.
+            ArtifactError: If a shard is missing, or contradicts the manifest.
             IndexError: If a number is negative or not below the source's rows.
         """
-        found = []
-        for index in indices:
-            shard, row = self._locate(source, int(index))
-            found.append(shard.row(row))
-        return found
+        found: list[PackedRow | None] = [None] * len(indices)
+        for shard, rows, asked in self._located(source, indices):
+            for row, place in zip(rows.tolist(), asked.tolist(), strict=True):
+                found[place] = shard.row(row)
+        return [row for row in found if row is not None]
 
-    def loss_tokens(self, source: str, indices: Sequence[int]) -> npt.NDArray[np.int64]:
+    def loss_tokens(self, source: str, indices: Sequence[int] | Integers) -> Integers:
         """Loss-bearing tokens of rows by number, int64[len(indices)]; touches no tokens.
 
         Raises:
-            ArtifactError: If a shard's content contradicts the manifest.
+            ArtifactError: If a shard is missing, or contradicts the manifest.
             IndexError: If a number is negative or not below the source's rows.
         """
         result = np.empty(len(indices), dtype=np.int64)
-        for place, index in enumerate(indices):
-            shard, row = self._locate(source, int(index))
-            result[place] = shard.loss[row]
+        for shard, rows, asked in self._located(source, indices):
+            result[asked] = shard.loss[rows]
         return result
 
-    def _locate(self, source: str, index: int) -> tuple[_Shard, int]:
-        if not 0 <= index < self.num_rows(source):
-            raise IndexError(f"row {index} of source {source}, which has {self.num_rows(source)} rows")
-        number = bisect.bisect_right(self._ends[source], index)
-        before = self._ends[source][number - 1] if number else 0
-        return self._shard(self._shards[source][number]), index - before
+    def _located(self, source: str, indices: Sequence[int] | Integers) -> Iterator[tuple[_Shard, Integers, Integers]]:
+        """Per shard that is touched: the shard, row numbers within it, and their places among `indices`."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        outside = np.flatnonzero((wanted < 0) | (wanted >= self.num_rows(source)))
+        if len(outside):
+            raise IndexError(f"row {wanted[outside[0]]} of source {source}, which has {self.num_rows(source)} rows")
+        if not len(wanted):
+            return
+        ends = self._ends[source]
+        numbers = np.searchsorted(ends, wanted, side="right")
+        starts = np.where(numbers > 0, ends[numbers - 1], 0)
+        order = np.argsort(numbers, kind="stable")
+        borders = np.flatnonzero(np.diff(numbers[order])) + 1
+        for asked in np.split(order, borders):
+            shard = self._shard(int(self._places[source][numbers[asked[0]]]))
+            yield shard, wanted[asked] - starts[asked], asked
 
-    def _shard(self, entry: ShardEntry) -> _Shard:
-        if entry.path in self._open:
-            self._open.move_to_end(entry.path)
-            return self._open[entry.path]
-        if self._verify and entry.path not in self._verified:
-            storage.verify_files(self._folder, [_file_entry(entry)], deep=True)
-            self._verified.add(entry.path)
+    def _shard(self, place: int) -> _Shard:
+        if place in self._open:
+            self._open.move_to_end(place)
+            return self._open[place]
+        entry = self._manifest.shards[place]
+        if not self._verified[place]:
+            file = FileEntry(path=entry.path, size_bytes=entry.size_bytes, sha256=entry.sha256)
+            storage.verify_files(self._folder, [file], deep=self._verify)
+            self._verified[place] = True
         if len(self._open) >= _OPEN_SHARDS:  # each holds a file descriptor
             self._open.popitem(last=False)
-        shard = self._open[entry.path] = _Shard(self._folder / entry.path, self._manifest.sequence_length)
+        shard = self._open[place] = _Shard(self._folder / entry.path, self._manifest.sequence_length)
         return shard
 
 
@@ -190,7 +209,3 @@ class _Shard:
             segment_lengths=tuple(segments.tolist()),
             loss_tokens=int(self.loss[index]),
         )
-
-
-def _file_entry(entry: ShardEntry) -> FileEntry:
-    return FileEntry(path=entry.path, size_bytes=entry.size_bytes, sha256=entry.sha256)

@@ -1,6 +1,7 @@
 """The nouns: what the rooms hand to one another and what is written beside every artifact.
 
-All records are frozen and serialise to JSON. A record says where its numbers come from; no room passes a bare dict on.
+All records are frozen and serialise to JSON; a shard manifest, which may have a million entries, to JSON and columns.
+A record says where its numbers come from; no room passes a bare dict on.
 Units stand in the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """
 
@@ -14,8 +15,6 @@ from cpt_ray.records.data import (
     HeldOutRecord,
     HeldOutSet,
     LargeComponent,
-    ShardEntry,
-    ShardManifest,
     StageReport,
     UnitReport,
     sum_reports,
@@ -33,6 +32,7 @@ from cpt_ray.records.runs import (
     StepMetrics,
 )
 from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
+from cpt_ray.records.shards import ShardEntry, ShardManifest, ShardTable
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "SelfTest",
     "ShardEntry",
     "ShardManifest",
+    "ShardTable",
     "SourceRole",
     "StageReport",
     "StateFigures",

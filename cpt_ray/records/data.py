@@ -1,4 +1,4 @@
-"""The nouns of preparation: documents and what became of them, units, shards, held-out sets."""
+"""The nouns of preparation: documents and what became of them, units, held-out sets."""
 
 from __future__ import annotations
 
@@ -113,57 +113,6 @@ class UnitReport(Record):
     counts: dict[str, int] = Field(default_factory=dict)
     samples: tuple[dict[str, str], ...] = ()
     """A few dropped documents: reason, id and the beginning of the text."""
-
-
-class ShardEntry(Record):
-    """One shard: the packed rows of one unit.
-
-    `tokens` counts tokenizer tokens and separators; `slots = rows * sequence_length = tokens + padding`;
-    `loss_tokens = tokens - segments`, because the first token of a segment has no label.
-    """
-
-    path: str
-    index_path: str
-    source: str
-    unit: str
-    sha256: str
-    size_bytes: int
-    rows: int
-    documents: int
-    cut_documents: int
-    tokenizer_tokens: int
-    separator_tokens: int
-    tokens: int
-    segments: int
-    padding: int
-    loss_tokens: int
-
-
-class ShardManifest(Record):
-    """All shards of a study and one tokenizer, in canonical order."""
-
-    format_version: int
-    sequence_length: int
-    vocabulary_size: int
-    token_dtype: str
-    separator_id: int
-    tokenizer_sha256: str
-    shards: tuple[ShardEntry, ...]
-    reports: tuple[StageReport, ...]
-    task_pids: dict[str, tuple[int, ...]]
-    """Stage name to the distinct processes that ran its tasks."""
-
-    def of_source(self, source: str) -> tuple[ShardEntry, ...]:
-        """The shards of one source, in canonical order."""
-        return tuple(entry for entry in self.shards if entry.source == source)
-
-    def rows(self, source: str) -> int:
-        """Packed rows of one source."""
-        return sum(entry.rows for entry in self.of_source(source))
-
-    def loss_tokens(self, source: str) -> int:
-        """Loss-bearing tokens of one source: one epoch of it."""
-        return sum(entry.loss_tokens for entry in self.of_source(source))
 
 
 class HeldOutSet(Record):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, ShardEntry, StageReport
+from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, ShardTable, StageReport
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.wording import count, delta_digits, duration, integer, number, percent, signed, unit_of
 
@@ -89,14 +89,12 @@ def funnel_rows(contents: ReportContents) -> dict[str, list[FunnelRow]]:
 
 def ledgers(contents: ReportContents) -> list[Ledger]:
     """The token ledger of each source."""
-    sources = dict.fromkeys(entry.source for entry in contents.manifest.shards)
-    return [_ledger(source, contents.manifest.of_source(source), contents.manifest.sequence_length) for source in sources]
+    manifest = contents.manifest
+    return [_ledger(source, manifest.of_source(source), manifest.sequence_length) for source in manifest.shards.sources]
 
 
-def _ledger(source: str, shards: Sequence[ShardEntry], sequence_length: int) -> Ledger:
-    def total(name: str) -> int:
-        return sum(getattr(entry, name) for entry in shards)
-
+def _ledger(source: str, shards: ShardTable, sequence_length: int) -> Ledger:
+    total = shards.total
     slots = total("rows") * sequence_length
     balanced = (
         total("tokenizer_tokens") + total("separator_tokens") == total("tokens")

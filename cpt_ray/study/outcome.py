@@ -74,14 +74,13 @@ def render_funnel(study: Study) -> str:
     manifest = study.shards(study.config.models[0].name)
     rows = [row for report in manifest.reports for row in _funnel_rows(report)]
     ledger = manifest.shards
-    tokens = sum(entry.tokens for entry in ledger)
     lines = [
         _table(("stage", "source", "documents in", "kept", "dropped", "MB kept"), rows),
         "",
-        f"tokens: {sum(e.tokenizer_tokens for e in ledger)} from the tokenizer "
-        f"+ {sum(e.separator_tokens for e in ledger)} separators = {tokens} "
-        f"in {sum(e.rows for e in ledger)} rows of {manifest.sequence_length}; "
-        f"{sum(e.padding for e in ledger)} slots of padding; {sum(e.loss_tokens for e in ledger)} tokens bear loss",
+        f"tokens: {ledger.total('tokenizer_tokens')} from the tokenizer "
+        f"+ {ledger.total('separator_tokens')} separators = {ledger.total('tokens')} "
+        f"in {ledger.total('rows')} rows of {manifest.sequence_length}; "
+        f"{ledger.total('padding')} slots of padding; {ledger.total('loss_tokens')} tokens bear loss",
         *describe_duplicates(study.documents()),
     ]
     return "\n".join(lines)

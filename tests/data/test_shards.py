@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cpt_ray.data.shards import ShardReader, write_shard
+from cpt_ray.data import shards
+from cpt_ray.data.shards import COLUMNS, ShardReader, save_manifest, write_shard
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import ArtifactError
-from cpt_ray.records import ShardEntry, ShardManifest
+from cpt_ray.records import ShardEntry, ShardManifest, ShardTable
 
 T = 6
 ROWS = [[[(0, 0, 4, 0), (1, 0, 2, 0)], [(2, 0, 6, 0)]], [[(2, 6, 3, 1)]]]
@@ -49,7 +50,7 @@ def manifest(tmp_path: Path) -> ShardManifest:
         token_dtype="uint16",
         separator_id=0,
         tokenizer_sha256="",
-        shards=tuple(entries),
+        shards=ShardTable.of(entries),
         reports=(),
         task_pids={},
     )
@@ -88,10 +89,20 @@ def test_a_changed_shard_is_refused_when_first_read(tmp_path: Path, manifest: Sh
     ShardReader(tmp_path, manifest, verify=False).loss_tokens("law", [0])
 
 
-def test_a_missing_shard_is_refused_at_once(tmp_path: Path, manifest: ShardManifest) -> None:
+def test_a_missing_shard_is_refused_when_a_row_of_it_is_asked_for(tmp_path: Path, manifest: ShardManifest) -> None:
     (tmp_path / "1.arrow").unlink()
-    with pytest.raises(ArtifactError, match=r"1\.arrow: missing"):
-        ShardReader(tmp_path, manifest)
+    reader = ShardReader(tmp_path, manifest)
+    reader.rows("law", [0, 1])
+    with pytest.raises(ArtifactError, match=r"1\.arrow: missing, but its manifest names it"):
+        reader.rows("law", [0, 2])
+
+
+def test_no_more_shards_are_open_than_allowed(tmp_path: Path, manifest: ShardManifest, monkeypatch) -> None:
+    monkeypatch.setattr(shards, "_OPEN_SHARDS", 1)
+    reader = ShardReader(tmp_path, manifest)
+    rows = reader.rows("law", [2, 0, 1, 2])
+    assert [row.tokens[0] for row in rows] == [13, 1, 7, 13]
+    assert len(reader._open) == 1
 
 
 def test_columns_are_plain_arrow(tmp_path: Path, manifest: ShardManifest) -> None:
@@ -100,3 +111,25 @@ def test_columns_are_plain_arrow(tmp_path: Path, manifest: ShardManifest) -> Non
     assert schema.field("segment_lengths").type == pa.list_(pa.int32())
     assert schema.field("loss_tokens").type == pa.int32()
     assert schema.metadata is None
+
+
+def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path, manifest: ShardManifest) -> None:
+    save_manifest(tmp_path / "manifest.json", manifest)
+    again = ShardManifest.load(tmp_path / "manifest.json")
+    assert again == manifest
+    assert list(again.shards) == list(manifest.shards)
+    assert again.shards[1].unit == "law-1"
+    assert (tmp_path / "manifest.json").stat().st_size < 1000
+    assert ShardReader(tmp_path, again).rows("law", [2])[0].tokens.tolist() == [13, 14, 15, 0, 0, 0]
+
+
+def test_columns_that_the_head_does_not_name_are_refused(tmp_path: Path, manifest: ShardManifest) -> None:
+    save_manifest(tmp_path / "manifest.json", manifest)
+    columns = tmp_path / COLUMNS
+    ShardTable.of(list(manifest.shards)[:1]).write(columns)
+    with pytest.raises(ArtifactError, match=r"shards\.arrow: sha256 .*, but manifest\.json says") as caught:
+        ShardManifest.load(tmp_path / "manifest.json")
+    assert "run the same command again" in caught.value.fix
+    columns.unlink()
+    with pytest.raises(ArtifactError, match=r"shards\.arrow: missing, but manifest\.json names it"):
+        ShardManifest.load(tmp_path / "manifest.json")

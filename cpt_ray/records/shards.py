@@ -1,0 +1,235 @@
+"""The nouns of packed text: a shard, the table of all of them, and the manifest that training reads.
+
+A study can have a million shards, so a manifest is two files: a small JSON head, and the shards' entries as columns in one
+uncompressed Arrow file beside it, which the head names with its hash. Columns: `path`, `index_path`, `unit` string, `source`
+dictionary, `sha256` fixed binary, all counts int64. Memory: the file is mapped, and an entry is made only when it is asked for;
+a record for each of a million shards would cost gigabytes (`benchmarks/order.py`).
+
+Guarantee: a manifest whose columns are not those that its head was written with is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from cpt_ray.errors import ArtifactError
+from cpt_ray.records.base import FileEntry, Record
+from cpt_ray.records.data import StageReport
+
+_BATCH = 4096
+
+
+class ShardEntry(Record):
+    """One shard: the packed rows of one unit.
+
+    `tokens` counts tokenizer tokens and separators; `slots = rows * sequence_length = tokens + padding`;
+    `loss_tokens = tokens - segments`, because the first token of a segment has no label.
+    """
+
+    path: str
+    index_path: str
+    source: str
+    unit: str
+    sha256: str
+    size_bytes: int
+    rows: int
+    documents: int
+    cut_documents: int
+    tokenizer_tokens: int
+    separator_tokens: int
+    tokens: int
+    segments: int
+    padding: int
+    loss_tokens: int
+
+
+_TYPES = {
+    "path": pa.string(),
+    "index_path": pa.string(),
+    "source": pa.dictionary(pa.int32(), pa.string()),
+    "unit": pa.string(),
+    "sha256": pa.binary(32),
+}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.int64())) for name in ShardEntry.model_fields])
+
+
+class ShardTable(Sequence[ShardEntry]):
+    """The entries of all shards in canonical order, held as columns; an entry is made when it is asked for."""
+
+    def __init__(self, columns: pa.RecordBatch) -> None:
+        self._columns = columns
+
+    @classmethod
+    def of(cls, entries: Iterable[ShardEntry]) -> Self:
+        """Make a table of entries, in their order."""
+        rows = [entry.model_dump() for entry in entries]
+        columns = []
+        for field in _SCHEMA:
+            values = [row[field.name] for row in rows]
+            if field.name == "sha256":
+                values = [bytes.fromhex(value) for value in values]
+            columns.append(pa.array(values, type=field.type))
+        return cls(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Map the file that `write` made."""
+        return cls(pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0))
+
+    def write(self, path: Path) -> None:
+        """Write the columns to a file."""
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+            writer.write_batch(self._columns)
+
+    def __len__(self) -> int:
+        return int(self._columns.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> ShardEntry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ShardTable: ...
+
+    def __getitem__(self, index: int | slice) -> ShardEntry | ShardTable:
+        if isinstance(index, slice):
+            return self._take(np.arange(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"shard {index} of {len(self)}")
+        return next(_entries(self._columns.slice(index % len(self), 1)))
+
+    def __iter__(self) -> Iterator[ShardEntry]:
+        for start in range(0, len(self), _BATCH):
+            yield from _entries(self._columns.slice(start, _BATCH))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ShardTable) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"ShardTable({len(self)} shards of {', '.join(self.sources)})"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that have shards, in order of first appearance."""
+        codes, names = self._source_codes()
+        _, firsts = np.unique(codes, return_index=True)
+        return tuple(names[codes[first]] for first in sorted(firsts.tolist()))
+
+    def places(self, source: str) -> npt.NDArray[np.int64]:
+        """The indices of one source's shards, int64[shards of the source], ascending."""
+        codes, names = self._source_codes()
+        return np.flatnonzero(codes == names.index(source)) if source in names else np.empty(0, dtype=np.int64)
+
+    def of_source(self, source: str) -> ShardTable:
+        """The shards of one source, in canonical order."""
+        return self._take(self.places(source))
+
+    def column(self, name: str) -> npt.NDArray[np.int64]:
+        """A count of every shard, int64[shards]; a view of the mapped file."""
+        values: npt.NDArray[np.int64] = self._columns.column(name).to_numpy()
+        return values
+
+    def total(self, name: str) -> int:
+        """The sum of a count over all shards."""
+        return int(self.column(name).sum())
+
+    def _source_codes(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        column = self._columns.column("source")
+        return column.indices.to_numpy(), column.dictionary.to_pylist()
+
+    def _take(self, places: npt.NDArray[np.int64]) -> ShardTable:
+        return ShardTable(self._columns.take(pa.array(places)))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._accept,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda table: [e.model_dump() for e in table]),
+        )
+
+    @classmethod
+    def _accept(cls, value: object) -> ShardTable:
+        if isinstance(value, ShardTable):
+            return value
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("expected shard entries")
+        return cls.of(ShardEntry.model_validate(entry) for entry in value)
+
+
+def _entries(columns: pa.RecordBatch) -> Iterator[ShardEntry]:
+    for row in columns.to_pylist():
+        yield ShardEntry(**{**row, "sha256": row["sha256"].hex()})
+
+
+class _Head(Record):
+    """What both forms of a manifest hold."""
+
+    format_version: int
+    sequence_length: int
+    vocabulary_size: int
+    token_dtype: str
+    separator_id: int
+    tokenizer_sha256: str
+    reports: tuple[StageReport, ...]
+    task_pids: dict[str, tuple[int, ...]]
+    """Stage name to the distinct processes that ran its tasks."""
+
+
+class ShardManifestHead(_Head):
+    """A manifest as it lies in storage: the file of columns stands in place of the entries."""
+
+    shards: FileEntry
+
+
+class ShardManifest(_Head):
+    """All shards of a study and one tokenizer, in canonical order; `data.shards.save_manifest` writes it."""
+
+    shards: ShardTable
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read the head at `path`, and map the columns beside it.
+
+        Raises:
+            ArtifactError: If the columns are missing, or are not those that the head names.
+        """
+        path = Path(path)
+        head = ShardManifestHead.load(path)
+        columns = path.parent / head.shards.path
+        fix = f"delete {path.parent} and run the same command again; it is made anew"
+        if not columns.is_file():
+            raise ArtifactError(f"{columns}: missing, but {path.name} names it", fix=fix)
+        with columns.open("rb") as stream:
+            seen = hashlib.file_digest(stream, "sha256").hexdigest()
+        if seen != head.shards.sha256:
+            raise ArtifactError(f"{columns}: sha256 {seen[:12]}, but {path.name} says {head.shards.sha256[:12]}", fix=fix)
+        fields = {name: getattr(head, name) for name in _Head.model_fields}
+        return cls(**fields, shards=ShardTable.load(columns))
+
+    def head(self, columns: FileEntry) -> ShardManifestHead:
+        """The part of the manifest that is JSON."""
+        return ShardManifestHead(**{name: getattr(self, name) for name in _Head.model_fields}, shards=columns)
+
+    def of_source(self, source: str) -> ShardTable:
+        """The shards of one source, in canonical order."""
+        return self.shards.of_source(source)
+
+    def rows(self, source: str) -> int:
+        """Packed rows of one source."""
+        return int(self.shards.column("rows")[self.shards.places(source)].sum())
+
+    def loss_tokens(self, source: str) -> int:
+        """Loss-bearing tokens of one source: one epoch of it."""
+        return int(self.shards.column("loss_tokens")[self.shards.places(source)].sum())
