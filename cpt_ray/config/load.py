@@ -143,7 +143,9 @@ def _known_keys(loc: list[int | str]) -> list[str]:
     kind: Any = StudyConfig
     for part in loc:
         kind = _field_type(kind, part)
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return []
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 def _field_type(kind: Any, part: int | str) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from cpt_ray.config.values import Bytes, Count, Section
 
@@ -125,9 +125,35 @@ class PrepareConfig(Section):
     pack: PackConfig = PackConfig()
 
 
+class SegmentConfig(Section):
+    """A mixture that holds from a number of tokens on."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    from_tokens: Count = Field(alias="from", ge=1, description="tokens since the base from which `mix` holds, ascending")
+    mix: dict[str, float] = Field(min_length=1, description="source name to weight; weights add up to 1")
+
+
 class ArmConfig(Section):
-    """A mixture of sources to train on."""
+    """A mixture of sources to train on, and how it changes on the way.
+
+    Weights count rows. `mix` holds from the base on, `segments` are other mixtures later: each begins at the row at which its
+    tokens are due by the manifest's mean tokens per row. The cooldown's mixture begins exactly where the learning rate begins
+    to fall, and wins over every segment from there on.
+    """
 
     role: Literal["domain", "control"] = Field(description="`control`: the equal-token arm on general text")
     mix: dict[str, float] = Field(min_length=1, description="source name to weight; weights add up to 1")
+    segments: tuple[SegmentConfig, ...] = Field(default=(), description="other mixtures later on")
+    cooldown_mix: dict[str, float] | None = Field(
+        default=None, min_length=1, description="the mixture while the learning rate cools down; null: no change"
+    )
     max_epochs: float = Field(default=1.0, gt=0, description="most passes over any source; above 1 allows repeats")
+    max_epochs_of: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="most passes over single sources, by name, in place of `max_epochs`"
+    )
+
+    def mixes(self) -> dict[str, dict[str, float]]:
+        """Every mixture by the key that it is written under."""
+        later = {f"segments.{number}.mix": segment.mix for number, segment in enumerate(self.segments)}
+        return {"mix": self.mix, **later, **({"cooldown_mix": self.cooldown_mix} if self.cooldown_mix else {})}

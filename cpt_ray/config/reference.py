@@ -56,8 +56,8 @@ def _section(name: str, kind: Any) -> tuple[str, type[BaseModel]]:
 
 
 def _rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    for name, field in section.model_fields.items():
-        kind = _without_null(field.annotation)
+    for attribute, field in section.model_fields.items():
+        name, kind = field.alias or attribute, _without_null(field.annotation)
         inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
         if isinstance(inner, type) and issubclass(inner, BaseModel) and not _quantity(field.metadata):
             mark = "[]" if inner is not kind else ""

@@ -42,12 +42,8 @@ class StudyConfig(Section):
         _unique("models", [model.name for model in self.models])
         _unique("evaluate.exams", [exam.name for exam in self.evaluate.exams])
         for arm_name, arm in self.arms.items():
-            for source in arm.mix:
-                if source not in names:
-                    raise ValueError(f"arms.{arm_name}.mix names source {source!r}; the sources are {', '.join(names)}")
-            total = sum(arm.mix.values())
-            if abs(total - 1) > 1e-6 or min(arm.mix.values()) < 0:
-                raise ValueError(f"arms.{arm_name}.mix adds up to {total:g}; weights are at least 0 and add up to 1")
+            _check_arm(f"arms.{arm_name}", arm, names)
+            _check_cooldown_mix(f"arms.{arm_name}", arm, self.train)
         check_train(self.train, self.models)
         workers, rows = self.runtime.workers, self.train.global_batch_size
         if workers.max > rows:
@@ -58,6 +54,38 @@ class StudyConfig(Section):
         if self.runtime.kind == "local" and (workers.min, workers.max) != (1, 1):
             raise ValueError(f"runtime.kind local is one process, but runtime.workers is {workers}; set it to 1")
         return self
+
+
+def _check_arm(place: str, arm: ArmConfig, sources: list[str]) -> None:
+    known = f"the sources are {', '.join(sources)}"
+    for key, mix in arm.mixes().items():
+        for source in mix:
+            if source not in sources:
+                raise ValueError(f"{place}.{key} names source {source!r}; {known}")
+        total = sum(mix.values())
+        if abs(total - 1) > 1e-6 or min(mix.values()) < 0:
+            raise ValueError(f"{place}.{key} adds up to {total:g}; weights are at least 0 and add up to 1")
+    borders = [segment.from_tokens for segment in arm.segments]
+    if borders != sorted(set(borders)):
+        raise ValueError(f"{place}.segments must ascend without repeats, saw from {borders}")
+    for source in arm.max_epochs_of:
+        if source not in sources:
+            raise ValueError(f"{place}.max_epochs_of names source {source!r}; {known}")
+
+
+def _check_cooldown_mix(place: str, arm: ArmConfig, train: TrainConfig) -> None:
+    if arm.cooldown_mix is None:
+        return
+    if train.schedule.shape == "cosine":
+        raise ValueError(
+            f"{place}.cooldown_mix is set, but train.schedule.shape is cosine, which falls from the warm-up on and has no "
+            f"cooldown; write the mixture under {place}.segments, or set train.schedule.shape to constant_cooldown"
+        )
+    if train.budget_mode == "chain" and len(train.budgets or train.budgets_flops or ()) > 1:
+        raise ValueError(
+            f"{place}.cooldown_mix is set, but train.budget_mode is chain, where every stage cools down; write the mixtures "
+            f"under {place}.segments, or set train.budget_mode to branch or independent"
+        )
 
 
 def _unique(section: str, names: list[str]) -> None:

@@ -65,6 +65,9 @@ class TrainConfig(Section):
     gradient_clipping: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0 is off")
     global_batch_size: int = Field(ge=1, description="rows per optimizer step, over all workers")
     micro_batch_size: int = Field(default=1, ge=1, description="rows per forward pass of one worker")
+    shuffle_window: Count | None = Field(
+        default=None, ge=1, description="rows; a source's are shuffled within; null: all of them"
+    )
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="compute type; master weights are fp32")
     isolation: Literal["document", "none"] = Field(
         default="document", description="`none` lets packed documents see each other, for replications only"

@@ -10,15 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
+from cpt_ray.config.budgets import cooldown_start
 from cpt_ray.config.prepare import ArmConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.values import format_count
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import ModelShape, flops_per_token
 from cpt_ray.records import Record, RunKind, RunSpec
+from cpt_ray.train.deal import describe_idle
+from cpt_ray.train.mixes import mixes_in_tokens
+from cpt_ray.train.order import PERIOD, quotas
 from cpt_ray.train.runs import tokens_paid
 from cpt_ray.train.schedule import learning_rate
+
+_ENDLESS = 1 << 62
 
 ASSUMED_FILL_SHARE = 0.95
 """Share of row slots that bear loss, assumed until shards exist: best-fit packing leaves few slots empty, and the first
@@ -31,6 +38,7 @@ class SourceNeed(Record):
     arm: str
     source: str
     weight: float
+    """Share of the source in all rows of the budget, over all of its mixtures, as they are drawn."""
     budget_tokens: int
     needed_tokens: int
     available_tokens: int | None
@@ -38,6 +46,18 @@ class SourceNeed(Record):
     epochs: float | None
     """Passes; None until prepared, and where nothing is left of the source."""
     max_epochs: float
+    key: str
+    """The key that `max_epochs` stands under, or may be raised under."""
+
+
+class PlannedMix(Record):
+    """A mixture that holds during a part of a budget."""
+
+    arm: str
+    budget_tokens: int
+    from_tokens: int
+    weights: dict[str, float]
+    """Source name to share of rows, as they are drawn: in parts of 10,000."""
 
 
 class PlannedBudget(Record):
@@ -80,6 +100,9 @@ class StudyPlan(Record):
     """`train.budgets` or `train.budgets_flops`: what to change."""
     budgets: tuple[PlannedBudget, ...]
     needs: tuple[SourceNeed, ...]
+    mixes: tuple[PlannedMix, ...]
+    largest_budget: dict[str, int]
+    """Arm name to the largest budget that its sources allow; empty until prepared."""
     runs: tuple[PlannedRun, ...]
     fill_share: dict[str, float]
     """Arm name to the share of row slots that bear loss."""
@@ -88,6 +111,9 @@ class StudyPlan(Record):
     mean_keys: float
     """Mean attended keys per query in the FLOP count."""
     tokens_per_step: dict[str, float]
+    """Arm name to the mean over its largest budget."""
+    idle: str | None
+    """What an uneven deal of rows to workers costs; None where nothing is idle."""
     flops: float
     tokens_seen: int
     """The most tokens any model of the study will have seen."""
@@ -143,21 +169,31 @@ def plan_study(
         ConfigError: If a spec names a model that has no shape.
     """
     per_row = _tokens_per_row(config, available, rows)
-    keys = mean_keys if mean_keys is not None else config.prepare.pack.sequence_length / 2
-    per_step = {name: config.train.global_batch_size * _mean_tokens_per_row(arm, per_row) for name, arm in config.arms.items()}
-    runs = tuple(_planned_run(spec, shapes, per_step[spec.arm], keys) for spec in specs)
+    sequence_length, batch_rows = config.prepare.pack.sequence_length, config.train.global_batch_size
+    keys = mean_keys if mean_keys is not None else sequence_length / 2
+    largest = dict(_arm_budgets(specs))  # budgets ascend, so the last one stays
+    runs = tuple(_planned_run(config, spec, shapes, per_row, keys) for spec in specs)
+    fill = {
+        name: _mean_tokens_per_row(_stretches(config, config.arms[name], 0, budget, budget), per_row)
+        for name, budget in largest.items()
+    }
     return StudyPlan(
         study=config.study.name,
         budgets_key="train.budgets" if config.train.budgets is not None else "train.budgets_flops",
-        budgets=_budgets(specs, shapes, config.prepare.pack.sequence_length / 2),
-        needs=_needs(config, specs, available, per_row),
+        budgets=_budgets(specs, shapes, sequence_length / 2),
+        needs=tuple(need for arm, budget in _arm_budgets(specs) for need in _needs(config, arm, budget, available, per_row)),
+        mixes=tuple(
+            PlannedMix(arm=arm, budget_tokens=budget, from_tokens=stretch.start, weights=stretch.weights)
+            for arm, budget in _arm_budgets(specs)
+            for stretch in _stretches(config, config.arms[arm], 0, budget, budget)
+        ),
+        largest_budget={arm: _largest_budget(config, arm, available, per_row) for arm in largest} if available else {},
         runs=runs,
-        fill_share={
-            name: _mean_tokens_per_row(arm, per_row) / config.prepare.pack.sequence_length for name, arm in config.arms.items()
-        },
+        fill_share={name: mean / sequence_length for name, mean in fill.items()},
         fill_measured=available is not None and rows is not None,
         mean_keys=keys,
-        tokens_per_step=per_step,
+        tokens_per_step={name: batch_rows * mean for name, mean in fill.items()},
+        idle=describe_idle(batch_rows, config.runtime.workers.max, config.train.micro_batch_size),
         flops=sum(run.flops for run in runs),
         tokens_seen=max((spec.stop_tokens for spec in specs), default=0),
         tokens_paid=tokens_paid(list(specs)),
@@ -177,16 +213,16 @@ def check_epochs(plan: StudyPlan) -> None:
         have = need.available_tokens
         if have is None or need.needed_tokens <= need.max_epochs * have:
             continue
-        key, budget = f"arms.{need.arm}.max_epochs", format_count(need.budget_tokens)
+        key, budget = need.key, format_count(need.budget_tokens)
         wants = f"arms.{need.arm} at budget {budget} needs {format_count(need.needed_tokens)} tokens of source {need.source}"
         if need.epochs is None:
             raise ConfigError(
-                f"{wants} (weight {need.weight:g}), but not one is left of it",
+                f"{wants} (weight {need.weight:.4g}), but not one is left of it",
                 fix=f"check what prepare dropped from {need.source}, or take it out of arms.{need.arm}.mix",
             )
-        fits = _largest_budget(plan, need.arm)
+        fits = plan.largest_budget[need.arm]
         raise ConfigError(
-            f"{wants} (weight {need.weight:g}), but there are {format_count(have)}: {need.epochs:.2f} epochs, "
+            f"{wants} (weight {need.weight:.4g}), but there are {format_count(have)}: {need.epochs:.2f} epochs, "
             f"and {key} is {need.max_epochs:g}",
             fix=f"set {key} to at least {math.ceil(need.epochs * 100) / 100:g} to allow repeats, or lower {plan.budgets_key} "
             f"to at most {fits}{' tokens' if plan.budgets_key.endswith('flops') else ''}, the largest that fits this arm",
@@ -236,13 +272,20 @@ def _shape_of(model: str, shapes: Mapping[str, ModelShape]) -> ModelShape:
     return shapes[model]
 
 
-def _largest_budget(plan: StudyPlan, arm: str) -> int:
-    limits = [
-        math.floor(need.available_tokens * need.max_epochs * need.budget_tokens / need.needed_tokens)
-        for need in plan.needs
-        if need.arm == arm and need.available_tokens is not None and need.needed_tokens
-    ]
-    return min(limits, default=0)
+def _largest_budget(config: StudyConfig, arm: str, available: Mapping[str, int] | None, per_row: Mapping[str, float]) -> int:
+    """The largest budget that passes over no source more often than allowed, by bisection: what is needed grows with it."""
+
+    def fits(budget: int) -> bool:
+        needs = _needs(config, arm, budget, available, per_row)
+        return all(need.needed_tokens <= need.max_epochs * (need.available_tokens or 0) for need in needs)
+
+    low, high = 0, 1
+    while fits(high) and high < _ENDLESS:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def _tokens_per_row(
@@ -255,38 +298,81 @@ def _tokens_per_row(
     return result
 
 
-def _mean_tokens_per_row(arm: ArmConfig, per_row: Mapping[str, float]) -> float:
-    return sum(weight * per_row[source] for source, weight in arm.mix.items())
+class _Stretch(NamedTuple):
+    """The tokens from `start` to before `end`, drawn by one mixture."""
+
+    start: int
+    end: int
+    weights: dict[str, float]
+
+    def rows(self, per_row: Mapping[str, float]) -> dict[str, float]:
+        """Rows drawn of each source."""
+        mean = sum(weight * per_row[source] for source, weight in self.weights.items())
+        rows = (self.end - self.start) / mean if mean else 0.0
+        return {source: rows * weight for source, weight in self.weights.items()}
+
+
+def _stretches(config: StudyConfig, arm: ArmConfig, start: int, stop: int, budget: int | None) -> list[_Stretch]:
+    """The mixtures in force from `start` to `stop` tokens on the way to a budget; None is a trunk, which never cools down."""
+    cooldown = cooldown_start(budget, config.train.schedule.cooldown_share) if budget is not None else None
+    mixes = mixes_in_tokens(arm, cooldown_start_tokens=cooldown)
+    ends = [*(mix.tokens for mix in mixes[1:]), stop]
+    found = []
+    for (begin, mix), end in zip(mixes, ends, strict=True):
+        if max(begin, start) < min(end, stop):
+            weights = {source: part / PERIOD for source, part in quotas(mix).items()}
+            found.append(_Stretch(max(begin, start), min(end, stop), weights))
+    return found
+
+
+def _mean_tokens_per_row(stretches: Sequence[_Stretch], per_row: Mapping[str, float]) -> float:
+    rows = sum(sum(stretch.rows(per_row).values()) for stretch in stretches)
+    return sum(stretch.end - stretch.start for stretch in stretches) / rows if rows else 0.0
+
+
+def _arm_budgets(specs: Sequence[RunSpec]) -> list[tuple[str, int]]:
+    """Every arm with each of its budgets, arms in order, budgets ascending."""
+    budgets: dict[str, set[int]] = {}
+    for spec in specs:
+        budgets.setdefault(spec.arm, set()).update({spec.budget_tokens} if spec.budget_tokens is not None else ())
+    return [(arm, budget) for arm, of_arm in budgets.items() for budget in sorted(of_arm)]
 
 
 def _needs(
-    config: StudyConfig, specs: Sequence[RunSpec], available: Mapping[str, int] | None, per_row: Mapping[str, float]
-) -> tuple[SourceNeed, ...]:
-    needs: list[SourceNeed] = []
-    for arm_name, arm in config.arms.items():
-        mean = _mean_tokens_per_row(arm, per_row)
-        budgets = sorted({spec.budget_tokens for spec in specs if spec.arm == arm_name and spec.budget_tokens is not None})
-        for budget in budgets:
-            for source, weight in arm.mix.items():
-                needed = round(budget * weight * per_row[source] / mean) if mean else 0
-                have = available.get(source, 0) if available is not None else None
-                needs.append(
-                    SourceNeed(
-                        arm=arm_name,
-                        source=source,
-                        weight=weight,
-                        budget_tokens=budget,
-                        needed_tokens=needed,
-                        available_tokens=have,
-                        epochs=needed / have if have else None,
-                        max_epochs=arm.max_epochs,
-                    )
-                )
-    return tuple(needs)
+    config: StudyConfig, arm_name: str, budget: int, available: Mapping[str, int] | None, per_row: Mapping[str, float]
+) -> list[SourceNeed]:
+    arm = config.arms[arm_name]
+    rows: dict[str, float] = {}
+    for stretch in _stretches(config, arm, 0, budget, budget):
+        for source, drawn in stretch.rows(per_row).items():
+            rows[source] = rows.get(source, 0.0) + drawn
+    needs = []
+    for source, drawn in rows.items():
+        needed = round(drawn * per_row[source])
+        have = available.get(source, 0) if available is not None else None
+        single = f".max_epochs_of.{source}" if source in arm.max_epochs_of else ".max_epochs"
+        needs.append(
+            SourceNeed(
+                arm=arm_name,
+                source=source,
+                weight=drawn / sum(rows.values()) if drawn else 0.0,
+                budget_tokens=budget,
+                needed_tokens=needed,
+                available_tokens=have,
+                epochs=needed / have if have else None,
+                max_epochs=arm.max_epochs_of.get(source, arm.max_epochs),
+                key=f"arms.{arm_name}{single}",
+            )
+        )
+    return needs
 
 
-def _planned_run(spec: RunSpec, shapes: Mapping[str, ModelShape], per_step: float, mean_keys: float) -> PlannedRun:
+def _planned_run(
+    config: StudyConfig, spec: RunSpec, shapes: Mapping[str, ModelShape], per_row: Mapping[str, float], mean_keys: float
+) -> PlannedRun:
     tokens = tokens_paid([spec])
+    stretches = _stretches(config, config.arms[spec.arm], spec.start_tokens, spec.stop_tokens, spec.budget_tokens)
+    rows = sum(sum(stretch.rows(per_row).values()) for stretch in stretches)
     return PlannedRun(
         run=spec.name,
         kind=spec.kind,
@@ -298,7 +384,7 @@ def _planned_run(spec: RunSpec, shapes: Mapping[str, ModelShape], per_step: floa
         budget_tokens=spec.budget_tokens,
         cooldown_start_tokens=spec.schedule.decay_start_tokens,
         tokens_paid=tokens,
-        steps=math.ceil(tokens / per_step) if per_step else 0,
+        steps=math.ceil(rows / config.train.global_batch_size),
         flops=tokens * flops_per_token(_shape_of(spec.model, shapes), mean_keys),
         start_rate=learning_rate(spec.start_tokens, spec.schedule),
         peak_rate=spec.schedule.peak_rate,

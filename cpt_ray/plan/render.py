@@ -19,7 +19,7 @@ _GIB = 1 << 30
 def render_plan(plan: StudyPlan, memory: Sequence[MemoryPlan] = ()) -> str:
     """Write the plan as plain text."""
     parts = [f"Plan of study {plan.study}", _render_totals(plan), _render_budgets(plan), _render_needs(plan)]
-    parts.append(_render_runs(plan))
+    parts += [*_render_mixes(plan), _render_runs(plan)]
     if memory:
         parts.append(_render_memory(memory))
     return "\n\n".join(parts) + "\n"
@@ -35,6 +35,8 @@ def _render_totals(plan: StudyPlan) -> str:
         ("tokens paid", saving),
         ("arithmetic", f"{_flops(plan.flops)}, attention over {plan.mean_keys:g} keys on average"),
     ]
+    if plan.idle:
+        lines.append(("idle", plan.idle))
     return "\n".join(f"{name:<13}{text}" for name, text in lines)
 
 
@@ -60,13 +62,32 @@ def _need_row(need: SourceNeed) -> tuple[str, ...]:
     return (
         need.arm,
         need.source,
-        f"{need.weight:g}",
+        f"{need.weight:.4g}",
         format_count(need.budget_tokens),
         format_count(need.needed_tokens),
         UNKNOWN if need.available_tokens is None else format_count(need.available_tokens),
         "?" if need.epochs is None else f"{need.epochs:.2f}",
         f"{need.max_epochs:g}",
     )
+
+
+def _render_mixes(plan: StudyPlan) -> list[str]:
+    """What changes on the way, where anything does; a single mixture stands in the table of needs already."""
+    counts: dict[tuple[str, int], int] = {}
+    for mix in plan.mixes:
+        counts[mix.arm, mix.budget_tokens] = counts.get((mix.arm, mix.budget_tokens), 0) + 1
+    body = [
+        (
+            mix.arm,
+            format_count(mix.budget_tokens),
+            format_count(mix.from_tokens),
+            ", ".join(f"{source} {weight:g}" for source, weight in mix.weights.items()),
+        )
+        for mix in plan.mixes
+        if counts[mix.arm, mix.budget_tokens] > 1
+    ]
+    title = "Mixtures on the way, as shares of rows; a border is the row at which its tokens are due\n"
+    return [title + text_table(("arm", "budget", "from", "mixture"), body, text_columns=4)] if body else []
 
 
 def _render_runs(plan: StudyPlan) -> str:

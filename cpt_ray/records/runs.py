@@ -133,6 +133,8 @@ class RunAttempt(Record):
     self_test: SelfTest | None
     loaded: LoadedCheckpoint | None = None
     """What it went on from."""
+    idle_share: float = 0.0
+    """Share of the computed rows that are fillers, because the workers do not divide the global batch."""
 
 
 class LoadedCheckpoint(Record):
@@ -168,6 +170,15 @@ class SelfTest(Record):
     gradient_leak: float
     gradient_control: float
     passed: bool
+
+
+class RunMix(Record):
+    """One mixture that a run drew its rows by."""
+
+    first_position: int
+    rows: int
+    weights: dict[str, float]
+    """Source name to its share of these rows, as drawn."""
 
 
 class RunRecord(Record):
@@ -233,6 +244,8 @@ class RunRecord(Record):
     """The learning rate that it was trained with; None for a base."""
     optimizer: Literal["fresh", "kept"] = "fresh"
     budget_flops: float | None = None
+    mixes: tuple[RunMix, ...] = ()
+    """The mixtures that its rows were drawn by since the base, as they came out."""
 
     @property
     def tokens_paid(self) -> int:

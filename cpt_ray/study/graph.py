@@ -15,6 +15,7 @@ from pathlib import Path
 from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.evaluate import ExamConfig
+from cpt_ray.config.prepare import ArmConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
@@ -219,11 +220,19 @@ def _run_places(
             inputs={"model": models[spec.model].fingerprint, "shards": shards[spec.model].fingerprint, **parent},
             settings={
                 **settings,
-                "mix": config.arms[spec.arm].mix,
+                **_mixture_settings(config.arms[spec.arm], spec),
                 "spec": spec.model_dump(mode="json", exclude={"name", "model", "arm", "parent", "budget_flops"}),
             },
         )
     return runs
+
+
+def _mixture_settings(arm: ArmConfig, spec: RunSpec) -> dict[str, object]:
+    """What of an arm decides a run's rows; a trunk never cools down, so the cooldown's mixture is none of its business."""
+    settings = arm.model_dump(mode="json", include={"mix", "segments", "cooldown_mix"})
+    if spec.schedule.decay_start_tokens is None:
+        del settings["cooldown_mix"]
+    return settings
 
 
 def _evaluation_places(

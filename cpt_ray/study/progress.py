@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cpt_ray.config.values import format_count
-from cpt_ray.records import RunEvent, RunSpec, StepMetrics
+from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
 from cpt_ray.study.study import Console
 
 
@@ -55,6 +55,15 @@ def describe_event(spec: RunSpec, event: RunEvent) -> str:
 
 def _count(number: int, one: str, several: str) -> list[str]:
     return [f"{number} {one if number == 1 else several}"] if number else []
+
+
+def describe_mixes(record: RunRecord) -> list[str]:
+    """A line for each mixture that a finished run drew its rows by, with the weights as they came out."""
+    return [
+        f"          rows {mix.first_position} to {mix.first_position + mix.rows - 1}: "
+        + ", ".join(f"{source} {100 * weight:.2f} %" for source, weight in mix.weights.items())
+        for mix in record.mixes
+    ]
 
 
 def format_eta(seconds: float) -> str:

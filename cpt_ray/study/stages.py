@@ -15,7 +15,7 @@ from cpt_ray.records import EvalRecord, RunEvent, RunRecord, StepMetrics
 from cpt_ray.study import store
 from cpt_ray.study.graph import deepspeed_path, scanned_tasks
 from cpt_ray.study.mirror import LiveMirror
-from cpt_ray.study.progress import StageProgress, describe_event, describe_steps
+from cpt_ray.study.progress import StageProgress, describe_event, describe_mixes, describe_steps
 from cpt_ray.study.study import DOCUMENTS, HELD_OUT, ITEMS, MANIFEST, Study
 from cpt_ray.train.task import TrainTask
 
@@ -85,6 +85,8 @@ def train(study: Study) -> None:
         spot = study.graph.runs[record.run]
         store.commit(spot, patterns=RUN_FILES, started=started)
         study.console.say(f"  made    {spot.label}  in {time.perf_counter() - started:.0f} s")
+        for line in describe_mixes(record):
+            study.console.say(line)
         started = time.perf_counter()
 
     study.console.progress(f"  starting {study.config.runtime.workers} workers for {len(pending)} runs")
@@ -229,6 +231,7 @@ def _pack_shards(study: Study, model: str) -> None:
     def build(folder: Path) -> None:
         study.need_ray()
         from cpt_ray.data.pipeline import pack_shards
+        from cpt_ray.data.shards import save_manifest
         from cpt_ray.model.base import load_tokenizer, separator_of
         from cpt_ray.model.parameters import model_shape
 
@@ -250,7 +253,7 @@ def _pack_shards(study: Study, model: str) -> None:
             num_workers=config.runtime.prepare_workers,
             progress=StageProgress(study.console),
         )
-        write_atomic(folder / MANIFEST, manifest.to_json())
+        save_manifest(folder / MANIFEST, manifest)
 
     study.make(study.graph.shards[model], build, patterns=("**/*.arrow", "**/*.parquet", "**/*.json*"))
 

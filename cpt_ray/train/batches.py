@@ -7,13 +7,15 @@ short gets rows without labels, which is exact because the loss is a sum over th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cpt_ray.data.shards import PackedRow, ShardReader
+from cpt_ray.data.shards import Integers, PackedRow, ShardReader
 from cpt_ray.model.loss import IGNORED
+from cpt_ray.train.deal import accumulation_steps, rows_per_worker
 from cpt_ray.train.order import SampleId, SampleOrder
 
 
@@ -78,47 +80,52 @@ class BatchSource:
 
     def at(self, position: int) -> Batch:
         """The step that begins at `position`."""
-        ids = self._order.batch(position, self._rows)
-        loss_tokens = sum(int(self._reader.loss_tokens(i.source, [i.row])[0]) for i in ids)
-        per_worker = -(-self._rows // self._world_size)
-        mine = ids[self._rank * per_worker : (self._rank + 1) * per_worker]
-        rows = [self._reader.rows(i.source, [i.row])[0] for i in mine]
-        rows += [self._filler] * (self.accumulation_steps * self._micro - len(rows))
-        micro = tuple(join_rows(rows[i : i + self._micro]) for i in range(0, len(rows), self._micro))
+        numbers, rows = self._order.draw(position, self._rows)
+        names = self._order.sources
+        loss_tokens = sum(int(self._reader.loss_tokens(names[n], rows[numbers == n]).sum()) for n in np.unique(numbers))
+        per_worker = rows_per_worker(self._rows, self._world_size)
+        mine = slice(self._rank * per_worker, (self._rank + 1) * per_worker)
+        read = self._read(numbers[mine], rows[mine])
+        read += [self._filler] * (self.accumulation_steps * self._micro - len(read))
+        micro = tuple(join_rows(read[i : i + self._micro]) for i in range(0, len(read), self._micro))
         lengths = np.array([length for batch in micro for length in batch.segment_lengths], dtype=np.float64)
         return Batch(
             micro_batches=micro,
             loss_tokens=loss_tokens,
             slots=self._rows * self._sequence_length,
-            sample_ids=tuple(ids),
+            sample_ids=tuple(SampleId(names[n], row) for n, row in zip(numbers.tolist(), rows.tolist(), strict=True)),
             attended=float((lengths**2).sum() / lengths.sum()),
         )
 
-
-def accumulation_steps(global_batch_size: int, world_size: int, micro_batch_size: int) -> int:
-    """Forward passes per optimizer step: the same on every worker, or collectives hang."""
-    per_worker = -(-global_batch_size // world_size)
-    return -(-per_worker // micro_batch_size)
+    def _read(self, numbers: Integers, rows: Integers) -> list[PackedRow]:
+        """Rows in the order asked for; those of one source are read together, so that each shard is opened once."""
+        found: dict[int, PackedRow] = {}
+        for number in np.unique(numbers):
+            places = np.flatnonzero(numbers == number)
+            read = self._reader.rows(self._order.sources[number], rows[places])
+            found.update(zip(places.tolist(), read, strict=True))
+        return [found[place] for place in range(len(rows))]
 
 
 def join_rows(rows: list[PackedRow]) -> MicroBatch:
     """Lay rows end to end; the label of a token is the next one of its segment, and a segment's last token has none."""
+    tokens = np.concatenate([row.tokens for row in rows])
+    labels = np.full(len(tokens), IGNORED, dtype=np.int64)
     lengths: list[int] = []
-    labels = []
+    ends: list[int] = []
+    start = 0
     for row in rows:
-        used = sum(row.segment_lengths)
-        label = np.full(len(row.tokens), IGNORED, dtype=np.int64)
-        label[: used - 1] = row.tokens[1:used]
-        ends = np.cumsum(row.segment_lengths) - 1
-        label[ends] = IGNORED
-        if row.loss_tokens == 0:
-            label[:] = IGNORED
-        labels.append(label)
+        used, end = sum(row.segment_lengths), start + len(row.tokens)
+        if row.loss_tokens:
+            labels[start : start + used - 1] = tokens[start + 1 : start + used]
+            ends += [start + place for place in accumulate(row.segment_lengths)]
         lengths += [*row.segment_lengths, *([len(row.tokens) - used] if used < len(row.tokens) else [])]
+        start = end
+    labels[np.array(ends, dtype=np.int64) - 1] = IGNORED
     return MicroBatch(
-        input_ids=torch.from_numpy(np.concatenate([row.tokens for row in rows]).astype(np.int64)),
-        labels=torch.from_numpy(np.concatenate(labels)),
-        segment_lengths=tuple(int(length) for length in lengths),
+        input_ids=torch.from_numpy(tokens.astype(np.int64, copy=False)),
+        labels=torch.from_numpy(labels),
+        segment_lengths=tuple(lengths),
     )
 
 

@@ -96,6 +96,26 @@ def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: i
     return None
 
 
+def branch_position(task: TrainTask, *, rank: int) -> int | None:
+    """The position of the parent's checkpoint that a run starts from, the same after every resume; collective.
+
+    Raises:
+        TrainingError: On every rank, if the parent has no checkpoint there.
+    """
+    if task.parent_folder is None:
+        return None
+    answer: list[int | CptRayError] = [0]
+    if rank == 0:
+        try:
+            answer = [checkpoint.first_at_or_past(Path(task.parent_folder), task.spec.start_tokens)[1].position]
+        except CptRayError as refusal:
+            answer = [refusal]
+    dist.broadcast_object_list(answer)
+    if isinstance(answer[0], CptRayError):
+        raise answer[0]
+    return answer[0]
+
+
 def load_checkpoint(found: Resume, engine: Engine, vocabulary_size: int, precision: str) -> LoadedCheckpoint:
     """Load what was found and check that it is the state that was saved; collective.
 

@@ -11,6 +11,7 @@ The same function runs in a Ray Train worker and in the driver's own process. Fi
 from __future__ import annotations
 
 import os
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -28,14 +29,15 @@ from cpt_ray.model.export import export_model, model_card
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, model_shape
 from cpt_ray.model.self_test import require_isolation, run_self_test
 from cpt_ray.records import LoadedCheckpoint, RunAttempt, RunRecord, SelfTest, ShardManifest
-from cpt_ray.train.batches import Batch, BatchSource, accumulation_steps
+from cpt_ray.train.batches import Batch, BatchSource
+from cpt_ray.train.deal import accumulation_steps, describe_idle, idle_share
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.guards import Guards
 from cpt_ray.train.held_out import watch_held_out
 from cpt_ray.train.loop import Progress, train
 from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
-from cpt_ray.train.order import SampleOrder
-from cpt_ray.train.resume import find_checkpoint, load_checkpoint
+from cpt_ray.train.mixes import mixes_in_tokens, realised_mixes, sample_order
+from cpt_ray.train.resume import branch_position, find_checkpoint, load_checkpoint
 from cpt_ray.train.runs import trajectory_specs
 from cpt_ray.train.saver import Saver, stopped_at
 from cpt_ray.train.schedule import learning_rate
@@ -112,10 +114,15 @@ class _Run:
         self.folder = Path(task.run_folder)
         self._shards = ShardManifest.load(Path(task.shards_folder) / "manifest.json")
         reader = ShardReader(Path(task.shards_folder), self._shards)
-        mix = config.arms[task.spec.arm].mix
-        order = SampleOrder(mix, {source: self._shards.rows(source) for source in mix}, task.spec.seed)
+        self.order = sample_order(
+            config.arms[task.spec.arm],
+            task.spec,
+            self._shards,
+            window_rows=config.train.shuffle_window,
+            branch_position=branch_position(task, rank=self.rank),
+        )
         self.batches = BatchSource(
-            order,
+            self.order,
             reader,
             sequence_length=self._shards.sequence_length,
             rank=self.rank,
@@ -123,6 +130,9 @@ class _Run:
             global_batch_size=config.train.global_batch_size,
             micro_batch_size=config.train.micro_batch_size,
         )
+        self._deal = (config.train.global_batch_size, self.world_size, config.train.micro_batch_size)
+        if self.rank == 0 and (idle := describe_idle(*self._deal)):
+            warnings.warn(idle, stacklevel=2)
         self._shape = model_shape(task.model_folder)
         self._saved_tokens = 0
         self.held_out = watch_held_out(
@@ -147,9 +157,7 @@ class _Run:
             train=config.train,
             deepspeed_json=tree,
             load_universal=self._found is not None and self._found.converted,
-            accumulation_steps=accumulation_steps(
-                config.train.global_batch_size, self.world_size, config.train.micro_batch_size
-            ),
+            accumulation_steps=accumulation_steps(*self._deal),
             device=device,
         )
         self.engine.on_phase = watch.enter
@@ -300,6 +308,7 @@ class _Run:
             flops_basis=FLOPS_BASIS,
             self_test=proof,
             loaded=loaded,
+            idle_share=idle_share(*self._deal),
         )
         if self.rank == 0:
             write_atomic(folder / f"attempt-{attempt.attempt:04d}.json", attempt.to_json())
@@ -350,12 +359,16 @@ class _Run:
             schedule=spec.schedule,
             optimizer=spec.optimizer,
             budget_flops=spec.budget_flops,
+            mixes=realised_mixes(self.order, progress.position),
         )
 
     def _card(self, record: RunRecord) -> str:
         config, spec = self.config, self.task.spec
         model = next(m for m in config.models if m.name == spec.model)
-        licences = {s.name: s.licence or "not stated" for s in config.sources if s.name in config.arms[spec.arm].mix}
+        arm = config.arms[spec.arm]
+        schedule = mixes_in_tokens(arm, cooldown_start_tokens=spec.schedule.decay_start_tokens)
+        drawn = {name for mix in record.mixes for name in mix.weights}
+        licences = {s.name: s.licence or "not stated" for s in config.sources if s.name in drawn}
         return model_card(
             {
                 "name": record.run,
@@ -363,7 +376,7 @@ class _Run:
                 "about the base": model.note or "",
                 "base licence": model.licence or "not stated",
                 "study": config.study.name,
-                "arm": f"{spec.arm}: {config.arms[spec.arm].mix}",
+                "arm": f"{spec.arm}: " + "; ".join(f"from {t} tokens {m}" if t else f"{m}" for t, m in schedule),
                 "tokens seen (loss-bearing)": record.tokens_seen,
                 "budget (tokens)": record.budget_tokens or "none: its learning rate has not decayed",
                 "optimizer steps": record.steps,

@@ -37,6 +37,15 @@ def test_the_resolved_study_reads_back_as_itself(study_file):
     assert parse_study(yaml.safe_load(dump_study(study)), place="again") == study
 
 
+def test_a_weight_schedule_reads_back_as_it_was_written(tree):
+    tree["arms"]["legal"] |= {"segments": [{"from": "5k", "mix": {"news": 1.0}}], "cooldown_mix": {"law": 1.0}}
+    study = parse_study(tree, place="study.yaml")
+    assert study.arms["legal"].segments[0].from_tokens == 5000
+    written = yaml.safe_load(dump_study(study))
+    assert written["arms"]["legal"]["segments"] == [{"from": 5000, "mix": {"news": 1.0}}]
+    assert parse_study(written, place="again") == study
+
+
 def test_a_study_cannot_be_changed_after_it_was_read(study_file):
     with pytest.raises(ValueError, match="frozen"):
         load_study(study_file).train.learning_rate = 1.0
@@ -54,6 +63,12 @@ def test_a_study_cannot_be_changed_after_it_was_read(study_file):
         ),
         ("sources.0.formatt", "csv", "unknown key sources.0.formatt", "did you mean sources.0.format?"),
         ("arms.legal.mixx", {}, "unknown key arms.legal.mixx", "did you mean arms.legal.mix?"),
+        (
+            "arms.legal.segments",
+            [{"form": 1, "mix": {"law": 1}}],
+            "unknown key arms.legal.segments.0.form",
+            "did you mean arms.legal.segments.0.from?",
+        ),
         ("trian", {}, "unknown key trian", "did you mean train?"),
         ("tracking.zzz", 1, "unknown key tracking.zzz", "known keys: uri, experiment"),
     ],
@@ -76,6 +91,13 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem,
         ("arms.legal.mix", {"law": 0.9, "mews": 0.1}, "arms.legal.mix names source 'mews'; the sources are law, news"),
         ("arms.legal.mix", {"law": 0.9, "news": 0.2}, "arms.legal.mix adds up to 1.1; weights are at least 0 and add up to 1"),
         ("arms.legal.mix", {"law": 1.5, "news": -0.5}, "arms.legal.mix adds up to 1; weights are at least 0 and add up to 1"),
+        ("arms.legal.cooldown_mix", {"law": 0.5}, "arms.legal.cooldown_mix adds up to 0.5; weights are at least 0 and add up to 1"),
+        ("arms.legal.segments", [{"from": "5k", "mix": {"mews": 1.0}}], "arms.legal.segments.0.mix names source 'mews'; the sources are law, news"),
+        ("arms.legal.segments", [{"from": "5k", "mix": {"law": 1.0}}, {"from": 5000, "mix": {"news": 1.0}}], "arms.legal.segments must ascend without repeats, saw from [5000, 5000]"),
+        ("arms.legal.segments", [{"from": 0, "mix": {"law": 1.0}}], "arms.legal.segments.0.from: Input should be greater than or equal to 1, saw 0"),
+        ("arms.legal.max_epochs_of", {"mews": 2}, "arms.legal.max_epochs_of names source 'mews'; the sources are law, news"),
+        ("arms.legal.max_epochs_of", {"law": 0}, "arms.legal.max_epochs_of.law: Input should be greater than 0, saw 0"),
+        ("train.shuffle_window", 0, "train.shuffle_window: Input should be greater than or equal to 1, saw 0"),
         ("train.budgets", ["20k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [20000, 10000]"),
         ("train.budgets", ["10k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [10000, 10000]"),
         ("train.budgets", [0, "10k"], "train.budgets must be above 0 and ascend without repeats, saw [0, 10000]"),
@@ -205,3 +227,26 @@ def test_workers_are_a_number_or_a_range_and_are_saved_as_they_were_written(tree
     assert config.runtime.workers.elastic == isinstance(written, dict)
     assert config.model_dump(mode="json")["runtime"]["workers"] == written
     assert parse_study(config.model_dump(mode="json"), place="again") == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "schedule",
+            {"shape": "cosine"},
+            "arms.legal.cooldown_mix is set, but train.schedule.shape is cosine, which falls from the warm-up on and has no "
+            "cooldown; write the mixture under arms.legal.segments, or set train.schedule.shape to constant_cooldown",
+        ),
+        (
+            "budget_mode",
+            "chain",
+            "arms.legal.cooldown_mix is set, but train.budget_mode is chain, where every stage cools down; write the mixtures "
+            "under arms.legal.segments, or set train.budget_mode to branch or independent",
+        ),
+    ],
+)
+def test_a_cooldown_mixture_without_a_single_cooldown_is_refused(tree, key, value, message):
+    parse_study(spoil(tree, "arms.legal.cooldown_mix", {"law": 1.0}), place="study.yaml")  # the control
+    tree["train"] |= {"budget_mode": "independent", key: value}
+    assert message in refusal(tree)

@@ -24,7 +24,11 @@ SHAPE = ModelShape(
 
 
 def make_study(
-    budgets: tuple[int, ...] | None = (1000, 4000), mode: str = "branch", max_epochs: float = 1.0, **train: Any
+    budgets: tuple[int, ...] | None = (1000, 4000),
+    mode: str = "branch",
+    max_epochs: float = 1.0,
+    arm: dict[str, Any] | None = None,
+    **train: Any,
 ) -> StudyConfig:
     tree: dict[str, Any] = {
         "study": {"name": "tiny", "root": "runs/tiny"},
@@ -35,7 +39,7 @@ def make_study(
         ],
         "prepare": {"pack": {"sequence_length": 100}},
         "arms": {
-            "legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": max_epochs},
+            "legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": max_epochs, **(arm or {})},
             "control": {"role": "control", "mix": {"news": 1.0}},
         },
         "train": {
@@ -129,6 +133,59 @@ def test_both_numbers_of_the_fix_work():
     check_epochs(make_plan(make_study(budgets=(1000, 1600)), available))
     with pytest.raises(ConfigError, match=r"at budget 1\.6k"):
         check_epochs(make_plan(make_study(budgets=(1000, 1602)), available))
+
+
+SCHEDULE = {"segments": [{"from": 500, "mix": {"news": 1.0}}], "cooldown_mix": {"law": 1.0}}
+
+
+def test_needs_follow_the_segments_and_the_cooldown_of_each_budget():
+    plan = make_plan(make_study(arm=SCHEDULE), {"law": 6000, "news": 4000})
+    # Budget 1000: 500 tokens of 3 to 1, 250 of news, 250 of law. Budget 4000: 500, 2500 and 1000.
+    need = {(n.budget_tokens, n.source): (n.needed_tokens, n.weight) for n in plan.needs if n.arm == "legal"}
+    assert need == {
+        (1000, "law"): (625, pytest.approx(0.625)),
+        (1000, "news"): (375, pytest.approx(0.375)),
+        (4000, "law"): (1375, pytest.approx(1375 / 4000)),
+        (4000, "news"): (2625, pytest.approx(2625 / 4000)),
+    }
+    assert [(m.budget_tokens, m.from_tokens, m.weights) for m in plan.mixes if m.arm == "legal"] == [
+        (1000, 0, {"law": 0.75, "news": 0.25}),
+        (1000, 500, {"news": 1.0}),
+        (1000, 750, {"law": 1.0}),
+        (4000, 0, {"law": 0.75, "news": 0.25}),
+        (4000, 500, {"news": 1.0}),
+        (4000, 3000, {"law": 1.0}),
+    ]
+
+
+def test_the_largest_budget_of_a_schedule_fits_and_one_more_does_not():
+    available = {"law": 6000, "news": 2000}
+    plan = make_plan(make_study(arm=SCHEDULE), available)
+    with pytest.raises(ConfigError, match=r"source news .*: 1\.31 epochs, and arms\.legal\.max_epochs is 1"):
+        check_epochs(plan)
+    largest = plan.largest_budget["legal"]
+    needs = {budget: make_plan(make_study((500, budget), arm=SCHEDULE), available).needs for budget in (largest, largest + 3)}
+    fits = {
+        budget: all(n.needed_tokens <= 2000 for n in of if n.source == "news" and n.arm == "legal")
+        for budget, of in needs.items()
+    }
+    assert fits == {largest: True, largest + 3: False}
+
+
+def test_a_source_may_have_a_limit_of_its_own():
+    available = {"law": 1200, "news": 4000}
+    check_epochs(make_plan(make_study(arm={"max_epochs_of": {"law": 2.5}}), available))
+    with pytest.raises(ConfigError) as caught:
+        check_epochs(make_plan(make_study(max_epochs=9, arm={"max_epochs_of": {"law": 2}}), available))
+    assert "2.50 epochs, and arms.legal.max_epochs_of.law is 2" in caught.value.problem
+    assert "set arms.legal.max_epochs_of.law to at least 2.5" in caught.value.fix
+
+
+def test_an_uneven_deal_is_part_of_the_plan():
+    assert make_plan(make_study()).idle is None
+    config = make_study()
+    uneven = config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": 3})})
+    assert "33.3 % of the computed rows are idle" in str(make_plan(uneven).idle)
 
 
 def test_a_source_with_nothing_left_is_refused_by_name():

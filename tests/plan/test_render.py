@@ -3,7 +3,7 @@
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.plan.render import render_plan
 
-from .test_budget import SHAPE, make_plan, make_study
+from .test_budget import SCHEDULE, SHAPE, make_plan, make_study
 
 EXPECTED = """\
 Plan of study tiny
@@ -56,6 +56,21 @@ def test_trajectory_marks_are_said_to_be_no_budgets():
     text = render_plan(make_plan(make_study(trajectory_points=2)))
     assert "m-legal-trunk-seed0 is also scored as it stands, not annealed, at 1.5k, 3k tokens.\n" in text
     assert "not annealed" not in render_plan(make_plan(make_study()))
+
+
+def test_mixtures_on_the_way_and_an_uneven_deal_are_printed_where_there_are_any():
+    config = make_study(arm=SCHEDULE)
+    assert "Mixtures on the way" not in render_plan(make_plan(make_study()))
+    text = render_plan(make_plan(config))
+    assert [line.split() for line in text.split("Mixtures on the way")[1].splitlines()[1:5]] == [
+        ["arm", "budget", "from", "mixture"],
+        ["legal", "1k", "0", "law", "0.75,", "news", "0.25"],
+        ["legal", "1k", "500", "news", "1"],
+        ["legal", "1k", "750", "law", "1"],
+    ]
+    uneven = config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": 3})})
+    assert "idle         33.3 % of the computed rows are idle" in render_plan(make_plan(uneven))
+    assert "idle" not in text
 
 
 def test_memory_is_printed_in_gib_and_called_an_estimate():

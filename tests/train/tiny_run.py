@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.data.pack import pack
-from cpt_ray.data.shards import write_index, write_shard
+from cpt_ray.data.shards import save_manifest, write_index, write_shard
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.records import RunSpec, ShardEntry, ShardManifest
@@ -21,8 +23,8 @@ from tests.evaluate.tiny import build_model, build_tokenizer
 T = 64
 
 
-def tiny_config(root: Path, **train: object) -> StudyConfig:
-    """A study of one tiny model and two arms."""
+def tiny_config(root: Path, *, arm: Mapping[str, object] = MappingProxyType({}), **train: object) -> StudyConfig:
+    """A study of one tiny model and two arms; `arm` adds to the domain arm."""
     root.mkdir(parents=True, exist_ok=True)
     deepspeed = root / "ds.json"
     stage = train.pop("stage", 2)
@@ -36,7 +38,7 @@ def tiny_config(root: Path, **train: object) -> StudyConfig:
         ],
         "prepare": {"pack": {"sequence_length": T}},
         "arms": {
-            "legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": 10},
+            "legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": 10, **arm},
             "control": {"role": "control", "mix": {"news": 1.0}, "max_epochs": 10},
         },
         "train": {
@@ -110,7 +112,7 @@ def make_shards(root: Path, *, vocabulary: int = 300, documents: int = 60) -> Pa
         reports=(),
         task_pids={},
     )
-    write_atomic(folder / "manifest.json", manifest.to_json())
+    save_manifest(folder / "manifest.json", manifest)
     return folder
 
 
