@@ -25,18 +25,19 @@ from cpt_ray.data.shards import ShardReader
 from cpt_ray.edges.lease import require_lease
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.model.base import load_model
-from cpt_ray.model.export import export_model, model_card
+from cpt_ray.model.export import export_model
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, model_shape
 from cpt_ray.model.self_test import require_isolation, run_self_test
 from cpt_ray.records import LoadedCheckpoint, RunAttempt, RunRecord, SelfTest, ShardManifest
 from cpt_ray.train.batches import Batch, BatchSource
+from cpt_ray.train.card import run_card
 from cpt_ray.train.deal import accumulation_steps, describe_idle, idle_share
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.guards import Guards
 from cpt_ray.train.held_out import watch_held_out
 from cpt_ray.train.loop import Progress, train
 from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
-from cpt_ray.train.mixes import mixes_in_tokens, realised_mixes, sample_order
+from cpt_ray.train.mixes import realised_mixes, sample_order
 from cpt_ray.train.resume import branch_position, find_checkpoint, load_checkpoint
 from cpt_ray.train.runs import trajectory_specs
 from cpt_ray.train.saver import Saver, stopped_at
@@ -270,7 +271,7 @@ class _Run:
 
     def _export(self, state: dict[str, torch.Tensor], record: RunRecord) -> None:
         tokenizer, folder = Path(self.task.model_folder), Path(str(record.export_path))
-        export_model(self.engine.lm, state, tokenizer=tokenizer, folder=folder, card=self._card(record))
+        export_model(self.engine.lm, state, tokenizer=tokenizer, folder=folder, card=run_card(record, self.config, self.task))
 
     def _prove_isolation(self) -> SelfTest | None:
         if self.config.train.isolation == "none":
@@ -360,32 +361,6 @@ class _Run:
             optimizer=spec.optimizer,
             budget_flops=spec.budget_flops,
             mixes=realised_mixes(self.order, progress.position),
-        )
-
-    def _card(self, record: RunRecord) -> str:
-        config, spec = self.config, self.task.spec
-        model = next(m for m in config.models if m.name == spec.model)
-        arm = config.arms[spec.arm]
-        schedule = mixes_in_tokens(arm, cooldown_start_tokens=spec.schedule.decay_start_tokens)
-        drawn = {name for mix in record.mixes for name in mix.weights}
-        licences = {s.name: s.licence or "not stated" for s in config.sources if s.name in drawn}
-        return model_card(
-            {
-                "name": record.run,
-                "base model": model.base,
-                "about the base": model.note or "",
-                "base licence": model.licence or "not stated",
-                "study": config.study.name,
-                "arm": f"{spec.arm}: " + "; ".join(f"from {t} tokens {m}" if t else f"{m}" for t, m in schedule),
-                "tokens seen (loss-bearing)": record.tokens_seen,
-                "budget (tokens)": record.budget_tokens or "none: its learning rate has not decayed",
-                "optimizer steps": record.steps,
-                "peak learning rate": spec.schedule.peak_rate,
-                "final learning rate": spec.schedule.final_rate,
-                "document isolation": config.train.isolation,
-                "shards fingerprint": self.task.data_fingerprint,
-                "licences of the training text": licences,
-            }
         )
 
 
