@@ -9,7 +9,10 @@ delete a metric. Only explicit run ids are used, never MLflow's global state.
 
 from __future__ import annotations
 
+import bisect
+import collections
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -23,7 +26,7 @@ from typing import Any, Literal
 import yaml
 
 from cpt_ray.edges.redaction import redact
-from cpt_ray.records import Point, RunRecord, RunSpec, StepMetrics
+from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunEvent, RunRecord, RunSpec, StepMetrics
 
 Status = Literal["RUNNING", "FINISHED", "FAILED"]
 
@@ -33,12 +36,22 @@ PARENT_TAG = "mlflow.parentRunId"
 _PARAMS_TAG = "cpt_ray.params_sha256"
 _STEPS_TAG = "cpt_ray.mirrored_steps"
 _CONTENT_TAG = "cpt_ray.mirrored_sha256"
+_WATCHED_TAG = "cpt_ray.mirrored_watched"
+_WATCHED_CONTENT_TAG = "cpt_ray.watched_sha256"
 _RECORD_TAG = "cpt_ray.record_sha256"
 _MOST_METRICS = 1000
 _MOST_PARAMS = 100
 _LONGEST_PARAM = 6000
 _STEP_VALUES = ("loss", "learning_rate", "gradient_norm", "tokens_per_s", "mfu")
-_FINAL_VALUES = ("tokens_seen", "steps", "attempts", "flops", "mean_tokens_per_s", "mfu", "wall_s")
+_FINAL_VALUES = (
+    *("tokens_seen", "steps", "attempts", "flops", "mean_tokens_per_s", "mfu", "wall_s"),
+    *("data_wait_s", "checkpoint_s", "held_out_s", "spikes", "steps_skipped", "tokens_skipped"),
+    *("host_peak_bytes", "device_peak_bytes"),
+)
+_BASES = ("peak_basis", "flops_basis")
+
+Watched = tuple[str, int, float]
+"""A metric that is not one of a step: key, tokens seen, value."""
 
 
 def default_uri(root: Path) -> str:
@@ -95,6 +108,7 @@ class Tracking:
         run: RunSpec | RunRecord,
         *,
         metrics: Sequence[StepMetrics] = (),
+        watched: Sequence[Watched] = (),
         params: Mapping[str, Any] | None = None,
         status: Status | None = None,
     ) -> str:
@@ -102,8 +116,10 @@ class Tracking:
 
         Args:
             parent: What `mirror_study` returned.
-            run: The spec while it is running, the record when it is done. A record also mirrors its totals, as `final.*`.
-            metrics: The steps that led to its weights so far, in order.
+            run: The spec while it is running, the record when it is done. A record also mirrors its totals, as `final.*`,
+                and as tags how its MFU was counted.
+            metrics: The steps that led to its weights so far, in order; those that were skipped are counted as events only.
+            watched: What `held_out_metrics`, `memory_metrics` and `event_metrics` made; what comes later stands behind.
             params: Further parameters; secrets are masked here.
             status: Default: FINISHED for a record, RUNNING for a spec.
 
@@ -116,15 +132,17 @@ class Tracking:
         tags = {PARENT_TAG: parent, RUN_TAG: name}
         record_sha = _sha(run.to_json()) if isinstance(run, RunRecord) else None
         found = self._find(tags)
-        if found is not None and not _continues(found.data.tags, all_params, metrics, record_sha):
+        if found is not None and not _continues(found.data.tags, all_params, metrics, watched, record_sha):
             self._client.delete_run(found.info.run_id)
             found = None
         if found is None:
             found = self._create(name, tags, all_params)
         run_id = str(found.info.run_id)
         self._append(run_id, found, metrics)
+        self._append_watched(run_id, found, metrics, watched)
         if isinstance(run, RunRecord) and found.data.tags.get(_RECORD_TAG) != record_sha:
-            self._log(run_id, _final_metrics(run, found.info.start_time), tags={_RECORD_TAG: str(record_sha)})
+            bases = {key: value for key in _BASES if (value := getattr(run, key))}
+            self._log(run_id, _final_metrics(run, found.info.start_time), tags={**bases, _RECORD_TAG: str(record_sha)})
         self._set_status(run_id, found, status or ("FINISHED" if isinstance(run, RunRecord) else "RUNNING"))
         return run_id
 
@@ -165,18 +183,29 @@ class Tracking:
         if len(metrics) <= done:
             return
         start = run.info.start_time
-        clock = [0.0]
-        for item in metrics:
-            clock.append(clock[-1] + item.step_s)
+        ends = list(itertools.accumulate(item.step_s for item in metrics))
         rows = [
-            (key, value, start + round(1000 * clock[i + 1]), item.tokens_seen)
+            (key, value, start + round(1000 * ends[i]), item.tokens_seen)
             for i, item in enumerate(metrics)
-            if i >= done
+            if i >= done and not item.skipped
             for key in _STEP_VALUES
             if (value := getattr(item, key)) is not None and math.isfinite(value)
         ]
         # Times are a function of the content, so what a killed driver logged before its tags is overwritten, not doubled.
         self._log(run_id, rows, tags={_STEPS_TAG: str(len(metrics)), _CONTENT_TAG: _steps_sha(metrics)})
+
+    def _append_watched(self, run_id: str, run: Any, metrics: Sequence[StepMetrics], watched: Sequence[Watched]) -> None:
+        done = int(run.data.tags.get(_WATCHED_TAG, 0))
+        if len(watched) <= done:
+            return
+        start, seen = run.info.start_time, [item.tokens_seen for item in metrics]
+        ends = [0.0, *itertools.accumulate(item.step_s for item in metrics)]
+        rows = [
+            (key, value, start + round(1000 * ends[bisect.bisect_right(seen, tokens)]), tokens)
+            for key, tokens, value in watched[done:]
+            if math.isfinite(value)
+        ]
+        self._log(run_id, rows, tags={_WATCHED_TAG: str(len(watched)), _WATCHED_CONTENT_TAG: _sha(list(watched))})
 
     def _log(self, run_id: str, rows: Sequence[tuple[str, float, int, int]], tags: Mapping[str, str] | None = None) -> None:
         from mlflow.entities import Metric, RunTag
@@ -236,13 +265,50 @@ def curve_metrics(points: Sequence[Point], control_arms: frozenset[str]) -> dict
     return {place: sum(values) / len(values) for place, values in groups.items()}
 
 
+def held_out_metrics(points: Sequence[HeldOutPoint]) -> list[Watched]:
+    """Held-out losses during training: `during_training.<role>.<set>.bits_per_byte` and `.nats_per_token`, in their order."""
+    return [
+        (f"during_training.{point.role}.{point.source}.{measure}", point.tokens_seen, getattr(point, measure))
+        for point in points
+        for measure in ("bits_per_byte", "nats_per_token")
+    ]
+
+
+def memory_metrics(points: Sequence[MemoryPoint]) -> list[Watched]:
+    """Peaks of host and GPU memory, of any worker and phase since the point before: `memory.host_peak_bytes`, `.device_...`."""
+    peaks: dict[tuple[str, int], int] = {}
+    for point in points:
+        host = point.host_bytes if point.host_peak_bytes_most is None else point.host_peak_bytes_most
+        for key, value in (("memory.host_peak_bytes", host), ("memory.device_peak_bytes", point.device_peak_bytes_most)):
+            if value is not None:
+                peaks[key, point.tokens_seen] = max(value, peaks.get((key, point.tokens_seen), 0))
+    return [(key, tokens, float(value)) for (key, tokens), value in peaks.items()]
+
+
+def event_metrics(events: Sequence[RunEvent]) -> list[Watched]:
+    """How often each kind of event has happened so far, at each of them: `events.spike`, `events.skipped_step` and so on."""
+    counts: collections.Counter[str] = collections.Counter()
+    rows: dict[tuple[str, int], int] = {}
+    for event in sorted(events, key=lambda event: event.tokens_seen):
+        counts[event.kind] += 1
+        rows[f"events.{event.kind}", event.tokens_seen] = counts[event.kind]
+    return [(key, tokens, float(count)) for (key, tokens), count in rows.items()]
+
+
 def _continues(
-    tags: Mapping[str, str], params: Mapping[str, str], metrics: Sequence[StepMetrics], record_sha: str | None
+    tags: Mapping[str, str],
+    params: Mapping[str, str],
+    metrics: Sequence[StepMetrics],
+    watched: Sequence[Watched],
+    record_sha: str | None,
 ) -> bool:
     if tags.get(_PARAMS_TAG) != _sha(params):
         return False
     done = int(tags.get(_STEPS_TAG, 0))
     if done > len(metrics) or (done and tags.get(_CONTENT_TAG) != _steps_sha(metrics[:done])):
+        return False
+    told = int(tags.get(_WATCHED_TAG, 0))
+    if told > len(watched) or (told and tags.get(_WATCHED_CONTENT_TAG) != _sha(list(watched[:told]))):
         return False
     return _RECORD_TAG not in tags or (tags[_RECORD_TAG] == record_sha and done == len(metrics))
 

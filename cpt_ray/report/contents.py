@@ -9,7 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cpt_ray.config.prepare import ArmConfig
-from cpt_ray.records import Comparison, EvalRecord, HeldOutSet, RunRecord, ShardManifest, StageReport, StepMetrics
+from cpt_ray.records import (
+    Comparison,
+    EvalRecord,
+    HeldOutPoint,
+    HeldOutSet,
+    RunRecord,
+    ShardManifest,
+    StageReport,
+    StepMetrics,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStates:
+    """What `plan` expects of a model's states, per worker, in bytes: weights, gradients, optimizer, and nothing else."""
+
+    workers: int
+    host_bytes: int
+    device_bytes: int | None
+    """None where there is no GPU: all of it lies on the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +60,10 @@ class ReportContents:
     """Wall time of the study; default: the sum of the stages."""
     lineage: Mapping[str, str] = field(default_factory=dict)
     """Artifact name to fingerprint."""
+    watched: Mapping[str, tuple[HeldOutPoint, ...]] = field(default_factory=dict)
+    """Run to its held-out losses during training; a run may lack them."""
+    planned: Mapping[str, PlannedStates] = field(default_factory=dict)
+    """Model to the memory that was planned for its states."""
 
     @property
     def total_wall_s(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -19,7 +19,20 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from cpt_ray.records import Point
 from cpt_ray.report.contents import ReportContents
-from cpt_ray.report.series import INK, Curve, Line, Trade, curves, loss_lines, means, sets_of, trades, wants_log
+from cpt_ray.report.series import (
+    INK,
+    Curve,
+    Line,
+    Trade,
+    WatchedLine,
+    curves,
+    loss_lines,
+    means,
+    sets_of,
+    trades,
+    wants_log,
+    watched_lines,
+)
 from cpt_ray.report.wording import count
 
 WIDE_INCHES = 9.6
@@ -53,6 +66,16 @@ def loss_figure(contents: ReportContents, *, narrow: bool = False) -> str | None
     if not lines:
         return None
     return _draw("loss", narrow, (5.2, 4.8), lambda figure: _loss(figure, lines))
+
+
+def watched_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
+    """Held-out loss during training, one panel per set; None where no run was watched."""
+    panels = watched_lines(contents)
+    if not panels:
+        return None
+    columns = 1 if narrow else min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    return _draw("watched", narrow, (3.2 * rows, 3.0 * rows), lambda figure: _watched(figure, panels, columns))
 
 
 def scaling_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
@@ -124,6 +147,21 @@ def _loss(figure: Figure, lines: Sequence[Line]) -> None:
     top.tick_params(labelbottom=False)
     top.yaxis.set_major_locator(MaxNLocator(6))
     _linear_tokens(bottom)
+
+
+def _watched(figure: Figure, panels: Mapping[tuple[str, str], Sequence[WatchedLine]], columns: int) -> None:
+    rows = -(-len(panels) // columns)
+    for number, ((source, role), lines) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        axes.set_title(f"{role}: {source}, during training")
+        for line in lines:
+            look: Any = {"color": line.style.colour, "dashes": line.style.dash, "linewidth": line.style.width}
+            mark: Any = {"marker": line.style.marker, "markersize": 3.5, "markerfacecolor": "white"}
+            axes.plot(line.tokens, line.bits_per_byte, **look, **mark)
+        axes.set_ylabel("bits per byte (validation half)")
+        axes.set_xlabel("tokens seen")
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        _linear_tokens(axes)
 
 
 def _scaling(figure: Figure, contents: ReportContents, sets: Sequence[tuple[str, str]], columns: int) -> None:

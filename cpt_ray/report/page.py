@@ -17,8 +17,8 @@ from markupsafe import Markup
 from cpt_ray.edges.redaction import redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.report.contents import ReportContents
-from cpt_ray.report.figures import forgetting_figure, loss_figure, scaling_figure
-from cpt_ray.report.series import INK, Style, curves, loss_lines, sets_of, thinned_by, trades
+from cpt_ray.report.figures import forgetting_figure, loss_figure, scaling_figure, watched_figure
+from cpt_ray.report.series import INK, Style, curves, loss_lines, sets_of, thinned_by, trades, watched_lines
 from cpt_ray.report.tables import (
     exam_deltas,
     exam_labels,
@@ -26,8 +26,10 @@ from cpt_ray.report.tables import (
     funnel_rows,
     held_out_deltas,
     ledgers,
+    mfu_bases,
     score_rows,
     tiles,
+    watch_rows,
 )
 from cpt_ray.report.wording import FILTERS
 
@@ -99,6 +101,7 @@ def render_report(contents: ReportContents) -> str:
         ledgers=ledgers(contents),
         figures={
             "loss": _figure(contents, loss_figure, _loss_legend(contents)),
+            "watched": _figure(contents, watched_figure, _watched_legend(contents)),
             "scaling": _figure(contents, scaling_figure, _scaling_legend(contents)),
             "forgetting": _figure(contents, forgetting_figure, _forgetting_legend(contents)),
         },
@@ -111,6 +114,8 @@ def render_report(contents: ReportContents) -> str:
         exam_labels=exam_labels(contents.evals),
         exams=exam_rows(contents),
         scores=score_rows(contents),
+        watch=watch_rows(contents),
+        mfu_bases=mfu_bases(contents),
         self_tests=[run for run in contents.runs if run.self_test is not None],
     )
     # The macros at the top of the template leave blank lines before the doctype.
@@ -127,6 +132,15 @@ def _figure(contents: ReportContents, draw: Callable[..., str | None], legend: t
 
 def _loss_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
     return tuple(LegendEntry(line.label, line.style, mark=len(line.tokens) < 3) for line in loss_lines(contents))
+
+
+def _watched_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
+    entries = {
+        line.label: LegendEntry(line.label, line.style, hollow=True)
+        for lines in watched_lines(contents).values()
+        for line in lines
+    }
+    return tuple(entries.values())
 
 
 def _scaling_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpt_ray.records import Delta, Point, RunRecord, StepMetrics
 from cpt_ray.report.contents import ReportContents
@@ -42,6 +42,16 @@ class Line:
     smooth: tuple[float, ...]
     """Centred running mean of `loss`; the same as `loss` where there are few points."""
     learning_rate: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedLine:
+    """Held-out loss of a run during training, on one set: always dashed, never a score."""
+
+    label: str
+    style: Style
+    tokens: tuple[int, ...]
+    bits_per_byte: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +97,14 @@ def run_styles(contents: ReportContents) -> dict[str, Style]:
 
 
 def lineage(metrics: Iterable[StepMetrics]) -> list[StepMetrics]:
-    """The steps that led to the final weights: of a step done twice, the later attempt."""
+    """The steps that led to the final weights: of a step done twice, the later attempt; none that was skipped.
+
+    A skipped step's loss may be no number, and its tokens are not seen.
+    """
     last: dict[int, StepMetrics] = {}
     for item in sorted(metrics, key=lambda m: m.attempt):
         last[item.step] = item
-    return [last[step] for step in sorted(last)]
+    return [last[step] for step in sorted(last) if not last[step].skipped]
 
 
 def loss_lines(contents: ReportContents) -> list[Line]:
@@ -103,6 +116,23 @@ def loss_lines(contents: ReportContents) -> list[Line]:
         if steps and run.run in styles:
             lines.append(_line(run, steps, styles[run.run]))
     return lines
+
+
+def watched_lines(contents: ReportContents) -> dict[tuple[str, str], list[WatchedLine]]:
+    """Held-out losses during training, by (set, role), domain first; runs in their order."""
+    panels: dict[tuple[str, str], list[WatchedLine]] = {}
+    styles = run_styles(contents)
+    for run in contents.runs:
+        of_run: dict[tuple[str, str], dict[int, float]] = {}
+        for point in contents.watched.get(run.run, ()) if run.run in styles else ():
+            # The base is scored again where a run starts over; the later line stands.
+            of_run.setdefault((point.source, str(point.role)), {})[point.tokens_seen] = point.bits_per_byte
+        for place, values in of_run.items():
+            style = replace(styles[run.run], dash=styles[run.run].dash or DASHES[1])
+            tokens = tuple(sorted(values))
+            line = WatchedLine(f"{run.run}, during training", style, tokens, tuple(values[t] for t in tokens))
+            panels.setdefault(place, []).append(line)
+    return dict(sorted(panels.items(), key=lambda item: item[0][1] != "domain"))
 
 
 def thinned_by(contents: ReportContents) -> int:

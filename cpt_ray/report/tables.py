@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, ShardTable, StageReport
-from cpt_ray.report.contents import ReportContents
+from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, RunRecord, ShardTable, StageReport
+from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.wording import count, delta_digits, duration, integer, number, percent, signed, unit_of
 
 
@@ -61,6 +61,18 @@ class ExamRow:
     run: str
     score: ExamScore
     annealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRow:
+    """What a run took beside its steps. Shares are of all of its time: steps, checkpoints and held-out losses."""
+
+    run: RunRecord
+    seconds: float
+    data_wait: float
+    checkpoint: float
+    held_out: float
+    planned: PlannedStates | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +226,20 @@ def score_rows(contents: ReportContents) -> list[ScoreRow]:
     ]
     order = {key: i for i, key in enumerate(dict.fromkeys((r.score.source, r.score.part) for r in rows))}
     return sorted(rows, key=lambda r: (r.score.role != "domain", order[r.score.source, r.score.part], r.tokens_seen, r.run))
+
+
+def watch_rows(contents: ReportContents) -> list[WatchRow]:
+    """What each trained run took beside its steps; a trajectory point is part of its parent."""
+    rows = []
+    for run in contents.runs:
+        seconds = run.wall_s + run.checkpoint_s + run.held_out_s
+        if run.kind in ("base", "trajectory") or not seconds:
+            continue
+        parts = (run.data_wait_s / seconds, run.checkpoint_s / seconds, run.held_out_s / seconds)
+        rows.append(WatchRow(run, seconds, *parts, contents.planned.get(run.model)))
+    return rows
+
+
+def mfu_bases(contents: ReportContents) -> list[tuple[str, str]]:
+    """How MFU was counted, as (peak, FLOPs), once for all runs that did it alike."""
+    return list(dict.fromkeys((r.peak_basis, r.flops_basis) for r in contents.runs if r.mfu is not None and r.peak_basis))

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import Comparison, RunSpec, StepMetrics
+from cpt_ray.records import Comparison, HeldOutPoint, MemoryPoint, RunSpec, StepMetrics
 from cpt_ray.study.store import fingerprint
 from cpt_ray.study.study import Study
-from cpt_ray.train import checkpoint
-from cpt_ray.train.metrics import read_metrics
+from cpt_ray.train import checkpoint, held_out, memory
+from cpt_ray.train.metrics import read_events, read_lineage, read_metrics
 
 if TYPE_CHECKING:
-    from cpt_ray.edges.tracking import Tracking
+    from cpt_ray.edges.tracking import Tracking, Watched
 
 _EVERY_S = 10.0
 
@@ -48,7 +48,13 @@ class LiveMirror:
         try:
             if self._tracking is None:
                 self._tracking, self._parent = _open(self._study, ())
-            self._tracking.mirror_run(self._parent, self._spec, metrics=covered, params=_params(self._study))
+            self._tracking.mirror_run(
+                self._parent,
+                self._spec,
+                metrics=covered,
+                watched=_watched(self._folder, until=covered[-1].step),
+                params=_params(self._study),
+            )
         except Exception as error:  # whatever MLflow raises, training must not stop for it
             self._given_up = True
             self._study.console.say(
@@ -71,8 +77,9 @@ def mirror_study(study: Study, comparison: Comparison, report: Path) -> str:
                 continue  # part of its parent; its scores are in the study's curves
             spot = study.graph.runs.get(record.run)
             metrics = read_metrics(spot.folder) if spot else ()
+            watched = _watched(spot.folder) if spot else ()
             params = _params(study) if spot else None
-            tracking.mirror_run(parent, record, metrics=metrics, params=params)
+            tracking.mirror_run(parent, record, metrics=metrics, watched=watched, params=params)
         tracking.finish_study(parent, report=report, config=_config(study))
     except OSError as error:
         raise CptRayError(
@@ -103,6 +110,18 @@ def _open(study: Study, points: Sequence[Any]) -> tuple[Tracking, str]:
         control_arms=frozenset(name for name, arm in study.config.arms.items() if arm.role == "control"),
     )
     return tracking, parent
+
+
+def _watched(folder: Path, *, until: int | None = None) -> list[Watched]:
+    """What was watched of a run; while it trains, up to a step, only held-out losses: a line of these is final when written."""
+    from cpt_ray.edges.tracking import event_metrics, held_out_metrics, memory_metrics
+
+    points = read_lineage(folder, held_out.FOLDER, HeldOutPoint)
+    if until is not None:
+        return held_out_metrics([point for point in points if point.step <= until])
+    # Held-out losses first: what stands behind them is added when the run is done.
+    memories = read_lineage(folder, memory.FOLDER, MemoryPoint)
+    return [*held_out_metrics(points), *memory_metrics(memories), *event_metrics(read_events(folder))]
 
 
 def _config(study: Study) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cpt_ray.config.load import dump_study
 from cpt_ray.config.values import format_count
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.plan.render import text_table
-from cpt_ray.records import Amount, Comparison, Delta, DocumentsRecord, EvalRecord, HeldOutScore, StageReport
+from cpt_ray.records import Amount, Comparison, Delta, DocumentsRecord, EvalRecord, HeldOutPoint, HeldOutScore, StageReport
 from cpt_ray.study import store
 from cpt_ray.study.mirror import mirror_study
 from cpt_ray.study.study import Study
@@ -33,9 +33,10 @@ def conclude(study: Study) -> str:
 
 def write_study_report(study: Study, comparison: Comparison) -> Path:
     """Write the HTML report from records."""
-    from cpt_ray.report.contents import ReportContents
+    from cpt_ray.report.contents import PlannedStates, ReportContents
     from cpt_ray.report.page import write_report
-    from cpt_ray.train.metrics import read_metrics
+    from cpt_ray.train import held_out
+    from cpt_ray.train.metrics import read_lineage, read_metrics
 
     artifacts = {spot.label: store.find(spot) for spot in study.graph.all()}
     timings: dict[str, float] = {}
@@ -44,6 +45,15 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     documents = study.documents()
     manifest = study.shards(study.config.models[0].name)
     isolation = study.config.train.isolation
+    on_gpu = study.config.runtime.gpus_per_worker > 0
+    planned = {
+        plan.model: PlannedStates(
+            workers=plan.num_workers,
+            host_bytes=plan.host_bytes if on_gpu else plan.host_bytes + plan.device_bytes,
+            device_bytes=plan.device_bytes if on_gpu else None,
+        )
+        for plan in study.plan()[1]
+    }
     newest = max((artifact.created for artifact in artifacts.values() if artifact), default=_now())
     contents = ReportContents(
         study=study.config.study.name,
@@ -62,6 +72,8 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         base_note="; ".join(" ".join(filter(None, (f"{m.name}: {m.base}.", m.note))) for m in study.config.models),
         labels=() if isolation == "document" else ("isolation: none: packed documents see each other",),
         samples=documents.samples,
+        watched={name: read_lineage(spot.folder, held_out.FOLDER, HeldOutPoint) for name, spot in study.graph.runs.items()},
+        planned=planned,
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
     path = study.root / REPORT

@@ -11,8 +11,17 @@ from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
 from cpt_ray.edges.redaction import MASK, redact, redact_text
-from cpt_ray.edges.tracking import PARENT_TAG, RUN_TAG, Tracking, curve_metrics, default_uri
-from cpt_ray.records import Interval, Point, RunRecord, StepMetrics
+from cpt_ray.edges.tracking import (
+    PARENT_TAG,
+    RUN_TAG,
+    Tracking,
+    curve_metrics,
+    default_uri,
+    event_metrics,
+    held_out_metrics,
+    memory_metrics,
+)
+from cpt_ray.records import HeldOutPoint, Interval, MemoryPoint, Point, RunEvent, RunRecord, StepMetrics
 from tests.run_specs import make_spec
 
 CONTROL = frozenset({"control"})
@@ -156,6 +165,81 @@ def test_steps_done_again_make_a_new_run_and_delete_the_old_one(uri):
     assert second != first
     assert MlflowClient(uri).get_run(first).info.lifecycle_stage == "deleted"
     assert dump(uri)[SPEC.name]["loss"] == [(m.tokens_seen, m.loss) for m in redone]
+
+
+def held_out(tokens: int, value: float) -> HeldOutPoint:
+    return HeldOutPoint(
+        attempt=1, step=tokens // 10, tokens_seen=tokens, source="law", role="domain", part="validation", documents=1,
+        scored_tokens=10, scored_bytes=40, nats_per_token=2 * value, bits_per_byte=value, seconds=0.1,
+    )  # fmt: skip
+
+
+def memory(tokens: int, phase: str, host: int, most: int | None, device: int | None = None) -> MemoryPoint:
+    return MemoryPoint(
+        attempt=1, step=tokens // 10, tokens_seen=tokens, phase=phase, host_bytes=host, host_peak_bytes=most,
+        host_peak_bytes_most=most, device_bytes=device, device_peak_bytes=device, device_peak_bytes_most=device,
+    )  # fmt: skip
+
+
+def event(kind: Any, tokens: int) -> RunEvent:
+    return RunEvent(kind=kind, attempt=1, step=tokens // 10, tokens_seen=tokens, text="t")
+
+
+def test_what_was_watched_becomes_metrics_against_tokens():
+    assert held_out_metrics([held_out(20, 1.5)]) == [
+        ("during_training.domain.law.bits_per_byte", 20, 1.5),
+        ("during_training.domain.law.nats_per_token", 20, 3.0),
+    ]
+    # The highest of the phases and workers; without a peak what was resident, without a GPU nothing.
+    points = [memory(10, "load", 5, 7), memory(10, "forward", 6, 9), memory(20, "steps", 6, None)]
+    assert memory_metrics(points) == [("memory.host_peak_bytes", 10, 9.0), ("memory.host_peak_bytes", 20, 6.0)]
+    assert ("memory.device_peak_bytes", 10, 3.0) in memory_metrics([memory(10, "forward", 6, 9, device=3)])
+    happened = [event("spike", 30), event("skipped_step", 40), event("skipped_step", 40), event("spike", 20)]
+    assert event_metrics(happened) == [("events.spike", 20, 1.0), ("events.spike", 30, 2.0), ("events.skipped_step", 40, 2.0)]
+
+
+def test_held_out_losses_grow_with_a_run_and_the_rest_is_added_when_it_is_done(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    losses = [held_out(0, 1.9), held_out(40, 1.8), held_out(80, 1.7)]
+    first = tracking.mirror_run(parent, SPEC, metrics=steps(4), watched=held_out_metrics(losses[:2]))
+    rows = [*held_out_metrics(losses), *memory_metrics([memory(10, "load", 5, 7)]), *event_metrics([event("spike", 30)])]
+    for _ in range(2):
+        assert tracking.mirror_run(parent, record(), metrics=steps(10), watched=rows) == first
+    seen = dump(uri)[SPEC.name]
+    assert seen["during_training.domain.law.bits_per_byte"] == [(0, 1.9), (40, 1.8), (80, 1.7)]
+    assert seen["memory.host_peak_bytes"] == [(10, 7.0)]
+    assert seen["events.spike"] == [(30, 1.0)]
+    assert count_runs(uri, ViewType.ALL) == 2
+
+
+def test_another_held_out_loss_at_the_same_place_makes_a_new_run(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    first = tracking.mirror_run(parent, SPEC, metrics=steps(4), watched=held_out_metrics([held_out(40, 1.8)]))
+    second = tracking.mirror_run(parent, SPEC, metrics=steps(4), watched=held_out_metrics([held_out(40, 1.6)]))
+    assert second != first
+    assert dump(uri)[SPEC.name]["during_training.domain.law.bits_per_byte"] == [(40, 1.6)]
+
+
+def test_a_skipped_step_leaves_no_point_in_the_curves(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    skipped = step(3).model_copy(update={"skipped": True, "tokens_seen": 20, "loss": 9.0, "tokens_per_s": 0.0})
+    tracking.mirror_run(parent, SPEC, metrics=(*steps(2), skipped, step(4)))
+    seen = dump(uri)[SPEC.name]
+    assert [x for x, _ in seen["loss"]] == [x for x, _ in seen["tokens_per_s"]] == [10, 20, 40]
+
+
+def test_a_finished_run_says_how_its_mfu_was_counted_and_what_watching_found(uri):
+    tracking = Tracking(uri, "exp")
+    parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
+    changes = {"peak_basis": "measured", "flops_basis": "keys attended", "spikes": 2, "host_peak_bytes": 7}
+    run = tracking.mirror_run(parent, record().model_copy(update=changes), metrics=steps(2))
+    data = MlflowClient(uri).get_run(run).data
+    assert (data.tags["peak_basis"], data.tags["flops_basis"]) == ("measured", "keys attended")
+    assert (data.metrics["final.spikes"], data.metrics["final.host_peak_bytes"]) == (2.0, 7.0)
+    assert "final.device_peak_bytes" not in data.metrics
 
 
 def test_fewer_steps_or_another_record_are_other_content(uri):

@@ -1,5 +1,6 @@
 """Made-up records of a study, in proportion to real ones. No figure here was measured."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from cpt_ray.records import (
     Delta,
     EvalRecord,
     ExamScore,
+    HeldOutPoint,
     HeldOutScore,
     HeldOutSet,
     Interval,
@@ -21,8 +23,10 @@ from cpt_ray.records import (
     StageReport,
     StepMetrics,
 )
-from cpt_ray.report.contents import ReportContents
+from cpt_ray.report.contents import PlannedStates, ReportContents
 
+PEAK_BASIS = "measured on each worker (H200) as the fastest 8192 x 8192 bfloat16 matrix product, summed over workers"
+FLOPS_BASIS = "6 per parameter and token, and attention with the keys that a token attends"
 ONE_SEED = "paired bootstrap over documents; evaluation items only, not training randomness (one seed)"
 LABEL = "smoke check on 60 of MMLU's public few-shot questions; not an MMLU score"
 BASE = "smollm2-135m-base"
@@ -47,6 +51,10 @@ def run_record(name: str, kind: str, arm: str | None, start: int, stop: int, **c
         "flops": (stop - start) * 9.46e8, "mean_tokens_per_s": 0.0 if base else 181_234.0,
         "mfu": None if base else 0.382, "peak_flops_per_s": None if base else 989e12,
         "wall_s": 0.0 if base else (stop - start) / 181_234,
+        **({} if base else {
+            "peak_basis": PEAK_BASIS, "flops_basis": FLOPS_BASIS, "data_wait_s": (stop - start) / 181_234 * 0.015,
+            "checkpoint_s": 4.2, "held_out_s": 6.1, "host_peak_bytes": 3_410_000_000, "device_peak_bytes": 21_800_000_000,
+        }),
         "self_test": None if base else SelfTest(kernel="sdpa", dtype="bf16", masked_difference=3.1e-3,
             unmasked_difference=0.42, allowed_difference=0.042, gradient_leak=0.0, gradient_control=1.7, passed=True),
         "metrics_path": None if base else "metrics.jsonl", "export_path": f"/exports/{name}",
@@ -69,6 +77,24 @@ def metrics(start: int, stop: int, loss: float, *, cooldown: bool, per_step: int
             )
         )  # fmt: skip
     return tuple(steps)
+
+
+def watched(run: RunRecord) -> tuple[HeldOutPoint, ...]:
+    """Held-out losses of a run during training: ten marks, and those of the base where it begins there."""
+    own = run.tokens_seen - run.start_tokens
+    marks = [run.start_tokens + own * i // 10 for i in range(1 if run.start_tokens else 0, 11)]
+    points = []
+    for tokens in marks:
+        for source, role, base, slope in (("licences", "domain", 1.36, -0.018), ("news", "general", 1.11, 0.001)):
+            gain = (slope if run.arm == "legal" else -0.005) * math.log1p(tokens / 1e5)
+            points.append(
+                HeldOutPoint(
+                    attempt=1, step=tokens // 120_000, tokens_seen=tokens, source=source, role=role, part="validation",
+                    documents=16, scored_tokens=30_000, scored_bytes=132_000, nats_per_token=(base + gain) * 3.05,
+                    bits_per_byte=base + gain, seconds=0.6,
+                )
+            )  # fmt: skip
+    return tuple(points)
 
 
 def point(run: str, arm: str | None, tokens: int, set_name: str, value: float, *, annealed: bool = True) -> Point:
@@ -209,6 +235,8 @@ def make_contents(**changes: Any) -> ReportContents:
             HeldOutSet(source=s, role=r, part=p, path="p", documents=801, bytes=4_557_002)
             for s, r in (("licences", "domain"), ("news", "general")) for p in ("validation", "test")
         ),
+        watched={run.run: watched(run) for run in runs[1:]},
+        planned={"smollm2-135m": PlannedStates(workers=2, host_bytes=0, device_bytes=1_345_000_000)},
         runs=runs, metrics=step_metrics, comparison=_comparison(runs), evals=tuple(evals),
         arms={"legal": ArmConfig(role="domain", mix={"licences": 0.9, "news": 0.1}),
               "control": ArmConfig(role="control", mix={"news": 1.0})},

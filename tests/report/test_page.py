@@ -16,7 +16,7 @@ from cpt_ray.report.series import run_styles
 from cpt_ray.report.wording import MINUS
 from tests.run_specs import make_schedule
 
-from .made_up import BASE, LABEL, VERDICT, delta, make_contents, run_record, stage
+from .made_up import BASE, FLOPS_BASIS, LABEL, PEAK_BASIS, VERDICT, delta, make_contents, run_record, stage
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://evil.example/x.png onerror=alert(1)>'
 
@@ -171,6 +171,44 @@ def test_trajectory_points_are_marked_in_the_tables_and_take_no_colour():
     assert f"<td>{record.run}</td>" in render_report(more)
 
 
+def test_held_out_losses_during_training_are_drawn_and_never_called_scores(page):
+    text = " ".join(read(page).text.split())
+    assert "Held-out loss during training" in text
+    assert "domain: licences, during training" in text
+    assert "smollm2-135m-legal-trunk-seed0, during training" in text
+    assert "Not annealed, never a budget, not a score" in text
+    without_them = render_report(make_contents(watched={}))
+    assert "during training" not in without_them
+
+
+def test_skipped_steps_and_spikes_are_counted_in_the_run_table():
+    contents = make_contents()
+    changes = {"steps_skipped": 2, "tokens_skipped": 240_000, "spikes": 1}
+    marred = contents.runs[1].model_copy(update=changes)
+    text = read(render_report(replace(contents, runs=(contents.runs[0], marred, *contents.runs[2:])))).text
+    assert "2 skipped240,000 tokens1 loss spike" in text
+    assert "1 loss spike" not in read(render_report(contents)).text
+
+
+def test_shares_of_time_and_the_basis_of_mfu_are_named(page):
+    text = read(page).text
+    assert f"Peak: {PEAK_BASIS}. FLOPs: {FLOPS_BASIS}." in text
+    assert text.count(PEAK_BASIS) == 1
+    row = text[text.index("Time and memory") :]
+    # 254.3 s of steps, 4.2 s of checkpoints and 6.1 s of held-out losses.
+    for cell in ("4 min 25 s", "1.4\xa0%", "1.6\xa0%", "2.3\xa0%", "3.41\xa0GB", "21.8\xa0GB"):
+        assert cell in row, cell
+
+
+def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
+    contents = make_contents()
+    assert "1.34\xa0GB of states planned, 2 workers" in read(render_report(contents)).text
+    bare = tuple(run.model_copy(update={"host_peak_bytes": None, "device_peak_bytes": None}) for run in contents.runs)
+    text = read(render_report(replace(contents, runs=bare, planned={}))).text
+    assert "not measured" in text[text.index("Time and memory") :]
+    assert "of states planned" not in text
+
+
 def test_exams_carry_their_label_and_chance(page):
     text = " ".join(read(page).text.split())
     assert text.count(LABEL) >= 2
@@ -283,8 +321,8 @@ def test_a_browser_shows_five_parts_and_figures_with_size(tmp_path, width):
     assert read(dom).headings == list(SECTIONS)
     seen = [tuple(map(int, pair.split("x"))) for pair in dom.split('data-seen="')[1].split('"')[0].split()]
     shown = [pair for pair in seen if pair != (0, 0)]
-    assert len(seen) == 6
-    assert len(shown) == 3
+    assert len(seen) == 8
+    assert len(shown) == 4
     assert all(w > 0.7 * min(width, 1180) and h > 200 for w, h in shown), shown
     assert dom.split('data-overflow="')[1].split('"')[0] == "0"
     picture = tmp_path / "page.png"

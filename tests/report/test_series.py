@@ -1,8 +1,10 @@
 """What the figures draw."""
 
-from cpt_ray.report.series import curves, lineage, loss_lines, run_styles, thinned_by, trades, wants_log
+import math
 
-from .made_up import BASE, BUDGETS, make_contents, metrics
+from cpt_ray.report.series import curves, lineage, loss_lines, run_styles, thinned_by, trades, wants_log, watched_lines
+
+from .made_up import BASE, BUDGETS, make_contents, metrics, watched
 
 
 def test_a_log_axis_needs_three_budgets_over_more_than_a_factor_of_eight():
@@ -17,6 +19,39 @@ def test_of_a_step_done_twice_the_later_attempt_counts():
     kept = lineage((*first, *again))
     assert [m.step for m in kept] == [1, 2, 3, 4, 5]
     assert [m.attempt for m in kept] == [1, 1, 1, 2, 2]
+
+
+def test_a_skipped_step_is_not_drawn_because_its_loss_may_be_no_number():
+    steps = metrics(0, 600_000, 2.0, cooldown=False)
+    bad = steps[2].model_copy(update={"skipped": True, "loss": math.nan, "tokens_seen": steps[1].tokens_seen})
+    run = make_contents().runs[1].run
+    line = loss_lines(make_contents(metrics={run: (*steps[:2], bad, *steps[3:])}))[0]
+    assert len(line.tokens) == 4
+    assert all(math.isfinite(value) for value in (*line.loss, *line.smooth))
+    assert loss_lines(make_contents(metrics={run: (bad,)})) == []
+    # The control: without the mark the same loss spoils the line.
+    spoilt = loss_lines(make_contents(metrics={run: (bad.model_copy(update={"skipped": False}),)}))[0]
+    assert math.isnan(spoilt.loss[0])
+
+
+def test_held_out_losses_during_training_are_dashed_and_the_domain_stands_first():
+    panels = watched_lines(make_contents())
+    assert list(panels) == [("licences", "domain"), ("news", "general")]
+    for lines in panels.values():
+        assert len(lines) == 5
+        assert all(line.style.dash for line in lines)
+        assert all(line.label.endswith(", during training") for line in lines)
+    trunk = panels["licences", "domain"][0]
+    assert trunk.tokens[0] == 0
+    assert trunk.bits_per_byte[0] == 1.36
+
+
+def test_a_held_out_loss_made_again_at_the_same_place_replaces_the_first():
+    run = make_contents().runs[1]
+    first = watched(run)[0]
+    again = first.model_copy(update={"attempt": 2, "bits_per_byte": 1.2})
+    panels = watched_lines(make_contents(watched={run.run: (first, again)}))
+    assert panels["licences", "domain"][0].bits_per_byte == (1.2,)
 
 
 def test_a_branch_starts_where_it_left_the_trunk():
