@@ -21,6 +21,9 @@ OWNED_BY_STUDY = {
     "scheduler": "train.schedule",
     "fp16": "train.precision",
     "activation_checkpointing": "train.gradient_checkpointing",
+    "bfloat16": "train.precision",
+    "torch_autocast": "train.precision",
+    "compile": "train.compile",
 }
 """Top-level keys that the study file owns. `bf16` is shared: its `enabled` belongs to train.precision."""
 
@@ -41,8 +44,25 @@ REMOVED_BY_DEEPSPEED = frozenset(
 )
 """Top-level keys that DeepSpeed 0.19 refuses (its issue 8489)."""
 
-REMOVED_FROM_ZERO = frozenset({"elastic_checkpoint", "zeropp_loco_param"})
+REMOVED_FROM_ZERO = frozenset(
+    {"elastic_checkpoint", "legacy_stage1", "zeropp_loco_param", "mics_shard_size", "mics_hierarchical_params_gather"}
+)
+"""Keys of `zero_optimization` that DeepSpeed 0.19 refuses, or reads and does nothing with."""
+
+RENAMED_IN_ZERO = {
+    "cpu_offload": "offload_optimizer",
+    "cpu_offload_param": "offload_param",
+    "cpu_offload_use_pin_memory": "offload_optimizer.pin_memory",
+    "stage3_gather_fp16_weights_on_model_save": "stage3_gather_16bit_weights_on_model_save",
+}
+"""Old names that DeepSpeed still takes: plan and optimizer read the new ones, so they would not see these."""
+
 NOT_FOR_US = frozenset({"tensorboard", "wandb", "csv_monitor", "comet"})
+
+OTHER_PARALLELISM = frozenset(
+    {"tensor_parallel", "autotp_size", "sequence_parallel_size", "expert_parallel", "pipeline", "hybrid_engine"}
+)
+"""Ways of dividing a model that the training loop does not follow: every worker here has rows of its own."""
 
 HIDDEN_SIZE_RULES: dict[str, Callable[[int], int]] = {
     "reduce_bucket_size": lambda hidden: hidden * hidden,
@@ -72,7 +92,9 @@ def load_deepspeed(path: str | Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: key {key!r} was removed by DeepSpeed 0.19", fix=f"delete {key} from {path}")
         if key in NOT_FOR_US:
             raise ConfigError(f"{path}: key {key!r}: cpt-ray logs to MLflow itself", fix=f"delete {key}; see tracking.uri")
-        if key in OWNED_BY_STUDY and not _is_auto(value) and not _is_unused_fp16(key, value):
+        if key in OTHER_PARALLELISM:
+            raise ConfigError(f"{path}: key {key!r}: cpt-ray divides a model by ZeRO only", fix=f"delete {key} from {path}")
+        if key in OWNED_BY_STUDY and not _is_auto(value) and not _leaves_fp16_open(key, value):
             raise ConfigError(
                 f"{path}: key {key!r} belongs to the study file ({OWNED_BY_STUDY[key]})",
                 fix=f"delete {key} from {path} and set {OWNED_BY_STUDY[key]} in the study file",
@@ -89,9 +111,13 @@ def load_deepspeed(path: str | Path) -> dict[str, Any]:
         )
     zero = tree.get("zero_optimization", {})
     for key in zero:
-        if key in REMOVED_FROM_ZERO or key.startswith("mics_"):
+        if key in REMOVED_FROM_ZERO:
             raise ConfigError(
                 f"{path}: key 'zero_optimization.{key}' was removed by DeepSpeed 0.19", fix=f"delete it from {path}"
+            )
+        if key in RENAMED_IN_ZERO:
+            raise ConfigError(
+                f"{path}: key 'zero_optimization.{key}' is an old name", fix=f"use zero_optimization.{RENAMED_IN_ZERO[key]}"
             )
     if zero_stage(tree) not in (0, 1, 2, 3):
         raise ConfigError(f"{path}: zero_optimization.stage is {zero.get('stage')!r}", fix="use 0, 1, 2 or 3")
@@ -119,9 +145,11 @@ def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_
     resolved = {k: v for k, v in json.loads(json.dumps(tree)).items() if k not in OWNED_BY_STUDY}
     resolved["train_micro_batch_size_per_gpu"] = train.micro_batch_size
     resolved["gradient_accumulation_steps"] = accumulation_steps
-    if train.gradient_clipping:
-        resolved["gradient_clipping"] = train.gradient_clipping
+    # Said even when it is 0: DeepSpeed 0.19 clips at 1.0 where a config does not speak of it.
+    resolved["gradient_clipping"] = train.gradient_clipping
     resolved["bf16"] = {**resolved.get("bf16", {}), "enabled": train.precision == "bf16"}
+    if train.precision == "fp16":
+        resolved["fp16"] = {**tree.get("fp16", {}), "enabled": True}
     resolved.setdefault("steps_per_print", 10**9)
     zero = resolved.get("zero_optimization", {})
     for key, value in zero.items():
@@ -132,8 +160,8 @@ def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_
     return resolved
 
 
-def _is_unused_fp16(key: str, value: Any) -> bool:
-    # The file of HF's own documentation carries loss-scale settings beside `"enabled": "auto"`; we never train in fp16.
+def _leaves_fp16_open(key: str, value: Any) -> bool:
+    # The file of HF's own documentation carries loss-scale settings beside `"enabled": "auto"`; those are DeepSpeed's.
     return key == "fp16" and isinstance(value, dict) and value.get("enabled") in ("auto", False)
 
 

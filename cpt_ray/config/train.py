@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from cpt_ray.config.adapter import LoraSection
 from cpt_ray.config.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.values import Count, Section
 from cpt_ray.config.watch import GuardsConfig, WatchConfig
@@ -16,6 +17,13 @@ class ModelConfig(Section):
     base: str = Field(description="local folder, hub name, path to a .gguf, or package://DISTRIBUTION/PATH of one")
     revision: str | None = Field(default=None, description="hub revision; pin it")
     tokenizer: str | None = Field(default=None, description="tokenizer folder or hub name; default: the base's own")
+    new_tokens: tuple[str, ...] = Field(
+        default=(),
+        description="words that become one token each; a new row is the mean of the rows of the pieces it had before",
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="run Python code that comes with the model; read it first and pin `revision`"
+    )
     separator: str | None = Field(
         default=None, description="token written after every document; default: the tokenizer's end-of-text token"
     )
@@ -68,11 +76,18 @@ class TrainConfig(Section):
     shuffle_window: Count | None = Field(
         default=None, ge=1, description="rows; a source's are shuffled within; null: all of them"
     )
-    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="compute type; master weights are fp32")
+    precision: Literal["bf16", "fp16", "fp32"] = Field(
+        default="bf16", description="compute type; master weights are fp32; fp16 is for GPUs without bf16 and scales the loss"
+    )
+    export_precision: Literal["bf16", "fp32"] = Field(
+        default="bf16", description="type of exported weights; fp32 is the master weights as they are"
+    )
     isolation: Literal["document", "none"] = Field(
         default="document", description="`none` lets packed documents see each other, for replications only"
     )
+    lora: LoraSection | None = Field(default=None, description="train adapters instead of all weights; null trains all")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
+    compile: bool = Field(default=False, description="compile the parts of each layer that stand beside attention")
     deepspeed: str = Field(description="path of the DeepSpeed JSON, relative to the study file or the working directory")
     checkpoint_every: Count = Field(default=50_000_000, ge=1, description="tokens between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept per run, beside branch points")

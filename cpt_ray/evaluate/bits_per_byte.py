@@ -24,7 +24,6 @@ from cpt_ray.config.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.model.isolation import hidden_states
-from cpt_ray.model.loss import token_nats
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import HeldOutScore, HeldOutSet
 
@@ -113,7 +112,7 @@ def score_documents(
     """Score each document alone.
 
     Args:
-        model: A causal LM under document attention, in eval mode.
+        model: What `model.base.load_model` returned: document attention, loss head, eval mode.
         documents: What to score.
         prefix: Token id given before each document.
         context: Most input tokens of a window.
@@ -127,11 +126,12 @@ def score_documents(
         for index, document in enumerate(documents)
         for inputs, labels in rolling_windows(document.tokens, prefix=prefix, context=context)
     ]
-    weight: Any = model.get_output_embeddings().weight
+    head: Any = model.get_output_embeddings()
+    device = head.weight.device
     nats: dict[int, list[float]] = {index: [] for index in range(len(documents))}
     for group in plan_forwards(windows, batch_tokens):
-        inputs = torch.tensor([token for window in group for token in window.inputs], device=weight.device)
-        labels = torch.tensor([token for window in group for token in window.labels], device=weight.device)
+        inputs = torch.tensor([token for window in group for token in window.inputs], device=device)
+        labels = torch.tensor([token for window in group for token in window.labels], device=device)
         scored = [
             place
             for window in group
@@ -139,8 +139,8 @@ def score_documents(
         ]
         hidden = hidden_states(model, inputs, [len(window.inputs) for window in group])
         # Logits are the larger half of the work at this size: only positions that are scored get any.
-        hidden = hidden[torch.tensor(scored, device=weight.device)]
-        values = token_nats(hidden, weight, labels).double()
+        hidden = hidden[torch.tensor(scored, device=device)]
+        values = head(hidden, labels, per_token=True).double()
         for window, part in zip(group, values.split([len(window.labels) for window in group]), strict=True):
             nats[window.document].append(float(part.sum()))
     return [

@@ -109,11 +109,11 @@ class PackedLM(HFLM):  # type: ignore[misc]
             start += count
 
     def _read_labels(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        weight = self.model.get_output_embeddings().weight
+        head = self.model.get_output_embeddings()
         log_p, greedy = [], []
         for start in range(0, len(labels), _LOGIT_ROWS):
             rows = slice(start, start + _LOGIT_ROWS)
-            logits = (hidden[rows] @ weight.T).float()
+            logits = head.logits(hidden[rows])
             log_p.append(torch.log_softmax(logits, dim=-1).gather(1, labels[rows, None])[:, 0].double())
             greedy.append(logits.argmax(dim=-1) == labels[rows])
         return torch.cat(log_p), torch.cat(greedy)

@@ -31,6 +31,7 @@ class EvaluateJob:
     tokenizer: Path
     separator: str
     folder: Path
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,14 @@ def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
 
 
 def _evaluate(job: EvaluateJob, settings: dict[str, Any]) -> EvalRecord:
-    return evaluate_model(job.run, tokenizer=job.tokenizer, separator=job.separator, folder=job.folder, **settings)
+    return evaluate_model(
+        job.run,
+        tokenizer=job.tokenizer,
+        separator=job.separator,
+        folder=job.folder,
+        trust_remote_code=job.trust_remote_code,
+        **settings,
+    )
 
 
 def _evaluate_in_task(job: EvaluateJob, settings: dict[str, Any]) -> EvalRecord:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
@@ -37,6 +37,7 @@ def evaluate_model(
     tokenizer: Path,
     folder: Path,
     parts: Collection[str] = ("test",),
+    trust_remote_code: bool = False,
 ) -> EvalRecord:
     """Score one run's export.
 
@@ -51,6 +52,7 @@ def evaluate_model(
         tokenizer: Folder of the tokenizer; the same for the base and all its runs.
         folder: Folder to write into.
         parts: Held-out parts to score: `test`, `validation` or both.
+        trust_remote_code: Whether Python files of the export may run.
 
     Returns:
         All scores; paths in it are relative to `folder`.
@@ -62,12 +64,12 @@ def evaluate_model(
     started = time.monotonic()
     if run.export_path is None:
         raise ConfigError(f"run {run.run} has no export to score", fix="score the base and budgets; a trunk is never a budget")
-    sets = [held for held in held_out.sets if held.part in parts]
-    if not sets:
+    if not (sets := [held for held in held_out.sets if held.part in parts]):
         raise DataError(
             f"no held-out set has the part {' or '.join(sorted(parts))}", fix="check prepare.held_out.validation_share"
         )
-    scorer = _Scorer(load_model(run.export_path, precision=config.precision), tokenizer, separator, config, folder)
+    model = load_model(run.export_path, precision=config.precision, trust_remote_code=trust_remote_code)
+    scorer = _Scorer(model, load_tokenizer(tokenizer, trust_remote_code=trust_remote_code), separator, config, folder)
     held_out_scores = tuple(scorer.held_out(held, held_out_folder, compare) for held in sets)
     record = EvalRecord(
         run=run.run,
@@ -88,13 +90,20 @@ def evaluate_model(
 class _Scorer:
     """One loaded model and what every score of it needs."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Path, separator: str, config: EvaluateConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        separator: str,
+        config: EvaluateConfig,
+        folder: Path,
+    ) -> None:
         self._model, self._config, self._folder = model, config, folder
-        self._tokenizer = load_tokenizer(tokenizer)
+        self._tokenizer = tokenizer
         prefix = self._tokenizer.get_vocab().get(separator)
         if prefix is None:
             raise ConfigError(
-                f"the separator {separator!r} is no token of the tokenizer in {tokenizer}",
+                f"the separator {separator!r} is no token of the tokenizer in {tokenizer.name_or_path}",
                 fix="set the model's separator to one of its special tokens",
             )
         self._prefix: int = prefix

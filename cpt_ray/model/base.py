@@ -16,11 +16,13 @@ from transformers.utils import logging as transformers_logging
 from cpt_ray.config.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
+from cpt_ray.model.head import install_loss_head
 from cpt_ray.model.isolation import use_document_attention
+from cpt_ray.model.vocabulary import add_tokens
 
 transformers_logging.disable_progress_bar()
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 _PRE_TOKENIZERS = {
     # transformers' GGUF loader builds a plain ByteLevel whatever `tokenizer.ggml.pre` says, and then merges digits that
@@ -38,42 +40,46 @@ def is_gguf(config: ModelConfig) -> bool:
 
 
 def import_base(config: ModelConfig, folder: Path) -> None:
-    """Write the base model and its tokenizer into `folder` as safetensors (bf16) and tokenizer.json.
+    """Write the base model and its tokenizer into `folder` as safetensors (bf16) and tokenizer.json, new tokens in both.
 
     Raises:
-        ConfigError: If the base is not there, or a GGUF names a pre-tokenizer that is not known here.
+        ConfigError: If the base is not there or needs code of its own that is not trusted, a GGUF names a pre-tokenizer that
+            is not known here, or a new token is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if is_gguf(config):
-        model, tokenizer = _load_gguf(Path(resolve_package(config.base)))
+        model, tokenizer = _load_gguf(Path(resolve_package(config.base)), config)
     else:
         model, tokenizer = _load_folder(config)
-    if config.tokenizer is not None:
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
+    if config.new_tokens:
+        add_tokens(model, tokenizer, config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def load_model(path: str | Path, *, precision: str) -> PreTrainedModel:
-    """Load a folder written by `import_base` or by an export, with document attention, in eval mode.
+def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Load a folder written by `import_base` or by an export, with document attention and a `LossHead`, in eval mode.
 
     Args:
         path: Folder.
-        precision: `bf16` or `fp32`.
+        precision: `bf16`, `fp16` or `fp32`.
+        trust_remote_code: Whether Python files in the folder may run.
 
     Raises:
-        ConfigError: If its logits are more than hidden states times the output embedding.
+        ConfigError: If its logits are computed in a way that `model.head` does not know.
     """
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[precision])
-    _require_plain_logits(model)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        path, dtype=DTYPES[precision], trust_remote_code=trust_remote_code
+    )
+    install_loss_head(model)
     use_document_attention(model)
     model.eval()
     return model.to("cuda") if torch.cuda.is_available() else model
 
 
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     return tokenizer
 
 
@@ -104,24 +110,20 @@ def copy_tokenizer(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _require_plain_logits(model: PreTrainedModel) -> None:
-    """Refuse heads that scale, cap or shift logits: the loss and the scores here would silently leave that out."""
-    found = {key: getattr(model.config, key, None) for key in ("final_logit_softcapping", "logits_scaling", "logit_scale")}
-    found["output bias"] = getattr(model.get_output_embeddings(), "bias", None)
-    for name, value in found.items():
-        if value is not None and not (isinstance(value, (int, float)) and value == 1):
-            raise ConfigError(
-                f"{type(model).__name__} has {name} in its output head, which is not supported yet",
-                fix="use a model whose logits are hidden states times the output embedding, such as Llama, Qwen or SmolLM",
-            )
-
-
 def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     path = resolve_package(config.base)
+    options = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, revision=config.revision or "main", dtype=torch.bfloat16)
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer or path, revision=config.revision or "main")
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16, **options)
+        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer or path, **options)
     except (OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):
+            raise ConfigError(
+                f"models.{config.name}.base: {config.base!r} brings Python code of its own, and "
+                f"models.{config.name}.trust_remote_code is false",
+                fix="use a model that transformers knows; or read that code, pin models.*.revision, and set trust_remote_code: "
+                "true, which runs it on every machine of the study with your rights",
+            ) from error
         raise ConfigError(
             f"models.{config.name}.base: cannot load {config.base!r}: {str(error).splitlines()[0]}",
             fix="give a folder with config.json and safetensors, a hub name that this machine can reach, or a .gguf file",
@@ -129,14 +131,14 @@ def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokeni
     return model, tokenizer
 
 
-def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_gguf(path: Path, config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from gguf import GGUFReader
 
     if not path.is_file():
         raise ConfigError(f"{path}: no such GGUF file", fix="check models.*.base")
     fields = GGUFReader(str(path)).fields
     pre = fields["tokenizer.ggml.pre"].contents() if "tokenizer.ggml.pre" in fields else "gpt-2"
-    if pre not in _PRE_TOKENIZERS:
+    if pre not in _PRE_TOKENIZERS and config.tokenizer is None:
         raise ConfigError(
             f"{path}: its pre-tokenizer {pre!r} is not known here, and a wrong one changes token ids silently",
             fix="set models.*.tokenizer to a folder with the model's own tokenizer.json",
@@ -144,6 +146,8 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
+    if config.tokenizer is not None:
+        return model, AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=config.trust_remote_code)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     if _PRE_TOKENIZERS[pre] is not None:
         tokenizer.backend_tokenizer.pre_tokenizer = _PRE_TOKENIZERS[pre]

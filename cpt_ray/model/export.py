@@ -4,6 +4,7 @@ The folder appears whole: it is written under a temporary name and renamed. Deep
 they fail on tied embeddings.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,25 +15,46 @@ from transformers import PreTrainedModel
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.model.base import copy_tokenizer
 
+MAX_SHARD_SIZE = "5GB"
+"""Of one safetensors file: what the hub and its readers are used to."""
 
-def export_model(model: PreTrainedModel, state: Mapping[str, Tensor], *, tokenizer: Path, folder: Path, card: str) -> None:
-    """Write `state` as the weights of `model` into `folder`.
+
+def export_model(
+    model: PreTrainedModel,
+    state: Mapping[str, Tensor],
+    *,
+    tokenizer: Path,
+    folder: Path,
+    card: str,
+    max_shard_size: str = MAX_SHARD_SIZE,
+) -> None:
+    """Write `state` as the weights of `model` into `folder`; on one rank.
 
     Args:
         model: Gives class and config; its own weights are not read.
-        state: Parameter name to whole (unsharded) tensor, names as in `model.state_dict()`.
+        state: Parameter name to whole (unsharded) tensor of one dtype, names as in `model.state_dict()`; a tied weight
+            stands under one of its names.
         tokenizer: Folder whose tokenizer files are copied.
         folder: Replaced if it exists.
         card: Text of the model card.
+        max_shard_size: Larger models are cut into files of about this size, with an index.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
     remove_tree(temporary)
     temporary.mkdir(parents=True)
-    model.save_pretrained(temporary, state_dict=dict(state))
+    model.save_pretrained(temporary, state_dict=dict(state), max_shard_size=max_shard_size)
+    _state_dtype(temporary / "config.json", next(iter(state.values())))
     copy_tokenizer(tokenizer, temporary)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     remove_tree(folder)
     os.replace(temporary, folder)
+
+
+def _state_dtype(config: Path, tensor: Tensor) -> None:
+    # transformers writes the type of the model in memory, and loads what it wrote in that type.
+    tree = json.loads(config.read_text(encoding="utf-8"))
+    tree["dtype"] = str(tensor.dtype).removeprefix("torch.")
+    config.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def model_card(facts: Mapping[str, object]) -> str:

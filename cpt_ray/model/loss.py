@@ -6,10 +6,11 @@ over blocks of rows that stay in cache, and the gradient is made in the forward 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 IGNORED = -100
@@ -20,73 +21,121 @@ _CHUNK_ROWS = 2048
 _BLOCK_ROWS_CPU = 16
 
 
+@dataclass(frozen=True)
+class LogitRule:
+    """What a model does to the product of hidden states and output embedding: `cap(scale * (h @ W.T + b))`.
+
+    `cap(z)` is `softcap * tanh(z / softcap)`, or nothing without a softcap (Gemma 2, Gemma Team 2024, section 2).
+    """
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether logits are the product itself."""
+        return self.scale == 1.0 and self.softcap is None
+
+    def apply(self, product: Tensor) -> Tensor:
+        """Logits in the product's dtype [N, V]."""
+        logits = product if self.scale == 1.0 else product * self.scale
+        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+
+
+PLAIN = LogitRule()
+
+
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of -log p(label) over the labelled rows, in fp32; gradients in the inputs' dtype. Once differentiable."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        """Compute the sum and both gradients.
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None, rule: LogitRule = PLAIN
+    ) -> Tensor:
+        """Compute the sum and the gradients.
 
         Args:
             ctx: Autograd's.
             hidden: [N, H].
             weight: Output embedding [V, H].
             labels: int64 [N]; `IGNORED` rows add nothing.
+            bias: Of the output embedding [V], or None.
+            rule: From the product to logits.
 
         Returns:
             Scalar fp32 sum in nats.
         """
         grad_hidden = torch.empty_like(hidden)
         chunks = range(0, hidden.shape[0], _CHUNK_ROWS)
+        # LoRA freezes the output embedding, and its gradient is a third of the work.
+        wanted = ctx.needs_input_grad[1]
         # One chunk needs no wider sum; several would lose bits in bf16.
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32 if len(chunks) > 1 else weight.dtype)
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32 if len(chunks) > 1 else weight.dtype) if wanted else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in chunks:
             rows = slice(start, start + _CHUNK_ROWS)
-            logits = hidden[rows] @ weight.T
-            total += _softmax_in_place(logits, labels[rows], gradient=True).sum()
+            logits = _product(hidden[rows], weight, bias)
+            total += _softmax_in_place(logits, labels[rows], rule, gradient=True).sum()
             torch.mm(logits, weight, out=grad_hidden[rows])
-            if len(chunks) == 1:
+            if grad_bias is not None:
+                grad_bias += logits.sum(0, dtype=torch.float32)
+            if grad_weight is not None and len(chunks) == 1:
                 grad_weight = logits.T @ hidden[rows]
-            else:
+            elif grad_weight is not None:
                 grad_weight += logits.T @ hidden[rows]
-        ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+        ctx.save_for_backward(
+            grad_hidden,
+            grad_weight.to(weight.dtype) if grad_weight is not None else None,
+            grad_bias.to(weight.dtype) if grad_bias is not None else None,
+        )
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         """Scale the gradients that the forward pass made."""
-        grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_output, grad_weight * grad_output, None
+        hidden, weight, bias = (saved if saved is None else saved * grad_output for saved in ctx.saved_tensors)
+        return hidden, weight, None, bias, None
 
 
-def _softmax_in_place(logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
-    """Return -log p per row [N] in fp32; with `gradient`, overwrite `logits` with d(sum)/d(logits)."""
-    block = _BLOCK_ROWS_CPU if logits.device.type == "cpu" else logits.shape[0]
-    nats = torch.zeros(logits.shape[0], dtype=torch.float32, device=logits.device)
-    for start in range(0, logits.shape[0], block):
+def _product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
+
+
+def _softmax_in_place(product: Tensor, labels: Tensor, rule: LogitRule, *, gradient: bool) -> Tensor:
+    """Return -log p per row [N] in fp32; with `gradient`, overwrite `product` with d(sum)/d(product)."""
+    block = _BLOCK_ROWS_CPU if product.device.type == "cpu" else product.shape[0]
+    nats = torch.zeros(product.shape[0], dtype=torch.float32, device=product.device)
+    for start in range(0, product.shape[0], block):
         rows = slice(start, start + block)
         target = labels[rows]
         labelled = target != IGNORED
         index = target.clamp(min=0)[:, None]
-        log_p = torch.log_softmax(logits[rows].float(), dim=-1)
+        logits = rule.apply(product[rows].float())
+        log_p = torch.log_softmax(logits, dim=-1)
         nats[rows] = torch.where(labelled, -log_p.gather(1, index)[:, 0], 0.0)
         if gradient:
             p = log_p.exp_()
             p.scatter_add_(1, index, -torch.ones_like(index, dtype=p.dtype))
-            logits[rows] = p.mul_(labelled[:, None])
+            if rule.softcap is not None:
+                p *= 1 - (logits / rule.softcap) ** 2  # the derivative of tanh
+            if rule.scale != 1.0:
+                p *= rule.scale
+            product[rows] = p.mul_(labelled[:, None])
     return nats
 
 
 @torch.no_grad()
-def token_nats(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+def token_nats(hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None, rule: LogitRule = PLAIN) -> Tensor:
     """Score tokens without gradients.
 
     Args:
         hidden: [N, H].
         weight: Output embedding [V, H].
         labels: int64 [N]; `IGNORED` rows score 0.
+        bias: Of the output embedding [V], or None.
+        rule: From the product to logits.
 
     Returns:
         -log p of each label in nats, fp32 [N].
@@ -94,25 +143,5 @@ def token_nats(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     parts = []
     for start in range(0, hidden.shape[0], _CHUNK_ROWS):
         rows = slice(start, start + _CHUNK_ROWS)
-        parts.append(_softmax_in_place(hidden[rows] @ weight.T, labels[rows], gradient=False))
+        parts.append(_softmax_in_place(_product(hidden[rows], weight, bias), labels[rows], rule, gradient=False))
     return torch.cat(parts)
-
-
-class LossHead(nn.Module):
-    """An output embedding that returns losses instead of logits when it is given labels.
-
-    It keeps the parameter's name, and is called as a module: ZeRO-3 gathers a parameter around its module's own call only.
-    """
-
-    def __init__(self, weight: nn.Parameter) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, hidden: Tensor, labels: Tensor | None = None, *, per_token: bool = False) -> Tensor:
-        """Return logits [N, V] without labels, else the sum in nats, or with `per_token` nats [N] without gradients."""
-        if labels is None:
-            return hidden @ self.weight.T
-        if per_token:
-            return token_nats(hidden, self.weight, labels)
-        loss: Tensor = ChunkedCrossEntropy.apply(hidden, self.weight, labels)  # type: ignore[no-untyped-call]
-        return loss

@@ -5,7 +5,8 @@ and the number of workers. Out: a `MemoryPlan`. It is an estimate of model state
 buckets and the runtime's own memory come on top, and `train.micro_batch_size` steers the first two.
 
 The formula is that of ZeRO (Rajbhandari et al. 2020, sections 3.1 and 5): with P parameters, mixed precision keeps 2P bytes
-of weights, 2P of gradients and 12P of optimizer states (fp32 master weights and two moments of Adam). Stage 1 divides the
+of weights, 2P of gradients and 12P of optimizer states (fp32 master weights and two moments of Adam);
+under LoRA the last two are those of the adapters alone. Stage 1 divides the
 optimizer states by the number of workers, stage 2 also the gradients, stage 3 also the weights. ZeRO-Offload (Ren et al.
 2021) moves optimizer states, and from stage 2 the gradients in fp32, to the host.
 """
@@ -67,20 +68,20 @@ def estimate_memory(
     tree = dict(deepspeed)
     stage = zero_stage(tree)
     zero = tree.get("zero_optimization", {})
-    parameters = shape.parameters
-    compute = 2 if train.precision == "bf16" else 4
+    parameters, trained = shape.parameters + (shape.adapter_parameters or 0), shape.trained_parameters
+    compute = 4 if train.precision == "fp32" else 2
     # fp32 without ZeRO updates the weights in place; every other combination keeps a master copy.
     master = 0 if train.precision == "fp32" and stage == 0 else _MASTER_BYTES
     offload_optimizer = stage >= 1 and _is_offloaded(zero, "offload_optimizer")
     offload_weights = stage == 3 and _is_offloaded(zero, "offload_param")
     gradient = 4 if offload_optimizer and stage >= 2 else compute
     weights = _share(parameters * compute, num_workers if stage == 3 else 1)
-    gradients = _share(parameters * gradient, num_workers if stage >= 2 else 1)
-    optimizer = _share(parameters * (master + _MOMENT_BYTES), num_workers if stage >= 1 else 1)
+    gradients = _share(trained * gradient, num_workers if stage >= 2 else 1)
+    optimizer = _share(trained * (master + _MOMENT_BYTES), num_workers if stage >= 1 else 1)
     host = (optimizer if offload_optimizer else 0) + (weights if offload_weights else 0)
     host += gradients if offload_optimizer and stage >= 2 else 0
-    checkpoint = parameters * (compute + master + _MOMENT_BYTES)
-    export = parameters * compute
+    checkpoint = parameters * compute + trained * (master + _MOMENT_BYTES)
+    export = shape.parameters * (4 if train.export_precision == "fp32" else 2)
     mine = [spec for spec in specs if spec.model == model]
     exports = sum((spec.budget_tokens is not None) + len(spec.trajectory_tokens) for spec in mine)
     kept = sum(train.keep_checkpoints + len(spec.branch_tokens) for spec in mine)

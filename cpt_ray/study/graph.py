@@ -42,6 +42,7 @@ _NOT_IN_RESULT = {
     "control_budgets",
     "micro_batch_size",
     "gradient_checkpointing",
+    "compile",
     "checkpoint_every",
     "keep_checkpoints",
     "deepspeed",
@@ -275,7 +276,7 @@ def _model_place(root: Path, model: ModelConfig) -> Place:
         "models",
         model.name,
         inputs={"base": _base_fingerprint(model)},
-        settings={"tokenizer": model.tokenizer, "revision": model.revision},
+        settings={"tokenizer": model.tokenizer, "revision": model.revision, "new_tokens": model.new_tokens},
     )
 
 

@@ -26,7 +26,11 @@ def model_shapes(config: StudyConfig, models: Mapping[str, Place]) -> dict[str, 
     for model in config.models:
         spot = models[model.name]
         try:
-            shapes[model.name] = model_shape(spot.folder if store.find(spot) else resolve_package(model.base))
+            shapes[model.name] = model_shape(
+                spot.folder if store.find(spot) else resolve_package(model.base),
+                lora=config.train.lora,
+                trust_remote_code=model.trust_remote_code,
+            )
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"models.{model.name}.base: the shape of {model.base!r} cannot be read: {str(error).splitlines()[0]}",

@@ -118,10 +118,17 @@ def evaluate(study: Study) -> None:
     for name in missing:
         record = records[name]
         tokenizer = study.graph.models[record.model].folder
-        separator = separator_of(models[record.model], load_tokenizer(tokenizer))
+        trust = models[record.model].trust_remote_code
+        separator = separator_of(models[record.model], load_tokenizer(tokenizer, trust_remote_code=trust))
         study.graph.evaluations[name].folder.mkdir(parents=True, exist_ok=True)
         jobs.append(
-            EvaluateJob(run=record, tokenizer=tokenizer, separator=separator, folder=study.graph.evaluations[name].folder)
+            EvaluateJob(
+                run=record,
+                tokenizer=tokenizer,
+                separator=separator,
+                folder=study.graph.evaluations[name].folder,
+                trust_remote_code=trust,
+            )
         )
 
     def done(record: EvalRecord) -> None:
@@ -168,7 +175,9 @@ def _check_tokenizers(study: Study) -> None:
     for model in study.config.models:
         if store.find(study.graph.shards[model.name]) is None:
             folder = study.graph.models[model.name].folder
-            check_vocabulary(folder, model_shape(folder).vocabulary_size, separator_of(model, load_tokenizer(folder)))
+            trust = model.trust_remote_code
+            separator = separator_of(model, load_tokenizer(folder, trust_remote_code=trust))
+            check_vocabulary(folder, model_shape(folder, trust_remote_code=trust).vocabulary_size, separator)
 
 
 def _write_exams(study: Study) -> None:
@@ -236,7 +245,8 @@ def _pack_shards(study: Study, model: str) -> None:
         from cpt_ray.model.parameters import model_shape
 
         model_config = next(m for m in config.models if m.name == model)
-        separator = separator_of(model_config, load_tokenizer(tokenizer_folder))
+        trust = model_config.trust_remote_code
+        separator = separator_of(model_config, load_tokenizer(tokenizer_folder, trust_remote_code=trust))
         scan = study.graph.scan
         manifest = pack_shards(
             study.graph.documents.folder,
@@ -246,7 +256,7 @@ def _pack_shards(study: Study, model: str) -> None:
             exam_items=scan.folder / ITEMS if scan else None,
             tokenizer=tokenizer_folder,
             separator=separator,
-            vocabulary_size=model_shape(tokenizer_folder).vocabulary_size,
+            vocabulary_size=model_shape(tokenizer_folder, trust_remote_code=trust).vocabulary_size,
             sources=config.sources,
             prepare=config.prepare,
             folder=folder,

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.model.export import model_card
-from cpt_ray.records import RunRecord
+from cpt_ray.records import RunRecord, ShardManifest
 from cpt_ray.train.mixes import mixes_in_tokens
 from cpt_ray.train.task import TrainTask
 
+_VERSIONS = ("cpt-ray", "deepspeed", "torch", "transformers")
+"""Who computes with others computes something else."""
 
-def run_card(record: RunRecord, config: StudyConfig, task: TrainTask) -> str:
+
+def run_card(record: RunRecord, config: StudyConfig, task: TrainTask, *, shards: ShardManifest, zero_stage: int) -> str:
     """The card that lies in an export's folder."""
-    spec = task.spec
+    spec, train = task.spec, config.train
     model = next(m for m in config.models if m.name == spec.model)
     schedule = mixes_in_tokens(config.arms[spec.arm], cooldown_start_tokens=spec.schedule.decay_start_tokens)
     drawn = {name for mix in record.mixes for name in mix.weights}
     licences = {s.name: s.licence or "not stated" for s in config.sources if s.name in drawn}
+    tables = [shards.of_source(source) for source in sorted(drawn)]
+    documents, tokens = (sum(table.total(column) for table in tables) for column in ("documents", "tokens"))
     return model_card(
         {
             "name": record.run,
@@ -29,8 +36,14 @@ def run_card(record: RunRecord, config: StudyConfig, task: TrainTask) -> str:
             "optimizer steps": record.steps,
             "peak learning rate": spec.schedule.peak_rate,
             "final learning rate": spec.schedule.final_rate,
-            "document isolation": config.train.isolation,
-            "shards fingerprint": task.data_fingerprint,
+            "document isolation": train.isolation,
+            "trained": "all weights" if train.lora is None else f"LoRA, merged: {train.lora}",
+            "new tokens": ", ".join(model.new_tokens) or "none",
+            "precision": f"{train.precision}, exported as {train.export_precision}",
+            "DeepSpeed": f"ZeRO stage {zero_stage} on {record.world_sizes[-1]} workers",
+            "training text": f"{documents} documents, {tokens} tokens in {sum(len(table) for table in tables)} shards",
+            "shards fingerprint (held-out sets are a part of it)": task.data_fingerprint,
             "licences of the training text": licences,
+            "versions": ", ".join(f"{name} {version(name)}" for name in _VERSIONS),
         }
     )

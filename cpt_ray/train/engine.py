@@ -15,16 +15,20 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed import zero
 from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_VERSION_KEY, UNIVERSAL_CHECKPOINT_VERSION_VALUE
+from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cpt_ray.config.deepspeed import resolve_deepspeed, zero_stage
 from cpt_ray.config.train import TrainConfig
+from cpt_ray.errors import ConfigError
+from cpt_ray.model.adapter import add_adapters, merged
 from cpt_ray.model.isolation import head_shape, hidden_states, kernel_name
-from cpt_ray.model.loss import LossHead
 from cpt_ray.records import StateFigures
 from cpt_ray.train.batches import MicroBatch
+from cpt_ray.train.optimizer import build_optimizer
 from cpt_ray.train.state_guard import measure_state
 from cpt_ray.train.step_guard import StepGuard
 
@@ -36,7 +40,6 @@ class PackedLossModel(nn.Module):
 
     def __init__(self, lm: PreTrainedModel, *, isolate: bool) -> None:
         super().__init__()
-        lm.set_output_embeddings(LossHead(lm.get_output_embeddings().weight))
         self.lm = lm
         self._isolate = isolate
 
@@ -65,6 +68,10 @@ class Engine:
         accumulation_steps: Forward passes per step.
         device: Where to compute.
         load_universal: Whether `load` will be given a checkpoint of another worker count, converted; DeepSpeed must know first.
+        seed: Of dropout and of fresh adapters.
+
+    Raises:
+        ConfigError: If `train` asks for what this device or model cannot do.
     """
 
     def __init__(
@@ -76,9 +83,16 @@ class Engine:
         accumulation_steps: int,
         device: torch.device,
         load_universal: bool = False,
+        seed: int = 0,
     ) -> None:
+        if train.precision == "fp16" and device.type == "cpu":
+            raise ConfigError("train.precision is fp16, which needs a GPU", fix="set train.precision=bf16, or fp32")
+        if train.lora is not None:
+            add_adapters(lm, train.lora, seed=seed)
         if train.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if train.compile:
+            _compile_beside_attention(lm)
         lm.train()
         resolved = resolve_deepspeed(
             dict(deepspeed_json), train=train, accumulation_steps=accumulation_steps, hidden_size=lm.config.hidden_size
@@ -92,10 +106,11 @@ class Engine:
         self.heads = head_shape(lm.config)
         self.kernel = kernel_name(device, lm.dtype, self.heads[2])
         self._world_size = dist.get_world_size()
+        self._seed = seed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._engine, *_ = deepspeed.initialize(
-                model=model, optimizer=_optimizer(model, train, resolved), config=resolved, dist_init_required=False
+                model=model, optimizer=build_optimizer(model, train, resolved), config=resolved, dist_init_required=False
             )
         self._guard = StepGuard(self._engine)
         self.on_phase: Callable[[str], None] = _ignore
@@ -117,6 +132,8 @@ class Engine:
         Returns:
             The global batch's mean loss, nats per token, equal on all ranks.
         """
+        # Dropout is a function of the step, not of history: a resumed run drops what the undisturbed one would have.
+        torch.manual_seed(hash((self._seed, self._engine.global_steps, dist.get_rank())))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for index, batch in enumerate(micro_batches):
             self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
@@ -158,8 +175,12 @@ class Engine:
     def score(self, input_ids: Tensor, segment_lengths: tuple[int, ...], mask: bool) -> Tensor:
         """Nats of token i+1 given token i [N], without gradients; the last entry means nothing. For the self-test."""
         labels = torch.cat([input_ids[1:], input_ids[:1]])
-        with torch.no_grad():
-            nats: Tensor = self._engine(input_ids, labels, segment_lengths, mask=mask, per_token=True)
+        self._engine.eval()  # dropout would look like a leak
+        try:
+            with torch.no_grad():
+                nats: Tensor = self._engine(input_ids, labels, segment_lengths, mask=mask, per_token=True)
+        finally:
+            self._engine.train()
         return nats
 
     def save(self, folder: Path) -> None:
@@ -226,31 +247,48 @@ class Engine:
         del self._engine, self._guard
         gc.collect()
 
-    def whole_state(self) -> dict[str, Tensor]:
-        """Unsharded weights in the compute type under the LM's own names; complete on rank 0."""
-        if self.zero_stage == 3:
-            state = self._engine._consolidated_16bit_state_dict() or {}
-        else:
-            state = self._engine.module.state_dict()
-        return {name.removeprefix("lm."): tensor for name, tensor in state.items()}
+    def whole_state(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+        """Unsharded weights, rounded once from the fp32 master weights, under the base model's names; empty but on rank 0.
+
+        One tensor at a time is gathered; adapters are merged. A tied weight stands under the first of its names only.
+        """
+        masters = self._masters_outside_zero() if self.zero_stage == 0 else {}
+        adapters = any(not parameter.requires_grad for parameter in self.lm.parameters())
+        state: dict[str, Tensor] = {}
+        for name, parameter in self.lm.named_parameters():
+            with zero.GatheredParameters([parameter], enabled=self.zero_stage == 3 and not parameter.requires_grad):
+                whole = masters.get(parameter, parameter)
+                if self.zero_stage > 0 and parameter.requires_grad:
+                    whole = safe_get_full_fp32_param(parameter)
+                if dist.get_rank() == 0:
+                    state[name] = whole.detach().to("cpu", torch.float32 if adapters else dtype, copy=True)
+        if adapters and state:
+            state = {name: tensor.to(dtype) for name, tensor in merged(state, self.lm).items()}
+        return state
+
+    def _masters_outside_zero(self) -> dict[nn.Parameter, Tensor]:
+        """Parameter to fp32 master weight where DeepSpeed's accessors know none: at stage 0 in mixed precision."""
+        optimizer = self._engine.optimizer
+        pairs = zip(getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True)
+        return {low: high for lows, highs in pairs for low, high in zip(lows, highs, strict=True)}
 
 
 def _ignore(_: str) -> None:
     """What is told of phases where nobody watches."""
 
 
-def _optimizer(model: nn.Module, train: TrainConfig, resolved: Mapping[str, Any]) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": train.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    # `step` sets the rate each time.
-    settings: dict[str, Any] = {"lr": 0.0, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
-    if "offload_optimizer" in resolved.get("zero_optimization", {}):
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
+def _compile_beside_attention(lm: PreTrainedModel) -> None:
+    """Compile MLPs and norms of each layer in place, before DeepSpeed hooks into their modules.
 
-        optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, adamw_mode=True, **settings)
-        return optimizer
-    return torch.optim.AdamW(groups, fused=True, **settings)
+    Attention stays as it is: it takes segments, whose lengths differ in every row, and each would compile it anew.
+
+    Raises:
+        ConfigError: If the model does not say what its layers are.
+    """
+    layers = [module for module in lm.modules() if type(module).__name__ in (lm._no_split_modules or ())]
+    children = [child for layer in layers for child in layer.children()]
+    parts = [child for child in children if "attention" not in type(child).__name__.lower()]
+    if not parts:
+        raise ConfigError(f"{type(lm).__name__} does not say what its layers are", fix="set train.compile=false")
+    for part in parts:
+        part.compile()

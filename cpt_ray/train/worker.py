@@ -24,7 +24,7 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.data.shards import ShardReader
 from cpt_ray.edges.lease import require_lease
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.model.base import load_model
+from cpt_ray.model.base import DTYPES, load_model
 from cpt_ray.model.export import export_model
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, model_shape
 from cpt_ray.model.self_test import require_isolation, run_self_test
@@ -113,6 +113,7 @@ class _Run:
         self.task, self.config, self.device, self.watch = task, config, device, watch
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.folder = Path(task.run_folder)
+        trust = next(model for model in config.models if model.name == task.spec.model).trust_remote_code
         self._shards = ShardManifest.load(Path(task.shards_folder) / "manifest.json")
         reader = ShardReader(Path(task.shards_folder), self._shards)
         self.order = sample_order(
@@ -134,7 +135,7 @@ class _Run:
         self._deal = (config.train.global_batch_size, self.world_size, config.train.micro_batch_size)
         if self.rank == 0 and (idle := describe_idle(*self._deal)):
             warnings.warn(idle, stacklevel=2)
-        self._shape = model_shape(task.model_folder)
+        self._shape = model_shape(task.model_folder, lora=config.train.lora, trust_remote_code=trust)
         self._saved_tokens = 0
         self.held_out = watch_held_out(
             task.held_out_folder,
@@ -151,7 +152,7 @@ class _Run:
             task, zero_stage=zero_stage(tree), precision=config.train.precision, rank=self.rank, world_size=self.world_size
         )
         watch.enter("load")
-        model = load_model(task.model_folder, precision=config.train.precision)
+        model = load_model(task.model_folder, precision=config.train.precision, trust_remote_code=trust)
         watch.enter("engine")
         self.engine = Engine(
             model,
@@ -160,6 +161,7 @@ class _Run:
             load_universal=self._found is not None and self._found.converted,
             accumulation_steps=accumulation_steps(*self._deal),
             device=device,
+            seed=task.spec.seed,
         )
         self.engine.on_phase = watch.enter
 
@@ -232,7 +234,8 @@ class _Run:
         """Export a budget, then write the run's record; collective."""
         self.saver.drain()
         self.watch.enter("export")
-        state = self.engine.whole_state() if self.task.spec.budget_tokens is not None else None
+        dtype = DTYPES[self.config.train.export_precision]
+        state = self.engine.whole_state(dtype) if self.task.spec.budget_tokens is not None else None
         self.watch.close()
         if self.rank == 0:
             require_lease(Path(self.task.lease_path), self.task.lease_attempt)
@@ -248,7 +251,7 @@ class _Run:
         self._saved_tokens = progress.tokens_seen
         if not points:
             return
-        state = self.engine.whole_state()
+        state = self.engine.whole_state(DTYPES[self.config.train.export_precision])
         if self.rank == 0:
             require_lease(Path(self.task.lease_path), self.task.lease_attempt)
             for point in points:
@@ -271,7 +274,9 @@ class _Run:
 
     def _export(self, state: dict[str, torch.Tensor], record: RunRecord) -> None:
         tokenizer, folder = Path(self.task.model_folder), Path(str(record.export_path))
-        export_model(self.engine.lm, state, tokenizer=tokenizer, folder=folder, card=run_card(record, self.config, self.task))
+        stage = self.engine.zero_stage
+        card = run_card(record, self.config, self.task, shards=self._shards, zero_stage=stage)
+        export_model(self.engine.lm, state, tokenizer=tokenizer, folder=folder, card=card)
 
     def _prove_isolation(self) -> SelfTest | None:
         if self.config.train.isolation == "none":
@@ -288,7 +293,7 @@ class _Run:
         return proof
 
     def _announce(self, progress: Progress, proof: SelfTest | None, loaded: LoadedCheckpoint | None) -> RunAttempt:
-        dtype = torch.bfloat16 if self.config.train.precision == "bf16" else torch.float32
+        dtype = DTYPES[self.config.train.precision]
         peak = torch.tensor(measure_peak_flops(self.device, dtype), dtype=torch.float64, device=self.device)
         dist.all_reduce(peak)
         folder = self.folder / ATTEMPTS

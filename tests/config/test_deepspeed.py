@@ -7,9 +7,11 @@ import pytest
 
 from cpt_ray.config.deepspeed import (
     NOT_FOR_US,
+    OTHER_PARALLELISM,
     OWNED_BY_STUDY,
     REMOVED_BY_DEEPSPEED,
     REMOVED_FROM_ZERO,
+    RENAMED_IN_ZERO,
     load_deepspeed,
     resolve_deepspeed,
     zero_stage,
@@ -52,6 +54,37 @@ HUGGING_FACE = {
 }
 
 
+# The ZeRO sections of the same documentation, which it prints alone.
+HUGGING_FACE_ZERO = {
+    "stage 1": {"stage": 1},
+    "stage 2 with offload": {
+        "stage": 2,
+        "offload_optimizer": {"device": "cpu", "pin_memory": True},
+        "allgather_partitions": True,
+        "allgather_bucket_size": 5e8,
+        "overlap_comm": True,
+        "reduce_scatter": True,
+        "reduce_bucket_size": 5e8,
+        "contiguous_gradients": True,
+        "round_robin_gradients": True,
+    },
+    "stage 3 with offload": {
+        "stage": 3,
+        "offload_optimizer": {"device": "cpu", "pin_memory": True},
+        "offload_param": {"device": "cpu", "pin_memory": True},
+        "overlap_comm": True,
+        "contiguous_gradients": True,
+        "sub_group_size": 1e9,
+        "reduce_bucket_size": "auto",
+        "stage3_prefetch_bucket_size": "auto",
+        "stage3_param_persistence_threshold": "auto",
+        "stage3_max_live_parameters": 1e9,
+        "stage3_max_reuse_distance": 1e9,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
+}
+
+
 @pytest.fixture
 def write(tmp_path):
     def _write(tree):
@@ -88,6 +121,45 @@ def test_a_file_written_for_hugging_face_is_accepted_and_every_auto_is_resolved(
     assert resolved["steps_per_print"] == 2000
 
 
+@pytest.mark.parametrize("zero", HUGGING_FACE_ZERO.values(), ids=HUGGING_FACE_ZERO)
+def test_the_zero_sections_of_hugging_faces_documentation_pass_unchanged(write, zero):
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    tree = load_deepspeed(write({**HUGGING_FACE, "zero_optimization": zero}))
+    resolved = resolve_deepspeed(tree, train=train(), accumulation_steps=4, hidden_size=100)["zero_optimization"]
+    assert {key: resolved[key] for key in zero if zero[key] != "auto"} == {k: v for k, v in zero.items() if v != "auto"}
+    assert DeepSpeedZeroConfig(**resolved).stage == zero["stage"]  # DeepSpeed refuses keys and types that it does not know
+
+
+def test_the_lists_are_those_of_the_installed_deepspeed():
+    from deepspeed.runtime import config as theirs
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    assert set(theirs._REMOVED_TOP_LEVEL_CONFIG_KEYS) == REMOVED_BY_DEEPSPEED
+    assert set(theirs._REMOVED_ZERO_CONFIG_KEYS) <= REMOVED_FROM_ZERO
+    extra = {name: field.json_schema_extra or {} for name, field in DeepSpeedZeroConfig.model_fields.items()}
+    assert {name for name, marks in extra.items() if marks.get("deprecated")} == set(RENAMED_IN_ZERO)
+    assert DeepSpeedZeroConfig.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize("key", sorted(RENAMED_IN_ZERO))
+def test_an_old_name_is_refused_with_the_new_one(write, key):
+    message = refusal(write({"zero_optimization": {"stage": 2, key: True}}))
+    assert f"key 'zero_optimization.{key}' is an old name\n  fix: use zero_optimization.{RENAMED_IN_ZERO[key]}" in message
+
+
+@pytest.mark.parametrize("key", sorted(OTHER_PARALLELISM))
+def test_another_kind_of_parallelism_is_refused(write, key):
+    assert f"key {key!r}: cpt-ray divides a model by ZeRO only\n  fix: delete {key}" in refusal(write({key: {}}))
+
+
+def test_fp16_keeps_the_files_loss_scaling(write):
+    tree = load_deepspeed(write(HUGGING_FACE))
+    resolved = resolve_deepspeed(tree, train=train(precision="fp16"), accumulation_steps=1, hidden_size=8)
+    assert resolved["fp16"] == {**HUGGING_FACE["fp16"], "enabled": True}
+    assert resolved["bf16"]["enabled"] is False
+
+
 def test_resolving_leaves_the_tree_alone(write):
     tree = load_deepspeed(write(HUGGING_FACE))
     resolve_deepspeed(tree, train=train(), accumulation_steps=4, hidden_size=100)
@@ -98,7 +170,7 @@ def test_the_study_decides_precision_and_clipping(write):
     tree = load_deepspeed(write({"bf16": {"enabled": "auto", "check_grad_overflow": False}}))
     resolved = resolve_deepspeed(tree, train=train(precision="fp32", gradient_clipping=0), accumulation_steps=1, hidden_size=8)
     assert resolved["bf16"] == {"enabled": False, "check_grad_overflow": False}
-    assert "gradient_clipping" not in resolved
+    assert resolved["gradient_clipping"] == 0  # said, because DeepSpeed's default is 1.0
 
 
 @pytest.mark.parametrize("key", sorted(OWNED_BY_STUDY))
@@ -126,7 +198,7 @@ def test_a_key_that_deepspeed_removed_is_refused(write, key):
     assert f"key {key!r} was removed by DeepSpeed 0.19\n  fix: delete {key}" in refusal(write({key: {"enabled": True}}))
 
 
-@pytest.mark.parametrize("key", [*sorted(REMOVED_FROM_ZERO), "mics_shard_size"])
+@pytest.mark.parametrize("key", sorted(REMOVED_FROM_ZERO))
 def test_a_zero_key_that_deepspeed_removed_is_refused(write, key):
     assert f"key 'zero_optimization.{key}' was removed" in refusal(write({"zero_optimization": {"stage": 1, key: 1}}))
 

@@ -84,7 +84,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem,
     [
         ("train.learning_rate", 0, "train.learning_rate: expected a number above 0, base_peak or base_final, saw 0"),
         ("train.learning_rate", float("nan"), "train.learning_rate: expected a number above 0, base_peak or base_final, saw nan"),
-        ("train.precision", "fp16", "train.precision: Input should be 'bf16' or 'fp32', saw 'fp16'"),
+        ("train.precision", "fp8", "train.precision: Input should be 'bf16', 'fp16' or 'fp32', saw 'fp8'"),
         ("train.budgets", ["lots"], "train.budgets.0: expected a quantity such as 400M, saw 'lots'"),
         ("train", None, "train: expected a section with keys budgets, "),
         ("study.name", "Has Spaces", "study.name: String should match pattern"),

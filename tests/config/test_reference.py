@@ -54,7 +54,7 @@ def test_every_shipped_study_is_accepted(path):
         "`base_final`; no default: see configs/README.md |",
         "| `chain.optimizer` | `kept` or `fresh` | **required** | AdamW's moments at the start of each later stage: those of the "
         "stage before, or zeros |",
-        "| `precision` | `bf16` or `fp32` | bf16 | compute type; master weights are fp32 |",
+        "| `export_precision` | `bf16` or `fp32` | bf16 | type of exported weights; fp32 is the master weights as they are |",
         "| `collective_timeout` | duration | 600 | longest wait of a collective |",
         "| `exams[].limit` | count or null | null | most items, drawn by hash |",
         "| `mix` | mapping of text to number | **required** | source name to weight; weights add up to 1 |",

@@ -25,6 +25,7 @@ from cpt_ray.evaluate.bits_per_byte import (
     rolling_windows,
     score_documents,
 )
+from cpt_ray.model.head import install_loss_head
 from cpt_ray.model.isolation import use_document_attention
 from cpt_ray.model.scoring import EncodedDocument, encode_document
 from cpt_ray.records import HeldOutSet
@@ -41,6 +42,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     model = build_model(len(tokenizer))
+    install_loss_head(model)
     use_document_attention(model)
     return model
 

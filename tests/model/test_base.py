@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 
 import pytest
 import torch
@@ -64,13 +67,57 @@ def test_an_export_loads_and_generates(base, tmp_path):
     assert loaded.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
     assert "| tokens | 7 |" in (tmp_path / "export" / "README.md").read_text()
     assert not list(tmp_path.glob(".export*"))
+    assert (tmp_path / "export" / "generation_config.json").is_file()
 
 
-def test_a_head_that_scales_its_logits_is_refused(base):
+def test_a_large_export_is_cut_into_shards_that_load_as_one(base, tmp_path):
+    model = load_model(base, precision="bf16")
+    state = {name: tensor.float() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    export_model(model, state, tokenizer=base, folder=tmp_path / "export", card="", max_shard_size="100KB")
+    assert len(list((tmp_path / "export").glob("model-*.safetensors"))) > 1
+    assert (tmp_path / "export" / "model.safetensors.index.json").is_file()
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
+    assert loaded.dtype == torch.float32  # the type of the state, not of the model in memory
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("moment", ["copy_tokenizer", "os.replace"])
+def test_a_kill_during_an_export_leaves_nothing_that_looks_finished(base, tmp_path, monkeypatch, moment):
+    model, folder = load_model(base, precision="bf16"), tmp_path / "export"
+
+    def export():
+        export_model(model, model.state_dict(), tokenizer=base, folder=folder, card="card")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cpt_ray.model.export.{moment}", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        child = multiprocessing.get_context("fork").Process(target=export)
+        child.start()
+        child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    assert not folder.exists()
+    assert (tmp_path / ".export.tmp" / "model.safetensors").is_file()  # it really was under way
+    export()
+    assert (folder / "README.md").read_text() == "card"
+    assert torch.equal(AutoModelForCausalLM.from_pretrained(folder).lm_head.weight, model.lm_head.weight)
+    assert not (tmp_path / ".export.tmp").exists()
+
+
+def test_code_that_comes_with_a_model_runs_only_when_asked(base, tmp_path):
     config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps({**config, "logit_scale": 1.0}))
-    load_model(base, precision="bf16")
-    (base / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 30.0}))
-    with pytest.raises(ConfigError, match="LlamaForCausalLM has final_logit_softcapping in its output head") as error:
-        load_model(base, precision="bf16")
-    assert "hidden states times the output embedding" in error.value.fix
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}}
+    (base / "config.json").write_text(json.dumps(config))
+    (base / "own.py").write_text(
+        "from pathlib import Path\n"
+        f"Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    with pytest.raises(ConfigError, match=r"models\.m\.trust_remote_code is false") as error:
+        import_base(ModelConfig(name="m", base=str(base)), tmp_path / "out")
+    assert "with your rights" in error.value.fix
+    assert not (tmp_path / "ran").exists()
+    import_base(ModelConfig(name="m", base=str(base), trust_remote_code=True), tmp_path / "out")
+    assert (tmp_path / "ran").exists()
+    model = load_model(tmp_path / "out", precision="fp32", trust_remote_code=True)
+    assert type(model).__name__ == "OwnModel"

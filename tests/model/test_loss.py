@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from cpt_ray.model import loss as loss_module
-from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LossHead, token_nats
+from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LogitRule, token_nats
 
 
 def problem(rows: int, dtype: torch.dtype):
@@ -55,6 +55,38 @@ def test_token_nats_add_up_to_the_sum_and_ignored_rows_score_zero():
     assert nats.sum().item() == pytest.approx(reference(hidden, weight, labels)[0], rel=1e-5)
 
 
-def test_a_loss_head_without_labels_gives_logits():
-    head = LossHead(torch.nn.Parameter(torch.eye(4)))
-    assert head(torch.ones(2, 4)).tolist() == [[1.0] * 4] * 2
+RULES = {
+    "plain": LogitRule(),
+    "scaled": LogitRule(scale=0.25),
+    "capped": LogitRule(softcap=3.0),
+    "both": LogitRule(scale=2.0, softcap=3.0),
+}
+
+
+@pytest.mark.parametrize("chunk", [16, 33, 2048])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_scale_cap_and_bias_equal_the_reference(monkeypatch, chunk, rule, dtype, tolerance):
+    monkeypatch.setattr(loss_module, "_CHUNK_ROWS", chunk)
+    hidden, weight, labels = problem(70, dtype)
+    bias = torch.linspace(-1, 1, 101).to(dtype).requires_grad_()
+    total = ChunkedCrossEntropy.apply(hidden, weight, labels, bias, rule)
+    total.backward()
+    h, w, b = (tensor.detach().float().requires_grad_() for tensor in (hidden, weight, bias))
+    logits = (h @ w.T + b) * rule.scale
+    if rule.softcap is not None:
+        logits = torch.tanh(logits / rule.softcap) * rule.softcap
+    expected = functional.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
+    expected.backward()
+    assert total.item() == pytest.approx(expected.item(), rel=tolerance)
+    for ours, theirs in ((hidden, h), (weight, w), (bias, b)):
+        assert (ours.grad.float() - theirs.grad).norm() <= tolerance * theirs.grad.norm()
+    nats = token_nats(hidden, weight, labels, bias, rule)
+    assert nats.sum().item() == pytest.approx(expected.item(), rel=tolerance)
+    assert (nats[::5] == 0).all()
+
+
+def test_a_frozen_output_embedding_gets_no_gradient():
+    hidden, weight, labels = problem(16, torch.float32)
+    ChunkedCrossEntropy.apply(hidden, weight.detach(), labels).backward()
+    torch.testing.assert_close(hidden.grad, reference(hidden, weight, labels)[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ds_configs import MARKS, rewrite, table
 from cpt_ray.config.deepspeed import load_deepspeed, zero_stage
 
 FOLDER = Path(__file__).parents[2] / "ds_configs"
@@ -21,7 +22,8 @@ STEP = """
     import json, sys
     import torch, deepspeed
     from transformers import LlamaConfig, LlamaForCausalLM
-    from cpt_ray.config.deepspeed import load_deepspeed, resolve_deepspeed
+    from benchmarks.ds_configs import MARKS, rewrite, table
+from cpt_ray.config.deepspeed import load_deepspeed, resolve_deepspeed
     from cpt_ray.config.train import TrainConfig
 
     train = TrainConfig(budgets=(1000,), learning_rate=1e-2, global_batch_size=2, micro_batch_size=2, deepspeed=sys.argv[1])
@@ -89,7 +91,34 @@ def test_the_file_does_what_its_name_says(path):
     assert ("offload_optimizer" in tree["zero_optimization"]) == bool(offload)
 
 
-def test_the_read_me_has_a_row_for_each_file_and_no_other():
-    rows = re.findall(r"^\| `([a-z0-9_]+\.json)` \|", (FOLDER / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == [path.name for path in FILES]
-    assert len(rows) >= 4
+def test_the_read_me_has_a_row_for_each_file_and_no_other_in_both_tables():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    when, measured = text.split(MARKS[0])
+    assert [re.findall(r"^\| `([a-z0-9_]+\.json)` \|", part, re.MULTILINE) for part in (when, measured)] == [
+        [path.name for path in FILES]
+    ] * 2
+    assert len(FILES) >= 4
+
+
+def test_measuring_rewrites_the_table_and_nothing_else():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    results = {path.name: {"tokens_per_s": 123.4, "peak_bytes": 2**30} for path in FILES}
+    new = rewrite(text, table(results, "One worker."))
+    assert new.count("| 123 | 1.00 GiB |") == len(FILES)
+    assert new.split(MARKS[0])[0] == text.split(MARKS[0])[0]
+    assert new.split(MARKS[1])[1] == text.split(MARKS[1])[1]
+    assert rewrite(new, table(results, "One worker.")) == new
+
+
+@pytest.mark.full
+def test_the_benchmark_runs_on_a_tiny_model(tmp_path):
+    from tests.evaluate.tiny import build_model
+
+    build_model(100).save_pretrained(tmp_path / "model")
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(MARKS))
+    script = Path(__file__).parents[2] / "benchmarks" / "ds_configs.py"
+    command = [sys.executable, str(script), str(tmp_path / "model"), "--length", "64", "--readme", str(readme)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert all(f"| `{path.name}` | " in readme.read_text() for path in FILES)

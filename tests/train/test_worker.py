@@ -104,6 +104,19 @@ def test_a_branch_continues_the_trunks_positions_and_anneals(root):
     assert 2000 <= branch.tokens_seen < 2000 + 4 * 64
 
 
+def test_the_card_of_an_export_says_what_it_was_made_of(root):
+    record = run(root, "control", "card", budgets=[500], export_precision="fp32")
+    card = (Path(record.export_path) / "README.md").read_text(encoding="utf-8")
+    assert "| training text | 120 documents, " in card
+    assert " tokens in 2 shards |" in card
+    assert "| precision | fp32, exported as fp32 |" in card
+    assert "| DeepSpeed | ZeRO stage 2 on 1 workers |" in card
+    assert f"| shards fingerprint (held-out sets are a part of it) | {'f' * 64} |" in card
+    assert f"torch {torch.__version__.split('+')[0]}" in card
+    weights = load_file(Path(record.export_path) / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
 def test_micro_batch_size_changes_nothing_beyond_rounding(root):
     one = run(root, "control", "micro1", micro_batch_size=1)
     four = run(root, "control", "micro4", micro_batch_size=4)

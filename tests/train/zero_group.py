@@ -39,11 +39,14 @@ class ZeroGroup:
         """
         if not self._workers:
             self._start()
-        for pipe in self._pipes:
-            pipe.send((function, args))
         results: list[Any] = [None] * self.world_size
         failures: dict[int, str] = {}
         waiting = dict(zip(self._pipes, range(self.world_size), strict=True))
+        for pipe, rank in waiting.items():
+            try:
+                pipe.send((function, args))
+            except OSError:
+                failures[rank] = "died before the job"
         while waiting and not failures:
             ready = wait(list(waiting), timeout_s)
             if not ready:
@@ -52,7 +55,7 @@ class ZeroGroup:
                 rank = waiting.pop(pipe)
                 try:
                     failed, value = pipe.recv()
-                except EOFError:
+                except (EOFError, OSError):
                     failed, value = True, "died"
                 if failed:
                     failures[rank] = value
@@ -124,9 +127,12 @@ def _serve(pipe: Connection, rank: int, world_size: int, port: int) -> None:
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": "1",
     }
+    import deepspeed
     import torch
     import torch.distributed as dist
 
+    # DeepSpeed's shared-memory collectives spin while they wait, and tests start more workers than cores; gloo sleeps.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
     while True:
