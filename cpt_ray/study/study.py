@@ -138,9 +138,10 @@ class Study:
 
     def comparison(self) -> Comparison:
         """What the study found, from records alone."""
-        runs = self.runs()
+        # Scores first: what is missing of a study that was only prepared is said from its end.
+        evaluations, runs = self.evaluations(), self.runs()
         return compare(
-            self.evaluations(),
+            evaluations,
             {name: spot.folder for name, spot in self.graph.evaluations.items()},
             runs,
             self.config.compare,

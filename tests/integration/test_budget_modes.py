@@ -32,7 +32,6 @@ def concluded(study: TinyStudy, capsys: pytest.CaptureFixture[str], *overrides: 
     return capsys.readouterr().out, page, Comparison.load(study.root / "comparison.json")
 
 
-@pytest.mark.full
 def test_a_chain_is_trained_scored_and_shown_with_its_parents(study, capsys):
     said, page, comparison = concluded(study, capsys, "train.budget_mode=chain", CHAIN, "train.schedule.final_share=0.1")
     first, second = (
@@ -46,7 +45,6 @@ def test_a_chain_is_trained_scored_and_shown_with_its_parents(study, capsys):
     assert re.search(rf"chain, from {first.run} at [\d,]+ tokens, optimizer fresh", page)
 
 
-@pytest.mark.full
 def test_trajectory_points_are_scored_drawn_hollow_and_enter_no_verdict(study, capsys):
     said, page, comparison = concluded(study, capsys, "train.trajectory_tokens=[1000, 3000]")
     points = {point.run for point in comparison.points if not point.annealed}
