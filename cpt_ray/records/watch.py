@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from cpt_ray.records.base import Record, SourceRole
 
-EventKind = Literal["spike", "skipped_step", "checkpoint", "hang"]
+EventKind = Literal["resume", "spike", "skipped_step", "checkpoint", "hang"]
 
 
 class RunEvent(Record):

@@ -48,7 +48,7 @@ def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "
 
 def describe_event(spec: RunSpec, event: RunEvent) -> str:
     """A line that stays, for what somebody should look at."""
-    what = {"spike": "loss spike", "skipped_step": "skipped", "hang": "hang", "checkpoint": "checkpoint"}[event.kind]
+    what = {"spike": "loss spike", "skipped_step": "skipped"}.get(event.kind, event.kind)
     rows = f"; rows {', '.join(event.sample_ids[:4])}{', ...' if len(event.sample_ids) > 4 else ''}" if event.sample_ids else ""
     return f"{spec.name}  step {event.step}  {what}: {event.text}{rows}"
 

@@ -89,7 +89,7 @@ def train(study: Study) -> None:
             study.console.say(line)
         started = time.perf_counter()
 
-    study.console.progress(f"  starting {study.config.runtime.workers} workers for {len(pending)} runs")
+    study.console.progress(f"  starting {study.config.runtime.workers} worker(s) for {len(pending)} run(s)")
     run_training(
         [_train_task(study, name) for name in pending],
         name=f"{study.config.study.name}-{study.attempt}",

@@ -58,7 +58,7 @@ def run_training(
         storage: Folder for Ray Train's own files, removed at the end.
         on_steps: Called about once a second, from a thread, with the number of the run in work and all its steps so far.
         on_done: Called for each run as it ends, from a thread, with its number and record.
-        on_event: Called for each loss spike, skipped step and hang, from a thread, with the run's number.
+        on_event: Called for each resume, loss spike, skipped step and hang, from a thread, with the run's number.
 
     Raises:
         CptRayError: What a worker refused with.
@@ -203,7 +203,8 @@ class _Watcher(threading.Thread):
         self.error: Exception | None = None
         self._tasks, self._on_steps, self._on_done, self._on_event = tasks, on_steps, on_done, on_event
         self._current = 0
-        self._told: set[tuple[str, int, int]] = set()
+        # What earlier starts of the same command have told already.
+        self._told = {(task.spec.name, *_key(event)) for task in tasks for event in read_events(Path(task.run_folder))}
         self._silence = SilenceWatch(min((hang_report_s(task) for task in tasks), default=0))
         self._stopping = threading.Event()
 
@@ -237,13 +238,12 @@ class _Watcher(threading.Thread):
                     return
                 self._on_done(self._current, RunRecord.load(Path(task.run_folder) / RUN_FILE))
                 self._current += 1
-                self._told.clear()
         except Exception as error:  # raised by the driver: an exception in a thread is only printed
             self.error = error
 
     def _tell_events(self, task: TrainTask) -> None:
         for event in read_events(Path(task.run_folder)):
-            key = (event.kind, event.attempt, event.step)
+            key = (task.spec.name, *_key(event))
             if event.kind != "checkpoint" and key not in self._told:
                 self._told.add(key)
                 self._on_event(self._current, event)
@@ -264,6 +264,10 @@ class _Watcher(threading.Thread):
         )
         append_driver_event(Path(task.run_folder), event)
         self._tell_events(task)
+
+
+def _key(event: RunEvent) -> tuple[str, int, int]:
+    return event.kind, event.attempt, event.step
 
 
 def hang_report_s(task: TrainTask) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from cpt_ray.errors import ArtifactError, CptRayError
-from cpt_ray.records import CheckpointManifest, LoadedCheckpoint
+from cpt_ray.records import CheckpointManifest, LoadedCheckpoint, RunAttempt
 from cpt_ray.train import checkpoint, universal
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.state_guard import require_same_state
@@ -94,6 +94,17 @@ def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: i
             fix=f"delete {place} and run the same command again; it is trained anew",
         )
     return None
+
+
+def describe_resume(attempt: RunAttempt) -> str | None:
+    """What somebody should know of where an attempt goes on from; None for a plain start at the base or a branch point."""
+    loaded = attempt.loaded
+    if loaded is None or not (attempt.resumed or loaded.converted or loaded.passed_over):
+        return None
+    workers = f"{loaded.world_size} {'worker' if loaded.world_size == 1 else 'workers'}"
+    now = f", taken on by {attempt.world_size} through DeepSpeed's universal format" if loaded.converted else ""
+    text = f"goes on from {loaded.folder}, written by {workers}{now}"
+    return f"{text}; passed over: {'; '.join(loaded.passed_over)}" if loaded.passed_over else text
 
 
 def branch_position(task: TrainTask, *, rank: int) -> int | None:

@@ -28,7 +28,7 @@ from cpt_ray.model.base import DTYPES, load_model
 from cpt_ray.model.export import export_model
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, model_shape
 from cpt_ray.model.self_test import require_isolation, run_self_test
-from cpt_ray.records import LoadedCheckpoint, RunAttempt, RunRecord, SelfTest, ShardManifest
+from cpt_ray.records import LoadedCheckpoint, RunAttempt, RunEvent, RunRecord, SelfTest, ShardManifest
 from cpt_ray.train.batches import Batch, BatchSource
 from cpt_ray.train.card import run_card
 from cpt_ray.train.deal import accumulation_steps, describe_idle, idle_share
@@ -38,7 +38,7 @@ from cpt_ray.train.held_out import watch_held_out
 from cpt_ray.train.loop import Progress, train
 from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
 from cpt_ray.train.mixes import realised_mixes, sample_order
-from cpt_ray.train.resume import branch_position, find_checkpoint, load_checkpoint
+from cpt_ray.train.resume import branch_position, describe_resume, find_checkpoint, load_checkpoint
 from cpt_ray.train.runs import trajectory_specs
 from cpt_ray.train.saver import Saver, stopped_at
 from cpt_ray.train.schedule import learning_rate
@@ -78,6 +78,9 @@ def _train(run: _Run, ask_preemption: AskPreemption | None) -> None:
         every=intervals(run.config.train.watch, task.spec.stop_tokens - task.spec.start_tokens, run.held_out),
         measure_held_out=partial(run.held_out.measure, run.engine.nats, attempt=attempt.attempt),
     )
+    if (text := describe_resume(attempt)) is not None:
+        at = {"step": progress.step, "tokens_seen": progress.tokens_seen}
+        watch.report(RunEvent(kind="resume", attempt=attempt.attempt, text=text, **at))
     progress = train(
         progress,
         stop_tokens=task.spec.stop_tokens,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.records import CheckpointManifest, RunAttempt, StepMetrics
+from cpt_ray.records import CheckpointManifest, RunAttempt, StateFigures, StepMetrics
 from tests.chaos import lineage
 from tests.chaos.lineage import lineage_of
 
@@ -45,7 +45,8 @@ class Written:
         folder = self.root / "train" / f"{run}-00000000" / "checkpoints" / f"step-{step:08d}-a{attempt}"
         manifest = CheckpointManifest(
             run=run, attempt=attempt, step=step, position=step, tokens_seen=step, slots_seen=step, world_size=1, zero_stage=2,
-            data_fingerprint="f", files=(), created="",
+            precision="fp32", global_batch_size=1, run_fingerprint="f", data_fingerprint="f", files=(), versions={}, created="",
+            figures=StateFigures(loss=1, weights_norm=1, exp_avg_norm=1, exp_avg_sq_norm=1, optimizer_steps=1),
         )  # fmt: skip
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(manifest.to_json())

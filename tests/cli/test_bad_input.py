@@ -26,6 +26,12 @@ def prepared(prepared_study, tmp_path) -> TinyStudy:
     return prepared_study.copy(tmp_path / "study")
 
 
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def refused(capsys, *arguments: str) -> str:
     """Run a verb that must be refused; returns the problem without its fix."""
     capsys.readouterr()
@@ -184,16 +190,21 @@ def test_the_key_that_the_message_names_does_allow_the_repeats(prepared, capsys)
 
 @pytest.mark.ray
 def test_a_shard_that_contradicts_its_manifest_is_refused_by_training(prepared, capsys):
-    for shard in prepared.root.glob("shards/*/**/*.arrow"):
-        data = bytearray(shard.read_bytes())
-        data[len(data) // 2] ^= 1
-        shard.write_bytes(data)
+    for shard in prepared.root.glob("shards/*/*/**/*.arrow"):
+        flip_a_bit(shard)
     said = refused(capsys, "train", str(prepared.config))
     assert ".arrow: sha256 " in said
     assert "but its manifest says" in said
     assert "is made anew" in said
     assert not list(prepared.root.glob("train/*/artifact.json"))
     assert not list(prepared.root.glob("train/*/checkpoints/*/manifest.json"))
+
+
+@pytest.mark.ray
+def test_a_list_of_shards_that_contradicts_its_manifest_is_refused(prepared, capsys):
+    (listed,) = prepared.root.glob("shards/*/shards.arrow")
+    flip_a_bit(listed)
+    assert f"{listed}: sha256 " in refused(capsys, "train", str(prepared.config))
 
 
 @pytest.mark.ray
@@ -206,7 +217,7 @@ def test_a_shard_of_another_size_is_refused_by_every_verb_that_needs_it(prepared
 
 
 @pytest.mark.ray
-def test_a_checkpoint_that_contradicts_its_manifest_is_refused_and_the_one_before_it_is_used(prepared, capsys):
+def test_a_checkpoint_that_contradicts_its_manifest_is_reported_and_the_one_before_it_is_used(prepared, capsys):
     one_run = ("train.budgets=[2000]", "train.checkpoint_every=600", "train.keep_checkpoints=9")
     assert main(["train", str(prepared.config), *one_run]) == 0
     run = next(prepared.root.glob("train/tiny-legal-2000-*"))
@@ -217,18 +228,28 @@ def test_a_checkpoint_that_contradicts_its_manifest_is_refused_and_the_one_befor
     before = checkpoint.committed(run)[-2][1]
     assert before.step > 0
     path = max(folder.rglob("*.pt"), key=lambda path: path.stat().st_size)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    said = refused(capsys, "train", str(prepared.config), *one_run)
-    assert f"{path}: sha256 " in said
-    assert f"delete {folder}" in said
-    assert not (run / "run.json").exists()
-    shutil.rmtree(folder)
+    flip_a_bit(path)
+    capsys.readouterr()
     assert main(["train", str(prepared.config), *one_run]) == 0
+    said = capsys.readouterr().out
+    assert f"step {before.step}  resume: goes on from " in said
+    assert f"passed over: {path}: sha256 " in said
     again = json.loads((run / "run.json").read_text())
     assert again["first_steps"][-1] == before.step < manifest.step
     assert again["tokens_seen"] == json.loads(finished)["tokens_seen"]
+
+
+@pytest.mark.ray
+def test_a_run_none_of_whose_checkpoints_is_whole_is_refused(prepared, capsys):
+    one_run = ("train.budgets=[2000]", "train.checkpoint_every=600", "train.keep_checkpoints=9")
+    assert main(["train", str(prepared.config), *one_run]) == 0
+    run = next(prepared.root.glob("train/tiny-legal-2000-*"))
+    for path in (run / "artifact.json", run / "run.json"):
+        path.unlink()
+    for path in run.glob("checkpoints/*/engine/mp_rank_00_model_states.pt"):
+        flip_a_bit(path)
+    assert f"{run}: no checkpoint is whole: " in refused(capsys, "train", str(prepared.config), *one_run)
+    assert not (run / "run.json").exists()
 
 
 @pytest.mark.parametrize("verb", ["prepare", "train", "evaluate", "compare", "report", "run"])

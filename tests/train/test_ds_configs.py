@@ -22,8 +22,7 @@ STEP = """
     import json, sys
     import torch, deepspeed
     from transformers import LlamaConfig, LlamaForCausalLM
-    from benchmarks.ds_configs import MARKS, rewrite, table
-from cpt_ray.config.deepspeed import load_deepspeed, resolve_deepspeed
+    from cpt_ray.config.deepspeed import load_deepspeed, resolve_deepspeed
     from cpt_ray.config.train import TrainConfig
 
     train = TrainConfig(budgets=(1000,), learning_rate=1e-2, global_batch_size=2, micro_batch_size=2, deepspeed=sys.argv[1])
