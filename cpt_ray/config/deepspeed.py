@@ -139,6 +139,10 @@ def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_
         accumulation_steps: Forward passes per optimizer step on each worker.
         hidden_size: The model's, for HF's `"auto"` bucket sizes.
 
+    Returns:
+        The config. From stage 1 on, gradients are summed over micro-batches and workers in fp32 unless the JSON says otherwise;
+        stage 0 knows no such mixture.
+
     Raises:
         ConfigError: If an `"auto"` stands where we know no rule for it.
     """
@@ -151,6 +155,10 @@ def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_
     if train.precision == "fp16":
         resolved["fp16"] = {**tree.get("fp16", {}), "enabled": True}
     resolved.setdefault("steps_per_print", 10**9)
+    if zero_stage(tree) > 0:
+        # In bf16 a sum depends on its order, so that another number of workers would train another model.
+        resolved["data_types"] = {"grad_accum_dtype": "fp32", **resolved.get("data_types", {})}
+        resolved.setdefault("communication_data_type", "fp32")
     zero = resolved.get("zero_optimization", {})
     for key, value in zero.items():
         if _is_auto(value):

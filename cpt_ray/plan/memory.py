@@ -5,8 +5,8 @@ and the number of workers. Out: a `MemoryPlan`. It is an estimate of model state
 buckets and the runtime's own memory come on top, and `train.micro_batch_size` steers the first two.
 
 The formula is that of ZeRO (Rajbhandari et al. 2020, sections 3.1 and 5): with P parameters, mixed precision keeps 2P bytes
-of weights, 2P of gradients and 12P of optimizer states (fp32 master weights and two moments of Adam);
-under LoRA the last two are those of the adapters alone. Stage 1 divides the
+of weights, 4P of gradients (summed in fp32; 2P at stage 0 or where the JSON says so) and 12P of optimizer states (fp32 master
+weights and two moments of Adam); under LoRA the last two are those of the adapters alone. Stage 1 divides the
 optimizer states by the number of workers, stage 2 also the gradients, stage 3 also the weights. ZeRO-Offload (Ren et al.
 2021) moves optimizer states, and from stage 2 the gradients in fp32, to the host.
 """
@@ -74,7 +74,8 @@ def estimate_memory(
     master = 0 if train.precision == "fp32" and stage == 0 else _MASTER_BYTES
     offload_optimizer = stage >= 1 and _is_offloaded(zero, "offload_optimizer")
     offload_weights = stage == 3 and _is_offloaded(zero, "offload_param")
-    gradient = 4 if offload_optimizer and stage >= 2 else compute
+    summed_in = tree.get("data_types", {}).get("grad_accum_dtype", "fp32")
+    gradient = 4 if stage >= 1 and (summed_in == "fp32" or (offload_optimizer and stage >= 2)) else compute
     weights = _share(parameters * compute, num_workers if stage == 3 else 1)
     gradients = _share(trained * gradient, num_workers if stage >= 2 else 1)
     optimizer = _share(trained * (master + _MOMENT_BYTES), num_workers if stage >= 1 else 1)

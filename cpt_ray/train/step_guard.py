@@ -4,10 +4,10 @@ Place in the flow: between the engine and DeepSpeed. In: accumulated gradients. 
 or gradients dropped. Guarantee: after a dropped step weights, master weights, moments and step counts are bitwise what they
 were.
 
-DeepSpeed 0.19 has a path that drops a step, and what leads into it differs: ZeRO-3 and stage 0 in bf16 take it whenever the
-norm is not finite, ZeRO-1 and 2 in bf16 only with `bf16.check_grad_overflow`, whose own scan passes over the gradients twice
-more than the norm that is computed anyway, and stage 0 in fp32 has none. Here the norm decides at every stage. What is
-replaced are methods of one optimizer object, never of a class.
+DeepSpeed 0.19 has a path that drops a step, and what leads into it differs. ZeRO-3, stage 0 in bf16, and ZeRO-1 in bf16 with
+gradients in fp32 take it whenever the norm is not finite. ZeRO-1 and 2 otherwise take it only with `bf16.check_grad_overflow`,
+whose own scan passes over the gradients twice more than the norm that is computed anyway. Stage 0 in fp32 has none. Here the
+norm decides at every stage. What is replaced are methods of one optimizer object, never of a class.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class StepGuard:
             optimizer.scaled_global_norm = self._or_infinite(optimizer.scaled_global_norm, list_of=False)
         elif hasattr(optimizer, "_get_norm_groups"):  # ZeRO-3
             optimizer._get_norm_groups = self._or_infinite(optimizer._get_norm_groups, list_of=True)
+        elif hasattr(optimizer, "clear_hp_grads"):  # ZeRO-1 in bf16 with gradients summed in fp32
+            self._take_step, optimizer.step = optimizer.step, self._step_or_drop
         elif hasattr(optimizer, "overflow_checker"):  # stage 0 in bf16
             checker = optimizer.overflow_checker
             found = checker.check
@@ -72,6 +74,7 @@ class StepGuard:
         finally:
             self._dropping = False
         if not self._engine.was_step_applied():
+            self._forget_offloaded_sums()
             return math.nan
         norm = self._engine.get_global_grad_norm()
         if norm is None or not math.isfinite(float(norm)):
@@ -89,6 +92,23 @@ class StepGuard:
             return math.nan
         self._engine.step()
         return norm
+
+    def _forget_offloaded_sums(self) -> None:
+        """ZeRO-1 and 2 with offload keep sums in fp32 beyond a dropped step, and would add to them ever after."""
+        optimizer = self._engine.optimizer
+        if getattr(optimizer, "cpu_offload", False):
+            for group in getattr(optimizer, "averaged_gradients", {}):
+                optimizer.averaged_gradients[group] = None
+
+    def _step_or_drop(self) -> None:
+        """ZeRO-1 in bf16 drops a step by itself whose norm is not finite; this drops any."""
+        optimizer = self._engine.optimizer
+        if self._dropping:
+            optimizer.overflow = True
+            optimizer.clear_hp_grads()
+            optimizer.clear_lp_grads()
+        else:
+            self._take_step()
 
     def _or_infinite(self, norms: Callable[[], Any], *, list_of: bool) -> Callable[[], Any]:
         def decide() -> Any:

@@ -28,11 +28,14 @@ def make_train(precision: str = "bf16") -> TrainConfig:
     )
 
 
-def estimate(stage: int, workers: int, precision: str = "bf16", **zero: Any):
+def estimate(stage: int, workers: int, precision: str = "bf16", sums: str | None = None, **zero: Any):
     return estimate_memory(
         "m",
         shape=SHAPE,
-        deepspeed={"zero_optimization": {"stage": stage, **zero}},
+        deepspeed={
+            "zero_optimization": {"stage": stage, **zero},
+            **({"data_types": {"grad_accum_dtype": sums}} if sums else {}),
+        },
         train=make_train(precision),
         num_workers=workers,
     )
@@ -40,12 +43,17 @@ def estimate(stage: int, workers: int, precision: str = "bf16", **zero: Any):
 
 @pytest.mark.parametrize(("stage", "gigabytes"), [(0, 120.0), (1, 31.4), (2, 16.6), (3, 1.88)])
 def test_stages_match_figure_1_of_the_zero_paper(stage, gigabytes):
-    # Rajbhandari et al. 2020, figure 1: 7.5B parameters, 64 workers, K = 12.
-    assert estimate(stage, 64).device_bytes / 1e9 == pytest.approx(gigabytes, rel=5e-3)
+    # Rajbhandari et al. 2020, figure 1: 7.5B parameters, 64 workers, K = 12, gradients in 16 bits.
+    assert estimate(stage, 64, sums="bf16").device_bytes / 1e9 == pytest.approx(gigabytes, rel=5e-3)
 
 
 def test_one_worker_has_nothing_to_share():
-    assert len({estimate(stage, 1).device_bytes for stage in (0, 1, 2, 3)}) == 1
+    assert len({estimate(stage, 1, sums="bf16").device_bytes for stage in (0, 1, 2, 3)}) == 1
+
+
+def test_gradients_summed_in_fp32_take_two_bytes_more_which_stage_2_shares():
+    extra = [estimate(stage, 4).device_bytes - estimate(stage, 4, sums="bf16").device_bytes for stage in (0, 1, 2, 3)]
+    assert extra == [0, 2 * SHAPE.parameters, SHAPE.parameters / 2, SHAPE.parameters / 2]
 
 
 def test_fp32_without_zero_has_no_master_copy_and_with_it_has():

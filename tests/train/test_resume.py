@@ -9,14 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from cpt_ray.errors import TrainingError
-from cpt_ray.records import RunRecord, StateFigures
+from cpt_ray.records import RunRecord, StateFigures, StepMetrics
 from cpt_ray.train import checkpoint
 from cpt_ray.train.state_guard import require_same_state
 from tests.train import resume_jobs
 from tests.train.tiny_run import make_model, make_shards
 from tests.train.zero_group import JobError
 
-SETTINGS = {"budgets": [3500], "checkpoint_every": 700, "keep_checkpoints": 99, "global_batch_size": 6}
+SETTINGS = {"budgets": [4300], "checkpoint_every": 700, "keep_checkpoints": 99, "global_batch_size": 6}
+LOSS = {"fp32": 1e-5, "bf16": 5e-4}
+"""Largest difference of a step's loss, nats per token, between two ways of dividing the same work."""
 
 
 @pytest.fixture(scope="module")
@@ -27,23 +29,33 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
-def undisturbed(root: Path, zero_groups, workers: int, stage: int, precision: str) -> tuple[str, dict]:
+def undisturbed(root: Path, zero_groups, workers: int, stage: int, precision: str, **changes) -> tuple[str, dict]:
     """A whole run of so many workers; made once."""
-    settings = {**SETTINGS, "stage": stage, "precision": precision}
-    name = f"whole-{workers}-{stage}-{precision}"
+    settings = {**SETTINGS, "stage": stage, "precision": precision, **changes}
+    name = "-".join(map(str, ("whole", workers, stage, precision, *changes.values())))
     if not (root / name / "run.json").exists():
         assert zero_groups.of(workers).run(resume_jobs.train_run, root, name, settings) == [None] * workers
     return name, settings
 
 
-ALL = [(stage, precision) for stage in (1, 2, 3) for precision in ("fp32", "bf16")]
-IN_CI = [(2, "fp32")]
+def largest_difference(one: list[StepMetrics], two: list[StepMetrics]) -> float:
+    """Of the losses of the same steps on the same rows."""
+    assert [(m.sample_ids, m.tokens_seen) for m in one] == [(m.sample_ids, m.tokens_seen) for m in two]
+    return max(abs(a.loss - b.loss) for a, b in zip(one, two, strict=True))
 
 
+def some_in_ci(cases: list[tuple], in_ci: list[tuple]) -> list:
+    return [pytest.param(*case, marks=() if case in in_ci else pytest.mark.full) for case in cases]
+
+
+@pytest.mark.accept(training=1)
 @pytest.mark.parametrize(
-    ("stage", "precision"), [pytest.param(*case, marks=() if case in IN_CI else pytest.mark.full) for case in ALL]
+    ("stage", "precision"),
+    some_in_ci([(stage, precision) for stage in (0, 1, 2, 3) for precision in LOSS], in_ci=[(2, "fp32")]),
 )
-def test_two_workers_killed_and_resumed_end_bitwise_where_undisturbed_ones_do(root, zero_groups, stage, precision):
+def test_two_workers_killed_and_resumed_end_bitwise_where_undisturbed_ones_do(
+    root, zero_groups, record_property, stage, precision
+):
     whole, settings = undisturbed(root, zero_groups, 2, stage, precision)
     name = f"killed-{stage}-{precision}"
     with pytest.raises(JobError, match="rank 1: died"):
@@ -62,20 +74,24 @@ def test_two_workers_killed_and_resumed_end_bitwise_where_undisturbed_ones_do(ro
         load_file(Path(RunRecord.load(root / run / "run.json").export_path) / "model.safetensors") for run in (whole, name)
     ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    steps = len(facts[0])
+    record_property(
+        f"zero {stage} {precision}", f"resumed at step {second.first_step} of {steps}; losses, norms and weights bitwise equal"
+    )
 
 
 SIZES = [(2, 1), (1, 2), (2, 4), (3, 6)]
-SIZES_IN_CI = [(2, 1, 1), (2, 1, 3)]
-CASES = [(before, after, stage) for before, after in SIZES for stage in (1, 2, 3)]
+CASES = [(before, after, stage, precision) for before, after in SIZES for stage in (1, 2, 3) for precision in LOSS]
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "stage"), [pytest.param(*case, marks=() if case in SIZES_IN_CI else pytest.mark.full) for case in CASES]
-)
-def test_another_number_of_workers_goes_on_and_without_moments_it_would_be_refused(root, zero_groups, before, after, stage):
-    whole, settings = undisturbed(root, zero_groups, before, stage, "fp32")
+@pytest.mark.accept(training=2)
+@pytest.mark.parametrize(("before", "after", "stage", "precision"), some_in_ci(CASES, in_ci=[(2, 1, 3, "bf16")]))
+def test_another_number_of_workers_goes_on_and_without_moments_it_would_be_refused(
+    root, zero_groups, record_property, before, after, stage, precision
+):
+    whole, settings = undisturbed(root, zero_groups, before, stage, precision)
     step = checkpoint.committed(root / whole)[0][1].step
-    names = {kind: f"{before}-to-{after}-{stage}-{kind}" for kind in ("with", "without", "guarded")}
+    names = {kind: f"{before}-to-{after}-{stage}-{precision}-{kind}" for kind in ("with", "without", "guarded")}
     for name in names.values():
         resume_jobs.cut_after(root, whole, name, step)
     group = zero_groups.of(after)
@@ -87,20 +103,54 @@ def test_another_number_of_workers_goes_on_and_without_moments_it_would_be_refus
     assert (attempt.world_size, attempt.loaded.world_size, attempt.loaded.converted) == (after, before, True)
     assert attempt.first_step == step > 0
     lines = {run: resume_jobs.steps_after(root / run, step) for run in (whole, names["with"], names["without"])}
-    assert [(m.sample_ids, m.tokens_seen) for m in lines[whole]] == [
-        (m.sample_ids, m.tokens_seen) for m in lines[names["with"]]
-    ]
-    off = {
-        kind: max(abs(a.loss - b.loss) for a, b in zip(lines[whole], lines[names[kind]], strict=True))
-        for kind in ("with", "without")
-    }
-    assert off["with"] < 1e-5
+    assert len(lines[whole]) >= 10
+    off = {kind: largest_difference(lines[whole], lines[names[kind]]) for kind in ("with", "without")}
+    assert off["with"] <= LOSS[precision]
     assert off["without"] > 10 * off["with"]
     for refusal in refusals:
         assert isinstance(refusal, TrainingError)
         assert "exp_avg_norm was" in refusal.problem
         assert " loss was" not in refusal.problem  # what only the norms can see
         assert "optimizer_steps" not in refusal.problem
+    record_property(
+        f"{before} to {after} workers {precision}",
+        f"ZeRO {stage}, {len(lines[whole])} steps: same rows, losses within {off['with']:.1e}; "
+        f"without moments {off['without']:.1e}",
+    )
+    record_property("resume without optimizer moments", f"refused: {refusals[0].problem.split(': ', 1)[1]}")
+
+
+DIVISIONS = {
+    "accumulation": [(2, 1), (2, 3)],
+    "micro-batch": [(1, 1), (1, 6)],
+    "worker count": [(1, 1), (2, 1), (4, 1)],
+    "three workers": [(1, 1), (3, 1)],
+}
+"""(workers, micro-batch in 16 rows) of runs that must agree."""
+ROUNDED_ANEW = 1e-3
+"""In bf16, where the shape of a matrix product changes, or gradients are scaled by what is no power of two. Seen: 7e-4."""
+
+
+@pytest.mark.accept(training=2)
+@pytest.mark.parametrize(
+    ("what", "precision"),
+    some_in_ci(
+        [(what, precision) for what in DIVISIONS for precision in LOSS],
+        in_ci=[("micro-batch", "bf16")],
+    ),
+)
+def test_how_the_batch_is_divided_changes_nothing_beyond_rounding(root, zero_groups, record_property, what, precision):
+    # Ten thousand tokens a step: in bf16 another shape of a matrix product rounds another way, and a step's loss is a mean.
+    large = {"global_batch_size": 192, "budgets": [130_000], "checkpoint_every": 10**6}
+    first, *others = (
+        undisturbed(root, zero_groups, workers, 2, precision, micro_batch_size=16 * micro, **large)[0]
+        for workers, micro in DIVISIONS[what]
+    )
+    expected = resume_jobs.steps_after(root / first, 0)
+    off = max(largest_difference(expected, resume_jobs.steps_after(root / other, 0)) for other in others)
+    assert len(expected) >= 10
+    assert off <= (ROUNDED_ANEW if precision == "bf16" and what != "worker count" else LOSS[precision])
+    record_property(f"{what} {precision}", f"{len(expected)} steps: losses within {off:.1e}")
 
 
 def test_a_state_that_is_not_the_saved_one_is_refused_figure_by_figure():

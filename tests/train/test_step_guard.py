@@ -18,7 +18,7 @@ from tests.train.tiny_run import make_model, tiny_config
 CASES = [
     (0, "fp32", False, False),
     (0, "bf16", False, True),
-    (1, "bf16", False, False),
+    (1, "bf16", False, True),
     (1, "fp32", False, True),
     (2, "bf16", False, False),
     (2, "bf16", True, False),

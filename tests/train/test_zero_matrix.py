@@ -46,8 +46,9 @@ def marked(case: Case):
     return pytest.param(case, marks=pytest.mark.full if breadth else (), id=str(case))
 
 
+@pytest.mark.accept(training=3)
 @pytest.mark.parametrize("case", [marked(case) for case in CASES])
-def test_it_trains_like_plain_torch_and_its_exports_reload(zero_groups, folders, reference, tmp_path, case):
+def test_it_trains_like_plain_torch_and_its_exports_reload(zero_groups, folders, reference, record_property, tmp_path, case):
     results = zero_groups.of(2).run(engine_trains, str(folders[case.tied]), case, str(tmp_path))
     expected, master = reference(case.precision, case.tied)
     assert results[0] == results[1], "the ranks disagree"
@@ -74,3 +75,8 @@ def test_it_trains_like_plain_torch_and_its_exports_reload(zero_groups, folders,
         log_p = torch.log_softmax(reloaded(ids[None]).logits[0].float(), -1)
     nats = -log_p[: T - 1].gather(1, ids[1:, None])[:, 0]
     torch.testing.assert_close(torch.tensor(results[0]["nats"]), nats, atol=NATS[case.precision], rtol=0)
+    worst = max(abs(loss - expected_loss) for (loss, _), (expected_loss, _) in zip(results[0]["losses"], expected, strict=True))
+    record_property(
+        f"zero {case.stage} {case.offload} {case.precision} {'tied' if case.tied else 'untied'}",
+        f"losses within {worst:.1e} of plain torch; the export scores within {NATS[case.precision]} nats of the engine",
+    )
