@@ -2,7 +2,8 @@
 
 The process is `python -m tests.chaos.cluster NODES`. It answers with its address as a line of JSON, then obeys lines on its
 standard input, each answered by a line: `kill N` kills the raylet of node N with SIGKILL and clears away what is left of the
-node; `add N` starts it anew. It ends everything that it started when its input is closed.
+node; `add N` starts it anew; `drain N` says that node N will be taken away in a minute, as a cloud does. It ends everything
+that it started when its input is closed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,10 @@ class SimulatedCluster:
         """Start a killed node anew."""
         self._ask(f"add {node}")
 
+    def drain(self, node: int) -> None:
+        """Say that a node will be taken away in a minute."""
+        assert self._ask(f"drain {node}")["accepted"]
+
     def processes(self) -> list[psutil.Process]:
         """All processes of the nodes."""
         return psutil.Process(self._process.pid).children(recursive=True)
@@ -88,7 +94,9 @@ def main() -> None:
     """Run the nodes until the input ends."""
     import signal
 
+    from ray._raylet import GcsClient
     from ray.cluster_utils import Cluster
+    from ray.core.generated import autoscaler_pb2
 
     def started(num_cpus: int) -> Any:
         """A node; Ray gives it 30 s, which a busy machine may not keep."""
@@ -113,6 +121,13 @@ def main() -> None:
         cluster.remove_node(node, allow_graceful=False)
         return {"pid": pid}
 
+    def drain(number: int) -> dict[str, object]:
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        deadline_ms = int(1000 * (time.time() + 60))
+        gcs = GcsClient(address=cluster.address)
+        accepted, why = gcs.drain_node(nodes[number].node_id, reason, "the test's", deadline_ms)
+        return {"accepted": accepted, "why": why}
+
     def answer(words: dict[str, object]) -> None:
         sys.stdout.write(json.dumps(words) + "\n")
         sys.stdout.flush()
@@ -123,7 +138,7 @@ def main() -> None:
         answer({"address": cluster.address})
         for line in sys.stdin:
             verb, number = line.split()
-            answer({"kill": kill, "add": add}[verb](int(number)))
+            answer({"kill": kill, "add": add, "drain": drain}[verb](int(number)))
     finally:
         cluster.shutdown()
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +43,8 @@ class Disturbed:
     wall_s: float = 0.0
 
 
-class _Run:
-    """The state of a disturbed run."""
+class WatchedRun:
+    """A study that runs on a cluster, and what is done to it."""
 
     def __init__(self, study: TinyStudy, cluster: SimulatedCluster, *, overrides: tuple[str, ...], hang_s: float) -> None:
         self.study, self.cluster, self.overrides, self.hang_s = study, cluster, overrides, hang_s
@@ -92,6 +93,15 @@ class _Run:
         """
         while not self._is_time(kill):
             assert not self.look(), f"the study ended before it was time to kill a {kill}: {self.done.killed}"
+
+    def wait_until(self, happened: Callable[[], bool], what: str) -> None:
+        """Wait for something that the study's files show.
+
+        Raises:
+            AssertionError: If the study ends before it.
+        """
+        while not happened():
+            assert not self.look(), f"the study ended before {what}"
 
     def kill(self, kill: Kill) -> None:
         where = self._where()
@@ -190,7 +200,7 @@ def run_disturbed(
         HangError: If nothing moves for `hang_s`.
         AssertionError: If the study ends before the schedule does.
     """
-    run = _Run(study, cluster, overrides=overrides, hang_s=hang_s)
+    run = WatchedRun(study, cluster, overrides=overrides, hang_s=hang_s)
     run.start_driver()
     try:
         for kill in schedule:
