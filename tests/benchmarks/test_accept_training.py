@@ -43,7 +43,9 @@ def planted(tmp_path) -> Path:
 
 def test_a_box_prints_the_figures_of_its_own_tests(accept, planted):
     lines = accept.evidence_of(1, figures=["zero 0", "zero 1"], tests=planted)
-    assert lines == ["2 tests passed: test_planted::test_stage", "zero 0: gap 0 of 1e-0", "zero 1: gap 0 of 1e-1"]
+    assert lines[0].startswith("2 tests passed: ")
+    assert lines[0].endswith("test_planted::test_stage")
+    assert lines[1:] == ["zero 0: gap 0 of 1e-0", "zero 1: gap 0 of 1e-1"]
 
 
 @pytest.mark.parametrize(
