@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from cpt_ray.config.clean import CleanConfig
 from cpt_ray.config.values import Bytes, Count, Section
 
 
@@ -30,31 +31,6 @@ class SourceConfig(Section):
     default_language: str | None = Field(default=None, description="language where `language_field` says nothing")
     licence: str | None = Field(default=None, description="licence of the text, recorded in the model card")
     limit_documents: Count | None = Field(default=None, ge=1, description="read at most so many documents")
-
-
-class CleanConfig(Section):
-    """Normalisation and quality rules. A rule set to null is off. Each drop is counted under its rule's name."""
-
-    normalise: bool = Field(default=True, description="repair mojibake, NFC, drop control characters, trim lines")
-    languages: tuple[str, ...] | None = Field(default=None, description="keep only these; unknown languages are kept")
-    min_bytes: Bytes | None = Field(default=200, description="shortest document, UTF-8 bytes (`too_short`)")
-    max_bytes: Bytes | None = Field(default=10_000_000, description="longest document, UTF-8 bytes (`too_long`)")
-    min_lines: int | None = Field(default=None, description="fewest non-empty lines (`few_lines`)")
-    max_short_line_share: float | None = Field(
-        default=None, ge=0, le=1, description="largest share of non-empty lines under 20 characters (`short_lines`)"
-    )
-    max_repeated_line_share: float | None = Field(
-        default=0.3, ge=0, le=1, description="largest share of repeated non-empty lines, Gopher (`repeated_lines`)"
-    )
-    max_symbol_word_ratio: float | None = Field(
-        default=0.1, ge=0, description="most `#` and ellipses per word, Gopher (`symbols`)"
-    )
-    min_alphabetic_word_share: float | None = Field(
-        default=0.6, ge=0, le=1, description="smallest share of words with a letter (`few_letters`); Gopher has 0.8"
-    )
-    mean_word_length: tuple[float, float] | None = Field(
-        default=(3.0, 10.0), description="allowed mean characters per word, Gopher (`word_length`)"
-    )
 
 
 class NearDuplicateConfig(Section):

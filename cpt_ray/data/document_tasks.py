@@ -9,6 +9,7 @@ Guarantee: a function reads only files that its task names and writes files name
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from cpt_ray.records import Document, Dropped, FileEntry, UnitReport
 
 RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("language", pa.string())])
 CLEAN_SCHEMA = pa.schema([*RAW_SCHEMA, ("bytes", pa.int64()), ("exact", pa.binary(16))])
+REDACTED, LANGUAGE, UNKNOWN = "redacted_", "language_", "unknown"
+"""Beginnings of a clean unit's counts: what was redacted, by kind, and the languages of kept documents."""
 REFERENCE_BITS = 32
 """A document's reference is its unit's number shifted by this, plus its row."""
 
@@ -84,6 +87,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     tally, samples = Tally("clean", source.name), Samples("clean", source.name, prepare.seed)
     kept: list[Document] = []
     sizes: list[int] = []
+    counts: Counter[str] = Counter()
     for row in pq.read_table(context.root / task.raw).to_pylist():
         before = len(row["text"].encode())
         document = Document(row["id"], row["text"], source.name, row["language"], source.licence)
@@ -92,8 +96,10 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
             tally.drop(verdict.reason, before)
             samples.add(verdict.reason, document.id, document.text)
             continue
-        kept.append(verdict)
-        sizes.append(len(verdict.text.encode()))
+        kept.append(verdict.document)
+        counts.update({f"{REDACTED}{kind}": number for kind, number in verdict.redacted.items()})
+        counts[f"{LANGUAGE}{verdict.document.language or UNKNOWN}"] += 1
+        sizes.append(len(verdict.document.text.encode()))
         tally.keep(before, edited_to=sizes[-1])
     texts = [document.text for document in kept]
     exact = [exact_hash(text) for text in texts]
@@ -114,7 +120,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
         write_content(context.root, f"keys/{stem}", ".arrow", lambda p: write_partitions(keys, place, p, task.partitions)),
         write_content(context.root, f"sketches/{stem}", ".npy", lambda p: _write_array(p, sketches)),
     ]
-    return finish_unit(task, context, "clean", files=files, reports=[tally.report()], samples=samples.records())
+    return finish_unit(task, context, "clean", files=files, reports=[tally.report()], counts=counts, samples=samples.records())
 
 
 def _write_array(path: Path, array: Sketches) -> None:

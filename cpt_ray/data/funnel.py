@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cpt_ray.data.clean import REASON_KEYS
+from cpt_ray.data.clean import reason_key
 from cpt_ray.errors import DataError
 from cpt_ray.records import StageReport, sum_reports
 
@@ -78,6 +78,7 @@ def refuse_empty(reports: Iterable[StageReport], sources: Sequence[str]) -> None
 
 
 def _fix(reason: str, source: str) -> str:
-    if reason in REASON_KEYS:
-        return f"change prepare.clean.{REASON_KEYS[reason]}, or check the text of source {source}"
+    key = reason_key(reason)
+    if key is not None:
+        return f"change {key}, or check the text of source {source}"
     return _FIXES[reason].format(source=source)

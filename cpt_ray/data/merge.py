@@ -9,6 +9,7 @@ Guarantee: the order of what is written is a function of content and settings, n
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,19 @@ from cpt_ray.config.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.decontaminate import ExamHit, ExamIndex, read_items
 from cpt_ray.data.split import PARTS
 from cpt_ray.data.training_tasks import PackUnit
-from cpt_ray.data.units import unit_report
+from cpt_ray.data.units import UnitTask, unit_report
 from cpt_ray.edges import storage
 from cpt_ray.records import HeldOutSet, ShardEntry, ShardTable, UnitReport
+
+
+def count_by_source(tasks: Sequence[UnitTask], units: Sequence[UnitReport], prefix: str) -> dict[str, dict[str, int]]:
+    """Add up the counts whose names begin with `prefix`, by source, the most frequent first."""
+    totals: dict[str, Counter[str]] = {}
+    for task, unit in zip(tasks, units, strict=True):
+        for name, number in unit.counts.items():
+            if name.startswith(prefix):
+                totals.setdefault(task.source, Counter())[name.removeprefix(prefix)] += number
+    return {source: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))) for source, counts in totals.items()}
 
 
 def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ from cpt_ray.data.document_tasks import CleanUnit, ReadUnit
 from cpt_ray.data.duplicate_tasks import SHOWN
 from cpt_ray.data.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.funnel import check_funnel, refuse_empty
-from cpt_ray.data.merge import drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
+from cpt_ray.data.merge import count_by_source, drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
 from cpt_ray.data.shards import FORMAT_VERSION
 from cpt_ray.data.sources import plan_reads
 from cpt_ray.data.split import ContainmentIndex
@@ -116,6 +116,8 @@ def prepare_documents(
         task_pids={"read": _pids(read), "clean": _pids(cleaned), "near_duplicates": _pids([*pairs, *decided])},
         near_duplicate_threshold=threshold(prepare.near_duplicates),
         components=components,
+        languages=count_by_source(cleans, cleaned, document_tasks.LANGUAGE),
+        redacted=count_by_source(cleans, cleaned, document_tasks.REDACTED),
         samples=merge_samples(samples, prepare.seed),
     )
 

@@ -159,6 +159,10 @@ class DocumentsRecord(Record):
     task_pids: dict[str, tuple[int, ...]]
     near_duplicate_threshold: float | None
     components: DuplicateComponents
+    languages: dict[str, dict[str, int]]
+    """Documents that cleaning kept, by source and language; `unknown` where neither the source nor the model was asked."""
+    redacted: dict[str, dict[str, int]]
+    """What placeholders replaced, by source and kind."""
     samples: tuple[dict[str, str], ...] = ()
 
 

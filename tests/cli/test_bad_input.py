@@ -162,7 +162,7 @@ def test_a_base_that_is_no_model_is_refused(tiny, capsys):
 @pytest.mark.ray
 def test_an_empty_corpus_names_the_rule_that_dropped_most(tiny, capsys, ray_session_2cpu):
     said = refused(capsys, "prepare", str(tiny.config), "prepare.clean.min_bytes=1MB")
-    assert "source law: no document is left of 165; stage clean dropped most, 165 as too_short" in said
+    assert "source law: no document is left of 165; stage clean dropped most, 165 as min_bytes" in said
     assert "change prepare.clean.min_bytes" in said
     assert results(tiny) == set()
 

@@ -16,7 +16,9 @@ def report(stage: str, read: int, kept: int, **dropped: int) -> StageReport:
 
 
 def test_units_are_added_up_by_stage() -> None:
-    total = check_funnel([report("read", 3, 3), report("read", 2, 2), report("clean", 5, 4, symbols=1)], ["law"])
+    total = check_funnel(
+        [report("read", 3, 3), report("read", 2, 2), report("clean", 5, 4, **{"basic.max_symbol_word_ratio": 1})], ["law"]
+    )
     assert [(r.stage, r.input.documents, r.kept.documents) for r in total] == [("read", 5, 5), ("clean", 5, 4)]
 
 
@@ -34,7 +36,7 @@ def test_a_stage_that_loses_is_refused() -> None:
 @pytest.mark.parametrize(
     ("reason", "fix"),
     [
-        ("too_short", "change prepare.clean.min_bytes, or check the text of source law"),
+        ("min_bytes", "change prepare.clean.min_bytes, or check the text of source law"),
         ("empty", "set text_field of source law to the field that holds the text"),
         ("bad_json", "check path and format of source law: its lines are not JSON objects"),
         ("bad_encoding", "convert the files of source law to UTF-8"),
@@ -46,7 +48,11 @@ def test_a_stage_that_loses_is_refused() -> None:
     ],
 )
 def test_an_empty_source_names_the_worst_rule_and_its_key(reason: str, fix: str) -> None:
-    reports = [report("read", 9, 9), report("clean", 9, 7, symbols=2), report("last", 7, 0, **{reason: 7})]
+    reports = [
+        report("read", 9, 9),
+        report("clean", 9, 7, **{"basic.max_symbol_word_ratio": 2}),
+        report("last", 7, 0, **{reason: 7}),
+    ]
     with pytest.raises(DataError, match=f"source law: no document is left of 9; stage last dropped most, 7 as {reason}") as e:
         refuse_empty(reports, ["law"])
     assert e.value.fix == fix

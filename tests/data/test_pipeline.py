@@ -101,7 +101,7 @@ def test_every_stage_accounts_for_what_the_one_before_kept(prepared: Prepared) -
 
 def test_bad_input_is_counted_by_reason(prepared: Prepared) -> None:
     assert dropped(prepared, "read", "law") == {"bad_encoding": 1, "bad_json": 1, "empty": 1}
-    assert dropped(prepared, "clean", "law") == {"too_short": 1}
+    assert dropped(prepared, "clean", "law") == {"min_bytes": 1}
     clean = next(r for r in prepared.manifest.reports if (r.stage, r.source) == ("clean", "law"))
     assert clean.edited_bytes > 0
 
@@ -168,7 +168,7 @@ def test_held_out_documents_are_in_no_shard(prepared: Prepared) -> None:
 
 def test_samples_of_dropped_documents_name_reason_and_document(prepared: Prepared) -> None:
     found = {(sample["reason"], sample["id"]) for sample in prepared.documents.samples}
-    assert {("near_duplicate", "near_dup_of_law_3"), ("too_short", "short_1"), ("empty", "blank_1")} <= found
+    assert {("near_duplicate", "near_dup_of_law_3"), ("min_bytes", "short_1"), ("empty", "blank_1")} <= found
 
 
 def test_token_accounts_balance_in_every_shard(prepared: Prepared) -> None:
@@ -367,7 +367,7 @@ def test_an_error_in_a_task_comes_back_as_it_was_raised(corpus: Path, tmp_path: 
 def test_a_source_of_which_nothing_is_left_names_the_rule(corpus: Path, tmp_path: Path) -> None:
     config = settings(clean={"min_bytes": 1_000_000})
     with pytest.raises(
-        DataError, match=r"source news: no document is left of 81; stage clean dropped most, 81 as too_short"
+        DataError, match=r"source news: no document is left of 81; stage clean dropped most, 81 as min_bytes"
     ) as e:
         prepare_documents(sources_of(corpus)[:1], config, folder=tmp_path, num_workers=2)
     assert e.value.fix == "change prepare.clean.min_bytes, or check the text of source news"

@@ -130,12 +130,12 @@ def trained_on(done: Finished) -> set[str]:
 
 
 def test_what_was_planted_is_dropped_under_its_name(done):
-    assert dropped(done, "clean") == {"too_short": 2}
+    assert dropped(done, "clean") == {"min_bytes": 2}
     assert dropped(done, "near_duplicates") == {"exact_duplicate": 1, "near_duplicate": 1}
     assert dropped(done, "decontaminate") == {"exam_item": 1}
     samples = DocumentsRecord.load(done.folder("documents") / "documents.json").samples
     named = {(sample["reason"], sample["id"]) for sample in samples}
-    assert {("too_short", "short_1"), ("too_short", "short_2")} <= named
+    assert {("min_bytes", "short_1"), ("min_bytes", "short_2")} <= named
     assert {reason for reason, name in named if name in ("dup_of_law_3", "law_3")} == {"near_duplicate"}
     assert {reason for reason, name in named if name in ("copy_of_law_4", "law_4")} == {"exact_duplicate"}
     trained = trained_on(done)

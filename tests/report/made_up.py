@@ -165,7 +165,11 @@ def funnel() -> tuple[StageReport, ...]:
     for source, documents, size in (("licences", 118_402, 611_204_118), ("news", 402_117, 1_204_118_402)):
         drops: tuple[tuple[str, dict[str, tuple[int, int]], int], ...] = (
             ("read", {}, 0),
-            ("clean", {"too_short": (3120, 412_000), "repeated_lines": (911, 7_120_402), "language": (204, 1_904_112)}, 48_211),
+            (
+                "clean",
+                {"min_bytes": (3120, 412_000), "basic.max_repeated_line_share": (911, 7_120_402), "language": (204, 1_904_112)},
+                48_211,
+            ),
             ("exact", {"exact_duplicate": (20_114, 101_402_118)}, 0),
             ("near", {"near_duplicate": (14_220, 81_114_202)}, 0),
             ("split", {"held_out": (1602, 9_114_004), "contains_held_out": (118, 1_204_110)}, 0),
@@ -243,6 +247,6 @@ def make_contents(**changes: Any) -> ReportContents:
         stage_timings={"prepare": 412.3, "train": 1021.8, "evaluate": 201.4, "compare": 3.2},
         versions={"cpt-ray": "0.1.0", "torch": "2.13.0"},
         base_note="The base is SmolLM2-135M-Instruct, its 4-bit weights dequantised once.",
-        samples=({"reason": "too_short", "id": "short_1", "text": "All rights reserved."},),
+        samples=({"reason": "min_bytes", "id": "short_1", "text": "All rights reserved."},),
     )  # fmt: skip
     return replace(contents, **changes)

@@ -103,7 +103,7 @@ def test_hostile_text_is_escaped_wherever_it_enters():
         config_yaml=HOSTILE,
         base_note=HOSTILE,
         labels=(HOSTILE,),
-        samples=({"reason": "too_short", "id": HOSTILE, "text": HOSTILE},),
+        samples=({"reason": "min_bytes", "id": HOSTILE, "text": HOSTILE},),
         funnel=(stage("clean", HOSTILE, (2, 20), {HOSTILE: (1, 10)}),),
         versions={HOSTILE: HOSTILE},
         runs=(*contents.runs, run_record(HOSTILE, "independent", "legal", 0, 1_000_000)),
@@ -217,7 +217,7 @@ def test_exams_carry_their_label_and_chance(page):
 
 
 def test_a_stage_that_lost_documents_is_called_out():
-    lossy = stage("clean", "licences", (10, 100), {"too_short": (2, 20)})
+    lossy = stage("clean", "licences", (10, 100), {"min_bytes": (2, 20)})
     lossy = lossy.model_copy(update={"kept": lossy.kept.model_copy(update={"documents": 7})})
     assert "NO: something was lost" in render_report(make_contents(funnel=(lossy,)))
     assert "NO: something was lost" not in render_report(make_contents())

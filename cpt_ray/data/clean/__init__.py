@@ -1,6 +1,8 @@
-"""Stage `clean`: normalisation and quality rules, one document at a time.
+"""Stage `clean`: one document at a time is mended, judged by the rules that are on, and redacted.
 
-Flow: `Document` in, `Document` with normalised text or `Dropped(reason)` out. Memory: the document at hand.
+Flow: `Document` in, `Document` with its new text and language, or `Dropped(reason)`, out. A reason is the key below
+`prepare.clean` that sets the threshold; `empty`, `language` and `language_uncertain` have names of their own. Memory: the
+document at hand.
 
 Guarantee: the same document and settings always get the same verdict, and the first rule that objects names the reason.
 """
@@ -8,32 +10,97 @@ Guarantee: the same document and settings always get the same verdict, and the f
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
-from cpt_ray.config.prepare import CleanConfig
+from cpt_ray.config.clean import CleanConfig
+from cpt_ray.data.clean.basic import basic, size, unwanted_language
+from cpt_ray.data.clean.c4 import c4
+from cpt_ray.data.clean.fineweb import education, fineweb
+from cpt_ray.data.clean.gopher import gopher_quality, gopher_repetition
+from cpt_ray.data.clean.language import identify
 from cpt_ray.data.clean.normalise import normalise
-from cpt_ray.data.clean.rules import REASON_KEYS, RULES, TextView
+from cpt_ray.data.clean.redact import redact
+from cpt_ray.data.clean.view import TextView
 from cpt_ray.records import Document, Dropped
 
-__all__ = ["REASON_KEYS", "RULES", "clean", "normalise"]
+__all__ = ["RULE_SETS", "Cleaned", "clean", "normalise", "reason_key"]
+
+RuleSet = Callable[[TextView, Any], Dropped | TextView]
+
+RULE_SETS: dict[str, RuleSet] = {
+    "basic": basic,
+    "gopher_quality": gopher_quality,
+    "gopher_repetition": gopher_repetition,
+    "c4": c4,
+    "fineweb": fineweb,
+    "education": education,
+}
+"""Name of a rule set to the function that asks it: a view of the document in, a view (`c4` edits) or the drop out."""
 
 
-def clean(document: Document, config: CleanConfig) -> Document | Dropped:
-    """Normalise a document, then ask every rule that is on.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A document that is kept, and how often something of each kind was redacted in it."""
+
+    document: Document
+    redacted: dict[str, int]
+
+
+def clean(document: Document, config: CleanConfig) -> Cleaned | Dropped:
+    """Mend a document, ask every rule that is on, and redact what is kept.
 
     Args:
         document: The document as read.
         config: `prepare.clean`.
 
     Returns:
-        The document with its new text, or the reason for dropping it (`empty` if normalisation leaves nothing).
+        The document with its new text and, if that was to be found out, its language; or the reason for dropping it.
     """
     if config.normalise:
         document = dataclasses.replace(document, text=normalise(document.text))
         if not document.text.strip():
             return Dropped("empty")
-    view = TextView(document)
-    for key, rule in RULES.items():
-        setting = getattr(config, key)
-        if setting is not None and (verdict := rule(view, setting)) is not None:
-            return verdict
-    return document
+    judged = _judge(TextView(document), config)
+    if isinstance(judged, Dropped):
+        return judged
+    document = judged.document
+    counts: dict[str, int] = {}
+    if config.redact.kinds:
+        text, counts = redact(document.text, config.redact.kinds, config.redact.placeholder)
+        document = dataclasses.replace(document, text=text)
+    return Cleaned(document, counts)
+
+
+def _judge(view: TextView, config: CleanConfig) -> Dropped | TextView:
+    verdict = _in_language(view, config)
+    if isinstance(verdict, TextView):
+        verdict = size(verdict, config)
+    for name in config.rules:
+        if isinstance(verdict, Dropped):
+            break
+        verdict = RULE_SETS[name](verdict, getattr(config, name))
+        if isinstance(verdict, TextView) and not verdict.text.strip():
+            return Dropped("empty")
+    return verdict
+
+
+def _in_language(view: TextView, config: CleanConfig) -> Dropped | TextView:
+    """The document with its language, or the drop because it is not a wanted one or not clearly so."""
+    rule, document, probability = config.language_id, view.document, 1.0
+    if rule.detect == "always" or (rule.detect == "missing" and document.language is None):
+        code, probability = identify(document.text, rule.characters)
+        view = TextView(dataclasses.replace(document, language=code))
+    if config.languages is not None and unwanted_language(view, config.languages):
+        return Dropped("language")
+    if config.languages is not None and probability < rule.min_probability:
+        return Dropped("language_uncertain")
+    return view
+
+
+def reason_key(reason: str) -> str | None:
+    """The key of the study file that a reason of this stage comes from; None for reasons of other stages and for `empty`."""
+    special = {"language": "languages", "language_uncertain": "language_id.min_probability"}
+    if reason in special:
+        return f"prepare.clean.{special[reason]}"
+    return f"prepare.clean.{reason}" if reason.split(".")[0] in CleanConfig.model_fields else None

@@ -1,0 +1,72 @@
+"""The rule set `c4` (Raffel et al. 2020, arXiv 1910.10683, section 2.2, and the code of TensorFlow Datasets).
+
+Part of stage `clean`. It edits: lines that do not read like sentences are taken out, and what is left is the document. Memory:
+the lines of the document at hand.
+
+Guarantee: verdicts and text are those of datatrove's `C4QualityFilter` at equal settings, but where sentences are counted
+differently (`benchmarks/data_clean.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from cpt_ray.config.clean import C4Rules
+from cpt_ray.data.clean.segment import count_sentences, tokens
+from cpt_ray.data.clean.view import TextView
+from cpt_ray.records import Dropped
+
+_CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
+_SENTENCE_ENDS = (".", "?", "!", '"', "'")
+_POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+
+
+def c4(view: TextView, rules: C4Rules) -> Dropped | TextView:
+    """Take out lines, and drop the document if what is left is not enough."""
+    kept: list[str] = []
+    for raw in view.text.splitlines():
+        line = _kept_line(raw, rules)
+        if line is None:
+            continue
+        lowered = line.lower()
+        if rules.lorem_ipsum and "lorem ipsum" in lowered:
+            return Dropped("c4.lorem_ipsum")
+        if rules.javascript and "javascript" in lowered:
+            continue
+        if rules.curly_bracket and "{" in line:
+            return Dropped("c4.curly_bracket")
+        if rules.policy and any(phrase in lowered for phrase in _POLICY):
+            continue
+        kept.append(line)
+    if rules.min_sentences is not None and not _enough_sentences(kept, rules.min_sentences):
+        return Dropped("c4.min_sentences")
+    text = "\n".join(kept).strip()
+    return view if text == view.text else TextView(dataclasses.replace(view.document, text=text))
+
+
+def _kept_line(line: str, rules: C4Rules) -> str | None:
+    line = line.strip()
+    words = line.split()
+    longest = rules.max_word_characters
+    if longest is not None and len(line) > longest and max(map(len, words)) > longest:
+        return None
+    if rules.citations and "[" in line:
+        line = _CITATION.sub("", line)
+    if rules.terminal_punctuation and (not line.endswith(_SENTENCE_ENDS) or line.endswith("...")):
+        return None
+    if rules.min_line_words is not None and len(words) < rules.min_line_words:
+        return None
+    return line
+
+
+def _enough_sentences(lines: list[str], least: int) -> bool:
+    """Whether the lines hold at least `least` sentences; a line begins one, so most documents need no counting."""
+    if sum(map(bool, lines)) >= least:
+        return True
+    count = 0
+    for line in lines:
+        count += count_sentences(tokens(line))
+        if count >= least:
+            return True
+    return False

@@ -1,0 +1,150 @@
+"""Replace personal data and secrets in a text: e-mail addresses, telephone numbers, IP addresses, keys.
+
+Part of stage `clean`, on documents that are kept. Patterns are strict where text is full of look-alikes: a telephone number
+needs a plus sign, brackets or separators, and must not be a date, a version or part of a longer number; an IP address must be
+valid and public; a key has a known prefix, is a private-key block, or is named as a secret and is random. Memory: one text.
+
+Guarantee: what is counted is what was replaced; a redacted text has nothing left to redact.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Sequence
+
+_EMAIL = re.compile(
+    r"(?<![\w.+%-])[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_+-])?@"
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
+)
+_PHONE = re.compile(
+    r"(?<![\w.,/+#-])(?:"
+    r"(?:\+|00)[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
+    r"|(?:1[ .-])?\(\d{3}\)[ .-]?\d{3}[ .-]\d{4}"
+    r"|(?:1[ .-])?\d{3}([ .-])\d{3}\1\d{4}"
+    r"|\(0\d{1,4}\)[ .-]?\d{2,4}(?:[ .-]?\d{2,4}){1,3}"
+    r")(?![\w-]|[.,/]\d)"
+)
+_IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)")
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|:(?=:)){2,7}(?::?[0-9A-Fa-f]{1,4})?(?![\w:])")
+_KEY = re.compile(
+    r"-----BEGIN (?P<block>[A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?)-----.{1,20000}?-----END (?P=block)-----"
+    r"|(?<![\w-])(?:(?:AKIA|ASIA)[A-Z0-9]{16}"
+    r"|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_\w{22,255}|glpat-[\w-]{20}"
+    r"|sk-(?:[A-Za-z]{2,12}-)*[A-Za-z0-9_-]{20,200}|[sr]k_(?:live|test)_[A-Za-z0-9]{16,128}"
+    r"|hf_[A-Za-z0-9]{30,64}|pypi-[\w-]{50,255}|npm_[A-Za-z0-9]{36}|AIza[\w-]{35}|xox[abprs]-[A-Za-z0-9-]{10,200}"
+    r"|eyJ[\w-]{10,4000}\.eyJ[\w-]{10,4000}\.[\w-]{10,4000})(?![\w-])",
+    re.DOTALL,
+)
+_NAMED_SECRET = re.compile(
+    r"(?i)((?:api[_-]?key|secret|token|passw(?:or)?d|access[_-]?key)[\w-]{0,20}[\"']?\s{0,3}(?:=|:|=>)\s{0,3}[\"'])"
+    r"([A-Za-z0-9+/_=.-]{16,200})(?=[\"'])"
+)
+# What no match is without, and quick to look for: most texts need no pattern.
+_DIGITS = re.compile(r"\d{2,4}[ .-]?\d{2}|\(\d")
+_DOTTED = re.compile(r"\d\.\d{1,3}\.\d")
+_KEY_PARTS = ("PRIVATE KEY", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "sk-")
+_KEY_PARTS += ("k_live_", "k_test_", "hf_", "pypi-", "npm_", "AIza", "xox", "eyJ")
+_SECRET_NAMES = ("key", "secret", "token", "passw")
+_LEAST_BITS = 3.0
+_LEAST_LONG_PARTS = 2
+
+
+def redact(text: str, kinds: Sequence[str], placeholder: str) -> tuple[str, dict[str, int]]:
+    """Replace what is found of the kinds asked for.
+
+    Args:
+        text: The text of a document.
+        kinds: Of `email`, `phone`, `ip` and `key`.
+        placeholder: What stands in its place, with `{kind}` for the kind in capitals.
+
+    Returns:
+        The text, and how often each kind was replaced; kinds that were not found are left out.
+    """
+    counts: dict[str, int] = {}
+    for kind in ("key", "email", "ip", "phone"):  # a key may hold what looks like the others
+        if kind in kinds:
+            text, count = _KINDS[kind](text, placeholder.replace("{kind}", kind.upper()))
+            if count:
+                counts[kind] = count
+    return text, counts
+
+
+def _emails(text: str, mark: str) -> tuple[str, int]:
+    return _EMAIL.subn(lambda _: mark, text) if "@" in text else (text, 0)
+
+
+def _phones(text: str, mark: str) -> tuple[str, int]:
+    return _replace(_PHONE, text, mark, _is_phone) if _DIGITS.search(text) else (text, 0)
+
+
+def _addresses(text: str, mark: str) -> tuple[str, int]:
+    text, count = _replace(_IPV4, text, mark, _is_public_v4) if _DOTTED.search(text) else (text, 0)
+    text, more = _replace(_IPV6, text, mark, _is_public) if "::" in text or text.count(":") >= 7 else (text, 0)
+    return text, count + more
+
+
+def _keys(text: str, mark: str) -> tuple[str, int]:
+    count = named = 0
+    if any(part in text for part in _KEY_PARTS):
+        text, count = _KEY.subn(lambda _: mark, text)
+    lowered = text.lower()
+    if not any(name in lowered for name in _SECRET_NAMES):
+        return text, count
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal named
+        if not _is_random(match[2]):
+            return match[0]
+        named += 1
+        return match[1] + mark
+
+    return _NAMED_SECRET.sub(replace, text), count + named
+
+
+def _replace(pattern: re.Pattern[str], text: str, mark: str, holds: Callable[[str], bool]) -> tuple[str, int]:
+    count = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal count
+        if not holds(match[0]):
+            return match[0]
+        count += 1
+        return mark
+
+    return pattern.sub(replace, text), count
+
+
+def _is_phone(found: str) -> bool:
+    return 8 <= sum(map(str.isdigit, found)) <= 15
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _is_public(found: str) -> bool:
+    try:
+        return ipaddress.ip_address(found).is_global
+    except ValueError:
+        return False
+
+
+def _is_public_v4(found: str) -> bool:
+    """A number such as 2.1.2.31 is a version or a section far more often than an address."""
+    return sum(len(part) > 1 for part in found.split(".")) >= _LEAST_LONG_PARTS and _is_public(found)
+
+
+def _is_random(found: str) -> bool:
+    """Letters and digits of at least three bits a character: no word, no placeholder such as `your-api-key-here`."""
+    counts = collections.Counter(found).values()
+    bits = -sum(count / len(found) * math.log2(count / len(found)) for count in counts)
+    return bits >= _LEAST_BITS and any(map(str.isdigit, found)) and any(map(str.isalpha, found))
+
+
+_KINDS: dict[str, Callable[[str, str], tuple[str, int]]] = {
+    "email": _emails,
+    "phone": _phones,
+    "ip": _addresses,
+    "key": _keys,
+}

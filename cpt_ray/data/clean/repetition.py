@@ -1,0 +1,31 @@
+"""How much a document repeats itself: the share of its 5-word sequences that stood in it before.
+
+Part of stage `clean`. The report draws it for every document, and the rule set `education` has a bound for it. Words are those
+of `data.words`, so case and punctuation do not hide a repetition. Memory: 8 bytes per word of 64 texts, a few times over.
+
+Guarantee: 0 where no sequence of five words comes twice, below 1 always.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cpt_ray.data.words import hash_ngrams_batch, hash_words_batch
+
+NGRAM_WORDS = 5
+_BATCH = 64
+
+
+def repetition(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    """The share of n-grams that stood there before, float64[texts]; 0 for texts of fewer than five words."""
+    shares = np.zeros(len(texts))
+    for start in range(0, len(texts), _BATCH):
+        ngrams, offsets = hash_ngrams_batch(*hash_words_batch(texts[start : start + _BATCH]), NGRAM_WORDS)
+        for place, (begin, end) in enumerate(itertools.pairwise(offsets.tolist()), start):
+            if end > begin:
+                shares[place] = 1 - len(np.unique(ngrams[begin:end])) / (end - begin)
+    return shares

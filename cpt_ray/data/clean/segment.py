@@ -1,0 +1,132 @@
+"""Words and sentences as the published filters count them: punctuation marks are words of their own.
+
+Part of stage `clean`. Text in, tokens out. Gopher and FineWeb count words without saying how they are found; datatrove uses
+spaCy's tokeniser for English, and thresholds are tried on it. This is a small one with the same habits: marks around a word,
+hyphens and slashes inside it, and `'s` or `n't` at its end are tokens; addresses, numbers and abbreviations stay whole. How
+often a verdict differs from theirs is measured in `benchmarks/data_clean.py`. Memory: the pieces of at most 65,536 strings
+without white space.
+
+Guarantee: the tokens of a text, joined, are the text without its white space.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import string
+import unicodedata
+from collections.abc import Sequence
+
+_QUOTES = "'\"”“`‘´’‚„»«"
+_MARKS = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪「」『』（）〔〕【】《》〈〉" + _QUOTES
+_BEFORE = _MARKS + "§%=—–$£€¥©®™°•■●▪►→\ufffd"
+_AFTER = _MARKS + "—–©®™°•■●▪►→\ufffd"
+_ADDRESS = re.compile(
+    r"(?:[\w+.-]{2,}://)?(?:\S+@)?(?:[A-Za-z0-9\u00a1-\uffff][\w\u00a1-\uffff-]*\.)+[a-z]{2,63}(?::\d{2,5})?(?:[/?#]\S*)?"
+)
+_ABBREVIATIONS = frozenset(
+    f"{word}."
+    for words in (
+        "Mr Mrs Ms Dr Prof St Jr Inc Ltd Co co Corp Bros Messrs vs v.s e.g E.g E.G i.e I.e I.E a.m p.m Ph.D D.C Adm Gen Gov",
+        "Rep Rev Sen Mt Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Calif Mass Wash Ill Ind Pa Va Md Mo Ga La Fla Ariz",
+        "Conn Del Mich Minn Miss Mont Tenn Wis Ore N.Y N.J N.C S.C",
+    )
+    for word in words.split()
+)
+_WHOLE = frozenset({"and/or", "w/o", "C++"})
+_ENDS_WORD = re.compile(rf"(?:[a-zß-öø-ÿ0-9%²+\-{re.escape(_MARKS)}]|[^\W\d_a-z]{{2}})\.\Z")
+_LETTER = re.compile(r"[a-zäöü]\.")
+_CONTRACTION = re.compile(r"(?<=\w)(n['’]t|['’](?:s|S|re|ve|ll|d|m))\Z")
+_INSIDE = re.compile(
+    r"(\.{2,}|…"
+    r"|(?<=[0-9])[+*^-](?=[0-9-])"
+    r"|(?<=[a-zß-öø-ÿ'\"”’])\.(?=[A-ZÀ-ÖØ-Þ'\"“‘])"
+    r"|(?<=[^\W\d_]),(?=[^\W\d_])"
+    r"|(?<=[^\W_])(?:---?|——?|–|-|~|[:<>=/])(?=[^\W\d_]))"
+)
+_NUMBER_AND_UNIT = re.compile(
+    r"([0-9]+(?:[.,][0-9]+)*)(km|cm|mm|kg|mg|ft|in|lb|oz|mph|MB|KB|kb|GB|TB|mb|m|g|t|T|G|M|K|%|\$|€|£|¥|am|pm)\Z"
+)
+_ENDS = frozenset("!.?։؟۔।॥。！．？｡‼‽⁇⁈⁉")
+_ASCII_MARKS = frozenset(string.punctuation)
+_CACHED = 64
+
+
+def tokens(text: str) -> list[str]:
+    """Split a text into words and punctuation marks."""
+    result: list[str] = []
+    for chunk in text.split():
+        if chunk.isalpha():
+            result.append(chunk)
+        else:
+            result.extend(_cached_pieces(chunk) if len(chunk) <= _CACHED else _pieces(chunk))
+    return result
+
+
+def _pieces(chunk: str) -> tuple[str, ...]:
+    """The tokens of a string without white space."""
+    core = chunk.lstrip(_BEFORE)
+    before = _marks(chunk[: len(chunk) - len(core)])
+    after: list[str] = []
+    while core:
+        body = core.rstrip(_AFTER)
+        if body != core:
+            after[:0] = _marks(core[len(body) :])
+            core = body
+        elif core.endswith(".."):
+            body = core.rstrip(".")
+            after.insert(0, core[len(body) :])
+            core = body
+        elif core.endswith(".") and not _is_abbreviation(core) and _ENDS_WORD.search(core):
+            after.insert(0, ".")
+            core = core[:-1]
+        else:
+            break
+    return (*before, *_inside(core), *after) if core else (*before, *after)
+
+
+_cached_pieces = functools.lru_cache(maxsize=1 << 16)(_pieces)
+
+
+def _marks(run: str) -> list[str]:
+    return re.findall(r"\.{2,}|…+|''|.", run) if run else []
+
+
+def _is_abbreviation(word: str) -> bool:
+    return word in _ABBREVIATIONS or _LETTER.fullmatch(word) is not None
+
+
+def _inside(core: str) -> list[str]:
+    if not core:
+        return []
+    if core in _WHOLE or _ADDRESS.fullmatch(core):
+        return [core]
+    found = _CONTRACTION.search(core) or _NUMBER_AND_UNIT.fullmatch(core)
+    if found is not None:
+        start = found.start(1) if found.re is _CONTRACTION else found.start(2)
+        return [piece for piece in (*_INSIDE.split(core[:start]), core[start:]) if piece]
+    return [piece for piece in _INSIDE.split(core) if piece]
+
+
+def count_sentences(words: Sequence[str]) -> int:
+    """Count sentences in tokens: one ends at `.`, `!` or `?` if anything but punctuation follows."""
+    count, ended = int(bool(words)), False
+    for word in words:
+        if word in _ENDS:
+            ended = True
+        elif ended and not is_punctuation(word):
+            count += 1
+            ended = False
+    return count
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def is_punctuation(word: str) -> bool:
+    """Whether a token is made of punctuation marks alone."""
+    return all(unicodedata.category(character).startswith("P") for character in word)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def is_mark(word: str) -> bool:
+    """Whether a token has no letter, no digit and no sign but punctuation and the like of `+`, `$` and `=`."""
+    return all(character in _ASCII_MARKS or unicodedata.category(character)[0] in "PC" for character in word)

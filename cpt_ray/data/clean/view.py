@@ -1,0 +1,67 @@
+"""A document as the rules look at it: its lines, words and tokens, each found when first asked for.
+
+Part of stage `clean`. Memory: the lines, words and tokens of the document at hand.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from cpt_ray.data.clean.segment import tokens
+from cpt_ray.records import Document
+
+
+class TextView:
+    """A document with its lines and words, computed when first asked for."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.text = document.text
+
+    @functools.cached_property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the text."""
+        return len(self.text.encode())
+
+    @functools.cached_property
+    def lines(self) -> list[str]:
+        """Non-empty lines, stripped."""
+        return [line.strip() for line in self.text.split("\n") if line.strip()]
+
+    @functools.cached_property
+    def words(self) -> list[str]:
+        """What white space parts."""
+        return self.text.split()
+
+    @functools.cached_property
+    def tokens(self) -> list[str]:
+        """Words and punctuation marks, as `segment` finds them."""
+        return tokens(self.text)
+
+
+def repeated(pieces: list[str]) -> tuple[int, int]:
+    """How many pieces stood there before, and their characters."""
+    seen: set[str] = set()
+    count = characters = 0
+    for piece in pieces:
+        if piece in seen:
+            count += 1
+            characters += len(piece)
+        else:
+            seen.add(piece)
+    return count, characters
+
+
+def above(amount: float, share: float | None, whole: float) -> bool:
+    """Whether an amount is more than its share of the whole; never where the rule is off."""
+    return share is not None and amount > share * whole
+
+
+def below(amount: float, share: float | None, whole: float) -> bool:
+    """Whether an amount is less than its share of the whole; never where the rule is off."""
+    return share is not None and amount < share * whole
+
+
+def outside(value: float, bounds: tuple[float, float] | None) -> bool:
+    """Whether a value lies outside of its bounds; never where the rule is off."""
+    return bounds is not None and not bounds[0] <= value <= bounds[1]

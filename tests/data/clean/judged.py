@@ -1,0 +1,47 @@
+"""Verdicts of single rule sets, with every threshold off but those that a test names."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from cpt_ray.config.clean import CleanConfig
+from cpt_ray.data.clean import RULE_SETS, clean
+from cpt_ray.records import Document, Dropped
+
+SETTINGS = {"stop_words", "short_line_characters"}
+"""Keys of rule sets that say how a threshold is meant, and have none of their own."""
+
+
+def thresholds(name: str) -> list[str]:
+    section = CleanConfig.model_fields[name].annotation
+    assert issubclass(section, BaseModel)
+    return [key for key in section.model_fields if key not in SETTINGS]
+
+
+def off(name: str) -> dict[str, Any]:
+    section = CleanConfig.model_fields[name].default
+    return {key: False if isinstance(getattr(section, key), bool) else None for key in thresholds(name)}
+
+
+def config(name: str | None = None, **rules: object) -> CleanConfig:
+    """Settings under which nothing drops but what the test names: keys of rule set `name`, or of the section itself."""
+    own = {"min_bytes": None, "max_bytes": None, "normalise": False}
+    if name is None:
+        return CleanConfig.model_validate({**own, "rules": [], **rules})
+    return CleanConfig.model_validate({**own, "rules": [name], name: {**off(name), **rules}})
+
+
+def judge(text: str, settings: CleanConfig, language: str | None = None) -> str | None:
+    """The reason for which a text is dropped."""
+    result = clean(Document("d", text, "law", language), settings)
+    return result.reason if isinstance(result, Dropped) else None
+
+
+def cleaned(text: str, settings: CleanConfig) -> str:
+    """The text that is kept."""
+    result = clean(Document("d", text, "law"), settings)
+    assert not isinstance(result, Dropped), result
+    return result.document.text
+
+
+__all__ = ["RULE_SETS", "cleaned", "config", "judge", "off", "thresholds"]
