@@ -2,7 +2,8 @@
 
 The corpus is the demo's: licence texts and news articles of at least 400 characters, normalised, every n-th of them. Both sides
 judge the same texts with the published thresholds, one process and one thread each, interleaved; CPU seconds count from text
-to verdict, words found once per document on both sides. datatrove runs in an environment of its own, under the user's cache folder.
+to verdict, words found once per document on both sides. datatrove runs in an environment of its own, under the user's cache
+folder.
 """
 
 import json
