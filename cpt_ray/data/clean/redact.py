@@ -46,8 +46,10 @@ _NAMED_SECRET = re.compile(
 # What no match is without, and quick to look for: most texts need no pattern.
 _DIGITS = re.compile(r"\d{2,4}[ .-]?\d{2}|\(\d")
 _DOTTED = re.compile(r"\d\.\d{1,3}\.\d")
-_KEY_PARTS = ("PRIVATE KEY", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "sk-")
-_KEY_PARTS += ("k_live_", "k_test_", "hf_", "pypi-", "npm_", "AIza", "xox", "eyJ")
+_KEY_PARTS = (
+    *("PRIVATE KEY", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "sk-"),
+    *("k_live_", "k_test_", "hf_", "pypi-", "npm_", "AIza", "xox", "eyJ"),
+)
 _SECRET_NAMES = ("key", "secret", "token", "passw")
 _LEAST_BITS = 3.0
 _LEAST_LONG_PARTS = 2

@@ -36,9 +36,9 @@ _ABBREVIATIONS = frozenset(
 _WHOLE = frozenset({"and/or", "w/o", "C++"})
 _ENDS_WORD = re.compile(rf"(?:[a-zß-öø-ÿ0-9%²+\-{re.escape(_MARKS)}]|[^\W\d_a-z]{{2}})\.\Z")
 _LETTER = re.compile(r"[a-zäöü]\.")
-_CONTRACTION = re.compile(r"(?<=\w)(n['’]t|['’](?:s|S|re|ve|ll|d|m))\Z")
+_CONTRACTION = re.compile(r"(?<=[\w.])(n['’]t|['’](?:s|S|re|ve|ll|d|m))\Z")
 _INSIDE = re.compile(
-    r"(\.{2,}|…"
+    r"(\.{2,}|…|[©®™°\ufffd]"
     r"|(?<=[0-9])[+*^-](?=[0-9-])"
     r"|(?<=[a-zß-öø-ÿ'\"”’])\.(?=[A-ZÀ-ÖØ-Þ'\"“‘])"
     r"|(?<=[^\W\d_]),(?=[^\W\d_])"
@@ -77,6 +77,9 @@ def _pieces(chunk: str) -> tuple[str, ...]:
             body = core.rstrip(".")
             after.insert(0, core[len(body) :])
             core = body
+        elif core.endswith("+") and core[-2:-1].isdigit():
+            after.insert(0, "+")
+            core = core[:-1]
         elif core.endswith(".") and not _is_abbreviation(core) and _ENDS_WORD.search(core):
             after.insert(0, ".")
             core = core[:-1]
@@ -104,7 +107,9 @@ def _inside(core: str) -> list[str]:
     found = _CONTRACTION.search(core) or _NUMBER_AND_UNIT.fullmatch(core)
     if found is not None:
         start = found.start(1) if found.re is _CONTRACTION else found.start(2)
-        return [piece for piece in (*_INSIDE.split(core[:start]), core[start:]) if piece]
+        body = core[:start]
+        body = body.removesuffix(".") if _ENDS_WORD.search(body) and not _is_abbreviation(body) else body
+        return [piece for piece in (*_INSIDE.split(body), core[len(body) : start], core[start:]) if piece]
     return [piece for piece in _INSIDE.split(core) if piece]
 
 
