@@ -176,7 +176,7 @@ class Bench:
         )
 
     def _shards(self, length: int) -> Path:
-        for path in self.root.glob("shards/*/shards/manifest.json"):
+        for path in self.root.glob("shards/*/manifest.json"):
             if json.loads(path.read_text(encoding="utf-8"))["sequence_length"] == length:
                 return path.parent
         raise RuntimeError(f"no shards with rows of {length} tokens under {self.root}")
