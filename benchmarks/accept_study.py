@@ -195,10 +195,10 @@ def box_6_gpu() -> list[str]:
 
 
 def _licence_files() -> list[str]:
-    from cpt_ray.edges.storage import list_source_files
+    from cpt_ray.edges.source_files import list_source_files
 
     uris = ("licenses/*.LICENSE", "rules/*.RULE")
-    return [path for uri in uris for path, _ in list_source_files(f"package://licensedcode-data/licensedcode/data/{uri}")]
+    return [path for uri in uris for path, *_ in list_source_files(f"package://licensedcode-data/licensedcode/data/{uri}")]
 
 
 BOXES: tuple[Callable[[], list[str]], ...] = (

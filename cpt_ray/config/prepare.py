@@ -1,36 +1,74 @@
 """The `sources`, `prepare` and `arms` sections: which text, what is done to it, which mixtures are trained on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from cpt_ray.config.clean import CleanConfig
 from cpt_ray.config.values import Bytes, Count, Section
+
+SourceFormat = Literal["jsonl", "json", "parquet", "csv", "text", "front_matter", "arrow"]
 
 
 def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+class DatasetConfig(Section):
+    """A split of a Hugging Face dataset: one of the hub at a pinned commit, or a folder."""
+
+    name: str = Field(
+        min_length=1, description="name on the hub, with `revision`; else a folder: what `save_to_disk` wrote, or data files"
+    )
+    config: str | None = Field(default=None, description="configuration (subset); null: the only or the default one")
+    split: str = Field(default="train", description="split")
+    revision: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{40}$", description="commit of the hub's repository, 40 digits: a branch can move"
+    )
+
+
 class SourceConfig(Section):
-    """A named pile of text.
+    """A named pile of text: either `path` and `format`, or `dataset`.
 
     A path is a glob on any fsspec filesystem (`/data/*.jsonl.gz`, `s3://bucket/*.parquet`), a member of an archive
-    (`zip://news.csv::/data/news.zip`), or a file of an installed Python distribution (`package://DISTRIBUTION/PATH`).
+    (`zip://news.csv::/data/news.zip`), or a file of an installed Python distribution (`package://DISTRIBUTION/PATH`). Files
+    that end in `.gz`, `.zst`, `.bz2` or `.xz` are unpacked. A field is a column, a key of a JSON object, or a field of the
+    header of `front_matter`. How much of a source is trained on is said by the arms.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="short name, used in reports and in arms")
     role: Literal["domain", "general"] = Field(description="whether its held-out part measures gain or forgetting")
-    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1, description="globs; see above")
-    format: Literal["jsonl", "parquet", "csv", "text", "front_matter"] = Field(
-        description="`text`: a document per file; `front_matter`: the same behind a YAML header between `---` lines"
+    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(default=(), description="globs; see above")
+    dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset in place of `path`")
+    format: SourceFormat | None = Field(
+        default=None,
+        description="needed with `path`. `json`: a list of objects, or one object, per file; `text`: a document per file; "
+        "`front_matter`: the same behind a YAML header between `---` lines; `arrow`: streams, as `save_to_disk` writes them",
     )
     text_field: str = Field(default="text", description="column or key that holds the text")
     id_field: str | None = Field(default=None, description="column or key that holds the id; default: content hash")
-    language_field: str | None = Field(default=None, description="column, key or header field with an ISO language code")
+    language_field: str | None = Field(default=None, description="field with an ISO language code")
     default_language: str | None = Field(default=None, description="language where `language_field` says nothing")
+    origin_field: str | None = Field(default=None, description="field that says where a document is from, such as its URL")
+    date_field: str | None = Field(default=None, description="field with a document's date, kept as it is written")
+    licence_field: str | None = Field(default=None, description="field with a document's own licence")
     licence: str | None = Field(default=None, description="licence of the text, recorded in the model card")
-    limit_documents: Count | None = Field(default=None, ge=1, description="read at most so many documents")
+    limit_documents: Count | None = Field(default=None, ge=1, description="read at most so many documents, the first ones")
+    on_bad_record: Literal["drop", "fail"] = Field(
+        default="drop", description="a record that cannot be read is dropped and counted, or stops the run with its place"
+    )
+    max_bad_share: float = Field(
+        default=0.05, ge=0, le=1, description="largest share of bad records in the source that `drop` puts up with"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "SourceConfig":
+        if bool(self.path) == (self.dataset is not None):
+            seen = "both" if self.path else "neither"
+            raise ValueError(f"source {self.name} has {seen} of path and dataset; give one of them")
+        if self.path and self.format is None:
+            raise ValueError(f"source {self.name} has a path but no format; give one of {', '.join(get_args(SourceFormat))}")
+        return self
 
 
 class NearDuplicateConfig(Section):

@@ -1,7 +1,8 @@
 """What a worker does with one unit on the way from raw files to clean documents and the keys of their duplicates.
 
 Not a stage: it strings the per-document stages together over one unit's files; `pipeline` hands the functions to Ray Data.
-Files: `raw/` (id, text, language), `clean/` (id, text, language, bytes, exact), `keys/` (Arrow, one batch per partition),
+Files: `inputs/` (what a unit was read from), `raw/` (id, text, language, origin, date, licence), `clean/` (the same and bytes,
+exact), `keys/` (Arrow, one batch per partition),
 `sketches/` (uint8, a row per document). Memory: one unit's documents.
 
 Guarantee: a function reads only files that its task names and writes files named by their content: twice is as once.
@@ -19,12 +20,13 @@ import pyarrow.parquet as pq
 from cpt_ray.data.clean import clean
 from cpt_ray.data.dedup.exchange import write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, exact_hash, signatures
-from cpt_ray.data.sources import ReadTask, Rejected, read_documents
+from cpt_ray.data.read import INPUTS, ReadTask, Rejected, pin_inputs, read_documents, write_inputs
 from cpt_ray.data.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.data.words import seeded_uint64
 from cpt_ray.records import Document, Dropped, FileEntry, UnitReport
 
-RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("language", pa.string())])
+_ABOUT = ("language", "origin", "date", "licence")
+RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), *[(name, pa.string()) for name in _ABOUT]])
 CLEAN_SCHEMA = pa.schema([*RAW_SCHEMA, ("bytes", pa.int64()), ("exact", pa.binary(16))])
 REDACTED, LANGUAGE, UNKNOWN = "redacted_", "language_", "unknown"
 """Beginnings of a clean unit's counts: what was redacted, by kind, and the languages of kept documents."""
@@ -58,6 +60,7 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
     files: list[FileEntry] = []
     buffer: list[Document] = []
     filled = 0
+    ids: set[str] = set()
     for item in read_documents(task.read, source):
         if isinstance(item, Rejected):
             tally.drop(item.reason, item.num_bytes)
@@ -65,6 +68,7 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
             continue
         num_bytes = len(item.text.encode())
         tally.keep(num_bytes)
+        ids.add(item.id)
         if buffer and filled + num_bytes > context.prepare.unit_bytes:
             files.append(_write_raw(task, context, len(files), buffer))
             buffer, filled = [], 0
@@ -72,12 +76,15 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
         filled += num_bytes
     if buffer:
         files.append(_write_raw(task, context, len(files), buffer))
-    return finish_unit(task, context, "read", files=files, reports=[tally.report()], samples=samples.records())
+    inputs = pin_inputs(task.read, source)
+    files.append(write_content(context.root, f"{INPUTS}/{task.unit}", ".parquet", lambda path: write_inputs(inputs, path)))
+    report = tally.report()
+    counts = {"repeated_ids": report.kept.documents - len(ids)} if source.id_field else {}
+    return finish_unit(task, context, "read", files=files, reports=[report], counts=counts, samples=samples.records())
 
 
 def _write_raw(task: UnitTask, context: UnitContext, number: int, documents: list[Document]) -> FileEntry:
-    rows = [[d.id for d in documents], [d.text for d in documents], [d.language for d in documents]]
-    table = pa.table(rows, schema=RAW_SCHEMA)
+    table = pa.table([[getattr(d, name) for d in documents] for name in RAW_SCHEMA.names], schema=RAW_SCHEMA)
     return write_content(context.root, f"raw/{task.unit}-{number:05d}", ".parquet", lambda path: write_parquet(table, path))
 
 
@@ -90,7 +97,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     counts: Counter[str] = Counter()
     for row in pq.read_table(context.root / task.raw).to_pylist():
         before = len(row["text"].encode())
-        document = Document(row["id"], row["text"], source.name, row["language"], source.licence)
+        document = Document(source=source.name, **row)
         verdict = clean(document, prepare.clean)
         if isinstance(verdict, Dropped):
             tally.drop(verdict.reason, before)
@@ -103,7 +110,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
         tally.keep(before, edited_to=sizes[-1])
     texts = [document.text for document in kept]
     exact = [exact_hash(text) for text in texts]
-    columns = [[d.id for d in kept], texts, [d.language for d in kept], sizes, exact]
+    columns = [*[[getattr(d, name) for d in kept] for name in RAW_SCHEMA.names], sizes, exact]
     table = pa.table(columns, schema=CLEAN_SCHEMA)
     keys, sketches = signatures(
         texts,

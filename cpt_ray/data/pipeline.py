@@ -36,8 +36,8 @@ from cpt_ray.data.duplicate_tasks import SHOWN
 from cpt_ray.data.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.funnel import check_funnel, refuse_empty
 from cpt_ray.data.merge import count_by_source, drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
+from cpt_ray.data.read import check_bad_share, plan_reads
 from cpt_ray.data.shards import FORMAT_VERSION
-from cpt_ray.data.sources import plan_reads
 from cpt_ray.data.split import ContainmentIndex
 from cpt_ray.data.tokenize import ResolvedTokenizer, check_vocabulary, token_dtype
 from cpt_ray.data.training_tasks import DrawUnit, PackUnit
@@ -51,6 +51,7 @@ from cpt_ray.records import (
     ShardManifest,
     StageReport,
     UnitReport,
+    sum_reports,
 )
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -93,12 +94,14 @@ def prepare_documents(
         for task in plan_reads(source, prepare.unit_bytes)
     ]
     read = stage("read", document_tasks.read_unit, reads)
+    check_bad_share(sum_reports(_reports(read)), sources, [sample for report in read for sample in report.samples])
     _checked(_reports(read), sources)
     partitions = _partitions(read, prepare)
     numbers = itertools.count()
     by_source: dict[str, list[CleanUnit]] = {}
     for name in order_of_priority(sources):
-        raws = [entry.path for task, report in zip(reads, read, strict=True) if task.source == name for entry in report.files]
+        of_source = [report for task, report in zip(reads, read, strict=True) if task.source == name]
+        raws = [entry.path for report in of_source for entry in report.files if entry.path.startswith("raw/")]
         by_source[name] = [
             CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=raw, partitions=partitions)
             for place, raw in enumerate(raws)

@@ -1,4 +1,4 @@
-"""The door to files: hashing, atomic writes, verification, and opening sources on any fsspec filesystem.
+"""The door to files: hashing, atomic writes, verification.
 
 Artifacts live on a path that every node sees. A file becomes visible whole or not at all: it is written beside its place
 under an attempt-unique name and renamed. Guarantee: `verify_files` finds any file that is missing, cut or changed.
@@ -11,12 +11,8 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import fsspec
-
-from cpt_ray.edges.packages import resolve_package
-from cpt_ray.errors import ArtifactError, DataError
+from cpt_ray.errors import ArtifactError
 from cpt_ray.records import FileEntry
 
 _CHUNK = 1 << 20
@@ -122,45 +118,3 @@ def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool) -> None:
 def remove_tree(path: Path) -> None:
     """Delete a folder if it is there."""
     shutil.rmtree(path, ignore_errors=True)
-
-
-def list_source_files(uri: str) -> list[tuple[str, int]]:
-    """Expand a source glob to (path, size in bytes), sorted by path. Paths of archives keep their `::` chain.
-
-    Raises:
-        DataError: If nothing matches.
-    """
-    resolved = resolve_package(uri)
-    try:
-        filesystem, pattern = fsspec.core.url_to_fs(resolved)
-        found = filesystem.glob(pattern, detail=True) if _is_glob(pattern) else {pattern: filesystem.info(pattern)}
-    except FileNotFoundError:
-        found = {}
-    chain = resolved.split("::")[1:]
-    head = resolved.split("::")[0].split("://")[0] + "://" if "://" in resolved.split("::")[0] else ""
-    files = [
-        ("::".join([f"{head}{path.lstrip('/') if chain else path}", *chain]), int(info["size"] or 0))
-        for path, info in found.items()
-        if info["type"] == "file"
-    ]
-    if not files:
-        raise DataError(
-            f"{uri}: no such file", fix="check the path or glob of this source; relative paths start at the working directory"
-        )
-    return sorted(files)
-
-
-@contextlib.contextmanager
-def open_source(path: str) -> Iterator[Any]:
-    """Open one file listed by `list_source_files` for reading bytes; gzip and zstd are unpacked by suffix."""
-    if "://" not in path and Path(path).suffix not in (".gz", ".zst", ".zip", ".bz2", ".xz"):
-        # fsspec costs a third of a millisecond per file, and a corpus can be a hundred thousand small ones.
-        with open(path, "rb") as plain:
-            yield plain
-        return
-    with fsspec.open(path, mode="rb", compression="infer") as stream:
-        yield stream
-
-
-def _is_glob(pattern: str) -> bool:
-    return any(character in pattern for character in "*?[")

@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from cpt_ray.config.evaluate import ExamConfig
-from cpt_ray.edges.storage import list_source_files, open_source, write_atomic
+from cpt_ray.edges.source_files import list_source_files, open_source
+from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import DataError
 from cpt_ray.records import Record
 
@@ -61,7 +62,7 @@ def read_exam(exam: ExamConfig) -> ExamReading:
     found = 0
     malformed: list[str] = []
     unique: dict[str, ExamItem] = {}
-    for path, _ in list_source_files(exam.path):
+    for path, *_ in list_source_files(exam.path):
         with open_source(path) as stream:
             content: bytes = stream.read()
         for place, item in _READERS[exam.format](exam.name, path, content):

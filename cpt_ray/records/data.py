@@ -16,7 +16,8 @@ from cpt_ray.records.base import FileEntry, Record, SourceRole
 class Document:
     """One document on its way through `data`.
 
-    `id` is the source's own id or a content hash; `language` is an ISO code or None where nobody said.
+    `id` is the source's own id or a content hash. Of the rest None is what nobody said: `language` is an ISO code, `origin`
+    where the text is from, `date` as the source writes it, `licence` the document's own (else the source's holds).
     """
 
     id: str
@@ -24,6 +25,8 @@ class Document:
     source: str
     language: str | None = None
     licence: str | None = None
+    origin: str | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from pathlib import Path
 from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.evaluate import ExamConfig
-from cpt_ray.config.prepare import ArmConfig
+from cpt_ray.config.prepare import ArmConfig, SourceConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.train import ModelConfig
+from cpt_ray.edges.hub import resolve_dataset
 from cpt_ray.edges.packages import resolve_package
-from cpt_ray.edges.storage import hash_file, list_source_files
+from cpt_ray.edges.source_files import SourceFile, list_source_files
+from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunSpec
@@ -118,9 +120,9 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
         root,
         "documents",
         name,
-        inputs={s.name: fingerprint([_listing(path) for path in s.path]) for s in config.sources},
+        inputs={s.name: _source_fingerprint(s) for s in config.sources},
         settings={
-            "sources": [s.model_dump(mode="json", exclude={"licence", "path"}) for s in config.sources],
+            "sources": [s.model_dump(mode="json", exclude={"licence", "path", "dataset"}) for s in config.sources],
             **{key: prepare[key] for key in ("unit_bytes", "seed", "clean", "near_duplicates")},
         },
     )
@@ -293,12 +295,24 @@ def _base_fingerprint(model: ModelConfig) -> str:
     return fingerprint({"hub": model.base, "revision": model.revision})
 
 
+def _source_fingerprint(source: SourceConfig) -> str:
+    """Names and sizes of a source's files; a dataset of the hub is known by its commit, so that no network is asked."""
+    if source.dataset is not None and source.dataset.revision is not None:
+        return fingerprint({"hub": source.dataset.model_dump(mode="json")})
+    if source.dataset is not None:
+        return _names_and_sizes(resolve_dataset(source.dataset).files)
+    return fingerprint([_listing(path) for path in source.path])
+
+
 def _listing(uri: str) -> str:
-    """Names and sizes of a source's files, without the folder that they happen to lie in."""
-    files = list_source_files(uri)
-    heads = [path.split("::")[0] for path, _ in files]
+    return _names_and_sizes(list_source_files(uri))
+
+
+def _names_and_sizes(files: list[SourceFile]) -> str:
+    """Without the folder that the files happen to lie in."""
+    heads = [file.path.split("::")[0] for file in files]
     common = len(heads[0].rsplit("/", 1)[0]) if len(heads) == 1 else len(_common_folder(heads))
-    return fingerprint(json.dumps([(head[common:], size) for head, (_, size) in zip(heads, files, strict=True)]))
+    return fingerprint(json.dumps([(head[common:], file.size_bytes) for head, file in zip(heads, files, strict=True)]))
 
 
 def _common_folder(paths: list[str]) -> str:

@@ -194,6 +194,8 @@ def _write_exams(study: Study) -> None:
 
 
 def _prepare_documents(study: Study) -> None:
+    from cpt_ray.data.read import check_inputs
+
     config = study.config
 
     def build(folder: Path) -> None:
@@ -209,7 +211,12 @@ def _prepare_documents(study: Study) -> None:
         )
         write_atomic(folder / DOCUMENTS, record.to_json())
 
-    study.make(study.graph.documents, build, patterns=("**/*.parquet", "**/*.json"))
+    found = study.reuse(study.graph.documents)
+    if found is None:
+        study.make(study.graph.documents, build, patterns=("**/*.parquet", "**/*.json"))
+        return
+    for source in config.sources:
+        check_inputs(study.graph.documents.folder, source)
 
 
 def _draw_held_out(study: Study) -> None:

@@ -255,7 +255,13 @@ def test_an_interrupted_run_redoes_only_what_is_missing_and_ends_the_same(
 
 
 def test_raw_text_and_exchanged_keys_are_gone_when_documents_are_done(prepared: Prepared) -> None:
-    assert {path.name for path in (prepared.root / "documents").iterdir()} == {"clean", "near_duplicates", "units", "lists"}
+    assert {path.name for path in (prepared.root / "documents").iterdir()} == {
+        "clean",
+        "inputs",
+        "near_duplicates",
+        "units",
+        "lists",
+    }
 
 
 def verdicts(root: Path, documents: DocumentsRecord) -> dict[str, str | None]:
@@ -357,11 +363,24 @@ def test_with_redaction_a_leaked_question_and_a_leaked_answer_are_cut_out_and_ac
 
 
 def test_an_error_in_a_task_comes_back_as_it_was_raised(corpus: Path, tmp_path: Path) -> None:
-    source = SourceConfig(name="law", role="domain", path=str(corpus / "law.jsonl"), format="jsonl", text_field="body")
+    fields = {"name": "law", "role": "domain", "path": str(corpus / "law.jsonl"), "format": "jsonl", "text_field": "body"}
+    source = SourceConfig.model_validate({**fields, "on_bad_record": "fail"})
     # Units fail side by side: whichever is first to fail is the one reported, by its own line.
-    with pytest.raises(DataError, match=r"law\.jsonl, line \d+: no key 'body'; there are: id, text") as caught:
+    with pytest.raises(DataError, match=r"law\.jsonl, line \d+: no field 'body'; there are: id, text") as caught:
         prepare_documents([source], settings(), folder=tmp_path, num_workers=2)
-    assert caught.value.fix == "set text_field of source law to one of these"
+    assert caught.value.fix.endswith("or set on_bad_record of source law to drop")
+
+
+def test_more_bad_records_than_the_limit_are_refused_with_counts_and_a_place(corpus: Path, tmp_path: Path) -> None:
+    sources = sources_of(corpus)
+    limited = [sources[0], sources[1].model_copy(update={"max_bad_share": 0.01})]
+    message = (
+        r"source law: 2 of 129 records are bad \(1\.6%\), and max_bad_share is 0\.01; 1 are bad_json, "
+        r"such as .*law\.jsonl, line 11: not JSON: .*: \{not json"
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        prepare_documents(limited, settings(), folder=tmp_path, num_workers=2)
+    assert caught.value.fix.endswith("or raise max_bad_share of source law")
 
 
 def test_a_source_of_which_nothing_is_left_names_the_rule(corpus: Path, tmp_path: Path) -> None:

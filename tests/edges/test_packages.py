@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpt_ray.edges.packages import resolve_package
-from cpt_ray.edges.storage import list_source_files
+from cpt_ray.edges.source_files import list_source_files
 from cpt_ray.errors import DataError
 
 
@@ -40,7 +40,7 @@ def test_anything_else_passes_unchanged(uri):
 
 def test_a_source_lists_files_of_a_package(distribution):
     files = list_source_files("package://texts-for-test/texts_for_test/*.txt")
-    assert [(Path(path).name, size) for path, size in files] == [("a.txt", 1)]
+    assert [(Path(path).name, size) for path, size, _ in files] == [("a.txt", 1)]
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_command():

@@ -1,8 +1,6 @@
 """Storage: whole files or none, and a change is always found."""
 
-import gzip
 import os
-import zipfile
 
 import pytest
 
@@ -11,13 +9,11 @@ from cpt_ray.edges.storage import (
     file_entry,
     hash_bytes,
     hash_file,
-    list_source_files,
-    open_source,
     remove_tree,
     verify_files,
     write_atomic,
 )
-from cpt_ray.errors import ArtifactError, DataError
+from cpt_ray.errors import ArtifactError
 
 
 def test_a_file_and_its_bytes_have_the_same_hash(tmp_path):
@@ -107,65 +103,3 @@ def test_removing_a_folder_twice_is_no_error(tmp_path):
     remove_tree(tmp_path / "a")
     remove_tree(tmp_path / "a")
     assert not (tmp_path / "a").exists()
-
-
-def test_a_glob_lists_files_sorted_with_sizes_and_leaves_folders_out(tmp_path):
-    for name, size in [("b.txt", 2), ("a.txt", 1), ("c.md", 3)]:
-        (tmp_path / name).write_bytes(b"x" * size)
-    (tmp_path / "d.txt").mkdir()
-    assert list_source_files(f"{tmp_path}/*.txt") == [(f"{tmp_path}/a.txt", 1), (f"{tmp_path}/b.txt", 2)]
-    assert list_source_files(f"{tmp_path}/**/*.md") == [(f"{tmp_path}/c.md", 3)]
-
-
-def test_relative_globs_start_at_the_working_directory(tmp_path, monkeypatch):
-    (tmp_path / "a.txt").write_bytes(b"x")
-    monkeypatch.chdir(tmp_path)
-    assert list_source_files("*.txt") == [(f"{tmp_path}/a.txt", 1)]
-
-
-@pytest.mark.parametrize("name", ["none.txt", "*.none"])
-def test_a_source_without_files_is_named(tmp_path, name):
-    with pytest.raises(DataError, match=r"no such file\n  fix: check the path or glob of this source"):
-        list_source_files(f"{tmp_path}/{name}")
-
-
-def test_listed_files_open_and_unpack(tmp_path):
-    (tmp_path / "plain.txt").write_bytes(b"plain")
-    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(b"packed"))
-    contents = []
-    for path, _ in list_source_files(f"{tmp_path}/*.txt*"):
-        with open_source(path) as stream:
-            contents.append(stream.read())
-    assert contents == [b"packed", b"plain"]
-
-
-def test_members_of_an_archive_are_listed_and_opened(tmp_path):
-    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
-        archive.writestr("in/b.txt", b"bb")
-        archive.writestr("in/a.txt", b"a")
-        archive.writestr("c.csv", b"ccc")
-    listed = list_source_files(f"zip://in/*.txt::{tmp_path}/texts.zip")
-    assert [size for _, size in listed] == [1, 2]
-    with open_source(listed[1][0]) as stream:
-        assert stream.read() == b"bb"
-    (single,) = list_source_files(f"zip://c.csv::{tmp_path}/texts.zip")
-    with open_source(single[0]) as stream:
-        assert stream.read() == b"ccc"
-
-
-def test_a_missing_member_of_an_archive_is_named(tmp_path):
-    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
-        archive.writestr("a.txt", b"a")
-    with pytest.raises(DataError, match="no such file"):
-        list_source_files(f"zip://z.txt::{tmp_path}/texts.zip")
-
-
-def test_another_filesystem_keeps_its_scheme():
-    import fsspec
-
-    memory = fsspec.filesystem("memory")
-    memory.pipe("/bucket/x/a.txt", b"hello")
-    ((path, size),) = list_source_files("memory://bucket/x/*.txt")
-    assert size == 5
-    with open_source(path) as stream:
-        assert stream.read() == b"hello"

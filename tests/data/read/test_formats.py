@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpt_ray.config.prepare import SourceConfig
-from cpt_ray.data.sources import ReadPart, ReadTask, Rejected, plan_reads, read_documents
+from cpt_ray.data.read import ReadPart, ReadTask, Rejected, plan_reads, read_documents
+from cpt_ray.edges.source_files import list_source_files
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 
@@ -46,14 +47,14 @@ def test_any_border_splits_lines_without_loss(tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("ranges") / "a.jsonl"
     path.write_bytes(b"\n".join(lines))
     config = source(path, "jsonl")
-    size = path.stat().st_size
+    ((size, pinned),) = [(f.size_bytes, f._asdict()) for f in list_source_files(str(path))]
 
     def sizes(*parts: ReadPart) -> list[int]:
-        task = ReadTask(index=0, parts=parts)
+        task = ReadTask(index=0, format="jsonl", parts=parts)
         return [item.num_bytes for item in read_documents(task, config) if isinstance(item, Rejected)]
 
-    whole = sizes(ReadPart(path=str(path)))
-    split = sizes(ReadPart(path=str(path), end=at), ReadPart(path=str(path), start=at, end=max(size, at)))
+    whole = sizes(ReadPart(**pinned))
+    split = sizes(ReadPart(**pinned, end=at), ReadPart(**pinned, start=at, end=max(size, at)))
     assert split == whole
 
 
@@ -137,39 +138,41 @@ def test_the_limit_follows_canonical_order_across_files(tmp_path: Path) -> None:
 
 def test_a_missing_key_names_file_line_and_what_there_is(tmp_path: Path) -> None:
     rows = [{"text": "x" * 50}] * 20 + [{"body": "y"}]
-    config = source(write_jsonl(tmp_path / "a.jsonl", rows), "jsonl")
+    config = source(write_jsonl(tmp_path / "a.jsonl", rows), "jsonl", on_bad_record="fail")
     for unit_bytes in (10**6, 100):  # the place is the same in a byte range that begins further on
-        with pytest.raises(DataError, match=r"a\.jsonl, line 21: no key 'text'; there are: body") as caught:
+        with pytest.raises(DataError, match=r"a\.jsonl, line 21: no field 'text'; there are: body") as caught:
             read(config, unit_bytes)
-        assert caught.value.fix == "set text_field of source law to one of these"
+        assert caught.value.fix == (
+            "set the field names of source law to what its records have; or set on_bad_record of source law to drop"
+        )
 
 
 def test_text_that_is_not_text_is_named(tmp_path: Path) -> None:
-    config = source(write_jsonl(tmp_path / "a.jsonl", [{"text": 5}]), "jsonl")
+    config = source(write_jsonl(tmp_path / "a.jsonl", [{"text": 5}]), "jsonl", on_bad_record="fail")
     with pytest.raises(DataError, match=r"a\.jsonl, line 1: 'text' holds int, not text"):
         read(config)
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: column 'text' holds int64, not text") as caught:
+        read(source(tmp_path / "a.parquet", "parquet"))
+    assert caught.value.fix == "set text_field of source law to a column that holds text"
 
 
 def test_a_missing_column_names_the_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["x"], "n": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"a\.parquet: no column 'text'; there are: body, n"):
-        read(source(tmp_path / "a.parquet", "parquet"))
-    (tmp_path / "a.csv").write_text("body\nx\n")
-    with pytest.raises(DataError, match=r"a\.csv, line 2: no column 'text'; there are: body"):
-        read(source(tmp_path / "a.csv", "csv"))
-    with pytest.raises(DataError, match="no column 'name'; there are: body, n") as caught:
-        read(source(tmp_path / "a.parquet", "parquet", text_field="body", id_field="name"))
-    assert caught.value.fix == "set id_field of source law to one of these"
-
-
-def test_a_ragged_csv_row_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("id,text\n1,fine\n2,too,many\n")
-    with pytest.raises(DataError, match=r"a\.csv, line 3: the number of columns differs from the header's 2"):
-        read(source(tmp_path / "a.csv", "csv"))
+    (tmp_path / "a.csv").write_text("body,n\nx,1\n")
+    for file_format in ("parquet", "csv"):
+        path = tmp_path / f"a.{file_format}"
+        with pytest.raises(DataError, match=rf"a\.{file_format}: no column 'text'; there are: body, n") as caught:
+            read(source(path, file_format))
+        assert caught.value.fix == "set the field names of source law to columns that are there"
+        for field in ("id", "language", "origin", "date", "licence"):
+            with pytest.raises(DataError, match="no column 'name'; there are: body, n"):
+                read(source(path, file_format, text_field="body", **{f"{field}_field": "name"}))
 
 
 def test_a_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("hello, no parquet here")
-    with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file") as caught:
-        read(source(tmp_path / "a.parquet", "parquet"))
-    assert caught.value.fix == "check path and format of source law"
+    for unit_bytes in (1000, 1):  # found by a worker, or by the driver where it cuts a large file
+        with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file, or cut short") as caught:
+            read(source(tmp_path / "a.parquet", "parquet"), max(unit_bytes, 1))
+        assert caught.value.fix == "check path and format of source law; fetch the file again if it was cut"

@@ -1,0 +1,32 @@
+"""Stage `read`: files on any filesystem, or a Hugging Face dataset, become documents.
+
+Flow: a source's files -> `plan_reads` (driver) -> `ReadTask`s -> `read_documents` (worker) -> documents in canonical order.
+Out: `Document`s, or `Rejected` with the reasons of `BAD` and `empty`. Memory: one document at a time (Parquet: one batch of
+rows; a broken list of JSON objects: up to its file); the plan holds one entry per file, byte range or run of row groups. A task
+never depends on the cluster, so neither does the order of documents.
+
+Guarantee: every line, row or file of the input is yielded exactly once, as a document or as a rejection, or the run stops
+with an error that names the place. A file that is cut, damaged or changed while it is read is always such an error.
+"""
+
+from cpt_ray.data.read.documents import BAD, Rejected
+from cpt_ray.data.read.limits import check_bad_share
+from cpt_ray.data.read.pins import FOLDER as INPUTS
+from cpt_ray.data.read.pins import check_inputs, pin_inputs, write_inputs
+from cpt_ray.data.read.plan import ReadPart, ReadTask, plan_reads, source_files
+from cpt_ray.data.read.reading import read_documents
+
+__all__ = [
+    "BAD",
+    "INPUTS",
+    "ReadPart",
+    "ReadTask",
+    "Rejected",
+    "check_bad_share",
+    "check_inputs",
+    "pin_inputs",
+    "plan_reads",
+    "read_documents",
+    "source_files",
+    "write_inputs",
+]

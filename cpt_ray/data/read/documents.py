@@ -1,0 +1,111 @@
+"""From the fields of a record to a document, or to the reason why it is none.
+
+Part of stage `read`. Memory: one record.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.records import Document
+
+_ID_HEX = 16
+_PREVIEW = 1000
+
+BAD = {
+    "bad_encoding": "convert the files of source {source} to UTF-8",
+    "bad_json": "check path and format of source {source}: it holds something that is no JSON object",
+    "bad_row": "quote fields that hold commas, quotes or newlines, or repair this row",
+    "missing_field": "set the field names of source {source} to what its records have",
+    "not_text": "set text_field of source {source} to a field that holds text",
+}
+"""Why a record is bad, with what to do about it. A record without text is `empty`, and not bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Input that is not a document.
+
+    `id` is the record's own where it has one, else its place; `problem` says what is wrong with a bad record, and `place`
+    where in the file it is.
+    """
+
+    reason: str
+    id: str
+    num_bytes: int
+    preview: str = ""
+    problem: str = ""
+    place: str = ""
+
+    @classmethod
+    def bad(cls, reason: str, problem: str, raw: bytes | str) -> Rejected:
+        """A bad record of which nothing is known but its bytes."""
+        data = raw.encode(errors="surrogateescape") if isinstance(raw, str) else raw
+        return cls(reason, "", len(data), data[:_PREVIEW].decode(errors="replace"), problem)
+
+
+def make_document(source: SourceConfig, text: str, fields: Mapping[str, object]) -> Document | Rejected:
+    """A document of a text and the other fields of its record, under the names that the document has for them.
+
+    Args:
+        source: Name, and what holds where a field says nothing.
+        text: The text; bytes that are not UTF-8 may stand in it as lone surrogates.
+        fields: `id`, `language`, `origin`, `date`, `licence`, each of any type, or missing.
+    """
+    known = {name: _written(value) for name, value in fields.items() if value is not None and value != ""}
+    try:
+        data = text.encode()
+        for value in known.values():
+            value.encode()
+    except UnicodeEncodeError:
+        return Rejected.bad("bad_encoding", "not UTF-8", text.encode(errors="surrogatepass"))
+    name = known.pop("id", "") or hashlib.blake2b(data, digest_size=_ID_HEX // 2).hexdigest()
+    if not text.strip():
+        return Rejected("empty", name, len(data))
+    document = Document(name, text, source.name, source.default_language)
+    return replace(document, **known)
+
+
+def _written(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime.date) else str(value)
+
+
+def mapped_fields(source: SourceConfig) -> dict[str, str]:
+    """The fields of a document that a source has a name for: `id` and so on to column or key."""
+    names = {
+        "id": source.id_field,
+        "language": source.language_field,
+        "origin": source.origin_field,
+        "date": source.date_field,
+        "licence": source.licence_field,
+    }
+    return {name: key for name, key in names.items() if key is not None}
+
+
+def from_record(row: Mapping[str, Any], source: SourceConfig, raw: bytes | str) -> Document | Rejected:
+    """A document of a record of named fields; text and id must be there, the rest may be missing."""
+    for key in filter(None, (source.text_field, source.id_field)):
+        if key not in row:
+            return Rejected.bad("missing_field", f"no field {key!r}; there are: {_names(row)}", raw)
+    text = row[source.text_field]
+    if text is not None and not isinstance(text, str):
+        return Rejected.bad("not_text", f"{source.text_field!r} holds {type(text).__name__}, not text", raw)
+    return make_document(source, text or "", {name: row.get(key) for name, key in mapped_fields(source).items()})
+
+
+def missing_columns(names: Iterable[str], source: SourceConfig) -> str | None:
+    """What to say of a table that lacks a column which the source names; None if it has them all."""
+    present = list(names)
+    for key in (source.text_field, *mapped_fields(source).values()):
+        if key not in present:
+            return f"no column {key!r}; there are: {', '.join(present)}"
+    return None
+
+
+def _names(row: Mapping[str, Any]) -> str:
+    return ", ".join(str(name)[:50] for name in list(row)[:20])

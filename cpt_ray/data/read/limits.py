@@ -1,0 +1,46 @@
+"""The limit on bad records, applied to a whole source once its units are read.
+
+Part of stage `read`; runs on the driver. Memory: the reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.data.read.documents import BAD
+from cpt_ray.errors import DataError
+from cpt_ray.records import StageReport
+
+_SHOWN = 120
+
+
+def check_bad_share(
+    reports: Iterable[StageReport], sources: Sequence[SourceConfig], samples: Sequence[Mapping[str, str]]
+) -> None:
+    """Refuse a source with more bad records than its `max_bad_share`.
+
+    Args:
+        reports: One per source, of the stage `read`.
+        sources: The study's sources.
+        samples: Rejected records, of which one is shown; its `id` is its place.
+
+    Raises:
+        DataError: With the counts, the commonest reason and a place.
+    """
+    by_name = {report.source: report for report in reports}
+    for source in sources:
+        report = by_name.get(source.name)
+        if report is None:
+            continue
+        bad = {reason: amount.documents for reason, amount in report.dropped.items() if reason in BAD}
+        count, records = sum(bad.values()), report.input.documents
+        if count <= source.max_bad_share * records:
+            continue
+        worst = max(bad, key=lambda reason: (bad[reason], reason))
+        shown = next((s for s in samples if (s["source"], s["reason"]) == (source.name, worst)), {"id": "", "text": ""})
+        raise DataError(
+            f"source {source.name}: {count} of {records} records are bad ({count / records:.1%}), and max_bad_share is "
+            f"{source.max_bad_share:g}; {bad[worst]} are {worst}, such as {shown['id']}: {shown['text'][:_SHOWN]}",
+            fix=f"{BAD[worst].format(source=source.name)}; or raise max_bad_share of source {source.name}",
+        )

@@ -1,0 +1,113 @@
+"""Pin the raw files that a unit was read from, and find out later whether they still are what they were.
+
+Part of stage `read`. Out: a Parquet file per unit: `path`, `size_bytes`, `version`, `start`, `end`, `sha256`. A local file is
+hashed, a second reading from the page cache at over 1 GB/s, because a time of change proves nothing; elsewhere the version (an
+ETag, a time that every write sets, a commit) has to do, and so it has where `limit_documents` reads a part of a file.
+Memory: one entry per file of a unit.
+
+Guarantee: a local file whose bytes changed is found, whatever its size and time say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.data.read.plan import ReadTask, source_files
+from cpt_ray.data.read.reading import check_unchanged
+from cpt_ray.edges.source_files import is_local, source_version
+from cpt_ray.errors import DataError
+from cpt_ray.records import UnitReport
+
+FOLDER = "inputs"
+_CHUNK = 1 << 20
+_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("version", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("sha256", pa.string()),
+    ]
+)
+
+
+def pin_inputs(task: ReadTask, source: SourceConfig) -> pa.Table:
+    """What a unit was read from: a row per file or part of a file, in canonical order.
+
+    Raises:
+        DataError: If a file was written to since it was listed.
+    """
+    rows = []
+    for part in task.parts:
+        end = part.size_bytes if part.end is None else part.end
+        digest = _hash(part.path, part.start, end) if is_local(part.path) and source.limit_documents is None else None
+        row = part.model_dump(include={"path", "size_bytes", "version", "start"})
+        rows.append({**row, "end": end, "sha256": digest})
+        check_unchanged(part, source.name)
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def write_inputs(table: pa.Table, path: Path) -> None:
+    """Write what `pin_inputs` returned."""
+    pq.write_table(table, path, compression="zstd")
+
+
+def _hash(path: str, start: int, end: int) -> str:
+    digest, left = hashlib.sha256(), end - start
+    with open(path, "rb") as stream:
+        stream.seek(start)
+        while left > 0 and (chunk := stream.read(min(left, _CHUNK))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()
+
+
+def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> None:
+    """Compare a source's files with those that a finished artifact was read from.
+
+    The artifact's name says that names and sizes agree. Where the version does too, a file counts as unchanged, unless `deep`
+    is asked for; where it does not, the content decides. A corpus that was copied elsewhere is
+    hashed once more, and found the same.
+
+    Args:
+        folder: The artifact's folder.
+        source: The source.
+        deep: Hash everything that has a hash.
+
+    Raises:
+        DataError: Naming the first file that changed.
+    """
+    present = iter(source_files(source)[1])
+    pinned, path, version = "", "", None
+    for row in _pinned_rows(folder, source):
+        if row["path"] != pinned:  # a file's parts follow one another, and files come in the order of the listing
+            pinned = row["path"]
+            file = next(present, None)
+            path = file.path if file else pinned
+            version = source_version(path)
+        same = version is None or version == row["version"]
+        if same and not deep:
+            continue
+        if row["sha256"] is not None and is_local(path):
+            same = _hash(path, row["start"], row["end"]) == row["sha256"]
+        if not same:
+            raise DataError(
+                f"source {source.name}: {path} has changed since {folder.name} was made of it, though not in name and size",
+                fix=f"delete {folder} and run the same command again to prepare the new text, or bring the old file back",
+            )
+
+
+def _pinned_rows(folder: Path, source: SourceConfig) -> Iterator[dict[str, Any]]:
+    reports = (folder / "units" / "read").glob(f"{source.name}-read-[0-9]*.json")
+    for path in sorted(reports, key=lambda path: (len(path.name), path.name)):
+        for entry in UnitReport.load(path).files:
+            if entry.path.startswith(f"{FOLDER}/"):
+                yield from pq.read_table(folder / entry.path).to_pylist()
