@@ -24,7 +24,7 @@ from cpt_ray.config.clean import CleanConfig
 from cpt_ray.config.load import load_study
 from cpt_ray.data.clean import RULE_SETS, normalise
 from cpt_ray.data.clean.view import TextView
-from cpt_ray.data.sources import Rejected, plan_reads, read_documents
+from cpt_ray.data.read import Rejected, plan_reads, read_documents
 from cpt_ray.records import Document, Dropped
 
 DATATROVE = "0.10.1"
