@@ -362,27 +362,6 @@ def test_with_redaction_a_leaked_question_and_a_leaked_answer_are_cut_out_and_ac
     assert {entry["task"]: entry["items_found_by_answer"] for entry in scan} == {"astronomy": 0, "law": 1}
 
 
-def test_an_error_in_a_task_comes_back_as_it_was_raised(corpus: Path, tmp_path: Path) -> None:
-    fields = {"name": "law", "role": "domain", "path": str(corpus / "law.jsonl"), "format": "jsonl", "text_field": "body"}
-    source = SourceConfig.model_validate({**fields, "on_bad_record": "fail"})
-    # Units fail side by side: whichever is first to fail is the one reported, by its own line.
-    with pytest.raises(DataError, match=r"law\.jsonl, line \d+: no field 'body'; there are: id, text") as caught:
-        prepare_documents([source], settings(), folder=tmp_path, num_workers=2)
-    assert caught.value.fix.endswith("or set on_bad_record of source law to drop")
-
-
-def test_more_bad_records_than_the_limit_are_refused_with_counts_and_a_place(corpus: Path, tmp_path: Path) -> None:
-    sources = sources_of(corpus)
-    limited = [sources[0], sources[1].model_copy(update={"max_bad_share": 0.01})]
-    message = (
-        r"source law: 2 of 129 records are bad \(1\.6%\), and max_bad_share is 0\.01; 1 are bad_json, "
-        r"such as .*law\.jsonl, line 11: not JSON: .*: \{not json"
-    )
-    with pytest.raises(DataError, match=message) as caught:
-        prepare_documents(limited, settings(), folder=tmp_path, num_workers=2)
-    assert caught.value.fix.endswith("or raise max_bad_share of source law")
-
-
 def test_a_source_of_which_nothing_is_left_names_the_rule(corpus: Path, tmp_path: Path) -> None:
     config = settings(clean={"min_bytes": 1_000_000})
     with pytest.raises(

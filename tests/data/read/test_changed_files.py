@@ -1,0 +1,160 @@
+"""Raw files that change or go, and a disk that fills: noticed by name, nothing half-written, and the same command goes on."""
+
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cpt_ray.data.document_tasks import read_unit
+from cpt_ray.data.read import check_inputs, plan_reads, read_documents
+from cpt_ray.data.units import finished_unit
+from cpt_ray.errors import ArtifactError, DataError
+from cpt_ray.records import UnitReport
+
+from .test_bad_files import LINES, ROWS, parquet, unit
+from .test_formats import source
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_file_that_changes_between_listing_and_reading_is_named(tmp_path: Path, when: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(LINES)
+    config = source(path, "jsonl")
+    (task,) = plan_reads(config, 10**6)
+    stream = read_documents(task, config)
+    if when == "while":
+        next(stream)
+    with path.open("ab") as out:
+        out.write(b'{"text": "one more"}\n')
+    os.utime(path, ns=(1, 1))  # a clock that stands still is no excuse
+    with pytest.raises(DataError, match=r"a\.jsonl: changed while it was read: version .*, now ") as caught:
+        list(stream)
+    assert caught.value.fix.startswith("let nothing write to the files of source law while it is prepared")
+    path.unlink()
+    with pytest.raises(DataError, match=r"a\.jsonl: gone, after it was listed at the start"):
+        list(read_documents(task, config))
+
+
+def test_a_unit_of_a_changed_file_is_done_again_and_of_an_unchanged_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(LINES)
+    config = source(path, "jsonl")
+    tasks, context = unit(config, tmp_path / "out", 10**6)
+    report = read_unit(tasks[0], context)
+    assert finished_unit(unit(config, tmp_path / "out", 10**6)[0][0], context, "read") == report
+    path.write_bytes(LINES.replace(b"law_7", b"law_X"))  # the same size
+    os.utime(path, ns=(1, 1))
+    assert finished_unit(unit(config, tmp_path / "out", 10**6)[0][0], context, "read") is None
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
+def test_a_finished_artifact_notices_changed_bytes_and_forgives_a_touched_or_moved_file(
+    tmp_path: Path, file_format: str
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    data = (
+        {"a": LINES, "b": LINES.replace(b"law", b"tax")} if file_format == "jsonl" else {"a": parquet(), "b": parquet(ROWS[:9])}
+    )
+    for name, content in data.items():
+        (old / f"{name}.x").write_bytes(content)
+    config = source(old / "*.x", file_format)
+    tasks, context = unit(config, tmp_path / "out")
+    listed = (old / "a.x").stat()
+    assert len(tasks) > 3
+    inputs = [entry for task in tasks for entry in read_unit(task, context).files if entry.path.startswith("inputs/")]
+    rows = [row for entry in inputs for row in pq.read_table(context.root / entry.path).to_pylist()]
+    assert [Path(row["path"]).name for row in rows] == sorted(Path(row["path"]).name for row in rows)
+    for name, content in data.items():  # the parts of a file cover it without gap or overlap
+        parts = [(row["start"], row["end"]) for row in rows if row["path"].endswith(f"{name}.x")]
+        assert parts[0][0] == 0
+        assert parts[-1][1] == len(content)
+        assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
+    check_inputs(context.root, config)
+    for name, content in data.items():
+        (new / f"{name}.x").write_bytes(content)
+        os.utime(old / f"{name}.x")
+    check_inputs(context.root, config)
+    moved = config.model_copy(update={"path": (str(new / "*.x"),)})
+    check_inputs(context.root, moved)
+    for at in (10, len(data["a"]) // 2, len(data["a"]) - 3):
+        spoiled = bytearray(data["a"])
+        spoiled[at] ^= 1
+        (new / "a.x").write_bytes(spoiled)
+        with pytest.raises(DataError, match=r"source law: .*new/a\.x has changed since out was made of it") as caught:
+            check_inputs(context.root, moved)
+        assert caught.value.fix.startswith(f"delete {context.root} and run the same command again")
+    check_inputs(context.root, config, deep=True)
+    (old / "a.x").write_bytes(spoiled)
+    os.utime(old / "a.x", ns=(listed.st_atime_ns, listed.st_mtime_ns))
+    check_inputs(context.root, config)  # a file whose time of change was set back passes the quick look ...
+    with pytest.raises(DataError, match=r"source law: .*old/a\.x has changed since out was made of it"):
+        check_inputs(context.root, config, deep=True)  # ... and not the deep one
+
+
+FILL = """
+import sys
+from pathlib import Path
+from tests.data.read.test_changed_files import full_disk
+print(full_disk(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def full_disk(path: Path, folder: Path) -> str:
+    """Read a source into a folder that fills up; what was said."""
+    tasks, context = unit(source(path, "jsonl"), folder, 10**7)
+    try:
+        read_unit(tasks[0], context)
+    except ArtifactError as error:
+        return f"{error} {finished_unit(tasks[0], context, 'read')} {sorted(p.name for p in folder.rglob('*') if p.is_file())}"
+    return "it fitted"
+
+
+def incompressible(path: Path) -> Path:
+    path.write_text("".join(json.dumps({"text": os.urandom(1500).hex()}) + "\n" for _ in range(400)))
+    return path
+
+
+def after(path: Path, folder: Path) -> UnitReport:
+    tasks, context = unit(source(path, "jsonl"), folder, 10**7)
+    return read_unit(tasks[0], context)
+
+
+def test_a_file_that_the_system_refuses_to_grow_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = incompressible(tmp_path / "a.jsonl")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    command = [sys.executable, "-c", FILL, str(path), str(tmp_path / "out")]
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=True)
+    assert "raw/law-read-00000-00000.parquet: cannot be written: " in done.stdout
+    assert "fix: set study.root to a folder that this user may write, with free disk space" in done.stdout
+    assert done.stdout.rstrip().endswith(" None []")  # no report, no file, not even a temporary one
+    assert after(path, tmp_path / "out").files == after(path, tmp_path / "elsewhere").files
+
+
+def test_a_full_disk_is_named_leaves_nothing_behind_and_the_same_command_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    path = incompressible(tmp_path / "a.jsonl")
+    small = tmp_path / "small"
+    small.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=300k tmpfs {small} && {sys.executable} -c '{FILL}' {path} {small} "
+        f"&& mount -o remount,size=30m {small} && {sys.executable} -c '{FILL}' {path} {small}"
+    )
+    done = subprocess.run(["unshare", "--mount", "--map-root-user", "sh", "-c", script], capture_output=True, text=True)
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"no private mounts here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    full, roomy = done.stdout.strip().rsplit("\n", 1)
+    assert "cannot be written: " in full
+    assert "No space left on device" in full
+    assert full.endswith(" None []")
+    assert roomy == "it fitted"
