@@ -27,6 +27,11 @@ class ModelConfig(Section):
     separator: str | None = Field(
         default=None, description="token written after every document; default: the tokenizer's end-of-text token"
     )
+    bos: str | None = Field(
+        default=None,
+        description="token written before every document; default: what the tokenizer itself puts before a text, if anything; "
+        "`none`: no token",
+    )
     peak_learning_rate: float | None = Field(
         default=None, gt=0, description="peak rate of the base's own pretraining; what `train.learning_rate: base_peak` means"
     )

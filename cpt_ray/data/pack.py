@@ -1,6 +1,6 @@
 """Stage `pack`: documents become rows of a fixed number of tokens.
 
-Flow: lengths of a unit's documents (separators included) -> `pack` -> rows of pieces -> `permute`. Memory: about 150 bytes per
+Flow: lengths of a unit's documents (separators included) -> `pack` -> `PackedPieces` -> `permute`. Memory: about 100 bytes per
 document of the unit. `best_fit` is best-fit decreasing, Ding et al. 2024 (arXiv 2404.10830, section 3): documents longer than a
 row are cut into full rows and a remainder, no other document is cut. `concat` cuts wherever a row ends.
 
@@ -10,26 +10,18 @@ Guarantee: every token of every document lies in exactly one row, and the rows d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from cpt_ray.data.words import seeded_uint64
+from cpt_ray.records import PackedPieces
+
+Integers = npt.NDArray[np.int64]
 
 
-class Piece(NamedTuple):
-    """Consecutive tokens of one document in one row; `part` numbers the pieces of a document that was cut."""
-
-    document: int
-    offset: int
-    tokens: int
-    part: int
-
-
-Row = list[Piece]
-
-
-def pack(lengths: Sequence[int], capacity: int, strategy: Literal["best_fit", "concat"]) -> list[Row]:
+def pack(lengths: Sequence[int] | Integers, capacity: int, strategy: Literal["best_fit", "concat"]) -> PackedPieces:
     """Assign documents to rows.
 
     Args:
@@ -38,94 +30,86 @@ def pack(lengths: Sequence[int], capacity: int, strategy: Literal["best_fit", "c
         strategy: `best_fit` or `concat`.
 
     Returns:
-        Rows in the order in which they were opened.
+        Rows in the order in which they were opened, and their pieces in the order in which they were put there.
     """
-    return _best_fit(lengths, capacity) if strategy == "best_fit" else _concat(lengths, capacity)
+    array = np.asarray(lengths, dtype=np.int64)
+    return _best_fit(array, capacity) if strategy == "best_fit" else _concat(array, capacity)
 
 
-def permute(rows: list[Row], *, seed: int, source: str, unit: str) -> list[Row]:
+def permute(pieces: PackedPieces, *, seed: int, source: str, unit: str) -> PackedPieces:
     """Shuffle the rows of a unit: best-fit sorts by length, and in that order a window of rows would be a curriculum."""
     generator = np.random.Generator(np.random.PCG64(seeded_uint64("rows", seed, source, unit)))
-    return [rows[index] for index in generator.permutation(len(rows)).tolist()]
+    order = generator.permutation(pieces.num_rows)
+    counts = np.diff(pieces.borders)[order]
+    borders = np.concatenate([[0], np.cumsum(counts)])
+    # Piece p of the new row r is piece p of the old row order[r].
+    places = np.arange(borders[-1]) + np.repeat(pieces.borders[:-1][order] - borders[:-1], counts)
+    document, offset, tokens, part = (column[places] for column in pieces.columns())
+    return PackedPieces(document, offset, tokens, part, borders)
 
 
-def _pieces(lengths: Sequence[int], capacity: int) -> list[Piece]:
-    return [
-        Piece(document, start, min(capacity, length - start), start // capacity)
-        for document, length in enumerate(lengths)
-        for start in range(0, length, capacity)
-    ]
+def _best_fit(lengths: Integers, capacity: int) -> PackedPieces:
+    """Best-fit decreasing: each piece goes to the row with the least room that still holds it.
 
-
-def _best_fit(lengths: Sequence[int], capacity: int) -> list[Row]:
-    """Best-fit decreasing in O(N log L): each piece goes to the row with the least room that still holds it.
-
-    Ties between pieces go by canonical order, between rows to the one that reached this room last.
+    Ties between pieces go by canonical order, between rows to the one that reached this room last. Cost: a sort, and one step
+    for each class of rows with equal room that a class of equal pieces meets: O(N log N + L^2 / 64) where the paper's
+    segment tree has O(N log L); a step moves all rows and pieces of its classes at once.
     """
-    pieces = sorted(_pieces(lengths, capacity), key=lambda piece: -piece.tokens)
-    rows: list[Row] = []
-    room = _RoomTree(capacity)
-    for piece in pieces:
-        found = room.take(piece.tokens)
-        if found is None:
-            found = len(rows), capacity
-            rows.append([])
-        row, left = found
-        rows[row].append(piece)
-        room.put(row, left - piece.tokens)
-    return rows
+    parts = -(-lengths // capacity)
+    document = np.repeat(np.arange(len(lengths)), parts)
+    part = np.arange(len(document)) - np.repeat(np.cumsum(parts) - parts, parts)
+    offset = part * capacity
+    tokens = np.minimum(capacity, lengths[document] - offset)
+    order = np.argsort(-tokens, kind="stable")
+    row = _rows_of(tokens[order], capacity)
+    order = order[np.argsort(row, kind="stable")]
+    borders = np.concatenate([[0], np.cumsum(np.bincount(row))])
+    return PackedPieces(document[order], offset[order], tokens[order], part[order], borders)
 
 
-class _RoomTree:
-    """Rows by the room left in them, with a binary tree over the amounts of room to find the least that is enough."""
+def _rows_of(sizes: Integers, capacity: int) -> Integers:
+    """The row of each piece by best fit; `sizes` descend.
 
-    def __init__(self, capacity: int) -> None:
-        self._size = 1 << capacity.bit_length()
-        self._occupied = bytearray(2 * self._size)
-        self._rows: list[list[int]] = [[] for _ in range(self._size)]
-
-    def put(self, row: int, room: int) -> None:
-        """File a row under its room; a full row is never asked for again."""
-        if room == 0:
-            return
-        self._rows[room].append(row)
-        node = self._size + room
-        while node and not self._occupied[node]:
-            self._occupied[node] = 1
-            node >>= 1
-
-    def take(self, needed: int) -> tuple[int, int] | None:
-        """Take out the row with the least room of at least `needed`; return it and its room."""
-        node = self._size + needed
-        while not self._occupied[node]:
-            # Up to the nearest occupied subtree on the right, whose leaves all have more room.
-            while node & 1:
-                node >>= 1
-            if node == 0:
-                return None
-            node += 1
-        while node < self._size:
-            node <<= 1
-            node += not self._occupied[node]
-        room = node - self._size
-        row = self._rows[room].pop()
-        if not self._rows[room]:
-            while node and not (node < self._size and (self._occupied[2 * node] or self._occupied[2 * node + 1])):
-                self._occupied[node] = 0
-                node >>= 1
-        return row, room
+    All pieces of one size are placed together. Of `size` tokens a row with room r takes r // size, one after another, because
+    what is left of the best fit is the best fit again, until it is too small.
+    """
+    row_of = np.empty(len(sizes), dtype=np.int64)
+    by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
+    rooms = 0  # bit r is set where a row with room r waits
+    opened = at = end = 0
+    ascending, counts = np.unique(sizes, return_counts=True)
+    for size, count in zip(ascending[::-1].tolist(), counts[::-1].tolist(), strict=True):
+        end += count
+        while at < end:
+            enough = rooms >> size
+            room = size + (enough & -enough).bit_length() - 1 if enough else capacity
+            each = room // size
+            wanted = -(-(end - at) // each)
+            if enough:
+                rows = by_room[room][: -wanted - 1 : -1]
+                del by_room[room][-wanted:]
+                rooms ^= 0 if by_room[room] else 1 << room
+            else:
+                rows = list(range(opened, opened + wanted))
+                opened += wanted
+            placed = min(end - at, each * len(rows))
+            row_of[at : at + placed] = np.repeat(rows, each)[:placed]
+            at += placed
+            in_last = placed - each * (len(rows) - 1)
+            for left, those in ((room - each * size, rows[:-1]), (room - in_last * size, rows[-1:])):
+                if left and those:
+                    by_room[left] += those
+                    rooms |= 1 << left
+    return row_of
 
 
-def _concat(lengths: Sequence[int], capacity: int) -> list[Row]:
-    rows: list[Row] = []
-    left = 0
-    for document, length in enumerate(lengths):
-        offset = part = 0
-        while offset < length:
-            if left == 0:
-                rows.append([])
-                left = capacity
-            tokens = min(left, length - offset)
-            rows[-1].append(Piece(document, offset, tokens, part))
-            offset, part, left = offset + tokens, part + 1, left - tokens
-    return rows
+def _concat(lengths: Integers, capacity: int) -> PackedPieces:
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = np.union1d(ends[lengths > 0], np.arange(0, total, capacity)[1:])
+    starts = np.concatenate([[0], cuts[:-1]]) if total else cuts
+    document = np.searchsorted(ends, starts, side="right")
+    _, first = np.unique(document, return_index=True)
+    part = np.arange(len(starts)) - np.repeat(first, np.diff([*first, len(starts)]))
+    borders = np.concatenate([[0], np.cumsum(np.bincount(starts // capacity))]) if total else np.zeros(1, dtype=np.int64)
+    return PackedPieces(document, starts - (ends - lengths)[document], cuts - starts, part, borders)

@@ -39,7 +39,7 @@ from cpt_ray.data.merge import count_by_source, drawn_ngrams, merge_drawn, shard
 from cpt_ray.data.read import check_bad_share, plan_reads
 from cpt_ray.data.shards import FORMAT_VERSION
 from cpt_ray.data.split import ContainmentIndex
-from cpt_ray.data.tokenize import ResolvedTokenizer, check_vocabulary, token_dtype
+from cpt_ray.data.tokenize import ResolvedTokenizer, resolve_tokenizer, token_dtype
 from cpt_ray.data.training_tasks import DrawUnit, PackUnit
 from cpt_ray.data.units import UnitContext, UnitTask, finished_unit, merge_samples, write_content
 from cpt_ray.edges import storage
@@ -192,6 +192,7 @@ def pack_shards(
     exam_items: Path | None,
     tokenizer: Path,
     separator: str,
+    bos: str | None,
     vocabulary_size: int,
     sources: Sequence[SourceConfig],
     prepare: PrepareConfig,
@@ -209,6 +210,7 @@ def pack_shards(
         exam_items: JSON lines {task, id, question, choices, answer}, or None for no exams.
         tokenizer: Hugging Face folder of the model.
         separator: Token written after each document.
+        bos: Token written before each document, if any.
         vocabulary_size: Rows of the model's embedding.
         sources: The study's sources.
         prepare: Settings.
@@ -224,7 +226,8 @@ def pack_shards(
     """
     inputs = {"documents": str(documents_folder), "held_out": str(held_out_folder)}
     context = UnitContext(folder=str(folder), inputs=inputs, sources=tuple(sources), prepare=prepare)
-    common = _pack_inputs(folder, prepare, check_vocabulary(tokenizer, vocabulary_size, separator), exam_items)
+    resolved = resolve_tokenizer(tokenizer, vocabulary_size, separator=separator, bos=bos)
+    common = _pack_inputs(folder, prepare, resolved, exam_items)
     common["token_dtype"] = token_dtype(vocabulary_size)
     tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
     packed = _run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
@@ -236,7 +239,8 @@ def pack_shards(
         sequence_length=prepare.pack.sequence_length,
         vocabulary_size=vocabulary_size,
         token_dtype=common["token_dtype"],
-        separator_id=common["separator_id"],
+        separator_id=resolved.separator_id,
+        bos_id=resolved.bos_id,
         tokenizer_sha256=storage.hash_file(folder / common["tokenizer"]),
         shards=shard_table(tasks, packed),
         reports=reports,
@@ -255,6 +259,7 @@ def _pack_inputs(folder: Path, prepare: PrepareConfig, resolved: ResolvedTokeniz
         "tokenizer": write_content(folder, "inputs/tokenizer", ".json", definition).path,
         "exam_items": exams,
         "separator_id": resolved.separator_id,
+        "bos_id": resolved.bos_id,
     }
 
 

@@ -1,17 +1,20 @@
-"""Stage `tokenize`: text becomes token ids, with a separator after every document.
+"""Stage `tokenize`: text becomes token ids, with a separator after every document and, where it is the policy, a BOS before it.
 
 Flow: a Hugging Face tokenizer folder -> `resolve_tokenizer` (driver; the only import of transformers) -> one JSON file ->
-`load_encoder` (worker) -> `encode`: texts in, a flat array of ids and the length of each document out. Memory: the tokens of
-one unit, 2 or 4 bytes each, and the engine's own objects for one batch of documents.
+`Encoder.load` (worker) -> `Encoder.encode`: texts in, a flat array of ids and the length of each document out. Memory: the
+tokens of one unit, 2 or 4 bytes each, and the engine's own objects (about 100 bytes a token) for `_BATCH_CHARACTERS` of text,
+or for the longest stretch of a document in which no cut is safe.
 
-Guarantee: the ids of a document are those of `tokenizer(text, add_special_tokens=False)`, followed by one separator.
+Guarantee: the ids of a document are those of `tokenizer(text, add_special_tokens=False)`, between BOS and separator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +25,37 @@ from cpt_ray.errors import DataError
 
 _BATCH_CHARACTERS = 1 << 20
 _UINT16_VOCABULARY = 1 << 16
+_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_WORD_PATTERNS = frozenset(
+    {
+        # GPT-2, SmolLM2, Llama 3 and cl100k, Qwen 2 and 3, o200k (gpt-oss), Tekken (Mistral)
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        *(
+            rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+            for digits in (r"\p{N}{1,3}", r"\p{N}")
+        ),
+        *(
+            rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{tail}|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{tail}|{digits}|"
+            r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+            for tail, digits in ((f"{_CONTRACTIONS}?", r"\p{N}{1,3}"), ("", r"\p{N}"))
+        ),
+    }
+)
+"""Split patterns that look at nothing before a match, and of which no match has a space after another character."""
 
 Tokens = npt.NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
 class ResolvedTokenizer:
-    """A tokenizer as transformers resolves it: the engine's own JSON, its hash, and the separator's id."""
+    """A tokenizer as transformers resolves it: the engine's own JSON, its hash, and the ids around a document."""
 
     definition: str
     sha256: str
     separator_id: int
+    bos_id: int | None
 
 
 def token_dtype(vocabulary_size: int) -> str:
@@ -40,19 +63,22 @@ def token_dtype(vocabulary_size: int) -> str:
     return "uint16" if vocabulary_size <= _UINT16_VOCABULARY else "uint32"
 
 
-def check_vocabulary(tokenizer_path: Path, vocabulary_size: int, separator: str) -> ResolvedTokenizer:
+def resolve_tokenizer(
+    tokenizer_path: Path, vocabulary_size: int, *, separator: str, bos: str | None = None
+) -> ResolvedTokenizer:
     """Load a tokenizer folder and check that it fits the model.
 
     Args:
         tokenizer_path: Hugging Face folder with a fast tokenizer.
         vocabulary_size: Rows of the model's embedding; it may be padded beyond the tokenizer's ids.
         separator: The token written after each document.
+        bos: The token written before each document, if any.
 
     Returns:
         The tokenizer, with padding and truncation off.
 
     Raises:
-        DataError: If there is no fast tokenizer, an id lies outside the embedding, or the separator is not one token.
+        DataError: If there is no fast tokenizer, an id lies outside the embedding, or separator or BOS is not one token.
     """
     from transformers import AutoTokenizer  # seconds to import, and the workers never need it
 
@@ -69,55 +95,158 @@ def check_vocabulary(tokenizer_path: Path, vocabulary_size: int, separator: str)
             f"{tokenizer_path}: the tokenizer has ids up to {largest}, but the model's vocabulary is {vocabulary_size}",
             fix="use the tokenizer that came with the model",
         )
-    separator_id = engine.token_to_id(separator)
-    if separator_id is None:
-        raise DataError(
-            f"{tokenizer_path}: the separator {separator!r} is not one token of this tokenizer",
-            fix="set the model's separator to its end-of-text token, as tokenizer_config.json or config.json name it",
-        )
+    ids = [_one_token(engine, tokenizer_path, name, token) for name, token in (("separator", separator), ("bos", bos)) if token]
     engine.no_padding()
     engine.no_truncation()
     definition = engine.to_str()
-    return ResolvedTokenizer(definition=definition, sha256=hash_bytes(definition.encode()), separator_id=int(separator_id))
+    return ResolvedTokenizer(
+        definition=definition,
+        sha256=hash_bytes(definition.encode()),
+        separator_id=ids[0],
+        bos_id=ids[1] if bos else None,
+    )
 
 
-def load_encoder(path: Path) -> Tokenizer:
-    """Load the JSON of a `ResolvedTokenizer`."""
-    return Tokenizer.from_file(str(path))
+def _one_token(engine: Tokenizer, path: Path, name: str, token: str) -> int:
+    found = engine.token_to_id(token)
+    if found is None:
+        raise DataError(
+            f"{path}: the {name} {token!r} is not one token of this tokenizer",
+            fix=f"set the model's {name} to a special token that tokenizer_config.json or config.json names",
+        )
+    return int(found)
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], separator_id: int, dtype: str) -> tuple[Tokens, npt.NDArray[np.int64]]:
-    """Encode documents, each followed by the separator.
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes documents; made by `load`.
 
-    Long documents are never cut: a border that keeps the ids is not knowable from outside the engine.
+    Very long documents are cut before they are encoded, at a space after a letter or digit, where the tokenizer's definition
+    says that a cut does not change the ids (`cuts_at_spaces`); elsewhere they are encoded whole.
+    """
+
+    engine: Tokenizer
+    separator_id: int
+    bos_id: int | None
+    dtype: str
+    may_cut: bool
+    batch_characters: int = _BATCH_CHARACTERS
+
+    @classmethod
+    def load(cls, path: Path, *, separator_id: int, bos_id: int | None, dtype: str) -> Encoder:
+        """Load the JSON of a `ResolvedTokenizer`.
+
+        Args:
+            path: The file.
+            separator_id: Id written after each document.
+            bos_id: Id written before each document; None for none.
+            dtype: `uint16` or `uint32`.
+        """
+        definition = path.read_text(encoding="utf-8")
+        may_cut = cuts_at_spaces(json.loads(definition))
+        return cls(Tokenizer.from_str(definition), separator_id, bos_id, dtype, may_cut)
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tokens, npt.NDArray[np.int64]]:
+        """Encode documents in canonical order.
+
+        Returns:
+            Flat ids[sum of lengths], and lengths int64[documents], BOS and separators included.
+        """
+        before = [] if self.bos_id is None else [self.bos_id]
+        ids: list[int] = []
+        flat: list[Tokens] = [np.empty(0, dtype=self.dtype)]
+        lengths = np.zeros(len(texts), dtype=np.int64)
+        for batch in self._batches(texts):
+            encodings = self.engine.encode_batch_fast([piece for _, piece, _ in batch], add_special_tokens=False)
+            for (document, _, last), encoding in zip(batch, encodings, strict=True):
+                start = len(ids)
+                if before and not lengths[document]:
+                    ids += before
+                ids += encoding.ids
+                if last:
+                    ids.append(self.separator_id)
+                lengths[document] += len(ids) - start
+            flat.append(np.array(ids, dtype=self.dtype))
+            ids.clear()
+        return np.concatenate(flat), lengths
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[list[tuple[int, str, bool]]]:
+        """Pieces of documents, about `batch_characters` at a time: (document, text, whether it is the document's last)."""
+        batch: list[tuple[int, str, bool]] = []
+        room = self.batch_characters
+        for document, text in enumerate(texts):
+            for start, end in self._pieces(text):
+                batch.append((document, text[start:end], end == len(text)))
+                room -= end - start
+                if room <= 0:
+                    yield batch
+                    batch, room = [], self.batch_characters
+        if batch:
+            yield batch
+
+    def _pieces(self, text: str) -> Iterator[tuple[int, int]]:
+        start = 0
+        while self.may_cut and len(text) - start > self.batch_characters:
+            end = _safe_cut(text, start, start + self.batch_characters)
+            if end is None:
+                break
+            yield start, end
+            start = end
+        yield start, len(text)
+
+
+def _safe_cut(text: str, start: int, wanted: int) -> int | None:
+    """A space after a letter or digit: the last one before `wanted`, else the first one after it, or None."""
+    at = text.rfind(" ", start + 1, wanted)
+    while at > start and not text[at - 1].isalnum():
+        at = text.rfind(" ", start + 1, at)
+    if at > start:
+        return at
+    at = text.find(" ", wanted)
+    while at > 0 and not text[at - 1].isalnum():
+        at = text.find(" ", at + 1)
+    return at if at > 0 else None
+
+
+def cuts_at_spaces(definition: dict[str, Any]) -> bool:
+    """Whether a text may be cut before any space that follows a letter or digit without changing its ids.
+
+    True only where the tokenizer is made of parts for which it is proven; the argument, part by part. A model sees one
+    pre-token at a time. Composing (NFC, NFD) never joins a space with what stands before it. Added tokens without a space of
+    their own that take none from their surroundings cannot lie across the cut. One pre-tokenizer must split there whatever
+    stands around: the patterns of `_WORD_PATTERNS` look at nothing before a match, a match of theirs ends at the last letter
+    or digit before a space, and the next one begins at the space. The others may split there, and treat both sides alike.
 
     Args:
-        tokenizer: The engine.
-        texts: Texts in canonical order.
-        separator_id: Id written after each document.
-        dtype: `uint16` or `uint32`.
-
-    Returns:
-        Flat ids[sum of lengths], and lengths int64[documents], separators included.
+        definition: A tokenizer's JSON.
     """
-    pieces: list[Tokens] = [np.empty(0, dtype=dtype)]
-    lengths: list[int] = []
-    for batch in _batches(texts):
-        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-            ids = encoding.ids
-            ids.append(separator_id)
-            pieces.append(np.array(ids, dtype=dtype))
-            lengths.append(len(ids))
-    return np.concatenate(pieces), np.array(lengths, dtype=np.int64)
+    normalizer, pre = definition.get("normalizer"), definition.get("pre_tokenizer")
+    steps = pre["pretokenizers"] if pre and pre["type"] == "Sequence" else [pre] if pre else []
+    return (
+        definition["model"].get("type") in ("BPE", "Unigram", "WordPiece", "WordLevel")
+        and not definition["model"].get("dropout")
+        and (normalizer is None or normalizer["type"] in ("NFC", "NFD"))
+        and not any(_reaches_out(token) for token in definition.get("added_tokens", ()))
+        and all(_splits(step) is not None for step in steps)
+        and any(_splits(step) for step in steps)
+    )
 
 
-def _batches(texts: Sequence[str]) -> list[list[str]]:
-    batches: list[list[str]] = []
-    room = 0
-    for text in texts:
-        if room <= 0:
-            batches.append([])
-            room = _BATCH_CHARACTERS
-        batches[-1].append(text)
-        room -= len(text)
-    return batches
+def _reaches_out(token: dict[str, Any]) -> bool:
+    spaces = any(character.isspace() for character in token["content"])
+    return spaces or token["lstrip"] or token["rstrip"] or token["single_word"]
+
+
+def _splits(step: dict[str, Any]) -> bool | None:
+    """Whether a pre-tokenizer always splits before a space that follows a letter or digit; None where it is not known."""
+    kind = step["type"]
+    if kind == "ByteLevel":
+        return bool(step.get("use_regex", True))
+    if kind == "Split" and not step["invert"] and step["behavior"] == "Isolated":
+        pattern = step["pattern"].get("Regex")
+        return True if pattern in _WORD_PATTERNS else False if pattern in (r"\p{N}{1,3}", r"\p{N}", r"\d") else None
+    if kind == "Metaspace":
+        return True if step["split"] else None
+    return {"Digits": False, "Punctuation": False, "WhitespaceSplit": True, "Whitespace": True, "BertPreTokenizer": True}.get(
+        kind
+    )

@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer
 
 from cpt_ray.data import decontaminate, split
 from cpt_ray.data.decontaminate import ExamHit, ExamIndex
 from cpt_ray.data.pack import pack, permute
 from cpt_ray.data.shards import write_index, write_shard
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
-from cpt_ray.data.tokenize import encode, load_encoder
+from cpt_ray.data.tokenize import Encoder
 from cpt_ray.data.units import Tally, UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.data.words import hash_words
 from cpt_ray.records import FileEntry, UnitReport
@@ -56,6 +55,7 @@ class PackUnit(DrawUnit):
     exam_items: str | None
     tokenizer: str
     separator_id: int
+    bos_id: int | None
     token_dtype: str
 
 
@@ -112,8 +112,8 @@ def _exams(path: str | None, ngram_words: int, min_ratio: float) -> ExamIndex:
 
 
 @functools.lru_cache(maxsize=2)
-def _encoder(path: str) -> Tokenizer:
-    return load_encoder(Path(path))
+def _encoder(path: str, separator_id: int, bos_id: int | None, dtype: str) -> Encoder:
+    return Encoder.load(Path(path), separator_id=separator_id, bos_id=bos_id, dtype=dtype)
 
 
 def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
@@ -162,29 +162,31 @@ def _write_rows(
     task: PackUnit, context: UnitContext, ids: list[str], texts: list[str]
 ) -> tuple[list[FileEntry], dict[str, int]]:
     config = context.prepare.pack
-    encoder = _encoder(str(context.root / task.tokenizer))
-    tokens, lengths = encode(encoder, texts, task.separator_id, task.token_dtype)
-    rows = pack(lengths.tolist(), config.sequence_length, config.strategy)
-    rows = permute(rows, seed=context.prepare.seed, source=task.source, unit=task.unit)
-    segments = sum(map(len, rows))
+    encoder = _encoder(str(context.root / task.tokenizer), task.separator_id, task.bos_id, task.token_dtype)
+    tokens, lengths = encoder.encode(texts)
+    pieces = pack(lengths, config.sequence_length, config.strategy)
+    pieces = permute(pieces, seed=context.prepare.seed, source=task.source, unit=task.unit)
+    rows, segments = pieces.num_rows, len(pieces.document)
+    bos_tokens = 0 if task.bos_id is None else len(ids)
     counts = {
-        "rows": len(rows),
+        "rows": rows,
         "documents": len(ids),
-        "cut_documents": len({piece.document for row in rows for piece in row if piece.part}),
-        "tokenizer_tokens": len(tokens) - len(ids),
+        "cut_documents": int((pieces.part == 1).sum()),
+        "tokenizer_tokens": len(tokens) - len(ids) - bos_tokens,
         "separator_tokens": len(ids),
+        "bos_tokens": bos_tokens,
         "tokens": len(tokens),
         "segments": segments,
-        "padding": len(rows) * config.sequence_length - len(tokens),
+        "padding": rows * config.sequence_length - len(tokens),
         "loss_tokens": len(tokens) - segments,
     }
-    if not rows:
+    if rows == 0:
         return [], counts
     starts = np.cumsum(lengths) - lengths
     shape = {"sequence_length": config.sequence_length, "separator_id": task.separator_id}
     stem = f"shards/{task.unit}"
     files = [
-        write_content(context.root, stem, ".arrow", lambda path: write_shard(path, rows, tokens, starts, **shape)),
-        write_content(context.root, stem, ".index.parquet", lambda path: write_index(path, rows, ids)),
+        write_content(context.root, stem, ".arrow", lambda path: write_shard(path, pieces, tokens, starts, **shape)),
+        write_content(context.root, stem, ".index.parquet", lambda path: write_index(path, pieces, ids)),
     ]
     return files, counts

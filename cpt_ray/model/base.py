@@ -103,6 +103,25 @@ def separator_of(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> str
     return separator
 
 
+def bos_of(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The token written before every document, or None.
+
+    Raises:
+        ConfigError: If the study names one that the tokenizer does not know.
+    """
+    if config.bos == "none":
+        return None
+    if config.bos is not None:
+        if config.bos not in tokenizer.get_vocab():
+            raise ConfigError(
+                f"models.{config.name}.bos is {config.bos!r}, which the tokenizer does not know as one token",
+                fix=f"use one of its special tokens ({', '.join(sorted(tokenizer.all_special_tokens))}), or `none`",
+            )
+        return config.bos
+    plain, dressed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    return str(tokenizer.convert_ids_to_tokens(dressed[0])) if dressed[1 : 1 + len(plain)] == plain else None
+
+
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy a folder's tokenizer files into an export."""
     for path in source.iterdir():

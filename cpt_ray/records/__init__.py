@@ -33,7 +33,7 @@ from cpt_ray.records.runs import (
     StepMetrics,
 )
 from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
-from cpt_ray.records.shards import ShardEntry, ShardManifest, ShardTable
+from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "LargeComponent",
     "LoadedCheckpoint",
     "MemoryPoint",
+    "PackedPieces",
     "Point",
     "RateSchedule",
     "Record",

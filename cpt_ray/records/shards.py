@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +28,44 @@ from cpt_ray.records.data import StageReport
 
 _BATCH = 4096
 
+_Integers: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPieces:
+    """Which tokens lie in which row: consecutive tokens of documents, row after row, int64[pieces] each.
+
+    Row r holds the pieces from `borders[r]` to before `borders[r + 1]`; `borders` is int64[rows + 1].
+    """
+
+    document: _Integers
+    """Index of the document within its unit."""
+    offset: _Integers
+    """Where the piece begins in its document."""
+    tokens: _Integers
+    part: _Integers
+    """Numbers the pieces of a document that was cut, from 0."""
+    borders: _Integers
+
+    @property
+    def num_rows(self) -> int:
+        """Rows."""
+        return len(self.borders) - 1
+
+    @property
+    def row(self) -> _Integers:
+        """The row of each piece."""
+        return np.repeat(np.arange(self.num_rows), np.diff(self.borders))
+
+    def columns(self) -> tuple[_Integers, _Integers, _Integers, _Integers]:
+        """`document`, `offset`, `tokens` and `part`."""
+        return self.document, self.offset, self.tokens, self.part
+
 
 class ShardEntry(Record):
     """One shard: the packed rows of one unit.
 
-    `tokens` counts tokenizer tokens and separators; `slots = rows * sequence_length = tokens + padding`;
+    `tokens` counts tokenizer tokens, separators and BOS tokens; `slots = rows * sequence_length = tokens + padding`;
     `loss_tokens = tokens - segments`, because the first token of a segment has no label.
     """
 
@@ -46,6 +80,7 @@ class ShardEntry(Record):
     cut_documents: int
     tokenizer_tokens: int
     separator_tokens: int
+    bos_tokens: int = 0
     tokens: int
     segments: int
     padding: int
@@ -145,6 +180,18 @@ class ShardTable(Sequence[ShardEntry]):
         """The sum of a count over all shards."""
         return int(self.column(name).sum())
 
+    @property
+    def padding_share(self) -> float:
+        """Padding over row slots."""
+        slots = self.total("tokens") + self.total("padding")
+        return self.total("padding") / slots if slots else 0.0
+
+    @property
+    def segments_per_row(self) -> float:
+        """Documents, or parts of documents that were cut, in a row on average."""
+        rows = self.total("rows")
+        return self.total("segments") / rows if rows else 0.0
+
     def _source_codes(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         column = self._columns.column("source")
         return column.indices.to_numpy(), column.dictionary.to_pylist()
@@ -181,10 +228,18 @@ class _Head(Record):
     vocabulary_size: int
     token_dtype: str
     separator_id: int
+    """Written after every document, and fills the padding."""
+    bos_id: int | None = None
+    """Written before every document; None where no token is."""
     tokenizer_sha256: str
     reports: tuple[StageReport, ...]
     task_pids: dict[str, tuple[int, ...]]
     """Stage name to the distinct processes that ran its tasks."""
+
+    @property
+    def prefix_id(self) -> int:
+        """What stands before a document that is scored alone, as in training: its BOS, else the separator of another."""
+        return self.separator_id if self.bos_id is None else self.bos_id
 
 
 class ShardManifestHead(_Head):

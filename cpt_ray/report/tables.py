@@ -45,11 +45,14 @@ class Ledger:
     cut_documents: int
     rows: int
     tokenizer_tokens: int
-    separator_tokens: int
+    added_tokens: int
+    """Separators and BOS tokens."""
     tokens: int
     padding: int
+    padding_share: float
     slots: int
     segments: int
+    segments_per_row: float
     loss_tokens: int
     balanced: bool
 
@@ -108,8 +111,9 @@ def ledgers(contents: ReportContents) -> list[Ledger]:
 def _ledger(source: str, shards: ShardTable, sequence_length: int) -> Ledger:
     total = shards.total
     slots = total("rows") * sequence_length
+    added = total("separator_tokens") + total("bos_tokens")
     balanced = (
-        total("tokenizer_tokens") + total("separator_tokens") == total("tokens")
+        total("tokenizer_tokens") + added == total("tokens")
         and slots == total("tokens") + total("padding")
         and total("loss_tokens") == total("tokens") - total("segments")
     )
@@ -120,11 +124,13 @@ def _ledger(source: str, shards: ShardTable, sequence_length: int) -> Ledger:
         cut_documents=total("cut_documents"),
         rows=total("rows"),
         tokenizer_tokens=total("tokenizer_tokens"),
-        separator_tokens=total("separator_tokens"),
+        added_tokens=added,
         tokens=total("tokens"),
         padding=total("padding"),
+        padding_share=shards.padding_share,
         slots=slots,
         segments=total("segments"),
+        segments_per_row=shards.segments_per_row,
         loss_tokens=total("loss_tokens"),
         balanced=balanced,
     )

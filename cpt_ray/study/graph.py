@@ -145,7 +145,11 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
                 "held_out": held_out.fingerprint,
                 **({"exams": scan.fingerprint} if scan else {}),
             },
-            settings={"separator": model.separator, **{key: prepare[key] for key in ("seed", "decontaminate", "pack")}},
+            settings={
+                "separator": model.separator,
+                "bos": model.bos,
+                **{key: prepare[key] for key in ("seed", "decontaminate", "pack")},
+            },
         )
         for model in config.models
     }
@@ -258,7 +262,7 @@ def _evaluation_places(
     subjects |= {name: runs[name] for name, spec in specs.items() if spec.budget_tokens is not None}
     marks = {name: {"trajectory_tokens": spec.stop_tokens} for name, spec in specs.items() if spec.kind == "trajectory"}
     subjects |= {name: runs[str(specs[name].parent)] for name in marks}
-    separators = {model.name: model.separator for model in config.models}
+    prefixes = {model.name: {"separator": model.separator, "bos": model.bos} for model in config.models}
     model_of = {base_run(model): model for model in models} | {name: spec.model for name, spec in specs.items()}
     return {
         name: place(
@@ -266,7 +270,7 @@ def _evaluation_places(
             "evaluate",
             name,
             inputs={"subject": subject.fingerprint, **shared},
-            settings={**settings, "separator": separators[model_of[name]], **marks.get(name, {})},
+            settings={**settings, **prefixes[model_of[name]], **marks.get(name, {})},
         )
         for name, subject in subjects.items()
     }

@@ -13,7 +13,17 @@ from cpt_ray.config.load import dump_study
 from cpt_ray.config.values import format_count
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.plan.render import text_table
-from cpt_ray.records import Amount, Comparison, Delta, DocumentsRecord, EvalRecord, HeldOutPoint, HeldOutScore, StageReport
+from cpt_ray.records import (
+    Amount,
+    Comparison,
+    Delta,
+    DocumentsRecord,
+    EvalRecord,
+    HeldOutPoint,
+    HeldOutScore,
+    ShardManifest,
+    StageReport,
+)
 from cpt_ray.study import store
 from cpt_ray.study.mirror import mirror_study
 from cpt_ray.study.study import Study
@@ -85,17 +95,32 @@ def render_funnel(study: Study) -> str:
     """The funnel of the first model's shards as plain text."""
     manifest = study.shards(study.config.models[0].name)
     rows = [row for report in manifest.reports for row in _funnel_rows(report)]
-    ledger = manifest.shards
     lines = [
         _table(("stage", "source", "documents in", "kept", "dropped", "MB kept"), rows),
         "",
-        f"tokens: {ledger.total('tokenizer_tokens')} from the tokenizer "
-        f"+ {ledger.total('separator_tokens')} separators = {ledger.total('tokens')} "
-        f"in {ledger.total('rows')} rows of {manifest.sequence_length}; "
-        f"{ledger.total('padding')} slots of padding; {ledger.total('loss_tokens')} tokens bear loss",
+        *describe_packing(manifest),
         *describe_duplicates(study.documents()),
     ]
     return "\n".join(lines)
+
+
+def describe_packing(manifest: ShardManifest) -> list[str]:
+    """What became of the tokens, in lines: the ledger of all sources, then how well each source's rows are filled."""
+    ledger = manifest.shards
+    bos = f"+ {ledger.total('bos_tokens')} BOS tokens " if manifest.bos_id is not None else ""
+    lines = [
+        f"tokens: {ledger.total('tokenizer_tokens')} from the tokenizer "
+        f"+ {ledger.total('separator_tokens')} separators {bos}= {ledger.total('tokens')} "
+        f"in {ledger.total('rows')} rows of {manifest.sequence_length}; "
+        f"{ledger.total('padding')} slots of padding; {ledger.total('loss_tokens')} tokens bear loss"
+    ]
+    for source in ledger.sources:
+        shards = manifest.of_source(source)
+        lines.append(
+            f"  {source}: {100 * shards.padding_share:.3f} % padding; {shards.total('cut_documents')} of "
+            f"{shards.total('documents')} documents cut; {shards.segments_per_row:.1f} documents or parts per row"
+        )
+    return lines
 
 
 def describe_duplicates(documents: DocumentsRecord) -> list[str]:

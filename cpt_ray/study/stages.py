@@ -111,23 +111,22 @@ def evaluate(study: Study) -> None:
     if study.config.runtime.kind != "local":
         study.need_ray()
     from cpt_ray.evaluate.launch import EvaluateJob, EvaluateProgress, evaluate_runs
-    from cpt_ray.model.base import load_tokenizer, separator_of
+    from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
 
     models = {model.name: model for model in study.config.models}
     jobs = []
     for name in missing:
         record = records[name]
-        tokenizer = study.graph.models[record.model].folder
-        trust = models[record.model].trust_remote_code
-        separator = separator_of(models[record.model], load_tokenizer(tokenizer, trust_remote_code=trust))
+        model, tokenizer = models[record.model], study.graph.models[record.model].folder
+        engine = load_tokenizer(tokenizer, trust_remote_code=model.trust_remote_code)
         study.graph.evaluations[name].folder.mkdir(parents=True, exist_ok=True)
         jobs.append(
             EvaluateJob(
                 run=record,
                 tokenizer=tokenizer,
-                separator=separator,
+                separator=bos_of(model, engine) or separator_of(model, engine),
                 folder=study.graph.evaluations[name].folder,
-                trust_remote_code=trust,
+                trust_remote_code=model.trust_remote_code,
             )
         )
 
@@ -168,16 +167,18 @@ def _import_models(study: Study) -> None:
 
 def _check_tokenizers(study: Study) -> None:
     """Refuse a tokenizer that does not fit its model before hours of text are prepared for it."""
-    from cpt_ray.data.tokenize import check_vocabulary
-    from cpt_ray.model.base import load_tokenizer, separator_of
+    from cpt_ray.data.tokenize import resolve_tokenizer
+    from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
     from cpt_ray.model.parameters import model_shape
 
     for model in study.config.models:
         if store.find(study.graph.shards[model.name]) is None:
             folder = study.graph.models[model.name].folder
             trust = model.trust_remote_code
-            separator = separator_of(model, load_tokenizer(folder, trust_remote_code=trust))
-            check_vocabulary(folder, model_shape(folder, trust_remote_code=trust).vocabulary_size, separator)
+            tokenizer = load_tokenizer(folder, trust_remote_code=trust)
+            separator = separator_of(model, tokenizer)
+            size = model_shape(folder, trust_remote_code=trust).vocabulary_size
+            resolve_tokenizer(folder, size, separator=separator, bos=bos_of(model, tokenizer))
 
 
 def _write_exams(study: Study) -> None:
@@ -248,12 +249,12 @@ def _pack_shards(study: Study, model: str) -> None:
         study.need_ray()
         from cpt_ray.data.pipeline import pack_shards
         from cpt_ray.data.shards import save_manifest
-        from cpt_ray.model.base import load_tokenizer, separator_of
+        from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
         from cpt_ray.model.parameters import model_shape
 
         model_config = next(m for m in config.models if m.name == model)
         trust = model_config.trust_remote_code
-        separator = separator_of(model_config, load_tokenizer(tokenizer_folder, trust_remote_code=trust))
+        engine = load_tokenizer(tokenizer_folder, trust_remote_code=trust)
         scan = study.graph.scan
         manifest = pack_shards(
             study.graph.documents.folder,
@@ -262,7 +263,8 @@ def _pack_shards(study: Study, model: str) -> None:
             study.held_out(),
             exam_items=scan.folder / ITEMS if scan else None,
             tokenizer=tokenizer_folder,
-            separator=separator,
+            separator=separator_of(model_config, engine),
+            bos=bos_of(model_config, engine),
             vocabulary_size=model_shape(tokenizer_folder, trust_remote_code=trust).vocabulary_size,
             sources=config.sources,
             prepare=config.prepare,

@@ -144,7 +144,7 @@ class _Run:
             task.held_out_folder,
             Path(task.model_folder),
             documents=config.train.watch.held_out_documents,
-            prefix=self._shards.separator_id,
+            prefix=self._shards.prefix_id,
             window=self._shards.sequence_length,
             rows=config.train.micro_batch_size,
         )

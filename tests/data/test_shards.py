@@ -8,10 +8,18 @@ from cpt_ray.data import shards
 from cpt_ray.data.shards import COLUMNS, ShardReader, save_manifest, write_shard
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import ArtifactError
-from cpt_ray.records import ShardEntry, ShardManifest, ShardTable
+from cpt_ray.records import PackedPieces, ShardEntry, ShardManifest, ShardTable
 
 T = 6
-ROWS = [[[(0, 0, 4, 0), (1, 0, 2, 0)], [(2, 0, 6, 0)]], [[(2, 6, 3, 1)]]]
+
+
+def packed(*rows: list[tuple[int, int, int, int]]) -> PackedPieces:
+    """Rows given as lists of (document, offset, tokens, part)."""
+    columns = np.array([piece for row in rows for piece in row]).T
+    return PackedPieces(*columns, borders=np.cumsum([0, *map(len, rows)]))
+
+
+PIECES = [packed([(0, 0, 4, 0), (1, 0, 2, 0)], [(2, 0, 6, 0)]), packed([(2, 6, 3, 1)])]
 TOKENS = np.arange(1, 16, dtype=np.uint16)
 STARTS = np.array([0, 4, 6])
 
@@ -19,11 +27,10 @@ STARTS = np.array([0, 4, 6])
 @pytest.fixture
 def manifest(tmp_path: Path) -> ShardManifest:
     entries = []
-    for number, rows in enumerate(ROWS):
+    for number, rows in enumerate(PIECES):
         path = tmp_path / f"{number}.arrow"
         write_shard(path, rows, TOKENS, STARTS, sequence_length=T, separator_id=0)
-        tokens = sum(piece[2] for row in rows for piece in row)
-        segments = sum(map(len, rows))
+        tokens, segments = int(rows.tokens.sum()), len(rows.tokens)
         entries.append(
             ShardEntry(
                 path=path.name,
@@ -32,14 +39,14 @@ def manifest(tmp_path: Path) -> ShardManifest:
                 unit=f"law-{number}",
                 sha256=hash_file(path),
                 size_bytes=path.stat().st_size,
-                rows=len(rows),
+                rows=rows.num_rows,
                 documents=3,
                 cut_documents=1,
                 tokenizer_tokens=tokens,
                 separator_tokens=0,
                 tokens=tokens,
                 segments=segments,
-                padding=len(rows) * T - tokens,
+                padding=rows.num_rows * T - tokens,
                 loss_tokens=tokens - segments,
             )
         )

@@ -1,15 +1,18 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
-from cpt_ray.data.tokenize import check_vocabulary, encode, load_encoder, token_dtype
+from cpt_ray.data import tokenize
+from cpt_ray.data.tokenize import Encoder, cuts_at_spaces, resolve_tokenizer, token_dtype
 from cpt_ray.errors import DataError
 
-from .conftest import SEPARATOR, VOCABULARY
+from .conftest import SEPARATOR, VOCABULARY, document
 
 NASTY = [
     "",
@@ -24,13 +27,70 @@ NASTY = [
     "1234567890 " * 300,
     "e\u0301 vs é",
 ]
+NORMALIZERS = {"none": None, "nfc": normalizers.NFC(), "nfd": normalizers.NFD()}
+PATTERNS = {f"pattern {number}": pattern for number, pattern in enumerate(sorted(tokenize._WORD_PATTERNS))}
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+PRE_TOKENIZERS = {
+    "GPT-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
+    "GPT-2 with a space before": pre_tokenizers.ByteLevel(add_prefix_space=True),
+    "SmolLM2": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]),
+    "runs of digits": pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(False)]
+    ),
+    "Metaspace": pre_tokenizers.Metaspace(prepend_scheme="always", split=True),
+    "Metaspace at the first word": pre_tokenizers.Metaspace(prepend_scheme="first", split=True),
+    "DeepSeek": pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), "isolated"), pre_tokenizers.ByteLevel(False)]
+    ),
+    "words": pre_tokenizers.Whitespace(),
+    **{
+        name: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), BYTES])
+        for name, pattern in PATTERNS.items()
+    },
+}
+UNSAFE = {
+    "none": None,
+    "digits alone": pre_tokenizers.Digits(individual_digits=True),
+    "Metaspace that does not split": pre_tokenizers.Metaspace(prepend_scheme="always", split=False),
+    "an unknown pattern": pre_tokenizers.Split(Regex(r"\w+ \w+"), "isolated"),
+    "an unknown pattern beside a known one": pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\w+ \w+"), "isolated"), pre_tokenizers.ByteLevel(False)]
+    ),
+}
+NASTY_PIECES = [*"abAB ,.'\n\t\r19²ßé漢ـ👩_-", "\u0301", "\u200d", "\xa0", "▁", "'s", "  ", SEPARATOR]
+BORDERS = ["a b", "b  a", "1 1", "漢 \u0301", "é 's", "ß \n", "A .", "b \xa0", f"a {SEPARATOR} b", "a ▁"]
+"""Around spaces at which a document may be cut."""
+TEXT = st.lists(st.tuples(*map(st.sampled_from, (NASTY_PIECES, BORDERS, NASTY_PIECES))).map("".join), max_size=12).map("".join)
+
+
+def train(pre_tokenizer: object, normalizer: object = None) -> Tokenizer:
+    """A small BPE that merges across spaces where its pre-tokenizer lets it."""
+    engine = Tokenizer(models.BPE(unk_token="<unk>"))
+    if pre_tokenizer is not None:
+        engine.pre_tokenizer = pre_tokenizer
+    if normalizer is not None:
+        engine.normalizer = normalizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<unk>", SEPARATOR],
+        initial_alphabet=[*pre_tokenizers.ByteLevel.alphabet(), *"▁ ab1"],
+        show_progress=False,
+    )
+    engine.train_from_iterator(["ab a b ab 1 11 a,b. " * 5, *(document(f"t{n}") for n in range(5))], trainer)
+    return engine
+
+
+def cutting(engine: Tokenizer, *, characters: int, may_cut: bool | None = None) -> Encoder:
+    may = cuts_at_spaces(json.loads(engine.to_str())) if may_cut is None else may_cut
+    return Encoder(engine, separator_id=1, bos_id=None, dtype="uint16", may_cut=may, batch_characters=characters)
 
 
 @pytest.fixture(scope="module")
-def encoder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> object:
+def encoder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     path = tmp_path_factory.mktemp("resolved") / "tokenizer.json"
-    path.write_text(check_vocabulary(tokenizer_folder, VOCABULARY, SEPARATOR).definition)
-    return load_encoder(path)
+    resolved = resolve_tokenizer(tokenizer_folder, VOCABULARY, separator=SEPARATOR)
+    path.write_text(resolved.definition)
+    return Encoder.load(path, separator_id=resolved.separator_id, bos_id=resolved.bos_id, dtype="uint16")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +98,8 @@ def reference(tokenizer_folder: Path) -> object:
     return AutoTokenizer.from_pretrained(str(tokenizer_folder))
 
 
-def check(encoder: object, reference: object, texts: list[str]) -> None:
-    ids, lengths = encode(encoder, texts, 0, "uint16")
+def check(encoder: Encoder, reference: object, texts: list[str]) -> None:
+    ids, lengths = encoder.encode(texts)
     assert ids.dtype == np.uint16
     assert lengths.sum() == len(ids)
     ends = np.cumsum(lengths)
@@ -47,19 +107,81 @@ def check(encoder: object, reference: object, texts: list[str]) -> None:
         assert ids[end - length : end].tolist() == [*reference(text, add_special_tokens=False)["input_ids"], 0]
 
 
-def test_ids_of_adversarial_text_are_those_of_the_tokenizer_itself(encoder: object, reference: object) -> None:
+def test_ids_of_adversarial_text_are_those_of_the_tokenizer_itself(encoder: Encoder, reference: object) -> None:
     check(encoder, reference, NASTY)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=5))
-def test_ids_of_any_text_are_those_of_the_tokenizer_itself(encoder: object, reference: object, texts: list[str]) -> None:
+def test_ids_of_any_text_are_those_of_the_tokenizer_itself(encoder: Encoder, reference: object, texts: list[str]) -> None:
     check(encoder, reference, texts)
 
 
-def test_one_separator_per_document_is_added(encoder: object) -> None:
-    ids, lengths = encode(encoder, ["one", "two", "three"], 0, "uint16")
+def test_one_separator_per_document_is_added(encoder: Encoder) -> None:
+    ids, lengths = encoder.encode(["one", "two", "three"])
     assert (ids == 0).sum() == len(lengths) == 3
+
+
+def test_a_bos_token_stands_before_every_document_even_one_that_is_cut(encoder: Encoder) -> None:
+    texts = ["one two three four", "", "five"]
+    bare, lengths = encoder.encode(texts)
+    for characters in (1 << 20, 4):
+        dressed = Encoder(encoder.engine, 0, 7, "uint16", may_cut=True, batch_characters=characters)
+        ids, longer = dressed.encode(texts)
+        assert (longer == lengths + 1).all()
+        starts = np.cumsum(longer) - longer
+        assert (ids[starts] == 7).all()
+        assert np.delete(ids, starts).tolist() == bare.tolist()
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@pytest.mark.parametrize("name", PRE_TOKENIZERS)
+def test_long_documents_are_cut_without_changing_a_single_id(name: str, normalizer: str) -> None:
+    engine = train(PRE_TOKENIZERS[name], NORMALIZERS[normalizer])
+    encoder = cutting(engine, characters=2)
+    assert encoder.may_cut
+    pieces = 0
+
+    @settings(max_examples=40, deadline=None)
+    @given(text=TEXT)
+    def same_ids(text: str) -> None:
+        nonlocal pieces
+        pieces += len(list(encoder._pieces(text))) - 1
+        assert encoder.encode([text])[0].tolist() == [*engine.encode(text, add_special_tokens=False).ids, 1]
+
+    same_ids()
+    assert pieces > 60  # it did cut
+    assert encoder.encode(["ab ab, ab  ab. ab's ab"])[0].tolist()[:-1] == engine.encode("ab ab, ab  ab. ab's ab").ids
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_where_no_cut_is_known_to_be_safe_documents_are_encoded_whole(name: str) -> None:
+    engine = train(UNSAFE[name])
+    text = "ab a b ab 1 11 a,b. " * 5
+    encoder = cutting(engine, characters=3)
+    assert not encoder.may_cut
+    assert list(encoder._pieces(text)) == [(0, len(text))]
+    assert encoder.encode([text])[0].tolist()[:-1] == engine.encode(text).ids
+    # The control: cuts would change the ids.
+    assert cutting(engine, characters=3, may_cut=True).encode([text])[0].tolist()[:-1] != engine.encode(text).ids
+
+
+def test_a_cut_is_never_made_where_an_added_token_may_reach_across_it() -> None:
+    engine = train(pre_tokenizers.ByteLevel(False))
+    assert cuts_at_spaces(json.loads(engine.to_str()))
+    for added in ({"content": "a b"}, {"content": "x", "rstrip": True}, {"content": "x", "single_word": True}):
+        tree = json.loads(engine.to_str())
+        tree["added_tokens"].append({**tree["added_tokens"][0], **added})
+        assert not cuts_at_spaces(tree)
+    tree = json.loads(engine.to_str())
+    tree["model"]["dropout"] = 0.1
+    assert not cuts_at_spaces(tree)
+
+
+def test_a_document_without_a_safe_place_is_encoded_whole() -> None:
+    encoder = cutting(train(pre_tokenizers.ByteLevel(False)), characters=3)
+    assert [list(encoder._pieces(text)) for text in ("aaaaaaaa", ". . . . .", "漢字漢字漢字")] == [[(0, 8)], [(0, 9)], [(0, 6)]]
+    assert list(encoder._pieces("aaaaaa aa aaa")) == [(0, 6), (6, 9), (9, 13)]
 
 
 def test_the_narrowest_type_holds_every_id() -> None:
@@ -68,18 +190,21 @@ def test_the_narrowest_type_holds_every_id() -> None:
 
 def test_a_vocabulary_that_is_too_small_is_refused(tokenizer_folder: Path) -> None:
     with pytest.raises(DataError, match=r"the tokenizer has ids up to \d+, but the model's vocabulary is 100") as caught:
-        check_vocabulary(tokenizer_folder, 100, SEPARATOR)
+        resolve_tokenizer(tokenizer_folder, 100, separator=SEPARATOR)
     assert caught.value.fix == "use the tokenizer that came with the model"
-    check_vocabulary(tokenizer_folder, VOCABULARY + 64, SEPARATOR)
+    resolve_tokenizer(tokenizer_folder, VOCABULARY + 64, separator=SEPARATOR)
 
 
-def test_a_separator_that_is_not_one_token_is_refused(tokenizer_folder: Path) -> None:
-    with pytest.raises(DataError, match=r"the separator '<\|nothing\|>' is not one token of this tokenizer") as caught:
-        check_vocabulary(tokenizer_folder, VOCABULARY, "<|nothing|>")
-    assert "end-of-text token" in caught.value.fix
+@pytest.mark.parametrize(
+    ("name", "tokens"), [("separator", {"separator": "<|x|>"}), ("bos", {"separator": SEPARATOR, "bos": "<|x|>"})]
+)
+def test_a_separator_or_bos_that_is_not_one_token_is_refused(tokenizer_folder: Path, name: str, tokens: dict[str, str]) -> None:
+    with pytest.raises(DataError, match=rf"the {name} '<\|x\|>' is not one token of this tokenizer") as caught:
+        resolve_tokenizer(tokenizer_folder, VOCABULARY, **tokens)
+    assert caught.value.fix == f"set the model's {name} to a special token that tokenizer_config.json or config.json names"
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no fast tokenizer") as caught:
-        check_vocabulary(tmp_path, VOCABULARY, SEPARATOR)
+        resolve_tokenizer(tmp_path, VOCABULARY, separator=SEPARATOR)
     assert "tokenizer.json" in caught.value.fix

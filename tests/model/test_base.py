@@ -9,11 +9,12 @@ import signal
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt_ray.config.train import ModelConfig
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.base import import_base, load_model, load_tokenizer, separator_of
+from cpt_ray.model.base import bos_of, import_base, load_model, load_tokenizer, separator_of
 from cpt_ray.model.export import export_model, model_card
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer
 
@@ -54,6 +55,22 @@ def test_the_separator_is_the_tokenizers_own_or_a_token_it_knows():
     tokenizer.eos_token = None
     with pytest.raises(ConfigError, match="no end-of-text token"):
         separator_of(ModelConfig(name="m", base="b"), tokenizer)
+
+
+def test_the_bos_token_is_what_the_tokenizer_puts_before_text_unless_the_study_says_otherwise():
+    tokenizer = build_tokenizer()
+    config = ModelConfig(name="m", base="b")
+    assert bos_of(config, tokenizer) is None
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{SEPARATOR} $A", pair=f"{SEPARATOR} $A $B", special_tokens=[(SEPARATOR, 0)]
+    )
+    assert bos_of(config, tokenizer) == SEPARATOR
+    assert bos_of(ModelConfig(name="m", base="b", bos="none"), tokenizer) is None
+    assert bos_of(ModelConfig(name="m", base="b", bos="a"), tokenizer) == "a"
+    with pytest.raises(ConfigError, match=r"models\.m\.bos is '<s>', which the tokenizer does not know as one token") as error:
+        bos_of(ModelConfig(name="m", base="b", bos="<s>"), tokenizer)
+    assert SEPARATOR in error.value.fix
+    assert "`none`" in error.value.fix
 
 
 def test_an_export_loads_and_generates(base, tmp_path):

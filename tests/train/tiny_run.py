@@ -81,7 +81,7 @@ def make_shards(root: Path, *, vocabulary: int = 300, documents: int = 60) -> Pa
             path.parent.mkdir(parents=True, exist_ok=True)
             write_shard(path, rows, tokens, starts, sequence_length=T, separator_id=0)
             write_index(path.with_suffix(".parquet"), rows, [f"{source}-{unit}-{i}" for i in range(documents)])
-            segments = sum(len(row) for row in rows)
+            segments = len(rows.document)
             entries.append(
                 ShardEntry(
                     path=f"{source}/{unit}.arrow",
@@ -90,14 +90,14 @@ def make_shards(root: Path, *, vocabulary: int = 300, documents: int = 60) -> Pa
                     unit=f"{source}-{unit:05d}",
                     sha256=hash_file(path),
                     size_bytes=path.stat().st_size,
-                    rows=len(rows),
+                    rows=rows.num_rows,
                     documents=documents,
                     cut_documents=0,
                     tokenizer_tokens=sum(lengths) - documents,
                     separator_tokens=documents,
                     tokens=sum(lengths),
                     segments=segments,
-                    padding=len(rows) * T - sum(lengths),
+                    padding=rows.num_rows * T - sum(lengths),
                     loss_tokens=sum(lengths) - segments,
                 )
             )
