@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cpt_ray import __version__
 from cpt_ray.cli.console import TerminalConsole
@@ -27,8 +28,25 @@ VERBS = {
     "compare": "print the differences between budgets, base and control",
     "report": "write the report and mirror the records to MLflow, from records alone",
     "run": "all of it: prepare, train, evaluate, compare, report",
+    "inspect": "show packed rows as text, with the borders between documents",
+    "trace": "go from a row of a run to its documents and files, or from a document to its rows and steps",
+    "verify": "hash raw files, artifacts and shards again, and name every file that is not what it was",
 }
 """Each verb is the module of its name, with `_` for `-`, imported when it is asked for: some bring torch with them."""
+
+
+OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "inspect": {
+        "rows": {"type": int, "default": 2, "metavar": "N", "help": "how many rows, from the first on (2)"},
+        "source": {"metavar": "S", "help": "of which source (the first of the study)"},
+    },
+    "trace": {
+        "run": {"metavar": "NAME", "help": "a trained run, with --row"},
+        "row": {"type": int, "metavar": "I", "help": "its row, counted from 0 in the order in which it saw them"},
+        "document": {"metavar": "ID", "help": "a document's id: its rows, and when each run saw them"},
+    },
+}
+"""What single verbs take beside overrides."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_study(path, tuple(options.overrides))
         module = importlib.import_module(f"cpt_ray.cli.{options.verb.replace('-', '_')}")
         request = importlib.import_module("cpt_ray.cli.request").Request
-        module.main(request(config, path, TerminalConsole(), dry_run=options.dry_run))
+        chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
+        module.main(request(config, path, TerminalConsole(), dry_run=options.dry_run, options=chosen))
     except CptRayError as error:
         if options.debug:
             raise
@@ -71,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--dry-run", action="store_true", help="say what would be made and what would be reused; change nothing"
         )
+        for option, settings in OPTIONS.get(name, {}).items():
+            verb.add_argument(f"--{option}", **settings)
         verb.add_argument("--debug", action="store_true", help="print a traceback for every error")
     return parser
 

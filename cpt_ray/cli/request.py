@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.study import StudyConfig
@@ -19,6 +21,8 @@ class Request:
     path: Path
     console: TerminalConsole
     dry_run: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the verb takes beside overrides, by name."""
 
     def say_dry_run(self, stages: tuple[str, ...]) -> None:
         """List the artifacts of `stages`: which are there, which would be made."""

@@ -1,6 +1,6 @@
 """Shards: the packed rows of a unit in one file, and the reader that training opens.
 
-Flow: packed pieces and flat tokens -> `write_shard`, `write_index`; folder and manifest -> `ShardReader.rows`.
+Flow: packed pieces and flat tokens -> `write_shard`; folder and manifest -> `ShardReader.rows`.
 Columns of a shard (uncompressed Arrow IPC, one record batch): `tokens` fixed_size_list<uint16|uint32>[T], `segment_lengths`
 list<int32> with sum <= T, `loss_tokens` int32; what follows the last segment is padding, filled with the separator. Columns of
 its index (Parquet): `document_id`, `row`, `offset` (in the document), `tokens`, `part`. Memory: the writer holds a unit's rows;
@@ -20,7 +20,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cpt_ray.edges import storage
 from cpt_ray.records import FileEntry, PackedPieces, ShardManifest
@@ -105,20 +104,6 @@ def lay_out(
     return table
 
 
-def write_index(path: Path, pieces: PackedPieces, document_ids: Sequence[str]) -> None:
-    """Write which document lies where in a shard: the way back from a row to the raw text."""
-    table = pa.table(
-        {
-            "document_id": pa.array(document_ids, type=pa.string()).take(pa.array(pieces.document)),
-            "row": pa.array(pieces.row.astype(np.int32)),
-            "offset": pa.array(pieces.offset),
-            "tokens": pa.array(pieces.tokens.astype(np.int32)),
-            "part": pa.array(pieces.part.astype(np.int32)),
-        }
-    )
-    pq.write_table(table, path, compression="zstd")
-
-
 def save_manifest(path: Path, manifest: ShardManifest) -> None:
     """Write a manifest so that `ShardManifest.load(path)` reads it: the columns first, then the head that names them."""
     columns = path.with_name(COLUMNS)
@@ -178,6 +163,14 @@ class ShardReader:
         for shard, rows, asked in self._located(source, indices):
             result[asked] = shard.loss[rows]
         return result
+
+    def loss_of_shard(self, source: str, number: int) -> Integers:
+        """Loss-bearing tokens of each row of a source's shard by its number, int64[rows of the shard].
+
+        Raises:
+            ArtifactError: If the shard is missing, or contradicts the manifest.
+        """
+        return self._shard(int(self._places[source][number])).loss.astype(np.int64)
 
     def _located(self, source: str, indices: Sequence[int] | Integers) -> Iterator[tuple[_Shard, Integers, Integers]]:
         """Per shard that is touched: the shard, row numbers within it, and their places among `indices`."""

@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 from cpt_ray.data import decontaminate, split
 from cpt_ray.data.decontaminate import ExamHit, ExamIndex
 from cpt_ray.data.pack import pack, permute
-from cpt_ray.data.shards import write_index, write_shard
+from cpt_ray.data.shard_index import write_index
+from cpt_ray.data.shards import write_shard
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
 from cpt_ray.data.tokenize import Encoder
 from cpt_ray.data.units import Tally, UnitContext, UnitTask, finish_unit, write_content
-from cpt_ray.data.words import hash_words
+from cpt_ray.data.words import NO_WORDS, hash_words
 from cpt_ray.records import FileEntry, UnitReport
 
 DRAWN_SCHEMA = pa.schema(
@@ -124,6 +125,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     rule = prepare.decontaminate
     items = str(context.root / task.exam_items) if task.exam_items else None
     exams = _exams(items, rule.ngram_words, rule.min_match_ratio)
+    scanned = bool(len(index.hashes)) or bool(exams.grams)  # hashing words costs a tenth of encoding them
     ids: list[str] = []
     texts: list[str] = []
     hits: list[ExamHit] = []
@@ -132,7 +134,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
         if held_out_part(row["component"], prepare.held_out, prepare.seed) is not None:
             tallies["held_out"].drop(split.REASON, size)
             continue
-        hashes = hash_words(text)
+        hashes = hash_words(text) if scanned else NO_WORDS
         if index.contains(hashes, prepare.held_out.containment_share):
             tallies["held_out"].drop(split.OVERLAP_REASON, size)
             continue

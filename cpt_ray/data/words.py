@@ -23,6 +23,8 @@ import numpy.typing as npt
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Offsets: TypeAlias = npt.NDArray[np.int64]
 
+NO_WORDS: Hashes = np.empty(0, dtype=np.uint64)
+
 _WORD = re.compile(r"\w+")
 _WINDOW = 1 << 16
 _ASCII = 128

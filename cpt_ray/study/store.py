@@ -62,11 +62,22 @@ def find(spot: Place) -> Artifact | None:
     Raises:
         ArtifactError: If the folder holds another fingerprint, or a file is missing or of another size.
     """
+    if not (spot.folder / FILE).exists():
+        return None
+    artifact = read(spot)
+    verify_files(spot.folder, artifact.files, deep=False)
+    return artifact
+
+
+def read(spot: Place) -> Artifact:
+    """The record of a finished artifact; its files are not looked at.
+
+    Raises:
+        ArtifactError: If it cannot be read, or is of another fingerprint.
+    """
     path = spot.folder / FILE
     try:
         artifact = Artifact.load(path)
-    except FileNotFoundError:
-        return None
     except ValueError as error:
         raise ArtifactError(f"{path}: not an artifact record: {error}", fix=f"delete {spot.folder}") from None
     if artifact.fingerprint != spot.fingerprint:
@@ -74,7 +85,6 @@ def find(spot: Place) -> Artifact | None:
             f"{spot.folder}: holds fingerprint {artifact.fingerprint[:12]}, its name and inputs say {spot.fingerprint[:12]}",
             fix=f"delete {spot.folder} and run the same command again",
         )
-    verify_files(spot.folder, artifact.files, deep=False)
     return artifact
 
 

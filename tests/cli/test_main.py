@@ -39,7 +39,20 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    assert list(VERBS) == ["check", "plan", "fetch-tasks", "prepare", "train", "evaluate", "compare", "report", "run"]
+    assert list(VERBS) == [
+        "check",
+        "plan",
+        "fetch-tasks",
+        "prepare",
+        "train",
+        "evaluate",
+        "compare",
+        "report",
+        "run",
+        "inspect",
+        "trace",
+        "verify",
+    ]
     for verb in VERBS:
         assert len([line for line in text.splitlines() if line.split()[:1] == [verb]]) == 1, verb
         assert f" {verb} {VERBS[verb]}" in " ".join(text.split())

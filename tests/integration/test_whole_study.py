@@ -187,6 +187,69 @@ def test_a_raw_document_is_found_again_in_decoded_rows(done):
         assert tokenizer.decode(ids[:-1]) == document("law", wanted[name])
 
 
+def table_of(text: str, first: str) -> list[dict[str, str]]:
+    """The rows of a table of plain text below the header that begins with `first`."""
+    lines = text.splitlines()
+    top = next(number for number, line in enumerate(lines) if line.split("  ")[0] == first)
+    names = re.split(r"\s{2,}", lines[top].strip())
+    rows = itertools.takewhile(
+        lambda cells: len(cells) == len(names), (re.split(r"\s{2,}", x.strip()) for x in lines[top + 1 :])
+    )
+    return [dict(zip(names, cells, strict=True)) for cells in rows]
+
+
+def test_trace_goes_from_a_row_of_a_run_to_its_documents_and_their_file(done):
+    batch, steps = 4, read_metrics(done.folder("train", LARGE))
+    config, law = str(done.study.config), {f"law_{number}" for number in range(DOCUMENTS)}
+    seen = 0
+    for step in (steps[0], steps[-1]):
+        place = (step.step - 1) * batch + 1
+        source, _, row = step.sample_ids[1].partition(":")
+        code, said = cpt_ray("trace", config, "--run", LARGE, "--row", str(place))
+        assert code == 0
+        assert said.startswith(f"row {place} of run {LARGE}: step {step.step}; row {row} of source {source}\n")
+        found = table_of(said, "document")
+        assert all(line["file"] == str(done.study.inputs / f"{source}.jsonl") for line in found)
+        assert {line["document"] for line in found} <= (law | {"dup_of_law_3"}) or source == "news"
+        seen += len(found)
+    assert seen > 1
+    code, said = cpt_ray("trace", config, "--run", LARGE, "--row", "0")
+    assert re.match(rf"row 0 of run {LARGE}: step 1, which is in run tiny-legal-trunk-seed0; row \d+ of source", said)
+
+
+def test_trace_of_a_document_names_exactly_the_steps_whose_recorded_rows_hold_it(done):
+    table = pq.read_table(done.folder("shards") / done.manifest().of_source("law")[0].index_path)
+    name = table["document_id"][0].as_py()
+    code, said = cpt_ray("trace", str(done.study.config), "--document", name)
+    assert code == 0
+    assert f"was read from {done.study.inputs / 'law.jsonl'}" in said
+    rows = {f"law:{line['row']}" for line in table_of(said, "source")}
+    recorded = {
+        (run, str(step.step))
+        for run in ("tiny-legal-trunk-seed0", SMALL, LARGE, CONTROL)
+        for step in read_metrics(done.folder("train", run))
+        for sample in step.sample_ids
+        if sample in rows
+    }
+    assert recorded
+    assert {(line["run"], line["in step"]) for line in table_of(said, "run")} == recorded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ((), "trace needs a row of a run, or a document"),
+        (("--run", LARGE), "trace needs a row of a run, or a document"),
+        (("--run", "nobody", "--row", "0"), "there is no run 'nobody' in this study"),
+        (("--run", CONTROL, "--row", "100000"), rf"run {CONTROL} has rows 0 to \d+, not 100000"),
+        (("--document", "short_1"), "no shard of model tiny holds a document 'short_1'"),
+    ],
+)
+def test_trace_says_what_it_cannot_find(done, capsys, arguments, problem):
+    assert cpt_ray("trace", str(done.study.config), *arguments)[0] == 2
+    assert re.search(f"cpt-ray trace: {problem}", capsys.readouterr().err)
+
+
 def test_every_stage_ran_in_at_least_two_processes(done):
     pids = done.manifest().task_pids
     assert set(STAGES) <= set(pids)

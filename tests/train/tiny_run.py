@@ -12,7 +12,8 @@ import numpy as np
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.data.pack import pack
-from cpt_ray.data.shards import save_manifest, write_index, write_shard
+from cpt_ray.data.shard_index import write_index
+from cpt_ray.data.shards import save_manifest, write_shard
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.records import RunSpec, ShardEntry, ShardManifest

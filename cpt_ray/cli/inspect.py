@@ -1,0 +1,23 @@
+"""Show packed rows as text, with the borders between documents."""
+
+from cpt_ray.cli.request import Request
+from cpt_ray.study.rows import DecodedRow, decode_rows
+from cpt_ray.study.study import Study
+
+
+def main(request: Request) -> None:
+    """Run the verb; it only reads, so it needs no lease."""
+    study = Study(request.config, request.path, request.console)
+    model = study.config.models[0].name
+    source = request.options["source"] or study.config.sources[0].name
+    for row in decode_rows(study, model, source, range(request.options["rows"])):
+        request.console.say(_render(row))
+    request.console.say(f"shards of model {model}: {study.graph.shards[model].folder}")
+
+
+def _render(row: DecodedRow) -> str:
+    lines = [f"=== row {row.row} of source {row.source}"]
+    for piece, text in row.pieces:
+        cut = f", part {piece.part}, from its token {piece.offset} on" if piece.part or piece.offset else ""
+        lines += [f"--- document {piece.document_id}: {piece.tokens} tokens at {piece.start}{cut}", text]
+    return "\n".join([*lines, f"--- padding: {row.padding} slots"])

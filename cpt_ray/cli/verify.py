@@ -1,0 +1,28 @@
+"""Hash raw files, artifacts and shards again, and name every file that is not what it was."""
+
+from cpt_ray.cli.request import Request
+from cpt_ray.errors import ArtifactError
+from cpt_ray.study.study import Study
+from cpt_ray.study.verify import Checked, verify_study
+
+
+def main(request: Request) -> None:
+    """Run the verb; it only reads, so it needs no lease.
+
+    Raises:
+        ArtifactError: If anything differs; all of it is printed before.
+    """
+
+    def say(checked: Checked) -> None:
+        request.console.say(f"  {'CHANGED' if checked.problems else 'same   '}  {checked.name}  ({checked.amount})")
+        for problem in checked.problems:
+            request.console.say(f"             {problem.problem}")
+
+    study = Study(request.config, request.path, request.console)
+    found = verify_study(study, say)
+    wrong = [problem for checked in found for problem in checked.problems]
+    if wrong:
+        raise ArtifactError(f"{len(wrong)} of what was checked differ; the first: {wrong[0].problem}", fix=wrong[0].fix)
+    request.console.say(
+        f"verified: {len(found)} of {len(study.graph.all())} artifacts are there, and all of them are what they were"
+    )

@@ -1,0 +1,92 @@
+"""The index of a shard: which part of which document lies where, and the way back from a row to its documents.
+
+Beside stage `shards`: packed pieces and document ids -> `write_index`; `pieces_of_row` and `pieces_of_document` read it.
+Columns (Parquet): `document_id`, `row`, `offset` (in the document), `tokens`, `part`; a row's pieces stand in their order.
+Memory: one shard's index, about 20 bytes a piece and the ids.
+
+Guarantee: the tokens of a row, and those of a document, add up to what its shard holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cpt_ray.records import PackedPieces, ShardManifest
+
+
+class Placed(NamedTuple):
+    """Tokens of a document in a row."""
+
+    document_id: str
+    source: str
+    unit: str
+    row: int
+    """Among all rows of the source, in canonical order: what the order of samples counts."""
+    start: int
+    """The first token in the row."""
+    offset: int
+    """The first token in the document."""
+    tokens: int
+    part: int
+
+
+def write_index(path: Path, pieces: PackedPieces, document_ids: Sequence[str]) -> None:
+    """Write which document lies where in a shard."""
+    table = pa.table(
+        {
+            "document_id": pa.array(document_ids, type=pa.string()).take(pa.array(pieces.document)),
+            "row": pa.array(pieces.row.astype(np.int32)),
+            "offset": pa.array(pieces.offset),
+            "tokens": pa.array(pieces.tokens.astype(np.int32)),
+            "part": pa.array(pieces.part.astype(np.int32)),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")
+
+
+def pieces_of_row(folder: Path, manifest: ShardManifest, source: str, row: int) -> list[Placed]:
+    """What lies in a row of a source, in its order.
+
+    Args:
+        folder: What the manifest's paths are relative to.
+        manifest: The shards.
+        source: The source.
+        row: Row number within the source.
+
+    Raises:
+        IndexError: If the source has no such row.
+    """
+    places = manifest.shards.places(source)
+    ends = np.cumsum(manifest.shards.column("rows")[places])
+    if not len(ends) or not 0 <= row < ends[-1]:
+        raise IndexError(f"row {row} of source {source}, which has {ends[-1] if len(ends) else 0} rows")
+    number = int(np.searchsorted(ends, row, side="right"))
+    first = int(ends[number - 1]) if number else 0
+    return list(_read(folder, manifest, int(places[number]), first, pc.field("row") == row - first))
+
+
+def pieces_of_document(folder: Path, manifest: ShardManifest, document_id: str) -> Iterator[Placed]:
+    """All pieces of a document, by source and row; reads one index after another."""
+    for source in manifest.shards.sources:
+        places = manifest.shards.places(source)
+        rows = manifest.shards.column("rows")[places]
+        for place, first in zip(places.tolist(), (np.cumsum(rows) - rows).tolist(), strict=True):
+            yield from _read(folder, manifest, place, first, pc.field("document_id") == document_id)
+
+
+def _read(folder: Path, manifest: ShardManifest, place: int, first: int, wanted: pc.Expression) -> Iterator[Placed]:
+    entry = manifest.shards[place]
+    table = pq.read_table(folder / entry.index_path)
+    tokens, rows = table["tokens"].to_numpy(), table["row"].to_numpy()
+    before = np.cumsum(tokens) - tokens
+    starts = before - before[np.searchsorted(rows, rows)]
+    for piece in table.append_column("start", pa.array(starts)).filter(wanted).to_pylist():
+        piece["row"] += first
+        yield Placed(source=entry.source, unit=entry.unit, **piece)

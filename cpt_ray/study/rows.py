@@ -1,0 +1,56 @@
+"""Rows as text: what training reads, decoded, with the borders between documents.
+
+Reads shards, their indices and the tokenizer that lies beside them. Memory: the rows that are shown.
+
+Guarantee: a piece's text is decoded from the very tokens of the shard; its hash was checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from cpt_ray.data.shard_index import Placed, pieces_of_row
+from cpt_ray.data.shards import ShardReader
+from cpt_ray.errors import ConfigError
+from cpt_ray.study.study import Study
+from cpt_ray.study.trace import shards_folder
+
+
+@dataclass(frozen=True)
+class DecodedRow:
+    """A row of a source: its pieces with their texts, and the slots of padding behind them."""
+
+    source: str
+    row: int
+    pieces: tuple[tuple[Placed, str], ...]
+    padding: int
+
+
+def decode_rows(study: Study, model: str, source: str, rows: range) -> Iterator[DecodedRow]:
+    """Decode rows of a source.
+
+    Args:
+        study: The study.
+        model: Whose shards.
+        source: The source.
+        rows: Row numbers; those beyond the last row are left out.
+
+    Raises:
+        ConfigError: If the study has no such source, or no row of it.
+    """
+    manifest, folder = study.shards(model), shards_folder(study, model)
+    if source not in manifest.shards.sources:
+        raise ConfigError(
+            f"there are no rows of source {source!r}", fix=f"name one of {', '.join(manifest.shards.sources)} with --source"
+        )
+    engine = Tokenizer.from_file(str(folder / "inputs" / f"tokenizer-{manifest.tokenizer_sha256[:12]}.json"))
+    reader = ShardReader(folder, manifest)
+    for number in rows[: reader.num_rows(source)]:
+        tokens = reader.rows(source, [number])[0].tokens.tolist()
+        placed = pieces_of_row(folder, manifest, source, number)
+        texts = [engine.decode(tokens[piece.start : piece.start + piece.tokens], skip_special_tokens=False) for piece in placed]
+        padding = len(tokens) - sum(piece.tokens for piece in placed)
+        yield DecodedRow(source, number, tuple(zip(placed, texts, strict=True)), padding)

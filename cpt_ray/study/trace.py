@@ -1,0 +1,166 @@
+"""From a row of a run to its documents, and from a document to the rows and steps in which runs saw it.
+
+Reads the manifest, the indices beside the shards, the runs' records and, for the file of a document, the raw input again. The
+order of samples is a function of the position, so nothing was logged for this; `tests/study/test_trace.py` holds it against the
+sample ids of the metrics. Memory: one shard's index, and one block of positions.
+
+Guarantee: what is said of a run is what its workers read: the same `sample_order`, over the same manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cpt_ray.data.provenance import find_files
+from cpt_ray.data.shard_index import Placed, pieces_of_document, pieces_of_row
+from cpt_ray.errors import ConfigError
+from cpt_ray.records import RunRecord
+from cpt_ray.study.study import RUN, Study
+from cpt_ray.train import checkpoint
+from cpt_ray.train.mixes import sample_order
+from cpt_ray.train.order import SampleOrder
+
+_BLOCK = 1 << 16
+
+
+class Seen(NamedTuple):
+    """A row as one run saw it."""
+
+    run: str
+    """The run that trained on it: of what a branch inherits, its trunk."""
+    position: int
+    """In the order of samples, from 0 at the base."""
+    step: int
+    """From 1 at the base, as in the run's metrics."""
+    source: str
+    row: int
+
+
+class RunOrder:
+    """The rows of one run and of those that it continues.
+
+    Args:
+        study: The study.
+        name: The run.
+
+    Raises:
+        ConfigError: If there is no such run, or it is not trained yet.
+    """
+
+    def __init__(self, study: Study, name: str) -> None:
+        self.spec = study.graph.specs.get(name) or study.graph.points.get(name)
+        if self.spec is None:
+            known = ", ".join(study.graph.specs)
+            raise ConfigError(f"there is no run {name!r} in this study", fix=f"name one of {known}")
+        if self.spec.kind == "trajectory":
+            raise ConfigError(f"run {name} is a trajectory point of {self.spec.parent}", fix=f"ask for {self.spec.parent}")
+        self._study = study
+        place = study.graph.runs[name].folder
+        if not (place / RUN).exists():
+            raise ConfigError(f"run {name} is not trained yet", fix=f"run cpt-ray train {study.config_path} first")
+        self.end = RunRecord.load(place / RUN).position
+        self.start = 0
+        if self.spec.parent is not None:
+            parent = study.graph.runs[self.spec.parent].folder
+            self.start = checkpoint.first_at_or_past(parent, self.spec.start_tokens)[1].position
+        self.order: SampleOrder = sample_order(
+            study.config.arms[self.spec.arm],
+            self.spec,
+            study.shards(self.spec.model),
+            window_rows=study.config.train.shuffle_window,
+            branch_position=self.start if self.spec.parent else None,
+        )
+
+    def at(self, position: int) -> Seen:
+        """What stands at a position.
+
+        Raises:
+            ConfigError: If the run ended before.
+        """
+        name = self.spec.name
+        if not 0 <= position < self.end:
+            raise ConfigError(
+                f"run {name} has rows 0 to {self.end - 1}, not {position}", fix="rows are counted from the base, from 0"
+            )
+        if position < self.start:
+            return RunOrder(self._study, str(self.spec.parent)).at(position)
+        return self._seen(position, *self.order.at(position))
+
+    def find(self, source: str, rows: set[int]) -> Iterator[Seen]:
+        """Where this run itself, without those that it continues, saw rows of a source."""
+        if source not in self.order.sources:
+            return
+        number, wanted = self.order.sources.index(source), np.array(sorted(rows), dtype=np.int64)
+        for begin in range(self.start, self.end, _BLOCK):
+            numbers, drawn = self.order.draw(begin, min(_BLOCK, self.end - begin))
+            for place in np.flatnonzero((numbers == number) & np.isin(drawn, wanted)).tolist():
+                yield self._seen(begin + place, source, int(drawn[place]))
+
+    def _seen(self, position: int, source: str, row: int) -> Seen:
+        step = position // self._study.config.train.global_batch_size + 1
+        return Seen(self.spec.name, position, step, source, row)
+
+
+def trace_row(study: Study, run: str, position: int) -> tuple[Seen, list[Placed]]:
+    """What a run saw at a position, and the documents in it.
+
+    Raises:
+        ConfigError: If there is no such run or position, or it is not trained yet.
+    """
+    order = RunOrder(study, run)
+    seen = order.at(position)
+    return seen, pieces_of_row(shards_folder(study, order.spec.model), study.shards(order.spec.model), seen.source, seen.row)
+
+
+def trace_document(study: Study, model: str, document_id: str) -> tuple[list[Placed], list[Seen], list[str]]:
+    """Where a document lies in a model's shards, when each run saw it, and the runs that are not trained yet.
+
+    Raises:
+        ConfigError: If no shard holds the document.
+    """
+    pieces = list(pieces_of_document(shards_folder(study, model), study.shards(model), document_id))
+    if not pieces:
+        raise ConfigError(
+            f"no shard of model {model} holds a document {document_id!r}",
+            fix="it may have been dropped or held out: cpt-ray prepare prints how many were, with samples in the report",
+        )
+    seen: list[Seen] = []
+    waiting: list[str] = []
+    for name, spec in study.graph.specs.items():
+        if spec.model != model:
+            continue
+        if not (study.graph.runs[name].folder / RUN).exists():
+            waiting.append(name)
+            continue
+        order = RunOrder(study, name)
+        for source in {piece.source for piece in pieces}:
+            seen += order.find(source, {piece.row for piece in pieces if piece.source == source})
+    return pieces, seen, waiting
+
+
+def files_of(study: Study, pieces: list[Placed]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The raw files of documents, by unit and id."""
+    sources = {source.name: source for source in study.config.sources}
+    units: dict[tuple[str, str], set[str]] = {}
+    for piece in pieces:
+        units.setdefault((piece.source, piece.unit), set()).add(piece.document_id)
+    found = {}
+    for (source, unit), ids in units.items():
+        files = find_files(
+            study.graph.documents.folder,
+            sources[source],
+            study.config.prepare.unit_bytes,
+            unit=unit,
+            document_ids=ids,
+        )
+        found.update({(unit, name): paths for name, paths in files.items()})
+    return found
+
+
+def shards_folder(study: Study, model: str) -> Path:
+    """Where a model's shards lie."""
+    return study.graph.shards[model].folder

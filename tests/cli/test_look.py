@@ -1,0 +1,98 @@
+"""The verbs that look and change nothing: inspect and verify. Trace is tested where a study is trained (integration)."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cpt_ray.cli.main import main
+from cpt_ray.records import Artifact, ShardManifest
+from tests.integration.tiny_study import SEQUENCE_LENGTH, TinyStudy, law_documents
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def prepared(prepared_study, tmp_path) -> TinyStudy:
+    return prepared_study.copy(tmp_path / "study")
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def shards_of(study: TinyStudy):
+    return next((study.root / "shards").iterdir())
+
+
+def test_inspect_shows_rows_with_the_borders_of_their_documents(prepared, capsys):
+    before = prepared.files()
+    code, said, _ = run(capsys, "inspect", str(prepared.config), "--rows", "3")
+    assert code == 0
+    rows = re.split(r"^=== row (\d+) of source law$", said, flags=re.MULTILINE)
+    assert rows[1::2] == ["0", "1", "2"]
+    texts = {row["id"]: row["text"] for row in law_documents()}
+    whole = 0
+    for body in rows[2::2]:
+        used = 0
+        pieces = re.findall(r"^--- document (\S+): (\d+) tokens at (\d+)(.*)\n((?:.*\n)*?)(?=---)", body, re.MULTILINE)
+        for name, tokens, start, cut, text in pieces:
+            assert int(start) == used
+            used += int(tokens)
+            whole += not cut and text.removesuffix("\n").removesuffix("<|endoftext|>") == texts[name]
+            assert text.removesuffix("\n").removesuffix("<|endoftext|>") in texts[name]
+        assert f"--- padding: {SEQUENCE_LENGTH - used} slots" in body
+        assert pieces
+    code, said, _ = run(capsys, "inspect", str(prepared.config), "--rows", "1", "--source", "news")
+    assert said.startswith("=== row 0 of source news\n--- document news_")
+    assert prepared.files() == before
+
+
+def test_inspect_of_a_source_without_rows_names_those_that_have(prepared, capsys):
+    code, _, error = run(capsys, "inspect", str(prepared.config), "--source", "sport")
+    assert code == 2
+    assert "there are no rows of source 'sport'" in error
+    assert "fix: name one of law, news with --source" in error
+
+
+def test_verify_hashes_every_artifact_and_changes_nothing(prepared, capsys):
+    before = prepared.files()
+    code, said, _ = run(capsys, "verify", str(prepared.config))
+    assert code == 0
+    files = len(Artifact.load(shards_of(prepared) / "artifact.json").files)
+    assert re.search(rf"^  same     shards/tiny-\w+  \({files} files, \d", said, re.MULTILINE)
+    assert re.search(r"^verified: 5 of \d+ artifacts are there, and all of them are what they were$", said, re.MULTILINE)
+    assert prepared.files() == before
+
+
+@pytest.mark.parametrize(
+    "pattern", ["shards/*/shards/*.arrow", "shards/*/shards/*.parquet", "documents/*/clean/*.parquet", "models/*/*.safetensors"]
+)
+def test_verify_names_a_file_of_which_one_bit_has_changed_at_the_same_size(prepared, capsys, pattern):
+    path = sorted(prepared.root.glob(pattern))[-1]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    code, said, error = run(capsys, "verify", str(prepared.config))
+    assert code == 2
+    assert said.count("CHANGED") == 1
+    assert f"{path}: sha256 " in error
+    assert "1 of what was checked differ" in error
+    assert "run the same command again; it is made anew" in error
+
+
+def test_verify_names_a_missing_file_and_a_cut_manifest(prepared, capsys):
+    folder = shards_of(prepared)
+    entry = ShardManifest.load(folder / "manifest.json").shards[0]
+    (folder / entry.path).unlink()
+    held_out = next((prepared.root / "held_out").iterdir()) / "artifact.json"
+    held_out.write_text(held_out.read_text()[:100])
+    code, said, error = run(capsys, "verify", str(prepared.config))
+    assert code == 2
+    assert f"{folder / entry.path}: missing, but its manifest names it" in said
+    assert f"{held_out}: not an artifact record" in error
+    assert "2 of what was checked differ" in error
