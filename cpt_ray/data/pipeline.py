@@ -86,7 +86,7 @@ def prepare_documents(
     Raises:
         DataError: If a source cannot be read, or nothing of it is left.
     """
-    context = UnitContext(folder=str(folder), sources=tuple(sources), prepare=prepare)
+    context = _context(folder, sources, prepare)
     stage = functools.partial(_run_stage, context=context, num_workers=num_workers, progress=progress)
     reads = [
         ReadUnit(unit=f"{source.name}-read-{task.index:05d}", source=source.name, read=task)
@@ -158,9 +158,7 @@ def draw_held_out(
     Raises:
         DataError: If a source's test set has fewer than two documents.
     """
-    context = UnitContext(
-        folder=str(folder), inputs={"documents": str(documents_folder)}, sources=tuple(sources), prepare=prepare
-    )
+    context = _context(folder, sources, prepare, documents=documents_folder)
     tasks = [DrawUnit(**unit_files(documents_folder, unit)) for unit in documents.units]
     drawn = _run_stage("held_out", training_tasks.draw_unit, tasks, context=context, num_workers=num_workers, progress=progress)
     sets: list[HeldOutSet] = []
@@ -224,16 +222,13 @@ def pack_shards(
     Raises:
         DataError: If the tokenizer does not fit the model, or nothing of a source is left.
     """
-    inputs = {"documents": str(documents_folder), "held_out": str(held_out_folder)}
-    context = UnitContext(folder=str(folder), inputs=inputs, sources=tuple(sources), prepare=prepare)
+    context = _context(folder, sources, prepare, documents=documents_folder, held_out=held_out_folder)
     resolved = resolve_tokenizer(tokenizer, vocabulary_size, separator=separator, bos=bos)
-    common = _pack_inputs(folder, prepare, resolved, exam_items)
-    common["token_dtype"] = token_dtype(vocabulary_size)
+    common = _pack_inputs(folder, prepare, resolved, exam_items, vocabulary_size)
     tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
     packed = _run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
     reports = _checked([*documents.reports, *_reports(packed)], sources)
     write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
-    pids = _pids(packed)
     return ShardManifest(
         format_version=FORMAT_VERSION,
         sequence_length=prepare.pack.sequence_length,
@@ -241,14 +236,21 @@ def pack_shards(
         token_dtype=common["token_dtype"],
         separator_id=resolved.separator_id,
         bos_id=resolved.bos_id,
-        tokenizer_sha256=storage.hash_file(folder / common["tokenizer"]),
+        tokenizer_sha256=resolved.sha256,
         shards=shard_table(tasks, packed),
         reports=reports,
-        task_pids={**documents.task_pids, **held_out.task_pids, "decontaminate": pids, "tokenize": pids},
+        task_pids={**documents.task_pids, **held_out.task_pids, **dict.fromkeys(("decontaminate", "tokenize"), _pids(packed))},
     )
 
 
-def _pack_inputs(folder: Path, prepare: PrepareConfig, resolved: ResolvedTokenizer, exam_items: Path | None) -> dict[str, Any]:
+def _context(folder: Path, sources: Sequence[SourceConfig], prepare: PrepareConfig, **inputs: Path) -> UnitContext:
+    places = {name: str(path) for name, path in inputs.items()}
+    return UnitContext(folder=str(folder), inputs=places, sources=tuple(sources), prepare=prepare)
+
+
+def _pack_inputs(
+    folder: Path, prepare: PrepareConfig, resolved: ResolvedTokenizer, exam_items: Path | None, vocabulary_size: int
+) -> dict[str, Any]:
     """Put tokenizer and exam items beside the shards, named by content; return what every pack task needs of them."""
     exams = None
     if exam_items is not None and prepare.decontaminate.enabled:
@@ -260,6 +262,7 @@ def _pack_inputs(folder: Path, prepare: PrepareConfig, resolved: ResolvedTokeniz
         "exam_items": exams,
         "separator_id": resolved.separator_id,
         "bos_id": resolved.bos_id,
+        "token_dtype": token_dtype(vocabulary_size),
     }
 
 
