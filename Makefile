@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train accept-study accept-training clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-demo: setup ## measure the demo; writes benchmarks/results/demo.json
 
 bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min on a quiet machine; QUICK=1: few steps, no results file
 	@$(BIN)/python benchmarks/train.py $(if $(QUICK),--quick)
+
+bench-data: setup ## preparation against its peers and at ten times the data, 45 min on a quiet machine; QUICK=1: little text, no results file
+	@$(BIN)/python -m benchmarks.data $(if $(QUICK),--quick)
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python benchmarks/accept_study.py

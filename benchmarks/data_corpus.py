@@ -64,20 +64,26 @@ def unique_texts(num_bytes: int) -> Iterator[str]:
         number += 1
 
 
-def write_corpus(folder: Path, megabytes: int) -> list[Path]:
+def write_corpus(folder: Path, megabytes: int, *, files: int | None = None) -> list[Path]:
     """Write the corpus once; a folder that holds it already is left alone.
+
+    Args:
+        folder: Where it goes.
+        megabytes: UTF-8 bytes of text, about.
+        files: Into how many files; default: of about 32 MB each.
 
     Returns:
         The files, in order.
     """
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
+        each = megabytes * 1_000_000 / files if files else _FILE_BYTES
         rows: list[tuple[str, str]] = []
         filled = count = 0
         for number, text in enumerate(unique_texts(megabytes * 1_000_000)):
             rows.append((f"doc_{number}", text))
             filled += len(text)
-            if filled >= _FILE_BYTES:
+            if filled >= each:
                 _write(folder / f"{count:03d}.parquet", rows)
                 rows, filled, count = [], 0, count + 1
         if rows:

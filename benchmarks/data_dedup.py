@@ -236,4 +236,4 @@ def _claims(raw: dict[str, Any], *, name: str, bands: str, unverified: float) ->
 
 
 if __name__ == "__main__":
-    write_results("data_dedup", measure(*map(int, sys.argv[1:])))
+    write_results("data", measure(*map(int, sys.argv[1:])), merge=True)

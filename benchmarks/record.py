@@ -63,8 +63,14 @@ class Claim:
         return _COMPARISONS[sign](self.value, float(bound))
 
 
-def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """Write `folder/THEME.json`, print it as a table and return what was written.
+def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS, merge: bool = False) -> list[dict[str, Any]]:
+    """Write `folder/THEME.json`, print it as a table and return what these claims came to.
+
+    Args:
+        theme: The file's name.
+        claims: What was measured.
+        folder: Where it goes.
+        merge: Keep claims of the file that have other ids: a benchmark that is run in parts.
 
     Raises:
         ValueError: If there are no claims, two have the same id, or a target cannot be judged.
@@ -94,8 +100,10 @@ def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS
     ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{theme}.json"
+    others = json.loads(path.read_text(encoding="utf-8")) if merge and path.exists() else []
+    others = [one for one in others if one["id"] not in ids]
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps([*others, *results], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
     print(render_table(results))
     print(f"\nwritten: {path}")

@@ -52,12 +52,12 @@ class RunOrder:
     """
 
     def __init__(self, study: Study, name: str) -> None:
-        self.spec = study.graph.specs.get(name) or study.graph.points.get(name)
-        if self.spec is None:
-            known = ", ".join(study.graph.specs)
-            raise ConfigError(f"there is no run {name!r} in this study", fix=f"name one of {known}")
-        if self.spec.kind == "trajectory":
-            raise ConfigError(f"run {name} is a trajectory point of {self.spec.parent}", fix=f"ask for {self.spec.parent}")
+        if name in study.graph.points:
+            parent_name = study.graph.points[name].parent
+            raise ConfigError(f"{name} is a trajectory point, not a run", fix=f"ask for {parent_name}, on whose way it lies")
+        if name not in study.graph.specs:
+            raise ConfigError(f"there is no run {name!r} in this study", fix=f"name one of {', '.join(study.graph.specs)}")
+        self.spec = study.graph.specs[name]
         self._study = study
         place = study.graph.runs[name].folder
         if not (place / RUN).exists():

@@ -20,16 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cpt_ray.cli.main import main
 from cpt_ray.data.shards import ShardReader
 from cpt_ray.edges import ray_runtime
-from cpt_ray.records import (
-    Comparison,
-    DocumentsRecord,
-    EvalRecord,
-    HeldOutRecord,
-    RunRecord,
-    ShardManifest,
-)
+from cpt_ray.records import Comparison, DocumentsRecord, EvalRecord, HeldOutRecord, RunRecord, ShardManifest
 from cpt_ray.study.graph import base_run
 from cpt_ray.train.metrics import read_metrics
+from tests.integration.tables import table_of
 from tests.integration.tiny_study import BUDGETS, DOCUMENTS, SEQUENCE_LENGTH, TinyStudy, document, write_tiny_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -185,17 +179,6 @@ def test_a_raw_document_is_found_again_in_decoded_rows(done):
         ids = [token for offset in sorted(parts) for token in parts[offset]]
         assert ids[-1] == manifest.separator_id
         assert tokenizer.decode(ids[:-1]) == document("law", wanted[name])
-
-
-def table_of(text: str, first: str) -> list[dict[str, str]]:
-    """The rows of a table of plain text below the header that begins with `first`."""
-    lines = text.splitlines()
-    top = next(number for number, line in enumerate(lines) if line.split("  ")[0] == first)
-    names = re.split(r"\s{2,}", lines[top].strip())
-    rows = itertools.takewhile(
-        lambda cells: len(cells) == len(names), (re.split(r"\s{2,}", x.strip()) for x in lines[top + 1 :])
-    )
-    return [dict(zip(names, cells, strict=True)) for cells in rows]
 
 
 def test_trace_goes_from_a_row_of_a_run_to_its_documents_and_their_file(done):

@@ -1,0 +1,15 @@
+"""Tables of plain text, as the command line prints them, read back."""
+
+import itertools
+import re
+
+
+def table_of(text: str, first: str) -> list[dict[str, str]]:
+    """The rows of a table of plain text below the header that begins with `first`."""
+    lines = text.splitlines()
+    top = next(number for number, line in enumerate(lines) if line.split("  ")[0] == first)
+    names = re.split(r"\s{2,}", lines[top].strip())
+    rows = itertools.takewhile(
+        lambda cells: len(cells) == len(names), (re.split(r"\s{2,}", x.strip()) for x in lines[top + 1 :])
+    )
+    return [dict(zip(names, cells, strict=True)) for cells in rows]
