@@ -99,12 +99,11 @@ def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> No
     """Do the tasks of `pack_on_ray` one after another."""
     from cpt_ray.data.merge import unit_files
     from cpt_ray.data.pipeline import _pack_inputs
-    from cpt_ray.data.tokenize import resolve_tokenizer, token_dtype
+    from cpt_ray.data.tokenize import resolve_tokenizer
 
     inputs = {"documents": str(units / "documents"), "held_out": str(units / "held_out")}
     context = UnitContext(folder=str(out), inputs=inputs, sources=(source_of([Path("x")]),), prepare=PACK_ALONE)
-    common = _pack_inputs(out, PACK_ALONE, resolve_tokenizer(model, VOCABULARY, separator=SEPARATOR), None)
-    common["token_dtype"] = token_dtype(VOCABULARY)
+    common = _pack_inputs(out, PACK_ALONE, resolve_tokenizer(model, VOCABULARY, separator=SEPARATOR), None, VOCABULARY)
     names = DocumentsRecord.load(units / "documents" / "documents.json").units
     for name in names[which::of]:
         pack_unit(PackUnit(**unit_files(units / "documents", name), **common), context)

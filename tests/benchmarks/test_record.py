@@ -49,6 +49,17 @@ def test_results_are_written_with_every_field_and_misses_stay_in(record, claims,
     assert re.search(r"^told +zero2 +stage +- +- +a thing", shown, re.MULTILINE)
 
 
+def test_a_benchmark_run_in_parts_keeps_what_its_other_parts_measured(record, claims, tmp_path):
+    record.write_results("seek", claims, folder=tmp_path)
+    again = record.Claim(id="slow", claim="it is now", value=0.5, unit="s", target="<= 1.0")
+    written = record.write_results("seek", [again], folder=tmp_path, merge=True)
+    read = json.loads((tmp_path / "seek.json").read_text(encoding="utf-8"))
+    assert [(one["id"], one["value"]) for one in read] == [("fast", 0.25), ("told", "zero2"), ("slow", 0.5)]
+    assert written == read[2:]
+    record.write_results("seek", [again], folder=tmp_path)
+    assert len(json.loads((tmp_path / "seek.json").read_text(encoding="utf-8"))) == 1
+
+
 @pytest.mark.parametrize(
     ("value", "target", "met"),
     [
