@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from cpt_ray.config.prepare import SourceConfig
-from cpt_ray.data.sources import ReadTask, plan_reads, read_documents
+from cpt_ray.data.read import ReadTask, plan_reads, read_documents
 from cpt_ray.data.units import unit_report
 from cpt_ray.records import Document
 
