@@ -60,7 +60,15 @@ def make_units(folder: Path, files: list[Path]) -> None:
             entry = write_content(context.root, f"{stage}/{task.unit}", ".parquet", lambda p, rows=rows: write_parquet(rows, p))
             finish_unit(task, context, stage, files=[entry], reports=[tally.report()])
     components = DuplicateComponents(pairs_compared=0, documents_left=0, sizes={}, largest=())
-    record = DocumentsRecord(units=tuple(names), reports=(), task_pids={}, near_duplicate_threshold=None, components=components)
+    record = DocumentsRecord(
+        units=tuple(names),
+        reports=(),
+        task_pids={},
+        near_duplicate_threshold=None,
+        components=components,
+        languages={},
+        redacted={},
+    )
     (context.root / "documents.json").write_text(record.to_json())
     ContainmentIndex.build([]).save(folder / "held_out" / "containment")
 
