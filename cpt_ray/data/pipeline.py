@@ -36,6 +36,7 @@ from cpt_ray.data.duplicate_tasks import SHOWN
 from cpt_ray.data.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.funnel import check_funnel, refuse_empty
 from cpt_ray.data.merge import count_by_source, drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
+from cpt_ray.data.profile import ProfileUnit, merge_profiles, profile_unit
 from cpt_ray.data.read import check_bad_share, plan_reads
 from cpt_ray.data.shards import FORMAT_VERSION
 from cpt_ray.data.split import ContainmentIndex
@@ -111,6 +112,14 @@ def prepare_documents(
     _checked(_reports(read, cleaned), sources)
     pairs, decided, components = find_duplicates(stage, context, cleans, cleaned)
     reports = _checked(_reports(read, cleaned, decided), sources)
+    measured = stage(
+        "profile",
+        profile_unit,
+        [
+            ProfileUnit(unit=c.unit, source=c.source, raw=c.raw, clean=done.files[0].path, verdicts=verdict.files[0].path)
+            for c, done, verdict in zip(cleans, cleaned, decided, strict=True)
+        ],
+    )
     remove_scratch(folder)
     samples = (s for report in (*read, *cleaned, *decided) for s in report.samples if s["reason"] != SHOWN)
     return DocumentsRecord(
@@ -121,6 +130,9 @@ def prepare_documents(
         components=components,
         languages=count_by_source(cleans, cleaned, document_tasks.LANGUAGE),
         redacted=count_by_source(cleans, cleaned, document_tasks.REDACTED),
+        profile=merge_profiles(
+            folder, zip((task.source for task in cleans), measured, strict=True), {s.name: s.role for s in sources}
+        ),
         samples=merge_samples(samples, prepare.seed),
     )
 

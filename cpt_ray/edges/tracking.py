@@ -147,17 +147,28 @@ class Tracking:
         return run_id
 
     def finish_study(
-        self, parent: str, *, status: Status = "FINISHED", report: Path | None = None, config: Mapping[str, Any] | None = None
+        self,
+        parent: str,
+        *,
+        status: Status = "FINISHED",
+        report: Path | None = None,
+        config: Mapping[str, Any] | None = None,
+        tables: Mapping[str, str] | None = None,
     ) -> None:
-        """Set the study's status, and store its report and its config (secrets masked) as artifacts."""
+        """Set the study's status, and store its report, its config (secrets masked) and `tables` by name as artifacts."""
         if report is not None:
             self._client.log_artifact(parent, str(report))
         if config is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "config.yaml"
-                path.write_text(yaml.safe_dump(redact(dict(config)), sort_keys=False, allow_unicode=True), encoding="utf-8")
-                self._client.log_artifact(parent, str(path))
+            self._log_text(parent, "config.yaml", yaml.safe_dump(redact(dict(config)), sort_keys=False, allow_unicode=True))
+        for name, text in (tables or {}).items():
+            self._log_text(parent, name, text, folder="prepare")
         self._set_status(parent, self._client.get_run(parent), status)
+
+    def _log_text(self, run_id: str, name: str, text: str, folder: str | None = None) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / name
+            path.write_text(text, encoding="utf-8")
+            self._client.log_artifact(run_id, str(path), artifact_path=folder)
 
     def _find(self, tags: Mapping[str, str], absent: str | None = None) -> Any:
         clauses = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]

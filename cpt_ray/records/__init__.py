@@ -19,6 +19,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
+from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
     CheckpointManifest,
     CheckpointTimes,
@@ -42,6 +43,7 @@ __all__ = [
     "CheckpointManifest",
     "CheckpointTimes",
     "Comparison",
+    "CorpusProfile",
     "Delta",
     "Document",
     "DocumentsRecord",
@@ -55,6 +57,7 @@ __all__ = [
     "HeldOutRecord",
     "HeldOutScore",
     "HeldOutSet",
+    "Histogram",
     "Interval",
     "LargeComponent",
     "LoadedCheckpoint",
@@ -77,6 +80,7 @@ __all__ = [
     "StageReport",
     "StateFigures",
     "StepMetrics",
+    "Term",
     "UnitReport",
     "sum_reports",
 ]

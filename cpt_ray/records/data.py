@@ -10,6 +10,7 @@ from pydantic import Field
 
 from cpt_ray.errors import DataError
 from cpt_ray.records.base import FileEntry, Record, SourceRole
+from cpt_ray.records.profile import CorpusProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ class DocumentsRecord(Record):
     """Documents that cleaning kept, by source and language; `unknown` where neither the source nor the model was asked."""
     redacted: dict[str, dict[str, int]]
     """What placeholders replaced, by source and kind."""
+    profile: CorpusProfile
     samples: tuple[dict[str, str], ...] = ()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from cpt_ray.config.prepare import ArmConfig
 from cpt_ray.records import (
     Comparison,
+    CorpusProfile,
     EvalRecord,
     HeldOutPoint,
     HeldOutSet,
@@ -56,6 +57,11 @@ class ReportContents:
     base_note: str = ""
     labels: tuple[str, ...] = ()
     samples: tuple[Mapping[str, str], ...] = ()
+    profile: CorpusProfile = field(default_factory=CorpusProfile)
+    languages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Source to documents by language."""
+    redacted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Source to what placeholders replaced, by kind."""
     wall_s: float | None = None
     """Wall time of the study; default: the sum of the stages."""
     lineage: Mapping[str, str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from cpt_ray.records import Point
+from cpt_ray.records import Histogram, Point
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.series import (
     INK,
@@ -37,7 +37,7 @@ from cpt_ray.report.wording import count
 
 WIDE_INCHES = 9.6
 NARROW_INCHES = 4.3
-SOFT, GRID = "#595959", "#dddddd"
+SOFT, GRID, KEPT = "#595959", "#dddddd", "#7fb8d8"
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -101,6 +101,52 @@ def forgetting_figure(contents: ReportContents, *, narrow: bool = False) -> str 
             _trade(figure.add_subplot(rows, columns, number), domain, general, items)
 
     return _draw("forgetting", narrow, (4.6 * rows, 4.0 * rows), draw)
+
+
+def profile_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
+    """Documents by length and by repetition, as read and as kept, two panels per source; None where nothing was measured."""
+    panels: dict[tuple[str, str], dict[str, Histogram]] = {}
+    for histogram in contents.profile.histograms:
+        panels.setdefault((histogram.source, histogram.measure), {})[histogram.when] = histogram
+    if not panels:
+        return None
+    columns = 1 if narrow else 2
+    rows = -(-len(panels) // columns)
+
+    def draw(figure: Figure) -> None:
+        for number, ((source, measure), pair) in enumerate(sorted(panels.items()), start=1):
+            _histogram(figure.add_subplot(rows, columns, number), source, measure, pair)
+
+    return _draw("profile", narrow, (2.5 * rows, 2.5 * rows), draw)
+
+
+def _histogram(axes: Any, source: str, measure: str, pair: Mapping[str, Histogram]) -> None:
+    places = [place for histogram in pair.values() for place, count in enumerate(histogram.counts) if count]
+    first, last = (min(places), max(places) + 1) if places else (0, 1)
+    for when, histogram in pair.items():
+        edges, heights = histogram.edges[first : last + 1], histogram.counts[first:last]
+        if when == "kept":
+            axes.stairs(heights, edges, fill=True, color=KEPT)
+        else:
+            axes.stairs(heights, edges, color=INK, linewidth=1.2)
+    axes.set_ylabel("documents")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    if measure == "bytes":
+        axes.set_title(f"{source}: length")
+        axes.set_xlabel("bytes of UTF-8 (log scale)")
+        axes.set_xscale("log", base=2)
+        edges = next(iter(pair.values())).edges[first : last + 1]
+        axes.xaxis.set_major_locator(FixedLocator(edges[:: max(1, len(edges) // 5)]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:.0f}" if value < 1024 else f"{value / 1024:.0f}Ki")
+        )
+    else:
+        axes.set_title(f"{source}: repetition")
+        axes.set_xlabel("share of 5-word sequences that stood there before")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
 
 
 def _draw(name: str, narrow: bool, heights: tuple[float, float], paint: Callable[[Figure], None]) -> str:

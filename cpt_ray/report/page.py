@@ -17,7 +17,7 @@ from markupsafe import Markup
 from cpt_ray.edges.redaction import redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.report.contents import ReportContents
-from cpt_ray.report.figures import forgetting_figure, loss_figure, scaling_figure, watched_figure
+from cpt_ray.report.figures import KEPT, forgetting_figure, loss_figure, profile_figure, scaling_figure, watched_figure
 from cpt_ray.report.series import INK, Style, curves, loss_lines, sets_of, thinned_by, trades, watched_lines
 from cpt_ray.report.tables import (
     exam_deltas,
@@ -72,6 +72,12 @@ class PageFigure:
     legend: tuple[LegendEntry, ...]
 
 
+PROFILE_LEGEND = (
+    LegendEntry("as read", Style(INK), mark=False),
+    LegendEntry("as kept after cleaning and duplicate removal", Style(KEPT, marker="s"), line=False),
+)
+
+
 def write_report(path: Path, contents: ReportContents) -> None:
     """Write the page for `contents` to `path`, whole or not at all.
 
@@ -100,6 +106,7 @@ def render_report(contents: ReportContents) -> str:
         funnel=funnel_rows(contents),
         ledgers=ledgers(contents),
         figures={
+            "profile": _figure(contents, profile_figure, PROFILE_LEGEND),
             "loss": _figure(contents, loss_figure, _loss_legend(contents)),
             "watched": _figure(contents, watched_figure, _watched_legend(contents)),
             "scaling": _figure(contents, scaling_figure, _scaling_legend(contents)),

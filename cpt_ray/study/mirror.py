@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import Comparison, HeldOutPoint, MemoryPoint, RunSpec, StepMetrics
+from cpt_ray.study.corpus import corpus_tables
 from cpt_ray.study.store import fingerprint
 from cpt_ray.study.study import Study
 from cpt_ray.train import checkpoint, held_out, memory
@@ -80,7 +81,9 @@ def mirror_study(study: Study, comparison: Comparison, report: Path) -> str:
             watched = _watched(spot.folder) if spot else ()
             params = _params(study) if spot else None
             tracking.mirror_run(parent, record, metrics=metrics, watched=watched, params=params)
-        tracking.finish_study(parent, report=report, config=_config(study))
+        documents = study.documents()
+        tables = corpus_tables(documents, study.shards(study.config.models[0].name).reports)
+        tracking.finish_study(parent, report=report, config=_config(study), tables=tables)
     except OSError as error:
         raise CptRayError(
             f"MLflow at {uri} cannot be reached: {error}",

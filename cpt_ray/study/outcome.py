@@ -25,6 +25,7 @@ from cpt_ray.records import (
     StageReport,
 )
 from cpt_ray.study import store
+from cpt_ray.study.corpus import describe_profile
 from cpt_ray.study.mirror import mirror_study
 from cpt_ray.study.study import Study
 
@@ -82,6 +83,9 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         base_note="; ".join(" ".join(filter(None, (f"{m.name}: {m.base}.", m.note))) for m in study.config.models),
         labels=() if isolation == "document" else ("isolation: none: packed documents see each other",),
         samples=documents.samples,
+        profile=documents.profile,
+        languages=documents.languages,
+        redacted=documents.redacted,
         watched={name: read_lineage(spot.folder, held_out.FOLDER, HeldOutPoint) for name, spot in study.graph.runs.items()},
         planned=planned,
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
@@ -100,6 +104,7 @@ def render_funnel(study: Study) -> str:
         "",
         *describe_packing(manifest),
         *describe_duplicates(study.documents()),
+        *describe_profile(study.documents()),
     ]
     return "\n".join(lines)
 

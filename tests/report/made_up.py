@@ -8,12 +8,14 @@ from cpt_ray.config.prepare import ArmConfig
 from cpt_ray.records import (
     Amount,
     Comparison,
+    CorpusProfile,
     Delta,
     EvalRecord,
     ExamScore,
     HeldOutPoint,
     HeldOutScore,
     HeldOutSet,
+    Histogram,
     Interval,
     Point,
     RunRecord,
@@ -22,6 +24,7 @@ from cpt_ray.records import (
     ShardManifest,
     StageReport,
     StepMetrics,
+    Term,
 )
 from cpt_ray.report.contents import PlannedStates, ReportContents
 
@@ -61,6 +64,31 @@ def run_record(name: str, kind: str, arm: str | None, start: int, stop: int, **c
         "annealed": kind in ("cooldown", "independent"),
     }  # fmt: skip
     return RunRecord(**{**fields, **changes})
+
+
+def corpus_profile() -> CorpusProfile:
+    """Histograms of two sources, hand-drawn, and terms."""
+    from cpt_ray.data.profile import BYTE_EDGES, REPETITION_EDGES
+
+    edges = {"bytes": BYTE_EDGES, "repetition": REPETITION_EDGES}
+    histograms = []
+    for source, peak in (("licences", 4.0), ("news", 6.0)):
+        for measure, middle in (("bytes", peak), ("repetition", 0.0)):
+            for when, share in (("read", 1.0), ("kept", 0.6)):
+                places = range(len(edges[measure]) - 1)
+                counts = tuple(round(9_000 * share * math.exp(-((place - middle) ** 2) / 4)) for place in places)
+                histograms.append(
+                    Histogram.model_validate(
+                        {"source": source, "measure": measure, "when": when, "edges": edges[measure], "counts": counts}
+                    )
+                )
+    terms = [("licensee", 5_120, 3, 41.2), ("this agreement", 4_410, 11, 38.0), ("the licensed work", 1_907, 0, 20.5)]
+    return CorpusProfile(
+        histograms=tuple(histograms),
+        terms=tuple(Term(text=text, domain=a, background=b, z=z) for text, a, b, z in terms),
+        domain_words=800_000,
+        background_words=600_000,
+    )
 
 
 def metrics(start: int, stop: int, loss: float, *, cooldown: bool, per_step: int = 120_000) -> tuple[StepMetrics, ...]:
@@ -247,6 +275,9 @@ def make_contents(**changes: Any) -> ReportContents:
         stage_timings={"prepare": 412.3, "train": 1021.8, "evaluate": 201.4, "compare": 3.2},
         versions={"cpt-ray": "0.1.0", "torch": "2.13.0"},
         base_note="The base is SmolLM2-135M-Instruct, its 4-bit weights dequantised once.",
+        profile=corpus_profile(),
+        languages={"licences": {"en": 61_200, "fr": 802, "unknown": 12}, "news": {"en": 40_100}},
+        redacted={"licences": {"email": 2_201, "phone": 95}},
         samples=({"reason": "min_bytes", "id": "short_1", "text": "All rights reserved."},),
     )  # fmt: skip
     return replace(contents, **changes)

@@ -1,0 +1,101 @@
+"""What preparation found in the text, in lines for the terminal and in tables for MLflow.
+
+Everything here reads records and nothing else, so any of it can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from cpt_ray.plan.render import text_table
+from cpt_ray.records import DocumentsRecord, Histogram, StageReport
+
+_QUOTED = 60
+_PRINTED_TERMS = 12
+_QUANTILES = (0.1, 0.5, 0.9)
+
+
+def describe_profile(documents: DocumentsRecord) -> list[str]:
+    """Languages, redactions, length and repetition, the domain's own n-grams, and a dropped document per source and rule."""
+    lines = [
+        f"languages of {source}: {_counts(counts)}"
+        for source, counts in documents.languages.items()
+        if set(counts) != {"unknown"}
+    ]
+    lines += [f"redacted in {source}: {_counts(counts)}" for source, counts in documents.redacted.items()]
+    rows = [
+        row for source in dict.fromkeys(h.source for h in documents.profile.histograms) for row in _quantiles(documents, source)
+    ]
+    lines += [
+        "",
+        text_table(
+            ("source", "documents", "bytes: 10 %", "50 %", "90 %", "repetition: 10 %", "50 %", "90 %"), rows, text_columns=2
+        ),
+    ]
+    if documents.profile.terms:
+        terms = ", ".join(f"{term.text!r} ({term.z:.0f})" for term in documents.profile.terms[:_PRINTED_TERMS])
+        lines += ["", f"n-grams of the domain against general text (z of the log-odds): {terms}"]
+    samples = _one_each(documents.samples)
+    if samples:
+        lines += ["", "dropped, for example:", text_table(("source", "by", "id", "begins"), samples, text_columns=4)]
+    return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _quantiles(documents: DocumentsRecord, source: str) -> Iterable[tuple[str, ...]]:
+    for when in ("read", "kept"):
+        found = {h.measure: h for h in documents.profile.histograms if h.source == source and h.when == when}
+        cells = [_size(at_quantile(found["bytes"], q)) for q in _QUANTILES]
+        cells += [f"{100 * at_quantile(found['repetition'], q):.0f} %" for q in _QUANTILES]
+        yield (source, f"{sum(found['bytes'].counts)} {when}", *cells)
+
+
+def _size(value: float) -> str:
+    return f"{value:.0f}" if value < 10_000 else f"{value / 1000:.0f}k"
+
+
+def at_quantile(histogram: Histogram, quantile: float) -> float:
+    """The value below which so large a share of documents lies, linear within a class."""
+    total, below = sum(histogram.counts), 0
+    for place, count in enumerate(histogram.counts):
+        if count and below + count >= quantile * total:
+            low, high = histogram.edges[place : place + 2]
+            return low + (high - low) * (quantile * total - below) / count
+        below += count
+    return 0.0
+
+
+def _one_each(samples: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
+    first: dict[tuple[str, str], dict[str, str]] = {}
+    for sample in samples:
+        first.setdefault((sample["source"], sample["reason"]), sample)
+    return [
+        (source, reason, one["id"][:24], " ".join(one["text"].split())[:_QUOTED]) for (source, reason), one in first.items()
+    ]
+
+
+def corpus_tables(documents: DocumentsRecord, funnel: Sequence[StageReport]) -> dict[str, str]:
+    """Files for MLflow, by name: the funnel and the samples of dropped documents as CSV, the profile as JSON."""
+    rows: list[tuple[object, ...]] = []
+    for report in funnel:
+        amounts = {"in": report.input, "kept": report.kept, **{f"dropped: {k}": v for k, v in report.dropped.items()}}
+        rows += [(report.source, report.stage, what, amount.documents, amount.bytes) for what, amount in amounts.items()]
+    keys = ("stage", "source", "reason", "id", "text")
+    return {
+        "funnel.csv": _csv(("source", "stage", "what", "documents", "bytes"), rows),
+        "dropped_samples.csv": _csv(keys, [tuple(sample.get(key, "") for key in keys) for sample in documents.samples]),
+        "profile.json": documents.profile.to_json(),
+    }
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
