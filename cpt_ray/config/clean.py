@@ -162,3 +162,19 @@ class CleanConfig(Section):
             if name not in self.rules and given != default:
                 raise ValueError(f"{name} has settings of its own, but rules is [{', '.join(self.rules)}]: add {name} to rules")
         return self
+
+
+class TokenRulesConfig(Section):
+    """Rules on a document's token ids, after tokenisation. All off by default."""
+
+    min_bytes_per_token: float | None = Field(
+        default=None, ge=0, description="fewest bytes of text per token: text that the tokenizer does not know falls apart"
+    )
+    max_bytes_per_token: float | None = Field(default=None, ge=0, description="most bytes of text per token")
+    max_unknown_share: float | None = Field(
+        default=None, ge=0, le=1, description="largest share of unknown tokens, and of bytes where the tokenizer falls back"
+    )
+    max_token_run: Count | None = Field(default=None, ge=1, description="longest run of one token")
+    min_unique_share: float | None = Field(
+        default=None, ge=0, le=1, description="smallest share of different tokens among the first 1,000 of a document"
+    )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from cpt_ray.config.clean import CleanConfig
+from cpt_ray.config.clean import CleanConfig, TokenRulesConfig
 from cpt_ray.config.values import Bytes, Count, Section
 
 SourceFormat = Literal["jsonl", "json", "parquet", "csv", "text", "front_matter", "arrow"]
@@ -136,6 +136,7 @@ class PrepareConfig(Section):
     near_duplicates: NearDuplicateConfig = NearDuplicateConfig()
     held_out: HeldOutConfig = HeldOutConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
+    token_rules: TokenRulesConfig = TokenRulesConfig()
     pack: PackConfig = PackConfig()
 
 

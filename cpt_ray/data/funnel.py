@@ -78,7 +78,7 @@ def refuse_empty(reports: Iterable[StageReport], sources: Sequence[str]) -> None
 
 
 def _fix(reason: str, source: str) -> str:
-    key = reason_key(reason)
+    key = f"prepare.{reason}" if reason.startswith("token_rules.") else reason_key(reason)
     if key is not None:
         return f"change {key}, or check the text of source {source}"
     return _FIXES[reason].format(source=source)

@@ -117,7 +117,7 @@ def profile_figure(contents: ReportContents, *, narrow: bool = False) -> str | N
         for number, ((source, measure), pair) in enumerate(sorted(panels.items()), start=1):
             _histogram(figure.add_subplot(rows, columns, number), source, measure, pair)
 
-    return _draw("profile", narrow, (2.5 * rows, 2.5 * rows), draw)
+    return _draw("profile", narrow, (2.8 * rows, 2.8 * rows), draw)
 
 
 def _histogram(axes: Any, source: str, measure: str, pair: Mapping[str, Histogram]) -> None:

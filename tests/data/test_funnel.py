@@ -37,6 +37,8 @@ def test_a_stage_that_loses_is_refused() -> None:
     ("reason", "fix"),
     [
         ("min_bytes", "change prepare.clean.min_bytes, or check the text of source law"),
+        ("basic.mean_word_length", "change prepare.clean.basic.mean_word_length, or check the text of source law"),
+        ("token_rules.max_token_run", "change prepare.token_rules.max_token_run, or check the text of source law"),
         ("empty", "set text_field of source law to the field that holds the text"),
         ("bad_json", "check path and format of source law: its lines are not JSON objects"),
         ("bad_encoding", "convert the files of source law to UTF-8"),
