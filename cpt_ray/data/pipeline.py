@@ -36,7 +36,7 @@ from cpt_ray.data.duplicate_tasks import SHOWN
 from cpt_ray.data.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.funnel import check_funnel, refuse_empty
 from cpt_ray.data.merge import count_by_source, drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
-from cpt_ray.data.profile import ProfileUnit, merge_profiles, profile_unit
+from cpt_ray.data.profile import merge_profiles, profile_tasks, profile_unit
 from cpt_ray.data.read import check_bad_share, plan_reads
 from cpt_ray.data.shards import FORMAT_VERSION
 from cpt_ray.data.split import ContainmentIndex
@@ -112,14 +112,7 @@ def prepare_documents(
     _checked(_reports(read, cleaned), sources)
     pairs, decided, components = find_duplicates(stage, context, cleans, cleaned)
     reports = _checked(_reports(read, cleaned, decided), sources)
-    measured = stage(
-        "profile",
-        profile_unit,
-        [
-            ProfileUnit(unit=c.unit, source=c.source, raw=c.raw, clean=done.files[0].path, verdicts=verdict.files[0].path)
-            for c, done, verdict in zip(cleans, cleaned, decided, strict=True)
-        ],
-    )
+    measured = stage("profile", profile_unit, profile_tasks(cleans, cleaned, decided))
     remove_scratch(folder)
     samples = (s for report in (*read, *cleaned, *decided) for s in report.samples if s["reason"] != SHOWN)
     return DocumentsRecord(
@@ -130,9 +123,7 @@ def prepare_documents(
         components=components,
         languages=count_by_source(cleans, cleaned, document_tasks.LANGUAGE),
         redacted=count_by_source(cleans, cleaned, document_tasks.REDACTED),
-        profile=merge_profiles(
-            folder, zip((task.source for task in cleans), measured, strict=True), {s.name: s.role for s in sources}
-        ),
+        profile=merge_profiles(folder, cleans, measured, {source.name: source.role for source in sources}),
         samples=merge_samples(samples, prepare.seed),
     )
 
@@ -239,7 +230,6 @@ def pack_shards(
     common = _pack_inputs(folder, prepare, resolved, exam_items, vocabulary_size)
     tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
     packed = _run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
-    reports = _checked([*documents.reports, *_reports(packed)], sources)
     write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
     return ShardManifest(
         format_version=FORMAT_VERSION,
@@ -250,7 +240,8 @@ def pack_shards(
         bos_id=resolved.bos_id,
         tokenizer_sha256=resolved.sha256,
         shards=shard_table(tasks, packed),
-        reports=reports,
+        samples=merge_samples((sample for report in packed for sample in report.samples), prepare.seed),
+        reports=_checked([*documents.reports, *_reports(packed)], sources),
         task_pids={**documents.task_pids, **held_out.task_pids, **dict.fromkeys(("decontaminate", "tokenize"), _pids(packed))},
     )
 

@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from cpt_ray.data.clean.repetition import repetition
+from cpt_ray.data.document_tasks import CleanUnit
 from cpt_ray.data.units import UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.data.words import seeded_uint64, words
 from cpt_ray.records import CorpusProfile, Histogram, Term, UnitReport
@@ -44,6 +45,16 @@ class ProfileUnit(UnitTask):
     raw: str
     clean: str
     verdicts: str
+
+
+def profile_tasks(
+    cleans: Sequence[CleanUnit], cleaned: Sequence[UnitReport], decided: Sequence[UnitReport]
+) -> list[ProfileUnit]:
+    """The tasks of all clean units, from their reports and those of their verdicts."""
+    return [
+        ProfileUnit(unit=c.unit, source=c.source, raw=c.raw, clean=done.files[0].path, verdicts=verdict.files[0].path)
+        for c, done, verdict in zip(cleans, cleaned, decided, strict=True)
+    ]
 
 
 def profile_unit(task: ProfileUnit, context: UnitContext) -> UnitReport:
@@ -105,12 +116,15 @@ def _most(counts: Mapping[str, int], limit: int) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit])
 
 
-def merge_profiles(folder: Path, units: Iterable[tuple[str, UnitReport]], roles: Mapping[str, str]) -> CorpusProfile:
+def merge_profiles(
+    folder: Path, tasks: Sequence[UnitTask], units: Sequence[UnitReport], roles: Mapping[str, str]
+) -> CorpusProfile:
     """Add up the files of all units.
 
     Args:
         folder: The artifact's folder.
-        units: Source and report of each unit, in canonical order.
+        tasks: All units, in canonical order.
+        units: Their reports.
         roles: Source to `domain` or `general`.
 
     Returns:
@@ -119,7 +133,8 @@ def merge_profiles(folder: Path, units: Iterable[tuple[str, UnitReport]], roles:
     totals: dict[tuple[str, str, str], list[int]] = {}
     ngrams: dict[str, dict[str, int]] = {"domain": {}, "general": {}}
     sampled = {"domain": 0, "general": 0}
-    for source, report in units:
+    for task, report in zip(tasks, units, strict=True):
+        source = task.source
         content: dict[str, Any] = json.loads((folder / report.files[0].path).read_bytes())
         for when, measures in content["histograms"].items():
             for measure, counts in measures.items():

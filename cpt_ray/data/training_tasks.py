@@ -10,12 +10,14 @@ Guarantee: a function reads only files that its task names and writes files name
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,8 +27,9 @@ from cpt_ray.data.pack import pack, permute
 from cpt_ray.data.shard_index import write_index
 from cpt_ray.data.shards import write_shard
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
-from cpt_ray.data.tokenize import Encoder
-from cpt_ray.data.units import Tally, UnitContext, UnitTask, finish_unit, write_content
+from cpt_ray.data.token_rules import judge_tokens, unknown_ids
+from cpt_ray.data.tokenize import Encoder, Tokens
+from cpt_ray.data.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.data.words import NO_WORDS, hash_words
 from cpt_ray.records import FileEntry, UnitReport
 
@@ -117,6 +120,11 @@ def _encoder(path: str, separator_id: int, bos_id: int | None, dtype: str) -> En
     return Encoder.load(Path(path), separator_id=separator_id, bos_id=bos_id, dtype=dtype)
 
 
+@functools.lru_cache(maxsize=2)
+def _unknown(path: str) -> frozenset[int]:
+    return unknown_ids(Path(path).read_text(encoding="utf-8"))
+
+
 def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     """Drop held-out and exam text from a unit, tokenise the rest and write it as packed rows."""
     prepare = context.prepare
@@ -149,23 +157,51 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
             text = redacted
         after = len(text.encode()) if matches else size
         tallies["decontaminate"].keep(size, edited_to=after)
-        tallies["tokenize"].keep(after)
         ids.append(row["id"])
         texts.append(text)
-    files, counts = _write_rows(task, context, ids, texts)
+    samples = Samples("tokenize", task.source, prepare.seed)
+    ids, tokens, lengths = _encode(task, context, ids, texts, tallies["tokenize"], samples)
+    files, counts = _write_rows(task, context, ids, tokens, lengths)
     if hits:
         data = "".join(f"{hit.model_dump_json()}\n" for hit in hits).encode()
         files.append(write_content(context.root, f"hits/{task.unit}", ".jsonl", lambda path: _write_bytes(path, data)))
     reports = [tally.report() for tally in tallies.values()]
-    return finish_unit(task, context, "pack", files=files, reports=reports, counts=counts)
+    return finish_unit(task, context, "pack", files=files, reports=reports, counts=counts, samples=samples.records())
+
+
+def _encode(
+    task: PackUnit, context: UnitContext, ids: list[str], texts: list[str], tally: Tally, samples: Samples
+) -> tuple[list[str], Tokens, npt.NDArray[np.int64]]:
+    """Encode documents and drop those whose tokens a rule objects to: ids of those kept, their tokens and lengths."""
+    tokenizer = str(context.root / task.tokenizer)
+    tokens, lengths = _encoder(tokenizer, task.separator_id, task.bos_id, task.token_dtype).encode(texts)
+    sizes = [len(text.encode()) for text in texts]
+    verdicts = judge_tokens(
+        tokens,
+        lengths,
+        sizes,
+        context.prepare.token_rules,
+        unknown=_unknown(tokenizer),
+        before=0 if task.bos_id is None else 1,
+        after=1,
+    )
+    for name, text, num_bytes, reason in zip(ids, texts, sizes, verdicts, strict=True):
+        if reason is None:
+            tally.keep(num_bytes)
+        else:
+            tally.drop(reason, num_bytes)
+            samples.add(reason, name, text)
+    kept = np.array([reason is None for reason in verdicts], dtype=np.bool_)
+    if not kept.all():
+        tokens, lengths = tokens[np.repeat(kept, lengths)], lengths[kept]
+        ids = list(itertools.compress(ids, kept))
+    return ids, tokens, lengths
 
 
 def _write_rows(
-    task: PackUnit, context: UnitContext, ids: list[str], texts: list[str]
+    task: PackUnit, context: UnitContext, ids: list[str], tokens: Tokens, lengths: npt.NDArray[np.int64]
 ) -> tuple[list[FileEntry], dict[str, int]]:
     config = context.prepare.pack
-    encoder = _encoder(str(context.root / task.tokenizer), task.separator_id, task.bos_id, task.token_dtype)
-    tokens, lengths = encoder.encode(texts)
     pieces = pack(lengths, config.sequence_length, config.strategy)
     pieces = permute(pieces, seed=context.prepare.seed, source=task.source, unit=task.unit)
     rows, segments = pieces.num_rows, len(pieces.document)

@@ -235,6 +235,8 @@ class _Head(Record):
     reports: tuple[StageReport, ...]
     task_pids: dict[str, tuple[int, ...]]
     """Stage name to the distinct processes that ran its tasks."""
+    samples: tuple[dict[str, str], ...] = ()
+    """A few documents that rules on tokens dropped."""
 
     @property
     def prefix_id(self) -> int:

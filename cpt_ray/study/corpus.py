@@ -17,7 +17,7 @@ _PRINTED_TERMS = 12
 _QUANTILES = (0.1, 0.5, 0.9)
 
 
-def describe_profile(documents: DocumentsRecord) -> list[str]:
+def describe_profile(documents: DocumentsRecord, packed: Sequence[dict[str, str]] = ()) -> list[str]:
     """Languages, redactions, length and repetition, the domain's own n-grams, and a dropped document per source and rule."""
     lines = [
         f"languages of {source}: {_counts(counts)}"
@@ -37,7 +37,7 @@ def describe_profile(documents: DocumentsRecord) -> list[str]:
     if documents.profile.terms:
         terms = ", ".join(f"{term.text!r} ({term.z:.0f})" for term in documents.profile.terms[:_PRINTED_TERMS])
         lines += ["", f"n-grams of the domain against general text (z of the log-odds): {terms}"]
-    samples = _one_each(documents.samples)
+    samples = _one_each([*documents.samples, *packed])
     if samples:
         lines += ["", "dropped, for example:", text_table(("source", "by", "id", "begins"), samples, text_columns=4)]
     return lines

@@ -148,7 +148,7 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
             settings={
                 "separator": model.separator,
                 "bos": model.bos,
-                **{key: prepare[key] for key in ("seed", "decontaminate", "pack")},
+                **{key: prepare[key] for key in ("seed", "decontaminate", "token_rules", "pack")},
             },
         )
         for model in config.models

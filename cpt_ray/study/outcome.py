@@ -82,7 +82,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         versions=next((artifact.versions for artifact in artifacts.values() if artifact), {}),
         base_note="; ".join(" ".join(filter(None, (f"{m.name}: {m.base}.", m.note))) for m in study.config.models),
         labels=() if isolation == "document" else ("isolation: none: packed documents see each other",),
-        samples=documents.samples,
+        samples=(*documents.samples, *manifest.samples),
         profile=documents.profile,
         languages=documents.languages,
         redacted=documents.redacted,
@@ -104,7 +104,7 @@ def render_funnel(study: Study) -> str:
         "",
         *describe_packing(manifest),
         *describe_duplicates(study.documents()),
-        *describe_profile(study.documents()),
+        *describe_profile(study.documents(), manifest.samples),
     ]
     return "\n".join(lines)
 
