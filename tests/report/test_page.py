@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.records import Comparison
+from cpt_ray.records import Comparison, CorpusProfile, Term
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.page import SECTIONS, render_report, write_report
 from cpt_ray.report.series import run_styles
@@ -94,6 +94,17 @@ def test_nothing_is_loaded_from_anywhere(page):
     assert "default-src 'none'" in page
 
 
+def test_the_page_shows_what_the_corpus_looks_like_where_that_was_measured():
+    page = render_report(make_contents())
+    assert 'id="figure-profile"' in page
+    for shown in ("licences: length", "news: repetition", "the licensed work", "41.2", "en 61,200, fr 802", "email 2,201"):
+        assert shown in page, shown
+    bare = render_report(replace(make_contents(), profile=CorpusProfile(), languages={}, redacted={}))
+    assert "figure-profile" not in bare
+    assert "What sets the domain apart" not in bare
+    assert "Languages and redaction" not in bare
+
+
 def test_hostile_text_is_escaped_wherever_it_enters():
     contents = make_contents()
     comparison = contents.comparison
@@ -103,6 +114,14 @@ def test_hostile_text_is_escaped_wherever_it_enters():
         config_yaml=HOSTILE,
         base_note=HOSTILE,
         labels=(HOSTILE,),
+        profile=contents.profile.model_copy(
+            update={
+                "terms": (Term(text=HOSTILE, domain=9, background=1, z=3.0),),
+                "histograms": tuple(h.model_copy(update={"source": HOSTILE}) for h in contents.profile.histograms[:4]),
+            }
+        ),
+        languages={HOSTILE: {HOSTILE: 1}},
+        redacted={HOSTILE: {HOSTILE: 1}},
         samples=({"reason": "min_bytes", "id": HOSTILE, "text": HOSTILE},),
         funnel=(stage("clean", HOSTILE, (2, 20), {HOSTILE: (1, 10)}),),
         versions={HOSTILE: HOSTILE},
