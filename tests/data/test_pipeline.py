@@ -261,6 +261,7 @@ def test_raw_text_and_exchanged_keys_are_gone_when_documents_are_done(prepared: 
         "clean",
         "inputs",
         "near_duplicates",
+        "profile",
         "units",
         "lists",
     }

@@ -18,7 +18,7 @@ from .conftest import SEPARATOR, VOCABULARY, document, settings
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
 ENGLISH = "The court held that the licence was void, and that the licensee had to pay for all that it had used of the work."
 GERMAN = "Das Gericht entschied, dass die Lizenz nichtig war und der Lizenznehmer für alles zahlen muss, was er genutzt hat."
-MOST_BYTES_PER_TOKEN = 1.9
+LEAST_BYTES_PER_TOKEN = 1.672
 
 
 def text_of(name: str) -> str:
@@ -36,7 +36,7 @@ def config() -> PrepareConfig:
             "rules": ["basic", "education"],
             "redact": {"kinds": ["email"]},
         },
-        token_rules={"max_bytes_per_token": MOST_BYTES_PER_TOKEN},
+        token_rules={"min_bytes_per_token": LEAST_BYTES_PER_TOKEN},
         near_duplicates={"enabled": False},
     )
 
@@ -109,7 +109,7 @@ def test_rules_on_tokens_drop_exactly_what_is_beyond_them_and_account_for_it(ran
     }
     left = {name: row["text"] for name, row in kept(root, documents).items() if name not in away}
     density = {name: len(text.encode()) / len(engine.encode(text, add_special_tokens=False).ids) for name, text in left.items()}
-    beyond = {name for name, value in density.items() if value > MOST_BYTES_PER_TOKEN}
+    beyond = {name for name, value in density.items() if value < LEAST_BYTES_PER_TOKEN}
     assert beyond, sorted(density.values())
     trained = set()
     for entry in manifest.of_source("law"):
@@ -117,12 +117,12 @@ def test_rules_on_tokens_drop_exactly_what_is_beyond_them_and_account_for_it(ran
     assert trained
     assert trained == left.keys() - beyond
     reports = [r.check() for r in manifest.reports if r.source == "law"]
-    assert reports[-1].dropped["token_rules.max_bytes_per_token"].documents == len(beyond)
+    assert reports[-1].dropped["token_rules.min_bytes_per_token"].documents == len(beyond)
     assert reports[-1].kept.documents == len(trained)
     assert all(after.input == before.kept for before, after in itertools.pairwise(reports))
     samples = [sample for sample in manifest.samples if sample["source"] == "law"]
     assert {sample["id"] for sample in samples} <= beyond
-    assert {sample["reason"] for sample in samples} == {"token_rules.max_bytes_per_token"}
+    assert {sample["reason"] for sample in samples} == {"token_rules.min_bytes_per_token"}
 
 
 def test_the_profile_counts_every_document_and_finds_what_is_the_domains(ran: Any) -> None:

@@ -340,8 +340,8 @@ def test_a_browser_shows_five_parts_and_figures_with_size(tmp_path, width):
     assert read(dom).headings == list(SECTIONS)
     seen = [tuple(map(int, pair.split("x"))) for pair in dom.split('data-seen="')[1].split('"')[0].split()]
     shown = [pair for pair in seen if pair != (0, 0)]
-    assert len(seen) == 8
-    assert len(shown) == 4
+    assert len(seen) == 10
+    assert len(shown) == 5
     assert all(w > 0.7 * min(width, 1180) and h > 200 for w, h in shown), shown
     assert dom.split('data-overflow="')[1].split('"')[0] == "0"
     picture = tmp_path / "page.png"
