@@ -97,17 +97,7 @@ def prepare_documents(
     read = stage("read", document_tasks.read_unit, reads)
     check_bad_share(sum_reports(_reports(read)), sources, [sample for report in read for sample in report.samples])
     _checked(_reports(read), sources)
-    partitions = _partitions(read, prepare)
-    numbers = itertools.count()
-    by_source: dict[str, list[CleanUnit]] = {}
-    for name in order_of_priority(sources):
-        of_source = [report for task, report in zip(reads, read, strict=True) if task.source == name]
-        raws = [entry.path for report in of_source for entry in report.files if entry.path.startswith("raw/")]
-        by_source[name] = [
-            CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=raw, partitions=partitions)
-            for place, raw in enumerate(raws)
-        ]
-    cleans = [task for source in sources for task in by_source[source.name]]
+    cleans = _clean_tasks(reads, read, sources, prepare)
     cleaned = stage("clean", document_tasks.clean_unit, cleans)
     _checked(_reports(read, cleaned), sources)
     pairs, decided, components = find_duplicates(stage, context, cleans, cleaned)
@@ -126,6 +116,23 @@ def prepare_documents(
         profile=merge_profiles(folder, cleans, measured, {source.name: source.role for source in sources}),
         samples=merge_samples(samples, prepare.seed),
     )
+
+
+def _clean_tasks(
+    reads: Sequence[ReadUnit], read: Sequence[UnitReport], sources: Sequence[SourceConfig], prepare: PrepareConfig
+) -> list[CleanUnit]:
+    """A task per raw file, in the order of the study file; numbered by priority, which decides between two duplicates."""
+    partitions = _partitions(read, prepare)
+    numbers = itertools.count()
+    by_source: dict[str, list[CleanUnit]] = {}
+    for name in order_of_priority(sources):
+        of_source = [report for task, report in zip(reads, read, strict=True) if task.source == name]
+        raws = [entry.path for report in of_source for entry in report.files if entry.path.startswith("raw/")]
+        by_source[name] = [
+            CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=raw, partitions=partitions)
+            for place, raw in enumerate(raws)
+        ]
+    return [task for source in sources for task in by_source[source.name]]
 
 
 def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
