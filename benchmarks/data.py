@@ -10,6 +10,7 @@ so parts may be run one by one:
     packing    packing alone, tokens moved and position ids written, against trl
     growth-60, growth-600, growth-600-rows; growth: ten times the data, from what these measured
     neardup    near-duplicates against datasketch (`data_dedup.py`)
+    clean      cleaning rules against datatrove's (`data_clean.py`)
 
 CPU seconds are those of every process that a command starts, Ray's daemons too. What a program takes before it has text
 (imports, Ray) is measured with next to no text and taken off, from every side alike; both figures are in `raw`. Peers run in an
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data_dedup
+from benchmarks import data_clean, data_dedup
 from benchmarks.data_bench import HERE, ROW_TOKENS, WORKERS, Bench, ours, peers_python, text_bytes
 from benchmarks.data_watch import Usage, watch
 from benchmarks.record import Claim, write_results
@@ -282,6 +283,11 @@ def measure_neardup(bench: Bench) -> list[Claim]:
     return data_dedup.measure(1_000, 200) if bench.quick else data_dedup.measure()
 
 
+def measure_clean(bench: Bench) -> list[Claim]:
+    """Cleaning rules against datatrove."""
+    return data_clean.measure(200) if bench.quick else data_clean.measure()
+
+
 PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
     "tokenise": measure_tokenise,
     "ray-plain": measure_ray_plain,
@@ -294,6 +300,7 @@ PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
     "growth-600-rows": lambda bench: measure_growth(bench, 1, stages="rows"),
     "growth": conclude_growth,
     "neardup": measure_neardup,
+    "clean": measure_clean,
 }
 
 

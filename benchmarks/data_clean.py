@@ -1,16 +1,15 @@
 """Cleaning rules against datatrove's filters of the same definitions: how often verdicts agree, and documents per core-second.
 
-The corpus is the demo's: licence texts and news articles of at least 400 characters, normalised, every n-th of them. Both sides
-judge the same texts with the published thresholds, one process and one thread each, interleaved; CPU seconds count from text
-to verdict, words found once per document on both sides. datatrove runs in an environment of its own, under the user's cache
-folder.
+Run as `python -m benchmarks.data clean`. The corpus is the demo's: licence texts and news articles of at least 400 characters,
+normalised, every n-th of them. Both sides judge the same texts with the published thresholds, one process and one thread each,
+interleaved; CPU seconds count from text to verdict, words found once per document on both sides. datatrove runs in an
+environment of its own, under the user's cache folder.
 """
 
 import json
 import os
 import statistics
 import subprocess
-import sys
 import time
 import venv
 from collections import Counter
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.record import Claim, write_results
+from benchmarks.record import Claim
 from cpt_ray.config.clean import CleanConfig
 from cpt_ray.config.load import load_study
 from cpt_ray.data.clean import RULE_SETS, normalise
@@ -180,7 +179,3 @@ def measure(documents: int = 4_000) -> list[Claim]:
             raw=ours_s,
         ),
     ]
-
-
-if __name__ == "__main__":
-    write_results("data_clean", measure(*map(int, sys.argv[1:])))

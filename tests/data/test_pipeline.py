@@ -88,6 +88,7 @@ def held_out_hashes(run: Prepared) -> dict[str, str]:
     return {entry.path: hash_file(run.root / "held_out" / entry.path) for entry in run.held_out.sets}
 
 
+@pytest.mark.accept(data=2)
 def test_every_stage_accounts_for_what_the_one_before_kept(prepared: Prepared) -> None:
     for source in ("law", "news"):
         reports = [report for report in prepared.manifest.reports if report.source == source]
@@ -107,6 +108,7 @@ def test_bad_input_is_counted_by_reason(prepared: Prepared) -> None:
     assert clean.edited_bytes > 0
 
 
+@pytest.mark.accept(data=3)
 def test_planted_duplicates_are_dropped_and_the_domain_keeps_its_copy(prepared: Prepared) -> None:
     assert dropped(prepared, "near_duplicates", "law") == {"exact_duplicate": 1, "near_duplicate": 1}
     assert dropped(prepared, "near_duplicates", "news") == {"exact_duplicate": 1}
@@ -115,6 +117,7 @@ def test_planted_duplicates_are_dropped_and_the_domain_keeps_its_copy(prepared: 
     assert prepared.documents.near_duplicate_threshold == pytest.approx(0.7071, abs=1e-4)
 
 
+@pytest.mark.accept(data=3)
 def test_a_planted_exam_leak_is_dropped_whatever_its_case_and_punctuation(prepared: Prepared) -> None:
     assert dropped(prepared, "decontaminate", "law") == {"exam_item": 1}
     assert "leaks_exam_q1" not in trained_ids(prepared, "law")
@@ -173,6 +176,7 @@ def test_samples_of_dropped_documents_name_reason_and_document(prepared: Prepare
     assert {("near_duplicate", "near_dup_of_law_3"), ("min_bytes", "short_1"), ("empty", "blank_1")} <= found
 
 
+@pytest.mark.accept(data=2)
 def test_token_accounts_balance_in_every_shard(prepared: Prepared) -> None:
     assert len(prepared.manifest.shards) > 4
     for entry in prepared.manifest.shards:
@@ -206,6 +210,7 @@ def test_a_raw_document_is_found_again_in_decoded_rows(prepared: Prepared, token
         assert tokenizer.decode(ids[:-1]) == wanted[name]
 
 
+@pytest.mark.accept(data=2)
 def test_rows_and_manifest_are_the_same_for_one_two_and_four_workers(
     prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -227,6 +232,7 @@ class KilledError(Exception):
     """What stops a run here."""
 
 
+@pytest.mark.accept(data=2)
 def test_an_interrupted_run_redoes_only_what_is_missing_and_ends_the_same(
     prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -331,6 +337,7 @@ def test_documents_of_two_sources_do_not_meet_where_the_scope_is_the_source(
     assert record.components.sizes == {"3-4": 12}
 
 
+@pytest.mark.accept(data=3)
 def test_with_redaction_a_leaked_question_and_a_leaked_answer_are_cut_out_and_accounted_for(
     prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:

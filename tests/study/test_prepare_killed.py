@@ -19,7 +19,7 @@ from cpt_ray.cli.main import main
 from cpt_ray.records import ShardManifest
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.accept(data=2), pytest.mark.ray, pytest.mark.slow]
 
 OVERRIDES = ("prepare.unit_bytes=3000", "train.budgets=[2000]")
 WAIT_S = 240

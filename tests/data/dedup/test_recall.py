@@ -1,5 +1,7 @@
 """Near-duplicates against the truth: a corpus with known clusters, and the exact similarity of every pair that is found."""
 
+from collections.abc import Callable
+
 import pytest
 
 from benchmarks.data_dedup import CONFIG, Corpus, build_corpus, find_ours, precision, recall, recall_by_similarity
@@ -11,11 +13,16 @@ def corpus() -> Corpus:
     return build_corpus(500, 250)
 
 
-def test_planted_near_duplicates_are_found_and_strangers_are_not(corpus: Corpus) -> None:
+@pytest.mark.accept(data=3)
+def test_planted_near_duplicates_are_found_and_strangers_are_not(
+    corpus: Corpus, record_property: Callable[[str, object], None]
+) -> None:
     pairs, _ = find_ours(corpus.texts)
     assert min(corpus.similarity) < 0.65 < (threshold(CONFIG) or 0) < max(corpus.similarity)
     assert pairs <= set(corpus.planted)
     assert recall(corpus, pairs) > 0.85
+    record_property("recall", f"{recall(corpus, pairs):.3f} of {len(corpus.planted)} planted pairs")
+    record_property("precision", f"{precision(corpus, pairs):.3f}")
     sure = [counts for name, counts in recall_by_similarity(corpus, pairs).items() if float(name) >= 0.85]
     assert sum(found for found, _ in sure) == sum(planted for _, planted in sure) > 50
 

@@ -22,6 +22,8 @@ from cpt_ray.records import Document
 from ..conftest import document, settings
 from .test_formats import read, source, texts
 
+pytestmark = pytest.mark.accept(data=4)
+
 ROWS = [{"id": f"law_{number}", "text": document(f"law_{number}")} for number in range(60)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 

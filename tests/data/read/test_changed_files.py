@@ -20,6 +20,8 @@ from cpt_ray.records import UnitReport
 from .test_bad_files import LINES, ROWS, parquet, unit
 from .test_formats import source
 
+pytestmark = pytest.mark.accept(data=4)
+
 
 @pytest.mark.parametrize("when", ["before", "while"])
 def test_a_file_that_changes_between_listing_and_reading_is_named(tmp_path: Path, when: str) -> None:

@@ -22,6 +22,8 @@ from cpt_ray.records import Document
 
 from .test_formats import read, source
 
+pytestmark = pytest.mark.accept(data=4)
+
 BRIEF = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LONG = settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PACKERS: dict[str, Callable[[bytes], bytes]] = {

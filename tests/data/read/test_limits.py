@@ -10,7 +10,7 @@ from cpt_ray.errors import DataError
 
 from ..conftest import settings, sources_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
+pytestmark = [pytest.mark.accept(data=4), pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
 
 
 def test_an_error_in_a_task_comes_back_as_it_was_raised(corpus: Path, tmp_path: Path) -> None:
