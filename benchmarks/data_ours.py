@@ -25,7 +25,7 @@ from cpt_ray.data.document_tasks import CLEAN_SCHEMA, write_parquet
 from cpt_ray.data.split import ContainmentIndex
 from cpt_ray.data.training_tasks import PackUnit, pack_unit
 from cpt_ray.data.units import Tally, UnitContext, UnitTask, finish_unit, write_content
-from cpt_ray.records import DocumentsRecord, DuplicateComponents, HeldOutRecord
+from cpt_ray.records import CorpusProfile, DocumentsRecord, DuplicateComponents, HeldOutRecord
 
 SOURCE = "web"
 SEPARATOR = "<|endoftext|>"
@@ -68,6 +68,7 @@ def make_units(folder: Path, files: list[Path]) -> None:
         components=components,
         languages={},
         redacted={},
+        profile=CorpusProfile(),
     )
     (context.root / "documents.json").write_text(record.to_json())
     ContainmentIndex.build([]).save(folder / "held_out" / "containment")

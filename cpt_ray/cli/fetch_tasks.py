@@ -13,11 +13,9 @@ def main(request: Request) -> None:
         return request.say_dry_run(STAGES)
     with Study(request.config, request.path, request.console) as study:
         stages.fetch_tasks(study)
-        spot = study.graph.scan
-        if spot is None:
-            request.console.say("nothing to fetch: prepare.decontaminate names no task")
-        elif spot == study.graph.exams:
-            request.console.say("nothing to fetch: the exams are local, and prepare reads them")
-        else:
+        spots = [spot for spot in (study.graph.scan, study.graph.late_items) if spot is not None]
+        if not spots:
+            request.console.say("nothing to fetch: neither prepare.decontaminate nor evaluate names a task")
+        for spot in spots:
             request.console.say(f"items: {spot.folder / ITEMS}")
     return request.next_verb("prepare")

@@ -5,7 +5,7 @@ from cpt_ray.study import stages
 from cpt_ray.study.outcome import render_funnel
 from cpt_ray.study.study import Study
 
-STAGES = ("models", "exams", "scan", "documents", "held_out", "shards")
+STAGES = ("models", "exams", "scan", "documents", "held_out", "shards", "late_scan")
 
 
 def main(request: Request) -> None:

@@ -9,7 +9,7 @@ from cpt_ray.study.outcome import conclude, render_funnel
 from cpt_ray.study.progress import format_eta
 from cpt_ray.study.study import Study
 
-STAGES = ("models", "exams", "scan", "documents", "held_out", "shards", "train", "evaluate")
+STAGES = ("models", "exams", "scan", "documents", "held_out", "shards", "late_scan", "train", "evaluate")
 
 
 def main(request: Request) -> None:

@@ -104,7 +104,8 @@ class DecontaminateConfig(Section):
     enabled: bool = Field(default=True, description="whether training text is scanned for the items of `tasks`")
     tasks: tuple[str, ...] | None = Field(
         default=None,
-        description="exams and lm-eval tasks to scan for; null: all that `evaluate` names. Another list is another corpus",
+        description="exams and lm-eval tasks to scan for; null: all that `evaluate` names. Another list is another "
+        "corpus; what `evaluate` names beside it is looked for in the packed corpus, and stays in it",
     )
     ngram_words: int = Field(default=13, ge=3, description="words an exam item and a document must share in a row")
     min_match_ratio: float = Field(

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from cpt_ray.data.words import Hashes, fold, hash_ngrams, hash_words, word_spans
 from cpt_ray.errors import DataError
-from cpt_ray.records import Record
+from cpt_ray.records import ExamHit, Record, TaskScan
 
 REASON = "exam_item"
 _FEWEST_WORDS = 8
@@ -41,34 +41,6 @@ class ExamItem(Record):
     id: str
     question: str
     answer: str = ""
-
-
-class ExamHit(Record):
-    """An exam item found in a training document: the longest run of its words, and what share it is."""
-
-    task: str
-    item: str
-    part: Literal["question", "answer"]
-    """The part of which the run covers the larger share."""
-    source: str
-    document: str
-    words: int
-    ratio: float
-    """Share of the part's words that stand in the run."""
-    matched: str
-
-
-class TaskScan(Record):
-    """What was scanned for one exam task and what was found."""
-
-    task: str
-    items: int
-    scanned: int
-    too_short_to_scan: int
-    items_found: int
-    items_found_by_answer: int
-    """Of these, how many by their answer alone."""
-    documents_found: int
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cpt_ray.config.prepare import PrepareConfig, SourceConfig
-from cpt_ray.data.decontaminate import ExamHit, ExamIndex, read_items
+from cpt_ray.data.decontaminate import ExamIndex, read_items
 from cpt_ray.data.split import PARTS
 from cpt_ray.data.training_tasks import PackUnit
 from cpt_ray.data.units import UnitTask, unit_report
 from cpt_ray.edges import storage
-from cpt_ray.records import HeldOutSet, ShardEntry, ShardTable, UnitReport
+from cpt_ray.records import ExamHit, HeldOutSet, ShardEntry, ShardTable, UnitReport
 
 
 def count_by_source(tasks: Sequence[UnitTask], units: Sequence[UnitReport], prefix: str) -> dict[str, dict[str, int]]:
@@ -105,11 +105,14 @@ def shard_table(tasks: Sequence[PackUnit], packed: Sequence[UnitReport]) -> Shar
     return ShardTable.of(shard_entry(task, unit) for task, unit in zip(tasks, packed, strict=True) if unit.counts["rows"])
 
 
-def write_exam_scan(packed: Sequence[UnitReport], folder: Path, items: Path | None, prepare: PrepareConfig) -> None:
+def write_exam_scan(
+    scanned: Sequence[UnitReport], folder: Path, items: Path | None, prepare: PrepareConfig, *, late: bool = False
+) -> None:
     """Gather the hits of all units in canonical order, and count them per task."""
-    files = [entry for report in packed for entry in report.files if entry.path.startswith("hits/")]
+    files = [entry for report in scanned for entry in report.files if entry.path.startswith("hits/")]
     lines = [line for entry in files for line in (folder / entry.path).read_text().splitlines()]
     index = ExamIndex.build(read_items(items) if items else (), prepare.decontaminate.ngram_words)
     scans = index.summary(ExamHit.from_json(line) for line in lines)
     storage.write_atomic(folder / "exam_hits.jsonl", "".join(f"{line}\n" for line in lines))
-    storage.write_atomic(folder / "exam_scan.json", json.dumps([scan.model_dump() for scan in scans], indent=2))
+    found = [scan.model_copy(update={"late": late}).model_dump() for scan in scans]
+    storage.write_atomic(folder / "exam_scan.json", json.dumps(found, indent=2))

@@ -1,9 +1,9 @@
-"""The data room's three verbs, on Ray Data: prepare documents, draw held-out sets, pack shards.
+"""The data room's verbs, on Ray Data: prepare documents, draw held-out sets, pack shards, scan what is packed.
 
 Flow: sources -> `prepare_documents` -> documents folder -> `draw_held_out` -> held-out folder -> `pack_shards` -> shards folder
-with a manifest. The only module of the room that imports ray. Each stage is a Ray Data map with one unit per task; a task
-reads files, writes files and returns a small report, so no text passes through the object store. Memory on the driver: the
-plan (one entry per file), one report per unit, and the n-grams of held-out text.
+with a manifest; `scan_packed` looks in it for exams that came later. Each stage is a Ray Data map with one unit per task
+(`run_stage`); a task reads files, writes files and returns a small report, so no text passes through the object store. Memory
+on the driver: the plan (one entry per file), one report per unit, and the n-grams of held-out text.
 
 Guarantee: what is written depends on the sources and the settings, not on the number of workers, nor on how often the work
 was killed and begun again.
@@ -11,23 +11,13 @@ was killed and begun again.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import logging
 import math
-import os
-import secrets
-import socket
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
-import ray
-import ray.data
-
-from cpt_ray import errors
 from cpt_ray.config.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data import document_tasks, training_tasks
 from cpt_ray.data.dedup.signatures import threshold
@@ -35,16 +25,17 @@ from cpt_ray.data.document_tasks import CleanUnit, ReadUnit
 from cpt_ray.data.duplicate_tasks import SHOWN
 from cpt_ray.data.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.funnel import check_funnel, refuse_empty
+from cpt_ray.data.late_scan import LateScanUnit, late_scan_unit
 from cpt_ray.data.merge import count_by_source, drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
 from cpt_ray.data.profile import merge_profiles, profile_tasks, profile_unit
 from cpt_ray.data.read import check_bad_share, plan_reads
+from cpt_ray.data.run_stage import Progress, run_stage
 from cpt_ray.data.shards import FORMAT_VERSION
 from cpt_ray.data.split import ContainmentIndex
 from cpt_ray.data.tokenize import ResolvedTokenizer, resolve_tokenizer, token_dtype
 from cpt_ray.data.training_tasks import DrawUnit, PackUnit
-from cpt_ray.data.units import UnitContext, UnitTask, finished_unit, merge_samples, write_content
-from cpt_ray.edges import storage
-from cpt_ray.errors import CptRayError, DataError
+from cpt_ray.data.units import UnitContext, merge_samples, write_content
+from cpt_ray.errors import DataError
 from cpt_ray.records import (
     DocumentsRecord,
     HeldOutRecord,
@@ -55,12 +46,7 @@ from cpt_ray.records import (
     sum_reports,
 )
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with the stage, the units done and the units in all."""
-TaskT = TypeVar("TaskT", bound=UnitTask)
-
 _KEYS_PER_PARTITION = 1_000_000
-_SIGN_IN_S = 20.0
 _FEWEST_TEST_DOCUMENTS = 2
 
 
@@ -88,7 +74,7 @@ def prepare_documents(
         DataError: If a source cannot be read, or nothing of it is left.
     """
     context = _context(folder, sources, prepare)
-    stage = functools.partial(_run_stage, context=context, num_workers=num_workers, progress=progress)
+    stage = functools.partial(run_stage, context=context, num_workers=num_workers, progress=progress)
     reads = [
         ReadUnit(unit=f"{source.name}-read-{task.index:05d}", source=source.name, read=task)
         for source in sources
@@ -170,7 +156,7 @@ def draw_held_out(
     """
     context = _context(folder, sources, prepare, documents=documents_folder)
     tasks = [DrawUnit(**unit_files(documents_folder, unit)) for unit in documents.units]
-    drawn = _run_stage("held_out", training_tasks.draw_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    drawn = run_stage("held_out", training_tasks.draw_unit, tasks, context=context, num_workers=num_workers, progress=progress)
     sets: list[HeldOutSet] = []
     for source in sources:
         units = [report for task, report in zip(tasks, drawn, strict=True) if task.source == source.name]
@@ -236,7 +222,7 @@ def pack_shards(
     resolved = resolve_tokenizer(tokenizer, vocabulary_size, separator=separator, bos=bos)
     common = _pack_inputs(folder, prepare, resolved, exam_items, vocabulary_size)
     tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
-    packed = _run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    packed = run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
     write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
     return ShardManifest(
         format_version=FORMAT_VERSION,
@@ -251,6 +237,47 @@ def pack_shards(
         reports=_checked([*documents.reports, *_reports(packed)], sources),
         task_pids={**documents.task_pids, **held_out.task_pids, **dict.fromkeys(("decontaminate", "tokenize"), _pids(packed))},
     )
+
+
+def scan_packed(
+    documents_folder: Path,
+    documents: DocumentsRecord,
+    shards_folder: Path,
+    manifest: ShardManifest,
+    *,
+    exam_items: Path,
+    sources: Sequence[SourceConfig],
+    prepare: PrepareConfig,
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None = None,
+) -> None:
+    """Look in the documents of packed shards for items of exams that were not known when these were packed.
+
+    Nothing is taken out: the rows may be trained on already.
+
+    Args:
+        documents_folder: What `prepare_documents` wrote into.
+        documents: What it returned.
+        shards_folder: What `pack_shards` wrote into.
+        manifest: What it returned.
+        exam_items: JSON lines {task, id, question, choices, answer}.
+        sources: The study's sources.
+        prepare: Settings.
+        folder: The artifact's folder; gets `exam_hits.jsonl` and `exam_scan.json`.
+        num_workers: Units at once, one CPU each.
+        progress: Told about every unit that is done.
+    """
+    context = _context(folder, sources, prepare, documents=documents_folder, shards=shards_folder)
+    items = write_content(folder, "inputs/exam-items", ".jsonl", functools.partial(_write, data=exam_items.read_bytes())).path
+    indices = {entry.unit: entry.index_path for entry in manifest.shards}
+    tasks = [
+        LateScanUnit(**unit_files(documents_folder, unit), index=indices[unit], exam_items=items)
+        for unit in documents.units
+        if unit in indices
+    ]
+    scanned = run_stage("late_scan", late_scan_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    write_exam_scan(scanned, folder, folder / items, prepare, late=True)
 
 
 def _context(folder: Path, sources: Sequence[SourceConfig], prepare: PrepareConfig, **inputs: Path) -> UnitContext:
@@ -294,91 +321,3 @@ def _checked(reports: Sequence[StageReport], sources: Sequence[SourceConfig]) ->
 
 def _pids(units: Sequence[UnitReport]) -> tuple[int, ...]:
     return tuple(sorted({unit.pid for unit in units}))
-
-
-def _run_stage(
-    stage: str,
-    work: Callable[[TaskT, UnitContext], UnitReport],
-    tasks: Sequence[TaskT],
-    *,
-    context: UnitContext,
-    num_workers: int,
-    progress: Progress | None,
-) -> list[UnitReport]:
-    """Do the tasks that no earlier attempt finished; return the reports of all, in the order of the tasks.
-
-    Raises:
-        CptRayError: What a task raised, as it was raised.
-    """
-    reports = {task.unit: report for task in tasks if (report := finished_unit(task, context, stage)) is not None}
-    left = [task for task in tasks if task.unit not in reports]
-    if progress is not None:
-        progress(stage, len(reports), len(tasks))
-    if left:
-        sign_in = context.root / "units" / f".{stage}-{secrets.token_hex(4)}"
-        expected = min(num_workers, len(left), max(1, int(ray.cluster_resources().get("CPU", 1))))
-        one_unit = functools.partial(
-            _one_unit, work=work, kind=type(left[0]), context=context, sign_in=str(sign_in), expected=expected
-        )
-        _quiet()
-        data = ray.data.from_items([{"task": task.to_json()} for task in left], override_num_blocks=len(left))
-        results = data.map_batches(
-            one_unit,
-            batch_size=1,
-            batch_format="numpy",
-            num_cpus=1,
-            compute=ray.data.TaskPoolStrategy(size=min(num_workers, len(left))),
-        )
-        try:
-            for row in results.iter_rows():
-                if row["error"]:
-                    raise getattr(errors, row["error"])(row["problem"], fix=row["fix"])
-                report = UnitReport.from_json(row["report"])
-                reports[report.unit] = report
-                if progress is not None:
-                    progress(stage, len(reports), len(tasks))
-        finally:
-            storage.remove_tree(sign_in)
-    return [reports[task.unit] for task in tasks]
-
-
-def _one_unit(
-    batch: Mapping[str, Any],
-    *,
-    work: Callable[[TaskT, UnitContext], UnitReport],
-    kind: type[TaskT],
-    context: UnitContext,
-    sign_in: str,
-    expected: int,
-) -> dict[str, list[str]]:
-    """Do one unit in a worker. A mendable error returns as a row: Ray Data's own wrapping loses the exception."""
-    _meet(Path(sign_in), expected)
-    row = {"report": "", "error": "", "problem": "", "fix": ""}
-    try:
-        row["report"] = work(kind.from_json(batch["task"][0]), context).to_json()
-    except CptRayError as error:
-        row.update(error=type(error).__name__, problem=error.problem, fix=error.fix)
-    return {key: [value] for key, value in row.items()}
-
-
-def _meet(folder: Path, expected: int) -> None:
-    """Hold a process's first task of a stage until the other workers are there, at most `_SIGN_IN_S`.
-
-    Ray gives queued tasks to a process that it already has; short units would all go to the one that started first.
-    """
-    mine = folder / f"{socket.gethostname()}-{os.getpid()}"
-    if expected < 2 or mine.exists():
-        return
-    with contextlib.suppress(FileNotFoundError):  # the driver has ended the stage and removed the folder
-        folder.mkdir(parents=True, exist_ok=True)
-        mine.touch()
-        end = time.monotonic() + _SIGN_IN_S
-        while time.monotonic() < end and len(os.listdir(folder)) < expected:
-            time.sleep(0.02)
-
-
-def _quiet() -> None:
-    settings = ray.data.DataContext.get_current()
-    settings.enable_progress_bars = False
-    settings.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt_ray.data import decontaminate, split
-from cpt_ray.data.decontaminate import ExamHit, ExamIndex
+from cpt_ray.data.decontaminate import ExamIndex
 from cpt_ray.data.pack import pack, permute
 from cpt_ray.data.shard_index import write_index
 from cpt_ray.data.shards import write_shard
@@ -31,7 +31,7 @@ from cpt_ray.data.token_rules import judge_tokens, unknown_ids
 from cpt_ray.data.tokenize import Encoder, Tokens
 from cpt_ray.data.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.data.words import NO_WORDS, hash_words
-from cpt_ray.records import FileEntry, UnitReport
+from cpt_ray.records import ExamHit, FileEntry, UnitReport
 
 DRAWN_SCHEMA = pa.schema(
     [
@@ -63,7 +63,8 @@ class PackUnit(DrawUnit):
     token_dtype: str
 
 
-def _kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, Any]]:
+def kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, Any]]:
+    """The documents of a clean unit that no duplicate of theirs stands for: id, text, bytes, component."""
     folder = Path(context.inputs["documents"])
     table = pq.read_table(folder / task.clean, columns=["id", "text", "bytes"])
     verdicts = pq.read_table(folder / task.near_duplicates)
@@ -80,7 +81,7 @@ def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
     lines: list[bytes] = []
     rows: list[dict[str, Any]] = []
     start = 0
-    for row in _kept_documents(task, context):
+    for row in kept_documents(task, context):
         part = held_out_part(row["component"], config, seed)
         if part is None:
             tally.keep(row["bytes"])
@@ -101,6 +102,14 @@ def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
     return finish_unit(task, context, "held_out", files=files, reports=[tally.report()])
 
 
+def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) -> list[FileEntry]:
+    """Write what was found of exams in a unit, if anything was."""
+    if not hits:
+        return []
+    data = "".join(f"{hit.model_dump_json()}\n" for hit in hits).encode()
+    return [write_content(context.root, f"hits/{task.unit}", ".jsonl", lambda path: _write_bytes(path, data))]
+
+
 def _write_bytes(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
@@ -111,7 +120,8 @@ def _containment(folder: str) -> ContainmentIndex:
 
 
 @functools.lru_cache(maxsize=2)
-def _exams(path: str | None, ngram_words: int, min_ratio: float) -> ExamIndex:
+def load_exams(path: str | None, ngram_words: int, min_ratio: float) -> ExamIndex:
+    """The index of a file of exam items, once per process."""
     return ExamIndex.build(decontaminate.read_items(Path(path)) if path else (), ngram_words, min_ratio)
 
 
@@ -132,12 +142,12 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     index = _containment(str(Path(context.inputs["held_out"]) / "containment"))
     rule = prepare.decontaminate
     items = str(context.root / task.exam_items) if task.exam_items else None
-    exams = _exams(items, rule.ngram_words, rule.min_match_ratio)
+    exams = load_exams(items, rule.ngram_words, rule.min_match_ratio)
     scanned = bool(len(index.hashes)) or bool(exams.grams)  # hashing words costs a tenth of encoding them
     ids: list[str] = []
     texts: list[str] = []
     hits: list[ExamHit] = []
-    for row in _kept_documents(task, context):
+    for row in kept_documents(task, context):
         size, text = row["bytes"], row["text"]
         if held_out_part(row["component"], prepare.held_out, prepare.seed) is not None:
             tallies["held_out"].drop(split.REASON, size)
@@ -162,9 +172,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     samples = Samples("tokenize", task.source, prepare.seed)
     ids, tokens, lengths = _encode(task, context, ids, texts, tallies["tokenize"], samples)
     files, counts = _write_rows(task, context, ids, tokens, lengths)
-    if hits:
-        data = "".join(f"{hit.model_dump_json()}\n" for hit in hits).encode()
-        files.append(write_content(context.root, f"hits/{task.unit}", ".jsonl", lambda path: _write_bytes(path, data)))
+    files += write_hits(task, context, hits)
     reports = [tally.report() for tally in tallies.values()]
     return finish_unit(task, context, "pack", files=files, reports=reports, counts=counts, samples=samples.records())
 

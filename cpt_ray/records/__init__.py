@@ -19,6 +19,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
+from cpt_ray.records.exam_scan import ExamHit, TaskScan
 from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -50,6 +51,7 @@ __all__ = [
     "Dropped",
     "DuplicateComponents",
     "EvalRecord",
+    "ExamHit",
     "ExamScore",
     "FileEntry",
     "Heartbeat",
@@ -80,6 +82,7 @@ __all__ = [
     "StageReport",
     "StateFigures",
     "StepMetrics",
+    "TaskScan",
     "Term",
     "UnitReport",
     "sum_reports",

@@ -13,12 +13,14 @@ from cpt_ray.records import (
     Comparison,
     CorpusProfile,
     EvalRecord,
+    ExamHit,
     HeldOutPoint,
     HeldOutSet,
     RunRecord,
     ShardManifest,
     StageReport,
     StepMetrics,
+    TaskScan,
 )
 
 
@@ -57,6 +59,9 @@ class ReportContents:
     base_note: str = ""
     labels: tuple[str, ...] = ()
     samples: tuple[Mapping[str, str], ...] = ()
+    scans: tuple[TaskScan, ...] = ()
+    """What of each exam was found in the training text."""
+    exam_hits: tuple[ExamHit, ...] = ()
     profile: CorpusProfile = field(default_factory=CorpusProfile)
     languages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Source to documents by language."""

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 from cpt_ray.plan.render import text_table
-from cpt_ray.records import DocumentsRecord, Histogram, StageReport
+from cpt_ray.records import DocumentsRecord, ExamHit, Histogram, StageReport, TaskScan
 
 _QUOTED = 60
 _PRINTED_TERMS = 12
@@ -40,6 +40,22 @@ def describe_profile(documents: DocumentsRecord, packed: Sequence[dict[str, str]
     samples = _one_each([*documents.samples, *packed])
     if samples:
         lines += ["", "dropped, for example:", text_table(("source", "by", "id", "begins"), samples, text_columns=4)]
+    return lines
+
+
+def describe_exam_scans(scans: Sequence[TaskScan], hits: Sequence[ExamHit]) -> list[str]:
+    """What of each exam stands in the training text, and the longest match of each that was found."""
+    lines = []
+    for scan in scans:
+        outcome = "IN THE PACKED TEXT, which was packed before" if scan.late else "taken out"
+        found = f"{scan.items_found} items in {scan.documents_found} documents {outcome}" if scan.items_found else "none found"
+        short = f"; {scan.too_short_to_scan} too short to scan for" if scan.too_short_to_scan else ""
+        lines.append(f"exam {scan.task}: {scan.scanned} of {scan.items} items scanned for, {found}{short}")
+        of_task = [hit for hit in hits if hit.task == scan.task]
+        if of_task:
+            hit = max(of_task, key=lambda hit: hit.words)
+            quoted = " ".join(hit.matched.split())[:_QUOTED]
+            lines.append(f"  {hit.words} words of item {hit.item} in document {hit.document} of {hit.source}: {quoted}")
     return lines
 
 

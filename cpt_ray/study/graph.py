@@ -1,32 +1,28 @@
 """What depends on what: the place of every artifact of a study, derived from its config before anything runs.
 
     models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate
-    exams -> scan -> shards (decontamination); exams -> evaluate
+    exams -> scan -> shards (decontamination); exams -> evaluate; shards, exams that came later -> late_scan
 
 Each place names only the settings that shape its result, so that a change redoes exactly what depends on it.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.evaluate import ExamConfig
-from cpt_ray.config.prepare import ArmConfig, SourceConfig
+from cpt_ray.config.prepare import ArmConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.train import ModelConfig
-from cpt_ray.edges.hub import resolve_dataset
-from cpt_ray.edges.packages import resolve_package
-from cpt_ray.edges.source_files import SourceFile, list_source_files
-from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunSpec
+from cpt_ray.study.inputs import base_fingerprint, listing, source_fingerprint
 from cpt_ray.study.shapes import model_shapes
-from cpt_ray.study.store import Place, fingerprint, place
+from cpt_ray.study.store import Place, place
 from cpt_ray.train.runs import plan_runs, trajectory_specs
 
 BASE = "base"
@@ -64,10 +60,13 @@ class StudyGraph:
     models: dict[str, Place]
     exams: Place | None
     scan: Place | None
-    """Items that training text is scanned for: the exams' own place where they are all, None where nothing is scanned for."""
+    """Items that training text is scanned for; None where nothing is."""
     documents: Place
     held_out: Place
     shards: dict[str, Place]
+    late_items: Place | None
+    """Items of exams that are scored and were not scanned for: they are looked for in what is packed."""
+    late_scans: dict[str, Place]
     specs: dict[str, RunSpec]
     points: dict[str, RunSpec]
     runs: dict[str, Place]
@@ -76,14 +75,14 @@ class StudyGraph:
     def all(self) -> list[Place]:
         """Every place, inputs before what depends on them."""
         exams = [self.exams] if self.exams else []
-        if self.scan and self.scan != self.exams:
-            exams.append(self.scan)
+        exams += [spot for spot in (self.scan, self.late_items) if spot]
         return [
             *self.models.values(),
             *exams,
             self.documents,
             self.held_out,
             *self.shards.values(),
+            *self.late_scans.values(),
             *self.runs.values(),
             *self.evaluations.values(),
         ]
@@ -111,16 +110,12 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
     name = config.study.name
     prepare = config.prepare.model_dump(mode="json", exclude={"decontaminate": {"tasks"}})  # they are in the scan's place
     models = {model.name: _model_place(root, model) for model in config.models}
-    exams = None
-    if config.evaluate.exams:
-        listing = {exam.name: _listing(exam.path) for exam in config.evaluate.exams}
-        settings = [exam.model_dump(mode="json", exclude={"label", "path"}) for exam in config.evaluate.exams]
-        exams = place(root, "exams", name, inputs=listing, settings={"exams": settings})
+    exams = _exams_place(root, config)
     documents = place(
         root,
         "documents",
         name,
-        inputs={s.name: _source_fingerprint(s) for s in config.sources},
+        inputs={s.name: source_fingerprint(s) for s in config.sources},
         settings={
             "sources": [s.model_dump(mode="json", exclude={"licence", "path", "dataset"}) for s in config.sources],
             **{key: prepare[key] for key in ("unit_bytes", "seed", "clean", "near_duplicates")},
@@ -133,18 +128,17 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
         inputs={"documents": documents.fingerprint},
         settings={key: prepare[key] for key in ("seed", "held_out")},
     )
-    scan = _scan_place(root, config, exams)
+    scan = _scan_place(root, config.study.name, config, *scanned_tasks(config))
+    late_items = _scan_place(root, f"{config.study.name}-late", config, *late_tasks(config))
+    text = {"documents": documents.fingerprint, "held_out": held_out.fingerprint}
+    if scan:
+        text["exams"] = scan.fingerprint
     shards = {
         model.name: place(
             root,
             "shards",
             model.name,
-            inputs={
-                "model": models[model.name].fingerprint,
-                "documents": documents.fingerprint,
-                "held_out": held_out.fingerprint,
-                **({"exams": scan.fingerprint} if scan else {}),
-            },
+            inputs={"model": models[model.name].fingerprint, **text},
             settings={
                 "separator": model.separator,
                 "bos": model.bos,
@@ -153,11 +147,14 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
         )
         for model in config.models
     }
+    late_scans = _late_scan_places(root, late_items, shards, {"decontaminate": prepare["decontaminate"]})
     specs = {spec.name: spec for spec in plan_runs(config, _flops_budgets(config, models))}
     points = {point.name: point for point in trajectory_specs(list(specs.values()))}
     runs = _run_places(root, config, config_path, models, shards, specs)
     evaluations = _evaluation_places(root, config, models, exams, held_out, {**specs, **points}, runs)
-    return StudyGraph(models, exams, scan, documents, held_out, shards, specs, points, runs, evaluations)
+    return StudyGraph(
+        models, exams, scan, documents, held_out, shards, late_items, late_scans, specs, points, runs, evaluations
+    )
 
 
 def _flops_budgets(config: StudyConfig, models: dict[str, Place]) -> dict[str, tuple[int, ...]] | None:
@@ -188,23 +185,55 @@ def scanned_tasks(config: StudyConfig) -> tuple[tuple[ExamConfig, ...], tuple[st
     return exams, tuple(name for name in names if name not in {exam.name for exam in exams})
 
 
-def _scan_place(root: Path, config: StudyConfig, exams: Place | None) -> Place | None:
-    listed, tasks = scanned_tasks(config)
-    if not tasks and listed == config.evaluate.exams:
-        return exams if listed else None
+def _exams_place(root: Path, config: StudyConfig) -> Place | None:
+    if not config.evaluate.exams:
+        return None
+    listed = {exam.name: listing(exam.path) for exam in config.evaluate.exams}
+    settings = [exam.model_dump(mode="json", exclude={"label", "path"}) for exam in config.evaluate.exams]
+    return place(root, "exams", config.study.name, inputs=listed, settings={"exams": settings})
+
+
+def late_tasks(config: StudyConfig) -> tuple[tuple[ExamConfig, ...], tuple[str, ...]]:
+    """The exams and the lm-eval tasks that are scored, but that training text is not scanned for before it is packed."""
+    if not config.prepare.decontaminate.enabled:
+        return (), ()
+    exams, tasks = scanned_tasks(config)
+    return (
+        tuple(exam for exam in config.evaluate.exams if exam not in exams),
+        tuple(name for name in config.evaluate.harness_tasks if name not in tasks),
+    )
+
+
+def _scan_place(
+    root: Path, name: str, config: StudyConfig, listed: tuple[ExamConfig, ...], tasks: tuple[str, ...]
+) -> Place | None:
+    """A place of its own even where the exams' place holds the same items: an exam that comes later moves that, not this."""
     if not tasks and not listed:
         return None
-    own = {"harness_path": _listing(f"{config.evaluate.harness_path}/*")} if tasks and config.evaluate.harness_path else {}
+    own = {"harness_path": listing(f"{config.evaluate.harness_path}/*")} if tasks and config.evaluate.harness_path else {}
     return place(
         root,
         "scan",
-        config.study.name,
-        inputs={**{exam.name: _listing(exam.path) for exam in listed}, **own},
+        name,
+        inputs={**{exam.name: listing(exam.path) for exam in listed}, **own},
         settings={
             "exams": [exam.model_dump(mode="json", exclude={"label", "path"}) for exam in listed],
             "tasks": list(tasks),
         },
     )
+
+
+def _late_scan_places(
+    root: Path, items: Place | None, shards: dict[str, Place], settings: dict[str, object]
+) -> dict[str, Place]:
+    if items is None:
+        return {}
+    return {
+        name: place(
+            root, "late_scan", name, inputs={"shards": packed.fingerprint, "exams": items.fingerprint}, settings=settings
+        )
+        for name, packed in shards.items()
+    }
 
 
 def _run_places(
@@ -257,7 +286,7 @@ def _evaluation_places(
     }
     shared = {"held_out": held_out.fingerprint, **({"exams": exams.fingerprint} if exams else {})}
     if config.evaluate.harness_path:
-        shared["harness_path"] = _listing(f"{config.evaluate.harness_path}/*")
+        shared["harness_path"] = listing(f"{config.evaluate.harness_path}/*")
     subjects = {base_run(model): models[model] for model in models}
     subjects |= {name: runs[name] for name, spec in specs.items() if spec.budget_tokens is not None}
     marks = {name: {"trajectory_tokens": spec.stop_tokens} for name, spec in specs.items() if spec.kind == "trajectory"}
@@ -281,45 +310,6 @@ def _model_place(root: Path, model: ModelConfig) -> Place:
         root,
         "models",
         model.name,
-        inputs={"base": _base_fingerprint(model)},
+        inputs={"base": base_fingerprint(model)},
         settings={"tokenizer": model.tokenizer, "revision": model.revision, "new_tokens": model.new_tokens},
     )
-
-
-def _base_fingerprint(model: ModelConfig) -> str:
-    """Content of a GGUF file; names, sizes and small files of a folder; name and revision of a hub model."""
-    path = Path(resolve_package(model.base))
-    if path.is_file():
-        return hash_file(path)
-    if path.is_dir():
-        files = sorted(item for item in path.iterdir() if item.is_file())
-        return fingerprint(
-            [(item.name, item.stat().st_size, hash_file(item) if item.suffix == ".json" else None) for item in files]
-        )
-    return fingerprint({"hub": model.base, "revision": model.revision})
-
-
-def _source_fingerprint(source: SourceConfig) -> str:
-    """Names and sizes of a source's files; a dataset of the hub is known by its commit, so that no network is asked."""
-    if source.dataset is not None and source.dataset.revision is not None:
-        return fingerprint({"hub": source.dataset.model_dump(mode="json")})
-    if source.dataset is not None:
-        return _names_and_sizes(resolve_dataset(source.dataset).files)
-    return fingerprint([_listing(path) for path in source.path])
-
-
-def _listing(uri: str) -> str:
-    return _names_and_sizes(list_source_files(uri))
-
-
-def _names_and_sizes(files: list[SourceFile]) -> str:
-    """Without the folder that the files happen to lie in."""
-    heads = [file.path.split("::")[0] for file in files]
-    common = len(heads[0].rsplit("/", 1)[0]) if len(heads) == 1 else len(_common_folder(heads))
-    return fingerprint(json.dumps([(head[common:], file.size_bytes) for head, file in zip(heads, files, strict=True)]))
-
-
-def _common_folder(paths: list[str]) -> str:
-    first, last = min(paths), max(paths)
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[:length].rsplit("/", 1)[0]

@@ -25,7 +25,7 @@ from cpt_ray.records import (
     StageReport,
 )
 from cpt_ray.study import store
-from cpt_ray.study.corpus import describe_profile
+from cpt_ray.study.corpus import describe_exam_scans, describe_profile
 from cpt_ray.study.mirror import mirror_study
 from cpt_ray.study.study import Study
 
@@ -55,6 +55,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         timings[artifact.stage] = timings.get(artifact.stage, 0.0) + artifact.wall_s
     documents = study.documents()
     manifest = study.shards(study.config.models[0].name)
+    scans, hits = study.exam_scans(study.config.models[0].name)
     isolation = study.config.train.isolation
     on_gpu = study.config.runtime.gpus_per_worker > 0
     planned = {
@@ -82,6 +83,8 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         versions=next((artifact.versions for artifact in artifacts.values() if artifact), {}),
         base_note="; ".join(" ".join(filter(None, (f"{m.name}: {m.base}.", m.note))) for m in study.config.models),
         labels=() if isolation == "document" else ("isolation: none: packed documents see each other",),
+        scans=tuple(scans),
+        exam_hits=tuple(hits),
         samples=(*documents.samples, *manifest.samples),
         profile=documents.profile,
         languages=documents.languages,
@@ -104,6 +107,7 @@ def render_funnel(study: Study) -> str:
         "",
         *describe_packing(manifest),
         *describe_duplicates(study.documents()),
+        *describe_exam_scans(*study.exam_scans(study.config.models[0].name)),
         *describe_profile(study.documents(), manifest.samples),
     ]
     return "\n".join(lines)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
+from cpt_ray.config.evaluate import ExamConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import EvalRecord, RunEvent, RunRecord, StepMetrics
 from cpt_ray.study import store
-from cpt_ray.study.graph import deepspeed_path, scanned_tasks
+from cpt_ray.study.graph import deepspeed_path, late_tasks, scanned_tasks
 from cpt_ray.study.mirror import LiveMirror
 from cpt_ray.study.progress import StageProgress, describe_event, describe_mixes, describe_steps
 from cpt_ray.study.study import DOCUMENTS, HELD_OUT, ITEMS, MANIFEST, Study
@@ -34,16 +37,22 @@ def prepare(study: Study) -> None:
     _draw_held_out(study)
     for model in study.config.models:
         _pack_shards(study, model.name)
+    for name in study.graph.late_scans:
+        _scan_late(study, name)
     study.require_budgets()
 
 
 def fetch_tasks(study: Study) -> None:
     """Write the items that training text is scanned for, those of lm-eval tasks among them: from the hub, once."""
-    spot = study.graph.scan
-    if spot is None or spot == study.graph.exams:
-        return
-    exams, tasks = scanned_tasks(study.config)
+    for spot, (exams, tasks) in (
+        (study.graph.scan, scanned_tasks(study.config)),
+        (study.graph.late_items, late_tasks(study.config)),
+    ):
+        if spot is not None:
+            _fetch_items(study, spot, exams, tasks)
 
+
+def _fetch_items(study: Study, spot: store.Place, exams: Sequence[ExamConfig], tasks: Sequence[str]) -> None:
     def build(folder: Path) -> None:
         from cpt_ray.evaluate.exams import read_exam
 
@@ -275,6 +284,29 @@ def _pack_shards(study: Study, model: str) -> None:
         save_manifest(folder / MANIFEST, manifest)
 
     study.make(study.graph.shards[model], build, patterns=("**/*.arrow", "**/*.parquet", "**/*.json*"))
+
+
+def _scan_late(study: Study, model: str) -> None:
+    items, config = study.graph.late_items, study.config
+
+    def build(folder: Path) -> None:
+        study.need_ray()
+        from cpt_ray.data.pipeline import scan_packed
+
+        scan_packed(
+            study.graph.documents.folder,
+            study.documents(),
+            study.graph.shards[model].folder,
+            study.shards(model),
+            exam_items=cast(store.Place, items).folder / ITEMS,
+            sources=config.sources,
+            prepare=config.prepare,
+            folder=folder,
+            num_workers=config.runtime.prepare_workers,
+            progress=StageProgress(study.console),
+        )
+
+    study.make(study.graph.late_scans[model], build, patterns=("**/*.json*",))
 
 
 def _train_task(study: Study, name: str) -> TrainTask:

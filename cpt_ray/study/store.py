@@ -22,7 +22,17 @@ from cpt_ray.records import Artifact
 
 FILE = "artifact.json"
 
-_FORMATS = {"models": 1, "exams": 1, "scan": 1, "documents": 2, "held_out": 1, "shards": 3, "train": 2, "evaluate": 1}
+_FORMATS = {
+    "models": 1,
+    "exams": 1,
+    "scan": 1,
+    "documents": 2,
+    "held_out": 1,
+    "shards": 3,
+    "late_scan": 1,
+    "train": 2,
+    "evaluate": 1,
+}
 """Raised when a stage's output changes for the same settings; old folders are then left alone and made anew beside."""
 
 _VERSIONED = ("cpt-ray", "torch", "transformers", "deepspeed", "ray", "tokenizers", "lm-eval", "pyarrow")

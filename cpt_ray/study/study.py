@@ -7,6 +7,7 @@ the same command. Ray is started only if a stage has work for it.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,17 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import StudyPlan, check_cooldowns, check_epochs, plan_study
 from cpt_ray.plan.memory import MemoryPlan, estimate_memory
-from cpt_ray.records import Artifact, Comparison, DocumentsRecord, EvalRecord, HeldOutRecord, RunRecord, ShardManifest
+from cpt_ray.records import (
+    Artifact,
+    Comparison,
+    DocumentsRecord,
+    EvalRecord,
+    ExamHit,
+    HeldOutRecord,
+    RunRecord,
+    ShardManifest,
+    TaskScan,
+)
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph, base_run, build_graph, deepspeed_path
 from cpt_ray.study.shapes import model_shapes
@@ -32,6 +43,7 @@ from cpt_ray.train.task import point_folder
 
 DOCUMENTS, HELD_OUT, MANIFEST = "documents.json", "held_out.json", "manifest.json"
 EVALUATION, RUN, ITEMS = "evaluation.json", "run.json", "items.jsonl"
+SCAN, HITS = "exam_scan.json", "exam_hits.jsonl"
 
 
 class Console(Protocol):
@@ -121,6 +133,15 @@ class Study:
     def shards(self, model: str) -> ShardManifest:
         """The packed shards for a model's tokenizer."""
         return ShardManifest.load(self._whole(self.graph.shards[model], "prepare") / MANIFEST)
+
+    def exam_scans(self, model: str) -> tuple[list[TaskScan], list[ExamHit]]:
+        """What of exams was found in the text for a model's tokenizer: before it was packed, then in what is packed."""
+        folders = [self._whole(self.graph.shards[model], "prepare")]
+        if model in self.graph.late_scans:
+            folders.append(self._whole(self.graph.late_scans[model], "prepare"))
+        scans = [TaskScan.model_validate(row) for folder in folders for row in json.loads((folder / SCAN).read_text())]
+        lines = [line for folder in folders for line in (folder / HITS).read_text().splitlines()]
+        return scans, [ExamHit.from_json(line) for line in lines]
 
     def runs(self) -> list[RunRecord]:
         """The base of each model, then all training runs, parents first, then their trajectory points."""

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.data.decontaminate import ExamHit, ExamIndex, ExamItem, read_items
+from cpt_ray.data.decontaminate import ExamIndex, ExamItem, read_items
 from cpt_ray.data.words import hash_words, words
 from cpt_ray.errors import DataError
+from cpt_ray.records import ExamHit
 
 from .conftest import EXAM, LEAK, QUESTION, sentence
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,55 +12,17 @@ from transformers import AutoTokenizer
 from cpt_ray.config.prepare import SourceConfig
 from cpt_ray.data import duplicates
 from cpt_ray.data.merge import unit_files
-from cpt_ray.data.pipeline import draw_held_out, pack_shards, prepare_documents
+from cpt_ray.data.pipeline import draw_held_out, pack_shards, prepare_documents, scan_packed
 from cpt_ray.data.shards import ShardReader
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import DataError
-from cpt_ray.records import DocumentsRecord, HeldOutRecord, ShardManifest
+from cpt_ray.records import DocumentsRecord, ShardManifest
 
 from .conftest import EXAM, LEAK, LONG, SEPARATOR, VOCABULARY, document, settings, sources_of
+from .prepared import Prepared, prepare
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
 STAGES = ["read", "clean", "near_duplicates", "held_out", "decontaminate", "tokenize"]
-
-
-@dataclass
-class Prepared:
-    root: Path
-    documents: DocumentsRecord
-    held_out: HeldOutRecord
-    manifest: ShardManifest
-    heard: list[tuple[str, int, int]]
-
-
-def prepare(corpus: Path, tokenizer: Path, root: Path, num_workers: int) -> Prepared:
-    heard: list[tuple[str, int, int]] = []
-    sources, config = sources_of(corpus), settings()
-
-    def told(stage: str, done: int, total: int) -> None:
-        heard.append((stage, done, total))
-
-    documents = prepare_documents(sources, config, folder=root / "documents", num_workers=num_workers, progress=told)
-    held_out = draw_held_out(
-        root / "documents", documents, sources, config, folder=root / "held_out", num_workers=num_workers, progress=told
-    )
-    manifest = pack_shards(
-        root / "documents",
-        documents,
-        root / "held_out",
-        held_out,
-        exam_items=corpus / "exams.jsonl",
-        tokenizer=tokenizer,
-        separator=SEPARATOR,
-        bos=None,
-        vocabulary_size=VOCABULARY,
-        sources=sources,
-        prepare=config,
-        folder=root / "shards",
-        num_workers=num_workers,
-        progress=told,
-    )
-    return Prepared(root, documents, held_out, manifest, heard)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +94,7 @@ def test_a_planted_exam_leak_is_dropped_whatever_its_case_and_punctuation(prepar
         "items_found": 1,
         "items_found_by_answer": 0,
         "documents_found": 1,
+        "late": False,
     }
 
 
@@ -158,6 +120,34 @@ def test_with_the_scan_off_the_planted_leak_is_trained_on(
     assert dropped(unscanned, "decontaminate", "law") == {}
     assert "leaks_exam_q1" in trained_ids(unscanned, "law")
     assert (tmp_path / "shards" / "exam_hits.jsonl").read_text() == ""
+
+
+def test_an_exam_that_comes_later_is_looked_for_in_what_is_packed_and_nowhere_else(
+    prepared: Prepared, corpus: Path, tmp_path: Path
+) -> None:
+    packed_id = min(trained_ids(prepared, "law"))
+    (held_out_id, *_) = (json.loads(line)["id"] for line in (prepared.root / "held_out" / "law-test.jsonl").open())
+    questions = [
+        {"task": "late", "id": name, "question": " ".join(document(name).split()[5:30])} for name in (packed_id, held_out_id)
+    ]
+    (tmp_path / "late.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
+    before = {path: hash_file(path) for path in (prepared.root / "shards").rglob("*.*")}
+    scan_packed(
+        prepared.root / "documents",
+        prepared.documents,
+        prepared.root / "shards",
+        prepared.manifest,
+        exam_items=tmp_path / "late.jsonl",
+        sources=sources_of(corpus),
+        prepare=settings(),
+        folder=tmp_path / "late",
+        num_workers=2,
+    )
+    (scan,) = json.loads((tmp_path / "late" / "exam_scan.json").read_text())
+    assert (scan["late"], scan["scanned"], scan["items_found"]) == (True, 2, 1)
+    hits = [json.loads(line) for line in (tmp_path / "late" / "exam_hits.jsonl").read_text().splitlines()]
+    assert [(hit["item"], hit["source"], hit["document"], hit["words"]) for hit in hits] == [(packed_id, "law", packed_id, 25)]
+    assert {path: hash_file(path) for path in (prepared.root / "shards").rglob("*.*")} == before
 
 
 def test_held_out_documents_are_in_no_shard(prepared: Prepared) -> None:

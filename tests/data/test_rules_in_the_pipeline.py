@@ -48,7 +48,7 @@ def ran(
     root = tmp_path_factory.mktemp("rules")
     rows = [{"id": f"law_{number}", "text": text_of(f"law_{number}")} for number in range(40)]
     rows += [{"id": "german_1", "text": f"{GERMAN}\n{GERMAN[::-1]}\n{GERMAN}"}]
-    rows += [{"id": "two_lines_1", "text": f"{ENGLISH}\n{ENGLISH[:80]}"}]
+    rows += [{"id": "two_lines_1", "text": f"{ENGLISH}\n{ENGLISH[:100]}"}]
     news = [{"id": f"news_{number}", "text": f"{document(f'news_{number}')}\n{ENGLISH[:60]}"} for number in range(40)]
     sources = []
     for name, role, content in (("law", "domain", rows), ("news", "general", news)):

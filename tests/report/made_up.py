@@ -11,6 +11,7 @@ from cpt_ray.records import (
     CorpusProfile,
     Delta,
     EvalRecord,
+    ExamHit,
     ExamScore,
     HeldOutPoint,
     HeldOutScore,
@@ -24,6 +25,7 @@ from cpt_ray.records import (
     ShardManifest,
     StageReport,
     StepMetrics,
+    TaskScan,
     Term,
 )
 from cpt_ray.report.contents import PlannedStates, ReportContents
@@ -64,6 +66,15 @@ def run_record(name: str, kind: str, arm: str | None, start: int, stop: int, **c
         "annealed": kind in ("cooldown", "independent"),
     }  # fmt: skip
     return RunRecord(**{**fields, **changes})
+
+
+def exam_scan(task: str, *, late: bool) -> TaskScan:
+    numbers = {"items": 40, "scanned": 38, "too_short_to_scan": 2, "items_found": 1}
+    return TaskScan(task=task, **numbers, items_found_by_answer=0, documents_found=2, late=late)
+
+
+def exam_hit(task: str, matched: str) -> ExamHit:
+    return ExamHit(task=task, item="7", part="answer", source="law", document="law_9", words=14, ratio=0.7, matched=matched)
 
 
 def corpus_profile() -> CorpusProfile:
@@ -278,6 +289,8 @@ def make_contents(**changes: Any) -> ReportContents:
         profile=corpus_profile(),
         languages={"licences": {"en": 61_200, "fr": 802, "unknown": 12}, "news": {"en": 40_100}},
         redacted={"licences": {"email": 2_201, "phone": 95}},
+        scans=tuple(exam_scan(name, late=name == "piqa") for name in ("bar", "piqa")),
+        exam_hits=(exam_hit("piqa", "<b>the answer</b>"),),
         samples=({"reason": "min_bytes", "id": "short_1", "text": "All rights reserved."},),
     )  # fmt: skip
     return replace(contents, **changes)

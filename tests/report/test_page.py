@@ -58,6 +58,13 @@ def page() -> str:
     return render_report(make_contents())
 
 
+def test_what_stands_of_exams_in_the_text_is_tabled_and_what_stays_there_is_said(page):
+    assert "Exams in the training text" in page
+    assert "packed before: they are trained on" in page
+    assert "taken out" in page
+    assert "&lt;b&gt;the answer&lt;/b&gt;" in page
+
+
 def test_the_five_parts_stand_in_order_under_the_verdict(page):
     assert read(page).headings == list(SECTIONS)
     text = read(page).text

@@ -24,7 +24,8 @@ RUNS = {
 }
 BUDGETS = {f"evaluate/{name.split('/')[1]}" for name in RUNS if "trunk" not in name}
 TEXT = {"documents/tiny", "held_out/tiny", "shards/tiny"}
-EVERYTHING = {"models/tiny", "exams/tiny", BASE} | TEXT | RUNS | BUDGETS
+ITEMS = {"exams/tiny", "scan/tiny"}
+EVERYTHING = {"models/tiny", BASE} | ITEMS | TEXT | RUNS | BUDGETS
 AFTER_SHARDS = {"shards/tiny"} | RUNS | BUDGETS
 
 
@@ -63,17 +64,17 @@ def test_building_the_graph_twice_gives_the_same_addresses(tiny):
         (["prepare.decontaminate.ngram_words=9"], AFTER_SHARDS),
         (["prepare.decontaminate.tasks=[tiny_exam]"], set()),
         (["prepare.decontaminate.tasks=[]"], AFTER_SHARDS),
-        (["prepare.decontaminate.tasks=[tiny_exam, piqa]"], AFTER_SHARDS),
+        (["prepare.decontaminate.tasks=[tiny_exam, piqa]"], AFTER_SHARDS | {"scan/tiny"}),
         (["prepare.decontaminate.tasks=[tiny_exam]", "evaluate.harness_tasks=[piqa]"], BUDGETS | {BASE}),
-        (["evaluate.harness_tasks=[piqa]"], AFTER_SHARDS | {BASE}),
+        (["evaluate.harness_tasks=[piqa]"], AFTER_SHARDS | {BASE, "scan/tiny"}),
         (["models.0.separator=<|endoftext|>"], AFTER_SHARDS | {BASE}),
-        (["prepare.held_out.share=0.2"], EVERYTHING - {"models/tiny", "exams/tiny", "documents/tiny"}),
-        (["prepare.clean.min_bytes=300"], EVERYTHING - {"models/tiny", "exams/tiny"}),
-        (["prepare.near_duplicates.rows=6"], EVERYTHING - {"models/tiny", "exams/tiny"}),
-        (["prepare.seed=1"], EVERYTHING - {"models/tiny", "exams/tiny"}),
-        (["sources.news.limit_documents=100"], EVERYTHING - {"models/tiny", "exams/tiny"}),
+        (["prepare.held_out.share=0.2"], EVERYTHING - ITEMS - {"models/tiny", "documents/tiny"}),
+        (["prepare.clean.min_bytes=300"], EVERYTHING - ITEMS - {"models/tiny"}),
+        (["prepare.near_duplicates.rows=6"], EVERYTHING - ITEMS - {"models/tiny"}),
+        (["prepare.seed=1"], EVERYTHING - ITEMS - {"models/tiny"}),
+        (["sources.news.limit_documents=100"], EVERYTHING - ITEMS - {"models/tiny"}),
         (["sources.news.licence=CC0"], set()),
-        (["evaluate.exams.0.limit=4"], {"exams/tiny", BASE} | AFTER_SHARDS),
+        (["evaluate.exams.0.limit=4"], ITEMS | {BASE} | AFTER_SHARDS),
         (["evaluate.context=32"], BUDGETS | {BASE}),
         (["compare.bootstrap_samples=300"], BUDGETS | {BASE}),
         (["compare.forgetting_tolerance=0.5"], set()),
@@ -82,7 +83,7 @@ def test_building_the_graph_twice_gives_the_same_addresses(tiny):
         (["train.precision=fp32"], RUNS | BUDGETS),
         (["train.export_precision=fp32"], RUNS | BUDGETS),
         (["train.lora={rank: 4, alpha: 8}"], RUNS | BUDGETS),
-        (["models.0.new_tokens=[usufruct]"], EVERYTHING - {"exams/tiny", "documents/tiny", "held_out/tiny"}),
+        (["models.0.new_tokens=[usufruct]"], EVERYTHING - ITEMS - {"documents/tiny", "held_out/tiny"}),
         (["models.0.trust_remote_code=true", "train.compile=true"], set()),
         (["train.schedule.cooldown_share=0.3"], RUNS | BUDGETS),
         (["train.micro_batch_size=1", "train.gradient_checkpointing=true"], set()),
@@ -115,7 +116,7 @@ def test_a_changed_text_file_moves_everything_after_the_documents(tiny):
     before = addresses(tiny.config)
     with (tiny.inputs / "news.jsonl").open("a") as stream:
         stream.write(json.dumps({"id": "news_new", "text": "One more."}) + "\n")
-    assert moved(before, addresses(tiny.config)) == EVERYTHING - {"models/tiny", "exams/tiny"}
+    assert moved(before, addresses(tiny.config)) == EVERYTHING - ITEMS - {"models/tiny"}
 
 
 def test_a_changed_deepspeed_file_moves_the_runs(tiny, tmp_path):
@@ -129,7 +130,7 @@ def test_changed_weights_move_all_but_the_text(tiny):
     before = addresses(tiny.config)
     with (tiny.model / "model.safetensors").open("ab") as stream:
         stream.write(b"\0" * 8)
-    assert moved(before, addresses(tiny.config)) == EVERYTHING - {"exams/tiny", "documents/tiny", "held_out/tiny"}
+    assert moved(before, addresses(tiny.config)) == EVERYTHING - ITEMS - {"documents/tiny", "held_out/tiny"}
 
 
 def test_inputs_outputs_and_study_file_moved_elsewhere_keep_their_addresses(tiny, tmp_path):
@@ -157,20 +158,34 @@ def test_a_missing_source_or_deepspeed_file_is_refused(tiny):
         addresses(tiny.config, "train.deepspeed=gone.json")
 
 
-def test_tasks_that_are_scanned_for_have_a_place_of_their_own_and_exams_alone_do_not(tiny):
-    assert "scan/tiny" not in addresses(tiny.config)
-    assert "scan/tiny" in addresses(tiny.config, "evaluate.harness_tasks=[piqa]")
-    assert "scan/tiny" not in addresses(tiny.config, "evaluate.harness_tasks=[piqa]", "prepare.decontaminate.enabled=false")
+def test_what_is_scored_is_scanned_for_before_packing_or_in_what_is_packed(tiny):
+    early = addresses(tiny.config, "evaluate.harness_tasks=[piqa]")
+    assert not [name for name in early if "late" in name]
+    off = addresses(tiny.config, "evaluate.harness_tasks=[piqa]", "prepare.decontaminate.enabled=false")
+    assert not [name for name in off if "scan" in name]
+    late = addresses(tiny.config, "evaluate.harness_tasks=[piqa]", "prepare.decontaminate.tasks=[tiny_exam]")
+    assert {"scan/tiny", "scan/tiny-late", "late_scan/tiny"} <= set(late)
+
+
+def test_an_exam_that_is_added_to_a_listed_one_moves_neither_shards_nor_runs(tiny):
+    study = yaml.safe_load(tiny.config.read_text())
+    before = addresses(tiny.config)
+    study["evaluate"]["exams"].append({**study["evaluate"]["exams"][0], "name": "another"})
+    tiny.change(evaluate=study["evaluate"])
+    after = addresses(tiny.config, "prepare.decontaminate.tasks=[tiny_exam]")
+    assert set(after) - set(before) == {"scan/tiny-late", "late_scan/tiny"}
+    assert moved(before, after) == {"exams/tiny", BASE} | BUDGETS
 
 
 def test_fetched_items_are_those_of_the_listed_exams_and_tasks(tiny, tmp_path, capsys):
     tasks = tmp_path / "tasks"
     tasks.mkdir()
-    (tasks / "own.jsonl").write_text(json.dumps({"q": "What is said here?", "a": "What is always said."}) + "\n")
+    data = tmp_path / "own.jsonl"
+    data.write_text(json.dumps({"q": "What is said here?", "a": "What is always said."}) + "\n")
     own = {
         "task": "own",
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(tasks / "own.jsonl")}, "cache_dir": str(tmp_path / "cache")},
+        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(tmp_path / "cache")},
         "test_split": "test",
         "output_type": "loglikelihood",
         "doc_to_text": "{{q}}",
@@ -186,9 +201,8 @@ def test_fetched_items_are_those_of_the_listed_exams_and_tasks(tiny, tmp_path, c
     assert [item["task"] for item in items] == ["tiny_exam"] * 8 + ["own"]
     assert (items[-1]["question"], items[-1]["answer"]) == ("What is said here?", "What is always said.")
     # Once: the data may be gone afterwards.
-    (tasks / "own.jsonl").write_text("")
+    data.unlink()
     before = path.stat().st_mtime_ns
     shutil.rmtree(tmp_path / "cache")
-    assert main(["fetch-tasks", str(tiny.config)]) == 0
-    assert "nothing to fetch: the exams are local" in capsys.readouterr().out
+    assert main(["fetch-tasks", *given]) == 0
     assert path.stat().st_mtime_ns == before

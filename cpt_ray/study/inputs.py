@@ -1,0 +1,59 @@
+"""What a study reads from outside, as fingerprints: base models, sources, exams.
+
+Large files are known by name and size, not by content, so that a plan costs no reading; preparation pins what it reads by hash.
+
+Guarantee: a fingerprint does not depend on the folder that the files happen to lie in.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.config.train import ModelConfig
+from cpt_ray.edges.hub import resolve_dataset
+from cpt_ray.edges.packages import resolve_package
+from cpt_ray.edges.source_files import SourceFile, list_source_files
+from cpt_ray.edges.storage import hash_file
+from cpt_ray.study.store import fingerprint
+
+
+def base_fingerprint(model: ModelConfig) -> str:
+    """Content of a GGUF file; names, sizes and small files of a folder; name and revision of a hub model."""
+    path = Path(resolve_package(model.base))
+    if path.is_file():
+        return hash_file(path)
+    if path.is_dir():
+        files = sorted(item for item in path.iterdir() if item.is_file())
+        return fingerprint(
+            [(item.name, item.stat().st_size, hash_file(item) if item.suffix == ".json" else None) for item in files]
+        )
+    return fingerprint({"hub": model.base, "revision": model.revision})
+
+
+def source_fingerprint(source: SourceConfig) -> str:
+    """Names and sizes of a source's files; a dataset of the hub is known by its commit, so that no network is asked."""
+    if source.dataset is not None and source.dataset.revision is not None:
+        return fingerprint({"hub": source.dataset.model_dump(mode="json")})
+    if source.dataset is not None:
+        return _names_and_sizes(resolve_dataset(source.dataset).files)
+    return fingerprint([listing(path) for path in source.path])
+
+
+def listing(uri: str) -> str:
+    """Names and sizes of the files that a glob names."""
+    return _names_and_sizes(list_source_files(uri))
+
+
+def _names_and_sizes(files: list[SourceFile]) -> str:
+    """Without the folder that the files happen to lie in."""
+    heads = [file.path.split("::")[0] for file in files]
+    common = len(heads[0].rsplit("/", 1)[0]) if len(heads) == 1 else len(_common_folder(heads))
+    return fingerprint(json.dumps([(head[common:], file.size_bytes) for head, file in zip(heads, files, strict=True)]))
+
+
+def _common_folder(paths: list[str]) -> str:
+    first, last = min(paths), max(paths)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length].rsplit("/", 1)[0]
