@@ -152,3 +152,18 @@ def test_a_refusal_comes_back_as_it_was_raised_and_nothing_is_restarted(root, tm
     assert len(attempts(tmp_path / "refused")) == 1
     assert not (tmp_path / "refused" / "run.json").exists()
     assert checkpoint.newest(tmp_path / "refused") is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_for_a_stop_and_the_second_ends_at_once(tmp_path, capsys, number):
+    from cpt_ray.train.launch import stop_on_signals
+
+    before = signal.getsignal(number)
+    asked = tmp_path / "stop"
+    with pytest.raises(KeyboardInterrupt), stop_on_signals([asked]):
+        os.kill(os.getpid(), number)
+        assert asked.exists()
+        assert "stopping: the workers save a checkpoint first" in capsys.readouterr().err
+        os.kill(os.getpid(), number)
+    assert not asked.exists()  # the next start must not find it
+    assert signal.getsignal(number) is before
