@@ -218,11 +218,10 @@ def main() -> None:
     logs.mkdir(parents=True, exist_ok=True)
     bench = Bench(STUDY, ROOT, environment, logs)
     claims = (cpu_claims if arguments.device == "cpu" else gpu_claims)(bench, quick=arguments.quick)
-    theme = "train" if arguments.device == "cpu" else "train_gpu"
     if arguments.quick:
-        write_results(theme, claims, folder=Path(tempfile.mkdtemp(prefix="bench-train-")))
+        write_results("train", claims, folder=Path(tempfile.mkdtemp(prefix="bench-train-")))
     else:
-        write_results(theme, claims)
+        write_results("train", claims, merge=True)  # the other device's claims stay
 
 
 if __name__ == "__main__":
