@@ -61,7 +61,7 @@ demo: setup ## adapt a real 135M model to legal text on two CPU cores, and say w
 	@$(BIN)/cpt-ray run configs/demo.yaml
 
 test: setup-dev ## all tests but those marked full or gpu
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --durations 25 --timeout 600 -m "not full and not gpu"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --timeout 600 -m "not full and not gpu"
 
 test-full: setup-dev ## all tests: chaos, long fuzz, simulations
 	@$(BIN)/python -m pytest

@@ -65,7 +65,7 @@ def test_verify_hashes_every_artifact_and_changes_nothing(prepared, capsys):
     assert code == 0
     files = len(Artifact.load(shards_of(prepared) / "artifact.json").files)
     assert re.search(rf"^  same     shards/tiny-\w+  \({files} files, \d", said, re.MULTILINE)
-    assert re.search(r"^verified: 5 of \d+ artifacts are there, and all of them are what they were$", said, re.MULTILINE)
+    assert re.search(r"^verified: 6 of \d+ artifacts are there, and all of them are what they were$", said, re.MULTILINE)
     assert prepared.files() == before
 
 

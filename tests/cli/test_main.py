@@ -91,7 +91,7 @@ def test_a_dry_run_of_a_prepared_study_says_what_would_be_reused_and_changes_not
         said(capsys, verb, str(prepared.config), "--dry-run")
         assert prepared.files() == before, verb
     text = said(capsys, "run", str(prepared.config), "--dry-run")
-    assert would(text, "reuse") == {"models/tiny", "exams/tiny", "documents/tiny", "held_out/tiny", "shards/tiny"}
+    assert would(text, "reuse") == {"models/tiny", "exams/tiny", "scan/tiny", "documents/tiny", "held_out/tiny", "shards/tiny"}
     assert {"train/tiny-legal-4000-seed0", "evaluate/tiny-base"} <= would(text, "make")
     text = said(capsys, "run", str(prepared.config), "prepare.pack.sequence_length=32", "--dry-run")
     assert "shards/tiny" in would(text, "make")

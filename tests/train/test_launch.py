@@ -139,6 +139,7 @@ def test_one_process_without_ray_gives_the_same_rows_and_losses(root, undisturbe
     assert [m.loss for m in pair[0]] == pytest.approx([m.loss for m in pair[1]], abs=1e-5)
 
 
+@pytest.mark.full  # tests/train/test_worker.py has refusals of a worker, without Ray
 def test_a_refusal_comes_back_as_it_was_raised_and_nothing_is_restarted(root, tmp_path):
     for name in ("model", "shards"):
         shutil.copytree(root / name, tmp_path / name)
