@@ -95,6 +95,9 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
         size = f"{abs(delta.difference):.3f} ({delta.relative_percent:+.1f} %)"
         words = {True: f"improved by {size}", None: "did not measurably change", False: f"got worse by {size}"}
         clauses.append(f"{delta.set_name} {words[delta.better]}")
+    for delta in _of_role(finding.against_control, "general")[:1]:
+        if delta.better is False:
+            clauses[-1] += f", which is {delta.difference:.3f} behind as many tokens of general text"
     forgets = _forgetting(finding, config.forgetting_tolerance)[1]
     clauses.append(_going_on(finding, forgets=forgets)[-1])
     return f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model} {'; '.join(clauses)}."

@@ -230,7 +230,8 @@ def test_a_base_at_chance_is_noted(laboratory, right, noted):
         (
             {"law": 0.9, "news": 1.01, "small": 0.95, "control": (0.98, 1.0)},
             "32k tokens of legal text on m bought 0.100 bits per byte on held-out law (-10.0 %); 0.080 more than as many "
-            "tokens of general text; news got worse by 0.010 (+1.0 %); going on is indicated.",
+            "tokens of general text; news got worse by 0.010 (+1.0 %), which is 0.010 behind as many tokens of general text; "
+            "going on is indicated.",
         ),
         (
             {"law": 1.1, "news": 0.9, "small": 1.0, "control": (0.95, 1.0)},
