@@ -45,3 +45,20 @@ def test_plan_passes_as_a_chain_and_as_branches(tmp_path, capsys, variant):
     assert main(["plan", STUDY, f"study.root={tmp_path}", BASE, "models.0.revision=null", *variant]) == 0
     said = capsys.readouterr().out
     assert "1B by the model that sees most" in said
+
+
+def test_the_local_twin_is_the_same_study_on_other_text_and_smaller():
+    whole = load_study(STUDY)
+    twin = load_study(str(REPOSITORY / "configs" / "education_local.yaml"))
+    assert twin.prepare.model_copy(update={"unit_bytes": 0, "held_out": None}) == whole.prepare.model_copy(
+        update={"unit_bytes": 0, "held_out": None}
+    )
+    small, large = twin.train.budgets or ()
+    assert small / large == 0.4
+    assert (twin.train.budget_mode, twin.train.precision) == (whole.train.budget_mode, whole.train.precision)
+    assert twin.train.chain is not None
+    assert whole.train.chain is not None
+    assert twin.train.chain.model_copy(update={"rewarm": 0}) == whole.train.chain.model_copy(update={"rewarm": 0})
+    assert {arm.role for arm in twin.arms.values()} == {arm.role for arm in whole.arms.values()}
+    assert {source.role for source in twin.sources} == {"domain", "general"}
+    assert all(source.licence for source in twin.sources)
