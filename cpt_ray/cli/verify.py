@@ -23,6 +23,8 @@ def main(request: Request) -> None:
     wrong = [problem for checked in found for problem in checked.problems]
     if wrong:
         raise ArtifactError(f"{len(wrong)} of what was checked differ; the first: {wrong[0].problem}", fix=wrong[0].fix)
+    artifacts = sum(not checked.raw for checked in found)
     request.console.say(
-        f"verified: {len(found)} of {len(study.graph.all())} artifacts are there, and all of them are what they were"
+        f"verified: {artifacts} of {len(study.graph.all())} artifacts are there; "
+        f"all of them are what they were{', and so are the raw files' if artifacts < len(found) else ''}"
     )

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.data.read import check_inputs, source_files
 from cpt_ray.data.shards import ShardReader
 from cpt_ray.edges.storage import verify_files
 from cpt_ray.errors import ArtifactError, CptRayError
@@ -27,10 +29,12 @@ class Checked(NamedTuple):
     name: str
     amount: str
     problems: tuple[CptRayError, ...]
+    raw: bool = False
+    """Whether it is input of the study, not an artifact."""
 
 
 def verify_study(study: Study, done: Callable[[Checked], None]) -> list[Checked]:
-    """Hash all artifacts of a study that are there.
+    """Hash all artifacts of a study that are there, and the raw files that its documents were read from.
 
     Args:
         study: The study.
@@ -43,10 +47,24 @@ def verify_study(study: Study, done: Callable[[Checked], None]) -> list[Checked]
     for spot in study.graph.all():
         if not (spot.folder / store.FILE).exists():
             continue
-        checked = _check_artifact(spot)
-        done(checked)
-        found.append(checked)
+        checks = [_check_artifact(spot)]
+        if spot.stage == "documents" and not checks[0].problems:
+            checks += [_check_raw_files(spot, source) for source in study.config.sources]
+        for checked in checks:
+            done(checked)
+            found.append(checked)
     return found
+
+
+def _check_raw_files(spot: Place, source: SourceConfig) -> Checked:
+    """Hash the files that a source was read from; where the artifact holds no hash of them, compare their versions."""
+    try:
+        files = source_files(source)[1]
+        check_inputs(spot.folder, source, deep=True)
+    except CptRayError as error:
+        return Checked(f"raw files of {source.name}", "as they are now", (error,), raw=True)
+    size = sum(file.size_bytes for file in files)
+    return Checked(f"raw files of {source.name}", f"{len(files)} files, {size / 1e6:.1f} MB", (), raw=True)
 
 
 def _check_artifact(spot: Place) -> Checked:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
 from cpt_ray.cli.main import main
+from cpt_ray.config.load import load_study
 from cpt_ray.records import Artifact, ShardManifest
 from tests.integration.tiny_study import SEQUENCE_LENGTH, TinyStudy, law_documents
 
@@ -65,7 +68,11 @@ def test_verify_hashes_every_artifact_and_changes_nothing(prepared, capsys):
     assert code == 0
     files = len(Artifact.load(shards_of(prepared) / "artifact.json").files)
     assert re.search(rf"^  same     shards/tiny-\w+  \({files} files, \d", said, re.MULTILINE)
-    assert re.search(r"^verified: 6 of \d+ artifacts are there, and all of them are what they were$", said, re.MULTILINE)
+    assert re.search(
+        r"^verified: 6 of \d+ artifacts are there; all of them are what they were, and so are the raw files$",
+        said,
+        re.MULTILINE,
+    )
     assert prepared.files() == before
 
 
@@ -83,6 +90,18 @@ def test_verify_names_a_file_of_which_one_bit_has_changed_at_the_same_size(prepa
     assert f"{path}: sha256 " in error
     assert "1 of what was checked differ" in error
     assert "run the same command again; it is made anew" in error
+
+
+def test_verify_names_a_raw_file_whose_bytes_changed_and_nothing_else(prepared, capsys):
+    source = load_study(str(prepared.config)).sources[0]
+    (path,) = (Path(name) for name in source.path)
+    times = path.stat()
+    path.write_text(path.read_text().replace("e", "a", 1))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    code, said, error = run(capsys, "verify", str(prepared.config))
+    assert code == 2
+    assert re.findall(r"^  CHANGED  ([^(]+)", said, re.MULTILINE) == [f"raw files of {source.name}  "]
+    assert f"{path} has changed since " in error
 
 
 def test_verify_names_a_missing_file_and_a_cut_manifest(prepared, capsys):
