@@ -34,9 +34,9 @@ STUDY = Path(__file__).with_name("train.yaml")
 ROOT = Path(__file__).parents[1] / "runs" / "bench-train"
 
 
-def cpu_claims(bench: Bench, *, quick: bool) -> list[Claim]:
+def cpu_claims(bench: Bench, *, quick: bool, rounds: int) -> list[Claim]:
     """Everything that needs no GPU."""
-    warmup, steps, rounds = (1, 2, 1) if quick else (2, 6, 3)
+    warmup, steps = (1, 2) if quick else (2, 6)
     short = Shape(length=512, rows=8, micro_rows=8, warmup=warmup, steps=steps)
     long = Shape(length=2048, rows=2, micro_rows=2, warmup=warmup, steps=max(2, steps - 2))
     two, three = "ds_configs/zero2_bf16.json", "ds_configs/zero3_bf16.json"
@@ -147,9 +147,9 @@ def _arithmetic_claims(bench: Bench) -> list[Claim]:
     ]  # fmt: skip
 
 
-def gpu_claims(bench: Bench, *, quick: bool) -> list[Claim]:
+def gpu_claims(bench: Bench, *, quick: bool, rounds: int) -> list[Claim]:
     """One GPU, rows of 2,048 tokens. HAS NOT RUN YET."""
-    warmup, steps, rounds = (3, 5, 1) if quick else (10, 30, 3)
+    warmup, steps = (3, 5) if quick else (10, 30)
     shape = Shape(length=2048, rows=32, micro_rows=16, warmup=warmup, steps=steps)
     one, extra = "ds_configs/zero1_bf16.json", ("runtime.gpus_per_worker=1",)
     bench.prepare(shape.length)
@@ -212,12 +212,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="few steps, one round; results go to a temporary folder")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured, in turns")
     arguments = parser.parse_args()
     environment = {**os.environ, **worker_environment(RuntimeConfig(gpus_per_worker=float(arguments.device == "cuda")))}
     logs = ROOT / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     bench = Bench(STUDY, ROOT, environment, logs)
-    claims = (cpu_claims if arguments.device == "cpu" else gpu_claims)(bench, quick=arguments.quick)
+    claims = (cpu_claims if arguments.device == "cpu" else gpu_claims)(
+        bench, quick=arguments.quick, rounds=1 if arguments.quick else arguments.rounds
+    )
     if arguments.quick:
         write_results("train", claims, folder=Path(tempfile.mkdtemp(prefix="bench-train-")))
     else:
