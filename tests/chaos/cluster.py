@@ -23,11 +23,12 @@ REPOSITORY = Path(__file__).parents[2]
 SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 instead of the host's address; Ray reads it at import
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A dead node is noticed after three seconds: the default of half a minute would only lengthen the test.
+    # A dead node, which refuses a connection, is noticed after five seconds: the default of half a minute would only lengthen
+    # the test. One that lives has half a minute to answer: a busy machine lost its head, and with it all that Ray does.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "1000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_timeout_ms": "6000",
+    "RAY_health_check_failure_threshold": "5",
     "OMP_NUM_THREADS": "1",
 }
 

@@ -159,7 +159,9 @@ class WatchedRun:
         times = [
             path.stat().st_mtime for pattern in _ALIVE for path in self.study.root.glob(f"train/*/{pattern}") if path.exists()
         ]
-        return len(times) + self.log.stat().st_size, max(times, default=0.0)
+        # A driver that waits says the same line again and again.
+        said = len(set(self.log.read_bytes().splitlines()))
+        return len(times) + said, max(times, default=0.0)
 
     def _where(self) -> str:
         """Where the study stands, in words."""
