@@ -21,7 +21,11 @@ FIGURES = StateFigures(loss=1.0, weights_norm=1.0, exp_avg_norm=0.0, exp_avg_sq_
 
 @pytest.fixture(scope="module", autouse=True)
 def group() -> Iterator[None]:
-    """A group of one worker, as in `runtime: local`."""
+    """A group of one worker, as in `runtime: local`, whose tests may have left one behind in this process."""
+    if dist.is_initialized():
+        assert dist.get_world_size() == 1
+        yield
+        return
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
