@@ -92,7 +92,7 @@ def box_2_report_and_mlflow() -> list[str]:
     shot = images / "report.png"
     drawn = "document.querySelectorAll('svg').length >= 4"
     browser.photograph(report.as_uri(), shot, until=drawn, width=1200, height=2400)
-    browser.photograph(report.as_uri(), images / "report_whole.png", until=drawn, width=1200, height=6600)
+    browser.photograph(report.as_uri(), images / "report_whole.png", until=drawn, width=1200, height=13200)
     dom = report.read_text(encoding="utf-8")
     parts = [
         part for part in ("funnel", "loss", "token-scaling", "gain against forgetting", "provenance") if part in dom.lower()
