@@ -22,13 +22,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.full, pytest.mark.timeout(3000), pyt
 
 SEED = 20261122
 KILLS = 20
-BUDGETS = (50_000, 100_000)
+BUDGETS = (80_000, 160_000)
 LAST_RUN = Path(__file__).parent / "last_run.md"
 RUNS = ("tiny-legal-trunk-seed0", *(f"tiny-legal-{budget}-seed0" for budget in BUDGETS), f"tiny-control-{BUDGETS[1]}-seed0")
 
 
 def chaos_study(folder: Path) -> TinyStudy:
-    """A study whose runs have checkpoints every eighth step, all kept, and about a thousand steps in all."""
+    """A study whose runs have checkpoints every eighth step, all kept, and about 1,400 steps in all."""
     study = write_tiny_study(folder)
     study.change(
         arms={
