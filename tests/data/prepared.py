@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpt_ray.config.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.pipeline import draw_held_out, pack_shards, prepare_documents
 from cpt_ray.records import DocumentsRecord, HeldOutRecord, ShardManifest
 
@@ -19,8 +20,21 @@ class Prepared:
 
 
 def prepare(corpus: Path, tokenizer: Path, root: Path, num_workers: int) -> Prepared:
+    """The corpus of all tests of this folder, under its settings."""
+    return prepare_sources(sources_of(corpus), settings(), tokenizer, root, num_workers, exam_items=corpus / "exams.jsonl")
+
+
+def prepare_sources(
+    sources: list[SourceConfig],
+    config: PrepareConfig,
+    tokenizer: Path,
+    root: Path,
+    num_workers: int,
+    *,
+    exam_items: Path | None = None,
+) -> Prepared:
+    """Any sources, under any settings."""
     heard: list[tuple[str, int, int]] = []
-    sources, config = sources_of(corpus), settings()
 
     def told(stage: str, done: int, total: int) -> None:
         heard.append((stage, done, total))
@@ -34,7 +48,7 @@ def prepare(corpus: Path, tokenizer: Path, root: Path, num_workers: int) -> Prep
         documents,
         root / "held_out",
         held_out,
-        exam_items=corpus / "exams.jsonl",
+        exam_items=exam_items,
         tokenizer=tokenizer,
         separator=SEPARATOR,
         bos=None,

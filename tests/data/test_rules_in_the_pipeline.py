@@ -10,10 +10,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from cpt_ray.config.prepare import PrepareConfig, SourceConfig
-from cpt_ray.data.pipeline import draw_held_out, pack_shards, prepare_documents
 from cpt_ray.records import DocumentsRecord, HeldOutRecord, ShardManifest
 
-from .conftest import SEPARATOR, VOCABULARY, document, settings
+from .conftest import document, settings
+from .prepared import prepare_sources
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
 ENGLISH = "The court held that the licence was void, and that the licensee had to pay for all that it had used of the work."
@@ -57,23 +57,8 @@ def ran(
         sources.append(
             SourceConfig(name=name, role=role, path=str(root / f"{name}.jsonl"), format="jsonl", id_field="id", **known)
         )
-    common: dict[str, Any] = {"sources": sources, "prepare": config, "num_workers": 2}
-    documents = prepare_documents(**common, folder=root / "documents")
-    held_out = draw_held_out(root / "documents", documents, **common, folder=root / "held_out")
-    manifest = pack_shards(
-        root / "documents",
-        documents,
-        root / "held_out",
-        held_out,
-        exam_items=None,
-        tokenizer=tokenizer_folder,
-        separator=SEPARATOR,
-        bos=None,
-        vocabulary_size=VOCABULARY,
-        **common,
-        folder=root / "shards",
-    )
-    return root, documents, held_out, manifest
+    run = prepare_sources(sources, config, tokenizer_folder, root, 2)
+    return root, run.documents, run.held_out, run.manifest
 
 
 def kept(root: Path, documents: DocumentsRecord) -> dict[str, dict[str, Any]]:
