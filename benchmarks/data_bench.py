@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import venv
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks import data_corpus, data_dedup
+from benchmarks import data_corpus
 from benchmarks.data_watch import Usage
+from benchmarks.environments import CACHE, python_with
 
 HERE = Path(__file__).parent
-CACHE = data_dedup.CACHE
 PEERS = ("torch==2.13.0", "datatrove==0.10.1", "litdata==0.2.76", "trl==1.16.0", "orjson")
 SHARED = ("datasets", "tokenizers", "transformers", "pyarrow", "numpy")
 """Of these the peers get the versions that we run."""
@@ -83,17 +82,10 @@ def ours(*arguments: object) -> list[str]:
 
 
 def peers_python() -> Path:
-    """The interpreter of an environment with the peers and nothing of ours; made on first use."""
-    folder = CACHE / "peers"
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        same = [f"{name}=={version(name)}" for name in SHARED]
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "--no-compile", *PEERS, *same], check=True)
-        # litdata asks for torchvision, whose build need not fit torch's; nothing here uses it.
-        subprocess.run([str(python), "-m", "pip", "uninstall", "-q", "-y", "torchvision"], check=True)
-        (folder / "ready").touch()
-    return python
+    """The interpreter of an environment with the peers and nothing of ours."""
+    same = [f"{name}=={version(name)}" for name in SHARED]
+    # litdata asks for torchvision, whose build need not fit torch's; nothing here uses it.
+    return python_with("peers", [*PEERS, *same], without=["torchvision"])
 
 
 def text_bytes(files: list[Path]) -> int:

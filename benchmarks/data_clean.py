@@ -11,13 +11,13 @@ import os
 import statistics
 import subprocess
 import time
-import venv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from benchmarks.environments import CACHE, python_with
 from benchmarks.record import Claim
 from cpt_ray.config.clean import CleanConfig
 from cpt_ray.config.load import load_study
@@ -28,7 +28,6 @@ from cpt_ray.records import Document, Dropped
 
 DATATROVE = "0.10.1"
 PACKAGES = (f"datatrove=={DATATROVE}", "spacy>=3.8,<3.9", "regex", "xxhash<4")
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cpt-ray-benchmarks"
 SETS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 LEAST_CHARACTERS = 400
 REPETITIONS = 3
@@ -92,14 +91,8 @@ print(json.dumps({"verdicts": verdicts, "cpu_s": time.process_time() - started})
 
 
 def datatrove_python() -> Path:
-    """The interpreter of an environment that holds datatrove and nothing of ours; made on first use."""
-    folder = CACHE / f"datatrove-{DATATROVE}"
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True)
-        (folder / "ready").touch()
-    return python
+    """The interpreter of an environment that holds datatrove and nothing of ours."""
+    return python_with(f"datatrove-{DATATROVE}", PACKAGES)
 
 
 def judge_datatrove(path: Path, sets: Sequence[str] = SETS) -> tuple[Verdicts, float]:

@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ os.environ["RAYON_NUM_THREADS"] = "1"
 
 import numpy as np
 
+from benchmarks.environments import CACHE, python_with
 from benchmarks.record import Claim, write_results
 from cpt_ray.config.prepare import NearDuplicateConfig
 from cpt_ray.data.dedup.buckets import duplicates
@@ -31,7 +31,6 @@ from cpt_ray.data.words import hash_ngrams, hash_words
 
 CONFIG = NearDuplicateConfig()
 DATASKETCH = "2.0.0"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cpt-ray-benchmarks"
 EDITED_SHARES = (0.005, 0.01, 0.02, 0.03, 0.05)
 REPETITIONS = 3
 
@@ -113,14 +112,8 @@ print(json.dumps({"pairs": pairs, "cpu_s": spent, "bands": lsh.b, "rows": lsh.r}
 
 
 def datasketch_python() -> Path:
-    """The interpreter of an environment that holds datasketch and nothing of ours; made on first use."""
-    folder = CACHE / f"datasketch-{DATASKETCH}"
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", f"datasketch=={DATASKETCH}"], check=True)
-        (folder / "ready").touch()
-    return python
+    """The interpreter of an environment that holds datasketch and nothing of ours."""
+    return python_with(f"datasketch-{DATASKETCH}", [f"datasketch=={DATASKETCH}"])
 
 
 def find_datasketch(path: Path) -> dict[str, Any]:
