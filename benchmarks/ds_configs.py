@@ -3,26 +3,27 @@
     python benchmarks/ds_configs.py [MODEL_FOLDER]
 
 Without a folder the demo's imported base is used. A process per file: two CPU threads, four rows of 512 tokens a step, one step
-to warm up and three measured. Peak memory is the process's own, so it holds Python and torch (about half a gigabyte) as well.
+to warm up and three measured, in turns with a process of `zero2_bf16.json` (`turns.py`), so that the ratio between two files is
+independent of when each was measured. Peak memory is the process's own, with Python and torch (about half a gigabyte) in it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import re
 import resource
-import subprocess
+import statistics
 import sys
-import time
 from pathlib import Path
+
+from turns import Side, run_in_turns
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "ds_configs"
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
-ROWS, LENGTH, STEPS, THREADS = 4, 512, 3, 2
+REFERENCE = "zero2_bf16.json"
+ROWS, LENGTH, WARMUP, STEPS, THREADS = 4, 512, 1, 3, 2
 
 
 def main() -> None:
@@ -30,24 +31,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path, help="a folder with safetensors")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ds_configs", help="folder of each process's output")
     parser.add_argument("--readme", type=Path, default=FOLDER / "README.md", help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a row")
     arguments = parser.parse_args()
     model = arguments.model or demo_base()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.one:
-        print("RESULT", json.dumps(measure(model, FOLDER / arguments.one, arguments.length)))
+        train(model, FOLDER / arguments.one, arguments.length, arguments.out / arguments.one)
         return
     results = {}
     for path in sorted(FOLDER.glob("*.json")):
-        command = [sys.executable, __file__, str(model), "--one", path.name, "--length", str(arguments.length)]
-        ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        found = re.search(r"^RESULT (.*)$", ran.stdout, re.MULTILINE)
-        if ran.returncode or not found:
-            sys.exit(f"{path.name} failed:\n{ran.stderr[-2000:]}")
-        results[path.name] = json.loads(found[1])
-        print(path.name, results[path.name])
+        results[path.name] = measure(model, path.name, arguments.length, arguments.out)
+        print(path.name, results[path.name], flush=True)
     text = arguments.readme.read_text(encoding="utf-8")
     arguments.readme.write_text(rewrite(text, table(results, where(model, arguments.length))), encoding="utf-8")
+
+
+def measure(model: Path, name: str, length: int, out: Path) -> dict[str, float]:
+    """One file in turns with the reference; returns tokens per second, its ratio to the reference and peak bytes."""
+
+    def side(file: str, folder: Path) -> Side:
+        folder.mkdir(parents=True, exist_ok=True)
+        steps = folder / file
+        steps.unlink(missing_ok=True)
+        return Side(
+            name=file,
+            arguments=[__file__, str(model), "--one", file, "--length", str(length), "--out", str(folder)],
+            environment={**os.environ, "PYTHONPATH": str(ROOT)},
+            log=folder / f"{file}.log",
+            steps_done=lambda: steps.read_bytes().count(b"\n") if steps.exists() else 0,
+        )
+
+    ours, reference = run_in_turns((side(name, out / "file"), side(REFERENCE, out / "reference")), warmup=WARMUP, steps=STEPS)
+    peaks = (out / "file" / name).read_text(encoding="utf-8").split()
+    return {
+        "tokens_per_s": ROWS * length / statistics.median(ours.step_s),
+        "ratio": statistics.median(b / a for a, b in zip(ours.step_s, reference.step_s, strict=True)),
+        "peak_bytes": float(peaks[-1]),
+    }
 
 
 def demo_base() -> Path:
@@ -63,8 +85,8 @@ def demo_base() -> Path:
     return folder
 
 
-def measure(model: Path, deepspeed: Path, length: int) -> dict[str, float]:
-    """Train a few steps; returns tokens per second and peak bytes."""
+def train(model: Path, deepspeed: Path, length: int, steps: Path) -> None:
+    """Train a few steps; each leaves a line in `steps`, the peak bytes of this process so far."""
     from cpt_ray.config.runtime import RuntimeConfig
     from cpt_ray.edges.ray_runtime import put_interpreter_on_path, worker_environment
 
@@ -98,16 +120,11 @@ def measure(model: Path, deepspeed: Path, length: int) -> dict[str, float]:
     )
     ids = torch.randint(engine.lm.config.vocab_size, (length,), generator=torch.Generator().manual_seed(0))
     batches = [MicroBatch(ids, ids.roll(-1), (length,))] * ROWS
-    seconds = []
-    for _ in range(1 + STEPS):
-        start = time.perf_counter()
+    for _ in range(WARMUP + STEPS):
         engine.accumulate(batches, loss_tokens=ROWS * length)
         engine.step(1e-4)
-        seconds.append(time.perf_counter() - start)
-    return {
-        "tokens_per_s": ROWS * length * STEPS / sum(seconds[1:]),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+        with steps.open("a", encoding="utf-8") as stream:
+            stream.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
 
 
 def where(model: Path, length: int) -> str:
@@ -126,10 +143,11 @@ def where(model: Path, length: int) -> str:
 def table(results: dict[str, dict[str, float]], caption: str) -> str:
     """The measured table, a row per file."""
     rows = [
-        f"| `{name}` | {found['tokens_per_s']:.0f} | {found['peak_bytes'] / 2**30:.2f} GiB |"
+        f"| `{name}` | {found['tokens_per_s']:.0f} | {found['ratio']:.2f} | {found['peak_bytes'] / 2**30:.2f} GiB |"
         for name, found in sorted(results.items())
     ]
-    return "\n".join([caption, "", "| file | tokens/s | peak memory of the process |", "|---|---|---|", *rows])
+    head = f"| file | tokens/s | against `{REFERENCE}` in turns | peak memory of the process |"
+    return "\n".join([caption, "", head, "|---|---|---|---|", *rows])
 
 
 def rewrite(text: str, new: str) -> str:

@@ -38,6 +38,8 @@ class Settings:
     clipping: float
     threads: int
     result: str
+    steps: str
+    """A file that gets a line at the end of each step."""
 
 
 class Rows:
@@ -95,6 +97,7 @@ def run_bare(settings: Settings) -> dict[str, Any]:
                 master.grad = None
         losses.append(float(nats) / labelled)
         seconds.append(time.perf_counter() - started)
+        _announce(settings, seconds[-1])
     return {"step_s": seconds, "loss": losses}
 
 
@@ -122,7 +125,7 @@ def run_hf(settings: Settings) -> dict[str, Any]:
         model=model,
         args=_hf_arguments(settings),
         train_dataset=_PackedRows(settings),
-        callbacks=[_hf_timer(seconds, losses)],
+        callbacks=[_hf_timer(settings, seconds, losses)],
     )
     rates = settings.learning_rates
     trainer.create_scheduler = lambda num_training_steps, optimizer=None: _set_scheduler(trainer, optimizer, rates)  # noqa: ARG005
@@ -133,7 +136,12 @@ def run_hf(settings: Settings) -> dict[str, Any]:
     return {"step_s": seconds, "loss": losses, "optimizer": type(optimizer).__name__}
 
 
-def _hf_timer(seconds: list[float], losses: list[float]) -> Any:
+def _announce(settings: Settings, seconds: float) -> None:
+    with Path(settings.steps).open("a", encoding="utf-8") as stream:
+        stream.write(f"{seconds:.3f}\n")
+
+
+def _hf_timer(settings: Settings, seconds: list[float], losses: list[float]) -> Any:
     from transformers import TrainerCallback
 
     class Timer(TrainerCallback):
@@ -146,6 +154,7 @@ def _hf_timer(seconds: list[float], losses: list[float]) -> Any:
             now = time.perf_counter()
             seconds.append(now - self.last)
             self.last = now
+            _announce(settings, seconds[-1])
 
         def on_log(self, _args: Any, _state: Any, _control: Any, logs: Any = None, **__: Any) -> None:
             if logs and "loss" in logs:

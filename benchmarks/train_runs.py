@@ -1,7 +1,7 @@
 """Processes of a training benchmark: our command as a user runs it, and the peers on the very rows that it trained on.
 
-In: a study file and the shape of a step. Out: `Measured`, the steps of one process. A peer whose losses differ from ours did
-other work, and is an error instead of a figure.
+In: a study file and the shape of a step. Out: `Measured`, the steps of one process, alone or in turns with another. A
+peer whose losses differ from ours did other work, and is an error instead of a figure.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import resource
 import shutil
 import statistics
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from train_peers import Settings
+from turns import REPOSITORY, Side, run_alone, run_in_turns
 
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.load import load_study
@@ -26,7 +25,6 @@ from cpt_ray.config.train import TrainConfig
 from cpt_ray.records import StepMetrics
 from cpt_ray.train.metrics import read_metrics
 
-REPOSITORY = Path(__file__).parents[1]
 LOSS_TOLERANCE = 0.005
 """Relative. bf16 and other orders of summing move a loss by 1e-3; a leaking mask or another optimizer by far more."""
 
@@ -59,8 +57,8 @@ class Measured:
     name: str
     step_s: list[float]
     losses: list[float]
-    cpu_s: float
-    """User and system seconds of the whole process, start included; 0 where Ray's processes did the work."""
+    cpu_s: list[float]
+    """User and system seconds of each measured step with all its processes; empty where the process ran alone."""
     load: float
     """One-minute load average before it began: above 1, the machine was not quiet."""
     run: Path | None = None
@@ -75,78 +73,104 @@ class Measured:
         return {
             "name": self.name,
             "step_s": [round(second, 3) for second in self.step_s],
-            "cpu_s": round(self.cpu_s, 1),
+            "cpu_s": [round(second, 2) for second in self.cpu_s],
             "load": round(self.load, 2),
         }
 
 
-def call(arguments: list[str], log: Path, environment: dict[str, str]) -> float:
-    """Run Python with `arguments`; returns CPU seconds of it and its children.
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """A side that trains, and how to read what it did: losses of all steps, seconds of all steps, folder of a run of ours."""
+
+    side: Side
+    read: Callable[[], tuple[list[float], list[float], Path | None]]
+
+
+def measure_alone(trainer: Trainer, shape: Shape) -> Measured:
+    """Train with nothing beside it; seconds of a step are the process's own."""
+    load = os.getloadavg()[0]
+    run_alone(trainer.side)
+    losses, seconds, run = trainer.read()
+    return Measured(name=trainer.side.name, step_s=seconds[shape.warmup :], losses=losses, cpu_s=[], load=load, run=run)
+
+
+def measure_in_turns(ours: Trainer, other: Trainer, shape: Shape) -> tuple[Measured, Measured]:
+    """Train both, one step each in turns.
 
     Raises:
-        RuntimeError: With the end of its output, if it fails.
+        RuntimeError: If one fails, or their losses differ.
     """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with log.open("w") as stream:
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=REPOSITORY, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False
-        )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: exit code {done.returncode}\n" + log.read_text()[-3000:])
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    load = os.getloadavg()[0]
+    turns = run_in_turns((ours.side, other.side), warmup=shape.warmup, steps=shape.steps)
+    found = []
+    for trainer, seen in zip((ours, other), turns, strict=True):
+        losses, _, run = trainer.read()
+        found.append(
+            Measured(name=trainer.side.name, step_s=seen.step_s, losses=losses, cpu_s=seen.cpu_s, load=load, run=run)
+        )  # fmt: skip
+    require_equal_work({one.name: one.losses for one in found})
+    return found[0], found[1]
 
 
 class Bench:
-    """Prepares once and measures variants.
+    """Prepares once and makes trainers.
 
     Args:
         study: The study file.
-        root: Where its artifacts lie.
+        root: Where its artifacts lie. Two runs of ours that take turns need a root each: a study has one driver.
         environment: Of every process that trains; Ray's daemons get the plain one, and give it to their workers themselves.
-        logs: Folder of the processes' output.
         common: Overrides of the study for every run.
     """
 
-    def __init__(self, study: Path, root: Path, environment: dict[str, str], logs: Path, common: tuple[str, ...] = ()) -> None:
-        self.study, self.root, self.logs = study, root, logs
-        self.environment, self.common = environment, (f"study.root={root}", *common)
+    def __init__(self, study: Path, root: Path, environment: dict[str, str], common: tuple[str, ...] = ()) -> None:
+        self.study, self.root, self.environment = study, root, environment
+        self.common = (f"study.root={root}", *common)
+        self.logs = root / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
         self._count = itertools.count()
 
     def prepare(self, length: int) -> None:
         """Make the rows of `length` tokens, or find them."""
-        self._verb("prepare", (f"prepare.pack.sequence_length={length}",), dict(os.environ))
+        overrides = (f"prepare.pack.sequence_length={length}",)
+        run_alone(self._verb("prepare", "prepare", overrides, dict(os.environ), steps_done=lambda: 0))
 
-    def ours(self, name: str, shape: Shape, *, deepspeed: str, kind: str = "local", extra: tuple[str, ...] = ()) -> Measured:
-        """Train with `cpt-ray train`, from nothing."""
-        shutil.rmtree(self.root / "train", ignore_errors=True)
-        load = os.getloadavg()[0]
-        environment = self.environment if kind == "local" else dict(os.environ)
-        cpu_s = self._verb("train", (*self._overrides(shape, deepspeed), f"runtime.kind={kind}", *extra), environment)
-        (run,) = (path.parent for path in self.root.glob("train/*/run.json"))
+    def ours(self, name: str, shape: Shape, *, deepspeed: str, kind: str = "local", extra: tuple[str, ...] = ()) -> Trainer:
+        """`cpt-ray train`, from nothing: removes what an earlier one left."""
+        train = self.root / "train"
+        shutil.rmtree(train, ignore_errors=True)
         kept = self.root / "kept" / f"{next(self._count):02d}-{name}"
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(run, kept, ignore=shutil.ignore_patterns("*.safetensors", "checkpoints"))
-        steps = read_metrics(kept)
-        if len(steps) != shape.warmup + shape.steps:
-            raise RuntimeError(f"{name}: {len(steps)} steps instead of {shape.warmup + shape.steps}")
-        return Measured(
-            name=name,
-            step_s=[step.step_s for step in steps[shape.warmup :]],
-            losses=[step.loss for step in steps],
-            cpu_s=cpu_s if kind == "local" else 0.0,
-            load=load,
-            run=kept,
-        )
 
-    def peer(self, name: str, shape: Shape, *, like: Measured, deepspeed: str) -> Measured:
-        """Train with the peer `name` of `train_peers.py`, on the rows and at the rates of `like`."""
+        def steps_done() -> int:
+            return sum(path.read_bytes().count(b"\n") for path in train.glob("*/metrics/attempt-*.jsonl"))
+
+        def read() -> tuple[list[float], list[float], Path]:
+            (run,) = (path.parent for path in train.glob("*/run.json"))
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(run, kept, ignore=shutil.ignore_patterns("*.safetensors", "checkpoints"))
+            steps = read_metrics(kept)
+            if len(steps) != shape.warmup + shape.steps:
+                raise RuntimeError(f"{name}: {len(steps)} steps instead of {shape.warmup + shape.steps}")
+            return [step.loss for step in steps], [step.step_s for step in steps], kept
+
+        overrides = (
+            f"prepare.pack.sequence_length={shape.length}",
+            f"train.budgets=[{shape.budget}]",
+            f"train.global_batch_size={shape.rows}",
+            f"train.micro_batch_size={shape.micro_rows}",
+            f"train.deepspeed={REPOSITORY / deepspeed}",
+            f"runtime.kind={kind}",
+            *extra,
+        )
+        environment = self.environment if kind == "local" else dict(os.environ)
+        return Trainer(side=self._verb(name, "train", overrides, environment, steps_done=steps_done), read=read)
+
+    def peer(self, name: str, shape: Shape, *, like: Measured, deepspeed: str) -> Trainer:
+        """The peer `name` of `train_peers.py`, on the rows and at the rates of `like`."""
         if like.run is None:
             raise RuntimeError(f"{name}: nothing to take rows from")
-        steps = read_metrics(like.run)
         result = self.root / "peer.json"
         settings = peer_settings(
-            steps,
+            read_metrics(like.run),
             load_study(self.study, self.common).train,
             model=next(self.root.glob("models/*/config.json")).parent,
             shards=self._shards(shape.length),
@@ -156,24 +180,21 @@ class Bench:
         )
         path = self.root / "peer-settings.json"
         path.write_text(json.dumps(asdict(settings)), encoding="utf-8")
-        load = os.getloadavg()[0]
-        cpu_s = call(
-            [str(Path(__file__).with_name("train_peers.py")), name, str(path)],
-            self.logs / f"{name}.log",
-            {**self.environment, **_single_process()},
-        )
-        found = json.loads(result.read_text(encoding="utf-8"))
-        require_equal_work({"ours": [step.loss for step in steps], name: found["loss"]})
-        return Measured(name=name, step_s=found["step_s"][shape.warmup :], losses=found["loss"], cpu_s=cpu_s, load=load)
+        steps = Path(settings.steps)
+        steps.unlink(missing_ok=True)
 
-    def _overrides(self, shape: Shape, deepspeed: str) -> tuple[str, ...]:
-        return (
-            f"prepare.pack.sequence_length={shape.length}",
-            f"train.budgets=[{shape.budget}]",
-            f"train.global_batch_size={shape.rows}",
-            f"train.micro_batch_size={shape.micro_rows}",
-            f"train.deepspeed={REPOSITORY / deepspeed}",
+        def read() -> tuple[list[float], list[float], None]:
+            found = json.loads(result.read_text(encoding="utf-8"))
+            return found["loss"], found["step_s"], None
+
+        side = Side(
+            name=name,
+            arguments=[str(Path(__file__).with_name("train_peers.py")), name, str(path)],
+            environment={**self.environment, **_single_process()},
+            log=self.logs / f"{name}.log",
+            steps_done=lambda: steps.read_bytes().count(b"\n") if steps.exists() else 0,
         )
+        return Trainer(side=side, read=read)
 
     def _shards(self, length: int) -> Path:
         for path in self.root.glob("shards/*/manifest.json"):
@@ -181,19 +202,26 @@ class Bench:
                 return path.parent
         raise RuntimeError(f"no shards with rows of {length} tokens under {self.root}")
 
-    def _verb(self, verb: str, overrides: tuple[str, ...], environment: dict[str, str]) -> float:
-        arguments = ["-m", "cpt_ray.cli.main", verb, str(self.study), *self.common, *overrides]
-        return call(arguments, self.logs / f"{verb}.log", environment)
+    def _verb(
+        self, name: str, verb: str, overrides: tuple[str, ...], environment: dict[str, str], *, steps_done: Callable[[], int]
+    ) -> Side:
+        return Side(
+            name=name,
+            arguments=["-m", "cpt_ray.cli.main", verb, str(self.study), *self.common, *overrides],
+            environment=environment,
+            log=self.logs / f"{name}.log",
+            steps_done=steps_done,
+        )
 
 
 def _single_process() -> dict[str, str]:
     return {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29571"}
 
 
-def ratio(ours: list[Measured], other: list[Measured]) -> tuple[float, list[float]]:
-    """Our speed over the other's: median over rounds, and each round's."""
-    rounds = [b.median_s / a.median_s for a, b in zip(ours, other, strict=True)]
-    return statistics.median(rounds), [round(one, 4) for one in rounds]
+def ratio(ours: Measured, other: Measured) -> tuple[float, list[float]]:
+    """Our speed over the other's: median over steps that followed one another, and each of them."""
+    steps = [b / a for a, b in zip(ours.step_s, other.step_s, strict=True)]
+    return statistics.median(steps), [round(one, 4) for one in steps]
 
 
 def peer_settings(
@@ -219,6 +247,7 @@ def peer_settings(
         clipping=train.gradient_clipping,
         threads=os.cpu_count() or 1,
         result=str(result),
+        steps=str(result.with_suffix(".steps")),
     )  # fmt: skip
 
 

@@ -68,6 +68,8 @@ def test_a_peer_has_our_losses_at_every_step(settings, train_runs, name):
     found = peer(name, told)
     train_runs.require_equal_work({"ours": losses, name: found["loss"]})
     assert len(found["step_s"]) == len(losses)
+    assert len(Path(told.steps).read_text().splitlines()) == len(losses)
+    Path(told.steps).unlink()
     assert losses[-1] < losses[0]  # the weights moved, so equal losses mean equal updates
     if name == "hf":
         assert found["optimizer"] == "DeepSpeedZeroOptimizer"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ds_configs import MARKS, rewrite, table
 from cpt_ray.config.deepspeed import load_deepspeed, zero_stage
 
 FOLDER = Path(__file__).parents[2] / "ds_configs"
 FILES = sorted(FOLDER.glob("*.json"))
+MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 
 # A process of its own per file: DeepSpeed's process group, ZeRO-3's hooks and the operators are global.
 STEP = """
@@ -99,11 +99,14 @@ def test_the_read_me_has_a_row_for_each_file_and_no_other_in_both_tables():
     assert len(FILES) >= 4
 
 
-def test_measuring_rewrites_the_table_and_nothing_else():
+def test_measuring_rewrites_the_table_and_nothing_else(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER.parent / "benchmarks"))
+    from ds_configs import rewrite, table
+
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    results = {path.name: {"tokens_per_s": 123.4, "peak_bytes": 2**30} for path in FILES}
+    results = {path.name: {"tokens_per_s": 123.4, "ratio": 0.5, "peak_bytes": 2**30} for path in FILES}
     new = rewrite(text, table(results, "One worker."))
-    assert new.count("| 123 | 1.00 GiB |") == len(FILES)
+    assert new.count("| 123 | 0.50 | 1.00 GiB |") == len(FILES)
     assert new.split(MARKS[0])[0] == text.split(MARKS[0])[0]
     assert new.split(MARKS[1])[1] == text.split(MARKS[1])[1]
     assert rewrite(new, table(results, "One worker.")) == new
@@ -118,6 +121,7 @@ def test_the_benchmark_runs_on_a_tiny_model(tmp_path):
     readme.write_text("\n".join(MARKS))
     script = Path(__file__).parents[2] / "benchmarks" / "ds_configs.py"
     command = [sys.executable, str(script), str(tmp_path / "model"), "--length", "64", "--readme", str(readme)]
+    command += ["--out", str(tmp_path / "out")]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert all(f"| `{path.name}` | " in readme.read_text() for path in FILES)

@@ -1,0 +1,160 @@
+"""Two processes on a machine whose speed drifts: they take turns, one step each, so that a drift meets both alike.
+
+In: two `Side`s, each a command that leaves a line in a file when a step is finished. Out: seconds and CPU seconds of each step.
+The side whose turn it is not is stopped by SIGSTOP with all its processes, Ray's daemons too; a turn is the wall time from
+SIGCONT to the next finished step, seen within `POLL_S`. Turns were chosen after whole processes in a row gave ratios between
+0.5 and 1.9 for the very same code: a shared machine changes its speed by a factor of two within a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+REPOSITORY = Path(__file__).parents[1]
+POLL_S = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A Python process that takes steps.
+
+    Args:
+        name: For messages.
+        arguments: Of the interpreter.
+        environment: All of the process's.
+        log: Where its output goes.
+        steps_done: How many steps it has finished, by what it has written.
+    """
+
+    name: str
+    arguments: list[str]
+    environment: dict[str, str]
+    log: Path
+    steps_done: Callable[[], int]
+
+
+@dataclass
+class Turns:
+    """What the turns of one side took: seconds of wall and of CPU, a pair per step after the warm-up."""
+
+    step_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+
+def run_alone(side: Side) -> float:
+    """Run a side to its end; returns CPU seconds of it and its children.
+
+    Raises:
+        RuntimeError: With the end of its output, if it fails.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with side.log.open("w") as stream:
+        done = subprocess.run(
+            [sys.executable, *side.arguments],
+            cwd=REPOSITORY, env=side.environment, stdout=stream, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _require_success(side, done.returncode)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def run_in_turns(sides: tuple[Side, Side], *, warmup: int, steps: int) -> tuple[Turns, Turns]:
+    """Run both sides to their ends, `warmup + steps` steps in turns.
+
+    Raises:
+        RuntimeError: With the end of its output, if a side fails.
+    """
+    seen = (Turns(), Turns())
+    with _started(sides[0]) as first:
+        _take_turn(sides[0], first, 1)
+        with _started(sides[1]) as second:
+            _take_turn(sides[1], second, 1)
+            for step in range(2, warmup + steps + 1):
+                for side, process, turns in zip(sides, (first, second), seen, strict=True):
+                    wall_s, cpu_s = _take_turn(side, process, step)
+                    if step > warmup:
+                        turns.step_s.append(wall_s)
+                        turns.cpu_s.append(cpu_s)
+            _finish(sides[1], second)
+        _finish(sides[0], first)
+    return seen
+
+
+@contextmanager
+def _started(side: Side) -> Iterator[subprocess.Popen[bytes]]:
+    with side.log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, *side.arguments], cwd=REPOSITORY, env=side.environment, stdout=stream, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            for one in _tree(process):
+                _signal(one, signal.SIGKILL)
+            process.wait()
+
+
+def _take_turn(side: Side, process: subprocess.Popen[bytes], step: int) -> tuple[float, float]:
+    """Let a side go on until it has finished `step`, and stop it there."""
+    before_s = _cpu_seconds(process)
+    started = time.perf_counter()
+    for one in _tree(process):
+        _signal(one, signal.SIGCONT)
+    while side.steps_done() < step:
+        if process.poll() is not None:
+            _require_success(side, process.returncode)
+            raise RuntimeError(f"{side.name} ended after {side.steps_done()} steps instead of {step}")
+        time.sleep(POLL_S)
+    wall_s = time.perf_counter() - started
+    for one in _tree(process):
+        _signal(one, signal.SIGSTOP)
+    return wall_s, _cpu_seconds(process) - before_s
+
+
+def _finish(side: Side, process: subprocess.Popen[bytes]) -> None:
+    for one in _tree(process):
+        _signal(one, signal.SIGCONT)
+    _require_success(side, process.wait())
+
+
+def _tree(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(process.pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    total = 0.0
+    for one in _tree(process):
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _require_success(side: Side, code: int) -> None:
+    if code:
+        raise RuntimeError(f"{side.name}: exit code {code}\n" + side.log.read_text(errors="replace")[-3000:])

@@ -1,0 +1,63 @@
+"""Two sides take turns: never both at once, one step each, and a side that fails is an error with its output."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+STEPS = """
+import sys, time
+for step in range(int(sys.argv[2])):
+    started, until = time.monotonic(), time.process_time() + 0.05
+    while time.process_time() < until:
+        pass
+    with open(sys.argv[1], "a") as stream:
+        stream.write(f"{started} {time.monotonic()}\\n")
+    time.sleep(0.2)  # a turn ends here: well before the next step begins
+sys.exit(sys.argv[3] if len(sys.argv) > 3 else 0)
+"""
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("turns")
+
+
+def side(turns, folder: Path, name: str, *arguments: str):
+    lines = folder / f"{name}.steps"
+    return turns.Side(
+        name=name,
+        arguments=["-c", STEPS, str(lines), *arguments],
+        environment=dict(os.environ),
+        log=folder / f"{name}.log",
+        steps_done=lambda: lines.read_text().count("\n") if lines.exists() else 0,
+    )
+
+
+def test_one_step_each(turns, tmp_path):
+    sides = (side(turns, tmp_path, "a", "4"), side(turns, tmp_path, "b", "4"))
+    first, second = turns.run_in_turns(sides, warmup=1, steps=3)
+    assert len(first.step_s) == len(second.step_s) == len(first.cpu_s) == 3
+    assert all(0.02 < second < 10 for second in (*first.cpu_s, *second.cpu_s))
+    finished = sorted(
+        (float(line.split()[1]), name) for name in "ab" for line in (tmp_path / f"{name}.steps").read_text().splitlines()
+    )  # fmt: skip
+    assert [name for _, name in finished] == list("abababab")
+
+
+def test_a_side_that_fails_is_an_error_with_its_output_and_the_other_one_is_ended(turns, tmp_path):
+    sides = (side(turns, tmp_path, "a", "4"), side(turns, tmp_path, "b", "2", "out of luck"))
+    with pytest.raises(RuntimeError, match=r"b: exit code 1\nout of luck"):
+        turns.run_in_turns(sides, warmup=1, steps=3)
+    assert (tmp_path / "a.steps").read_text().count("\n") <= 3
+
+
+def test_a_side_that_ends_early_is_an_error(turns, tmp_path):
+    sides = (side(turns, tmp_path, "a", "4"), side(turns, tmp_path, "b", "2"))
+    with pytest.raises(RuntimeError, match="b ended after 2 steps instead of 3"):
+        turns.run_in_turns(sides, warmup=1, steps=3)
