@@ -1,20 +1,20 @@
 """The data pipeline against its peers, against itself without Ray, and at ten times the data.
 
 Run by `make bench-data` as `python -m benchmarks.data [PART ...] [--quick]`; `QUICK=1` measures little text and writes no
-results file. Each part takes less than nine minutes on two cores of 2026 and adds its claims to `benchmarks/results/data.json`,
-so parts may be run one by one:
+results file. Each part adds its claims to `benchmarks/results/data.json`, so parts may be run one by one:
 
     tokenise   tokenise + pack + write from Parquet, against datasets.map + group_texts, datatrove and litdata
-    ray-plain  the same tasks on 0.5 GB without Ray; ray-ours: on Ray; ray: the claim, from what these two measured
+    ray        the same tasks on 0.5 GB, on Ray and without it
     workers    one worker against two
     packing    packing alone, tokens moved and position ids written, against trl
-    growth-60, growth-600, growth-600-rows; growth: ten times the data, from what these measured
+    growth     ten times the data, from raw files to shards
     neardup    near-duplicates against datasketch (`data_dedup.py`)
     clean      cleaning rules against datatrove's (`data_clean.py`)
 
-CPU seconds are those of every process that a command starts, Ray's daemons too. What a program takes before it has text
-(imports, Ray) is measured with next to no text and taken off, from every side alike; both figures are in `raw`. Peers run in an
-environment of their own, under the user's cache folder, on the same files, cores, tokenizer and version of its engine.
+CPU seconds are those of every process that a command starts, Ray's daemons too. Commands that are compared take turns in slices
+of seconds (`data_watch.py`). What a program takes before it has text (imports, Ray) is measured with next to no text and taken
+off, from every side alike; both figures are in `raw`. Peers run in an environment of their own, under the user's cache folder,
+on the same files, cores, tokenizer and version of its engine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
+import shlex
 import statistics
 import subprocess
 import sys
@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks import data_clean, data_dedup
 from benchmarks.data_bench import HERE, ROW_TOKENS, WORKERS, Bench, ours, peers_python, text_bytes
-from benchmarks.data_watch import Usage, watch
+from benchmarks.data_watch import watch, watch_together
 from benchmarks.record import Claim, write_results
 
 ENGINE = "SmolLM2's tokenizer, Hugging Face's engine, two processes"
@@ -42,17 +42,19 @@ ENGINE = "SmolLM2's tokenizer, Hugging Face's engine, two processes"
 
 def measure_tokenise(bench: Bench) -> list[Claim]:
     """Every side on a little text and on all of it."""
-    sides: dict[str, Callable[[int], Usage]] = {
-        "ours": lambda size: watch(ours("pack", bench.units(size), bench.model(), bench.out(), WORKERS)),
-        **{name: lambda size, name=name: watch(_peer(bench, name, size)) for name in ("datasets", "datatrove", "litdata")},
-    }
     little = 1
     for size in (little, bench.small):
         bench.units(size)
     peers_python()
-    raw: dict[str, Any] = {}
-    for name, run in sides.items():
-        raw[name] = {"start": bench.keep(f"{name}-start", run(little)), "all": bench.keep(name, run(bench.small))}
+
+    def sides(size: int) -> dict[str, list[str]]:
+        peers = ("datasets", "datatrove", "litdata")
+        return {"ours": _pack(bench, size, "ours"), **{name: _peer(bench, name, size) for name in peers}}
+
+    start, whole = watch_together(sides(little)), watch_together(sides(bench.small))
+    raw: dict[str, Any] = {
+        name: {"start": bench.say(f"{name}, start", start[name]), "all": bench.say(name, whole[name])} for name in whole
+    }
     megabytes = (text_bytes(bench.corpus(bench.small)) - text_bytes(bench.corpus(little))) / 1e6
     speed = {name: megabytes / (runs["all"]["cpu_s"] - runs["start"]["cpu_s"]) for name, runs in raw.items()}
     best = max((name for name in speed if name != "ours"), key=lambda name: speed[name])
@@ -80,39 +82,32 @@ def measure_tokenise(bench: Bench) -> list[Claim]:
     return claims
 
 
+def _pack(bench: Bench, size: int, out: str, *, workers: int = WORKERS) -> list[str]:
+    return ours("pack", bench.units(size), bench.model(), bench.out(out), workers)
+
+
 def _peer(bench: Bench, name: str, size: int) -> list[str]:
-    files = bench.corpus(size)
-    arguments = [files[0].parent, bench.model(), bench.out(), WORKERS]
+    arguments = [bench.corpus(size)[0].parent, bench.model(), bench.out(name), WORKERS]
     return [str(peers_python()), str(HERE / "data_peers.py"), name, *map(str, arguments)]
 
 
-def measure_ray_plain(bench: Bench) -> list[Claim]:
-    """Without Ray: two processes, each with half of the units."""
-    units, model, out = bench.units(bench.large), bench.model(), bench.out()
-    both = " & ".join(" ".join(ours("plain", units, model, out / str(n), f"{n}/{WORKERS}")) for n in range(WORKERS))
-    little = bench.units(1)
-    bench.keep("plain-start", watch(["bash", "-c", f"{both} & wait".replace(str(units), str(little))]))
-    bench.keep("plain", watch(["bash", "-c", f"{both} & wait"]))
-    return []
+def measure_ray(bench: Bench) -> list[Claim]:
+    """On Ray, and in two processes without it that have half of the units each."""
 
+    def sides(size: int) -> dict[str, list[str]]:
+        out = bench.out("plain")
+        plain = [ours("plain", bench.units(size), bench.model(), out / str(n), f"{n}/{WORKERS}") for n in range(WORKERS)]
+        return {"ray": _pack(bench, size, "ray"), "plain": ["bash", "-c", " & ".join(map(shlex.join, plain)) + " & wait"]}
 
-def measure_ray_ours(bench: Bench) -> list[Claim]:
-    """With Ray, and what it costs before there is text."""
-    bench.keep("ray-start", watch(ours("pack", bench.units(1), bench.model(), bench.out(), WORKERS)))
-    bench.keep("ray", watch(ours("pack", bench.units(bench.large), bench.model(), bench.out(), WORKERS)))
-    return []
-
-
-def conclude_ray(bench: Bench) -> list[Claim]:
-    """The claim of what `ray-plain` and `ray-ours` measured."""
-    raw = {name: bench.kept(name) for name in ("plain-start", "plain", "ray-start", "ray")}
-    plain, ray = (raw[name]["cpu_s"] - raw[f"{name}-start"]["cpu_s"] for name in ("plain", "ray"))
+    start, whole = watch_together(sides(1)), watch_together(sides(bench.large))
+    raw = {name: {"start": bench.say(f"{name}, start", start[name]), "all": bench.say(name, whole[name])} for name in whole}
+    cpu, wall = ({name: one["all"][key] - one["start"][key] for name, one in raw.items()} for key in ("cpu_s", "wall_s"))
     return [
         Claim(
             id="data.ray_efficiency",
             claim=f"the same on {bench.large} MB on Ray Data, CPU seconds, start-up apart: with 1 MB of text "
-            f"{raw['ray-start']['cpu_s']:.0f} CPU s on Ray, {raw['plain-start']['cpu_s']:.0f} without",
-            value=plain / ray,
+            f"{start['ray'].cpu_s:.0f} CPU s on Ray, {start['plain'].cpu_s:.0f} without",
+            value=cpu["plain"] / cpu["ray"],
             unit="share",
             target=">= 0.85",
             compared_with="the same tasks in two processes without Ray",
@@ -121,7 +116,7 @@ def conclude_ray(bench: Bench) -> list[Claim]:
         Claim(
             id="data.ray_wall_efficiency",
             claim="the same in wall time, start-up apart",
-            value=(raw["plain"]["wall_s"] - raw["plain-start"]["wall_s"]) / (raw["ray"]["wall_s"] - raw["ray-start"]["wall_s"]),
+            value=wall["plain"] / wall["ray"],
             unit="share",
             compared_with="the same tasks in two processes without Ray",
         ),
@@ -130,12 +125,13 @@ def conclude_ray(bench: Bench) -> list[Claim]:
 
 def measure_workers(bench: Bench) -> list[Claim]:
     """One worker against two, in wall time beyond what Ray takes to start."""
-    raw: dict[str, Any] = {}
-    for workers in (1, 2):
-        for name, size in (("start", 1), ("all", bench.small)):
-            usage = watch(ours("pack", bench.units(size), bench.model(), bench.out(), workers))
-            raw[f"{workers}-{name}"] = bench.keep(f"workers-{workers}-{name}", usage)
-    one, two = (raw[f"{workers}-all"]["wall_s"] - raw[f"{workers}-start"]["wall_s"] for workers in (1, 2))
+
+    def sides(size: int) -> dict[str, list[str]]:
+        return {f"workers {count}": _pack(bench, size, str(count), workers=count) for count in (1, 2)}
+
+    start, whole = watch_together(sides(1)), watch_together(sides(bench.small))
+    raw = {name: {"start": bench.say(f"{name}, start", start[name]), "all": bench.say(name, whole[name])} for name in whole}
+    one, two = (whole[name].wall_s - start[name].wall_s for name in whole)
     control = _two_processes_at_once()
     return [
         Claim(
@@ -152,15 +148,9 @@ def measure_workers(bench: Bench) -> list[Claim]:
 
 def _two_processes_at_once() -> float:
     """How much two copies of a plain loop do beside one another, over one alone: what these cores can give."""
-    loop = [sys.executable, "-c", "x = 0\nfor i in range(30_000_000): x += i * i"]
-
-    def seconds(count: int) -> float:
-        started = time.perf_counter()
-        for process in [subprocess.Popen(loop) for _ in range(count)]:
-            process.wait()
-        return time.perf_counter() - started
-
-    return 2 * seconds(1) / seconds(2)
+    loop = shlex.join([sys.executable, "-c", "x = 0\nfor i in range(60_000_000): x += i * i"])
+    found = watch_together({"one": ["bash", "-c", loop], "two": ["bash", "-c", f"{loop} & {loop} & wait"]})
+    return 2 * found["one"].wall_s / found["two"].wall_s
 
 
 def measure_packing(bench: Bench) -> list[Claim]:
@@ -231,22 +221,17 @@ def _pack_ours(sizes: np.ndarray) -> dict[str, float]:
     return {"cpu_s": done - started, "plan_s": planned - started, "move_s": moved - planned, "rows": pieces.num_rows}
 
 
-def measure_growth(bench: Bench, which: int, *, stages: str) -> list[Claim]:
-    """All of preparation on one of the two sizes of unique text; `stages` is `prepare` or `rows`."""
-    size = bench.growth[which]
-    out = bench.folder / f"growth-{size}"
-    if stages == "prepare":
-        shutil.rmtree(out, ignore_errors=True)
-        usage = watch(ours("prepare", out, WORKERS, *bench.corpus(size)))
-    else:
-        usage = watch(ours("rows", out, bench.model(), WORKERS))
-    bench.keep(f"growth-{which}-{stages}", usage)
-    return []
-
-
-def conclude_growth(bench: Bench) -> list[Claim]:
-    """The claims of what the growth parts measured."""
-    raw = {f"{which}-{stages}": bench.kept(f"growth-{which}-{stages}") for which in (0, 1) for stages in ("prepare", "rows")}
+def measure_growth(bench: Bench) -> list[Claim]:
+    """All of preparation on two sizes of unique text, the larger in slices that are as much longer."""
+    small, large = bench.growth
+    out = {size: bench.out(f"growth-{size}") for size in bench.growth}
+    slices = {str(small): 0.5, str(large): 0.5 * large / small}
+    prepared = {str(size): ours("prepare", out[size], WORKERS, *bench.corpus(size)) for size in bench.growth}
+    packed = {str(size): ours("rows", out[size], bench.model(), WORKERS) for size in bench.growth}
+    raw: dict[str, Any] = {}
+    for stage, commands in (("prepare", prepared), ("rows", packed)):
+        for which, (size, usage) in enumerate(watch_together(commands, slices=slices).items()):
+            raw[f"{which}-{stage}"] = bench.say(f"{stage}, {size} MB", usage)
     start = watch(ours("start", WORKERS)).cpu_s
     sizes = [text_bytes(bench.corpus(size)) for size in bench.growth]
     peak = [max(raw[f"{which}-{stages}"]["peak_bytes"] for stages in ("prepare", "rows")) for which in (0, 1)]
@@ -290,15 +275,10 @@ def measure_clean(bench: Bench) -> list[Claim]:
 
 PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
     "tokenise": measure_tokenise,
-    "ray-plain": measure_ray_plain,
-    "ray-ours": measure_ray_ours,
-    "ray": conclude_ray,
+    "ray": measure_ray,
     "workers": measure_workers,
     "packing": measure_packing,
-    "growth-60": lambda bench: [claim for stage in ("prepare", "rows") for claim in measure_growth(bench, 0, stages=stage)],
-    "growth-600": lambda bench: measure_growth(bench, 1, stages="prepare"),
-    "growth-600-rows": lambda bench: measure_growth(bench, 1, stages="rows"),
-    "growth": conclude_growth,
+    "growth": measure_growth,
     "neardup": measure_neardup,
     "clean": measure_clean,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -57,23 +56,17 @@ class Bench:
             subprocess.run([*ours("units", folder), *map(str, self.corpus(megabytes))], check=True)
         return folder
 
-    def out(self) -> Path:
+    def out(self, name: str) -> Path:
         """An empty folder for what a measurement writes."""
-        folder = self.folder / "out"
+        folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
 
-    def keep(self, name: str, usage: Usage, **more: Any) -> dict[str, Any]:
-        """Write down a measurement and say it."""
-        raw = {**usage.raw(), **more}
-        (self.folder / f"{name}.json").write_text(json.dumps(raw))
+    def say(self, name: str, usage: Usage) -> dict[str, Any]:
+        """Print a measurement and return it as plain values."""
         print(f"{name:24s} {usage.cpu_s:8.1f} CPU s {usage.wall_s:7.1f} s  load before {usage.load_before:.1f}", flush=True)
-        return raw
-
-    def kept(self, name: str) -> dict[str, Any]:
-        """A measurement of an earlier part."""
-        return dict(json.loads((self.folder / f"{name}.json").read_text()))
+        return usage.raw()
 
 
 def ours(*arguments: object) -> list[str]:

@@ -1,7 +1,11 @@
-"""CPU seconds, wall time and memory of a command and of everything that it starts, however its processes come and go.
+"""CPU seconds, wall time and memory of commands and of everything that they start, however their processes come and go.
 
 Ray's workers are grandchildren that nobody waits for, so the kernel's count of children's time lacks them. This process makes
 itself the one that orphans fall to, and reads the clocks of all its descendants until none is left.
+
+Commands that are compared take turns in short slices: the ones whose slice it is not are stopped by SIGSTOP with all their
+processes. A shared machine changes its speed by a factor of two within a minute, CPU seconds included (two machines on one
+physical core); in slices that meets all commands alike.
 """
 
 from __future__ import annotations
@@ -10,15 +14,18 @@ import ctypes
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
 _EVERY_S = 0.2
+_SLICE_S = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
+_ONE_THREAD = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -35,66 +42,139 @@ class Usage:
         return {key: round(value, 3) for key, value in asdict(self).items()}
 
 
-def watch(command: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_s: float = 530) -> Usage:
+def watch(command: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_s: float = 3000) -> Usage:
     """Run a command to its end, with one thread per process for numerics and tokenizers.
 
     Raises:
         RuntimeError: If it fails or takes too long; with the end of what it said.
     """
+    return watch_together({"": command}, environment=environment, timeout_s=timeout_s)[""]
+
+
+def watch_together(
+    commands: Mapping[str, Sequence[str]],
+    *,
+    slices: Mapping[str, float] | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = 3000,
+) -> dict[str, Usage]:
+    """Run commands to their ends, one at a time in slices; a command's wall time is that of its slices.
+
+    Args:
+        commands: By name.
+        slices: Seconds of a slice by name, 2 where nothing is said. In proportion to the work, all commands end together.
+        environment: On top of this process's own.
+        timeout_s: Of all together.
+
+    Raises:
+        RuntimeError: If one fails or they take too long; with the end of what it said.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    seen: dict[tuple[int, float], float] = {}
-    peak = 0
-    load = os.getloadavg()[0]
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        list(command),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **quiet, **(environment or {})},
-    )
+    variables = {**os.environ, "TOKENIZERS_PARALLELISM": "false", **dict.fromkeys(_ONE_THREAD, "1"), **(environment or {})}
+    load, end = os.getloadavg()[0], time.perf_counter() + timeout_s
+    watched: dict[str, _Watched] = {}
     try:
-        while process.poll() is None:
-            peak = max(peak, _read(seen))
-            if time.perf_counter() - started > timeout_s:
-                raise RuntimeError(f"{' '.join(command)}: over {timeout_s:.0f} s")
-            time.sleep(_EVERY_S)
-        wall = time.perf_counter() - started
-        while psutil.Process().children(recursive=True):  # Ray's daemons leave a little later
-            _read(seen)
-            _reap()
-            if time.perf_counter() - started > timeout_s:
-                break
-            time.sleep(_EVERY_S)
+        for name, command in commands.items():
+            watched[name] = _Watched(command, variables)
+            watched[name].stop()
+        left = dict(watched)
+        while left:
+            for name, one in list(left.items()):
+                seconds = (slices or {}).get(name, _SLICE_S) if len(left) > 1 else timeout_s
+                one.run_for(seconds, end, others=[other for other in watched.values() if other is not one])
+                if one.ended():
+                    del left[name]
+                    one.require_success()
+                if time.perf_counter() > end:
+                    raise RuntimeError(f"{' '.join(one.command)}: over {timeout_s:.0f} s")
     finally:
         for child in psutil.Process().children(recursive=True):
-            child.send_signal(signal.SIGKILL)
-        _reap()
-    said = process.stdout.read() if process.stdout else ""
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}\n{said[-4000:]}")
-    return Usage(wall, sum(seen.values()), peak, load)
+            _signal(child, signal.SIGKILL)
+        for one in watched.values():
+            one.process.wait()
+        _reap([])
+    return {name: Usage(one.wall_s, sum(one.cpu_s.values()), one.peak_bytes, load) for name, one in watched.items()}
 
 
-def _read(seen: dict[tuple[int, float], float]) -> int:
-    """Note the CPU time of every descendant; return the largest private memory."""
-    largest = 0
-    for child in psutil.Process().children(recursive=True):
-        try:
-            with child.oneshot():
-                times, memory = child.cpu_times(), child.memory_info()
-                seen[child.pid, child.create_time()] = times.user + times.system
-                largest = max(largest, memory.rss - memory.shared)
-        except psutil.NoSuchProcess:
-            continue
-    return largest
+class _Watched:
+    """A command, everything that it started, and what all of it took so far."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.command = list(command)
+        self.said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
+        self.cpu_s: dict[psutil.Process, float] = {}  # of every process that it ever had
+        self.wall_s, self.peak_bytes = 0.0, 0
+        self.process = subprocess.Popen(
+            self.command, stdout=self.said, stderr=subprocess.STDOUT, start_new_session=True, env=dict(environment)
+        )
+        self.cpu_s[psutil.Process(self.process.pid)] = 0.0
+
+    def run_for(self, seconds: float, end: float, *, others: Sequence[_Watched]) -> None:
+        """Let it go on for so long, or until it and all that it left behind has ended; Ray's daemons leave a little later."""
+        started = time.perf_counter()
+        for one in self.read():
+            _signal(one, signal.SIGCONT)
+        while (now := time.perf_counter()) - started < seconds and now < end and not self.ended():
+            time.sleep(min(_EVERY_S, seconds))
+            if self.process.poll() is None:
+                self.wall_s += time.perf_counter() - now
+            # What has lost its parent falls to this process; only this command runs now, so it is of this one.
+            self.read({child for child in psutil.Process().children() if not any(child in other.cpu_s for other in others)})
+            _reap([one.process.pid for one in (self, *others)])
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop all of it, also what it starts in this very moment."""
+        stopped: set[psutil.Process] = set()
+        while new := set(self.read()) - stopped:
+            for one in new:
+                _signal(one, signal.SIGSTOP)
+            stopped |= new
+
+    def read(self, orphans: set[psutil.Process] | None = None) -> list[psutil.Process]:
+        """Note CPU time and memory of its processes; returns those that are alive."""
+        alive = []
+        for root in {*self.cpu_s, *(orphans or ())}:
+            try:
+                family = [root, *root.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
+            for one in family:
+                try:
+                    with one.oneshot():
+                        times, memory = one.cpu_times(), one.memory_info()
+                        self.cpu_s[one] = times.user + times.system
+                        self.peak_bytes = max(self.peak_bytes, memory.rss - memory.shared)
+                        if one.status() != psutil.STATUS_ZOMBIE:
+                            alive.append(one)
+                except psutil.NoSuchProcess:
+                    continue
+        return alive
+
+    def ended(self) -> bool:
+        """Whether nothing of it is left."""
+        return self.process.poll() is not None and not self.read()
+
+    def require_success(self) -> None:
+        """Raise RuntimeError with what it said, if it failed."""
+        if self.process.returncode:
+            self.said.seek(0)
+            said = self.said.read().decode(errors="replace")
+            raise RuntimeError(f"{' '.join(self.command)}: exit code {self.process.returncode}\n{said[-4000:]}")
 
 
-def _reap() -> None:
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
     try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
         return
+
+
+def _reap(kept: Sequence[int]) -> None:
+    """Take leave of children that have ended, except of those that `Popen` waits for."""
+    for child in psutil.Process().children():
+        try:
+            if child.pid not in kept and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
+        except (psutil.NoSuchProcess, ChildProcessError):
+            continue

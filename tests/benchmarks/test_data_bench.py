@@ -33,6 +33,19 @@ def test_cpu_seconds_of_a_process_that_outlives_its_parent_are_counted():
     assert wall < cpu  # what was asked for had ended long before
 
 
+def test_commands_that_are_compared_take_turns_and_each_is_counted_alone():
+    said = in_a_process_of_its_own(
+        "import sys\nfrom benchmarks.data_watch import watch_together\n"
+        f"commands = {{'one': [sys.executable, '-c', {BURN!r}], 'orphan': [sys.executable, '-c', {ORPHAN!r}]}}\n"
+        "found = watch_together(commands, slices={'one': 0.1})\n"
+        "print(*(found[name].cpu_s for name in ('one', 'orphan')), found['one'].wall_s)"
+    )
+    one, orphan, wall = map(float, said.split())
+    assert 0.6 < one < 1.2
+    assert 0.6 < orphan < 1.2
+    assert 0.6 < wall < 3
+
+
 def test_a_command_that_fails_is_an_error_with_what_it_said():
     said = in_a_process_of_its_own(
         "import sys\nfrom benchmarks.data_watch import watch\n"

@@ -23,6 +23,10 @@ _ALIVE = ("attempts/*", "metrics/*", "checkpoints/*/manifest.json", "run.json")
 """Files of a run that show that training goes on. The lease is none: its thread beats in a driver that hangs, too."""
 
 
+_WORK = ("ray::RayTrainWorker", "ray::MapBatches", "ray::_evaluate_in_task")
+"""Titles of processes that do our work. Not Ray's helpers: a node ends itself when one of its agents dies, and a head with it."""
+
+
 class HangError(AssertionError):
     """Nothing moved for too long; holds the stacks of driver and workers."""
 
@@ -144,14 +148,14 @@ class WatchedRun:
         return metrics if metrics.exists() else None
 
     def _workers(self) -> list[int]:
-        """Processes of the cluster's nodes that do something: training workers, data tasks, scoring tasks."""
+        """Training workers, data tasks and scoring tasks on the cluster's nodes."""
         found = []
         for process in self.cluster.processes():
             try:
                 title = process.cmdline()[:1]
             except psutil.Error:
                 continue
-            if title and title[0].startswith("ray::") and not title[0].startswith(("ray::IDLE", "ray::TrainController")):
+            if title and title[0].startswith(_WORK):
                 found.append(process.pid)
         return sorted(found)
 
