@@ -21,6 +21,8 @@ from cpt_ray.records import Heartbeat
 FOLDER = "heartbeats"
 _EVERY_S = 1.0
 _SLOWEST_STEPS = 5
+_STARTS = 5
+"""A cluster may have to find nodes first: workers that have not started may be silent so many times longer."""
 
 
 class Heart(threading.Thread):
@@ -71,6 +73,12 @@ def read_heartbeats(run_folder: Path) -> tuple[Heartbeat, ...]:
     return tuple(Heartbeat.load(path) for path in sorted((run_folder / FOLDER).glob("rank-*.json")))
 
 
+def started_since(beats: Sequence[Heartbeat], before: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:
+    """The workers that have moved since `before` was read: of an earlier start the last signs of life are still there."""
+    left = {(beat.rank, beat.pid, beat.moves) for beat in before}
+    return tuple(beat for beat in beats if (beat.rank, beat.pid, beat.moves) not in left)
+
+
 def laggards(beats: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:
     """The workers that have entered fewer phases than others; empty where all stand at the same place."""
     fewest = min((beat.moves for beat in beats), default=0)
@@ -85,12 +93,14 @@ def describe(beats: Sequence[Heartbeat]) -> str:
 
 @dataclass(frozen=True)
 class Silence:
-    """Nobody has moved for `seconds`; `behind` are the workers that the others wait for, or all if none is behind."""
+    """Nobody has moved for `seconds`; `behind` are those that the others wait for, or all; none before the start."""
 
     seconds: float
     behind: tuple[Heartbeat, ...]
 
     def __str__(self) -> str:
+        if not self.behind:
+            return f"no worker has started for {self.seconds:.0f} s; `ray status` says what the cluster waits for"
         return f"no worker has moved for {self.seconds:.0f} s: {describe(self.behind)}"
 
 
@@ -111,15 +121,16 @@ class SilenceWatch:
         """Take in the heartbeats; returns a silence, once, when it has lasted too long.
 
         Args:
-            beats: What `read_heartbeats` returned.
+            beats: Of the workers that have started.
             slowest_step_s: A silence shorter than five of these is none.
         """
         now = time.monotonic()
         seen = tuple((beat.pid, beat.moves) for beat in beats)
-        if seen != self._seen or not seen:
+        if seen != self._seen:
             self._seen, self._since, self._reported = seen, now, False
         silence = now - self._since
-        if self._reported or silence < max(self._least_s, _SLOWEST_STEPS * slowest_step_s):
+        limit_s = max(self._least_s, _SLOWEST_STEPS * slowest_step_s) if beats else _STARTS * self._least_s
+        if self._reported or silence < limit_s:
             return None
         self._reported = True
         return Silence(silence, laggards(beats) or tuple(beats))

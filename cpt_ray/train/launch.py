@@ -28,7 +28,7 @@ from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_p
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
-from cpt_ray.train.heartbeat import SilenceWatch, describe, laggards, read_heartbeats
+from cpt_ray.train.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
 from cpt_ray.train.metrics import append_driver_event, read_events, read_metrics
 from cpt_ray.train.stop import Preemption
 from cpt_ray.train.task import RUN_FILE, TrainTask
@@ -205,6 +205,7 @@ class _Watcher(threading.Thread):
         self._current = 0
         # What earlier starts of the same command have told already.
         self._told = {(task.spec.name, *_key(event)) for task in tasks for event in read_events(Path(task.run_folder))}
+        self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
         self._silence = SilenceWatch(min((hang_report_s(task) for task in tasks), default=0))
         self._stopping = threading.Event()
 
@@ -249,18 +250,18 @@ class _Watcher(threading.Thread):
                 self._on_event(self._current, event)
 
     def _look_for_silence(self, task: TrainTask, steps: tuple[StepMetrics, ...]) -> None:
-        beats = read_heartbeats(Path(task.run_folder))
+        beats = started_since(read_heartbeats(Path(task.run_folder)), self._before[self._current])
         silence = self._silence.look(beats, slowest_step_s=max((step.step_s for step in steps), default=0.0))
         if silence is None:
             return
         event = RunEvent(
             kind="hang",
             attempt=max((step.attempt for step in steps), default=1),
-            step=max(beat.step for beat in silence.behind),
+            step=max((beat.step for beat in silence.behind), default=steps[-1].step if steps else 0),
             tokens_seen=steps[-1].tokens_seen if steps else 0,
             text=str(silence),
             seconds=silence.seconds,
-            rank=silence.behind[0].rank,
+            rank=silence.behind[0].rank if silence.behind else None,
         )
         append_driver_event(Path(task.run_folder), event)
         self._tell_events(task)

@@ -62,7 +62,9 @@ def read_events(run_folder: Path) -> tuple[RunEvent, ...]:
 
 def append_driver_event(run_folder: Path, event: RunEvent) -> None:
     """Write down what only the driver can see."""
-    with (run_folder / EVENTS / _DRIVER).open("a", encoding="utf-8") as stream:
+    folder = run_folder / EVENTS
+    folder.mkdir(parents=True, exist_ok=True)  # nothing of the run is there before its workers have started
+    with (folder / _DRIVER).open("a", encoding="utf-8") as stream:
         stream.write(event.model_dump_json() + "\n")
 
 

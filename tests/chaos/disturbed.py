@@ -24,7 +24,7 @@ _ALIVE = ("attempts/*", "metrics/*", "checkpoints/*/manifest.json", "run.json")
 
 
 _WORK = ("ray::RayTrainWorker", "ray::MapBatches", "ray::_evaluate_in_task")
-"""Titles of processes that do our work. Not Ray's helpers: a node ends itself when one of its agents dies, and a head with it."""
+"""Titles of processes that do our work. Not Ray's helpers: a node ends itself when one of its agents dies, the head too."""
 
 
 class HangError(AssertionError):

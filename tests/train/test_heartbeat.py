@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from cpt_ray.records import Heartbeat
 from cpt_ray.train import heartbeat
-from cpt_ray.train.heartbeat import Heart, SilenceWatch, describe, laggards, read_heartbeats
+from cpt_ray.train.heartbeat import Heart, SilenceWatch, describe, laggards, read_heartbeats, started_since
 from tests.train.zero_group import JobError
 
 
@@ -48,13 +48,25 @@ def test_silence_is_reported_once_and_again_only_after_somebody_moved(monkeypatc
     assert look(40, *moved, slowest=20).endswith("rank 1 on node, pid 101, is in phase backward of step 7")  # nobody is behind
 
 
-def test_workers_that_have_not_started_are_not_silent(monkeypatch):
+def test_workers_that_do_not_start_are_reported_once_as_that(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: clock[0])
-    watch = SilenceWatch(least_s=10)
+    watch = SilenceWatch(least_s=20)
+    said = []
     for _ in range(5):
         clock[0] += 60
-        assert watch.look((), slowest_step_s=0) is None
+        said.append(watch.look((), slowest_step_s=0))
+    assert [str(found) for found in said if found] == [
+        "no worker has started for 120 s; `ray status` says what the cluster waits for"
+    ]
+    assert watch.look((beat(0, 1),), slowest_step_s=0) is None
+
+
+def test_signs_of_life_of_an_earlier_start_are_no_workers():
+    before = (beat(0, 20), beat(1, 20))
+    assert started_since(before, before) == ()
+    assert started_since((beat(0, 21), beat(1, 20)), before) == (beat(0, 21),)
+    assert started_since(before, ()) == before
 
 
 def test_a_heart_writes_what_it_was_told_last(tmp_path: Path, monkeypatch):
