@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from cpt_ray.records import Comparison, EvalRecord, RunRecord
-from tests.integration.tiny_study import REPOSITORY, TinyStudy, write_tiny_study
+from tests.integration.tiny_study import REPOSITORY, TinyStudy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -166,13 +166,14 @@ def checkout(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def submitted(head, checkout, tmp_path_factory) -> tuple[TinyStudy, subprocess.CompletedProcess[str]]:
-    """A tiny study of one arm and one budget, submitted and waited for."""
-    study = write_tiny_study(tmp_path_factory.mktemp("submitted") / "study")
+def submitted(head, checkout, prepared_study, tmp_path_factory) -> tuple[TinyStudy, subprocess.CompletedProcess[str]]:
+    """A tiny study of one arm and one budget, prepared elsewhere, submitted and waited for."""
+    study = prepared_study.copy(tmp_path_factory.mktemp("submitted") / "study")
     study.change(arms={"legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}}})
     command = [f"{Path(sys.executable).parent}/ray", "job", "submit", "--address", head.job_server, "--working-dir", "."]
     # The DeepSpeed JSON travels with the upload, so its path is relative to it.
-    job = ["python", "jobs/study.py", str(study.config), "train.budgets=[2000]", "train.deepspeed=ds_configs/zero2_bf16.json"]
+    overrides = ["train.budgets=[2000]", "train.deepspeed=ds_configs/zero2_bf16.json", "runtime.kind=ray", "runtime.workers=2"]
+    job = ["python", "jobs/study.py", str(study.config), *overrides]
     done = subprocess.run(
         [*command, "--", *job], cwd=checkout, env=head.environment, capture_output=True, text=True, timeout=900
     )
