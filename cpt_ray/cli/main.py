@@ -9,13 +9,14 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpt_ray import __version__
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.load import load_study
+from cpt_ray.edges.ray_runtime import ALLOCATOR, worker_environment
 from cpt_ray.errors import CptRayError
 
 VERBS = {
@@ -47,15 +48,35 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """What single verbs take beside overrides."""
+TRAINS = ("train", "run")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+_RESTARTED = "CPT_RAY_RESTARTED"
+"""Set by a process for the one that takes its place."""
+
+
+def program() -> int:
+    """The command `cpt-ray`: `main` in a process of its own, which may start anew with the allocator settings of training."""
+    restarted = os.environ.pop(_RESTARTED, None) is not None
+    if restarted:
+        os.environ.pop(ALLOCATOR)  # glibc has read it; Ray's processes that start from here have settings of their own
+    return main(sys.argv[1:], may_restart=not restarted)
+
+
+def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: Without the program's name.
+        may_restart: Whether this process may be replaced by one with the environment that training here wants.
+    """
     options = _parser().parse_args(arguments)
     _quieten()
     try:
         path = Path(options.config)
         config = load_study(path, tuple(options.overrides))
+        if may_restart and options.verb in TRAINS and config.runtime.kind == "local" and not options.dry_run:
+            _restart(worker_environment(config.runtime), arguments)
         module = importlib.import_module(f"cpt_ray.cli.{options.verb.replace('-', '_')}")
         request = importlib.import_module("cpt_ray.cli.request").Request
         chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
@@ -73,6 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def _restart(environment: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """Replace this process by one with `environment`, if that holds what a process reads only at its start."""
+    if ALLOCATOR in environment and ALLOCATOR not in os.environ:
+        variables = {**environment, **os.environ, _RESTARTED: "1"}
+        os.execve(sys.executable, [sys.executable, "-m", "cpt_ray.cli.main", *arguments], variables)  # noqa: S606
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,4 +139,4 @@ def _quieten() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

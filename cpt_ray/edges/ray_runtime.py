@@ -13,6 +13,7 @@ from pathlib import Path
 from cpt_ray.config.runtime import RuntimeConfig
 from cpt_ray.errors import CptRayError
 
+ALLOCATOR = "GLIBC_TUNABLES"
 _RECYCLE_MEMORY = (
     # glibc gives every large buffer back to the system and faults it in again at the next step: 0.1 to 0.5 million page
     # faults per step at 135M parameters, a fifth of the time. The price is that a process keeps its peak.
@@ -38,7 +39,7 @@ def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
     """Environment of a training or scoring process on top of the session's."""
     variables = {"TOKENIZERS_PARALLELISM": "false", **operator_environment()}
     if runtime.recycle_memory and runtime.gpus_per_worker == 0 and sys.platform == "linux":
-        variables["GLIBC_TUNABLES"] = _RECYCLE_MEMORY
+        variables[ALLOCATOR] = _RECYCLE_MEMORY
     if runtime.gpus_per_worker == 0:
         variables["DS_ACCELERATOR"] = "cpu"
     return variables

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from cpt_ray.cli import run as run_verb
-from cpt_ray.cli.main import VERBS, main
+from cpt_ray.cli import train as train_verb
+from cpt_ray.cli.main import VERBS, main, program
 from cpt_ray.edges.lease import FILE, read_lease
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
@@ -175,3 +179,44 @@ def test_the_plan_of_a_prepared_study_counts_tokens_epochs_and_steps_per_arm(pre
     assert runs["tiny-legal-4000-seed0"][1:6] == ["cooldown", "3k", "4k", "3k", "1k"]
     assert all(row[6].startswith("~") and float(row[7]) > 0 for row in runs.values())
     assert "Memory, in GiB" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before", "restarts"),
+    [
+        (["train"], {}, True),
+        (["run"], {}, True),
+        (["run", "runtime.kind=ray"], {}, False),  # its workers are started with these settings
+        (["run", "runtime.recycle_memory=false"], {}, False),
+        (["run"], {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}, False),  # the user's own
+        (["run", "--dry-run"], {}, False),
+        (["check"], {}, False),
+    ],
+)
+def test_training_here_starts_anew_with_its_allocator_settings(tiny, monkeypatch, capsys, arguments, before, restarts):
+    class RestartedError(Exception):
+        pass
+
+    def instead(program, command, environment):
+        raise RestartedError(command, environment)
+
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "execve", instead)
+    monkeypatch.setattr(run_verb, "main", lambda request: None)
+    monkeypatch.setattr(train_verb, "main", lambda request: None)
+    verb, *rest = arguments
+    command = ["cpt-ray", verb, str(tiny.config), *rest]
+    monkeypatch.setattr(sys, "argv", command)
+    if not restarts:
+        assert program() == 0
+        return
+    with pytest.raises(RestartedError) as restarted:
+        program()
+    started, environment = restarted.value.args
+    assert started == [sys.executable, "-m", "cpt_ray.cli.main", *command[1:]]
+    assert environment["GLIBC_TUNABLES"].startswith("glibc.malloc.hugetlb=1")
+    monkeypatch.setattr(os, "environ", dict(environment))
+    assert program() == 0  # the process that took the place; once is enough
+    assert "GLIBC_TUNABLES" not in os.environ
