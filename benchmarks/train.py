@@ -13,13 +13,14 @@ and checkpointing. That part HAS NOT RUN YET: it was written on a machine withou
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import os
 import statistics
 import tempfile
 from pathlib import Path
 
-from record import Claim, write_results
+from record import RESULTS, Claim, write_results
 from train_runs import Bench, Measured, Shape, Trainer, measure_alone, measure_in_turns, ratio, require_equal_work
 
 from cpt_ray.config.load import load_study
@@ -31,43 +32,75 @@ from cpt_ray.train.runs import plan_runs, tokens_paid
 
 STUDY = Path(__file__).with_name("train.yaml")
 ROOT = Path(__file__).parents[1] / "runs" / "bench-train"
+TWO, THREE = "ds_configs/zero2_bf16.json", "ds_configs/zero3_bf16.json"
 
 
-def cpu_claims(bench: Bench, *, steps: int) -> list[Claim]:
-    """Everything that needs no GPU."""
-    short = Shape(length=512, rows=8, micro_rows=8, warmup=2, steps=steps)
-    long = Shape(length=2048, rows=2, micro_rows=2, warmup=2, steps=steps)
-    two, three = "ds_configs/zero2_bf16.json", "ds_configs/zero3_bf16.json"
-    outside = Bench(bench.study, bench.root / "outside", bench.environment)  # a study has one driver
-    for one in (bench, outside):
-        one.prepare(short.length)
-    alone = measure_alone(bench.ours("zero2", short, deepspeed=two), short)
-    print(f"zero2 alone: {alone.median_s:.2f} s a step", flush=True)
-    bare = _pair(bench.ours("zero2", short, deepspeed=two), bench.peer("bare", short, like=alone, deepspeed=two), short)
-    three_bare = _pair(bench.ours("zero3", short, deepspeed=three), bench.peer("bare", short, like=alone, deepspeed=two), short)
-    ray = _pair(bench.ours("ray", short, deepspeed=two, kind="ray"), outside.ours("zero2", short, deepspeed=two), short)
-    stall = measure_alone(bench.ours("stall", short, deepspeed=two, extra=(half_way_checkpoint(short),)), short)
-    bench.prepare(long.length)
-    alone_long = measure_alone(bench.ours("zero2", long, deepspeed=two), long)
-    hf = _pair(bench.ours("zero2", long, deepspeed=two), bench.peer("hf", long, like=alone_long, deepspeed=two), long)
-    rows = f"{short.rows} rows of {short.length} tokens a step, bf16, one worker with both cores"
-    long_rows = f"{long.rows} rows of {long.length} tokens a step, documents isolated in both"
-    return [
-        Claim(
-            id="train.tokens_per_second", claim=f"ZeRO-2, {rows}", value=short.slots / alone.median_s, unit="tokens/s",
-            raw=alone.raw(),
-        ),
-        _ratio_claim("bare_ratio", f"ZeRO-2, {rows}", bare, ">= 0.95", "a bare torch loop, same rows, loss and optimizer"),
-        _ratio_claim("zero3_bare_ratio", f"ZeRO-3, {rows}", three_bare, ">= 0.85", "the same bare loop"),
-        _ratio_claim("ray_ratio", f"inside Ray Train, ZeRO-2, {rows}", ray, ">= 0.95", "the same command without Ray"),
-        _peak_claim(alone, short, rows),
-        _ratio_claim(
-            "hf_trainer_ratio", f"ZeRO-2, {long_rows}", hf, ">= 1.3",
-            "HF Trainer + DeepSpeed ZeRO-2, its own packed mask, chunked loss, fused AdamW",
-        ),
-        *_share_claims(bench, alone, stall, short),
-        *_arithmetic_claims(bench),
-    ]  # fmt: skip
+class Cpu:
+    """The parts that need no GPU; what several of them need is measured once."""
+
+    def __init__(self, bench: Bench, *, steps: int) -> None:
+        self.bench = bench
+        self.short = Shape(length=512, rows=8, micro_rows=8, warmup=2, steps=steps)
+        self.long = Shape(length=2048, rows=2, micro_rows=2, warmup=2, steps=steps)
+        self.rows = f"{self.short.rows} rows of {self.short.length} tokens a step, bf16, one worker with both cores"
+
+    @functools.cached_property
+    def alone(self) -> Measured:
+        """ZeRO-2 with nothing beside it."""
+        self.bench.prepare(self.short)
+        return measure_alone(self.bench.ours("zero2", self.short, deepspeed=TWO), self.short)
+
+    def speed(self) -> list[Claim]:
+        """One process alone: speed, share of the peak, data wait, checkpoint stall."""
+        value = self.short.slots / self.alone.median_s
+        stalled = self.bench.ours("stall", self.short, deepspeed=TWO, extra=(half_way_checkpoint(self.short),))
+        return [
+            Claim(
+                id="train.tokens_per_second", claim=f"ZeRO-2, {self.rows}", value=value, unit="tokens/s", raw=self.alone.raw()
+            ),
+            _peak_claim(self.alone, self.short, self.rows),
+            *_share_claims(self.bench, self.alone, measure_alone(stalled, self.short), self.short),
+        ]  # fmt: skip
+
+    def bare(self) -> list[Claim]:
+        """Against a bare torch loop."""
+        pair = _pair(self.bench.ours("zero2", self.short, deepspeed=TWO), self._peer("bare"), self.short)
+        against = "a bare torch loop, same rows, loss and optimizer"
+        return [_ratio_claim("bare_ratio", f"ZeRO-2, {self.rows}", pair, ">= 0.95", against)]
+
+    def zero3(self) -> list[Claim]:
+        """ZeRO-3 against the same."""
+        pair = _pair(self.bench.ours("zero3", self.short, deepspeed=THREE), self._peer("bare"), self.short)
+        return [_ratio_claim("zero3_bare_ratio", f"ZeRO-3, {self.rows}", pair, ">= 0.85", "the same bare loop")]
+
+    def _peer(self, name: str) -> Trainer:
+        return self.bench.peer(name, self.short, like=self.alone, deepspeed=TWO)
+
+    def ray(self) -> list[Claim]:
+        """Inside Ray Train against outside it."""
+        outside = Bench(self.bench.study, self.bench.root / "outside", self.bench.environment)  # a study has one driver
+        for one in (self.bench, outside):
+            one.prepare(self.short)
+        inside = self.bench.ours("ray", self.short, deepspeed=TWO, kind="ray")
+        pair = _pair(inside, outside.ours("zero2", self.short, deepspeed=TWO), self.short)
+        return [_ratio_claim("ray_ratio", f"inside Ray Train, ZeRO-2, {self.rows}", pair, ">= 0.95", "the same outside Ray")]
+
+    def hf(self) -> list[Claim]:
+        """Against Hugging Face's Trainer, on long rows."""
+        self.bench.prepare(self.long)
+        alone = measure_alone(self.bench.ours("zero2", self.long, deepspeed=TWO), self.long)
+        peer = self.bench.peer("hf", self.long, like=alone, deepspeed=TWO)
+        pair = _pair(self.bench.ours("zero2", self.long, deepspeed=TWO), peer, self.long)
+        rows = f"{self.long.rows} rows of {self.long.length} tokens a step, documents isolated in both"
+        against = "HF Trainer + DeepSpeed ZeRO-2, its own packed mask, chunked loss, fused AdamW"
+        return [_ratio_claim("hf_trainer_ratio", f"ZeRO-2, {rows}", pair, ">= 1.3", against)]
+
+    def arithmetic(self) -> list[Claim]:
+        """What needs no training."""
+        return _arithmetic_claims(self.bench)
+
+
+PARTS = ("speed", "bare", "zero3", "ray", "hf", "arithmetic")
 
 
 def _pair(ours: Trainer, other: Trainer, shape: Shape) -> tuple[Measured, Measured]:
@@ -141,7 +174,7 @@ def gpu_claims(bench: Bench, *, steps: int, rounds: int = 3) -> list[Claim]:
     """One GPU, rows of 2,048 tokens. HAS NOT RUN YET."""
     shape = Shape(length=2048, rows=32, micro_rows=16, warmup=10, steps=4 * steps)
     one, extra = "ds_configs/zero1_bf16.json", ("runtime.gpus_per_worker=1",)
-    bench.prepare(shape.length)
+    bench.prepare(shape)
     seen: dict[str, list[Measured]] = {"ours": [], "bare": [], "hf": []}
     for _ in range(rounds):
         ours = measure_alone(bench.ours("ours", shape, deepspeed=one, extra=extra), shape)
@@ -207,19 +240,23 @@ def _record(measured: Measured) -> RunRecord:
 
 
 def main() -> None:
-    """Measure and write the claims."""
+    """Measure, and write the claims of each part as it is done."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"on a CPU, of {', '.join(PARTS)}; default: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="two steps a side; results go to a temporary folder")
     parser.add_argument("--steps", type=int, default=8, help="measured steps of each side")
     arguments = parser.parse_args()
     environment = {**os.environ, **worker_environment(RuntimeConfig(gpus_per_worker=float(arguments.device == "cuda")))}
     bench = Bench(STUDY, ROOT, environment)
-    claims = (cpu_claims if arguments.device == "cpu" else gpu_claims)(bench, steps=2 if arguments.quick else arguments.steps)
-    if arguments.quick:
-        write_results("train", claims, folder=Path(tempfile.mkdtemp(prefix="bench-train-")))
-    else:
-        write_results("train", claims, merge=True)  # the other device's claims stay
+    steps = 2 if arguments.quick else arguments.steps
+    folder = Path(tempfile.mkdtemp(prefix="bench-train-")) if arguments.quick else RESULTS
+    if arguments.device == "cuda":
+        write_results("train", gpu_claims(bench, steps=steps), folder=folder, merge=True)
+        return
+    cpu = Cpu(bench, steps=steps)
+    for part in arguments.parts or PARTS:
+        write_results("train", getattr(cpu, part)(), folder=folder, merge=True)
 
 
 if __name__ == "__main__":

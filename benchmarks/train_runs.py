@@ -129,10 +129,9 @@ class Bench:
         self.logs.mkdir(parents=True, exist_ok=True)
         self._count = itertools.count()
 
-    def prepare(self, length: int) -> None:
-        """Make the rows of `length` tokens, or find them."""
-        overrides = (f"prepare.pack.sequence_length={length}",)
-        run_alone(self._verb("prepare", "prepare", overrides, dict(os.environ), steps_done=lambda: 0))
+    def prepare(self, shape: Shape) -> None:
+        """Make the rows of a shape, or find them."""
+        run_alone(self._verb("prepare", "prepare", self._overrides(shape), dict(os.environ), steps_done=lambda: 0))
 
     def ours(self, name: str, shape: Shape, *, deepspeed: str, kind: str = "local", extra: tuple[str, ...] = ()) -> Trainer:
         """`cpt-ray train`, from nothing: removes what an earlier one left."""
@@ -152,15 +151,7 @@ class Bench:
                 raise RuntimeError(f"{name}: {len(steps)} steps instead of {shape.warmup + shape.steps}")
             return [step.loss for step in steps], [step.step_s for step in steps], kept
 
-        overrides = (
-            f"prepare.pack.sequence_length={shape.length}",
-            f"train.budgets=[{shape.budget}]",
-            f"train.global_batch_size={shape.rows}",
-            f"train.micro_batch_size={shape.micro_rows}",
-            f"train.deepspeed={REPOSITORY / deepspeed}",
-            f"runtime.kind={kind}",
-            *extra,
-        )
+        overrides = (*self._overrides(shape), f"train.deepspeed={REPOSITORY / deepspeed}", f"runtime.kind={kind}", *extra)
         environment = self.environment if kind == "local" else dict(os.environ)
         return Trainer(side=self._verb(name, "train", overrides, environment, steps_done=steps_done), read=read)
 
@@ -195,6 +186,14 @@ class Bench:
             steps_done=lambda: steps.read_bytes().count(b"\n") if steps.exists() else 0,
         )
         return Trainer(side=side, read=read)
+
+    def _overrides(self, shape: Shape) -> tuple[str, ...]:
+        return (
+            f"prepare.pack.sequence_length={shape.length}",
+            f"train.budgets=[{shape.budget}]",
+            f"train.global_batch_size={shape.rows}",
+            f"train.micro_batch_size={shape.micro_rows}",
+        )
 
     def _shards(self, length: int) -> Path:
         for path in self.root.glob("shards/*/manifest.json"):
