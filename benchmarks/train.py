@@ -40,8 +40,8 @@ class Cpu:
 
     def __init__(self, bench: Bench, *, steps: int) -> None:
         self.bench = bench
-        self.short = Shape(length=512, rows=8, micro_rows=8, warmup=2, steps=steps)
-        self.long = Shape(length=2048, rows=2, micro_rows=2, warmup=2, steps=steps)
+        self.short = Shape(length=512, rows=4, micro_rows=4, warmup=2, steps=steps)
+        self.long = Shape(length=2048, rows=2, micro_rows=1, warmup=2, steps=steps)
         self.rows = f"{self.short.rows} rows of {self.short.length} tokens a step, bf16, one worker with both cores"
 
     @functools.cached_property
