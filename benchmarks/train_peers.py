@@ -1,8 +1,8 @@
 """What training is compared with: a bare torch loop, and Hugging Face's Trainer with DeepSpeed, on the rows of a run of ours.
 
-Run by `benchmarks/train.py`, one process per measurement: `python train_peers.py bare|hf SETTINGS.json`. The settings name the
-model's folder, the rows and learning rates of each step (both read back from our run's metrics, so they are the same) and where
-to write the result: per step the seconds from asking for the batch to the end of the optimizer step, and the loss.
+Run by `benchmarks/train.py`, one process per measurement: `python train_peers.py bare|hf|peak SETTINGS.json`. The settings name
+the model's folder, the rows and learning rates of each step (both read back from our run's metrics, so they are the same) and
+where to write the result: per step the seconds from asking for the batch to the end of the optimizer step, and the loss.
 The bare loop has every lever that ours has: isolated documents, the same loss in blocks, fused AdamW over fp32 master weights,
 the same allocator. The Trainer has the best that its users can switch on: its own mask of packed documents from position ids,
 DeepSpeed's chunked loss with 16 rows a block, fused AdamW, ZeRO with the same small buckets, the same allocator.
@@ -21,6 +21,10 @@ from cpt_ray.data.shards import PackedRow, ShardReader
 from cpt_ray.model.loss import IGNORED
 from cpt_ray.records import ShardManifest
 from cpt_ray.train.batches import join_rows
+
+PEAK_SIZE, PEAK_PRODUCTS = 1536, 200
+PEAK_FLOPS = 2 * PEAK_SIZE**3 * PEAK_PRODUCTS
+"""Of each step of the peer `peak`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,13 +227,26 @@ class _PackedRows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": tokens, "labels": labels, "position_ids": positions}
 
 
+def run_peak(settings: Settings) -> dict[str, Any]:
+    """No training: as many matrix products as `PEAK_FLOPS` are, once a step."""
+    left, right = (torch.randn(PEAK_SIZE, PEAK_SIZE).bfloat16() for _ in range(2))
+    seconds = []
+    for _ in settings.learning_rates:
+        started = time.perf_counter()
+        for _ in range(PEAK_PRODUCTS):
+            left @ right
+        seconds.append(time.perf_counter() - started)
+        _announce(settings, seconds[-1])
+    return {"step_s": seconds, "loss": []}
+
+
 def main() -> None:
     """Run one peer and write its result."""
     variant, path = sys.argv[1], Path(sys.argv[2])
     settings = Settings(**json.loads(path.read_text(encoding="utf-8")))
     if not torch.cuda.is_available():
         torch.set_num_threads(settings.threads)
-    result = {"bare": run_bare, "hf": run_hf}[variant](settings)
+    result = {"bare": run_bare, "hf": run_hf, "peak": run_peak}[variant](settings)
     Path(settings.result).write_text(json.dumps(result), encoding="utf-8")
 
 

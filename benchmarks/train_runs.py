@@ -108,7 +108,7 @@ def measure_in_turns(ours: Trainer, other: Trainer, shape: Shape) -> tuple[Measu
         found.append(
             Measured(name=trainer.side.name, step_s=seen.step_s, losses=losses, cpu_s=seen.cpu_s, load=load, run=run)
         )  # fmt: skip
-    require_equal_work({one.name: one.losses for one in found})
+    require_equal_work({one.name: one.losses for one in found if one.losses})
     return found[0], found[1]
 
 
