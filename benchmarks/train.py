@@ -123,9 +123,7 @@ def _ratio_claim(name: str, text: str, pair: tuple[Measured, Measured], target: 
 
 
 def _peak_claim(ours: Measured, products: Measured, shape: Shape, rows: str) -> Claim:
-    peak = _attempt(ours).peak_flops_per_s
-    # What the run's own metrics call model FLOPs, by step; its seconds there hold the time that it was stopped.
-    flops = [(step.mfu or 0.0) * peak * step.step_s for step in _steps(ours, shape)]
+    flops = [step.flops for step in _steps(ours, shape)]
     pairs = zip(flops, ours.step_s, products.step_s, strict=True)
     shares = [(model / step_s) / (PEAK_FLOPS / product_s) for model, step_s, product_s in pairs]
     return Claim(
