@@ -64,18 +64,21 @@ class Cpu:
 
     def bare(self) -> list[Claim]:
         """Against a bare torch loop."""
-        pair = _pair(self.bench.ours("zero2", self.short, deepspeed=TWO), self._peer("bare"), self.short)
+        peer = self._peer("bare")
+        pair = _pair(self.bench.ours("zero2", self.short, deepspeed=TWO), peer, self.short)
         against = "a bare torch loop, same rows, loss and optimizer"
         return [_ratio_claim("bare_ratio", f"ZeRO-2, {self.rows}", pair, ">= 0.95", against)]
 
     def peak(self) -> list[Claim]:
         """Against a plain matrix product."""
-        ours, products = _pair(self.bench.ours("zero2", self.short, deepspeed=TWO), self._peer("peak"), self.short)
+        peer = self._peer("peak")
+        ours, products = _pair(self.bench.ours("zero2", self.short, deepspeed=TWO), peer, self.short)
         return [_peak_claim(ours, products, self.short, self.rows)]
 
     def zero3(self) -> list[Claim]:
         """ZeRO-3 against the same."""
-        pair = _pair(self.bench.ours("zero3", self.short, deepspeed=THREE), self._peer("bare"), self.short)
+        peer = self._peer("bare")
+        pair = _pair(self.bench.ours("zero3", self.short, deepspeed=THREE), peer, self.short)
         return [_ratio_claim("zero3_bare_ratio", f"ZeRO-3, {self.rows}", pair, ">= 0.85", "the same bare loop")]
 
     def _peer(self, name: str) -> Trainer:

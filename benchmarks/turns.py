@@ -73,7 +73,7 @@ def run_in_turns(sides: tuple[Side, Side], *, warmup: int, steps: int) -> tuple[
     """Run both sides to their ends, `warmup + steps` steps in turns.
 
     Raises:
-        RuntimeError: With the end of its output, if a side fails.
+        RuntimeError: With the end of its output, if a side fails; if there are steps before it has begun.
     """
     seen = (Turns(), Turns())
     with _started(sides[0]) as first:
@@ -93,6 +93,8 @@ def run_in_turns(sides: tuple[Side, Side], *, warmup: int, steps: int) -> tuple[
 
 @contextmanager
 def _started(side: Side) -> Iterator[subprocess.Popen[bytes]]:
+    if side.steps_done():
+        raise RuntimeError(f"{side.name} has {side.steps_done()} steps before it has begun, of another run")
     with side.log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, *side.arguments], cwd=REPOSITORY, env=side.environment, stdout=stream, stderr=subprocess.STDOUT

@@ -57,6 +57,13 @@ def test_a_side_that_fails_is_an_error_with_its_output_and_the_other_one_is_ende
     assert (tmp_path / "a.steps").read_text().count("\n") <= 3
 
 
+def test_steps_of_another_run_are_not_taken_for_its_own(turns, tmp_path):
+    (tmp_path / "a.steps").write_text("0 1\n")
+    sides = (side(turns, tmp_path, "a", "2"), side(turns, tmp_path, "b", "2"))
+    with pytest.raises(RuntimeError, match="a has 1 steps before it has begun"):
+        turns.run_in_turns(sides, warmup=1, steps=1)
+
+
 def test_a_side_that_ends_early_is_an_error(turns, tmp_path):
     sides = (side(turns, tmp_path, "a", "4"), side(turns, tmp_path, "b", "2"))
     with pytest.raises(RuntimeError, match="b ended after 2 steps instead of 3"):
