@@ -22,6 +22,8 @@ from typing import IO, Any
 
 import psutil
 
+from benchmarks.processes import send, stop_all
+
 _EVERY_S = 0.2
 _SLICE_S = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
@@ -76,7 +78,7 @@ def watch_together(
     try:
         for name, command in commands.items():
             watched[name] = _Watched(command, variables)
-            watched[name].stop()
+            stop_all(watched[name].read)
         left = dict(watched)
         while left:
             for name, one in list(left.items()):
@@ -88,8 +90,7 @@ def watch_together(
                 if time.perf_counter() > end:
                     raise RuntimeError(f"{' '.join(one.command)}: over {timeout_s:.0f} s")
     finally:
-        for child in psutil.Process().children(recursive=True):
-            _signal(child, signal.SIGKILL)
+        send(psutil.Process().children(recursive=True), signal.SIGKILL)
         for one in watched.values():
             one.process.wait()
         _reap([])
@@ -112,8 +113,7 @@ class _Watched:
     def run_for(self, seconds: float, end: float, *, others: Sequence[_Watched]) -> None:
         """Let it go on for so long, or until it and all that it left behind has ended; Ray's daemons leave a little later."""
         started = time.perf_counter()
-        for one in self.read():
-            _signal(one, signal.SIGCONT)
+        send(self.read(), signal.SIGCONT)
         while (now := time.perf_counter()) - started < seconds and now < end and not self.ended():
             time.sleep(min(_EVERY_S, seconds))
             if self.process.poll() is None:
@@ -121,15 +121,7 @@ class _Watched:
             # What has lost its parent falls to this process; only this command runs now, so it is of this one.
             self.read({child for child in psutil.Process().children() if not any(child in other.cpu_s for other in others)})
             _reap([one.process.pid for one in (self, *others)])
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop all of it, also what it starts in this very moment."""
-        stopped: set[psutil.Process] = set()
-        while new := set(self.read()) - stopped:
-            for one in new:
-                _signal(one, signal.SIGSTOP)
-            stopped |= new
+        stop_all(self.read)
 
     def read(self, orphans: set[psutil.Process] | None = None) -> list[psutil.Process]:
         """Note CPU time and memory of its processes; returns those that are alive."""
@@ -161,13 +153,6 @@ class _Watched:
             self.said.seek(0)
             said = self.said.read().decode(errors="replace")
             raise RuntimeError(f"{' '.join(self.command)}: exit code {self.process.returncode}\n{said[-4000:]}")
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
-        os.kill(process.pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _reap(kept: Sequence[int]) -> None:

@@ -14,7 +14,6 @@ import os
 import platform
 import resource
 import statistics
-import sys
 from pathlib import Path
 
 from turns import Side, run_in_turns
@@ -50,6 +49,10 @@ def main() -> None:
 
 def measure(model: Path, name: str, length: int, out: Path) -> dict[str, float]:
     """One file in turns with the reference; returns tokens per second, its ratio to the reference and peak bytes."""
+    from cpt_ray.config.runtime import RuntimeConfig
+    from cpt_ray.edges.ray_runtime import worker_environment
+
+    environment = {**os.environ, **worker_environment(RuntimeConfig(kind="local")), "PYTHONPATH": str(ROOT)}
 
     def side(file: str, folder: Path) -> Side:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +61,7 @@ def measure(model: Path, name: str, length: int, out: Path) -> dict[str, float]:
         return Side(
             name=file,
             arguments=[__file__, str(model), "--one", file, "--length", str(length), "--out", str(folder)],
-            environment={**os.environ, "PYTHONPATH": str(ROOT)},
+            environment=environment,
             log=folder / f"{file}.log",
             steps_done=lambda: steps.read_bytes().count(b"\n") if steps.exists() else 0,
         )
@@ -87,16 +90,10 @@ def demo_base() -> Path:
 
 def train(model: Path, deepspeed: Path, length: int, steps: Path) -> None:
     """Train a few steps; each leaves a line in `steps`, the peak bytes of this process so far."""
-    from cpt_ray.config.runtime import RuntimeConfig
-    from cpt_ray.edges.ray_runtime import put_interpreter_on_path, worker_environment
+    from cpt_ray.edges.ray_runtime import put_interpreter_on_path
 
     put_interpreter_on_path()
-    environment = worker_environment(RuntimeConfig(kind="local"))
-    if "GLIBC_TUNABLES" in environment and "GLIBC_TUNABLES" not in os.environ:
-        # Read by glibc when a process starts: as workers of a study have it.
-        os.environ |= environment
-        os.execv(sys.executable, [sys.executable, *sys.argv])
-    os.environ |= environment | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     import torch
     import torch.distributed as dist
 

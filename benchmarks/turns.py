@@ -8,8 +8,6 @@ SIGCONT to the next finished step, seen within `POLL_S`. Turns were chosen after
 
 from __future__ import annotations
 
-import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from processes import send, stop_all
 
 REPOSITORY = Path(__file__).parents[1]
 POLL_S = 0.01
@@ -52,21 +51,18 @@ class Turns:
     cpu_s: list[float] = field(default_factory=list)
 
 
-def run_alone(side: Side) -> float:
-    """Run a side to its end; returns CPU seconds of it and its children.
+def run_alone(side: Side) -> None:
+    """Run a side to its end.
 
     Raises:
         RuntimeError: With the end of its output, if it fails.
     """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with side.log.open("w") as stream:
         done = subprocess.run(
             [sys.executable, *side.arguments],
             cwd=REPOSITORY, env=side.environment, stdout=stream, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     _require_success(side, done.returncode)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def run_in_turns(sides: tuple[Side, Side], *, warmup: int, steps: int) -> tuple[Turns, Turns]:
@@ -103,8 +99,7 @@ def _started(side: Side) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         if process.poll() is None:
-            for one in _tree(process):
-                _signal(one, signal.SIGKILL)
+            send(_tree(process), signal.SIGKILL)
             process.wait()
 
 
@@ -112,22 +107,19 @@ def _take_turn(side: Side, process: subprocess.Popen[bytes], step: int) -> tuple
     """Let a side go on until it has finished `step`, and stop it there."""
     before_s = _cpu_seconds(process)
     started = time.perf_counter()
-    for one in _tree(process):
-        _signal(one, signal.SIGCONT)
+    send(_tree(process), signal.SIGCONT)
     while side.steps_done() < step:
         if process.poll() is not None:
             _require_success(side, process.returncode)
             raise RuntimeError(f"{side.name} ended after {side.steps_done()} steps instead of {step}")
         time.sleep(POLL_S)
     wall_s = time.perf_counter() - started
-    for one in _tree(process):
-        _signal(one, signal.SIGSTOP)
+    stop_all(lambda: _tree(process))
     return wall_s, _cpu_seconds(process) - before_s
 
 
 def _finish(side: Side, process: subprocess.Popen[bytes]) -> None:
-    for one in _tree(process):
-        _signal(one, signal.SIGCONT)
+    send(_tree(process), signal.SIGCONT)
     _require_success(side, process.wait())
 
 
@@ -148,13 +140,6 @@ def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
             continue
         total += times.user + times.system
     return total
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
-        os.kill(process.pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _require_success(side: Side, code: int) -> None:

@@ -49,8 +49,6 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What single verbs take beside overrides."""
 TRAINS = ("train", "run")
-
-
 _RESTARTED = "CPT_RAY_RESTARTED"
 """Set by a process for the one that takes its place."""
 
