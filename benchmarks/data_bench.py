@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from benchmarks import data_corpus
 from benchmarks.data_watch import Usage
 from benchmarks.environments import CACHE, python_with
+from cpt_ray.records import DocumentsRecord
 
 HERE = Path(__file__).parent
 PEERS = ("torch==2.13.0", "datatrove==0.10.1", "litdata==0.2.76", "trl==1.16.0", "orjson")
@@ -49,9 +50,11 @@ class Bench:
         return folder
 
     def units(self, megabytes: int) -> Path:
-        """Clean units of a corpus, made on first use."""
+        """Clean units of a corpus, made on first use and again when their record has other keys."""
         folder = CACHE / f"units-{megabytes}"
-        if not (folder / "documents" / "documents.json").exists():
+        try:
+            DocumentsRecord.load(folder / "documents" / "documents.json")
+        except (FileNotFoundError, ValueError):
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([*ours("units", folder), *map(str, self.corpus(megabytes))], check=True)
         return folder

@@ -3,7 +3,7 @@
     python benchmarks/ds_configs.py [MODEL_FOLDER]
 
 Without a folder the demo's imported base is used. A process per file: two CPU threads, four rows of 512 tokens a step, one step
-to warm up and three measured, in turns with a process of `zero2_bf16.json` (`turns.py`), so that the ratio between two files is
+to warm up and nine more, in turns with a process of `zero2_bf16.json` (`turns.py`), so that the ratio between two files is
 independent of when each was measured. Peak memory is the process's own, with Python and torch (about half a gigabyte) in it.
 """
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "ds_configs"
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 REFERENCE = "zero2_bf16.json"
-ROWS, LENGTH, WARMUP, STEPS, THREADS = 4, 512, 1, 3, 2
+ROWS, LENGTH, WARMUP, STEPS, THREADS = 4, 512, 1, 9, 2
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Training speed, side by side in one run: ours against a bare torch loop, ours inside Ray Train, and Hugging Face's Trainer.
 
 Run by `make bench-train` (`QUICK=1`: few steps); writes `benchmarks/results/train.json`. What is measured as ours is `cpt-ray
-train` as a user runs it. Two sides of a ratio are two processes that take turns, one step each (`turns.py`), with the same
+train` as a user runs it. Two sides of a ratio are two processes that take turns of a few steps (`turns.py`), with the same
 allocator settings, on the same rows of licence text in the same order with documents isolated, at the same learning rates;
-losses are compared step by step, so that equal work is compared. The first steps of each process are left out. A ratio is the
-median over pairs of steps that followed one another; all steps, and their CPU seconds, are in `raw`.
+losses are compared step by step, so that equal work is compared. The first steps of each process and of each turn are left out.
+A ratio is the median over pairs of the same step; all steps, and their CPU seconds, are in `raw`.
 
 `--device cuda` measures the same at rows of 2,048 tokens on a GPU, whole processes in turns, and a table of ZeRO stage, offload
 and checkpointing. That part HAS NOT RUN YET: it was written on a machine without a GPU.
@@ -23,6 +23,7 @@ from pathlib import Path
 from record import RESULTS, Claim, write_results
 from train_peers import PEAK_FLOPS, PEAK_SIZE
 from train_runs import Bench, Measured, Shape, Trainer, measure_alone, measure_in_turns, ratio, require_equal_work
+from turns import TURN_STEPS
 
 from cpt_ray.config.load import load_study
 from cpt_ray.config.runtime import RuntimeConfig
@@ -59,7 +60,7 @@ class Cpu:
             Claim(
                 id="train.tokens_per_second", claim=f"ZeRO-2, {self.rows}", value=value, unit="tokens/s", raw=self.alone.raw()
             ),
-            *_share_claims(self.bench, self.alone, measure_alone(stalled, self.short), self.short),
+            *_share_claims(self.bench, self.alone, measure_alone(stalled, self.short)),
         ]  # fmt: skip
 
     def bare(self) -> list[Claim]:
@@ -73,7 +74,7 @@ class Cpu:
         """Against a plain matrix product."""
         peer = self._peer("peak")
         ours, products = _pair(self.bench.ours("zero2", self.short, deepspeed=TWO), peer, self.short)
-        return [_peak_claim(ours, products, self.short, self.rows)]
+        return [_peak_claim(ours, products, self.rows)]
 
     def zero3(self) -> list[Claim]:
         """ZeRO-3 against the same."""
@@ -125,8 +126,8 @@ def _ratio_claim(name: str, text: str, pair: tuple[Measured, Measured], target: 
     )  # fmt: skip
 
 
-def _peak_claim(ours: Measured, products: Measured, shape: Shape, rows: str) -> Claim:
-    flops = [step.flops for step in _steps(ours, shape)]
+def _peak_claim(ours: Measured, products: Measured, rows: str) -> Claim:
+    flops = [step.flops for step in _steps(ours)]
     pairs = zip(flops, ours.step_s, products.step_s, strict=True)
     shares = [(model / step_s) / (PEAK_FLOPS / product_s) for model, step_s, product_s in pairs]
     return Claim(
@@ -137,8 +138,8 @@ def _peak_claim(ours: Measured, products: Measured, shape: Shape, rows: str) -> 
     )  # fmt: skip
 
 
-def _share_claims(bench: Bench, ours: Measured, stalled: Measured, shape: Shape) -> list[Claim]:
-    steps = _steps(ours, shape)
+def _share_claims(bench: Bench, ours: Measured, stalled: Measured) -> list[Claim]:
+    steps = _steps(ours)
     waits = [step.data_wait_s / step.step_s for step in steps]
     speed = statistics.median([step.tokens_per_s for step in steps])
     stall_s, every = _record(stalled).checkpoint_s, load_study(bench.study, bench.common).train.checkpoint_every
@@ -231,10 +232,11 @@ def gpu_claims(bench: Bench, *, steps: int, rounds: int = 3) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _steps(measured: Measured, shape: Shape) -> tuple[StepMetrics, ...]:
+def _steps(measured: Measured) -> list[StepMetrics]:
     if measured.run is None:
         raise RuntimeError(f"{measured.name} is no run of ours")
-    return read_metrics(measured.run)[shape.warmup :]
+    steps = read_metrics(measured.run)
+    return [steps[number] for number in measured.numbers]
 
 
 def _attempt(measured: Measured) -> RunAttempt:
@@ -254,12 +256,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"on a CPU, of {', '.join(PARTS)}; default: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="two steps a side; results go to a temporary folder")
-    parser.add_argument("--steps", type=int, default=8, help="measured steps of each side")
+    parser.add_argument("--quick", action="store_true", help="one turn a side; results go to a temporary folder")
+    parser.add_argument("--steps", type=int, default=12, help="steps of each side; two of three are measured")
     arguments = parser.parse_args()
     environment = {**os.environ, **worker_environment(RuntimeConfig(gpus_per_worker=float(arguments.device == "cuda")))}
     bench = Bench(STUDY, ROOT, environment)
-    steps = 2 if arguments.quick else arguments.steps
+    steps = TURN_STEPS if arguments.quick else arguments.steps
     folder = Path(tempfile.mkdtemp(prefix="bench-train-")) if arguments.quick else RESULTS
     if arguments.device == "cuda":
         write_results("train", gpu_claims(bench, steps=steps), folder=folder, merge=True)

@@ -55,6 +55,8 @@ class Measured:
     """One process: its measured steps, and all losses."""
 
     name: str
+    numbers: list[int]
+    """Which of the run's steps were measured, from 0."""
     step_s: list[float]
     losses: list[float]
     cpu_s: list[float]
@@ -91,11 +93,14 @@ def measure_alone(trainer: Trainer, shape: Shape) -> Measured:
     load = os.getloadavg()[0]
     run_alone(trainer.side)
     losses, seconds, run = trainer.read()
-    return Measured(name=trainer.side.name, step_s=seconds[shape.warmup :], losses=losses, cpu_s=[], load=load, run=run)
+    numbers = list(range(shape.warmup, shape.warmup + shape.steps))
+    return Measured(
+        name=trainer.side.name, numbers=numbers, step_s=seconds[shape.warmup :], losses=losses, cpu_s=[], load=load, run=run
+    )  # fmt: skip
 
 
 def measure_in_turns(ours: Trainer, other: Trainer, shape: Shape) -> tuple[Measured, Measured]:
-    """Train both, one step each in turns.
+    """Train both in turns.
 
     Raises:
         RuntimeError: If one fails, or their losses differ.
@@ -106,7 +111,10 @@ def measure_in_turns(ours: Trainer, other: Trainer, shape: Shape) -> tuple[Measu
     for trainer, seen in zip((ours, other), turns, strict=True):
         losses, _, run = trainer.read()
         found.append(
-            Measured(name=trainer.side.name, step_s=seen.step_s, losses=losses, cpu_s=seen.cpu_s, load=load, run=run)
+            Measured(
+                name=trainer.side.name, numbers=seen.numbers, step_s=seen.step_s, losses=losses, cpu_s=seen.cpu_s, load=load,
+                run=run,
+            )
         )  # fmt: skip
     require_equal_work({one.name: one.losses for one in found if one.losses})
     return found[0], found[1]

@@ -1,9 +1,10 @@
-"""Two processes on a machine whose speed drifts: they take turns, one step each, so that a drift meets both alike.
+"""Two processes on a machine whose speed drifts: they take turns of a few steps, so that a drift meets both alike.
 
 In: two `Side`s, each a command that leaves a line in a file when a step is finished. Out: seconds and CPU seconds of each step.
-The side whose turn it is not is stopped by SIGSTOP with all its processes, Ray's daemons too; a turn is the wall time from
-SIGCONT to the next finished step, seen within `POLL_S`. Turns were chosen after whole processes in a row gave ratios between
-0.5 and 1.9 for the very same code: a shared machine changes its speed by a factor of two within a minute.
+The side whose turn it is not is stopped by SIGSTOP with all its processes, Ray's daemons too. The first step of a turn is not
+measured: after SIGCONT, threads find their cores again, and daemons do what they have put off. A step lasts from one finished
+step to the next, seen within `POLL_S`. Turns were chosen after whole processes in a row gave ratios between 0.5 and 1.9 for the
+very same code: a shared machine changes its speed by a factor of two within a minute.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from processes import send, stop_all
 
 REPOSITORY = Path(__file__).parents[1]
 POLL_S = 0.01
+TURN_STEPS = 3
+"""Steps of a turn, of which all but the first are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +48,9 @@ class Side:
 
 @dataclass
 class Turns:
-    """What the turns of one side took: seconds of wall and of CPU, a pair per step after the warm-up."""
+    """What the measured steps of one side took: seconds of wall and of CPU, and which of its steps these are, from 0."""
 
+    numbers: list[int] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
 
@@ -66,20 +70,24 @@ def run_alone(side: Side) -> None:
 
 
 def run_in_turns(sides: tuple[Side, Side], *, warmup: int, steps: int) -> tuple[Turns, Turns]:
-    """Run both sides to their ends, `warmup + steps` steps in turns.
+    """Run both sides to their ends: `warmup` steps each, then `steps` in turns.
 
     Raises:
+        ValueError: If `steps` is not a multiple of `TURN_STEPS`.
         RuntimeError: With the end of its output, if a side fails; if there are steps before it has begun.
     """
+    if steps % TURN_STEPS:
+        raise ValueError(f"{steps} steps cannot be taken in turns of {TURN_STEPS}")
     seen = (Turns(), Turns())
     with _started(sides[0]) as first:
-        _take_turn(sides[0], first, 1)
+        _take_turn(sides[0], first, range(warmup))
         with _started(sides[1]) as second:
-            _take_turn(sides[1], second, 1)
-            for step in range(2, warmup + steps + 1):
+            _take_turn(sides[1], second, range(warmup))
+            for start in range(warmup, warmup + steps, TURN_STEPS):
                 for side, process, turns in zip(sides, (first, second), seen, strict=True):
-                    wall_s, cpu_s = _take_turn(side, process, step)
-                    if step > warmup:
+                    numbers = range(start, start + TURN_STEPS)
+                    for number, (wall_s, cpu_s) in list(zip(numbers, _take_turn(side, process, numbers), strict=True))[1:]:
+                        turns.numbers.append(number)
                         turns.step_s.append(wall_s)
                         turns.cpu_s.append(cpu_s)
             _finish(sides[1], second)
@@ -103,19 +111,21 @@ def _started(side: Side) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _take_turn(side: Side, process: subprocess.Popen[bytes], step: int) -> tuple[float, float]:
-    """Let a side go on until it has finished `step`, and stop it there."""
-    before_s = _cpu_seconds(process)
-    started = time.perf_counter()
+def _take_turn(side: Side, process: subprocess.Popen[bytes], numbers: range) -> list[tuple[float, float]]:
+    """Let a side go on until it has finished these steps, and stop it there; seconds of wall and of CPU of each."""
+    clock_s, spent_s, found = time.perf_counter(), _cpu_seconds(process), []
     send(_tree(process), signal.SIGCONT)
-    while side.steps_done() < step:
-        if process.poll() is not None:
-            _require_success(side, process.returncode)
-            raise RuntimeError(f"{side.name} ended after {side.steps_done()} steps instead of {step}")
-        time.sleep(POLL_S)
-    wall_s = time.perf_counter() - started
+    for number in numbers:
+        while side.steps_done() <= number:
+            if process.poll() is not None:
+                _require_success(side, process.returncode)
+                raise RuntimeError(f"{side.name} ended after {side.steps_done()} steps instead of {number + 1}")
+            time.sleep(POLL_S)
+        before_s, clock_s = clock_s, time.perf_counter()
+        before_cpu_s, spent_s = spent_s, _cpu_seconds(process)
+        found.append((clock_s - before_s, spent_s - before_cpu_s))
     stop_all(lambda: _tree(process))
-    return wall_s, _cpu_seconds(process) - before_s
+    return found
 
 
 def _finish(side: Side, process: subprocess.Popen[bytes]) -> None:

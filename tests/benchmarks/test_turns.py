@@ -1,4 +1,4 @@
-"""Two sides take turns: never both at once, one step each, and a side that fails is an error with its output."""
+"""Two sides take turns: never both at once, a few steps each, and a side that fails is an error with its output."""
 
 from __future__ import annotations
 
@@ -39,29 +39,36 @@ def side(turns, folder: Path, name: str, *arguments: str):
     )
 
 
-def test_one_step_each(turns, tmp_path):
-    sides = (side(turns, tmp_path, "a", "4"), side(turns, tmp_path, "b", "4"))
-    first, second = turns.run_in_turns(sides, warmup=1, steps=3)
-    assert len(first.step_s) == len(second.step_s) == len(first.cpu_s) == 3
-    assert all(0.02 < second < 10 for second in (*first.cpu_s, *second.cpu_s))
+def test_a_few_steps_each_and_the_first_of_a_turn_is_not_measured(turns, tmp_path):
+    sides = (side(turns, tmp_path, "a", "8"), side(turns, tmp_path, "b", "8"))
+    found = turns.run_in_turns(sides, warmup=2, steps=6)
+    for one in found:
+        assert one.numbers == [3, 4, 6, 7]
+        assert all(0.02 < cpu_s < 10 for cpu_s in one.cpu_s)
+        assert len(one.step_s) == len(one.cpu_s) == 4
     finished = sorted(
         (float(line.split()[1]), name) for name in "ab" for line in (tmp_path / f"{name}.steps").read_text().splitlines()
     )  # fmt: skip
-    assert [name for _, name in finished] == list("abababab")
+    assert [name for _, name in finished] == list("aabb" + "aaabbb" * 2)
+
+
+def test_steps_that_do_not_fill_turns_are_an_error(turns, tmp_path):
+    with pytest.raises(ValueError, match="4 steps cannot be taken in turns of 3"):
+        turns.run_in_turns((side(turns, tmp_path, "a", "5"), side(turns, tmp_path, "b", "5")), warmup=1, steps=4)
 
 
 def test_a_side_that_fails_is_an_error_with_its_output_and_the_other_one_is_ended(turns, tmp_path):
     sides = (side(turns, tmp_path, "a", "4"), side(turns, tmp_path, "b", "2", "out of luck"))
     with pytest.raises(RuntimeError, match=r"b: exit code 1\nout of luck"):
         turns.run_in_turns(sides, warmup=1, steps=3)
-    assert (tmp_path / "a.steps").read_text().count("\n") <= 3
+    assert (tmp_path / "a.steps").read_text().count("\n") <= 4
 
 
 def test_steps_of_another_run_are_not_taken_for_its_own(turns, tmp_path):
     (tmp_path / "a.steps").write_text("0 1\n")
-    sides = (side(turns, tmp_path, "a", "2"), side(turns, tmp_path, "b", "2"))
+    sides = (side(turns, tmp_path, "a", "4"), side(turns, tmp_path, "b", "4"))
     with pytest.raises(RuntimeError, match="a has 1 steps before it has begun"):
-        turns.run_in_turns(sides, warmup=1, steps=1)
+        turns.run_in_turns(sides, warmup=1, steps=3)
 
 
 def test_a_side_that_ends_early_is_an_error(turns, tmp_path):
