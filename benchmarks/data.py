@@ -129,7 +129,7 @@ def measure_workers(bench: Bench) -> list[Claim]:
     def sides(size: int) -> dict[str, list[str]]:
         return {f"workers {count}": _pack(bench, size, str(count), workers=count) for count in (1, 2)}
 
-    start, whole = watch_together(sides(1)), watch_together(sides(bench.small))
+    start, whole = watch_together(sides(1)), watch_together(sides(bench.large))
     raw = {name: {"start": bench.say(f"{name}, start", start[name]), "all": bench.say(name, whole[name])} for name in whole}
     one, two = (whole[name].wall_s - start[name].wall_s for name in whole)
     control = _two_processes_at_once()

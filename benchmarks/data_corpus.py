@@ -3,7 +3,7 @@
 Run as `python data_corpus.py FOLDER MEGABYTES`.
 Licences, notices and news articles, as they are and then in further rounds with a tenth of their words replaced by other words
 of the same corpora: no two documents are near-duplicates of one another because of this file, and merges, lengths and
-punctuation stay those of real text. Out: Parquet files of about 32 MB, columns `id` and `text`, one row group per 4 MB.
+punctuation stay those of real text. Out: Parquet files of about 16 MB, columns `id` and `text`, one row group per 4 MB.
 """
 
 import csv
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 REPLACED_SHARE = 0.1
 SHORTEST = 300
-_FILE_BYTES = 32_000_000
+_FILE_BYTES = 16_000_000
 _GROUP_BYTES = 4_000_000
 
 
@@ -70,7 +70,7 @@ def write_corpus(folder: Path, megabytes: int, *, files: int | None = None) -> l
     Args:
         folder: Where it goes.
         megabytes: UTF-8 bytes of text, about.
-        files: Into how many files; default: of about 32 MB each.
+        files: Into how many files; default: of about 16 MB each.
 
     Returns:
         The files, in order.

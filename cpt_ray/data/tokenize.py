@@ -2,8 +2,8 @@
 
 Flow: a Hugging Face tokenizer folder -> `resolve_tokenizer` (driver; the only import of transformers) -> one JSON file ->
 `Encoder.load` (worker) -> `Encoder.encode`: texts in, a flat array of ids and the length of each document out. Memory: the
-tokens of one unit, 2 or 4 bytes each, and the engine's own objects (about 100 bytes a token) for `_BATCH_CHARACTERS` of text,
-or for the longest stretch of a document in which no cut is safe.
+tokens of one unit, 2 or 4 bytes each, the engine's own objects (about 100 bytes a token) for `_BATCH_CHARACTERS` of text, or
+for the longest stretch of a document in which no cut is safe, and about 50 MB of words whose ids are known.
 
 Guarantee: the ids of a document are those of `tokenizer(text, add_special_tokens=False)`, between BOS and separator.
 """
@@ -11,8 +11,9 @@ Guarantee: the ids of a document are those of `tokenizer(text, add_special_token
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from cpt_ray.edges.storage import hash_bytes
 from cpt_ray.errors import DataError
 
 _BATCH_CHARACTERS = 1 << 20
+_KNOWN_WORDS = 1 << 18
+_LONGEST_KNOWN = 64
+_CUT = re.compile(r" (?<=\S )")
+"""A space after anything but white space; begins with the space, because that is what the search for it is fast at."""
 _UINT16_VOCABULARY = 1 << 16
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -121,8 +126,9 @@ def _one_token(engine: Tokenizer, path: Path, name: str, token: str) -> int:
 class Encoder:
     """Encodes documents; made by `load`.
 
-    Very long documents are cut before they are encoded, at a space after a letter or digit, where the tokenizer's definition
-    says that a cut does not change the ids (`cuts_at_spaces`); elsewhere they are encoded whole.
+    Where the tokenizer's definition says that a cut before a space changes no ids (`cuts_at_spaces`), documents are cut there:
+    what stands between two cuts is encoded once and then looked up, and no document is too long. Elsewhere they are encoded
+    whole.
     """
 
     engine: Tokenizer
@@ -131,6 +137,8 @@ class Encoder:
     dtype: str
     may_cut: bool
     batch_characters: int = _BATCH_CHARACTERS
+    known: dict[str, bytes] = field(default_factory=dict)
+    """Words without the space before them, and their ids with it."""
 
     @classmethod
     def load(cls, path: Path, *, separator_id: int, bos_id: int | None, dtype: str) -> Encoder:
@@ -152,23 +160,33 @@ class Encoder:
         Returns:
             Flat ids[sum of lengths], and lengths int64[documents], BOS and separators included.
         """
-        before = [] if self.bos_id is None else [self.bos_id]
-        ids: list[int] = []
-        flat: list[Tokens] = [np.empty(0, dtype=self.dtype)]
+        before = b"" if self.bos_id is None else np.array([self.bos_id], self.dtype).tobytes()
+        separator = np.array([self.separator_id], self.dtype).tobytes()
+        flat: list[bytes] = []
         lengths = np.zeros(len(texts), dtype=np.int64)
         for batch in self._batches(texts):
-            encodings = self.engine.encode_batch_fast([piece for _, piece, _ in batch], add_special_tokens=False)
-            for (document, _, last), encoding in zip(batch, encodings, strict=True):
-                start = len(ids)
-                if before and not lengths[document]:
-                    ids += before
-                ids += encoding.ids
-                if last:
-                    ids.append(self.separator_id)
-                lengths[document] += len(ids) - start
-            flat.append(np.array(ids, dtype=self.dtype))
-            ids.clear()
-        return np.concatenate(flat), lengths
+            for (document, _, last), ids in zip(batch, self._ids([text for _, text, _ in batch]), strict=True):
+                start = b"" if lengths[document] else before
+                flat += (start, ids, separator if last else b"")
+                lengths[document] += sum(map(len, flat[-3:]))
+        return np.frombuffer(bytearray().join(flat), dtype=self.dtype), lengths // np.dtype(self.dtype).itemsize
+
+    def _ids(self, texts: Sequence[str]) -> list[bytes]:
+        """The ids of each text; what stands between two cuts is looked up, or encoded and kept if it is short."""
+        known = self.known
+        if len(known) > _KNOWN_WORDS:
+            known.clear()
+        pieces = [_CUT.split(text) if self.may_cut else [text] for text in texts]
+        firsts = [of_text.pop(0) for of_text in pieces]  # no cut before it: with its own space, or with none
+        new = list(set().union(*pieces).difference(known))
+        encodings = self.engine.encode_batch_fast([*firsts, *(f" {word}" for word in new)], add_special_tokens=False)
+        encoded = [np.array(encoding.ids, self.dtype).tobytes() for encoding in encodings]
+        known.update(zip(new, encoded[len(firsts) :], strict=True))
+        ids = [first + b"".join(map(known.__getitem__, words)) for first, words in zip(encoded, pieces, strict=False)]
+        for word in new:
+            if len(word) > _LONGEST_KNOWN:
+                del known[word]
+        return ids
 
     def _batches(self, texts: Sequence[str]) -> Iterator[list[tuple[int, str, bool]]]:
         """Pieces of documents, about `batch_characters` at a time: (document, text, whether it is the document's last)."""
@@ -196,26 +214,25 @@ class Encoder:
 
 
 def _safe_cut(text: str, start: int, wanted: int) -> int | None:
-    """A space after a letter or digit: the last one before `wanted`, else the first one after it, or None."""
+    """A space after anything but white space: the last one before `wanted`, else the first one after it, or None."""
     at = text.rfind(" ", start + 1, wanted)
-    while at > start and not text[at - 1].isalnum():
+    while at > start and text[at - 1].isspace():
         at = text.rfind(" ", start + 1, at)
     if at > start:
         return at
-    at = text.find(" ", wanted)
-    while at > 0 and not text[at - 1].isalnum():
-        at = text.find(" ", at + 1)
-    return at if at > 0 else None
+    found = _CUT.search(text, max(wanted, start + 1))
+    return found.start() if found else None
 
 
 def cuts_at_spaces(definition: dict[str, Any]) -> bool:
-    """Whether a text may be cut before any space that follows a letter or digit without changing its ids.
+    """Whether a text may be cut before any space that follows anything but white space without changing its ids.
 
     True only where the tokenizer is made of parts for which it is proven; the argument, part by part. A model sees one
     pre-token at a time. Composing (NFC, NFD) never joins a space with what stands before it. Added tokens without a space of
     their own that take none from their surroundings cannot lie across the cut. One pre-tokenizer must split there whatever
-    stands around: the patterns of `_WORD_PATTERNS` look at nothing before a match, a match of theirs ends at the last letter
-    or digit before a space, and the next one begins at the space. The others may split there, and treat both sides alike.
+    stands around: the patterns of `_WORD_PATTERNS` look at nothing before a match, no match of theirs has a space after
+    another character than white space, none looks ahead but in white space, and so one ends before the cut and the next
+    begins at it. The others may split there, and look at nothing beyond what the splits so far have left together.
 
     Args:
         definition: A tokenizer's JSON.
@@ -238,7 +255,7 @@ def _reaches_out(token: dict[str, Any]) -> bool:
 
 
 def _splits(step: dict[str, Any]) -> bool | None:
-    """Whether a pre-tokenizer always splits before a space that follows a letter or digit; None where it is not known."""
+    """Whether a pre-tokenizer always splits before a space that follows no white space; None where it is not known."""
     kind = step["type"]
     if kind == "ByteLevel":
         return bool(step.get("use_regex", True))

@@ -43,6 +43,13 @@ PRE_TOKENIZERS = {
         [pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), "isolated"), pre_tokenizers.ByteLevel(False)]
     ),
     "words": pre_tokenizers.Whitespace(),
+    "BERT": pre_tokenizers.BertPreTokenizer(),
+    **{
+        f"punctuation, {behavior}": pre_tokenizers.Sequence(
+            [pre_tokenizers.Punctuation(behavior), pre_tokenizers.ByteLevel(False), pre_tokenizers.Punctuation(behavior)]
+        )
+        for behavior in ("isolated", "merged_with_previous", "merged_with_next", "contiguous", "removed")
+    },
     **{
         name: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), BYTES])
         for name, pattern in PATTERNS.items()
@@ -59,6 +66,7 @@ UNSAFE = {
 }
 NASTY_PIECES = [*"abAB ,.'\n\t\r19²ßé漢ـ👩_-", "\u0301", "\u200d", "\xa0", "▁", "'s", "  ", SEPARATOR]
 BORDERS = ["a b", "b  a", "1 1", "漢 \u0301", "é 's", "ß \n", "A .", "b \xa0", f"a {SEPARATOR} b", "a ▁"]
+BORDERS += [", b", ". .", "' s", "\u0301 \u0301", "▁ b", "- 1", "_ _", "\u200d a", ".\n a", ") '", "'s 's"]
 """Around spaces at which a document may be cut."""
 TEXT = st.lists(st.tuples(*map(st.sampled_from, (NASTY_PIECES, BORDERS, NASTY_PIECES))).map("".join), max_size=12).map("".join)
 
@@ -136,9 +144,9 @@ def test_a_bos_token_stands_before_every_document_even_one_that_is_cut(encoder: 
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
-def test_long_documents_are_cut_without_changing_a_single_id(name: str, normalizer: str) -> None:
+def test_documents_are_cut_into_words_and_stretches_without_changing_a_single_id(name: str, normalizer: str) -> None:
     engine = train(PRE_TOKENIZERS[name], NORMALIZERS[normalizer])
-    encoder = cutting(engine, characters=2)
+    encoder, words = cutting(engine, characters=2), cutting(engine, characters=1 << 20)
     assert encoder.may_cut
     pieces = 0
 
@@ -147,10 +155,13 @@ def test_long_documents_are_cut_without_changing_a_single_id(name: str, normaliz
     def same_ids(text: str) -> None:
         nonlocal pieces
         pieces += len(list(encoder._pieces(text))) - 1
-        assert encoder.encode([text])[0].tolist() == [*engine.encode(text, add_special_tokens=False).ids, 1]
+        expected = [*engine.encode(text, add_special_tokens=False).ids, 1]
+        assert encoder.encode([text])[0].tolist() == expected
+        assert words.encode([text, text])[0].tolist() == expected * 2
 
     same_ids()
     assert pieces > 60  # it did cut
+    assert len(words.known) > 20
     assert encoder.encode(["ab ab, ab  ab. ab's ab"])[0].tolist()[:-1] == engine.encode("ab ab, ab  ab. ab's ab").ids
 
 
@@ -180,8 +191,21 @@ def test_a_cut_is_never_made_where_an_added_token_may_reach_across_it() -> None:
 
 def test_a_document_without_a_safe_place_is_encoded_whole() -> None:
     encoder = cutting(train(pre_tokenizers.ByteLevel(False)), characters=3)
-    assert [list(encoder._pieces(text)) for text in ("aaaaaaaa", ". . . . .", "漢字漢字漢字")] == [[(0, 8)], [(0, 9)], [(0, 6)]]
+    for text in ("aaaaaaaa", "\n \n \n \n", "漢字漢字漢字"):
+        assert list(encoder._pieces(text)) == [(0, len(text))]
     assert list(encoder._pieces("aaaaaa aa aaa")) == [(0, 6), (6, 9), (9, 13)]
+
+
+def test_words_whose_ids_are_known_take_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenize, "_KNOWN_WORDS", 4)
+    engine = train(pre_tokenizers.ByteLevel(False))
+    encoder = cutting(engine, characters=1)
+    long = "b" * (tokenize._LONGEST_KNOWN + 1)
+    texts = [f"a {'ab' * n} {long} 1" for n in range(20)]
+    ids, _ = encoder.encode(texts)
+    assert ids.tolist() == [one for text in texts for one in [*engine.encode(text).ids, 1]]
+    assert len(encoder.known) <= 4 + 3
+    assert long not in encoder.known
 
 
 def test_the_narrowest_type_holds_every_id() -> None:
