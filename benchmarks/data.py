@@ -27,14 +27,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import data_clean, data_dedup
 from benchmarks.data_bench import HERE, ROW_TOKENS, WORKERS, Bench, ours, peers_python, text_bytes
-from benchmarks.data_watch import watch, watch_together
+from benchmarks.data_watch import watch_together
 from benchmarks.record import Claim, write_results
 
 ENGINE = "SmolLM2's tokenizer, Hugging Face's engine, two processes"
@@ -222,21 +223,31 @@ def _pack_ours(sizes: np.ndarray) -> dict[str, float]:
 
 
 def measure_growth(bench: Bench) -> list[Claim]:
-    """All of preparation on two sizes of unique text, the larger in slices that are as much longer."""
+    """All of preparation on two sizes of unique text: the larger once; the smaller, and a mere start, some times meanwhile."""
     small, large = bench.growth
-    out = {size: bench.out(f"growth-{size}") for size in bench.growth}
-    slices = {str(small): 0.5, str(large): 0.5 * large / small}
-    prepared = {str(size): ours("prepare", out[size], WORKERS, *bench.corpus(size)) for size in bench.growth}
-    packed = {str(size): ours("rows", out[size], bench.model(), WORKERS) for size in bench.growth}
-    raw: dict[str, Any] = {}
-    for stage, commands in (("prepare", prepared), ("rows", packed)):
-        for which, (size, usage) in enumerate(watch_together(commands, slices=slices).items()):
-            raw[f"{which}-{stage}"] = bench.say(f"{stage}, {size} MB", usage)
-    start = watch(ours("start", WORKERS)).cpu_s
+    again = 2 if bench.quick else 5
+    out = {small: [bench.out(f"growth-{small}-{number}") for number in range(again)], large: [bench.out(f"growth-{large}")]}
+
+    def sides(command: Callable[[int, Path], list[str]]) -> dict[str, list[str]]:
+        started = [ours("start", WORKERS)] * again
+        work = {f"{size} MB": [command(size, folder) for folder in out[size]] for size in bench.growth}
+        return {name: _one_after_another(commands) for name, commands in {"start": started, **work}.items()}
+
+    stages = {
+        "prepare": sides(lambda size, folder: ours("prepare", folder, WORKERS, *bench.corpus(size))),
+        "rows": sides(lambda _, folder: ours("rows", folder, bench.model(), WORKERS)),
+    }
+    raw: dict[str, Any] = {"runs_of_the_smaller": again}
+    for stage, commands in stages.items():
+        for name, usage in watch_together(commands).items():
+            raw[f"{stage}, {name}"] = bench.say(f"{stage}, {name}", usage)
     sizes = [text_bytes(bench.corpus(size)) for size in bench.growth]
-    peak = [max(raw[f"{which}-{stages}"]["peak_bytes"] for stages in ("prepare", "rows")) for which in (0, 1)]
-    spent = [sum(raw[f"{which}-{stages}"]["cpu_s"] - start for stages in ("prepare", "rows")) for which in (0, 1)]
-    raw |= {"text_bytes": sizes, "peak_bytes": peak, "cpu_s_beyond_start": spent, "start_cpu_s": start}
+    peak = [max(raw[f"{stage}, {size} MB"]["peak_bytes"] for stage in stages) for size in bench.growth]
+    spent = [
+        sum(raw[f"{stage}, {size} MB"]["cpu_s"] / runs - raw[f"{stage}, start"]["cpu_s"] / again for stage in stages)
+        for size, runs in zip(bench.growth, (again, 1), strict=True)
+    ]
+    raw |= {"text_bytes": sizes, "peak_bytes": peak, "cpu_s_beyond_start": spent}
     what = f"{sizes[0] / 1e6:.0f} to {sizes[1] / 1e6:.0f} MB of unique text, from raw files to shards, duplicates included"
     return [
         Claim(
@@ -261,6 +272,10 @@ def measure_growth(bench: Bench) -> list[Claim]:
             unit="MB per core-second",
         ),
     ]
+
+
+def _one_after_another(commands: Sequence[list[str]]) -> list[str]:
+    return ["bash", "-c", " && ".join(map(shlex.join, commands))]
 
 
 def measure_neardup(bench: Bench) -> list[Claim]:

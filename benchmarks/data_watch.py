@@ -25,7 +25,6 @@ import psutil
 from benchmarks.processes import send, stop_all
 
 _EVERY_S = 0.2
-_SLICE_S = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
 _ONE_THREAD = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -56,7 +55,7 @@ def watch(command: Sequence[str], *, environment: Mapping[str, str] | None = Non
 def watch_together(
     commands: Mapping[str, Sequence[str]],
     *,
-    slices: Mapping[str, float] | None = None,
+    slice_s: float = 2.0,
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 3000,
 ) -> dict[str, Usage]:
@@ -64,7 +63,7 @@ def watch_together(
 
     Args:
         commands: By name.
-        slices: Seconds of a slice by name, 2 where nothing is said. In proportion to the work, all commands end together.
+        slice_s: Seconds of a turn. Ray does not start if it is stopped for much longer than it runs.
         environment: On top of this process's own.
         timeout_s: Of all together.
 
@@ -82,8 +81,8 @@ def watch_together(
         left = dict(watched)
         while left:
             for name, one in list(left.items()):
-                seconds = (slices or {}).get(name, _SLICE_S) if len(left) > 1 else timeout_s
-                one.run_for(seconds, end, others=[other for other in watched.values() if other is not one])
+                others = [other for other in watched.values() if other is not one]
+                one.run_for(slice_s if len(left) > 1 else timeout_s, end, others=others)
                 if one.ended():
                     del left[name]
                     one.require_success()

@@ -37,7 +37,7 @@ def test_commands_that_are_compared_take_turns_and_each_is_counted_alone():
     said = in_a_process_of_its_own(
         "import sys\nfrom benchmarks.data_watch import watch_together\n"
         f"commands = {{'one': [sys.executable, '-c', {BURN!r}], 'orphan': [sys.executable, '-c', {ORPHAN!r}]}}\n"
-        "found = watch_together(commands, slices={'one': 0.1})\n"
+        "found = watch_together(commands, slice_s=0.1)\n"
         "print(*(found[name].cpu_s for name in ('one', 'orphan')), found['one'].wall_s)"
     )
     one, orphan, wall = map(float, said.split())
