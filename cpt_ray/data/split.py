@@ -2,8 +2,8 @@
 
 Flow: stage `held_out`. Membership: component id in, `validation`, `test` or None out. Containment: held-out texts in, an
 index out; then a training document's word hashes in, verdict out (`held_out_overlap`). Memory: membership none; the index
-12 bytes per word of held-out text, memory-mapped, so the processes of a node share it. Held-out documents are never compared
-with one another.
+12 bytes per word of held-out text, memory-mapped, so the processes of a node share it, and 2 to 4 bytes in each process.
+Held-out documents are never compared with one another.
 
 Guarantee: membership depends on the component's id and the seed only, so it is drawn before and independent of any arm; the
 containment rule is exact (up to 64-bit hashes) for the n-gram it is given.
@@ -11,6 +11,7 @@ containment rule is exact (up to 64-bit hashes) for the n-gram it is given.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class ContainmentIndex:
             share: `prepare.held_out.containment_share`.
         """
         owners = [
-            self._owners(np.unique(hash_ngrams(word_hashes, length)))
+            self._owners(np.unique(self._perhaps(hash_ngrams(word_hashes, length))))
             for length in self.lengths.tolist()
             if length <= len(word_hashes)
         ]
@@ -117,6 +118,23 @@ class ContainmentIndex:
             return False
         documents, counts = np.unique(found, return_counts=True)
         return bool(np.any(counts >= share * self.totals[documents]))
+
+    @functools.cached_property
+    def _slots(self) -> npt.NDArray[np.uint8]:
+        """A bit for each value of the first bits of a hash, set where an n-gram has it: 16 to 32 bits per n-gram."""
+        taken = np.zeros(1 << self._slot_bits, dtype=np.bool_)
+        taken[self.hashes >> np.uint64(64 - self._slot_bits)] = True
+        return np.packbits(taken, bitorder="little")
+
+    @property
+    def _slot_bits(self) -> int:
+        return len(self.hashes).bit_length() + 4
+
+    def _perhaps(self, grams: Hashes) -> Hashes:
+        """The n-grams that may be in the index; of those that are not, 19 of 20 need no search, whose cost grows with it."""
+        places = grams >> np.uint64(64 - self._slot_bits)
+        taken = self._slots[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1
+        return grams[taken.astype(np.bool_)]
 
     def _owners(self, grams: Hashes) -> npt.NDArray[np.uint32]:
         low = np.searchsorted(self.hashes, grams, side="left")

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cpt_ray.config.prepare import HeldOutConfig
@@ -45,6 +46,15 @@ def test_a_short_held_out_document_is_one_ngram_of_all_its_words(index: Containm
 def test_other_text_and_an_empty_index_hold_nothing(index: ContainmentIndex) -> None:
     assert not contains(index, sentence(200, seed="other"))
     assert not contains(ContainmentIndex.build([]), HELD[0])
+
+
+@pytest.mark.parametrize("size", [1, 2, 15, 16, 1000])
+def test_the_quick_look_passes_every_ngram_of_the_index_and_few_others(size: int) -> None:
+    draw = np.random.default_rng(size)
+    held, others = (draw.integers(0, 2**64, count, dtype=np.uint64) for count in (size, 20_000))
+    index = ContainmentIndex.build([(np.unique(held), 13)])
+    assert index._perhaps(held).tolist() == held.tolist()
+    assert len(index._perhaps(others)) < 0.1 * len(others)
 
 
 def test_shares_are_met_and_membership_follows_component_and_seed_alone() -> None:
