@@ -65,7 +65,7 @@ def read_watched_sets(folder: str | None, tokenizer: Path, *, documents: int, wi
 
 
 def interval(sets: Sequence[WatchedSet], *, asked: int | None, run_tokens: int) -> int | None:
-    """Tokens between two held-out losses; None for never.
+    """Tokens between two held-out losses; None for never, and where a second one would cost more than its share of the run.
 
     Args:
         sets: What is scored each time.
@@ -76,7 +76,8 @@ def interval(sets: Sequence[WatchedSet], *, asked: int | None, run_tokens: int) 
     if asked == 0 or tokens == 0:
         return None
     # A forward pass is a third of a training step's work.
-    return asked or max(run_tokens // POINTS, math.ceil(tokens / (3 * MOST_COST_SHARE)), 1)
+    every = max(run_tokens // POINTS, math.ceil(tokens / (3 * MOST_COST_SHARE)), 1)
+    return asked or (every if every <= run_tokens else None)
 
 
 def watch_held_out(folder: str | None, tokenizer: Path, *, documents: int, prefix: int, window: int, rows: int) -> HeldOutLoss:
@@ -114,17 +115,21 @@ class HeldOutLoss:
         mine = [passes[i] if i < len(passes) else None for i in range(rank, rounds * world_size, world_size)]
         self._passes = [(_row(group or passes[0], prefix=prefix, row_tokens=row_tokens), group or []) for group in mine]
 
-    def measure(self, nats_of: Callable[[MicroBatch], Tensor], progress: Progress, *, attempt: int) -> list[HeldOutPoint]:
+    def measure(
+        self, nats_of: Callable[[MicroBatch], Tensor], progress: Progress, *, attempt: int, on_pass: Callable[[], None]
+    ) -> list[HeldOutPoint]:
         """Score everything.
 
         Args:
             nats_of: Nats of each label of a row [N], without gradients.
             progress: Where the run stands.
             attempt: Number of this start of the run.
+            on_pass: Called before each forward pass: a sign of life.
         """
         started = time.perf_counter()
         sums = torch.zeros(len(self.sets), dtype=torch.float64)
         for row, group in self._passes:
+            on_pass()
             nats = nats_of(row).double().cpu()
             start = 0
             for number, document in group:

@@ -98,6 +98,10 @@ class Watch:
         self._heart.beat(phase, self._step)
         self._memory.enter(phase, self._step)
 
+    def move(self) -> None:
+        """This worker is alive, in the same phase of the same step."""
+        self._heart.beat(self._phase, self._step)
+
     def log(self, metrics: StepMetrics) -> None:
         """Write a step's metrics."""
         self._write(FOLDER, [metrics])

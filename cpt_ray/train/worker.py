@@ -76,7 +76,7 @@ def _train(run: _Run, ask_preemption: AskPreemption | None) -> None:
         progress,
         attempt=attempt.attempt,
         every=intervals(run.config.train.watch, task.spec.stop_tokens - task.spec.start_tokens, run.held_out),
-        measure_held_out=partial(run.held_out.measure, run.engine.nats, attempt=attempt.attempt),
+        measure_held_out=partial(run.held_out.measure, run.engine.nats, attempt=attempt.attempt, on_pass=watch.move),
     )
     if (text := describe_resume(attempt)) is not None:
         at = {"step": progress.step, "tokens_seen": progress.tokens_seen}

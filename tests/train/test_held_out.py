@@ -134,6 +134,8 @@ def test_how_often_follows_the_cost_unless_the_study_says():
     every = interval(sets, asked=None, run_tokens=1_000_000)
     assert every == 266_667
     assert 16_000 / (3 * every) <= 0.02
+    assert interval(sets, asked=None, run_tokens=266_667) == 266_667
+    assert interval(sets, asked=None, run_tokens=266_666) is None  # one look would cost more than 2 % of the run
     assert interval(sets, asked=5000, run_tokens=1_000_000) == 5000
     assert interval(sets, asked=0, run_tokens=1_000_000) is None
     assert interval([], asked=5000, run_tokens=1_000_000) is None
@@ -148,7 +150,9 @@ def score_shares(lengths: tuple[int, ...]) -> tuple[int, float]:
         return row.labels.clamp(min=0).float()
 
     loss = HeldOutLoss(watched(*lengths), prefix=9, row_tokens=32, rank=dist.get_rank(), world_size=dist.get_world_size())
-    (point,) = loss.measure(nats_of, Progress(), attempt=1)
+    moves = []
+    (point,) = loss.measure(nats_of, Progress(), attempt=1, on_pass=lambda: moves.append(len(passes)))
+    assert moves == list(range(len(passes)))  # a sign of life before each pass: a long look is no hang
     for row in passes:
         assert sum(row.segment_lengths) == len(row.input_ids) == 32
         ends = torch.tensor(row.segment_lengths).cumsum(0)[:-1]
