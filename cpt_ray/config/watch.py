@@ -34,8 +34,8 @@ class WatchConfig(Section):
     held_out_every: Count | None = Field(
         default=None,
         ge=0,
-        description="tokens between held-out losses; 0 is off; default: a tenth of the run, or what costs 2 % of it; off if that "
-        "is more than the run",
+        description="tokens between held-out losses; 0 is off; default: a tenth of the run, or what costs 2 % of it; off "
+        "if that is more than the run",
     )
     held_out_documents: int = Field(
         default=16, ge=1, description="validation documents of each source behind a held-out loss, the first window of each"

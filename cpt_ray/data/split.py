@@ -133,8 +133,9 @@ class ContainmentIndex:
     def _perhaps(self, grams: Hashes) -> Hashes:
         """The n-grams that may be in the index; of those that are not, 19 of 20 need no search, whose cost grows with it."""
         places = grams >> np.uint64(64 - self._slot_bits)
-        taken = self._slots[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1
-        return grams[taken.astype(np.bool_)]
+        taken: npt.NDArray[np.uint8] = self._slots[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1
+        found: Hashes = grams[taken.astype(np.bool_)]
+        return found
 
     def _owners(self, grams: Hashes) -> npt.NDArray[np.uint32]:
         low = np.searchsorted(self.hashes, grams, side="left")
