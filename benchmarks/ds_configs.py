@@ -3,7 +3,7 @@
     python benchmarks/ds_configs.py [MODEL_FOLDER]
 
 Without a folder the demo's imported base is used. A process per file: two CPU threads, four rows of 512 tokens a step, one step
-to warm up and nine more, in turns with a process of `zero2_bf16.json` (`turns.py`), so that the ratio between two files is
+to warm up and `--steps` more, in turns with a process of `zero2_bf16.json` (`turns.py`), so that the ratio between two files is
 independent of when each was measured. Peak memory is the process's own, with Python and torch (about half a gigabyte) in it.
 """
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "ds_configs"
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 REFERENCE = "zero2_bf16.json"
-ROWS, LENGTH, WARMUP, STEPS, THREADS = 4, 512, 1, 9, 2
+ROWS, LENGTH, WARMUP, THREADS = 4, 512, 1, 2
 
 
 def main() -> None:
@@ -33,25 +33,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ds_configs", help="folder of each process's output")
     parser.add_argument("--readme", type=Path, default=FOLDER / "README.md", help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a row")
+    parser.add_argument("--steps", type=int, default=9, help="steps after the first; two of three are measured")
     arguments = parser.parse_args()
     model = arguments.model or demo_base()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.one:
-        train(model, FOLDER / arguments.one, arguments.length, arguments.out / arguments.one)
+        train(model, FOLDER / arguments.one, arguments)
         return
     results = {}
     for path in sorted(FOLDER.glob("*.json")):
-        results[path.name] = measure(model, path.name, arguments.length, arguments.out)
+        results[path.name] = measure(model, path.name, arguments)
         print(path.name, results[path.name], flush=True)
     text = arguments.readme.read_text(encoding="utf-8")
-    arguments.readme.write_text(rewrite(text, table(results, where(model, arguments.length))), encoding="utf-8")
+    arguments.readme.write_text(rewrite(text, table(results, where(model, arguments))), encoding="utf-8")
 
 
-def measure(model: Path, name: str, length: int, out: Path) -> dict[str, float]:
+def measure(model: Path, name: str, arguments: argparse.Namespace) -> dict[str, float]:
     """One file in turns with the reference; returns tokens per second, its ratio to the reference and peak bytes."""
     from cpt_ray.config.runtime import RuntimeConfig
     from cpt_ray.edges.ray_runtime import worker_environment
 
+    length, out = arguments.length, arguments.out
+    shape = ["--length", str(length), "--steps", str(arguments.steps)]
     environment = {**os.environ, **worker_environment(RuntimeConfig(kind="local")), "PYTHONPATH": str(ROOT)}
 
     def side(file: str, folder: Path) -> Side:
@@ -60,13 +63,14 @@ def measure(model: Path, name: str, length: int, out: Path) -> dict[str, float]:
         steps.unlink(missing_ok=True)
         return Side(
             name=file,
-            arguments=[__file__, str(model), "--one", file, "--length", str(length), "--out", str(folder)],
+            arguments=[__file__, str(model), "--one", file, *shape, "--out", str(folder)],
             environment=environment,
             log=folder / f"{file}.log",
             steps_done=lambda: steps.read_bytes().count(b"\n") if steps.exists() else 0,
         )
 
-    ours, reference = run_in_turns((side(name, out / "file"), side(REFERENCE, out / "reference")), warmup=WARMUP, steps=STEPS)
+    sides = (side(name, out / "file"), side(REFERENCE, out / "reference"))
+    ours, reference = run_in_turns(sides, warmup=WARMUP, steps=arguments.steps)
     peaks = (out / "file" / name).read_text(encoding="utf-8").split()
     return {
         "tokens_per_s": ROWS * length / statistics.median(ours.step_s),
@@ -88,8 +92,9 @@ def demo_base() -> Path:
     return folder
 
 
-def train(model: Path, deepspeed: Path, length: int, steps: Path) -> None:
-    """Train a few steps; each leaves a line in `steps`, the peak bytes of this process so far."""
+def train(model: Path, deepspeed: Path, arguments: argparse.Namespace) -> None:
+    """Train a few steps; each leaves a line in a file, the peak bytes of this process so far."""
+    length, steps = arguments.length, arguments.out / arguments.one
     from cpt_ray.edges.ray_runtime import put_interpreter_on_path
 
     put_interpreter_on_path()
@@ -117,14 +122,14 @@ def train(model: Path, deepspeed: Path, length: int, steps: Path) -> None:
     )
     ids = torch.randint(engine.lm.config.vocab_size, (length,), generator=torch.Generator().manual_seed(0))
     batches = [MicroBatch(ids, ids.roll(-1), (length,))] * ROWS
-    for _ in range(WARMUP + STEPS):
+    for _ in range(WARMUP + arguments.steps):
         engine.accumulate(batches, loss_tokens=ROWS * length)
         engine.step(1e-4)
         with steps.open("a", encoding="utf-8") as stream:
             stream.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
 
 
-def where(model: Path, length: int) -> str:
+def where(model: Path, arguments: argparse.Namespace) -> str:
     """One line on what was measured and on what."""
     import deepspeed
     import torch
@@ -133,7 +138,8 @@ def where(model: Path, length: int) -> str:
 
     return (
         f"One worker with {THREADS} threads of {platform.machine()}, {model_shape(model).parameters / 1e6:.0f}M parameters, "
-        f"{ROWS} rows of {length} tokens a step, torch {torch.__version__}, DeepSpeed {deepspeed.__version__}."
+        f"{ROWS} rows of {arguments.length} tokens a step, {2 * arguments.steps // 3} steps measured, "
+        f"torch {torch.__version__}, DeepSpeed {deepspeed.__version__}."
     )
 
 

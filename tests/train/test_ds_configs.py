@@ -121,7 +121,7 @@ def test_the_benchmark_runs_on_a_tiny_model(tmp_path):
     readme.write_text("\n".join(MARKS))
     script = Path(__file__).parents[2] / "benchmarks" / "ds_configs.py"
     command = [sys.executable, str(script), str(tmp_path / "model"), "--length", "64", "--readme", str(readme)]
-    command += ["--out", str(tmp_path / "out")]
+    command += ["--out", str(tmp_path / "out"), "--steps", "3"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert all(f"| `{path.name}` | " in readme.read_text() for path in FILES)
