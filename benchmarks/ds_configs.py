@@ -16,6 +16,7 @@ import resource
 import statistics
 from pathlib import Path
 
+from record import replace_between
 from turns import Side, run_in_turns
 
 ROOT = Path(__file__).parents[1]
@@ -155,8 +156,7 @@ def table(results: dict[str, dict[str, float]], caption: str) -> str:
 
 def rewrite(text: str, new: str) -> str:
     """Replace what stands between the marks."""
-    begin, end = (text.index(mark) for mark in MARKS)
-    return f"{text[: begin + len(MARKS[0])]}\n{new}\n{text[end:]}"
+    return replace_between(text, MARKS, new)
 
 
 if __name__ == "__main__":

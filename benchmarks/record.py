@@ -132,6 +132,12 @@ def render_table(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*lines, "", f"hardware: {results[0]['hardware']}; commit {results[0]['commit']}"])
 
 
+def replace_between(text: str, marks: tuple[str, str], new: str) -> str:
+    """Replace the lines between two marks of a document; the marks stay."""
+    begin, end = (text.index(mark) for mark in marks)
+    return f"{text[: begin + len(marks[0])]}\n{new}\n{text[end:]}"
+
+
 def describe_hardware() -> str:
     """CPU, cores, memory, and GPUs where there are any."""
     cpu = platform.processor() or platform.machine()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS
+from record import RESULTS, replace_between
 
 README = Path(__file__).with_name("README.md")
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
@@ -34,8 +34,7 @@ def _row(claim: Mapping[str, Any]) -> str:
 
 def rewritten(text: str) -> str:
     """A document with the table between its marks made anew."""
-    begin, end = (text.index(mark) for mark in MARKS)
-    return f"{text[: begin + len(MARKS[0])]}\n{table()}\n{text[end:]}"
+    return replace_between(text, MARKS, table())
 
 
 if __name__ == "__main__":
