@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from cpt_ray.train.batches import MicroBatch
 from cpt_ray.train.optimizer import build_optimizer
 from cpt_ray.train.state_guard import measure_state
 from cpt_ray.train.step_guard import StepGuard
+from cpt_ray.train.threads import one_thread, settle_run_loops
 
 _TAG = "engine"
 
@@ -107,11 +109,13 @@ class Engine:
         self.kernel = kernel_name(device, lm.dtype, self.heads[2])
         self._world_size = dist.get_world_size()
         self._seed = seed
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), one_thread() if device.type == "cpu" else nullcontext():
             warnings.simplefilter("ignore")
             self._engine, *_ = deepspeed.initialize(
                 model=model, optimizer=build_optimizer(model, train, resolved), config=resolved, dist_init_required=False
             )
+            if device.type == "cpu":
+                settle_run_loops(self._engine.seq_data_parallel_group)
         self._guard = StepGuard(self._engine)
         self.on_phase: Callable[[str], None] = _ignore
         """Told when forward, backward and step begin."""

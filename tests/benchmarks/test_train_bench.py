@@ -62,7 +62,7 @@ def peer(name: str, settings) -> dict[str, list[float]]:
     return json.loads(Path(settings.result).read_text())
 
 
-@pytest.mark.parametrize("name", ["bare", "hf"])
+@pytest.mark.parametrize("name", ["bare", pytest.param("hf", marks=pytest.mark.full)])
 def test_a_peer_has_our_losses_at_every_step(settings, train_runs, name):
     told, losses = settings
     found = peer(name, told)

@@ -1,80 +1,59 @@
-"""Every file in ds_configs/ is loaded by our rules and really trains a tiny Llama one step under DeepSpeed."""
+"""Every file in ds_configs/ is loaded by our rules and really trains a tiny Llama under DeepSpeed."""
 
-import json
-import os
 import re
-import socket
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cpt_ray.config.deepspeed import load_deepspeed, zero_stage
+from tests.train.zero_cases import write_model
 
 FOLDER = Path(__file__).parents[2] / "ds_configs"
 FILES = sorted(FOLDER.glob("*.json"))
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 
-# A process of its own per file: DeepSpeed's process group, ZeRO-3's hooks and the operators are global.
-STEP = """
-    import json, sys
-    import torch, deepspeed
-    from transformers import LlamaConfig, LlamaForCausalLM
-    from cpt_ray.config.deepspeed import load_deepspeed, resolve_deepspeed
-    from cpt_ray.config.train import TrainConfig
 
-    train = TrainConfig(budgets=(1000,), learning_rate=1e-2, global_batch_size=2, micro_batch_size=2, deepspeed=sys.argv[1])
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
-                                         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64))
-    config = resolve_deepspeed(load_deepspeed(sys.argv[1]), train=train, accumulation_steps=1, hidden_size=32)
-    if "offload_optimizer" in config["zero_optimization"]:
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-        optimizer = DeepSpeedCPUAdam(model.parameters(), lr=1e-2)
-    else:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
-    rows = torch.arange(32).reshape(2, 16)
+def train_two_steps(model: str, path: str) -> dict[str, Any]:
+    """A tiny Llama under the file, in a process of a group; the same row twice."""
+    import torch
+
+    from cpt_ray.config.train import TrainConfig
+    from cpt_ray.model.base import load_model
+    from cpt_ray.train.batches import MicroBatch
+    from cpt_ray.train.engine import Engine
+
+    engine = Engine(
+        load_model(model, precision="bf16"),
+        train=TrainConfig(budgets=(1000,), learning_rate=1e-2, global_batch_size=1, micro_batch_size=1, deepspeed=path),
+        deepspeed_json=load_deepspeed(Path(path)),
+        accumulation_steps=1,
+        device=torch.device("cpu"),
+    )
+    row = torch.arange(32)
     losses = []
     for _ in range(2):
-        loss = engine(input_ids=rows, labels=rows).loss
-        engine.backward(loss)
-        engine.step()
-        losses.append(float(loss))
-    print("RESULT", json.dumps({
-        "stage": engine.zero_optimization_stage(), "losses": losses, "steps": engine.global_steps,
-        "bf16": engine.bfloat16_enabled(), "offload": "CPUAdam" in type(optimizer).__name__,
-    }))
-"""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        losses.append(engine.accumulate([MicroBatch(row, row.roll(-1), (32,))], loss_tokens=32))
+        engine.step(1e-2)
+    optimizer = engine._engine.optimizer
+    found = {
+        "stage": engine._engine.zero_optimization_stage(),
+        "bf16": engine._engine.bfloat16_enabled(),
+        "steps": engine._engine.global_steps,
+        "offload": "CPUAdam" in type(getattr(optimizer, "optimizer", optimizer)).__name__,
+        "losses": losses,
+    }
+    engine.close()
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_file_trains_a_tiny_llama_under_deepspeed(path):
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DS_ACCELERATOR": "cpu",
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "OMP_NUM_THREADS": "1",
-    }
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(STEP), str(path)], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    found = json.loads(re.search(r"^RESULT (.*)$", ran.stdout, re.MULTILINE)[1])
+def test_the_file_trains_a_tiny_llama_under_deepspeed(zero_groups, tmp_path, path):
+    model = write_model(tmp_path / "model", tied=True)
+    (found,) = zero_groups.of(1).run(train_two_steps, str(model), str(path))
     assert found["stage"] == zero_stage(load_deepspeed(path))
     assert found["bf16"]
     assert found["steps"] == 2
