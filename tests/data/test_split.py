@@ -5,7 +5,7 @@ import pytest
 
 from cpt_ray.config.prepare import HeldOutConfig
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_part
-from cpt_ray.data.words import hash_words
+from cpt_ray.data.words import hash_ngrams, hash_words
 
 from .conftest import sentence
 
@@ -46,6 +46,34 @@ def test_a_short_held_out_document_is_one_ngram_of_all_its_words(index: Containm
 def test_other_text_and_an_empty_index_hold_nothing(index: ContainmentIndex) -> None:
     assert not contains(index, sentence(200, seed="other"))
     assert not contains(ContainmentIndex.build([]), HELD[0])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.7, 1.0])
+def test_verdicts_are_those_of_counting_document_by_document(share: float) -> None:
+    # Documents of a few common phrases, so that n-grams have many owners and verdicts lie on both sides of the border.
+    draw = np.random.default_rng(int(100 * share))
+    phrases = [sentence(int(draw.integers(3, 30)), seed=f"phrase_{number}") for number in range(30)]
+
+    def document() -> str:
+        own = [sentence(int(draw.integers(1, 40)), seed=int(draw.integers(10**9))) for _ in range(2)]
+        parts = [*own, *(phrases[number] for number in draw.integers(0, len(phrases), draw.integers(0, 12)))]
+        return " ".join(parts[number] for number in draw.permutation(len(parts)))
+
+    held = [document() for _ in range(60)]
+    texts = [document() for _ in range(150)]
+    texts += [f"{document()} {text[: int(draw.integers(1, len(text)))]} {document()}" for text in held]
+    index = ContainmentIndex.build([document_ngrams(text, 13) for text in held])
+
+    def counted(text: str) -> bool:
+        words = hash_words(text)
+        for grams, used in (document_ngrams(other, 13) for other in held):
+            if len(np.intersect1d(grams, hash_ngrams(words, used))) >= share * len(grams):
+                return True
+        return False
+
+    verdicts = [counted(text) for text in texts]
+    assert [index.contains(hash_words(text), share) for text in texts] == verdicts
+    assert 0 < sum(verdicts) < len(verdicts)
 
 
 @pytest.mark.parametrize("size", [1, 2, 15, 16, 1000])
