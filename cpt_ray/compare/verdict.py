@@ -91,16 +91,29 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
             False: f"{size} less than as many tokens of general text",
         }
         clauses.append(words[delta.better])
-    for delta in _of_role(finding.against_base, "general")[:1]:
-        size = f"{abs(delta.difference):.3f} ({delta.relative_percent:+.1f} %)"
-        words = {True: f"improved by {size}", None: "did not measurably change", False: f"got worse by {size}"}
-        clauses.append(f"{delta.set_name} {words[delta.better]}")
-    for delta in _of_role(finding.against_control, "general")[:1]:
-        if delta.better is False:
-            clauses[-1] += f", which is {delta.difference:.3f} behind as many tokens of general text"
+    clauses += _worst_general(finding)
     forgets = _forgetting(finding, config.forgetting_tolerance)[1]
     clauses.append(_going_on(finding, forgets=forgets)[-1])
     return f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model} {'; '.join(clauses)}."
+
+
+def _worst_general(finding: ArmFindings) -> list[str]:
+    """The clause on the general text that did worst, against the base or against the control; with one such text, on that."""
+    base, control = (_of_role(deltas, "general") for deltas in (finding.against_base, finding.against_control))
+    if not base:
+        return []
+    name = max([*base, *control], key=lambda delta: delta.difference).set_name
+    several = len({delta.set_name for delta in base}) > 1
+    clause = f"{name}, the general text that did worst," if several else name
+    for delta in base:
+        if delta.set_name == name:
+            size = f"{abs(delta.difference):.3f} ({delta.relative_percent:+.1f} %)"
+            words = {True: f"improved by {size}", None: "did not measurably change", False: f"got worse by {size}"}
+            clause += f" {words[delta.better]}"
+    for delta in control:
+        if delta.set_name == name and delta.better is False:
+            clause += f", which is {delta.difference:.3f} behind as many tokens of general text"
+    return [clause]
 
 
 def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[str, str]) -> str:

@@ -143,8 +143,11 @@ def tiles(contents: ReportContents) -> list[Tile]:
         ("domain", "control", "Domain, against the control arm"),
         ("general", "base", "General text, against the base"),
     )
+    general = {delta.set_name for delta in contents.comparison.deltas if delta.role == "general"}
     result = []
     for role, reference, title in wanted:
+        if role == "general" and len(general) > 1:
+            title = "General text that did worst, against the base"
         delta = _headline(contents, role, reference)
         if delta is None:
             result.append(Tile(title, "not measured", "no such arm or set in this study"))
@@ -170,10 +173,11 @@ def _headline(contents: ReportContents, role: str, reference: str) -> Delta | No
         and contents.role_of(delta.subject) == "domain"
     ]
 
-    def rank(delta: Delta) -> tuple[int, bool]:
+    def rank(delta: Delta) -> tuple[int, bool, float]:
         run = contents.find_run(delta.subject)
-        # A cell of several seeds stands before its single seeds.
-        return (run.budget_tokens or run.tokens_seen if run else 0, run is not None and run.run != delta.subject)
+        # A cell of several seeds stands before its single seeds; of several general texts the one that did worst.
+        worst = delta.difference if role == "general" else 0.0
+        return (run.budget_tokens or run.tokens_seen if run else 0, run is not None and run.run != delta.subject, worst)
 
     # max keeps the first of equals, so the study's own order of models and sets decides.
     return max(candidates, key=rank, default=None)

@@ -36,18 +36,19 @@ class Laboratory:
         model: str = "m",
         law: float = 1.0,
         news: float = 1.0,
+        essays: float = 1.0,
         noise: float = 0.0,
         right: int | None = None,
         annealed: bool = True,
         sets: tuple[str, ...] = ("law", "news"),
         parts: tuple[str, ...] = ("test",),
     ) -> EvalRecord:
-        """One evaluation: bits per byte of `law` and `news`, with `noise` per document, and `right` of 40 exam items."""
+        """One evaluation: bits per byte of the `sets`, with `noise` per document, and `right` of 40 exam items."""
         run = f"{model}-base" if arm is None else f"{model}-{arm}-{budget}-seed{seed}"
         folder = self.root / run
         random = np.random.default_rng([seed, len(self.evals)])
         scores = []
-        for name, value in (("law", law), ("news", news)):
+        for name, value in (("law", law), ("news", news), ("essays", essays)):
             for part in parts if name in sets else ():
                 documents = [
                     ScoredDocument(

@@ -251,6 +251,23 @@ def test_the_headline_says_gain_control_cost_and_whether_to_go_on(laboratory, fi
     assert conclude(laboratory).headline == expected
 
 
+@pytest.mark.parametrize(
+    ("essays", "of_control", "expected"),
+    [
+        (1.03, 1.0, "essays, the general text that did worst, got worse by 0.030 (+3.0 %), which is 0.030 behind as many"),
+        (0.99, 0.95, "essays, the general text that did worst, improved by 0.010 (-1.0 %), which is 0.040 behind as many"),
+        (0.80, 1.0, "news, the general text that did worst, got worse by 0.010 (+1.0 %), which is 0.010 behind as many"),
+    ],
+)
+def test_of_several_general_texts_the_headline_names_the_one_that_did_worst(laboratory, essays, of_control, expected):
+    sets = ("law", "news", "essays")
+    laboratory.add(sets=sets)
+    laboratory.add("legal", 32_000, law=0.9, news=1.01, essays=essays, sets=sets)
+    laboratory.add("control", 32_000, essays=of_control, sets=sets)
+
+    assert expected in conclude(laboratory).headline
+
+
 def test_a_base_alone_has_a_headline_too(laboratory):
     laboratory.add()
 
