@@ -165,21 +165,39 @@ def checkout(tmp_path_factory) -> Path:
     return target
 
 
-@pytest.fixture(scope="module")
-def submitted(head, checkout, prepared_study, tmp_path_factory) -> tuple[TinyStudy, subprocess.CompletedProcess[str]]:
-    """A tiny study of one arm and one budget, prepared elsewhere, submitted and waited for."""
-    study = prepared_study.copy(tmp_path_factory.mktemp("submitted") / "study")
+def submit(head: Head, checkout: Path, study: TinyStudy, *options: str) -> subprocess.CompletedProcess[str]:
+    """Submit a tiny study of one arm and one budget from the checkout, and wait for it."""
     study.change(arms={"legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}}})
     command = [f"{Path(sys.executable).parent}/ray", "job", "submit", "--address", head.job_server, "--working-dir", "."]
     # The DeepSpeed JSON travels with the upload, so its path is relative to it.
     overrides = ["train.budgets=[2000]", "train.deepspeed=ds_configs/zero2_bf16.json", "runtime.kind=ray", "runtime.workers=2"]
-    job = ["python", "jobs/study.py", str(study.config), *overrides]
-    done = subprocess.run(
+    job = ["python", "jobs/study.py", str(study.config), *overrides, *options]
+    return subprocess.run(
         [*command, "--", *job], cwd=checkout, env=head.environment, capture_output=True, text=True, timeout=900
     )
-    return study, done
 
 
+@pytest.fixture(scope="module")
+def planned(head, checkout, prepared_study, tmp_path_factory) -> tuple[TinyStudy, subprocess.CompletedProcess[str]]:
+    study = prepared_study.copy(tmp_path_factory.mktemp("planned") / "study")
+    return study, submit(head, checkout, study, "--dry-run")
+
+
+@pytest.fixture(scope="module")
+def submitted(head, checkout, prepared_study, tmp_path_factory) -> tuple[TinyStudy, subprocess.CompletedProcess[str]]:
+    study = prepared_study.copy(tmp_path_factory.mktemp("submitted") / "study")
+    return study, submit(head, checkout, study)
+
+
+def test_a_dry_run_goes_through_the_job_server_and_says_what_is_there_and_what_would_be_made(planned):
+    study, done = planned
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "succeeded" in done.stdout
+    assert "tiny-legal-2000-seed0" in done.stdout
+    assert not (study.root / "train").exists()
+
+
+@pytest.mark.full
 def test_the_job_succeeds_and_its_log_holds_the_summary_and_the_path_of_the_report(submitted):
     study, done = submitted
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -188,6 +206,7 @@ def test_the_job_succeeds_and_its_log_holds_the_summary_and_the_path_of_the_repo
     assert "tiny-legal-2000-seed0" in done.stdout
 
 
+@pytest.mark.full
 def test_report_and_comparison_lie_under_the_root_and_agree_with_the_log(submitted):
     study, done = submitted
     comparison = Comparison.load(study.root / "comparison.json")
@@ -198,6 +217,7 @@ def test_report_and_comparison_lie_under_the_root_and_agree_with_the_log(submitt
     assert {record.run for record in records} == {"tiny-base", "tiny-legal-2000-seed0"}
 
 
+@pytest.mark.full
 def test_the_work_was_done_by_the_cluster_in_two_processes(submitted):
     study, _ = submitted
     record = RunRecord.load(next(study.root.glob("train/tiny-legal-2000-*/run.json")))
@@ -211,7 +231,7 @@ def test_a_request_without_the_token_is_turned_away(head):
     assert error.value.code in (401, 403)
 
 
-def test_the_upload_is_small_and_leaves_environments_caches_and_runs_behind(submitted, head, checkout):
+def test_the_upload_is_small_and_leaves_environments_caches_and_runs_behind(planned, head, checkout):
     (upload,) = head.uploads()
     files = {str(path.relative_to(upload)): path.stat().st_size for path in upload.rglob("*") if path.is_file()}
     assert sum(files.values()) < MOST_UPLOADED
