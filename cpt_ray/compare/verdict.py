@@ -102,7 +102,8 @@ def _worst_general(finding: ArmFindings) -> list[str]:
     base, control = (_of_role(deltas, "general") for deltas in (finding.against_base, finding.against_control))
     if not base:
         return []
-    name = max([*base, *control], key=lambda delta: delta.difference).set_name
+    # A measured loss stands before a larger difference that may be chance.
+    name = max([*base, *control], key=lambda delta: (delta.better is False, delta.difference)).set_name
     several = len({delta.set_name for delta in base}) > 1
     clause = f"{name}, the general text that did worst," if several else name
     for delta in base:

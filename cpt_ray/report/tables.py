@@ -173,11 +173,12 @@ def _headline(contents: ReportContents, role: str, reference: str) -> Delta | No
         and contents.role_of(delta.subject) == "domain"
     ]
 
-    def rank(delta: Delta) -> tuple[int, bool, float]:
+    def rank(delta: Delta) -> tuple[int, bool, bool, float]:
         run = contents.find_run(delta.subject)
-        # A cell of several seeds stands before its single seeds; of several general texts the one that did worst.
-        worst = delta.difference if role == "general" else 0.0
-        return (run.budget_tokens or run.tokens_seen if run else 0, run is not None and run.run != delta.subject, worst)
+        # A cell of several seeds stands before its single seeds; of several general texts the one that did worst, and a
+        # measured loss before a larger difference that may be chance.
+        worst = (delta.better is False, delta.difference) if role == "general" else (False, 0.0)
+        return (run.budget_tokens or run.tokens_seen if run else 0, run is not None and run.run != delta.subject, *worst)
 
     # max keeps the first of equals, so the study's own order of models and sets decides.
     return max(candidates, key=rank, default=None)
