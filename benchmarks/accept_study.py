@@ -119,7 +119,7 @@ def box_4_ledger() -> list[str]:
     import pyarrow.parquet as pq
     from transformers import AutoTokenizer
 
-    from cpt_ray.data.shards import ShardReader
+    from cpt_ray.data.rows.shards import ShardReader
     from cpt_ray.records import RunRecord, ShardManifest
 
     folder = next(root().glob("shards/*/manifest.json")).parent
@@ -142,7 +142,7 @@ def box_4_ledger() -> list[str]:
     whole = next(piece for piece in index if piece["part"] == 0 and 100 < piece["tokens"] < manifest.sequence_length)
     row = ShardReader(folder, manifest).rows("licences", [whole["row"]])[0]
     text = tokenizer.decode(row.tokens)
-    raw = next(Path(p) for p in _licence_files() if Path(p).stem == whole["document_id"])
+    raw = next(Path(p) for p in _license_files() if Path(p).stem == whole["document_id"])
     words = raw.read_text(errors="replace").split("---", 2)[-1].split()
     probe = " ".join(words[5:15])
     found = probe in " ".join(text.split())
@@ -194,7 +194,7 @@ def box_6_gpu() -> list[str]:
     return [f"{claim['id']}: {claim['value']} {claim['unit']}" for claim in json.loads(results.read_text())]
 
 
-def _licence_files() -> list[str]:
+def _license_files() -> list[str]:
     from cpt_ray.edges.source_files import list_source_files
 
     uris = ("licenses/*.LICENSE", "rules/*.RULE")

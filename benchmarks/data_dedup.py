@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.environments import CACHE, python_with
 from benchmarks.record import Claim, write_results
-from cpt_ray.config.prepare import NearDuplicateConfig
+from cpt_ray.config.sections.prepare import NearDuplicateConfig
 from cpt_ray.data.dedup.buckets import duplicates
 from cpt_ray.data.dedup.signatures import exact_hash, signatures, similarity, threshold
 from cpt_ray.data.words import hash_ngrams, hash_words

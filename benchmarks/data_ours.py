@@ -1,7 +1,7 @@
 """Our side of the data benchmark, one process per measurement: `python data_ours.py COMMAND ARGUMENTS`.
 
     units OUT FILE...             clean units out of Parquet files, a file each, with nothing to drop: set-up, not measured
-    pack UNITS MODEL OUT WORKERS  tokenise, pack and write those units on Ray Data
+    pack UNITS MODEL OUT WORKERS  tokenize, pack and write those units on Ray Data
     plain UNITS MODEL OUT N/OF    the same tasks without Ray: every OF-th unit, from the N-th on, in this process
     start WORKERS                 start Ray and end it: what `pack` costs before there is text
     prepare OUT WORKERS FILE...   read, clean, remove duplicates, hold out
@@ -18,13 +18,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cpt_ray.config.prepare import PrepareConfig, SourceConfig
-from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.data.dedup.signatures import exact_hash
-from cpt_ray.data.document_tasks import CLEAN_SCHEMA, write_parquet
+from cpt_ray.data.run.document_tasks import CLEAN_SCHEMA, write_parquet
+from cpt_ray.data.run.training_tasks import PackUnit, pack_unit
+from cpt_ray.data.run.units import Tally, UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.data.split import ContainmentIndex
-from cpt_ray.data.training_tasks import PackUnit, pack_unit
-from cpt_ray.data.units import Tally, UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.records import CorpusProfile, DocumentsRecord, DuplicateComponents, HeldOutRecord
 
 SOURCE = "web"
@@ -76,8 +76,8 @@ def make_units(folder: Path, files: list[Path]) -> None:
 
 def pack_on_ray(units: Path, model: Path, out: Path, workers: int, config: PrepareConfig = PACK_ALONE) -> None:
     """Pack units as `cpt-ray prepare` does."""
-    from cpt_ray.data.pipeline import pack_shards
-    from cpt_ray.data.shards import save_manifest
+    from cpt_ray.data.rows.shards import save_manifest
+    from cpt_ray.data.run.pipeline import pack_shards
     from cpt_ray.edges.ray_runtime import ray_session
 
     documents = DocumentsRecord.load(units / "documents" / "documents.json")
@@ -106,9 +106,9 @@ def pack_on_ray(units: Path, model: Path, out: Path, workers: int, config: Prepa
 
 def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> None:
     """Do the tasks of `pack_on_ray` one after another."""
-    from cpt_ray.data.merge import unit_files
-    from cpt_ray.data.pipeline import _pack_inputs
-    from cpt_ray.data.tokenize import resolve_tokenizer
+    from cpt_ray.data.rows.tokenize import resolve_tokenizer
+    from cpt_ray.data.run.merge import unit_files
+    from cpt_ray.data.run.pipeline import _pack_inputs
 
     inputs = {"documents": str(units / "documents"), "held_out": str(units / "held_out")}
     context = UnitContext(folder=str(out), inputs=inputs, sources=(source_of([Path("x")]),), prepare=PACK_ALONE)
@@ -120,7 +120,7 @@ def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> No
 
 def prepare(out: Path, workers: int, files: list[Path]) -> None:
     """Everything before packing, from raw files."""
-    from cpt_ray.data.pipeline import draw_held_out, prepare_documents
+    from cpt_ray.data.run.pipeline import draw_held_out, prepare_documents
     from cpt_ray.edges.ray_runtime import ray_session
 
     sources = [source_of(files)]
@@ -135,7 +135,7 @@ def start(workers: int) -> None:
     """Start Ray, let each worker do nothing once, and end it."""
     import ray.data
 
-    import cpt_ray.data.pipeline  # noqa: F401  (imported by what is measured, too)
+    import cpt_ray.data.run.pipeline  # noqa: F401  (imported by what is measured, too)
     from cpt_ray.edges.ray_runtime import ray_session
 
     with ray_session(RuntimeConfig(prepare_workers=workers)):

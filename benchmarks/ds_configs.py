@@ -51,7 +51,7 @@ def main() -> None:
 
 def measure(model: Path, name: str, arguments: argparse.Namespace) -> dict[str, float]:
     """One file in turns with the reference; returns tokens per second, its ratio to the reference and peak bytes."""
-    from cpt_ray.config.runtime import RuntimeConfig
+    from cpt_ray.config.sections.runtime import RuntimeConfig
     from cpt_ray.edges.ray_runtime import worker_environment
 
     length, out = arguments.length, arguments.out
@@ -104,10 +104,10 @@ def train(model: Path, deepspeed: Path, arguments: argparse.Namespace) -> None:
     import torch.distributed as dist
 
     from cpt_ray.config.deepspeed import load_deepspeed
-    from cpt_ray.config.train import TrainConfig
+    from cpt_ray.config.sections.train import TrainConfig
     from cpt_ray.model.base import load_model
-    from cpt_ray.train.batches import MicroBatch
-    from cpt_ray.train.engine import Engine
+    from cpt_ray.train.engine.engine import Engine
+    from cpt_ray.train.order.batches import MicroBatch
 
     torch.set_num_threads(THREADS)
     dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)

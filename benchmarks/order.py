@@ -44,7 +44,7 @@ def measure() -> dict[str, float]:
 
 def write_manifest(folder: Path) -> None:
     """A manifest of `SHARDS` shards over the sources of `MIX`, whose files do not exist."""
-    from cpt_ray.data.shards import FORMAT_VERSION, save_manifest
+    from cpt_ray.data.rows.shards import FORMAT_VERSION, save_manifest
     from cpt_ray.records import ShardEntry, ShardManifest, ShardTable
 
     names = [f"{list(MIX)[i % len(MIX)]}-{i:07d}" for i in range(SHARDS)]
@@ -70,9 +70,9 @@ def write_manifest(folder: Path) -> None:
 
 def seek(folder: Path) -> dict[str, float]:
     """What a worker does before its first row; run in a process of its own."""
-    from cpt_ray.data.shards import ShardReader
+    from cpt_ray.data.rows.shards import ShardReader
     from cpt_ray.records import ShardManifest
-    from cpt_ray.train.order import MixAt, SampleOrder
+    from cpt_ray.train.order.samples import MixAt, SampleOrder
 
     imported_mib = peak_mib()
     started, started_cpu = time.perf_counter(), time.process_time()

@@ -2,7 +2,7 @@
 
 Run by `make bench-train` (`QUICK=1`: few steps); writes `benchmarks/results/train.json`. What is measured as ours is `cpt-ray
 train` as a user runs it. Two sides of a ratio are two processes that take turns of a few steps (`turns.py`), with the same
-allocator settings, on the same rows of licence text in the same order with documents isolated, at the same learning rates;
+allocator settings, on the same rows of license text in the same order with documents isolated, at the same learning rates;
 losses are compared step by step, so that equal work is compared. The first steps of each process and of each turn are left out.
 A ratio is the median over pairs of the same step; all steps, and their CPU seconds, are in `raw`.
 
@@ -26,11 +26,11 @@ from train_runs import Bench, Measured, Shape, Trainer, measure_alone, measure_i
 from turns import TURN_STEPS
 
 from cpt_ray.config.load import load_study
-from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.ray_runtime import worker_environment
 from cpt_ray.records import RunAttempt, RunRecord, StepMetrics
-from cpt_ray.train.metrics import read_metrics
-from cpt_ray.train.runs import plan_runs, tokens_paid
+from cpt_ray.train.monitor.metrics import read_metrics
+from cpt_ray.train.runs.specs import plan_runs, tokens_paid
 
 STUDY = Path(__file__).with_name("train.yaml")
 ROOT = Path(__file__).parents[1] / "runs" / "bench-train"

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from cpt_ray.data.shards import PackedRow, ShardReader
+from cpt_ray.data.rows.shards import PackedRow, ShardReader
 from cpt_ray.model.loss import IGNORED
 from cpt_ray.records import ShardManifest
-from cpt_ray.train.batches import join_rows
+from cpt_ray.train.order.batches import join_rows
 
 PEAK_SIZE, PEAK_PRODUCTS = 1536, 200
 PEAK_FLOPS = 2 * PEAK_SIZE**3 * PEAK_PRODUCTS
@@ -80,14 +80,14 @@ def run_bare(settings: Settings) -> dict[str, Any]:
     for step, rate in enumerate(settings.learning_rates):
         started = time.perf_counter()
         rows = source.at(step)
-        labelled = sum(row.loss_tokens for row in rows)
+        labeled = sum(row.loss_tokens for row in rows)
         nats = torch.zeros((), device=device)
         for first in range(0, len(rows), settings.micro_rows):
             batch = join_rows(rows[first : first + settings.micro_rows])
             hidden = hidden_states(model, batch.input_ids.to(device), batch.segment_lengths)
             weight = model.get_output_embeddings().weight
             loss = ChunkedCrossEntropy.apply(hidden, weight, batch.labels.to(device))
-            (loss / labelled).backward()
+            (loss / labeled).backward()
             nats += loss.detach()
         for parameter, master in zip(parameters, masters, strict=True):
             master.grad, parameter.grad = parameter.grad.float(), None
@@ -99,7 +99,7 @@ def run_bare(settings: Settings) -> dict[str, Any]:
             for parameter, master in zip(parameters, masters, strict=True):
                 parameter.copy_(master)
                 master.grad = None
-        losses.append(float(nats) / labelled)
+        losses.append(float(nats) / labeled)
         seconds.append(time.perf_counter() - started)
         _announce(settings, seconds[-1])
     return {"step_s": seconds, "loss": losses}

@@ -21,9 +21,9 @@ from turns import REPOSITORY, Side, run_alone, run_in_turns
 
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.load import load_study
-from cpt_ray.config.train import TrainConfig
+from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.records import StepMetrics
-from cpt_ray.train.metrics import read_metrics
+from cpt_ray.train.monitor.metrics import read_metrics
 
 LOSS_TOLERANCE = 0.005
 """Relative. bf16 and other orders of summing move a loss by 1e-3; a leaking mask or another optimizer by far more."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 LONGEST_FIRST = (
@@ -19,7 +19,7 @@ LONGEST_FIRST = (
     "study/test_driver_killed.py",
     "integration/test_job_submit.py",
     "train/test_launch.py",
-    "data/test_pipeline.py",
+    "data/run/test_pipeline.py",
     "cli/test_bad_input.py",
     "cli/test_main.py",
     "evaluate/test_launch.py",

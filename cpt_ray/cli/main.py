@@ -23,7 +23,7 @@ VERBS = {
     "check": "check a study file and what it names, without spending anything",
     "plan": "say what the study will cost: tokens, epochs, steps, FLOPs, memory and disk",
     "fetch-tasks": "bring the items of lm-eval tasks that training text is scanned for; once, offline afterwards",
-    "prepare": "clean text, remove duplicates, hold out, decontaminate, tokenise and pack",
+    "prepare": "clean text, remove duplicates, hold out, decontaminate, tokenize and pack",
     "train": "train every run to its token budget",
     "evaluate": "score the base models and every budget on held-out text and exams",
     "compare": "print the differences between budgets, base and control",
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         config = load_study(path, tuple(options.overrides))
         if may_restart and options.verb in TRAINS and config.runtime.kind == "local" and not options.dry_run:
             _restart(worker_environment(config.runtime), arguments)
-        module = importlib.import_module(f"cpt_ray.cli.{options.verb.replace('-', '_')}")
+        module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
         request = importlib.import_module("cpt_ray.cli.request").Request
         chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
         module.main(request(config, path, TerminalConsole(), dry_run=options.dry_run, options=chosen))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cpt_ray.compare.deltas import Cell, PairedDeltas, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
-from cpt_ray.config.evaluate import CompareConfig
+from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
 

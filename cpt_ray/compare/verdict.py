@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpt_ray.compare.deltas import Cell, reported_sets
-from cpt_ray.config.evaluate import CompareConfig
+from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.config.values import format_count
 from cpt_ray.records import Delta, EvalRecord
 

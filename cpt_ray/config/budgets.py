@@ -1,14 +1,14 @@
 """What holds between budgets, schedule and the base's own rates: the arithmetic, and the refusals.
 
-In: the `train` and `models` sections. Out: rates and token marks. `train/runs.py` builds every run from these functions, so
+In: the `train` and `models` sections. Out: rates and token marks. `train/runs/specs.py` builds every run from these, so
 what is checked is what is trained. Guarantee: pure; a refusal is a ValueError that names the keys and a value that works.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from cpt_ray.config.schedule import ScheduleConfig
-from cpt_ray.config.train import ModelConfig, TrainConfig
+from cpt_ray.config.sections.schedule import ScheduleConfig
+from cpt_ray.config.sections.train import ModelConfig, TrainConfig
 
 DEFAULT_WARMUP_SHARE = 0.01
 """Ibrahim et al. 2024 (arXiv 2403.08763), section 6.1: 0.5, 1 and 2 % end alike, none at all gives a chaotic spike."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cpt_ray.config.train import TrainConfig
+from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
 
 OWNED_BY_STUDY = {

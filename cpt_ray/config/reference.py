@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from cpt_ray.config.runtime import parse_workers
+from cpt_ray.config.sections.runtime import parse_workers
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.values import format_count, parse_bytes, parse_count, parse_seconds
 

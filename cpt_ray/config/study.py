@@ -6,10 +6,10 @@ A study is base models x arms x budgets x seeds; `configs/README.md` lists every
 from pydantic import Field, model_validator
 
 from cpt_ray.config.budgets import check_train
-from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
-from cpt_ray.config.prepare import ArmConfig, PrepareConfig, SourceConfig
-from cpt_ray.config.runtime import RuntimeConfig, TrackingConfig
-from cpt_ray.config.train import ModelConfig, TrainConfig
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
+from cpt_ray.config.sections.train import ModelConfig, TrainConfig
 from cpt_ray.config.values import Section
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from cpt_ray.config.prepare import HeldOutConfig
+from cpt_ray.config.sections.prepare import HeldOutConfig
 from cpt_ray.data.words import Hashes, hash_ngrams, hash_words, seeded_share
 
 Part = Literal["validation", "test"]

@@ -146,7 +146,7 @@ def _powers(count: int) -> tuple[Hashes, Hashes]:
 
 
 def mix(values: Hashes) -> Hashes:
-    """Scramble 64-bit values (the finaliser of splitmix64, Steele et al. 2014): every input bit reaches every output bit."""
+    """Scramble 64-bit values (the finalizer of splitmix64, Steele et al. 2014): every input bit reaches every output bit."""
     values = (values ^ (values >> np.uint64(30))) * _MIX_1
     values = (values ^ (values >> np.uint64(27))) * _MIX_2
     return values ^ (values >> np.uint64(31))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cpt_ray.config.prepare import DatasetConfig, SourceFormat
+from cpt_ray.config.sections.prepare import DatasetConfig, SourceFormat
 from cpt_ray.edges.source_files import SourceFile, list_source_files, open_source
 from cpt_ray.errors import DataError
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.errors import CptRayError
 
 ALLOCATOR = "GLIBC_TUNABLES"

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from cpt_ray.config.evaluate import ExamConfig
+from cpt_ray.config.sections.evaluate import ExamConfig
 from cpt_ray.edges.source_files import list_source_files, open_source
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import DataError

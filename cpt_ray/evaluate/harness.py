@@ -25,7 +25,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager, get_task_dict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cpt_ray.config.evaluate import EvaluateConfig
+from cpt_ray.config.sections.evaluate import EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.exams import ExamItem, ScoredItem, format_item_scores

@@ -15,8 +15,8 @@ from typing import Any
 import ray
 import torch
 
-from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
-from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.ray_runtime import worker_environment
 from cpt_ray.errors import CptRayError
 from cpt_ray.evaluate.suite import evaluate_model

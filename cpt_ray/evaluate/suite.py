@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.bits_per_byte import aggregate, format_scores, read_documents, score_documents

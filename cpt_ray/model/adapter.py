@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cpt_ray.config.adapter import LoraSection
+from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.errors import ConfigError
 
 _NAME = "default"

@@ -1,4 +1,4 @@
-"""Base models in: a Hugging Face folder, a hub name, or a GGUF file that is dequantised once into a folder.
+"""Base models in: a Hugging Face folder, a hub name, or a GGUF file that is dequantized once into a folder.
 
 Out: a folder with safetensors and a fast tokenizer, which every other room loads with `load_model` and `load_tokenizer`.
 """
@@ -13,7 +13,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from cpt_ray.config.train import ModelConfig
+from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.head import install_loss_head

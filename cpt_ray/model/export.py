@@ -62,7 +62,7 @@ def model_card(facts: Mapping[str, object]) -> str:
     lines = [
         f"# {facts['name']}",
         "",
-        "Continued pretraining with cpt-ray. Base and training text keep their own licences.",
+        "Continued pretraining with cpt-ray. Base and training text keep their own licenses.",
         "",
     ]
     lines += ["| fact | value |", "|---|---|"]

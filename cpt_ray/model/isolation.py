@@ -1,4 +1,4 @@
-"""Attention by document: packed neighbours do not see each other, and position ids restart at each.
+"""Attention by document: packed neighbors do not see each other, and position ids restart at each.
 
 A packed row is given as its segment lengths, not as a mask: every kernel here computes each segment's causal attention alone,
 which is exact and faster than one causal call over the row. Padding is a segment of its own.

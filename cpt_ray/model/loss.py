@@ -46,7 +46,7 @@ PLAIN = LogitRule()
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Sum of -log p(label) over the labelled rows, in fp32; gradients in the inputs' dtype. Once differentiable."""
+    """Sum of -log p(label) over the labeled rows, in fp32; gradients in the inputs' dtype. Once differentiable."""
 
     @staticmethod
     def forward(
@@ -110,11 +110,11 @@ def _softmax_in_place(product: Tensor, labels: Tensor, rule: LogitRule, *, gradi
     for start in range(0, product.shape[0], block):
         rows = slice(start, start + block)
         target = labels[rows]
-        labelled = target != IGNORED
+        labeled = target != IGNORED
         index = target.clamp(min=0)[:, None]
         logits = rule.apply(product[rows].float())
         log_p = torch.log_softmax(logits, dim=-1)
-        nats[rows] = torch.where(labelled, -log_p.gather(1, index)[:, 0], 0.0)
+        nats[rows] = torch.where(labeled, -log_p.gather(1, index)[:, 0], 0.0)
         if gradient:
             p = log_p.exp_()
             p.scatter_add_(1, index, -torch.ones_like(index, dtype=p.dtype))
@@ -122,7 +122,7 @@ def _softmax_in_place(product: Tensor, labels: Tensor, rule: LogitRule, *, gradi
                 p *= 1 - (logits / rule.softcap) ** 2  # the derivative of tanh
             if rule.scale != 1.0:
                 p *= rule.scale
-            product[rows] = p.mul_(labelled[:, None])
+            product[rows] = p.mul_(labeled[:, None])
     return nats
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from cpt_ray.config.adapter import LoraSection
+from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.model.adapter import add_adapters
 from cpt_ray.records import Record
 

@@ -13,17 +13,17 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from cpt_ray.config.budgets import cooldown_start
-from cpt_ray.config.prepare import ArmConfig
+from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.values import format_count
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import ModelShape, flops_per_token
 from cpt_ray.records import Record, RunKind, RunSpec
-from cpt_ray.train.deal import describe_idle
-from cpt_ray.train.mixes import mixes_in_tokens
-from cpt_ray.train.order import PERIOD, quotas
-from cpt_ray.train.runs import tokens_paid
-from cpt_ray.train.schedule import learning_rate
+from cpt_ray.train.order.batch_split import describe_idle
+from cpt_ray.train.order.mixes import mixes_in_tokens
+from cpt_ray.train.order.samples import PERIOD, quotas
+from cpt_ray.train.runs.schedule import learning_rate
+from cpt_ray.train.runs.specs import tokens_paid
 
 _ENDLESS = 1 << 62
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cpt_ray.config.deepspeed import zero_stage
-from cpt_ray.config.train import TrainConfig
+from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.model.parameters import ModelShape
 from cpt_ray.records import Record, RunSpec
 

@@ -1,4 +1,4 @@
-"""The plan as plain text for a shell: aligned tables, no colour, no line drawing.
+"""The plan as plain text for a shell: aligned tables, no color, no line drawing.
 
 Place in the flow: what `cpt-ray plan` prints. In: a `StudyPlan` and memory estimates. Out: text.
 Guarantee: every number that is an estimate or an assumption says so.

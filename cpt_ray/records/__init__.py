@@ -1,6 +1,6 @@
 """The nouns: what the rooms hand to one another and what is written beside every artifact.
 
-All records are frozen and serialise to JSON; a shard manifest, which may have a million entries, to JSON and columns.
+All records are frozen and serialize to JSON; a shard manifest, which may have a million entries, to JSON and columns.
 A record says where its numbers come from; no room passes a bare dict on.
 Units stand in the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """

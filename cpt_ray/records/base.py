@@ -12,12 +12,12 @@ RunKind = Literal["base", "trunk", "cooldown", "chain", "independent", "trajecto
 
 
 class Record(BaseModel):
-    """A frozen fact that serialises to JSON and refuses unknown keys."""
+    """A frozen fact that serializes to JSON and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def to_json(self) -> str:
-        """Serialise with a stable key order."""
+        """Serialize with a stable key order."""
         return self.model_dump_json(indent=2)
 
     @classmethod

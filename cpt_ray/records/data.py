@@ -18,14 +18,14 @@ class Document:
     """One document on its way through `data`.
 
     `id` is the source's own id or a content hash. Of the rest None is what nobody said: `language` is an ISO code, `origin`
-    where the text is from, `date` as the source writes it, `licence` the document's own (else the source's holds).
+    where the text is from, `date` as the source writes it, `license` the document's own (else the source's holds).
     """
 
     id: str
     text: str
     source: str
     language: str | None = None
-    licence: str | None = None
+    license: str | None = None
     origin: str | None = None
     date: str | None = None
 

@@ -10,7 +10,7 @@ from cpt_ray.records.base import FileEntry, Record, RunKind
 
 
 class StateFigures(Record):
-    """What a saved state is known by, whatever the number of workers; see `train/state_guard.py`."""
+    """What a saved state is known by, whatever the number of workers; see `train/checkpoint/state_figures.py`."""
 
     loss: float
     """Of a fixed row, nats per token."""
@@ -65,7 +65,7 @@ class CheckpointTimes(Record):
 
 
 class RateSchedule(Record):
-    """A run's learning rate as a function of `tokens_seen`; `train/schedule.py` evaluates it.
+    """A run's learning rate as a function of `tokens_seen`; `train/runs/schedule.py` evaluates it.
 
     From `warmup_start_tokens` it rises in a line from `start_rate` to `peak_rate`, stays, then falls to `final_rate`.
     """
@@ -82,7 +82,7 @@ class RateSchedule(Record):
 
 
 class RunSpec(Record):
-    """A training run as planned; `train/runs.py` derives all of a study's.
+    """A training run as planned; `train/runs/specs.py` derives all of a study's.
 
     Learning rate and stop are functions of `tokens_seen`, which counts from the base: a branch continues its trunk's count.
     """

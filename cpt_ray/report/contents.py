@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cpt_ray.config.prepare import ArmConfig
+from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.records import (
     Comparison,
     CorpusProfile,

@@ -177,11 +177,11 @@ def _loss(figure: Figure, lines: Sequence[Line]) -> None:
     top = figure.add_subplot(grid[0])
     bottom = figure.add_subplot(grid[1], sharex=top)
     for line in lines:
-        look: Any = {"color": line.style.colour, "dashes": line.style.dash or (None, None)}
+        look: Any = {"color": line.style.color, "dashes": line.style.dash or (None, None)}
         # A single step is a point: a line through it would not be seen.
         mark: Any = {"marker": line.style.marker, "markersize": 4} if len(line.tokens) < 3 else {}
         if line.smooth != line.loss:
-            top.plot(line.tokens, line.loss, linewidth=0.7, color=line.style.colour, alpha=0.3)
+            top.plot(line.tokens, line.loss, linewidth=0.7, color=line.style.color, alpha=0.3)
         top.plot(line.tokens, line.smooth, linewidth=line.style.width, **look, **mark)
         bottom.plot(line.tokens, line.learning_rate, linewidth=line.style.width, **look, **mark)
     top.set_ylabel("training loss, nats per token")
@@ -201,7 +201,7 @@ def _watched(figure: Figure, panels: Mapping[tuple[str, str], Sequence[WatchedLi
         axes = figure.add_subplot(rows, columns, number)
         axes.set_title(f"{role}: {source}, during training")
         for line in lines:
-            look: Any = {"color": line.style.colour, "dashes": line.style.dash, "linewidth": line.style.width}
+            look: Any = {"color": line.style.color, "dashes": line.style.dash, "linewidth": line.style.width}
             mark: Any = {"marker": line.style.marker, "markersize": 3.5, "markerfacecolor": "white"}
             axes.plot(line.tokens, line.bits_per_byte, **look, **mark)
         axes.set_ylabel("bits per byte (validation half)")
@@ -220,7 +220,7 @@ def _scaling(figure: Figure, contents: ReportContents, sets: Sequence[tuple[str,
             _curve(axes, curve)
         own = [p for p in contents.comparison.points if p.set_name == set_name]
         for point in (p for p in own if p.arm is None):
-            _point(axes, point, colour=INK, marker="o", hollow=False)
+            _point(axes, point, color=INK, marker="o", hollow=False)
         _label_base(axes, [p for p in own if p.arm is None])
         axes.set_ylabel("bits per byte (lower is better)")
         axes.margins(x=0.06, y=0.14)
@@ -238,19 +238,19 @@ def _curve(axes: Any, curve: Curve) -> None:
     axes.plot(
         [t for t, _ in line],
         [v for _, v in line],
-        color=curve.style.colour,
+        color=curve.style.color,
         linewidth=1.5,
         dashes=curve.style.dash or (None, None),
     )
     for point in curve.annealed:
         if point.arm is not None:
-            _point(axes, point, colour=curve.style.colour, marker=curve.style.marker, hollow=False)
+            _point(axes, point, color=curve.style.color, marker=curve.style.marker, hollow=False)
     for point in curve.hollow:
-        _point(axes, point, colour=curve.style.colour, marker=curve.style.marker, hollow=True)
+        _point(axes, point, color=curve.style.color, marker=curve.style.marker, hollow=True)
 
 
 def _label_hollow(axes: Any, hollow: Sequence[Point], all_points: Sequence[Point]) -> None:
-    """Write "not annealed" over the last hollow point, above the bars of its neighbours."""
+    """Write "not annealed" over the last hollow point, above the bars of its neighbors."""
     if not hollow:
         return
     last = max(hollow, key=lambda p: p.tokens_seen)
@@ -273,16 +273,16 @@ def _label_hollow(axes: Any, hollow: Sequence[Point], all_points: Sequence[Point
     )
 
 
-def _point(axes: Any, point: Point, *, colour: str, marker: str, hollow: bool) -> None:
+def _point(axes: Any, point: Point, *, color: str, marker: str, hollow: bool) -> None:
     value = point.bits_per_byte
     axes.errorbar(
         [point.tokens_seen],
         [value],
         yerr=[[max(0.0, value - point.interval.low)], [max(0.0, point.interval.high - value)]],
-        color=colour,
+        color=color,
         marker=marker,
         markersize=6,
-        markerfacecolor="white" if hollow else colour,
+        markerfacecolor="white" if hollow else color,
         capsize=3,
         elinewidth=1,
     )
@@ -310,7 +310,7 @@ def _trade(axes: Any, domain: str, general: str, items: Sequence[Trade]) -> None
             [y],
             xerr=[[max(0.0, x - x_low)], [max(0.0, x_high - x)]],
             yerr=[[max(0.0, y - y_low)], [max(0.0, y_high - y)]],
-            color=item.style.colour,
+            color=item.style.color,
             marker=item.style.marker,
             markersize=6.5,
             capsize=3,

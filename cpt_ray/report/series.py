@@ -1,7 +1,7 @@
-"""From records to what a figure draws: series with a colour, a dash and a marker.
+"""From records to what a figure draws: series with a color, a dash and a marker.
 
 Place in the flow: between records and `figures`. Guarantee: a run looks the same in every figure and in every legend.
-Colours are those of Okabe and Ito (2008), told apart with any colour vision; dashes and markers say the same again.
+Colors are those of Okabe and Ito (2008), told apart with any color vision; dashes and markers say the same again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_POINTS = 500
 class Style:
     """How a series looks."""
 
-    colour: str
+    color: str
     dash: tuple[float, ...] = ()
     marker: str = "o"
     width: float = 1.6
@@ -76,7 +76,7 @@ class Trade:
 
 
 def run_styles(contents: ReportContents) -> dict[str, Style]:
-    """A style for each trained run: colours first, then dashes; control arms are grey."""
+    """A style for each trained run: colors first, then dashes; control arms are grey."""
     styles: dict[str, Style] = {}
     domain = control = 0
     for run in contents.runs:

@@ -96,7 +96,7 @@ def measure_name(delta: Delta) -> str:
     return {
         "bits_per_byte": "bits per byte",
         "accuracy_points": "accuracy",
-        "accuracy_norm_points": "accuracy, length-normalised",
+        "accuracy_norm_points": "accuracy, length-normalized",
     }[delta.measure]
 
 

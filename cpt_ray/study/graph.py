@@ -13,17 +13,17 @@ from pathlib import Path
 
 from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
-from cpt_ray.config.evaluate import ExamConfig
-from cpt_ray.config.prepare import ArmConfig
+from cpt_ray.config.sections.evaluate import ExamConfig
+from cpt_ray.config.sections.prepare import ArmConfig
+from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.config.train import ModelConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunSpec
 from cpt_ray.study.inputs import base_fingerprint, listing, source_fingerprint
 from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.store import Place, place
-from cpt_ray.train.runs import plan_runs, trajectory_specs
+from cpt_ray.train.runs.specs import plan_runs, trajectory_specs
 
 BASE = "base"
 
@@ -117,7 +117,7 @@ def build_graph(config: StudyConfig, config_path: Path) -> StudyGraph:
         name,
         inputs={s.name: source_fingerprint(s) for s in config.sources},
         settings={
-            "sources": [s.model_dump(mode="json", exclude={"licence", "path", "dataset"}) for s in config.sources],
+            "sources": [s.model_dump(mode="json", exclude={"license", "path", "dataset"}) for s in config.sources],
             **{key: prepare[key] for key in ("unit_bytes", "seed", "clean", "near_duplicates")},
         },
     )

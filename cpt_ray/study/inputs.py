@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cpt_ray.config.prepare import SourceConfig
-from cpt_ray.config.train import ModelConfig
+from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.hub import resolve_dataset
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.edges.source_files import SourceFile, list_source_files

@@ -17,8 +17,9 @@ from cpt_ray.records import Comparison, HeldOutPoint, MemoryPoint, RunSpec, Step
 from cpt_ray.study.corpus import corpus_tables
 from cpt_ray.study.store import fingerprint
 from cpt_ray.study.study import Study
-from cpt_ray.train import checkpoint, held_out, memory
-from cpt_ray.train.metrics import read_events, read_lineage, read_metrics
+from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.monitor import held_out, memory
+from cpt_ray.train.monitor.metrics import read_events, read_lineage, read_metrics
 
 if TYPE_CHECKING:
     from cpt_ray.edges.tracking import Tracking, Watched

@@ -46,8 +46,8 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     """Write the HTML report from records."""
     from cpt_ray.report.contents import PlannedStates, ReportContents
     from cpt_ray.report.page import write_report
-    from cpt_ray.train import held_out
-    from cpt_ray.train.metrics import read_lineage, read_metrics
+    from cpt_ray.train.monitor import held_out
+    from cpt_ray.train.monitor.metrics import read_lineage, read_metrics
 
     artifacts = {spot.label: store.find(spot) for spot in study.graph.all()}
     timings: dict[str, float] = {}

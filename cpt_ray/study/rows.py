@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from cpt_ray.data.shard_index import Placed, pieces_of_row
-from cpt_ray.data.shards import ShardReader
+from cpt_ray.data.rows.shard_index import Placed, pieces_of_row
+from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.study import Study
 from cpt_ray.study.trace import shards_folder

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from cpt_ray.config.evaluate import ExamConfig
+from cpt_ray.config.sections.evaluate import ExamConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import EvalRecord, RunEvent, RunRecord, StepMetrics
 from cpt_ray.study import store
@@ -176,7 +176,7 @@ def _import_models(study: Study) -> None:
 
 def _check_tokenizers(study: Study) -> None:
     """Refuse a tokenizer that does not fit its model before hours of text are prepared for it."""
-    from cpt_ray.data.tokenize import resolve_tokenizer
+    from cpt_ray.data.rows.tokenize import resolve_tokenizer
     from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
     from cpt_ray.model.parameters import model_shape
 
@@ -210,7 +210,7 @@ def _prepare_documents(study: Study) -> None:
 
     def build(folder: Path) -> None:
         study.need_ray()
-        from cpt_ray.data.pipeline import prepare_documents
+        from cpt_ray.data.run.pipeline import prepare_documents
 
         record = prepare_documents(
             config.sources,
@@ -234,7 +234,7 @@ def _draw_held_out(study: Study) -> None:
 
     def build(folder: Path) -> None:
         study.need_ray()
-        from cpt_ray.data.pipeline import draw_held_out
+        from cpt_ray.data.run.pipeline import draw_held_out
 
         record = draw_held_out(
             study.graph.documents.folder,
@@ -256,8 +256,8 @@ def _pack_shards(study: Study, model: str) -> None:
 
     def build(folder: Path) -> None:
         study.need_ray()
-        from cpt_ray.data.pipeline import pack_shards
-        from cpt_ray.data.shards import save_manifest
+        from cpt_ray.data.rows.shards import save_manifest
+        from cpt_ray.data.run.pipeline import pack_shards
         from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
         from cpt_ray.model.parameters import model_shape
 
@@ -291,7 +291,7 @@ def _scan_late(study: Study, model: str) -> None:
 
     def build(folder: Path) -> None:
         study.need_ray()
-        from cpt_ray.data.pipeline import scan_packed
+        from cpt_ray.data.run.pipeline import scan_packed
 
         scan_packed(
             study.graph.documents.folder,

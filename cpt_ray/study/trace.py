@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpt_ray.data.provenance import find_files
-from cpt_ray.data.shard_index import Placed, pieces_of_document, pieces_of_row
+from cpt_ray.data.rows.shard_index import Placed, pieces_of_document, pieces_of_row
+from cpt_ray.data.run.provenance import find_files
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import RunRecord
 from cpt_ray.study.study import RUN, Study
-from cpt_ray.train import checkpoint
-from cpt_ray.train.mixes import sample_order
-from cpt_ray.train.order import SampleOrder
+from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.order.mixes import sample_order
+from cpt_ray.train.order.samples import SampleOrder
 
 _BLOCK = 1 << 16
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import check_inputs, source_files
-from cpt_ray.data.shards import ShardReader
+from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges.storage import verify_files
 from cpt_ray.errors import ArtifactError, CptRayError
 from cpt_ray.records import FileEntry, ShardManifest

@@ -22,15 +22,15 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from cpt_ray.config.runtime import RuntimeConfig
-from cpt_ray.config.watch import WatchConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.config.sections.watch import WatchConfig
 from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, worker_environment
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
-from cpt_ray.train.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
-from cpt_ray.train.metrics import append_driver_event, read_events, read_metrics
-from cpt_ray.train.stop import Preemption
+from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
+from cpt_ray.train.monitor.metrics import append_driver_event, read_events, read_metrics
+from cpt_ray.train.shutdown import Preemption
 from cpt_ray.train.task import RUN_FILE, TrainTask
 
 OnSteps = Callable[[int, tuple[StepMetrics, ...]], None]

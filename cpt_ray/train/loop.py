@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cpt_ray.records import RunEvent, StepMetrics
-from cpt_ray.train.batches import Batch, MicroBatch
+from cpt_ray.train.order.batches import Batch, MicroBatch
 
 
 class StepEngine(Protocol):

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from cpt_ray.config.deepspeed import load_deepspeed, zero_stage
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.data.shards import ShardReader
+from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges.lease import require_lease
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.model.base import DTYPES, load_model
@@ -29,22 +29,22 @@ from cpt_ray.model.export import export_model
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, model_shape
 from cpt_ray.model.self_test import require_isolation, run_self_test
 from cpt_ray.records import LoadedCheckpoint, RunAttempt, RunEvent, RunRecord, SelfTest, ShardManifest
-from cpt_ray.train.batches import Batch, BatchSource
-from cpt_ray.train.card import run_card
-from cpt_ray.train.deal import accumulation_steps, describe_idle, idle_share
-from cpt_ray.train.engine import Engine
-from cpt_ray.train.guards import Guards
-from cpt_ray.train.held_out import watch_held_out
+from cpt_ray.train.checkpoint.resume import branch_position, describe_resume, find_checkpoint, load_checkpoint
+from cpt_ray.train.checkpoint.saver import Saver, stopped_at
+from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.loop import Progress, train
-from cpt_ray.train.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
-from cpt_ray.train.mixes import realised_mixes, sample_order
-from cpt_ray.train.resume import branch_position, describe_resume, find_checkpoint, load_checkpoint
-from cpt_ray.train.runs import trajectory_specs
-from cpt_ray.train.saver import Saver, stopped_at
-from cpt_ray.train.schedule import learning_rate
-from cpt_ray.train.stop import AskPreemption
+from cpt_ray.train.model_card import run_card
+from cpt_ray.train.monitor.held_out import watch_held_out
+from cpt_ray.train.monitor.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
+from cpt_ray.train.monitor.step_checks import Guards
+from cpt_ray.train.monitor.watch import Watch, costs_of_watching, intervals
+from cpt_ray.train.order.batch_split import accumulation_steps, describe_idle, idle_share
+from cpt_ray.train.order.batches import Batch, BatchSource
+from cpt_ray.train.order.mixes import realized_mixes, sample_order
+from cpt_ray.train.runs.schedule import learning_rate
+from cpt_ray.train.runs.specs import trajectory_specs
+from cpt_ray.train.shutdown import AskPreemption
 from cpt_ray.train.task import RUN_FILE, TrainTask, point_folder
-from cpt_ray.train.watch import Watch, costs_of_watching, intervals
 
 EXPORT = "export"
 
@@ -368,7 +368,7 @@ class _Run:
             schedule=spec.schedule,
             optimizer=spec.optimizer,
             budget_flops=spec.budget_flops,
-            mixes=realised_mixes(self.order, progress.position),
+            mixes=realized_mixes(self.order, progress.position),
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cpt_ray.config.deepspeed import load_deepspeed
-from cpt_ray.train.metrics import read_metrics
+from cpt_ray.train.monitor.metrics import read_metrics
 from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

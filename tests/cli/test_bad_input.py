@@ -10,7 +10,7 @@ import pytest
 
 from cpt_ray.cli.main import main
 from cpt_ray.edges.lease import hold_lease
-from cpt_ray.train import checkpoint
+from cpt_ray.train.checkpoint import committed as checkpoint
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 

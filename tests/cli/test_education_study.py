@@ -63,4 +63,4 @@ def test_the_local_twin_is_the_same_study_on_other_text_and_smaller():
     assert twin.train.chain.model_copy(update={"rewarm": 0}) == whole.train.chain.model_copy(update={"rewarm": 0})
     assert {arm.role for arm in twin.arms.values()} == {arm.role for arm in whole.arms.values()}
     assert {source.role for source in twin.sources} == {"domain", "general"}
-    assert all(source.licence for source in twin.sources)
+    assert all(source.license for source in twin.sources)

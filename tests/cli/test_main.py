@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from cpt_ray.cli import run as run_verb
-from cpt_ray.cli import train as train_verb
 from cpt_ray.cli.main import VERBS, main, program
+from cpt_ray.cli.verbs import run as run_verb
+from cpt_ray.cli.verbs import train as train_verb
 from cpt_ray.edges.lease import FILE, read_lease
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 

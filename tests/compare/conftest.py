@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpt_ray.config.evaluate import CompareConfig
+from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.evaluate.bits_per_byte import ScoredDocument, aggregate, format_scores
 from cpt_ray.evaluate.exams import ScoredItem, format_item_scores
 from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunRecord

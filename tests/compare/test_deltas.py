@@ -106,7 +106,7 @@ def test_identical_scores_are_no_difference(laboratory):
     assert {delta.difference for delta in deltas} == {0.0}
 
 
-def test_with_several_seeds_the_mean_is_labelled_and_each_seed_stays_visible(laboratory):
+def test_with_several_seeds_the_mean_is_labeled_and_each_seed_stays_visible(laboratory):
     base = laboratory.add(right=10)
     seeds = [laboratory.add("legal", 100, seed=seed, law=law, right=12) for seed, law in enumerate([0.8, 0.9, 1.0])]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.compare.comparison import compare
-from cpt_ray.config.evaluate import CompareConfig
+from cpt_ray.config.sections.evaluate import CompareConfig
 from tests.compare.conftest import CONFIG, LABEL, Laboratory
 
 

@@ -16,7 +16,7 @@ from cpt_ray.config.deepspeed import (
     resolve_deepspeed,
     zero_stage,
 )
-from cpt_ray.config.train import TrainConfig
+from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
 
 # The stage-3 file of the transformers documentation, which people bring along.

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from cpt_ray.config.prepare import PrepareConfig, SourceConfig
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 
 SEPARATOR = "<|end|>"
 VOCABULARY = 512

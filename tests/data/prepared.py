@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpt_ray.config.prepare import PrepareConfig, SourceConfig
-from cpt_ray.data.pipeline import draw_held_out, pack_shards, prepare_documents
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
+from cpt_ray.data.run.pipeline import draw_held_out, pack_shards, prepare_documents
 from cpt_ray.records import DocumentsRecord, HeldOutRecord, ShardManifest
-
-from .conftest import SEPARATOR, VOCABULARY, settings, sources_of
+from tests.data.conftest import SEPARATOR, VOCABULARY, settings, sources_of
 
 
 @dataclass

@@ -7,8 +7,7 @@ from cpt_ray.data.decontaminate import ExamIndex, ExamItem, read_items
 from cpt_ray.data.words import hash_words, words
 from cpt_ray.errors import DataError
 from cpt_ray.records import ExamHit
-
-from .conftest import EXAM, LEAK, QUESTION, sentence
+from tests.data.conftest import EXAM, LEAK, QUESTION, sentence
 
 
 def find(index: ExamIndex, text: str) -> list[str]:

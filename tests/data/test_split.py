@@ -3,11 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpt_ray.config.prepare import HeldOutConfig
+from cpt_ray.config.sections.prepare import HeldOutConfig
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_part
 from cpt_ray.data.words import hash_ngrams, hash_words
-
-from .conftest import sentence
+from tests.data.conftest import sentence
 
 HELD = [sentence(40, seed="held_1"), sentence(60, seed="held_2"), "nine words make a short one that counts too"]
 

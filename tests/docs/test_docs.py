@@ -136,8 +136,9 @@ def known_key(key):
     plain = {re.sub(r"\[\]", "", one) for one in keys}
     if any(one == key or one.startswith(f"{key}.") for one in plain):
         return True
-    room, module = key.split(".")[:2]  # a module's name, such as train.order
-    return (ROOT / "cpt_ray" / room / f"{module}.py").is_file()
+    room, module = key.split(".")[:2]  # a module's or a room's name, such as train.order
+    place = ROOT / "cpt_ray" / room / module
+    return place.is_dir() or place.with_suffix(".py").is_file()
 
 
 def claims():
@@ -174,7 +175,7 @@ def test_every_key_that_a_message_names_is_in_the_schema():
 
 
 def test_an_unknown_key_is_found():
-    assert KEY.findall("set train.learnin_rate or cpt_ray.train.engine, see train.budgets.") == [
+    assert KEY.findall("set train.learnin_rate or cpt_ray.train.engine.engine, see train.budgets.") == [
         "train.learnin_rate",
         "train.budgets",
     ]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
-from cpt_ray.config.prepare import DatasetConfig, SourceConfig
+from cpt_ray.config.sections.prepare import DatasetConfig, SourceConfig
 from cpt_ray.data.read import plan_reads, read_documents
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.errors import DataError

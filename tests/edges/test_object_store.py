@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from cpt_ray.config.prepare import SourceConfig
-from cpt_ray.data.document_tasks import ReadUnit, read_unit
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import check_inputs, plan_reads, read_documents
-from cpt_ray.data.units import UnitContext
+from cpt_ray.data.run.document_tasks import ReadUnit, read_unit
+from cpt_ray.data.run.units import UnitContext
 from cpt_ray.edges.source_files import list_source_files, source_version
 from cpt_ray.errors import DataError
 from tests.data.conftest import document, settings

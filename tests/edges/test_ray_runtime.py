@@ -5,7 +5,7 @@ import logging
 import pytest
 import ray
 
-from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import ray_runtime
 from cpt_ray.errors import CptRayError
 

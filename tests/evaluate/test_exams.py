@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cpt_ray.config.evaluate import ExamConfig
+from cpt_ray.config.sections.evaluate import ExamConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate.exams import ScoredItem, format_item_scores, read_exam, read_item_scores, read_items, write_items
 

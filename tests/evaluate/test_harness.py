@@ -11,7 +11,7 @@ import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from cpt_ray.config.evaluate import EvaluateConfig, ExamConfig
+from cpt_ray.config.sections.evaluate import EvaluateConfig, ExamConfig
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate import harness
 from cpt_ray.evaluate.exams import ExamItem, read_item_scores
@@ -71,7 +71,7 @@ def test_packed_requests_score_like_lm_evals_padded_batches(model, tokenizer, re
     assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
 
 
-def test_greedy_continuations_are_recognised(model, tokenizer):
+def test_greedy_continuations_are_recognized(model, tokenizer):
     context = tokenizer("The licensee may")["input_ids"]
     written = list(context)
     plain = build_model(len(tokenizer))

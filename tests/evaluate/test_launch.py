@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig
-from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.errors import ConfigError, CptRayError
 from cpt_ray.evaluate import launch
 from cpt_ray.evaluate.launch import EvaluateJob, evaluate_runs

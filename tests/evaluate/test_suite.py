@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cpt_ray.config.evaluate import CompareConfig, EvaluateConfig, ExamConfig
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig, ExamConfig
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.bits_per_byte import read_scores
 from cpt_ray.evaluate.exams import write_items

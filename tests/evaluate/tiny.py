@@ -13,7 +13,7 @@ from cpt_ray.records import RunRecord
 SEPARATOR = "<|endoftext|>"
 
 SENTENCES = [
-    "The licensee may redistribute copies of the work under the terms of this licence.",
+    "The licensee may redistribute copies of the work under the terms of this license.",
     "Warranty is disclaimed to the extent that the law permits.",
     "The minister said on Tuesday that the harvest had been better than expected.",
     "A spokesman for the airline declined to name the passengers.",

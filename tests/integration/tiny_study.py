@@ -132,7 +132,7 @@ def study_tree(folder: Path, kind: str = "ray") -> dict[str, Any]:
     """The study file as plain values."""
     return {
         "study": {"name": "tiny", "root": str(folder / "runs")},
-        "models": [{"name": "tiny", "base": str(folder / "model"), "licence": "none"}],
+        "models": [{"name": "tiny", "base": str(folder / "model"), "license": "none"}],
         "sources": [
             {
                 "name": "law",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cpt_ray.config.adapter import LoraSection
+from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.adapter import add_adapters, merged
 from cpt_ray.model.parameters import flops_per_token, model_shape

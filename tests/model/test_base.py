@@ -12,7 +12,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt_ray.config.train import ModelConfig
+from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.base import bos_of, import_base, load_model, load_tokenizer, separator_of
 from cpt_ray.model.export import export_model, model_card

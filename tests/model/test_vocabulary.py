@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PhiConfig, PhiForCausalLM
 
-from cpt_ray.config.train import ModelConfig
+from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.base import import_base, load_tokenizer
 from tests.evaluate.tiny import build_model, build_tokenizer

@@ -9,7 +9,7 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import ModelShape
 from cpt_ray.plan.budget import StudyPlan, check_cooldowns, check_epochs, plan_study, tokens_for_flops
-from cpt_ray.train.runs import plan_runs
+from cpt_ray.train.runs.specs import plan_runs
 
 SHAPE = ModelShape(
     parameters=1100,

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from cpt_ray.config.prepare import ArmConfig
+from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.records import (
     Amount,
     Comparison,
@@ -79,7 +79,7 @@ def exam_hit(task: str, matched: str) -> ExamHit:
 
 def corpus_profile() -> CorpusProfile:
     """Histograms of two sources, hand-drawn, and terms."""
-    from cpt_ray.data.profile import BYTE_EDGES, REPETITION_EDGES
+    from cpt_ray.data.run.profile import BYTE_EDGES, REPETITION_EDGES
 
     edges = {"bytes": BYTE_EDGES, "repetition": REPETITION_EDGES}
     histograms = []
@@ -285,7 +285,7 @@ def make_contents(**changes: Any) -> ReportContents:
               "control": ArmConfig(role="control", mix={"news": 1.0})},
         stage_timings={"prepare": 412.3, "train": 1021.8, "evaluate": 201.4, "compare": 3.2},
         versions={"cpt-ray": "0.1.0", "torch": "2.13.0"},
-        base_note="The base is SmolLM2-135M-Instruct, its 4-bit weights dequantised once.",
+        base_note="The base is SmolLM2-135M-Instruct, its 4-bit weights dequantized once.",
         profile=corpus_profile(),
         languages={"licences": {"en": 61_200, "fr": 802, "unknown": 12}, "news": {"en": 40_100}},
         redacted={"licences": {"email": 2_201, "phone": 95}},

@@ -16,9 +16,8 @@ from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.page import SECTIONS, PageFigure, render_report, write_report
 from cpt_ray.report.series import run_styles
 from cpt_ray.report.wording import MINUS
+from tests.report.made_up import BASE, FLOPS_BASIS, LABEL, PEAK_BASIS, VERDICT, delta, make_contents, run_record, stage
 from tests.run_specs import make_schedule
-
-from .made_up import BASE, FLOPS_BASIS, LABEL, PEAK_BASIS, VERDICT, delta, make_contents, run_record, stage
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://evil.example/x.png onerror=alert(1)>'
 
@@ -197,7 +196,7 @@ def test_runs_show_what_they_paid_their_rates_and_where_a_chain_came_from():
     assert "0.0003<small>falls to 3e\N{MINUS SIGN}05</small>" in row
 
 
-def test_trajectory_points_are_marked_in_the_tables_and_take_no_colour():
+def test_trajectory_points_are_marked_in_the_tables_and_take_no_color():
     contents = make_contents()
     record = contents.evals[-1]
     point = run_record("p-trajectory-1", "trajectory", "legal", 7, 7, annealed=False)

@@ -3,8 +3,7 @@
 import math
 
 from cpt_ray.report.series import curves, lineage, loss_lines, run_styles, thinned_by, trades, wants_log, watched_lines
-
-from .made_up import BASE, BUDGETS, make_contents, metrics, watched
+from tests.report.made_up import BASE, BUDGETS, make_contents, metrics, watched
 
 
 def test_a_log_axis_needs_three_budgets_over_more_than_a_factor_of_eight():
@@ -76,7 +75,7 @@ def test_each_curve_begins_at_its_base_and_keeps_hollow_points_apart():
     assert [p.annealed for p in legal.hollow] == [False]
     assert [p.arm for p in control.annealed] == [None, "control"]
     assert control.style.dash
-    assert control.style.colour != legal.style.colour
+    assert control.style.color != legal.style.color
 
 
 def test_trades_turn_the_sign_so_that_better_is_positive():
@@ -89,4 +88,4 @@ def test_trades_turn_the_sign_so_that_better_is_positive():
 def test_runs_keep_one_style_and_the_base_has_none():
     styles = run_styles(make_contents())
     assert BASE not in styles
-    assert len({(s.colour, s.dash) for s in styles.values()}) == len(styles)
+    assert len({(s.color, s.dash) for s in styles.values()}) == len(styles)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from cpt_ray.cli.main import main
 from cpt_ray.edges.lease import FILE, read_lease
 from cpt_ray.records import RunAttempt, RunRecord
-from cpt_ray.train.checkpoint import newest
-from cpt_ray.train.metrics import read_metrics
+from cpt_ray.train.checkpoint.committed import newest
+from cpt_ray.train.monitor.metrics import read_metrics
 from tests.integration.tiny_study import TinyStudy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

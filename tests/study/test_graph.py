@@ -73,7 +73,7 @@ def test_building_the_graph_twice_gives_the_same_addresses(tiny):
         (["prepare.near_duplicates.rows=6"], EVERYTHING - ITEMS - {"models/tiny"}),
         (["prepare.seed=1"], EVERYTHING - ITEMS - {"models/tiny"}),
         (["sources.news.limit_documents=100"], EVERYTHING - ITEMS - {"models/tiny"}),
-        (["sources.news.licence=CC0"], set()),
+        (["sources.news.license=CC0"], set()),
         (["evaluate.exams.0.limit=4"], ITEMS | {BASE} | AFTER_SHARDS),
         (["evaluate.context=32"], BUDGETS | {BASE}),
         (["compare.bootstrap_samples=300"], BUDGETS | {BASE}),

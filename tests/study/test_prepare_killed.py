@@ -19,7 +19,7 @@ from cpt_ray.cli.main import main
 from cpt_ray.records import ShardManifest
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
-# `make test` has a sibling: tests/data/test_pipeline.py interrupts a preparation and lets it go on.
+# `make test` has a sibling: tests/data/run/test_pipeline.py interrupts a preparation and lets it go on.
 pytestmark = [pytest.mark.accept(data=2), pytest.mark.ray, pytest.mark.slow, pytest.mark.full]
 
 OVERRIDES = ("prepare.unit_bytes=3000", "train.budgets=[2000]")

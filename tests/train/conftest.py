@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.train.zero_group import ZeroGroups
+from tests.train.engine.zero_group import ZeroGroups
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cpt_ray.config.runtime import RuntimeConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.errors import ArtifactError
 from cpt_ray.records import RunAttempt, RunRecord, StepMetrics
-from cpt_ray.train import checkpoint
-from cpt_ray.train.metrics import read_metrics
+from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.monitor.metrics import read_metrics
 from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session_2cpu")]

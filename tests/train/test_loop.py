@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from cpt_ray.config.watch import GuardsConfig
+from cpt_ray.config.sections.watch import GuardsConfig
 from cpt_ray.errors import TrainingError
-from cpt_ray.train.batches import Batch
-from cpt_ray.train.guards import Guards
 from cpt_ray.train.loop import Progress, train
-from cpt_ray.train.order import SampleId
+from cpt_ray.train.monitor.step_checks import Guards
+from cpt_ray.train.order.batches import Batch
+from cpt_ray.train.order.samples import SampleId
 
 
 class ScriptedEngine:

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from cpt_ray.records import RunRecord
-from cpt_ray.train import checkpoint
-from cpt_ray.train.metrics import read_metrics
-from cpt_ray.train.runs import trajectory_specs
+from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.monitor.metrics import read_metrics
+from cpt_ray.train.runs.specs import trajectory_specs
 from cpt_ray.train.task import point_folder
 from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
 
@@ -83,8 +83,8 @@ def test_a_stage_that_is_resumed_keeps_the_moments_of_its_own_checkpoint(root):
 def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, stage, tmp_path):
     from cpt_ray.config.deepspeed import load_deepspeed
     from cpt_ray.model.base import load_model
-    from cpt_ray.train.batches import MicroBatch
-    from cpt_ray.train.engine import Engine
+    from cpt_ray.train.engine.engine import Engine
+    from cpt_ray.train.order.batches import MicroBatch
 
     run_folder = root / "first"
     assert run_folder.exists()  # its worker has left a process group of one behind

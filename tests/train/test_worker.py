@@ -16,9 +16,9 @@ from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ArtifactError, LeaseError, TrainingError, TrainingStopped
 from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, StateFigures
-from cpt_ray.train import checkpoint
-from cpt_ray.train.metrics import read_metrics
-from cpt_ray.train.snapshot import read_times
+from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.checkpoint.snapshot import read_times
+from cpt_ray.train.monitor.metrics import read_metrics
 from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
 
 os.environ["DS_ACCELERATOR"] = "cpu"

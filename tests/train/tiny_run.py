@@ -11,13 +11,13 @@ import numpy as np
 
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.data.pack import pack
-from cpt_ray.data.shard_index import write_index
-from cpt_ray.data.shards import save_manifest, write_shard
+from cpt_ray.data.rows.pack import pack
+from cpt_ray.data.rows.shard_index import write_index
+from cpt_ray.data.rows.shards import save_manifest, write_shard
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.records import RunSpec, ShardEntry, ShardManifest
-from cpt_ray.train.runs import plan_runs
+from cpt_ray.train.runs.specs import plan_runs
 from cpt_ray.train.task import TrainTask
 from tests.evaluate.tiny import build_model, build_tokenizer
 

@@ -13,18 +13,18 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from cpt_ray.config.clean import CleanConfig
+from cpt_ray.config.sections.clean import CleanConfig
 from cpt_ray.data.clean.basic import basic, size, unwanted_language
 from cpt_ray.data.clean.c4 import c4
 from cpt_ray.data.clean.fineweb import education, fineweb
 from cpt_ray.data.clean.gopher import gopher_quality, gopher_repetition
 from cpt_ray.data.clean.language import identify
-from cpt_ray.data.clean.normalise import normalise
+from cpt_ray.data.clean.normalize import normalize
 from cpt_ray.data.clean.redact import redact
 from cpt_ray.data.clean.view import TextView
 from cpt_ray.records import Document, Dropped
 
-__all__ = ["RULE_SETS", "Cleaned", "clean", "normalise", "reason_key"]
+__all__ = ["RULE_SETS", "Cleaned", "clean", "normalize", "reason_key"]
 
 RuleSet = Callable[[TextView, Any], Dropped | TextView]
 
@@ -57,8 +57,8 @@ def clean(document: Document, config: CleanConfig) -> Cleaned | Dropped:
     Returns:
         The document with its new text and, if that was to be found out, its language; or the reason for dropping it.
     """
-    if config.normalise:
-        document = dataclasses.replace(document, text=normalise(document.text))
+    if config.normalize:
+        document = dataclasses.replace(document, text=normalize(document.text))
         if not document.text.strip():
             return Dropped("empty")
     judged = _judge(TextView(document), config)

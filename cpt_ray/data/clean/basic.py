@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from cpt_ray.config.clean import BasicRules, CleanConfig
+from cpt_ray.config.sections.clean import BasicRules, CleanConfig
 from cpt_ray.data.clean.view import TextView, above, below, outside
 from cpt_ray.records import Dropped
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from cpt_ray.config.clean import C4Rules
+from cpt_ray.config.sections.clean import C4Rules
 from cpt_ray.data.clean.segment import count_sentences, tokens
 from cpt_ray.data.clean.view import TextView
 from cpt_ray.records import Dropped

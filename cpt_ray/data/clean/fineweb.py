@@ -12,7 +12,7 @@ import functools
 
 import regex
 
-from cpt_ray.config.clean import EducationRules, FineWebRules
+from cpt_ray.config.sections.clean import EducationRules, FineWebRules
 from cpt_ray.data.clean.repetition import repetition
 from cpt_ray.data.clean.view import TextView, above, below, repeated
 from cpt_ray.records import Dropped

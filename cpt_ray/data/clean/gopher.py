@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from cpt_ray.config.clean import GopherQualityRules, GopherRepetitionRules
+from cpt_ray.config.sections.clean import GopherQualityRules, GopherRepetitionRules
 from cpt_ray.data.clean.basic import symbols
 from cpt_ray.data.clean.ngrams import TokenNgrams
 from cpt_ray.data.clean.segment import is_mark

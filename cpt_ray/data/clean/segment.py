@@ -1,7 +1,7 @@
 """Words and sentences as the published filters count them: punctuation marks are words of their own.
 
 Part of stage `clean`. Text in, tokens out. Gopher and FineWeb count words without saying how they are found; datatrove uses
-spaCy's tokeniser for English, and thresholds are tried on it. This is a small one with the same habits: marks around a word,
+spaCy's tokenizer for English, and thresholds are tried on it. This is a small one with the same habits: marks around a word,
 hyphens and slashes inside it, and `'s` or `n't` at its end are tokens; addresses, numbers and abbreviations stay whole. How
 often a verdict differs from theirs is measured in `benchmarks/data_clean.py`. Memory: the pieces of at most 65,536 strings
 without white space.

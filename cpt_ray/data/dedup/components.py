@@ -47,7 +47,7 @@ def unique(pairs: Pairs) -> Pairs:
 
 
 def large_star(pairs: Pairs) -> Pairs:
-    """Link the larger neighbours of each document to the smallest of its neighbours and itself.
+    """Link the larger neighbors of each document to the smallest of its neighbors and itself.
 
     Args:
         pairs: `both_ways` of the pairs of some documents, all pairs of each.
@@ -59,7 +59,7 @@ def large_star(pairs: Pairs) -> Pairs:
 
 
 def small_star(pairs: Pairs) -> Pairs:
-    """Link each document and its smaller neighbours to the smallest of them.
+    """Link each document and its smaller neighbors to the smallest of them.
 
     Args:
         pairs: `downward` pairs of some documents, all pairs of each.
@@ -71,7 +71,7 @@ def small_star(pairs: Pairs) -> Pairs:
 
 
 def _smallest(pairs: Pairs) -> Hashes:
-    """For each row of sorted pairs: the smallest of its first document and that document's neighbours."""
+    """For each row of sorted pairs: the smallest of its first document and that document's neighbors."""
     if not len(pairs):
         return pairs[:, 0]
     starts = np.flatnonzero(np.concatenate([[True], pairs[1:, 0] != pairs[:-1, 0]]))

@@ -8,7 +8,7 @@ one unit to the next.
 MinHash is Broder 1997, the banding Leskovec et al., Mining of Massive Datasets, section 3.4; the engine is rensa. A sketch
 keeps 8 bits of each minimum (b-bit minwise hashing, Li and König 2010): a quarter of the size at nearly the same error.
 
-Guarantee: keys and sketches depend on the text and the settings only, not on the unit, its neighbours or the machine.
+Guarantee: keys and sketches depend on the text and the settings only, not on the unit, its neighbors or the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from rensa import RMinHash
 
-from cpt_ray.config.prepare import NearDuplicateConfig
+from cpt_ray.config.sections.prepare import NearDuplicateConfig
 from cpt_ray.data.words import Hashes, hash_ngrams_batch, hash_words_batch, mix
 
 Digests: TypeAlias = npt.NDArray[np.uint32]
@@ -41,8 +41,8 @@ KEY_SCHEMA = pa.schema([("key", pa.uint64()), ("document", pa.uint64()), ("exact
 
 def exact_hash(text: str) -> bytes:
     """Hash the casefolded text with its white space collapsed: equal for texts that differ in nothing else."""
-    normalised = " ".join(text.casefold().split())
-    return hashlib.blake2b(normalised.encode(), digest_size=_EXACT_BYTES).digest()
+    normalized = " ".join(text.casefold().split())
+    return hashlib.blake2b(normalized.encode(), digest_size=_EXACT_BYTES).digest()
 
 
 def threshold(config: NearDuplicateConfig) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.documents import Rejected, from_record, mapped_fields, missing_columns
 from cpt_ray.data.read.plan import ReadPart, not_parquet
 from cpt_ray.edges.source_files import open_source

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.records import Document
 
 _ID_HEX = 16
@@ -55,7 +55,7 @@ def make_document(source: SourceConfig, text: str, fields: Mapping[str, object])
     Args:
         source: Name, and what holds where a field says nothing.
         text: The text; bytes that are not UTF-8 may stand in it as lone surrogates.
-        fields: `id`, `language`, `origin`, `date`, `licence`, each of any type, or missing.
+        fields: `id`, `language`, `origin`, `date`, `license`, each of any type, or missing.
     """
     known = {name: _written(value) for name, value in fields.items() if value is not None and value != ""}
     try:
@@ -82,7 +82,7 @@ def mapped_fields(source: SourceConfig) -> dict[str, str]:
         "language": source.language_field,
         "origin": source.origin_field,
         "date": source.date_field,
-        "licence": source.licence_field,
+        "license": source.license_field,
     }
     return {name: key for name, key in names.items() if key is not None}
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.documents import Rejected, from_record, make_document, mapped_fields, missing_columns
 from cpt_ray.data.read.plan import ReadPart
 from cpt_ray.edges.source_files import open_source

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.plan import ReadTask, source_files
 from cpt_ray.data.read.reading import check_unchanged
 from cpt_ray.edges.source_files import is_local, source_version

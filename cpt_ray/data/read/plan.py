@@ -11,7 +11,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cpt_ray.config.prepare import SourceConfig, SourceFormat
+from cpt_ray.config.sections.prepare import SourceConfig, SourceFormat
 from cpt_ray.edges.source_files import COMPRESSED, SourceFile, list_source_files, open_source
 from cpt_ray.errors import DataError
 from cpt_ray.records import Record

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import columns, formats
 from cpt_ray.data.read.documents import BAD, Rejected
 from cpt_ray.data.read.plan import ReadPart, ReadTask

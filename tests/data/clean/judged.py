@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cpt_ray.config.clean import CleanConfig
+from cpt_ray.config.sections.clean import CleanConfig
 from cpt_ray.data.clean import RULE_SETS, clean
 from cpt_ray.records import Document, Dropped
 
@@ -25,7 +25,7 @@ def off(name: str) -> dict[str, Any]:
 
 def config(name: str | None = None, **rules: object) -> CleanConfig:
     """Settings under which nothing drops but what the test names: keys of rule set `name`, or of the section itself."""
-    own = {"min_bytes": None, "max_bytes": None, "normalise": False}
+    own = {"min_bytes": None, "max_bytes": None, "normalize": False}
     if name is None:
         return CleanConfig.model_validate({**own, "rules": [], **rules})
     return CleanConfig.model_validate({**own, "rules": [name], name: {**off(name), **rules}})

@@ -5,7 +5,7 @@ from cpt_ray.data.clean.language import identify
 from cpt_ray.records import Document
 from tests.data.clean.judged import config, judge
 
-ENGLISH = "The court held that the licence may be revoked where its conditions were not met by the licensee. "
+ENGLISH = "The court held that the license may be revoked where its conditions were not met by the licensee. "
 GERMAN = "Das Gericht entschied, dass die Lizenz widerrufen werden kann, wenn ihre Bedingungen nicht erfüllt sind. "
 FRENCH = "Le tribunal a jugé que la licence peut être révoquée lorsque ses conditions ne sont pas remplies. "
 

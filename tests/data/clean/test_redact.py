@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.config.clean import CleanConfig
+from cpt_ray.config.sections.clean import CleanConfig
 from cpt_ray.data.clean import Cleaned, clean
 from cpt_ray.data.clean.redact import redact
 from cpt_ray.records import Document

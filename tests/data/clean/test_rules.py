@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from cpt_ray.config.clean import CleanConfig
+from cpt_ray.config.sections.clean import CleanConfig
 from cpt_ray.data.clean import RULE_SETS, Cleaned, clean, reason_key
 from cpt_ray.records import Document
 from tests.data.clean.judged import SETTINGS, cleaned, config, judge, thresholds
@@ -135,9 +135,9 @@ def test_a_document_of_control_characters_is_empty() -> None:
     assert reason_key("empty") is None
 
 
-def test_normalisation_can_be_off() -> None:
+def test_normalization_can_be_off() -> None:
     assert cleaned("a \r\n", config()) == "a \r\n"
-    assert cleaned("a \r\n", config(normalise=True)) == "a"
+    assert cleaned("a \r\n", config(normalize=True)) == "a"
 
 
 def test_sets_are_asked_in_the_order_that_they_are_listed_in() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cpt_ray.config.prepare import NearDuplicateConfig
+from cpt_ray.config.sections.prepare import NearDuplicateConfig
 from cpt_ray.data.dedup.signatures import band_keys, digests, exact_hash, signatures, similarity, sketches, threshold
 from cpt_ray.data.words import hash_ngrams, hash_words
 
@@ -39,7 +39,7 @@ def test_near_duplicates_share_bands_and_strangers_do_not() -> None:
     assert shared_bands(text, sentence(300, seed=2)) == 0
 
 
-def test_bands_do_not_depend_on_neighbours_and_do_depend_on_the_seed() -> None:
+def test_bands_do_not_depend_on_neighbors_and_do_depend_on_the_seed() -> None:
     texts = [sentence(50, seed=number) for number in range(5)]
     together = bands(texts)
     for number, text in enumerate(texts):

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cpt_ray.config.prepare import SourceConfig
-from cpt_ray.data.document_tasks import ReadUnit, read_unit
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import Rejected, plan_reads
-from cpt_ray.data.units import UnitContext
+from cpt_ray.data.run.document_tasks import ReadUnit, read_unit
+from cpt_ray.data.run.units import UnitContext
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
+from tests.data.read.test_formats import read, source, texts
 
 from ..conftest import document, settings
-from .test_formats import read, source, texts
 
 pytestmark = pytest.mark.accept(data=4)
 

@@ -11,14 +11,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cpt_ray.data.document_tasks import read_unit
 from cpt_ray.data.read import check_inputs, plan_reads, read_documents
-from cpt_ray.data.units import finished_unit
+from cpt_ray.data.run.document_tasks import read_unit
+from cpt_ray.data.run.units import finished_unit
 from cpt_ray.errors import ArtifactError, DataError
 from cpt_ray.records import UnitReport
-
-from .test_bad_files import LINES, ROWS, parquet, unit
-from .test_formats import source
+from tests.data.read.test_bad_files import LINES, ROWS, parquet, unit
+from tests.data.read.test_formats import source
 
 pytestmark = pytest.mark.accept(data=4)
 

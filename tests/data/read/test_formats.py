@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.config.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import ReadPart, ReadTask, Rejected, plan_reads, read_documents
 from cpt_ray.edges.source_files import list_source_files
 from cpt_ray.errors import DataError
@@ -165,7 +165,7 @@ def test_a_missing_column_names_the_columns(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=rf"a\.{file_format}: no column 'text'; there are: body, n") as caught:
             read(source(path, file_format))
         assert caught.value.fix == "set the field names of source law to columns that are there"
-        for field in ("id", "language", "origin", "date", "licence"):
+        for field in ("id", "language", "origin", "date", "license"):
             with pytest.raises(DataError, match="no column 'name'; there are: body, n"):
                 read(source(path, file_format, text_field="body", **{f"{field}_field": "name"}))
 

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from cpt_ray.data.read import Rejected
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
-
-from .test_formats import read, source
+from tests.data.read.test_formats import read, source
 
 pytestmark = pytest.mark.accept(data=4)
 

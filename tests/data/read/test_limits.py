@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.config.prepare import SourceConfig
-from cpt_ray.data.pipeline import prepare_documents
+from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.data.run.pipeline import prepare_documents
 from cpt_ray.errors import DataError
 
 from ..conftest import settings, sources_of

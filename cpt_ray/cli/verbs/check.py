@@ -1,0 +1,38 @@
+"""Check a study file and what it names, without spending anything."""
+
+from cpt_ray.cli.request import Request
+from cpt_ray.config.deepspeed import load_deepspeed, zero_stage
+from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.edges.hub import NotReachableError, resolve_dataset
+from cpt_ray.edges.source_files import list_source_files
+from cpt_ray.study import store
+from cpt_ray.study.graph import build_graph, deepspeed_path
+
+
+def _files(source: SourceConfig) -> str:
+    """How many files there are; a pinned dataset that cannot be looked up from here is no reason to refuse the study."""
+    note = ""
+    try:
+        if source.dataset is not None:
+            _, files, note = resolve_dataset(source.dataset)
+        else:
+            files = [file for path in source.path for file in list_source_files(path)]
+    except NotReachableError as error:
+        return f"NOT LOOKED UP: {error.problem}"
+    return f"{len(files)} files, {sum(file.size_bytes for file in files) / 1e6:.1f} MB{note and f' ({note})'}"
+
+
+def main(request: Request) -> None:
+    """Run the verb: schema, files, DeepSpeed JSON and places."""
+    config = request.config
+    graph = build_graph(config, request.path)
+    for source in config.sources:
+        request.console.say(f"source {source.name}: {_files(source)}")
+    path = deepspeed_path(config, request.path)
+    request.console.say(f"deepspeed: {path.name}, ZeRO stage {zero_stage(load_deepspeed(path))}")
+    there = sum(store.find(spot) is not None for spot in graph.all())
+    request.console.say(
+        f"runs: {len(graph.specs)}; artifacts: {there} of {len(graph.all())} are there under {config.study.root}"
+    )
+    request.console.say("check passed")
+    request.next_verb("plan")

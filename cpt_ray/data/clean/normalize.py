@@ -1,0 +1,48 @@
+"""Normalization of one document's text: mojibake repaired, NFC, control characters dropped, lines trimmed.
+
+Flow: part of stage `clean`. Text in, text out. Memory: the document at hand. Only lines with non-ASCII characters go through
+ftfy (Speer 2019), which works line by line anyway. Its typographic edits (straight quotes, half-width forms) stay off: they
+change what an author wrote, and in Chinese and Japanese the punctuation.
+
+Guarantee: ASCII text without control characters or trailing spaces comes back as it went in.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import ftfy
+
+_REPAIR = ftfy.TextFixerConfig(
+    unescape_html=False,
+    uncurl_quotes=False,
+    fix_character_width=False,
+    remove_control_chars=False,
+    fix_line_breaks=False,
+    explain=False,
+)
+_LINE_BREAKS = re.compile("\r\n|[\r\u2028\u2029\v\f]")
+_TERMINAL_ESCAPES = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")
+
+
+def normalize(text: str) -> str:
+    r"""Repair and unify the text of a document.
+
+    Page breaks, vertical tabs and Unicode line separators become newlines, so that no words run together.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        NFC text with `\n` line ends, no control characters but `\n` and tab, no space at line ends, no blank lines around.
+    """
+    text = _LINE_BREAKS.sub("\n", text)
+    if not text.isascii():
+        text = "\n".join(line if line.isascii() else ftfy.fix_text(line, _REPAIR) for line in text.split("\n"))
+        text = _LINE_BREAKS.sub("\n", text.replace("\x85", "\n"))
+    text = _CONTROL.sub("", _TERMINAL_ESCAPES.sub("", text))
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")

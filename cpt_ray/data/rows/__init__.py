@@ -1,0 +1,1 @@
+"""Documents to rows: tokenize, pack, and the shards that training reads."""

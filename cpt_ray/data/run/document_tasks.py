@@ -1,0 +1,135 @@
+"""What a worker does with one unit on the way from raw files to clean documents and the keys of their duplicates.
+
+Not a stage: it strings the per-document stages together over one unit's files; `pipeline` hands the functions to Ray Data.
+Files: `inputs/` (what a unit was read from), `raw/` (id, text, language, origin, date, license), `clean/` (the same and bytes,
+exact), `keys/` (Arrow, one batch per partition),
+`sketches/` (uint8, a row per document). Memory: one unit's documents.
+
+Guarantee: a function reads only files that its task names and writes files named by their content: twice is as once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cpt_ray.data.clean import clean
+from cpt_ray.data.dedup.exchange import write_partitions
+from cpt_ray.data.dedup.signatures import Sketches, exact_hash, signatures
+from cpt_ray.data.read import INPUTS, ReadTask, Rejected, pin_inputs, read_documents, write_inputs
+from cpt_ray.data.run.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
+from cpt_ray.data.words import seeded_uint64
+from cpt_ray.records import Document, Dropped, FileEntry, UnitReport
+
+_ABOUT = ("language", "origin", "date", "license")
+RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), *[(name, pa.string()) for name in _ABOUT]])
+CLEAN_SCHEMA = pa.schema([*RAW_SCHEMA, ("bytes", pa.int64()), ("exact", pa.binary(16))])
+REDACTED, LANGUAGE, UNKNOWN = "redacted_", "language_", "unknown"
+"""Beginnings of a clean unit's counts: what was redacted, by kind, and the languages of kept documents."""
+REFERENCE_BITS = 32
+"""A document's reference is its unit's number shifted by this, plus its row."""
+
+
+class ReadUnit(UnitTask):
+    """Read a part of a source."""
+
+    read: ReadTask
+
+
+class CleanUnit(UnitTask):
+    """Clean a raw unit and spread its keys over the partitions; of duplicates, the one of the lowest `number` is kept."""
+
+    number: int
+    raw: str
+    partitions: int
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table as Parquet with the compression all units use."""
+    pq.write_table(table, path, compression="zstd", compression_level=1)
+
+
+def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
+    """Read a part of a source and cut it into raw units of `unit_bytes` of text."""
+    source = context.source(task.source)
+    tally, samples = Tally("read", source.name), Samples("read", source.name, context.prepare.seed)
+    files: list[FileEntry] = []
+    buffer: list[Document] = []
+    filled = 0
+    ids: set[str] = set()
+    for item in read_documents(task.read, source):
+        if isinstance(item, Rejected):
+            tally.drop(item.reason, item.num_bytes)
+            samples.add(item.reason, item.id, item.preview)
+            continue
+        num_bytes = len(item.text.encode())
+        tally.keep(num_bytes)
+        ids.add(item.id)
+        if buffer and filled + num_bytes > context.prepare.unit_bytes:
+            files.append(_write_raw(task, context, len(files), buffer))
+            buffer, filled = [], 0
+        buffer.append(item)
+        filled += num_bytes
+    if buffer:
+        files.append(_write_raw(task, context, len(files), buffer))
+    inputs = pin_inputs(task.read, source)
+    files.append(write_content(context.root, f"{INPUTS}/{task.unit}", ".parquet", lambda path: write_inputs(inputs, path)))
+    report = tally.report()
+    counts = {"repeated_ids": report.kept.documents - len(ids)} if source.id_field else {}
+    return finish_unit(task, context, "read", files=files, reports=[report], counts=counts, samples=samples.records())
+
+
+def _write_raw(task: UnitTask, context: UnitContext, number: int, documents: list[Document]) -> FileEntry:
+    table = pa.table([[getattr(d, name) for d in documents] for name in RAW_SCHEMA.names], schema=RAW_SCHEMA)
+    return write_content(context.root, f"raw/{task.unit}-{number:05d}", ".parquet", lambda path: write_parquet(table, path))
+
+
+def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
+    """Clean the documents of a raw unit and compute their duplicate keys."""
+    source, prepare = context.source(task.source), context.prepare
+    tally, samples = Tally("clean", source.name), Samples("clean", source.name, prepare.seed)
+    kept: list[Document] = []
+    sizes: list[int] = []
+    counts: Counter[str] = Counter()
+    for row in pq.read_table(context.root / task.raw).to_pylist():
+        before = len(row["text"].encode())
+        document = Document(source=source.name, **row)
+        verdict = clean(document, prepare.clean)
+        if isinstance(verdict, Dropped):
+            tally.drop(verdict.reason, before)
+            samples.add(verdict.reason, document.id, document.text)
+            continue
+        kept.append(verdict.document)
+        counts.update({f"{REDACTED}{kind}": number for kind, number in verdict.redacted.items()})
+        counts[f"{LANGUAGE}{verdict.document.language or UNKNOWN}"] += 1
+        sizes.append(len(verdict.document.text.encode()))
+        tally.keep(before, edited_to=sizes[-1])
+    texts = [document.text for document in kept]
+    exact = [exact_hash(text) for text in texts]
+    columns = [*[[getattr(d, name) for d in kept] for name in RAW_SCHEMA.names], sizes, exact]
+    table = pa.table(columns, schema=CLEAN_SCHEMA)
+    keys, sketches = signatures(
+        texts,
+        exact,
+        first=task.number << REFERENCE_BITS,
+        salt=seeded_uint64("scope", source.name) if prepare.near_duplicates.scope == "source" else 0,
+        config=prepare.near_duplicates,
+        seed=prepare.seed,
+    )
+    place = (keys["key"].to_numpy() % np.uint64(task.partitions)).astype(np.int64)
+    stem = task.unit
+    files = [
+        write_content(context.root, f"clean/{stem}", ".parquet", lambda p: write_parquet(table, p)),
+        write_content(context.root, f"keys/{stem}", ".arrow", lambda p: write_partitions(keys, place, p, task.partitions)),
+        write_content(context.root, f"sketches/{stem}", ".npy", lambda p: _write_array(p, sketches)),
+    ]
+    return finish_unit(task, context, "clean", files=files, reports=[tally.report()], counts=counts, samples=samples.records())
+
+
+def _write_array(path: Path, array: Sketches) -> None:
+    with path.open("wb") as out:  # numpy adds a suffix to a name that has none
+        np.save(out, array, allow_pickle=False)

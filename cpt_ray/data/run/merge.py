@@ -1,0 +1,118 @@
+"""From the files of units to the files of an artifact: held-out sets, exam hits, manifest entries.
+
+Not a stage: `pipeline` calls these on the driver. Unit reports and the files they name in, whole files or records out, in
+canonical order. Memory: about 100 bytes per held-out document, and the exam hits; never text of more than one document.
+
+Guarantee: the order of what is written is a function of content and settings, not of which unit was done first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
+from cpt_ray.data.decontaminate import ExamIndex, read_items
+from cpt_ray.data.run.training_tasks import PackUnit
+from cpt_ray.data.run.units import UnitTask, unit_report
+from cpt_ray.data.split import PARTS
+from cpt_ray.edges import storage
+from cpt_ray.records import ExamHit, HeldOutSet, ShardEntry, ShardTable, UnitReport
+
+
+def count_by_source(tasks: Sequence[UnitTask], units: Sequence[UnitReport], prefix: str) -> dict[str, dict[str, int]]:
+    """Add up the counts whose names begin with `prefix`, by source, the most frequent first."""
+    totals: dict[str, Counter[str]] = {}
+    for task, unit in zip(tasks, units, strict=True):
+        for name, number in unit.counts.items():
+            if name.startswith(prefix):
+                totals.setdefault(task.source, Counter())[name.removeprefix(prefix)] += number
+    return {source: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))) for source, counts in totals.items()}
+
+
+def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
+    """Where a clean unit and its verdicts lie, as `DrawUnit` takes it."""
+    cleaned = unit_report(documents_folder, "clean", unit)
+    decided = unit_report(documents_folder, "near_duplicates", unit)
+    return {
+        "unit": unit,
+        "source": cleaned.reports[0].source,
+        "clean": cleaned.files[0].path,
+        "near_duplicates": decided.files[0].path,
+    }
+
+
+def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path) -> list[HeldOutSet]:
+    """Write a source's sets in hash order; holds the place of each held-out document, not its text."""
+    places: dict[str, list[tuple[float, int, int, int, int]]] = {part: [] for part in PARTS}
+    for number, report in enumerate(units):
+        table = pq.read_table(folder / report.files[1].path, columns=["part", "order", "start", "size", "bytes"])
+        for row in table.to_pylist():
+            places[row["part"]].append((row["order"], number, row["start"], row["size"], row["bytes"]))
+    sets = []
+    for part in PARTS:
+        if not places[part]:
+            continue
+        path = folder / f"{source.name}-{part}.jsonl"
+        with storage.atomic_path(path) as temporary, temporary.open("wb") as out:
+            for _, number, start, size, _ in sorted(places[part]):
+                with (folder / units[number].files[0].path).open("rb") as lines:
+                    lines.seek(start)
+                    out.write(lines.read(size))
+        sets.append(
+            HeldOutSet(
+                source=source.name,
+                role=source.role,
+                part=part,
+                path=path.name,
+                documents=len(places[part]),
+                bytes=sum(place[-1] for place in places[part]),
+            )
+        )
+    return sets
+
+
+def drawn_ngrams(drawn: Sequence[UnitReport], folder: Path) -> Iterator[tuple[Any, int]]:
+    """The n-grams of every held-out document and their length, as `ContainmentIndex.build` takes them."""
+    for report in drawn:
+        table = pq.read_table(folder / report.files[1].path, columns=["ngrams", "ngram_words"])
+        for grams, used in zip(table["ngrams"], table["ngram_words"].to_pylist(), strict=True):
+            yield grams.values.to_numpy(), used
+
+
+def shard_entry(task: PackUnit, report: UnitReport) -> ShardEntry:
+    """The manifest's entry of a packed unit."""
+    shard, index = report.files[:2]
+    numbers = {name: value for name, value in report.counts.items() if name in ShardEntry.model_fields}
+    return ShardEntry(
+        path=shard.path,
+        index_path=index.path,
+        source=task.source,
+        unit=task.unit,
+        sha256=shard.sha256,
+        size_bytes=shard.size_bytes,
+        **numbers,
+    )
+
+
+def shard_table(tasks: Sequence[PackUnit], packed: Sequence[UnitReport]) -> ShardTable:
+    """The manifest's entries, in canonical order; a unit of which nothing is left has no shard."""
+    return ShardTable.of(shard_entry(task, unit) for task, unit in zip(tasks, packed, strict=True) if unit.counts["rows"])
+
+
+def write_exam_scan(
+    scanned: Sequence[UnitReport], folder: Path, items: Path | None, prepare: PrepareConfig, *, late: bool = False
+) -> None:
+    """Gather the hits of all units in canonical order, and count them per task."""
+    files = [entry for report in scanned for entry in report.files if entry.path.startswith("hits/")]
+    lines = [line for entry in files for line in (folder / entry.path).read_text().splitlines()]
+    index = ExamIndex.build(read_items(items) if items else (), prepare.decontaminate.ngram_words)
+    scans = index.summary(ExamHit.from_json(line) for line in lines)
+    storage.write_atomic(folder / "exam_hits.jsonl", "".join(f"{line}\n" for line in lines))
+    found = [scan.model_copy(update={"late": late}).model_dump() for scan in scans]
+    storage.write_atomic(folder / "exam_scan.json", json.dumps(found, indent=2))

@@ -1,0 +1,323 @@
+"""The data room's verbs, on Ray Data: prepare documents, draw held-out sets, pack shards, scan what is packed.
+
+Flow: sources -> `prepare_documents` -> documents folder -> `draw_held_out` -> held-out folder -> `pack_shards` -> shards folder
+with a manifest; `scan_packed` looks in it for exams that came later. Each stage is a Ray Data map with one unit per task
+(`run_stage`); a task reads files, writes files and returns a small report, so no text passes through the object store. Memory
+on the driver: the plan (one entry per file), one report per unit, and the n-grams of held-out text.
+
+Guarantee: what is written depends on the sources and the settings, not on the number of workers, nor on how often the work
+was killed and begun again.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
+from cpt_ray.data.dedup.signatures import threshold
+from cpt_ray.data.read import check_bad_share, plan_reads
+from cpt_ray.data.rows.shards import FORMAT_VERSION
+from cpt_ray.data.rows.tokenize import ResolvedTokenizer, resolve_tokenizer, token_dtype
+from cpt_ray.data.run import document_tasks, training_tasks
+from cpt_ray.data.run.document_tasks import CleanUnit, ReadUnit
+from cpt_ray.data.run.duplicate_tasks import SHOWN
+from cpt_ray.data.run.duplicates import find_duplicates, order_of_priority, remove_scratch
+from cpt_ray.data.run.funnel import check_funnel, refuse_empty
+from cpt_ray.data.run.late_scan import LateScanUnit, late_scan_unit
+from cpt_ray.data.run.merge import count_by_source, drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
+from cpt_ray.data.run.profile import merge_profiles, profile_tasks, profile_unit
+from cpt_ray.data.run.run_stage import Progress, run_stage
+from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
+from cpt_ray.data.run.units import UnitContext, merge_samples, write_content
+from cpt_ray.data.split import ContainmentIndex
+from cpt_ray.errors import DataError
+from cpt_ray.records import (
+    DocumentsRecord,
+    HeldOutRecord,
+    HeldOutSet,
+    ShardManifest,
+    StageReport,
+    UnitReport,
+    sum_reports,
+)
+
+_KEYS_PER_PARTITION = 1_000_000
+_FEWEST_TEST_DOCUMENTS = 2
+
+
+def prepare_documents(
+    sources: Sequence[SourceConfig],
+    prepare: PrepareConfig,
+    *,
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None = None,
+) -> DocumentsRecord:
+    """Read, clean and deduplicate all sources.
+
+    Args:
+        sources: In the order that decides, after the role, which of two duplicates is kept.
+        prepare: Settings.
+        folder: The artifact's folder, on a path that every node sees.
+        num_workers: Units at once, one CPU each.
+        progress: Told about every unit that is done.
+
+    Returns:
+        What was done; units are in canonical order.
+
+    Raises:
+        DataError: If a source cannot be read, or nothing of it is left.
+    """
+    context = _context(folder, sources, prepare)
+    stage = functools.partial(run_stage, context=context, num_workers=num_workers, progress=progress)
+    reads = [
+        ReadUnit(unit=f"{source.name}-read-{task.index:05d}", source=source.name, read=task)
+        for source in sources
+        for task in plan_reads(source, prepare.unit_bytes)
+    ]
+    read = stage("read", document_tasks.read_unit, reads)
+    check_bad_share(sum_reports(_reports(read)), sources, [sample for report in read for sample in report.samples])
+    _checked(_reports(read), sources)
+    cleans = _clean_tasks(reads, read, sources, prepare)
+    cleaned = stage("clean", document_tasks.clean_unit, cleans)
+    _checked(_reports(read, cleaned), sources)
+    pairs, decided, components = find_duplicates(stage, context, cleans, cleaned)
+    reports = _checked(_reports(read, cleaned, decided), sources)
+    measured = stage("profile", profile_unit, profile_tasks(cleans, cleaned, decided))
+    remove_scratch(folder)
+    samples = (s for report in (*read, *cleaned, *decided) for s in report.samples if s["reason"] != SHOWN)
+    return DocumentsRecord(
+        units=tuple(task.unit for task in cleans),
+        reports=reports,
+        task_pids={"read": _pids(read), "clean": _pids(cleaned), "near_duplicates": _pids([*pairs, *decided])},
+        near_duplicate_threshold=threshold(prepare.near_duplicates),
+        components=components,
+        languages=count_by_source(cleans, cleaned, document_tasks.LANGUAGE),
+        redacted=count_by_source(cleans, cleaned, document_tasks.REDACTED),
+        profile=merge_profiles(folder, cleans, measured, {source.name: source.role for source in sources}),
+        samples=merge_samples(samples, prepare.seed),
+    )
+
+
+def _clean_tasks(
+    reads: Sequence[ReadUnit], read: Sequence[UnitReport], sources: Sequence[SourceConfig], prepare: PrepareConfig
+) -> list[CleanUnit]:
+    """A task per raw file, in the order of the study file; numbered by priority, which decides between two duplicates."""
+    partitions = _partitions(read, prepare)
+    numbers = itertools.count()
+    by_source: dict[str, list[CleanUnit]] = {}
+    for name in order_of_priority(sources):
+        of_source = [report for task, report in zip(reads, read, strict=True) if task.source == name]
+        raws = [entry.path for report in of_source for entry in report.files if entry.path.startswith("raw/")]
+        by_source[name] = [
+            CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=raw, partitions=partitions)
+            for place, raw in enumerate(raws)
+        ]
+    return [task for source in sources for task in by_source[source.name]]
+
+
+def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
+    documents = sum(report.kept.documents for report in _reports(read))
+    keys_each = 1 + (prepare.near_duplicates.bands if prepare.near_duplicates.enabled else 0)
+    return max(2, math.ceil(documents * keys_each / _KEYS_PER_PARTITION))
+
+
+def draw_held_out(
+    documents_folder: Path,
+    documents: DocumentsRecord,
+    sources: Sequence[SourceConfig],
+    prepare: PrepareConfig,
+    *,
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None = None,
+) -> HeldOutRecord:
+    """Draw the validation and test sets of every source and index their n-grams.
+
+    Args:
+        documents_folder: What `prepare_documents` wrote into.
+        documents: What it returned.
+        sources: The study's sources.
+        prepare: Settings.
+        folder: The artifact's folder; gets `<source>-<part>.jsonl` {id, text} in an order that is a fair sample from the front.
+        num_workers: Units at once, one CPU each.
+        progress: Told about every unit that is done.
+
+    Returns:
+        The sets, with paths relative to `folder`; an empty validation set is left out.
+
+    Raises:
+        DataError: If a source's test set has fewer than two documents.
+    """
+    context = _context(folder, sources, prepare, documents=documents_folder)
+    tasks = [DrawUnit(**unit_files(documents_folder, unit)) for unit in documents.units]
+    drawn = run_stage("held_out", training_tasks.draw_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    sets: list[HeldOutSet] = []
+    for source in sources:
+        units = [report for task, report in zip(tasks, drawn, strict=True) if task.source == source.name]
+        sets.extend(merge_drawn(units, source, folder))
+        test = sum(entry.documents for entry in sets if entry.source == source.name and entry.part == "test")
+        if test < _FEWEST_TEST_DOCUMENTS:
+            kept = sum(r.kept.documents for r in documents.reports if r.source == source.name and r.stage == "near_duplicates")
+            raise DataError(
+                f"source {source.name}: the test set has {test} documents of {kept}, and an interval needs at least "
+                f"{_FEWEST_TEST_DOCUMENTS}; prepare.held_out.share is {prepare.held_out.share:g}",
+                fix="raise prepare.held_out.share, or give this source more documents",
+            )
+    ContainmentIndex.build(drawn_ngrams(drawn, folder)).save(folder / "containment")
+    return HeldOutRecord(
+        sets=tuple(sets),
+        reports=check_funnel(_reports(drawn), [source.name for source in sources]),
+        task_pids={"held_out": _pids(drawn)},
+    )
+
+
+def pack_shards(
+    documents_folder: Path,
+    documents: DocumentsRecord,
+    held_out_folder: Path,
+    held_out: HeldOutRecord,
+    *,
+    exam_items: Path | None,
+    tokenizer: Path,
+    separator: str,
+    bos: str | None,
+    vocabulary_size: int,
+    sources: Sequence[SourceConfig],
+    prepare: PrepareConfig,
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None = None,
+) -> ShardManifest:
+    """Drop held-out and exam text, tokenize the rest and pack it into shards.
+
+    Args:
+        documents_folder: What `prepare_documents` wrote into.
+        documents: What it returned.
+        held_out_folder: What `draw_held_out` wrote into.
+        held_out: What it returned.
+        exam_items: JSON lines {task, id, question, choices, answer}, or None for no exams.
+        tokenizer: Hugging Face folder of the model.
+        separator: Token written after each document.
+        bos: Token written before each document, if any.
+        vocabulary_size: Rows of the model's embedding.
+        sources: The study's sources.
+        prepare: Settings.
+        folder: The artifact's folder; also gets `exam_hits.jsonl` and `exam_scan.json`.
+        num_workers: Units at once, one CPU each.
+        progress: Told about every unit that is done.
+
+    Returns:
+        The manifest, with the reports of every stage since the raw files.
+
+    Raises:
+        DataError: If the tokenizer does not fit the model, or nothing of a source is left.
+    """
+    context = _context(folder, sources, prepare, documents=documents_folder, held_out=held_out_folder)
+    resolved = resolve_tokenizer(tokenizer, vocabulary_size, separator=separator, bos=bos)
+    common = _pack_inputs(folder, prepare, resolved, exam_items, vocabulary_size)
+    tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
+    packed = run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
+    return ShardManifest(
+        format_version=FORMAT_VERSION,
+        sequence_length=prepare.pack.sequence_length,
+        vocabulary_size=vocabulary_size,
+        token_dtype=common["token_dtype"],
+        separator_id=resolved.separator_id,
+        bos_id=resolved.bos_id,
+        tokenizer_sha256=resolved.sha256,
+        shards=shard_table(tasks, packed),
+        samples=merge_samples((sample for report in packed for sample in report.samples), prepare.seed),
+        reports=_checked([*documents.reports, *_reports(packed)], sources),
+        task_pids={**documents.task_pids, **held_out.task_pids, **dict.fromkeys(("decontaminate", "tokenize"), _pids(packed))},
+    )
+
+
+def scan_packed(
+    documents_folder: Path,
+    documents: DocumentsRecord,
+    shards_folder: Path,
+    manifest: ShardManifest,
+    *,
+    exam_items: Path,
+    sources: Sequence[SourceConfig],
+    prepare: PrepareConfig,
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None = None,
+) -> None:
+    """Look in the documents of packed shards for items of exams that were not known when these were packed.
+
+    Nothing is taken out: the rows may be trained on already.
+
+    Args:
+        documents_folder: What `prepare_documents` wrote into.
+        documents: What it returned.
+        shards_folder: What `pack_shards` wrote into.
+        manifest: What it returned.
+        exam_items: JSON lines {task, id, question, choices, answer}.
+        sources: The study's sources.
+        prepare: Settings.
+        folder: The artifact's folder; gets `exam_hits.jsonl` and `exam_scan.json`.
+        num_workers: Units at once, one CPU each.
+        progress: Told about every unit that is done.
+    """
+    context = _context(folder, sources, prepare, documents=documents_folder, shards=shards_folder)
+    items = write_content(folder, "inputs/exam-items", ".jsonl", functools.partial(_write, data=exam_items.read_bytes())).path
+    indices = {entry.unit: entry.index_path for entry in manifest.shards}
+    tasks = [
+        LateScanUnit(**unit_files(documents_folder, unit), index=indices[unit], exam_items=items)
+        for unit in documents.units
+        if unit in indices
+    ]
+    scanned = run_stage("late_scan", late_scan_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    write_exam_scan(scanned, folder, folder / items, prepare, late=True)
+
+
+def _context(folder: Path, sources: Sequence[SourceConfig], prepare: PrepareConfig, **inputs: Path) -> UnitContext:
+    places = {name: str(path) for name, path in inputs.items()}
+    return UnitContext(folder=str(folder), inputs=places, sources=tuple(sources), prepare=prepare)
+
+
+def _pack_inputs(
+    folder: Path, prepare: PrepareConfig, resolved: ResolvedTokenizer, exam_items: Path | None, vocabulary_size: int
+) -> dict[str, Any]:
+    """Put tokenizer and exam items beside the shards, named by content; return what every pack task needs of them."""
+    exams = None
+    if exam_items is not None and prepare.decontaminate.enabled:
+        items = functools.partial(_write, data=exam_items.read_bytes())
+        exams = write_content(folder, "inputs/exam-items", ".jsonl", items).path
+    definition = functools.partial(_write, data=resolved.definition.encode())
+    return {
+        "tokenizer": write_content(folder, "inputs/tokenizer", ".json", definition).path,
+        "exam_items": exams,
+        "separator_id": resolved.separator_id,
+        "bos_id": resolved.bos_id,
+        "token_dtype": token_dtype(vocabulary_size),
+    }
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _reports(*stages: Sequence[UnitReport]) -> list[StageReport]:
+    return [report for units in stages for unit in units for report in unit.reports]
+
+
+def _checked(reports: Sequence[StageReport], sources: Sequence[SourceConfig]) -> tuple[StageReport, ...]:
+    """The funnel so far, with nothing lost and something of every source left."""
+    names = [source.name for source in sources]
+    totals = check_funnel(reports, names)
+    refuse_empty(totals, names)
+    return totals
+
+
+def _pids(units: Sequence[UnitReport]) -> tuple[int, ...]:
+    return tuple(sorted({unit.pid for unit in units}))

@@ -1,0 +1,53 @@
+"""Where a document came from: the raw file whose text stands in a row today.
+
+Not a stage: `cpt-ray trace` asks. The name of a unit and a finished `documents` artifact say which raw files the unit was read
+from; these are read again, and a document is found by its id. Memory: one document.
+
+Guarantee: a file that is named holds a document of that id now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.data.read import ReadTask, plan_reads, read_documents
+from cpt_ray.data.run.units import unit_report
+from cpt_ray.records import Document
+
+
+def find_files(
+    documents_folder: Path, source: SourceConfig, unit_bytes: int, *, unit: str, document_ids: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """The raw files that hold documents of a unit.
+
+    Args:
+        documents_folder: The finished artifact.
+        source: The unit's source.
+        unit_bytes: `prepare.unit_bytes` of the artifact.
+        unit: Name of the unit, `SOURCE-NNNNN`.
+        document_ids: Ids to look for.
+
+    Returns:
+        Id to files, in order; more than one where ids repeat, none where no file holds the id any more.
+    """
+    task = _read_task(documents_folder, source, unit_bytes, unit)
+    found: dict[str, dict[str, None]] = {name: {} for name in document_ids}
+    for part in task.parts:
+        for item in read_documents(task.model_copy(update={"parts": (part,)}), source):
+            if isinstance(item, Document) and item.id in found:
+                found[item.id][part.path] = None
+    return {name: tuple(files) for name, files in found.items()}
+
+
+def _read_task(documents_folder: Path, source: SourceConfig, unit_bytes: int, unit: str) -> ReadTask:
+    """The task that read a unit: units are numbered through all tasks of a source."""
+    left = int(unit.rsplit("-", 1)[1])
+    tasks = plan_reads(source, unit_bytes)
+    for task in tasks:
+        report = unit_report(documents_folder, "read", f"{source.name}-read-{task.index:05d}")
+        left -= sum(entry.path.startswith("raw/") for entry in report.files)
+        if left < 0:
+            return task
+    raise ValueError(f"unit {unit}: source {source.name} was read into fewer units")

@@ -1,0 +1,238 @@
+"""What a worker does with one clean unit: its share of the held-out sets, then its training rows.
+
+Not a stage: it strings split, decontaminate, tokenize, pack and shards together; `pipeline` hands these functions to Ray Data.
+Files: `drawn/` (JSON lines, and a table of where each line is and its n-grams); `shards/` (Arrow, and an index); `hits/`.
+Memory: one unit's documents and tokens; the indices of held-out and exam text are loaded once per process.
+
+Guarantee: a function reads only files that its task names and writes files named by their content: twice is as once.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cpt_ray.data import decontaminate, split
+from cpt_ray.data.decontaminate import ExamIndex
+from cpt_ray.data.rows.pack import pack, permute
+from cpt_ray.data.rows.shard_index import write_index
+from cpt_ray.data.rows.shards import write_shard
+from cpt_ray.data.rows.token_rules import judge_tokens, unknown_ids
+from cpt_ray.data.rows.tokenize import Encoder, Tokens
+from cpt_ray.data.run.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
+from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
+from cpt_ray.data.words import NO_WORDS, hash_words
+from cpt_ray.records import ExamHit, FileEntry, UnitReport
+
+DRAWN_SCHEMA = pa.schema(
+    [
+        ("part", pa.string()),
+        ("order", pa.float64()),
+        ("bytes", pa.int64()),
+        ("start", pa.int64()),
+        ("size", pa.int64()),
+        ("ngrams", pa.list_(pa.uint64())),
+        ("ngram_words", pa.int64()),
+    ]
+)
+
+
+class DrawUnit(UnitTask):
+    """Draw the held-out documents of a clean unit; both files lie in the `documents` input."""
+
+    clean: str
+    near_duplicates: str
+
+
+class PackUnit(DrawUnit):
+    """Turn what remains of a clean unit into rows."""
+
+    exam_items: str | None
+    tokenizer: str
+    separator_id: int
+    bos_id: int | None
+    token_dtype: str
+
+
+def kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, Any]]:
+    """The documents of a clean unit that no duplicate of theirs stands for: id, text, bytes, component."""
+    folder = Path(context.inputs["documents"])
+    table = pq.read_table(folder / task.clean, columns=["id", "text", "bytes"])
+    verdicts = pq.read_table(folder / task.near_duplicates)
+    for name in verdicts.column_names:
+        table = table.append_column(name, verdicts[name])
+    for batch in table.to_batches(max_chunksize=1000):
+        yield from (row for row in batch.to_pylist() if row["reason"] is None)
+
+
+def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
+    """Write the held-out documents of a unit, where each lies, and its n-grams."""
+    config, seed = context.prepare.held_out, context.prepare.seed
+    tally = Tally("held_out", task.source)
+    lines: list[bytes] = []
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for row in kept_documents(task, context):
+        part = held_out_part(row["component"], config, seed)
+        if part is None:
+            tally.keep(row["bytes"])
+            continue
+        tally.drop(split.REASON, row["bytes"])
+        line = json.dumps({"id": row["id"], "text": row["text"]}, ensure_ascii=False).encode() + b"\n"
+        grams, used = document_ngrams(row["text"], config.containment_ngram)
+        place = {"part": part, "order": held_out_order(row["component"], seed), "bytes": row["bytes"]}
+        rows.append({**place, "start": start, "size": len(line), "ngrams": grams, "ngram_words": used})
+        lines.append(line)
+        start += len(line)
+    table = pa.Table.from_pylist(rows, schema=DRAWN_SCHEMA)
+    stem = f"drawn/{task.unit}"
+    files = [
+        write_content(context.root, stem, ".jsonl", lambda path: _write_bytes(path, b"".join(lines))),
+        write_content(context.root, stem, ".parquet", lambda path: pq.write_table(table, path)),
+    ]
+    return finish_unit(task, context, "held_out", files=files, reports=[tally.report()])
+
+
+def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) -> list[FileEntry]:
+    """Write what was found of exams in a unit, if anything was."""
+    if not hits:
+        return []
+    data = "".join(f"{hit.model_dump_json()}\n" for hit in hits).encode()
+    return [write_content(context.root, f"hits/{task.unit}", ".jsonl", lambda path: _write_bytes(path, data))]
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+@functools.lru_cache(maxsize=2)
+def _containment(folder: str) -> ContainmentIndex:
+    return ContainmentIndex.load(Path(folder))
+
+
+@functools.lru_cache(maxsize=2)
+def load_exams(path: str | None, ngram_words: int, min_ratio: float) -> ExamIndex:
+    """The index of a file of exam items, once per process."""
+    return ExamIndex.build(decontaminate.read_items(Path(path)) if path else (), ngram_words, min_ratio)
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(path: str, separator_id: int, bos_id: int | None, dtype: str) -> Encoder:
+    return Encoder.load(Path(path), separator_id=separator_id, bos_id=bos_id, dtype=dtype)
+
+
+@functools.lru_cache(maxsize=2)
+def _unknown(path: str) -> frozenset[int]:
+    return unknown_ids(Path(path).read_text(encoding="utf-8"))
+
+
+def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
+    """Drop held-out and exam text from a unit, tokenize the rest and write it as packed rows."""
+    prepare = context.prepare
+    tallies = {stage: Tally(stage, task.source) for stage in ("held_out", "decontaminate", "tokenize")}
+    index = _containment(str(Path(context.inputs["held_out"]) / "containment"))
+    rule = prepare.decontaminate
+    items = str(context.root / task.exam_items) if task.exam_items else None
+    exams = load_exams(items, rule.ngram_words, rule.min_match_ratio)
+    scanned = bool(len(index.hashes)) or bool(exams.grams)  # hashing words costs a tenth of encoding them
+    ids: list[str] = []
+    texts: list[str] = []
+    hits: list[ExamHit] = []
+    for row in kept_documents(task, context):
+        size, text = row["bytes"], row["text"]
+        if held_out_part(row["component"], prepare.held_out, prepare.seed) is not None:
+            tallies["held_out"].drop(split.REASON, size)
+            continue
+        hashes = hash_words(text) if scanned else NO_WORDS
+        if index.contains(hashes, prepare.held_out.containment_share):
+            tallies["held_out"].drop(split.OVERLAP_REASON, size)
+            continue
+        tallies["held_out"].keep(size)
+        matches = exams.find(hashes)
+        if matches:
+            hits.extend(exams.describe(matches, source=task.source, document=row["id"], text=text))
+            redacted = exams.redact(text) if rule.action == "redact" else None
+            if redacted is None:
+                tallies["decontaminate"].drop(decontaminate.REASON, size)
+                continue
+            text = redacted
+        after = len(text.encode()) if matches else size
+        tallies["decontaminate"].keep(size, edited_to=after)
+        ids.append(row["id"])
+        texts.append(text)
+    samples = Samples("tokenize", task.source, prepare.seed)
+    ids, tokens, lengths = _encode(task, context, ids, texts, tallies["tokenize"], samples)
+    files, counts = _write_rows(task, context, ids, tokens, lengths)
+    files += write_hits(task, context, hits)
+    reports = [tally.report() for tally in tallies.values()]
+    return finish_unit(task, context, "pack", files=files, reports=reports, counts=counts, samples=samples.records())
+
+
+def _encode(
+    task: PackUnit, context: UnitContext, ids: list[str], texts: list[str], tally: Tally, samples: Samples
+) -> tuple[list[str], Tokens, npt.NDArray[np.int64]]:
+    """Encode documents and drop those whose tokens a rule objects to: ids of those kept, their tokens and lengths."""
+    tokenizer = str(context.root / task.tokenizer)
+    tokens, lengths = _encoder(tokenizer, task.separator_id, task.bos_id, task.token_dtype).encode(texts)
+    sizes = [len(text.encode()) for text in texts]
+    verdicts = judge_tokens(
+        tokens,
+        lengths,
+        sizes,
+        context.prepare.token_rules,
+        unknown=_unknown(tokenizer),
+        before=0 if task.bos_id is None else 1,
+        after=1,
+    )
+    for name, text, num_bytes, reason in zip(ids, texts, sizes, verdicts, strict=True):
+        if reason is None:
+            tally.keep(num_bytes)
+        else:
+            tally.drop(reason, num_bytes)
+            samples.add(reason, name, text)
+    kept = np.array([reason is None for reason in verdicts], dtype=np.bool_)
+    if not kept.all():
+        tokens, lengths = tokens[np.repeat(kept, lengths)], lengths[kept]
+        ids = list(itertools.compress(ids, kept))
+    return ids, tokens, lengths
+
+
+def _write_rows(
+    task: PackUnit, context: UnitContext, ids: list[str], tokens: Tokens, lengths: npt.NDArray[np.int64]
+) -> tuple[list[FileEntry], dict[str, int]]:
+    config = context.prepare.pack
+    pieces = pack(lengths, config.sequence_length, config.strategy)
+    pieces = permute(pieces, seed=context.prepare.seed, source=task.source, unit=task.unit)
+    rows, segments = pieces.num_rows, len(pieces.document)
+    bos_tokens = 0 if task.bos_id is None else len(ids)
+    counts = {
+        "rows": rows,
+        "documents": len(ids),
+        "cut_documents": int((pieces.part == 1).sum()),
+        "tokenizer_tokens": len(tokens) - len(ids) - bos_tokens,
+        "separator_tokens": len(ids),
+        "bos_tokens": bos_tokens,
+        "tokens": len(tokens),
+        "segments": segments,
+        "padding": rows * config.sequence_length - len(tokens),
+        "loss_tokens": len(tokens) - segments,
+    }
+    if rows == 0:
+        return [], counts
+    starts = np.cumsum(lengths) - lengths
+    shape = {"sequence_length": config.sequence_length, "separator_id": task.separator_id}
+    stem = f"shards/{task.unit}"
+    files = [
+        write_content(context.root, stem, ".arrow", lambda path: write_shard(path, pieces, tokens, starts, **shape)),
+        write_content(context.root, stem, ".index.parquet", lambda path: write_index(path, pieces, ids)),
+    ]
+    return files, counts

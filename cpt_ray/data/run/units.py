@@ -1,0 +1,234 @@
+"""The unit of preparation: where its files and its report lie, how drops are counted and sampled, how a rerun resumes.
+
+Not a stage: `pipeline` and the tasks use it. A unit's files are written under an attempt-unique name and renamed to one
+that holds their content hash; its `UnitReport` is written last, so a unit with a valid report is whole. Memory: nothing per
+document beyond at most `_SAMPLES` samples per reason.
+
+Guarantee: a stray file of a killed attempt is never read, and the same unit gets the same file names on any machine.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import secrets
+import socket
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
+from cpt_ray.data.words import seeded_uint64
+from cpt_ray.edges import storage
+from cpt_ray.errors import ArtifactError
+from cpt_ray.records import Amount, FileEntry, Record, StageReport, UnitReport
+
+_SAMPLES = 3
+_SAMPLE_CHARACTERS = 200
+_NAME_DIGITS = 12
+_TASK = "task_crc32"
+
+
+class UnitContext(Record):
+    """What every task of a stage knows: the artifact's folder, the folders of its inputs by name, and the settings."""
+
+    folder: str
+    inputs: dict[str, str] = Field(default_factory=dict)
+    sources: tuple[SourceConfig, ...]
+    prepare: PrepareConfig
+
+    @property
+    def root(self) -> Path:
+        """The artifact's folder."""
+        return Path(self.folder)
+
+    def source(self, name: str) -> SourceConfig:
+        """The source of that name."""
+        return next(source for source in self.sources if source.name == name)
+
+
+class UnitTask(Record):
+    """One unit of work of one stage. Subclasses add what the stage needs; file names are relative to the folder."""
+
+    unit: str
+    source: str
+
+    def checksum(self, context: UnitContext) -> int:
+        """A number that changes with the task or the settings, not with the folder or the workers."""
+        settings = context.model_copy(update={"folder": "", "inputs": {}})
+        return zlib.crc32((self.to_json() + settings.to_json()).encode())
+
+
+def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], None]) -> FileEntry:
+    """Write a file through `write`, then give it the name `<stem>-<hash><suffix>`.
+
+    Args:
+        folder: The artifact's folder.
+        stem: Path of the file below it, without hash and suffix.
+        suffix: Ending of the name, with its dot.
+        write: Called with the temporary path to fill.
+
+    Returns:
+        The file's entry; the same content always gets the same name.
+
+    Raises:
+        ArtifactError: If the folder cannot be written.
+    """
+    place = folder / f"{stem}{suffix}"
+    temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        digest, size = storage.hash_file(temporary), temporary.stat().st_size
+        final = folder / f"{stem}-{digest[:_NAME_DIGITS]}{suffix}"
+        os.replace(temporary, final)
+    except OSError as error:
+        raise storage.unwritable(place, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return FileEntry(path=final.relative_to(folder).as_posix(), size_bytes=size, sha256=digest)
+
+
+def finish_unit(
+    task: UnitTask,
+    context: UnitContext,
+    stage: str,
+    *,
+    files: Sequence[FileEntry],
+    reports: Sequence[StageReport] = (),
+    counts: dict[str, int] | None = None,
+    samples: Sequence[dict[str, str]] = (),
+) -> UnitReport:
+    """Write the unit's report, the last file of the unit: from here on it is done.
+
+    Raises:
+        DataError: If a stage lost documents or bytes.
+    """
+    report = UnitReport(
+        unit=task.unit,
+        stage=stage,
+        pid=os.getpid(),
+        node=socket.gethostname(),
+        files=tuple(files),
+        reports=tuple(report.check() for report in reports),
+        counts={**(counts or {}), _TASK: task.checksum(context)},
+        samples=tuple(samples),
+    )
+    storage.write_atomic(_report_path(context.root, stage, task.unit), report.to_json())
+    return report
+
+
+def finished_unit(task: UnitTask, context: UnitContext, stage: str) -> UnitReport | None:
+    """The report of a unit that an earlier attempt finished, or None where the work is still to do.
+
+    A report counts only if it is of this very task and settings and its files are there in full size.
+    """
+    path = _report_path(context.root, stage, task.unit)
+    try:
+        report = UnitReport.load(path)
+        storage.verify_files(context.root, report.files, deep=False)
+    except (FileNotFoundError, ValidationError, ArtifactError):
+        return None
+    return report if report.counts.get(_TASK) == task.checksum(context) else None
+
+
+def _report_path(folder: Path, stage: str, unit: str) -> Path:
+    return folder / "units" / stage / f"{unit}.json"
+
+
+def unit_report(folder: Path, stage: str, unit: str) -> UnitReport:
+    """Read the report of a unit of a finished artifact.
+
+    Raises:
+        ArtifactError: If it is missing or unreadable.
+    """
+    path = _report_path(folder, stage, unit)
+    try:
+        return UnitReport.load(path)
+    except (FileNotFoundError, ValidationError):
+        raise ArtifactError(
+            f"{path}: unit {unit} of stage {stage} has no readable report",
+            fix=f"delete {folder} and run the same command again; it is made anew",
+        ) from None
+
+
+class Tally:
+    """Counts what one stage does to one source of one unit."""
+
+    def __init__(self, stage: str, source: str) -> None:
+        self._stage = stage
+        self._source = source
+        self._input = [0, 0]
+        self._kept = [0, 0]
+        self._edited = 0
+        self._dropped: dict[str, list[int]] = {}
+
+    def keep(self, num_bytes: int, *, edited_to: int | None = None) -> None:
+        """Count a kept document of `num_bytes`, which the stage rewrote to `edited_to` bytes."""
+        after = num_bytes if edited_to is None else edited_to
+        _add(self._input, num_bytes)
+        _add(self._kept, after)
+        self._edited += num_bytes - after
+
+    def drop(self, reason: str, num_bytes: int) -> None:
+        """Count a dropped document of `num_bytes`."""
+        _add(self._input, num_bytes)
+        _add(self._dropped.setdefault(reason, [0, 0]), num_bytes)
+
+    def report(self) -> StageReport:
+        """The counts as a record, with reasons in alphabetic order."""
+        return StageReport(
+            stage=self._stage,
+            source=self._source,
+            input=_amount(self._input),
+            kept=_amount(self._kept),
+            dropped={reason: _amount(counts) for reason, counts in sorted(self._dropped.items())},
+            edited_bytes=self._edited,
+        )
+
+
+def _add(counts: list[int], num_bytes: int) -> None:
+    counts[0] += 1
+    counts[1] += num_bytes
+
+
+def _amount(counts: list[int]) -> Amount:
+    return Amount(documents=counts[0], bytes=counts[1])
+
+
+class Samples:
+    """A seeded sample of dropped documents: at most three per reason, whatever the order they come in."""
+
+    def __init__(self, stage: str, source: str, seed: int) -> None:
+        self._stage = stage
+        self._source = source
+        self._seed = seed
+        self._best: dict[str, list[tuple[int, str, str]]] = {}
+
+    def add(self, reason: str, document_id: str, text: str) -> None:
+        """Offer a dropped document to the sample."""
+        entry = (-seeded_uint64("sample", self._seed, document_id), document_id, text[:_SAMPLE_CHARACTERS])
+        chosen = self._best.setdefault(reason, [])
+        if len(chosen) < _SAMPLES:
+            heapq.heappush(chosen, entry)
+        elif entry > chosen[0]:
+            heapq.heapreplace(chosen, entry)
+
+    def records(self) -> list[dict[str, str]]:
+        """The sample, by reason and then in seeded order."""
+        return [
+            {"stage": self._stage, "source": self._source, "reason": reason, "id": document_id, "text": text}
+            for reason, chosen in sorted(self._best.items())
+            for _, document_id, text in sorted(chosen, reverse=True)
+        ]
+
+
+def merge_samples(samples: Iterable[dict[str, str]], seed: int) -> tuple[dict[str, str], ...]:
+    """Cut the samples of many units down to three per stage, source and reason."""
+    groups: dict[tuple[str, str], Samples] = {}
+    for sample in samples:
+        key = (sample["stage"], sample["source"])
+        groups.setdefault(key, Samples(*key, seed)).add(sample["reason"], sample["id"], sample["text"])
+    return tuple(record for _, group in groups.items() for record in group.records())

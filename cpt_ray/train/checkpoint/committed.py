@@ -1,0 +1,140 @@
+"""Checkpoints in storage: committed by a manifest written last, found by scanning, verified before they are read, pruned.
+
+Layout under a run's folder:
+
+    checkpoints/step-00000012-a0003/   the files of all ranks, part-0000.json (one per rank), manifest.json (last)
+    checkpoints/step-*/universal/      the same state for another number of workers, with a manifest of its own
+
+A folder without a manifest does not exist. Resume trusts what lies in storage and nothing else: Ray forgets a checkpoint whose
+worker dies before its controller's next poll. `train/checkpoint/snapshot.py` writes them.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch.distributed as dist
+
+from cpt_ray.edges.storage import remove_tree, sync, verify_files, write_atomic
+from cpt_ray.errors import ArtifactError, TrainingError
+from cpt_ray.records import CheckpointManifest, FileEntry
+
+FOLDER = "checkpoints"
+MANIFEST = "manifest.json"
+
+
+def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple[str, ...]]:
+    """All committed checkpoints of a run, oldest first, and what is wrong with manifests that cannot be read.
+
+    Of two checkpoints at the same step the one of the newer attempt comes last.
+    """
+    found, problems = [], []
+    for path in (run_folder / FOLDER).glob(f"step-*/{MANIFEST}"):
+        try:
+            found.append((path.parent, CheckpointManifest.load(path)))
+        except ValueError as error:
+            problems.append(f"{path}: not a checkpoint manifest: {str(error).splitlines()[0]}")
+    return sorted(found, key=lambda item: (item[1].step, item[1].attempt)), tuple(sorted(problems))
+
+
+def committed(run_folder: Path) -> list[tuple[Path, CheckpointManifest]]:
+    """All committed checkpoints of a run that have a readable manifest, oldest first."""
+    return scan(run_folder)[0]
+
+
+def newest(run_folder: Path) -> tuple[Path, CheckpointManifest] | None:
+    """The newest committed checkpoint, or None."""
+    found = committed(run_folder)
+    return found[-1] if found else None
+
+
+def first_at_or_past(run_folder: Path, tokens: int) -> tuple[Path, CheckpointManifest]:
+    """The branch point of a trunk: its first checkpoint with `tokens_seen >= tokens`.
+
+    Raises:
+        TrainingError: If there is none.
+    """
+    for folder, manifest in committed(run_folder):
+        if manifest.tokens_seen >= tokens:
+            return folder, manifest
+    raise TrainingError(
+        f"{run_folder}: no committed checkpoint at or past {tokens} tokens to branch from",
+        fix="delete the folder and run the same command again; the trunk is trained anew",
+    )
+
+
+def require_compatible(
+    folder: Path, manifest: CheckpointManifest, *, zero_stage: int, precision: str, data_fingerprint: str, run_fingerprint: str
+) -> None:
+    """Refuse a checkpoint that this run may not continue; the number of workers is free.
+
+    Raises:
+        TrainingError: If it was written at another ZeRO stage or precision, on other data, or by a run with other settings.
+    """
+    if manifest.zero_stage != zero_stage:
+        raise TrainingError(
+            f"{folder}: written at ZeRO stage {manifest.zero_stage}, but train.deepspeed asks for {zero_stage}; "
+            "another number of workers may go on from it, another stage may not",
+            fix=f"use a DeepSpeed JSON of stage {manifest.zero_stage}, e.g. ds_configs/zero{manifest.zero_stage}_bf16.json",
+        )
+    if manifest.precision != precision:
+        raise TrainingError(
+            f"{folder}: written with train.precision={manifest.precision}, but it is {precision} now",
+            fix=f"set train.precision={manifest.precision}",
+        )
+    if manifest.data_fingerprint != data_fingerprint:
+        raise TrainingError(f"{folder}: written on other data", fix="delete the run's folder to train it anew")
+    if manifest.run_fingerprint != run_fingerprint:
+        raise TrainingError(
+            f"{folder}: written by a run with other settings ({manifest.run_fingerprint[:12]}, now {run_fingerprint[:12]})",
+            fix="restore the settings, or delete the run's folder to train it anew",
+        )
+
+
+def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: int) -> str | None:
+    """Check every file by size and content hash; collective, each rank takes a share and all learn the result.
+
+    Returns:
+        What is wrong, or None.
+    """
+    problem: str | None = None
+    try:
+        verify_files(folder, tuple(files)[rank::world_size], deep=True)
+    except ArtifactError as error:
+        problem = error.problem
+    problems: list[str | None] = [None] * world_size
+    dist.all_gather_object(problems, problem)
+    return next(filter(None, problems), None)
+
+
+def commit(folder: Path, manifest: CheckpointManifest, *, may_commit: Callable[[], None]) -> None:
+    """Make a checkpoint exist: its files are on the disk before its manifest is visible, and the manifest before this returns.
+
+    Raises:
+        LeaseError: If this driver has been superseded.
+    """
+    sync(folder)
+    may_commit()
+    write_atomic(folder / MANIFEST, manifest.to_json())
+    sync(folder / MANIFEST)
+    sync(folder)
+
+
+def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:
+    """Delete all but the newest `keep` checkpoints and the branch points; uncommitted folders of older attempts too."""
+    found = committed(run_folder)
+    kept = {folder for folder, _ in found[-keep:]}
+    for tokens in keep_tokens:
+        kept.update([folder for folder, manifest in found if manifest.tokens_seen >= tokens][:1])
+    for folder in (run_folder / FOLDER).glob("step-*"):
+        if folder not in kept:
+            # The manifest goes first: a half-deleted checkpoint must not look committed.
+            (folder / MANIFEST).unlink(missing_ok=True)
+            remove_tree(folder)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

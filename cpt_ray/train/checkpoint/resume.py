@@ -1,0 +1,164 @@
+"""Which checkpoint a run goes on from, and in which form: answered by all ranks together, before the engine is built.
+
+The newest committed checkpoint of the run that is whole; a newer one that contradicts its manifest is passed over and
+reported. Else the branch point of its parent; else nothing, and the run starts at the base. If it was written by another
+number of workers, the universal form is made or found, so that DeepSpeed can be told at its start.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.distributed as dist
+
+from cpt_ray.errors import ArtifactError, CptRayError
+from cpt_ray.records import CheckpointManifest, LoadedCheckpoint, RunAttempt
+from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.checkpoint import universal
+from cpt_ray.train.checkpoint.state_figures import require_same_state
+from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.task import TrainTask
+
+
+@dataclass(frozen=True)
+class Resume:
+    """A verified checkpoint."""
+
+    folder: Path
+    manifest: CheckpointManifest
+    state_folder: Path
+    """What the engine loads: the checkpoint itself, or its universal form."""
+    own: bool
+    """Whether the run itself wrote it, or its parent."""
+    passed_over: tuple[str, ...]
+    verify_s: float
+    convert_s: float
+
+    @property
+    def converted(self) -> bool:
+        """Whether the engine loads the universal form."""
+        return self.state_folder != self.folder
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    own: list[tuple[Path, CheckpointManifest]]
+    parent: tuple[Path, CheckpointManifest] | None
+    unreadable: tuple[str, ...]
+    start: str
+    refusal: CptRayError | None = None
+
+
+def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: int, world_size: int) -> Resume | None:
+    """Find, verify and if need be convert what the run goes on from; collective.
+
+    Raises:
+        TrainingError: If the checkpoint is of another stage, precision, data or run, if it cannot be converted, or if a
+            parent has no checkpoint at the branch point.
+        ArtifactError: If the run or its parent has checkpoints and none is whole.
+    """
+    candidates = _look(task) if rank == 0 else None
+    shared = [candidates]
+    dist.broadcast_object_list(shared)
+    candidates = shared[0]
+    if candidates is None or candidates.refusal is not None:
+        raise (candidates.refusal if candidates and candidates.refusal else RuntimeError("rank 0 sent no candidates"))
+    started = time.perf_counter()
+    passed_over = list(candidates.unreadable)
+    own = [(folder, manifest, task.fingerprint) for folder, manifest in reversed(candidates.own)]
+    parent = [(*candidates.parent, task.parent_fingerprint or "")] if candidates.parent and not own else []
+    for folder, manifest, run_fingerprint in own + parent:
+        checkpoint.require_compatible(
+            folder,
+            manifest,
+            zero_stage=zero_stage,
+            precision=precision,
+            data_fingerprint=task.data_fingerprint,
+            run_fingerprint=run_fingerprint,
+        )
+        problem = checkpoint.verify(folder, manifest.files, rank=rank, world_size=world_size)
+        if problem is not None:
+            passed_over.append(problem)
+            continue
+        verify_s = time.perf_counter() - started
+        state_folder, convert_s = folder, 0.0
+        if universal.needs_conversion(manifest, world_size):
+            state_folder, convert_s = universal.provide(folder, manifest, rank=rank, attempt=candidates.start)
+        return Resume(folder, manifest, state_folder, bool(own), tuple(passed_over), verify_s, convert_s)
+    if passed_over:
+        place = Path(task.parent_folder if parent and task.parent_folder else task.run_folder)
+        raise ArtifactError(
+            f"{place}: no checkpoint is whole: {'; '.join(passed_over)}",
+            fix=f"delete {place} and run the same command again; it is trained anew",
+        )
+    return None
+
+
+def describe_resume(attempt: RunAttempt) -> str | None:
+    """What somebody should know of where an attempt goes on from; None for a plain start at the base or a branch point."""
+    loaded = attempt.loaded
+    if loaded is None or not (attempt.resumed or loaded.converted or loaded.passed_over):
+        return None
+    workers = f"{loaded.world_size} {'worker' if loaded.world_size == 1 else 'workers'}"
+    now = f", taken on by {attempt.world_size} through DeepSpeed's universal format" if loaded.converted else ""
+    text = f"goes on from {loaded.folder}, written by {workers}{now}"
+    return f"{text}; passed over: {'; '.join(loaded.passed_over)}" if loaded.passed_over else text
+
+
+def branch_position(task: TrainTask, *, rank: int) -> int | None:
+    """The position of the parent's checkpoint that a run starts from, the same after every resume; collective.
+
+    Raises:
+        TrainingError: On every rank, if the parent has no checkpoint there.
+    """
+    if task.parent_folder is None:
+        return None
+    answer: list[int | CptRayError] = [0]
+    if rank == 0:
+        try:
+            answer = [checkpoint.first_at_or_past(Path(task.parent_folder), task.spec.start_tokens)[1].position]
+        except CptRayError as refusal:
+            answer = [refusal]
+    dist.broadcast_object_list(answer)
+    if isinstance(answer[0], CptRayError):
+        raise answer[0]
+    return answer[0]
+
+
+def load_checkpoint(found: Resume, engine: Engine, vocabulary_size: int, precision: str) -> LoadedCheckpoint:
+    """Load what was found and check that it is the state that was saved; collective.
+
+    Raises:
+        TrainingError: If a figure of the state differs from the manifest's.
+    """
+    started = time.perf_counter()
+    engine.load(found.state_folder)
+    load_s = time.perf_counter() - started
+    measured = engine.state_figures(vocabulary_size)
+    require_same_state(found.manifest.figures, measured, precision=precision, place=str(found.folder))
+    return LoadedCheckpoint(
+        folder=str(found.folder),
+        world_size=found.manifest.world_size,
+        converted=found.converted,
+        passed_over=found.passed_over,
+        verify_s=found.verify_s,
+        convert_s=found.convert_s,
+        load_s=load_s,
+        saved=found.manifest.figures,
+        measured=measured,
+    )
+
+
+def _look(task: TrainTask) -> _Candidates:
+    own, unreadable = checkpoint.scan(Path(task.run_folder))
+    start = f"{os.getpid()}-{time.time_ns()}"
+    parent = None
+    if not own and not unreadable and task.parent_folder is not None:
+        try:
+            parent = checkpoint.first_at_or_past(Path(task.parent_folder), task.spec.start_tokens)
+        except CptRayError as refusal:
+            return _Candidates(own, None, unreadable, start, refusal)
+    return _Candidates(own, parent, unreadable, start)

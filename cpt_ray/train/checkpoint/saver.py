@@ -1,0 +1,146 @@
+"""What the loop calls to save and to learn of requests: the engine's state, its manifest, and the upload behind it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch.distributed as dist
+
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.lease import require_lease
+from cpt_ray.errors import TrainingStopped
+from cpt_ray.records import CheckpointManifest
+from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.checkpoint.snapshot import Snapshots
+from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.loop import Progress
+from cpt_ray.train.shutdown import AskPreemption, Request, Requests
+from cpt_ray.train.task import TrainTask
+
+
+class Saver:
+    """The checkpoints of one start of a run; every call is collective.
+
+    Args:
+        task: The run.
+        config: The study.
+        engine: What is saved.
+        attempt: Number of this start of the run.
+        vocabulary_size: The fixed row of the state guard is drawn below it.
+        ask_preemption: How to learn that a node will be taken away.
+    """
+
+    def __init__(
+        self,
+        task: TrainTask,
+        config: StudyConfig,
+        engine: Engine,
+        *,
+        attempt: int,
+        vocabulary_size: int,
+        ask_preemption: AskPreemption | None,
+    ) -> None:
+        self._task, self._config, self._engine = task, config, engine
+        self._attempt, self._vocabulary_size = attempt, vocabulary_size
+        self._snapshots = Snapshots(
+            Path(task.run_folder),
+            config.runtime.scratch,
+            rank=dist.get_rank(),
+            world_size=dist.get_world_size(),
+            attempt=attempt,
+            keep=config.train.keep_checkpoints,
+            keep_tokens=task.spec.branch_tokens,
+            may_commit=partial(require_lease, Path(task.lease_path), task.lease_attempt),
+        )
+        self._requests = Requests(
+            task.stop_file,
+            ask_preemption=ask_preemption,
+            upload_failed=lambda: self._snapshots.failed,
+            on_failed_upload=self._fail,
+            device=engine.device,
+        )
+        self._request: Request | None = None
+
+    def requested(self) -> Request | None:
+        """What all ranks are asked to do after this step."""
+        self._request = self._requests()
+        return self._request
+
+    def save(self, progress: Progress) -> None:
+        """Save; a checkpoint that was asked for is committed when this returns, the others in the background."""
+        started = time.perf_counter()
+        request, self._request = self._request, None
+        reached = any(mark <= progress.tokens_seen for mark in self._task.spec.branch_tokens)
+        self._snapshots.save(
+            self._engine.save,
+            self._manifest(progress),
+            expected_bytes=self._engine.state_bytes,
+            reason=request or ("branch" if reached else "interval"),
+            started=started,
+        )
+        if request is not None:
+            self._snapshots.drain()
+            self._compare_with_notice(time.perf_counter() - started)
+
+    def drain(self) -> None:
+        """Wait until everything saved is committed."""
+        self._snapshots.drain()
+
+    def stop_before_training(self, progress: Progress) -> None:
+        """End before the first step if a stop is asked for already.
+
+        Raises:
+            TrainingStopped: On every rank.
+        """
+        if self._requests() == "stop":
+            raise stopped_at(self._task, progress)
+
+    def _fail(self) -> None:
+        self._snapshots.give_up()
+        self._snapshots.drain()
+        raise RuntimeError("a rank said that its upload had failed, and no rank has an error")
+
+    def _compare_with_notice(self, took_s: float) -> None:
+        notice = self._requests.preemption
+        if notice is None or notice.deadline is None or dist.get_rank() != 0:
+            return
+        left = notice.deadline - time.time()
+        if left < 0:
+            sys.stderr.write(
+                f"the checkpoint took {took_s:.0f} s and was committed {-left:.0f} s after nodes {', '.join(notice.nodes)} "
+                "were due to go: the notice is too short for it; set runtime.scratch to a faster disk\n"
+            )
+
+    def _manifest(self, progress: Progress) -> CheckpointManifest:
+        return CheckpointManifest(
+            run=self._task.spec.name,
+            attempt=self._attempt,
+            step=progress.step,
+            position=progress.position,
+            tokens_seen=progress.tokens_seen,
+            slots_seen=progress.slots_seen,
+            steps_skipped=progress.steps_skipped,
+            tokens_skipped=progress.tokens_skipped,
+            world_size=dist.get_world_size(),
+            zero_stage=self._engine.zero_stage,
+            precision=self._config.train.precision,
+            global_batch_size=self._config.train.global_batch_size,
+            run_fingerprint=self._task.fingerprint,
+            data_fingerprint=self._task.data_fingerprint,
+            figures=self._engine.state_figures(self._vocabulary_size),
+            versions={name: version(name) for name in ("torch", "deepspeed", "transformers")},
+            files=(),
+            created=checkpoint.now(),
+        )
+
+
+def stopped_at(task: TrainTask, progress: Progress) -> TrainingStopped:
+    """What is said when a run has saved and ended because it was asked to."""
+    return TrainingStopped(
+        f"{task.spec.name}: stopped at step {progress.step}, {progress.tokens_seen} tokens, saved",
+        fix="the same command goes on from there",
+    )

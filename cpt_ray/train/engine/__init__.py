@@ -1,0 +1,1 @@
+"""DeepSpeed, as the few calls that the loop needs."""

@@ -1,0 +1,298 @@
+"""The engine: a causal LM under DeepSpeed ZeRO, as the few calls that the loop needs.
+
+In: micro-batches. Out: the global mean loss, the gradient norm, whole weights for export. The loss is a sum over the global
+count of loss-bearing tokens, so worker count, micro-batch and accumulation do not change what is optimized.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed import zero
+from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_VERSION_KEY, UNIVERSAL_CHECKPOINT_VERSION_VALUE
+from deepspeed.utils import safe_get_full_fp32_param
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from cpt_ray.config.deepspeed import resolve_deepspeed, zero_stage
+from cpt_ray.config.sections.train import TrainConfig
+from cpt_ray.errors import ConfigError
+from cpt_ray.model.adapter import add_adapters, merged
+from cpt_ray.model.isolation import head_shape, hidden_states, kernel_name
+from cpt_ray.records import StateFigures
+from cpt_ray.train.checkpoint.state_figures import measure_state
+from cpt_ray.train.engine.atomic_step import StepGuard
+from cpt_ray.train.engine.optimizer import build_optimizer
+from cpt_ray.train.engine.threads import one_thread, settle_run_loops
+from cpt_ray.train.order.batches import MicroBatch
+
+_TAG = "engine"
+
+
+class PackedLossModel(nn.Module):
+    """A causal LM that maps a flat packed row to its summed loss. DeepSpeed wraps it, so everything runs through `forward`."""
+
+    def __init__(self, lm: PreTrainedModel, *, isolate: bool) -> None:
+        super().__init__()
+        self.lm = lm
+        self._isolate = isolate
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        segment_lengths: Sequence[int],
+        *,
+        mask: bool | None = None,
+        per_token: bool = False,
+    ) -> Tensor:
+        """Return the sum of nats (scalar), or with `per_token` nats [N] without gradients."""
+        hidden = hidden_states(self.lm, input_ids, segment_lengths, mask=self._isolate if mask is None else mask)
+        result: Tensor = self.lm.get_output_embeddings()(hidden, labels, per_token=per_token)
+        return result
+
+
+class Engine:
+    """DeepSpeed around a `PackedLossModel`. Collective: every rank makes the same calls.
+
+    Args:
+        lm: The loaded model, in the compute type.
+        train: The study's train section.
+        deepspeed_json: What `config.deepspeed.load_deepspeed` returned.
+        accumulation_steps: Forward passes per step.
+        device: Where to compute.
+        load_universal: Whether `load` will be given a checkpoint of another worker count, converted; DeepSpeed must know first.
+        seed: Of dropout and of fresh adapters.
+
+    Raises:
+        ConfigError: If `train` asks for what this device or model cannot do.
+    """
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        *,
+        train: TrainConfig,
+        deepspeed_json: Mapping[str, Any],
+        accumulation_steps: int,
+        device: torch.device,
+        load_universal: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if train.precision == "fp16" and device.type == "cpu":
+            raise ConfigError("train.precision is fp16, which needs a GPU", fix="set train.precision=bf16, or fp32")
+        if train.lora is not None:
+            add_adapters(lm, train.lora, seed=seed)
+        if train.gradient_checkpointing:
+            lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if train.compile:
+            _compile_beside_attention(lm)
+        lm.train()
+        resolved = resolve_deepspeed(
+            dict(deepspeed_json), train=train, accumulation_steps=accumulation_steps, hidden_size=lm.config.hidden_size
+        )
+        if load_universal:
+            resolved["checkpoint"] = {**resolved.get("checkpoint", {}), "load_universal": True}
+        self._load_universal = load_universal
+        model = PackedLossModel(lm, isolate=train.isolation == "document")
+        self.zero_stage = zero_stage(resolved)
+        self.device = device
+        self.heads = head_shape(lm.config)
+        self.kernel = kernel_name(device, lm.dtype, self.heads[2])
+        self._world_size = dist.get_world_size()
+        self._seed = seed
+        with warnings.catch_warnings(), one_thread() if device.type == "cpu" else nullcontext():
+            warnings.simplefilter("ignore")
+            self._engine, *_ = deepspeed.initialize(
+                model=model, optimizer=build_optimizer(model, train, resolved), config=resolved, dist_init_required=False
+            )
+            if device.type == "cpu":
+                settle_run_loops(self._engine.seq_data_parallel_group)
+        self._guard = StepGuard(self._engine)
+        self.on_phase: Callable[[str], None] = _ignore
+        """Told when forward, backward and step begin."""
+
+    @property
+    def lm(self) -> PreTrainedModel:
+        """The causal LM inside; its parameters may be sharded."""
+        lm: PreTrainedModel = self._engine.module.lm
+        return lm
+
+    def accumulate(self, micro_batches: Sequence[MicroBatch], *, loss_tokens: int) -> float:
+        """Forward and backward over one step's micro-batches.
+
+        Args:
+            micro_batches: This worker's.
+            loss_tokens: Loss-bearing tokens of the global batch.
+
+        Returns:
+            The global batch's mean loss, nats per token, equal on all ranks.
+        """
+        # Dropout is a function of the step, not of history: a resumed run drops what the undisturbed one would have.
+        torch.manual_seed(hash((self._seed, self._engine.global_steps, dist.get_rank())))
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for index, batch in enumerate(micro_batches):
+            self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
+            self.on_phase("forward")
+            nats = self._engine(batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths)
+            self.on_phase("backward")
+            # DeepSpeed averages gradients over workers; times world size makes that the sum which the global count needs.
+            self._engine.backward(nats * (self._world_size / loss_tokens), scale_wrt_gas=False)
+            if index < len(micro_batches) - 1:
+                self._engine.step()
+            total += nats.detach().double()
+        dist.all_reduce(total)
+        return float(total) / loss_tokens
+
+    def step(self, learning_rate: float, *, take: bool = True) -> float:
+        """Take the optimizer step, or with `take` off drop the gradients.
+
+        Returns:
+            The global gradient norm before clipping; not finite if and only if the gradients were dropped, and then weights,
+            moments and step counts are what they were.
+        """
+        self.on_phase("step")
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        return self._guard.step(take=take)
+
+    def nats(self, batch: MicroBatch) -> Tensor:
+        """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode and back."""
+        self._engine.eval()
+        try:
+            with torch.no_grad():
+                found: Tensor = self._engine(
+                    batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths, per_token=True
+                )
+        finally:
+            self._engine.train()
+        return found
+
+    def score(self, input_ids: Tensor, segment_lengths: tuple[int, ...], mask: bool) -> Tensor:
+        """Nats of token i+1 given token i [N], without gradients; the last entry means nothing. For the self-test."""
+        labels = torch.cat([input_ids[1:], input_ids[:1]])
+        self._engine.eval()  # dropout would look like a leak
+        try:
+            with torch.no_grad():
+                nats: Tensor = self._engine(input_ids, labels, segment_lengths, mask=mask, per_token=True)
+        finally:
+            self._engine.train()
+        return nats
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of the state under `folder`, which may be another one on each rank; collective."""
+        (folder / _TAG).mkdir(parents=True, exist_ok=True)
+        version = {UNIVERSAL_CHECKPOINT_VERSION_KEY: UNIVERSAL_CHECKPOINT_VERSION_VALUE}
+        self._engine.save_checkpoint(str(folder), tag=_TAG, client_state={"universal_checkpoint_info": version})
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote with the same number of workers and ZeRO stage, or what `universal.convert` made of it."""
+        settings = [dict(group) for group in self._base_optimizer.param_groups]
+        self._engine.load_checkpoint(str(folder), tag=_TAG)
+        if self._load_universal and self.zero_stage == 3:
+            self._mend_universal_stage3(settings)
+
+    def _mend_universal_stage3(self, settings: list[dict[str, Any]]) -> None:
+        """Put right what DeepSpeed 0.19 does to a universal checkpoint at stage 3; test_resume.py says when it is mended.
+
+        It gives every parameter group the settings of the first, so that norms and biases would be decayed like matrices; and
+        it gives all parts one and the same step tensor, which then counts several steps at each.
+        """
+        for group, before in zip(self._base_optimizer.param_groups, settings, strict=True):
+            group.update({key: value for key, value in before.items() if key != "params"})
+        for state in self._base_optimizer.state.values():
+            if torch.is_tensor(state["step"]):
+                state["step"] = state["step"].clone()
+
+    def state_figures(self, vocabulary_size: int) -> StateFigures:
+        """What a checkpoint's state is known by; collective."""
+        return measure_state(
+            self.score,
+            self._engine.optimizer,
+            zero_stage=self.zero_stage,
+            vocabulary_size=vocabulary_size,
+            device=self.device,
+        )
+
+    @property
+    def state_bytes(self) -> int:
+        """About what `save` writes on this rank: master weights, moments, and the weights where this rank holds them."""
+        states = self._base_optimizer.state
+        held = sum(3 * master.numel() * 4 for master in states) or sum(p.numel() * 12 for p in self.lm.parameters())
+        weights = sum(p.numel() * p.element_size() for p in self.lm.parameters())
+        return int(held + (weights if dist.get_rank() == 0 or self.zero_stage == 3 else 0))
+
+    @property
+    def _base_optimizer(self) -> Any:
+        """The Adam inside DeepSpeed's wrapper, or the optimizer itself at stage 0 in fp32."""
+        return getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
+
+    def forget_optimizer(self) -> None:
+        """Set AdamW's moments and step count to zero, as before its first step; the fp32 weights stay what they are."""
+        wrapped = self._engine.optimizer
+        for state in getattr(wrapped, "optimizer", wrapped).state.values():
+            for key, value in state.items():
+                if isinstance(value, Tensor):
+                    value.zero_()
+                else:
+                    state[key] = 0
+
+    def close(self) -> None:
+        """Free model and optimizer: the next run of this process needs their memory, and DeepSpeed's hooks form cycles."""
+        self._engine.destroy()
+        del self._engine, self._guard
+        gc.collect()
+
+    def whole_state(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+        """Unsharded weights, rounded once from the fp32 master weights, under the base model's names; empty but on rank 0.
+
+        One tensor at a time is gathered; adapters are merged. A tied weight stands under the first of its names only.
+        """
+        masters = self._masters_outside_zero() if self.zero_stage == 0 else {}
+        adapters = any(not parameter.requires_grad for parameter in self.lm.parameters())
+        state: dict[str, Tensor] = {}
+        for name, parameter in self.lm.named_parameters():
+            with zero.GatheredParameters([parameter], enabled=self.zero_stage == 3 and not parameter.requires_grad):
+                whole = masters.get(parameter, parameter)
+                if self.zero_stage > 0 and parameter.requires_grad:
+                    whole = safe_get_full_fp32_param(parameter)
+                if dist.get_rank() == 0:
+                    state[name] = whole.detach().to("cpu", torch.float32 if adapters else dtype, copy=True)
+        if adapters and state:
+            state = {name: tensor.to(dtype) for name, tensor in merged(state, self.lm).items()}
+        return state
+
+    def _masters_outside_zero(self) -> dict[nn.Parameter, Tensor]:
+        """Parameter to fp32 master weight where DeepSpeed's accessors know none: at stage 0 in mixed precision."""
+        optimizer = self._engine.optimizer
+        pairs = zip(getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True)
+        return {low: high for lows, highs in pairs for low, high in zip(lows, highs, strict=True)}
+
+
+def _ignore(_: str) -> None:
+    """What is told of phases where nobody watches."""
+
+
+def _compile_beside_attention(lm: PreTrainedModel) -> None:
+    """Compile MLPs and norms of each layer in place, before DeepSpeed hooks into their modules.
+
+    Attention stays as it is: it takes segments, whose lengths differ in every row, and each would compile it anew.
+
+    Raises:
+        ConfigError: If the model does not say what its layers are.
+    """
+    layers = [module for module in lm.modules() if type(module).__name__ in (lm._no_split_modules or ())]
+    children = [child for layer in layers for child in layer.children()]
+    parts = [child for child in children if "attention" not in type(child).__name__.lower()]
+    if not parts:
+        raise ConfigError(f"{type(lm).__name__} does not say what its layers are", fix="set train.compile=false")
+    for part in parts:
+        part.compile()

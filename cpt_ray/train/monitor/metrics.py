@@ -1,0 +1,117 @@
+"""What is measured while a run trains: one JSON line per step, and the speed it came from.
+
+Workers write lines to run storage; only the driver talks to MLflow. A restarted run writes a file of its own, and a reader
+takes each step from the newest attempt that reached it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from cpt_ray.records import Record, RunAttempt, RunEvent, StepMetrics
+
+FOLDER = "metrics"
+EVENTS = "events"
+ATTEMPTS = "attempts"
+_DRIVER = "driver.jsonl"
+"""Events that the driver writes: it has one writer too."""
+
+_Line = TypeVar("_Line", bound=Record)
+
+
+class LineWriter:
+    """Appends the records of one attempt; each line is flushed, so a killed worker loses at most the line in hand."""
+
+    def __init__(self, run_folder: Path, kind: str, attempt: int) -> None:
+        folder = run_folder / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        self._stream = (folder / f"attempt-{attempt:04d}.jsonl").open("a", encoding="utf-8")
+
+    def write(self, record: Record) -> None:
+        """Append one record."""
+        self._stream.write(record.model_dump_json() + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
+    """All steps of a run in order, each from the newest attempt that reached it; a cut last line is skipped."""
+    steps: dict[int, StepMetrics] = {}
+    for path in sorted((run_folder / FOLDER).glob("attempt-*.jsonl")):
+        read = _read(path, StepMetrics)
+        if read:
+            # A resumed attempt replaces what an earlier one did beyond the checkpoint that it resumed from.
+            steps = {step: metrics for step, metrics in steps.items() if step < read[0].step}
+            steps.update({metrics.step: metrics for metrics in read})
+    return tuple(steps[step] for step in sorted(steps))
+
+
+def read_events(run_folder: Path) -> tuple[RunEvent, ...]:
+    """What happened on the way to the run's weights, and every hang; what a later attempt did again is left out."""
+    driver = run_folder / EVENTS / _DRIVER
+    hangs = _read(driver, RunEvent) if driver.exists() else []
+    return (*read_lineage(run_folder, EVENTS, RunEvent), *hangs)
+
+
+def append_driver_event(run_folder: Path, event: RunEvent) -> None:
+    """Write down what only the driver can see."""
+    folder = run_folder / EVENTS
+    folder.mkdir(parents=True, exist_ok=True)  # nothing of the run is there before its workers have started
+    with (folder / _DRIVER).open("a", encoding="utf-8") as stream:
+        stream.write(event.model_dump_json() + "\n")
+
+
+def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Line, ...]:
+    """Records with `attempt` and `step` from all attempts, without those beyond the step that a later attempt began at."""
+    starts = {a.attempt: a.first_step for a in map(RunAttempt.load, (run_folder / ATTEMPTS).glob("attempt-*.json"))}
+    lines: list[_Line] = []
+    for path in sorted((run_folder / kind).glob("attempt-*.jsonl")):
+        attempt = int(path.stem.removeprefix("attempt-"))
+        end = min((first for later, first in starts.items() if later > attempt), default=None)
+        lines += [line for line in _read(path, record) if end is None or getattr(line, "step", 0) <= end]
+    return tuple(lines)
+
+
+def _read(path: Path, record: type[_Line]) -> list[_Line]:
+    # What stands behind the last line break was cut by a kill.
+    return [record.from_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]
+
+
+def measure_peak_flops(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
+    """The FLOP/s of a large square matrix product on this worker: the peak that MFU is measured against."""
+    size = _peak_size(device)
+    left = torch.randn(size, size, device=device).to(dtype)
+    right = torch.randn(size, size, device=device).to(dtype)
+    left @ right
+    best, spent = 0.0, 0.0
+    while spent < seconds:
+        _synchronize(device)
+        start = time.perf_counter()
+        left @ right
+        _synchronize(device)
+        elapsed = time.perf_counter() - start
+        best, spent = max(best, 2 * size**3 / elapsed), spent + elapsed
+    return best
+
+
+def peak_basis(device: torch.device, dtype: torch.dtype) -> str:
+    """How `measure_peak_flops` finds the peak, in words."""
+    size, name = _peak_size(device), str(dtype).removeprefix("torch.")
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return f"measured on each worker ({where}) as the fastest {size} x {size} {name} matrix product, summed over workers"
+
+
+def _peak_size(device: torch.device) -> int:
+    return 8192 if device.type == "cuda" else 1536
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,148 @@
+"""What is checked of every step: a loss or a gradient that is not finite, and a loss that jumps.
+
+Place in the flow: inside the loop, on every rank. In: the global loss and gradient norm, equal on all ranks, so all decide
+alike and nobody asks. Out: a refusal, a skipped step or a spike. Guarantee: a refused or skipped step has changed neither
+weights nor optimizer, and its tokens are not counted as seen.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Iterable
+
+from cpt_ray.config.sections.watch import GuardsConfig
+from cpt_ray.errors import TrainingError
+from cpt_ray.records import RunEvent
+from cpt_ray.train.order.batches import Batch
+
+_MAD_TO_SIGMA = 1.4826
+"""Standard deviations per median absolute deviation, for normal noise."""
+_LEAST_SIGMA_SHARE = 0.002
+"""A window of equal losses has no spread, and rounding is no spike: at least this share of the median is one deviation."""
+_MOST_ROWS_NAMED = 8
+
+
+class SpikeMonitor:
+    """Finds losses far above the recent ones: robust z-score over a rolling window (median and MAD).
+
+    One spike is reported once, at its first step: those that follow it above the threshold are the same one, and since they
+    enter the window a loss that stays high becomes usual.
+
+    Args:
+        window: Losses that say what is usual; nothing is reported before half of them are there.
+        sigmas: The threshold.
+        history: Losses of the steps before, oldest first; what a resumed run has read back.
+    """
+
+    def __init__(self, *, window: int, sigmas: float, history: Iterable[float] = ()) -> None:
+        self._losses: deque[float] = deque(maxlen=window)
+        self._window, self._sigmas = window, sigmas
+        self._inside = False
+        for loss in history:
+            self.see(loss)
+
+    def see(self, loss: float) -> float | None:
+        """Take in a loss; returns what is usual if a spike begins here, else None."""
+        usual, limit = self._usual_and_limit()
+        above = loss > limit
+        begins = above and not self._inside
+        self._inside = above
+        self._losses.append(loss)
+        return usual if begins else None
+
+    def _usual_and_limit(self) -> tuple[float, float]:
+        if len(self._losses) < self._window // 2:
+            return math.nan, math.inf
+        usual = statistics.median(self._losses)
+        spread = statistics.median(abs(loss - usual) for loss in self._losses)
+        sigma = max(_MAD_TO_SIGMA * spread, _LEAST_SIGMA_SHARE * abs(usual))
+        return usual, usual + self._sigmas * sigma
+
+
+class Guards:
+    """The guards of one run.
+
+    Args:
+        config: `train.guards`.
+        attempt: Number of this start of the run.
+        history: Losses of the steps before this start.
+    """
+
+    def __init__(self, config: GuardsConfig, *, attempt: int, history: Iterable[float] = ()) -> None:
+        self._config, self._attempt = config, attempt
+        self._spikes = SpikeMonitor(window=config.spike_window, sigmas=config.spike_sigmas, history=history)
+
+    def see_loss(self, loss: float, *, step: int, tokens_seen: int, batch: Batch) -> RunEvent | None:
+        """Take in the loss of a step before it is taken; returns a spike, if one begins.
+
+        Raises:
+            TrainingError: If the loss is not finite and none may be skipped.
+        """
+        if not math.isfinite(loss):
+            return None
+        usual = self._spikes.see(loss)
+        if usual is None:
+            return None
+        text = f"loss {loss:.4f}, usual {usual:.4f}"
+        return self._event("spike", text, step=step, tokens_seen=tokens_seen, batch=batch, loss=loss, usual_loss=usual)
+
+    def require_no_stop(self, spike: RunEvent) -> None:
+        """Let a spike pass, unless `train.guards.on_spike` is `stop`.
+
+        Raises:
+            TrainingError: Naming step and rows; the step has not been taken.
+        """
+        if self._config.on_spike == "stop":
+            raise TrainingError(
+                f"step {spike.step} at {spike.tokens_seen} tokens: loss spike: {spike.text}; rows {_some(spike.sample_ids)}",
+                fix="look at these rows, or lower train.learning_rate; train.guards.on_spike=warn goes on past it",
+            )
+
+    def skip(self, loss: float, norm: float, *, step: int, tokens_seen: int, skipped: int, batch: Batch) -> RunEvent:
+        """Account for a step that was dropped because it is not finite.
+
+        Args:
+            loss: Its loss.
+            norm: Its gradient norm.
+            step: Its number.
+            tokens_seen: Before it.
+            skipped: Steps of the run skipped before it.
+            batch: Its rows.
+
+        Raises:
+            TrainingError: If no more may be skipped; nothing of this step is in the weights.
+        """
+        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
+        event = self._event("skipped_step", what, step=step, tokens_seen=tokens_seen, batch=batch, loss=loss, usual_loss=None)
+        most = self._config.max_skipped_steps
+        if skipped >= most:
+            before = f"; {skipped} skipped before it, and train.guards.max_skipped_steps is {most}" if skipped else ""
+            raise TrainingError(
+                f"step {step} at {tokens_seen} tokens: {what}; rows {_some(event.sample_ids)}{before}",
+                fix="lower train.learning_rate or lengthen train.schedule.warmup, or skip such steps with a higher "
+                "train.guards.max_skipped_steps; the run resumes from its last checkpoint",
+            )
+        return event
+
+    def _event(
+        self, kind: str, text: str, *, step: int, tokens_seen: int, batch: Batch, loss: float, usual_loss: float | None
+    ) -> RunEvent:
+        return RunEvent.model_validate(
+            {
+                "kind": kind,
+                "attempt": self._attempt,
+                "step": step,
+                "tokens_seen": tokens_seen,
+                "text": text,
+                "loss": loss,
+                "usual_loss": usual_loss,
+                "sample_ids": tuple(str(sample) for sample in batch.sample_ids),
+            }
+        )
+
+
+def _some(sample_ids: tuple[str, ...]) -> str:
+    rest = f" and {len(sample_ids) - _MOST_ROWS_NAMED} more" if len(sample_ids) > _MOST_ROWS_NAMED else ""
+    return ", ".join(sample_ids[:_MOST_ROWS_NAMED]) + rest

@@ -1,0 +1,182 @@
+"""What a worker measures and tells while it trains: its sign of life, steps, events, memory, held-out loss.
+
+Place in the flow: beside the loop, told of every phase. Out: JSON lines under the run's folder, written by rank 0, a file per
+attempt:
+
+    metrics/     StepMetrics, one per step         memory/      MemoryPoint, per measured phase
+    events/      spikes, skips, checkpoints        held_out/    HeldOutPoint, per set and interval
+    heartbeats/  a file per worker, overwritten
+
+Guarantee: nothing here changes what is computed; what is collective depends on `tokens_seen` alone, so all ranks do it
+together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cpt_ray.config.sections.watch import WatchConfig
+from cpt_ray.edges.storage import remove_tree
+from cpt_ray.records import HeldOutPoint, MemoryPoint, Record, RunEvent, StepMetrics
+from cpt_ray.train.loop import Progress
+from cpt_ray.train.monitor import heartbeat, held_out, memory
+from cpt_ray.train.monitor.metrics import EVENTS, FOLDER, LineWriter, read_events, read_lineage
+
+MEMORY_POINTS = 10
+"""Measured steps of a run, where the study does not say how often."""
+_STREAMS = (FOLDER, EVENTS, memory.FOLDER, held_out.FOLDER)
+
+MeasureHeldOut = Callable[[Progress], list[HeldOutPoint]]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Tokens between measurements; None is never."""
+
+    memory: int
+    held_out: int | None
+
+
+def intervals(config: WatchConfig, run_tokens: int, loss: held_out.HeldOutLoss) -> Intervals:
+    """How often a run of `run_tokens` is measured."""
+    return Intervals(
+        memory=config.memory_every or max(1, run_tokens // MEMORY_POINTS),
+        held_out=held_out.interval(loss.sets, asked=config.held_out_every, run_tokens=run_tokens),
+    )
+
+
+class Watch:
+    """What is measured and told in one start of a run; a worker has one from before it loads the model.
+
+    Args:
+        run_folder: The run's folder.
+        device: Where this worker computes.
+    """
+
+    def __init__(self, run_folder: Path, device: torch.device) -> None:
+        self._folder, self._rank = run_folder, dist.get_rank()
+        if self._rank == 0:
+            remove_tree(run_folder / heartbeat.FOLDER)  # signs of an earlier start, perhaps of more workers
+        dist.barrier()
+        self._heart = heartbeat.Heart(run_folder, rank=self._rank, world_size=dist.get_world_size())
+        self._memory = memory.MemoryTimeline(device)
+        self._writers: dict[str, LineWriter] = {}
+        self._attempt, self._every = 0, Intervals(1, None)
+        self._measure_held_out: MeasureHeldOut = _no_points
+        self._measured_step = True
+        self._progress = Progress()
+        self._phase, self._step, self._entered = "start", 0, time.perf_counter()
+
+    def begin(self, progress: Progress, *, attempt: int, every: Intervals, measure_held_out: MeasureHeldOut) -> None:
+        """Training begins: open the files, and measure the base.
+
+        Args:
+            progress: Where the run stands.
+            attempt: Number of this start.
+            every: How often to measure.
+            measure_held_out: Scores the watched sets with the weights as they are; collective.
+        """
+        self._attempt, self._every, self._measure_held_out, self._progress = attempt, every, measure_held_out, progress
+        if self._rank == 0:
+            self._writers = {kind: LineWriter(self._folder, kind, attempt) for kind in _STREAMS}
+        if every.held_out is not None and progress.step == 0:
+            self._score(progress)
+
+    def enter(self, phase: str, step: int | None = None) -> None:
+        """This worker begins a phase, of the same step if none is given."""
+        now = time.perf_counter()
+        if self._phase == "checkpoint":
+            self._tell_checkpoint(now - self._entered)
+        self._phase, self._step, self._entered = phase, self._step if step is None else step, now
+        self._heart.beat(phase, self._step)
+        self._memory.enter(phase, self._step)
+
+    def move(self) -> None:
+        """This worker is alive, in the same phase of the same step."""
+        self._heart.beat(self._phase, self._step)
+
+    def log(self, metrics: StepMetrics) -> None:
+        """Write a step's metrics."""
+        self._write(FOLDER, [metrics])
+
+    def report(self, event: RunEvent) -> None:
+        """Write an event."""
+        self._write(EVENTS, [event])
+
+    def observe(self, before: Progress, after: Progress) -> None:
+        """Measure what is due after a step; collective."""
+        self._progress = after
+        if _passes(self._every.held_out, before, after):
+            self._score(after)
+        if self._measured_step:
+            self._gather_memory()
+            self._measured_step = False
+        elif _passes(self._every.memory, before, after):
+            self._measured_step = True  # the next step is measured whole
+        self._memory.measure_next(self._measured_step)
+
+    def close(self) -> None:
+        """Write what is left; collective."""
+        self.enter("end")
+        self._gather_memory()
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def stop(self) -> None:
+        """Stop the sign of life, whatever happened."""
+        self._heart.close()
+
+    def _score(self, progress: Progress) -> None:
+        self.enter("held_out", progress.step)
+        self._write(held_out.FOLDER, self._measure_held_out(progress))
+        self.enter("steps")
+
+    def _gather_memory(self) -> None:
+        self._write(memory.FOLDER, self._memory.gather(attempt=self._attempt, tokens_seen=self._progress.tokens_seen))
+
+    def _tell_checkpoint(self, seconds: float) -> None:
+        text = f"training stood still for {seconds:.1f} s"
+        event = RunEvent(
+            kind="checkpoint",
+            attempt=self._attempt,
+            step=self._step,
+            tokens_seen=self._progress.tokens_seen,
+            text=text,
+            seconds=seconds,
+        )
+        self._write(EVENTS, [event])
+
+    def _write(self, kind: str, records: Iterable[Record]) -> None:
+        if kind in self._writers:
+            for record in records:
+                self._writers[kind].write(record)
+
+
+def costs_of_watching(run_folder: Path) -> dict[str, Any]:
+    """What a run's record says of its checkpoints, held-out losses and memory, from the lines that were written."""
+    points = read_lineage(run_folder, held_out.FOLDER, HeldOutPoint)
+    samples = read_lineage(run_folder, memory.FOLDER, MemoryPoint)
+    host = [sample.host_peak_bytes_most or sample.host_bytes for sample in samples]
+    device = [sample.device_peak_bytes_most for sample in samples if sample.device_peak_bytes_most is not None]
+    return {
+        "checkpoint_s": sum(event.seconds or 0.0 for event in read_events(run_folder) if event.kind == "checkpoint"),
+        "held_out_s": sum({point.step: point.seconds for point in points}.values()),
+        "host_peak_bytes": max(host, default=None),
+        "device_peak_bytes": max(device, default=None),
+    }
+
+
+def _passes(every: int | None, before: Progress, after: Progress) -> bool:
+    return every is not None and before.tokens_seen // every < after.tokens_seen // every
+
+
+def _no_points(_: Progress) -> list[HeldOutPoint]:
+    return []

@@ -1,0 +1,1 @@
+"""Which runs a study trains, and the learning rate of each."""

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.data.run.units import (
+    Samples,
+    Tally,
+    UnitContext,
+    UnitTask,
+    finish_unit,
+    finished_unit,
+    merge_samples,
+    unit_report,
+    write_content,
+)
+from cpt_ray.errors import ArtifactError, DataError
+from tests.data.conftest import settings
+
+TASK = UnitTask(unit="law-00000", source="law")
+
+
+def context(folder: Path) -> UnitContext:
+    return UnitContext(folder=str(folder), sources=(), prepare=settings())
+
+
+def test_a_file_is_named_by_its_content_and_leaves_nothing_else(tmp_path: Path) -> None:
+    first = write_content(tmp_path, "raw/a", ".txt", lambda path: path.write_text("x") and None)
+    again = write_content(tmp_path, "raw/a", ".txt", lambda path: path.write_text("x") and None)
+    other = write_content(tmp_path, "raw/a", ".txt", lambda path: path.write_text("y") and None)
+    assert first == again != other
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == sorted(Path(e.path).name for e in (first, other))
+
+
+def test_a_finished_unit_is_known_again_until_its_task_or_files_change(tmp_path: Path) -> None:
+    entry = write_content(tmp_path, "raw/a", ".txt", lambda path: path.write_text("x") and None)
+    assert finished_unit(TASK, context(tmp_path), "read") is None
+    report = finish_unit(TASK, context(tmp_path), "read", files=[entry])
+    assert finished_unit(TASK, context(tmp_path), "read") == report == unit_report(tmp_path, "read", TASK.unit)
+    assert finished_unit(TASK.model_copy(update={"source": "news"}), context(tmp_path), "read") is None
+    changed = context(tmp_path).model_copy(update={"prepare": settings(seed=1)})
+    assert finished_unit(TASK, changed, "read") is None
+    (tmp_path / entry.path).unlink()
+    assert finished_unit(TASK, context(tmp_path), "read") is None
+
+
+def test_a_torn_report_is_no_report(tmp_path: Path) -> None:
+    finish_unit(TASK, context(tmp_path), "read", files=[])
+    (tmp_path / "units/read/law-00000.json").write_text('{"unit"')
+    assert finished_unit(TASK, context(tmp_path), "read") is None
+    with pytest.raises(ArtifactError, match="unit law-00000 of stage read has no readable report") as caught:
+        unit_report(tmp_path, "read", TASK.unit)
+    assert "run the same command again" in caught.value.fix
+
+
+def test_a_tally_that_does_not_add_up_is_never_reported(tmp_path: Path) -> None:
+    tally = Tally("clean", "law")
+    tally.keep(10, edited_to=8)
+    tally.drop("symbols", 5)
+    report = tally.report()
+    assert (report.input.bytes, report.kept.bytes, report.edited_bytes) == (15, 8, 2)
+    broken = report.model_copy(update={"edited_bytes": 0})
+    with pytest.raises(DataError, match="lost bytes: 15 in, 8 kept, 5 dropped, 0 edited"):
+        finish_unit(TASK, context(tmp_path), "clean", files=[], reports=[broken])
+
+
+def test_the_sample_does_not_depend_on_the_order_or_the_units() -> None:
+    whole = Samples("clean", "law", 0)
+    halves = [Samples("clean", "law", 0), Samples("clean", "law", 0)]
+    for number in range(20):
+        whole.add("symbols", f"d{number}", "text" * 100)
+        halves[number % 2].add("symbols", f"d{number}", "text" * 100)
+    merged = merge_samples([*halves[1].records(), *halves[0].records()], 0)
+    assert list(merged) == whole.records()
+    assert len(merged) == 3
+    assert len(merged[0]["text"]) == 200

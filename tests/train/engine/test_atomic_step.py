@@ -1,0 +1,215 @@
+"""A gradient that is not finite on one rank changes nothing on any, at every ZeRO stage; without the guard it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from cpt_ray.errors import ConfigError
+from cpt_ray.train.engine.atomic_step import StepGuard
+from cpt_ray.train.order.batches import MicroBatch
+from tests.train.tiny_run import make_model, tiny_config
+
+# (stage, precision, offload of the optimizer, whether DeepSpeed itself would drop the step)
+IN_CI = [(0, "fp32", False, False), (1, "bf16", False, True), (2, "bf16", True, False), (3, "bf16", False, True)]
+CASES = [
+    *IN_CI,
+    *(
+        pytest.param(*case, marks=pytest.mark.full)
+        for case in [
+            (0, "bf16", False, True),
+            (1, "fp32", False, True),
+            (2, "bf16", False, False),
+            (3, "fp32", False, True),
+            (3, "bf16", True, True),
+        ]
+    ),
+]
+T = 64
+
+
+def build(root: str, stage: int, precision: str, offload: bool) -> Any:
+    from cpt_ray.model.base import load_model
+    from cpt_ray.train.engine.engine import Engine
+
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": False, "stage3_param_persistence_threshold": 100}
+    if offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    return Engine(
+        load_model(Path(root) / "model", precision=precision),
+        train=tiny_config(Path(root) / f"config-{dist.get_rank()}", precision=precision).train,
+        deepspeed_json={"zero_optimization": zero, "bf16": {"check_grad_overflow": False}},
+        accumulation_steps=2,
+        device=torch.device("cpu"),
+    )
+
+
+def accumulate(engine: Any, step: int, *, poison: bool = False) -> float:
+    """Two rows of a step on this rank; `poison` makes a gradient of the second one NaN, on rank 1 alone."""
+    generator = torch.Generator().manual_seed(10 * step + dist.get_rank())
+    rows = [torch.randint(1, 200, (T,), generator=generator) for _ in range(2)]
+    batches = [MicroBatch(ids, torch.cat([ids[1:], ids[:1]]), (T,)) for ids in rows]
+    calls = []
+
+    def break_gradient(grad: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return grad * float("nan") if len(calls) == 2 else grad
+
+    weight = engine.lm.model.layers[0].mlp.down_proj.weight
+    hook = weight.register_hook(break_gradient) if poison and dist.get_rank() == 1 else None
+    loss = engine.accumulate(batches, loss_tokens=4 * T)
+    if hook:
+        hook.remove()
+        assert len(calls) == 2
+    return loss
+
+
+def state(engine: Any) -> list[torch.Tensor]:
+    """Weights as they lie on this rank, master weights, moments and step counts."""
+    found: list[torch.Tensor] = []
+
+    def walk(item: Any) -> None:
+        if isinstance(item, torch.Tensor):
+            found.append(item.detach().clone())
+        elif isinstance(item, dict):
+            for key in item:
+                walk(item[key])
+        elif isinstance(item, (list, tuple)):
+            for entry in item:
+                walk(entry)
+
+    for parameter in engine._engine.module.parameters():
+        found.append(getattr(parameter, "ds_tensor", parameter).detach().clone())
+    optimizer = engine._engine.optimizer
+    for inner in filter(None, (optimizer, getattr(optimizer, "optimizer", None))):
+        walk([list(group["params"]) for group in inner.param_groups])
+        walk([dict(value) for value in inner.state.values()])
+    return found
+
+
+def same(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
+    return len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def drop_and_go_on(root: str, stage: int, precision: str, offload: bool) -> dict[str, Any]:
+    """Good, broken, refused, good; beside it an engine that only ever saw the good ones."""
+    found: dict[str, Any] = {}
+    engine = build(root, stage, precision, offload)
+    accumulate(engine, 1)
+    found["first"] = engine.step(1e-3)
+    before = state(engine)
+    found["tensors"] = len(before)
+    accumulate(engine, 2, poison=True)
+    found["broken"] = engine.step(1e-3)
+    found["broken_changed_nothing"] = same(before, state(engine))
+    accumulate(engine, 3)
+    found["refused"] = engine.step(1e-3, take=False)
+    found["refusal_changed_nothing"] = same(before, state(engine))
+    accumulate(engine, 4)
+    found["second"] = engine.step(1e-3)
+    after = state(engine)
+    found["good_step_changed"] = not same(before, after)
+    engine.close()
+    control = build(root, stage, precision, offload)
+    for step, name in ((1, "control_first"), (4, "control_second")):
+        accumulate(control, step)
+        found[name] = control.step(1e-3)
+    found["equals_control"] = same(after, state(control))
+    control.close()
+    return found
+
+
+def step_without_guard(root: str, stage: int, precision: str, offload: bool) -> bool:
+    """Whether weights or optimizer hold NaN after DeepSpeed was left alone with a broken gradient."""
+    from cpt_ray.train.engine.engine import engine as room
+
+    class Nothing:
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+
+        def step(self, *, take: bool) -> float:
+            self._engine.step()
+            return 0.0
+
+    guard, room.StepGuard = room.StepGuard, Nothing  # type: ignore[misc]
+    try:
+        engine = build(root, stage, precision, offload)
+        accumulate(engine, 1)
+        engine.step(1e-3)
+        accumulate(engine, 2, poison=True)
+        engine.step(1e-3)
+        broken = any(bool(torch.isnan(tensor).any()) for tensor in state(engine) if tensor.is_floating_point())
+        engine.close()
+    finally:
+        room.StepGuard = guard  # type: ignore[misc]
+    return broken
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> str:
+    root = tmp_path_factory.mktemp("guard")
+    make_model(root)
+    return str(root)
+
+
+@pytest.mark.parametrize(("stage", "precision", "offload", "drops_itself"), CASES)
+def test_a_dropped_step_changes_nothing_and_the_next_one_is_as_if_it_had_not_been(
+    zero_groups, root, stage, precision, offload, drops_itself
+):
+    for rank in zero_groups.of(2).run(drop_and_go_on, root, stage, precision, offload):
+        assert rank["tensors"] > 20
+        assert rank["first"] > 0
+        assert rank["broken"] != rank["broken"]  # NaN on both ranks, though only one saw it
+        assert rank["broken_changed_nothing"]
+        assert rank["refused"] != rank["refused"]
+        assert rank["refusal_changed_nothing"]
+        assert rank["good_step_changed"]
+        assert (rank["first"], rank["second"]) == (rank["control_first"], rank["control_second"])
+        assert rank["equals_control"]
+
+
+@pytest.mark.parametrize(("stage", "precision", "offload", "drops_itself"), IN_CI)
+def test_without_the_guard_a_broken_gradient_reaches_the_weights(zero_groups, root, stage, precision, offload, drops_itself):
+    broken = zero_groups.of(2).run(step_without_guard, root, stage, precision, offload)
+    assert any(broken) is not drops_itself
+
+
+class _Optimizer:
+    overflow = False
+    compute_grad_norm = True
+
+    def scaled_global_norm(self):
+        return torch.tensor(1.0)
+
+
+class _Engine:
+    """Says that it took a step whose norm is not finite."""
+
+    def __init__(self) -> None:
+        self.optimizer = _Optimizer()
+
+    def step(self):
+        pass
+
+    def was_step_applied(self):
+        return True
+
+    def get_global_grad_norm(self):
+        return torch.tensor(float("inf"))
+
+
+def test_a_norm_that_is_switched_off_is_refused():
+    engine = _Engine()
+    engine.optimizer.compute_grad_norm = False
+    with pytest.raises(ConfigError, match=r"zero_optimization\.compute_grad_norm is false") as error:
+        StepGuard(engine)
+    assert "delete compute_grad_norm" in error.value.fix
+
+
+def test_a_step_that_was_taken_in_spite_of_its_norm_is_not_passed_over():
+    with pytest.raises(Exception, match="DeepSpeed took a step whose gradient norm is inf"):
+        StepGuard(_Engine()).step(take=True)

@@ -1,0 +1,51 @@
+"""Metrics of restarted runs read as one history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from cpt_ray.records import StepMetrics
+from cpt_ray.train.monitor.metrics import FOLDER, LineWriter, measure_peak_flops, read_metrics
+
+
+def metrics(attempt: int, step: int, loss: float = 1.0) -> StepMetrics:
+    return StepMetrics(
+        attempt=attempt, step=step, tokens_seen=10 * step, loss=loss, learning_rate=0.1, gradient_norm=1.0,
+        tokens_per_s=1.0, step_s=1.0, data_wait_s=0.0, mfu=None,
+    )  # fmt: skip
+
+
+def test_a_resumed_attempt_replaces_the_steps_it_does_again(tmp_path: Path):
+    first, second = LineWriter(tmp_path, FOLDER, 1), LineWriter(tmp_path, FOLDER, 2)
+    for step in (1, 2, 3, 4):
+        first.write(metrics(1, step))
+    for step in (3, 4, 5):
+        second.write(metrics(2, step, loss=2.0))
+    assert [(m.step, m.attempt) for m in read_metrics(tmp_path)] == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 2)]
+
+
+def test_steps_beyond_the_resume_point_of_a_lost_attempt_do_not_survive(tmp_path: Path):
+    first, second = LineWriter(tmp_path, FOLDER, 1), LineWriter(tmp_path, FOLDER, 2)
+    for step in (1, 2, 3, 4):
+        first.write(metrics(1, step))
+    second.write(metrics(2, 2))
+    assert [m.step for m in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_a_line_cut_by_a_kill_is_skipped(tmp_path: Path):
+    writer = LineWriter(tmp_path, FOLDER, 1)
+    writer.write(metrics(1, 1))
+    writer.close()
+    path = next((tmp_path / "metrics").iterdir())
+    path.write_text(path.read_text() + '{"attempt": 1, "st')
+    assert [m.step for m in read_metrics(tmp_path)] == [1]
+
+
+def test_a_run_without_metrics_has_none(tmp_path: Path):
+    assert read_metrics(tmp_path) == ()
+
+
+def test_peak_is_a_plausible_rate():
+    assert measure_peak_flops(torch.device("cpu"), torch.float32, seconds=0.02) > 1e8
