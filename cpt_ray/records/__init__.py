@@ -5,7 +5,7 @@ A record says where its numbers come from; no room passes a bare dict on.
 Units stand in the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """
 
-from cpt_ray.records.base import Artifact, FileEntry, Record, RunKind, SourceRole
+from cpt_ray.records.base import Artifact, FileEntry, Made, Record, RunKind, SourceRole
 from cpt_ray.records.data import (
     Amount,
     Document,
@@ -63,6 +63,7 @@ __all__ = [
     "Interval",
     "LargeComponent",
     "LoadedCheckpoint",
+    "Made",
     "MemoryPoint",
     "PackedPieces",
     "Point",

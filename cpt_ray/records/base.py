@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +16,9 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    FILE: ClassVar[str]
+    """Name of the file in an artifact's folder, of a kind that has one."""
+
     def to_json(self) -> str:
         """Serialize with a stable key order."""
         return self.model_dump_json(indent=2)
@@ -26,9 +29,24 @@ class Record(BaseModel):
         return cls.model_validate_json(text)
 
     @classmethod
+    def of(cls, folder: str | Path) -> Self:
+        """Read the record of its kind that lies in an artifact's folder, under the kind's own name."""
+        return cls.load(Path(folder) / cls.FILE)
+
+    @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read the record stored at a local path."""
         return cls.from_json(Path(path).read_bytes())
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class Made(NamedTuple, Generic[RecordT]):
+    """A finished artifact as another stage takes it: the folder it lies in, and its record."""
+
+    folder: Path
+    record: RecordT
 
 
 class FileEntry(Record):
@@ -44,6 +62,8 @@ class Artifact(Record):
 
     `inputs` maps the name of each input to its fingerprint: the chain from raw file to score.
     """
+
+    FILE = "artifact.json"
 
     stage: str
     name: str

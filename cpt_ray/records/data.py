@@ -157,6 +157,8 @@ class DuplicateComponents(Record):
 class DocumentsRecord(Record):
     """Clean documents with their duplicate verdicts, per unit, in canonical order."""
 
+    FILE = "documents.json"
+
     units: tuple[str, ...]
     """Unit names in canonical order: `source-NNNNN`."""
     reports: tuple[StageReport, ...]
@@ -174,9 +176,11 @@ class DocumentsRecord(Record):
 class HeldOutRecord(Record):
     """The held-out sets of a study, and what drawing them took from the training text.
 
-    To watch a run, read `HeldOutRecord.load(folder / "held_out.json").of_part("validation")`, and the first documents of each
+    To watch a run, read `HeldOutRecord.of(folder).of_part("validation")`, and the first documents of each
     `folder / entry.path`.
     """
+
+    FILE = "held_out.json"
 
     sets: tuple[HeldOutSet, ...]
     reports: tuple[StageReport, ...]

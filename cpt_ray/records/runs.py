@@ -25,6 +25,8 @@ class StateFigures(Record):
 class CheckpointManifest(Record):
     """Written last into a checkpoint's folder: without it the checkpoint does not exist."""
 
+    FILE = "manifest.json"
+
     run: str
     attempt: int
     step: int
@@ -183,6 +185,8 @@ class RunMix(Record):
 
 class RunRecord(Record):
     """A finished training run, or the untrained base (kind `base`)."""
+
+    FILE = "run.json"
 
     run: str
     """Unique within the study: model-arm-budget-seed for a budget, model-arm-trunk-seed for a trunk."""

@@ -51,6 +51,8 @@ class ExamScore(Record):
 class EvalRecord(Record):
     """All scores of one run's export."""
 
+    FILE = "evaluation.json"
+
     run: str
     model: str
     arm: str | None
@@ -101,6 +103,8 @@ class Point(Record):
 
 class Comparison(Record):
     """What the study found: the deltas, the curves, the sentences that say it, and what they rest on."""
+
+    FILE = "comparison.json"
 
     points: tuple[Point, ...]
     deltas: tuple[Delta, ...]

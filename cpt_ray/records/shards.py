@@ -253,6 +253,8 @@ class ShardManifestHead(_Head):
 class ShardManifest(_Head):
     """All shards of a study and one tokenizer, in canonical order; `data.shards.save_manifest` writes it."""
 
+    FILE = "manifest.json"
+
     shards: ShardTable
 
     @classmethod

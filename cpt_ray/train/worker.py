@@ -117,7 +117,7 @@ class _Run:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.folder = Path(task.run_folder)
         trust = next(model for model in config.models if model.name == task.spec.model).trust_remote_code
-        self._shards = ShardManifest.load(Path(task.shards_folder) / "manifest.json")
+        self._shards = ShardManifest.of(task.shards_folder)
         reader = ShardReader(Path(task.shards_folder), self._shards)
         self.order = sample_order(
             config.arms[task.spec.arm],

@@ -56,7 +56,7 @@ def read_watched_sets(folder: str | None, tokenizer: Path, *, documents: int, wi
         return []
     encoder = load_tokenizer(tokenizer)
     found = []
-    for entry in HeldOutRecord.load(Path(folder) / "held_out.json").of_part("validation"):
+    for entry in HeldOutRecord.of(folder).of_part("validation"):
         with (Path(folder) / entry.path).open(encoding="utf-8") as lines:
             fields = [json.loads(line) for line in itertools.islice(lines, documents)]
         encoded = [encode_document(encoder, item["id"], item["text"], document_tokens=window) for item in fields]
