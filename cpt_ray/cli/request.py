@@ -10,7 +10,8 @@ from typing import Any
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.study import store
-from cpt_ray.study.graph import build_graph
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.stages.stage import Stage, Verb
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     """What the verb takes beside overrides, by name."""
 
-    def say_dry_run(self, stages: tuple[str, ...]) -> None:
-        """List the artifacts of `stages`: which are there, which would be made."""
-        for spot in build_graph(self.config, self.path).all():
-            if spot.stage in stages:
-                state = "reuse" if store.find(spot) else "make "
-                self.console.say(f"  {state}  {spot.label}")
+    def say_dry_run(self, *verbs: Verb, only: Stage[Any, Any] | None = None) -> None:
+        """List the artifacts that verbs build, or of one stage: which are there, which would be made."""
+        for node in StudyGraph(self.config, self.path).all(*verbs):
+            if only in (None, node.stage):
+                state = "reuse" if store.find(node) else "make "
+                self.console.say(f"  {state}  {node.label}")
         self.console.say(f"dry run: nothing was changed under {self.config.study.root}")
 
     def next_verb(self, verb: str) -> None:

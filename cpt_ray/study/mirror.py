@@ -8,16 +8,18 @@ answer is reported once and does not stop training; `cpt-ray report` mirrors eve
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from cpt_ray.config.study import StudyConfig
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import Comparison, HeldOutPoint, MemoryPoint, RunSpec, StepMetrics
-from cpt_ray.study.corpus import corpus_tables
+from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.stages.stage import Console
 from cpt_ray.study.store import fingerprint
-from cpt_ray.study.study import Study
-from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.checkpoint import committed
 from cpt_ray.train.monitor import held_out, memory
 from cpt_ray.train.monitor.metrics import read_events, read_lineage, read_metrics
 
@@ -27,12 +29,60 @@ if TYPE_CHECKING:
 _EVERY_S = 10.0
 
 
-class LiveMirror:
-    """Mirrors one run while it trains; called from the thread that watches it."""
+@dataclass(frozen=True)
+class MirrorTarget:
+    """Where a study is mirrored, and as what."""
 
-    def __init__(self, study: Study, spec: RunSpec) -> None:
-        self._study, self._spec = study, spec
-        self._folder = study.graph.runs[spec.name].folder
+    uri: str
+    experiment: str
+    study: str
+    identity: str
+    """Of the study in MLflow: a changed setting is another study, whose runs are listed next to the old ones."""
+    config: dict[str, Any]
+    params: dict[str, Any]
+    """Of every trained run."""
+    control_arms: frozenset[str]
+
+    @classmethod
+    def of(cls, config: StudyConfig, graph: StudyGraph) -> Self:
+        """Resolve `tracking.uri` (sqlite in the root where it is not set) and what MLflow is told of the study."""
+        from cpt_ray.edges.tracking import default_uri
+
+        settings = config.train.model_dump(mode="json", exclude={"budgets"})
+        prints = fingerprint([node.fingerprint for node in graph.all()])
+        return cls(
+            uri=config.tracking.uri or default_uri(graph.root),
+            experiment=config.tracking.experiment,
+            study=config.study.name,
+            identity=f"{graph.root} {prints[:8]}",
+            config=config.model_dump(mode="json", exclude={"runtime", "tracking"}),
+            params={f"train.{key}": value for key, value in settings.items()},
+            control_arms=frozenset(name for name, arm in config.arms.items() if arm.role == "control"),
+        )
+
+    def open(self, points: Sequence[Point]) -> tuple[Tracking, str]:
+        """The tracking store, and the id of the study's parent run in it."""
+        from cpt_ray.edges.tracking import Tracking
+
+        tracking = Tracking(self.uri, self.experiment)
+        parent = tracking.mirror_study(
+            self.study, self.identity, config=self.config, points=points, control_arms=self.control_arms
+        )
+        return tracking, parent
+
+
+class LiveMirror:
+    """Mirrors one run while it trains; called from the thread that watches it.
+
+    Args:
+        target: Where to.
+        spec: The run.
+        folder: The run's folder.
+        console: Where to say, once, that MLflow does not answer.
+    """
+
+    def __init__(self, target: MirrorTarget, spec: RunSpec, folder: Path, console: Console) -> None:
+        self._target, self._spec, self._folder, self._console = target, spec, folder, console
         self._tracking: Tracking | None = None
         self._parent = ""
         self._last = time.monotonic()
@@ -42,78 +92,67 @@ class LiveMirror:
         """Mirror the steps that a committed checkpoint covers, at most every ten seconds."""
         if self._given_up or time.monotonic() - self._last < _EVERY_S:
             return
-        found = checkpoint.newest(self._folder)
+        found = committed.newest(self._folder)
         covered = [step for step in steps if found is not None and step.step <= found[1].step]
         if not covered:
             return
         self._last = time.monotonic()
         try:
             if self._tracking is None:
-                self._tracking, self._parent = _open(self._study, ())
+                self._tracking, self._parent = self._target.open(())
             self._tracking.mirror_run(
                 self._parent,
                 self._spec,
                 metrics=covered,
                 watched=_watched(self._folder, until=covered[-1].step),
-                params=_params(self._study),
+                params=self._target.params,
             )
         except Exception as error:  # whatever MLflow raises, training must not stop for it
             self._given_up = True
-            self._study.console.say(
-                f"  MLflow at {tracking_uri(self._study)} does not take metrics ({type(error).__name__}); training goes on, "
+            self._console.say(
+                f"  MLflow at {self._target.uri} does not take metrics ({type(error).__name__}); training continues, and "
                 "cpt-ray report mirrors them later"
             )
 
 
-def mirror_study(study: Study, comparison: Comparison, report: Path) -> str:
-    """Mirror all runs, the token-scaling curve and the report; returns the tracking URI.
+def mirror_study(
+    target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[str, Path], found: Found, report: Path
+) -> None:
+    """Mirror all runs, the token-scaling curve and the report.
+
+    Args:
+        target: Where to.
+        runs: Records of bases and runs.
+        folders: Run name to its folder, of those that were trained.
+        found: Points and tables of the study.
+        report: The HTML page.
 
     Raises:
         CptRayError: If MLflow cannot be reached; the records are whole all the same.
     """
-    uri = tracking_uri(study)
     try:
-        tracking, parent = _open(study, comparison.points)
-        for record in study.runs():
+        tracking, parent = target.open(found.points)
+        for record in runs:
             if record.kind == "trajectory":
                 continue  # part of its parent; its scores are in the study's curves
-            spot = study.graph.runs.get(record.run)
-            metrics = read_metrics(spot.folder) if spot else ()
-            watched = _watched(spot.folder) if spot else ()
-            params = _params(study) if spot else None
+            folder = folders.get(record.run)
+            metrics = read_metrics(folder) if folder else ()
+            watched = _watched(folder) if folder else ()
+            params = target.params if folder else None
             tracking.mirror_run(parent, record, metrics=metrics, watched=watched, params=params)
-        documents = study.documents()
-        tables = corpus_tables(documents, study.shards(study.config.models[0].name).reports)
-        tracking.finish_study(parent, report=report, config=_config(study), tables=tables)
+        tracking.finish_study(parent, report=report, config=target.config, tables=found.tables)
     except OSError as error:
         raise CptRayError(
-            f"MLflow at {uri} cannot be reached: {error}",
-            fix="mend tracking.uri and run cpt-ray report again; nothing was lost",
+            f"MLflow at {target.uri} cannot be reached: {error}",
+            fix="fix tracking.uri and run cpt-ray report again; nothing was lost",
         ) from error
-    return uri
 
 
-def tracking_uri(study: Study) -> str:
-    """Where the study is mirrored: `tracking.uri`, or sqlite in its root."""
-    from cpt_ray.edges.tracking import default_uri
+class Found(NamedTuple):
+    """What a study found, as MLflow takes it: points of its curves, and files by name."""
 
-    return study.config.tracking.uri or default_uri(study.root)
-
-
-def _open(study: Study, points: Sequence[Any]) -> tuple[Tracking, str]:
-    from cpt_ray.edges.tracking import Tracking
-
-    tracking = Tracking(tracking_uri(study), study.config.tracking.experiment)
-    # A changed setting is another study for MLflow: its runs stand beside the old ones.
-    identity = fingerprint([spot.fingerprint for spot in study.graph.all()])[:8]
-    parent = tracking.mirror_study(
-        study.config.study.name,
-        f"{study.root} {identity}",
-        config=_config(study),
-        points=points,
-        control_arms=frozenset(name for name, arm in study.config.arms.items() if arm.role == "control"),
-    )
-    return tracking, parent
+    points: Sequence[Point]
+    tables: Mapping[str, str]
 
 
 def _watched(folder: Path, *, until: int | None = None) -> list[Watched]:
@@ -126,12 +165,3 @@ def _watched(folder: Path, *, until: int | None = None) -> list[Watched]:
     # Held-out losses first: what stands behind them is added when the run is done.
     memories = read_lineage(folder, memory.FOLDER, MemoryPoint)
     return [*held_out_metrics(points), *memory_metrics(memories), *event_metrics(read_events(folder))]
-
-
-def _config(study: Study) -> dict[str, Any]:
-    return study.config.model_dump(mode="json", exclude={"runtime", "tracking"})
-
-
-def _params(study: Study) -> dict[str, Any]:
-    settings = study.config.train.model_dump(mode="json", exclude={"budgets"})
-    return {f"train.{key}": value for key, value in settings.items()}

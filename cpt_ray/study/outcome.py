@@ -6,8 +6,10 @@ Everything here reads records and nothing else, so any of it can be made again a
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.values import format_count
@@ -19,26 +21,38 @@ from cpt_ray.records import (
     Delta,
     DocumentsRecord,
     EvalRecord,
+    ExamHit,
     HeldOutPoint,
     HeldOutScore,
     ShardManifest,
     StageReport,
+    TaskScan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.corpus import describe_exam_scans, describe_profile
-from cpt_ray.study.mirror import mirror_study
+from cpt_ray.study.corpus import corpus_tables, describe_exam_scans, describe_profile
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study
+from cpt_ray.study.stages.late_scan import LATE_SCAN
+from cpt_ray.study.stages.shards import SHARDS
+from cpt_ray.study.stages.stage import Node
+from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.study.study import Study
+from cpt_ray.train.runs.specs import trajectory_specs
 
-COMPARISON, REPORT = "comparison.json", "report.html"
+REPORT = "report.html"
+SCAN, HITS = "exam_scan.json", "exam_hits.jsonl"
 
 
 def conclude(study: Study) -> str:
     """Write comparison and report, mirror to MLflow, and return what there is to say: the summary, and where everything is."""
     comparison = study.comparison()
-    write_atomic(study.root / COMPARISON, comparison.to_json())
+    write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
-    uri = mirror_study(study, comparison, report)
-    where = f"report:  {report}\nmlflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
+    target = MirrorTarget.of(study.config, study.graph)
+    folders = {node.name: node.folder for node in study.graph.of(TRAIN)}
+    tables = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
+    mirror_study(target, study.runs(), folders, Found(comparison.points, tables), report)
+    where = f"report:  {report}\nmlflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {target.uri}"
     return f"{render_summary(study, comparison)}\n{where}"
 
 
@@ -49,13 +63,13 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     from cpt_ray.train.monitor import held_out
     from cpt_ray.train.monitor.metrics import read_lineage, read_metrics
 
-    artifacts = {spot.label: store.find(spot) for spot in study.graph.all()}
+    artifacts = {node.label: store.find(node) for node in study.graph.all()}
     timings: dict[str, float] = {}
     for artifact in filter(None, artifacts.values()):
         timings[artifact.stage] = timings.get(artifact.stage, 0.0) + artifact.wall_s
     documents = study.documents()
     manifest = study.shards(study.config.models[0].name)
-    scans, hits = study.exam_scans(study.config.models[0].name)
+    scans, hits = exam_scans(study.graph, study.config.models[0].name)
     isolation = study.config.train.isolation
     on_gpu = study.config.runtime.gpus_per_worker > 0
     planned = {
@@ -75,7 +89,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         manifest=manifest,
         held_out=study.held_out().sets,
         runs=tuple(study.runs()),
-        metrics={name: read_metrics(spot.folder) for name, spot in study.graph.runs.items()},
+        metrics={node.name: read_metrics(node.folder) for node in study.graph.of(TRAIN)},
         comparison=comparison,
         evals=tuple(study.evaluations()),
         arms=study.config.arms,
@@ -89,13 +103,22 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         profile=documents.profile,
         languages=documents.languages,
         redacted=documents.redacted,
-        watched={name: read_lineage(spot.folder, held_out.FOLDER, HeldOutPoint) for name, spot in study.graph.runs.items()},
+        watched={node.name: read_lineage(node.folder, held_out.FOLDER, HeldOutPoint) for node in study.graph.of(TRAIN)},
         planned=planned,
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
     path = study.root / REPORT
     write_report(path, contents)
     return path
+
+
+def exam_scans(graph: StudyGraph, model: str) -> tuple[list[TaskScan], list[ExamHit]]:
+    """What of exams was found in the text for a model's tokenizer: before it was packed, then in what is packed."""
+    nodes: list[Node[Any, Any]] = [graph.one(SHARDS, model), *(node for node in graph.of(LATE_SCAN) if node.name == model)]
+    folders = [store.require(node) for node in nodes]
+    scans = [TaskScan.model_validate(row) for folder in folders for row in json.loads((folder / SCAN).read_text())]
+    lines = [line for folder in folders for line in (folder / HITS).read_text().splitlines()]
+    return scans, [ExamHit.from_json(line) for line in lines]
 
 
 def render_funnel(study: Study) -> str:
@@ -107,7 +130,7 @@ def render_funnel(study: Study) -> str:
         "",
         *describe_packing(manifest),
         *describe_duplicates(study.documents()),
-        *describe_exam_scans(*study.exam_scans(study.config.models[0].name)),
+        *describe_exam_scans(*exam_scans(study.graph, study.config.models[0].name)),
         *describe_profile(study.documents(), manifest.samples),
     ]
     return "\n".join(lines)
@@ -156,7 +179,7 @@ def render_summary(study: Study, comparison: Comparison) -> str:
     evals = study.evaluations()
     sets = [(score.source, score.part) for score in evals[0].held_out]
     header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *_exam_headers(evals))
-    hollow = set(study.graph.points)
+    hollow = {point.name for point in trajectory_specs(study.specs)}
     rows = [
         (
             f"{record.run} *" if record.run in hollow else record.run,

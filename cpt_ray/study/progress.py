@@ -6,7 +6,7 @@ import time
 
 from cpt_ray.config.values import format_count
 from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
-from cpt_ray.study.study import Console
+from cpt_ray.study.stages.stage import Console
 
 
 class StageProgress:

@@ -1,7 +1,7 @@
-"""Artifacts: a folder per result, named by what went into it, whole once its `artifact.json` is there.
+"""Artifacts on disk: a folder per node of the graph, whole once its `artifact.json` is there.
 
-A place is `<root>/<stage>/<name>-<fingerprint8>/`. The fingerprint covers the settings that shape the result and the
-fingerprints of its inputs, so a changed setting makes a new folder beside the old one and everything unchanged is found again.
+A folder is `<root>/<stage>/<name>-<fingerprint8>/`. The fingerprint covers the settings that shape the result and the
+fingerprints of its inputs, so a changed setting gets a new folder next to the old one, and everything unchanged is found again.
 Where a study runs is not part of it.
 """
 
@@ -12,47 +12,18 @@ import hashlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from cpt_ray.edges.storage import file_entry, unwritable, verify_files, write_atomic
-from cpt_ray.errors import ArtifactError
-from cpt_ray.records import Artifact
+from cpt_ray.errors import ArtifactError, ConfigError
+from cpt_ray.records import Artifact, Record
+from cpt_ray.study.stages.stage import Node, Planned, Stage
 
-FILE = "artifact.json"
-
-_FORMATS = {
-    "models": 1,
-    "exams": 1,
-    "scan": 1,
-    "documents": 2,
-    "held_out": 1,
-    "shards": 3,
-    "late_scan": 1,
-    "train": 2,
-    "evaluate": 1,
-}
-"""Raised when a stage's output changes for the same settings; old folders are then left alone and made anew beside."""
+RecordT = TypeVar("RecordT", bound=Record)
+WorkT = TypeVar("WorkT")
 
 _VERSIONED = ("cpt-ray", "torch", "transformers", "deepspeed", "ray", "tokenizers", "lm-eval", "pyarrow")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an artifact lies, or will."""
-
-    stage: str
-    name: str
-    fingerprint: str
-    folder: Path
-    inputs: Mapping[str, str]
-    settings: Mapping[str, object]
-
-    @property
-    def label(self) -> str:
-        """`stage/name-fingerprint8`, as messages call it."""
-        return f"{self.stage}/{self.folder.name}"
 
 
 def fingerprint(value: object) -> str:
@@ -60,65 +31,106 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
 
 
-def place(root: Path, stage: str, name: str, *, inputs: Mapping[str, str], settings: Mapping[str, object]) -> Place:
-    """Derive the place of an artifact from what goes into it."""
-    print_ = fingerprint({"stage": stage, "format": _FORMATS[stage], "inputs": dict(inputs), "settings": dict(settings)})
-    return Place(stage, name, print_, root / stage / f"{name}-{print_[:8]}", dict(inputs), dict(settings))
+def locate(root: Path, stage: Stage[WorkT, RecordT], planned: Planned[WorkT]) -> Node[WorkT, RecordT]:
+    """Derive an artifact's fingerprint and folder from what goes into it."""
+    inputs = {name: found if isinstance(found, str) else found.fingerprint for name, found in planned.inputs.items()}
+    found = fingerprint({"stage": stage.name, "format": stage.version, "inputs": inputs, "settings": dict(planned.settings)})
+    return Node(
+        stage=stage,
+        name=planned.name,
+        folder=root / stage.name / f"{planned.name}-{found[:8]}",
+        fingerprint=found,
+        inputs=dict(planned.inputs),
+        settings=dict(planned.settings),
+        work=planned.work,
+    )
 
 
-def find(spot: Place) -> Artifact | None:
-    """The artifact at a place if it is whole, else None.
+def find(node: Node[Any, Any]) -> Artifact | None:
+    """The artifact of a node if it is whole, else None.
 
     Raises:
         ArtifactError: If the folder holds another fingerprint, or a file is missing or of another size.
     """
-    if not (spot.folder / FILE).exists():
+    if not exists(node):
         return None
-    artifact = read(spot)
-    verify_files(spot.folder, artifact.files, deep=False)
+    artifact = read(node)
+    verify_files(node.folder, artifact.files, deep=False)
     return artifact
 
 
-def read(spot: Place) -> Artifact:
-    """The record of a finished artifact; its files are not looked at.
+def exists(node: Node[Any, Any]) -> bool:
+    """Whether the artifact was committed; its files are not looked at."""
+    return (node.folder / Artifact.FILE).exists()
+
+
+def read(node: Node[Any, Any]) -> Artifact:
+    """The record of a committed artifact; its files are not looked at.
 
     Raises:
-        ArtifactError: If it cannot be read, or is of another fingerprint.
+        ArtifactError: If it cannot be read, or has another fingerprint.
     """
-    path = spot.folder / FILE
+    path = node.folder / Artifact.FILE
     try:
         artifact = Artifact.load(path)
     except ValueError as error:
-        raise ArtifactError(f"{path}: not an artifact record: {error}", fix=f"delete {spot.folder}") from None
-    if artifact.fingerprint != spot.fingerprint:
+        raise ArtifactError(f"{path}: not an artifact record: {error}", fix=f"delete {node.folder}") from None
+    if artifact.fingerprint != node.fingerprint:
         raise ArtifactError(
-            f"{spot.folder}: holds fingerprint {artifact.fingerprint[:12]}, its name and inputs say {spot.fingerprint[:12]}",
-            fix=f"delete {spot.folder} and run the same command again",
+            f"{node.folder}: holds fingerprint {artifact.fingerprint[:12]}, its name and inputs say {node.fingerprint[:12]}",
+            fix=f"delete {node.folder} and re-run the same command",
         )
     return artifact
 
 
-def commit(spot: Place, *, patterns: tuple[str, ...], started: float) -> Artifact:
-    """Write the artifact's record, last; `patterns` are globs of the files that belong to it.
+def require(node: Node[Any, Any]) -> Path:
+    """The folder of an artifact that must be whole.
+
+    Raises:
+        ConfigError: If it was not built yet; names the verb that builds it.
+        ArtifactError: If it contradicts its record.
+    """
+    if find(node) is None:
+        raise ConfigError(
+            f"{node.label} has not been built yet under {node.folder.parents[1]}",
+            fix=f"run cpt-ray {node.stage.verb} first, with the same study file and overrides",
+        )
+    return node.folder
+
+
+def load(node: Node[Any, RecordT]) -> RecordT:
+    """What a whole artifact says of itself.
+
+    Raises:
+        ConfigError: If it was not built yet.
+        ArtifactError: If it contradicts its record.
+        TypeError: If its stage has no record.
+    """
+    if node.stage.record is None:
+        raise TypeError(f"stage {node.stage.name} has no record")
+    return node.stage.record.of(require(node))
+
+
+def commit(node: Node[Any, Any], *, started: float) -> Artifact:
+    """Write the artifact's record, last: from here on the artifact is whole.
 
     Args:
-        spot: Where it lies.
-        patterns: Globs relative to the folder.
-        started: `time.perf_counter()` at the start of the stage.
+        node: The artifact; its stage says which files belong to it.
+        started: `time.perf_counter()` when building it began.
     """
-    paths = sorted({path for pattern in patterns for path in spot.folder.glob(pattern) if path.is_file()})
+    paths = sorted({path for pattern in node.stage.files for path in node.folder.glob(pattern) if path.is_file()})
     artifact = Artifact(
-        stage=spot.stage,
-        name=spot.name,
-        fingerprint=spot.fingerprint,
-        inputs=dict(spot.inputs),
-        settings=dict(spot.settings),
-        files=tuple(file_entry(spot.folder, path) for path in paths),
+        stage=node.stage.name,
+        name=node.name,
+        fingerprint=node.fingerprint,
+        inputs=node.input_fingerprints,
+        settings=dict(node.settings),
+        files=tuple(file_entry(node.folder, path) for path in paths if path.name != Artifact.FILE),
         wall_s=time.perf_counter() - started,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions={name: importlib.metadata.version(name) for name in _VERSIONED},
     )
-    write_atomic(spot.folder / FILE, artifact.to_json())
+    write_atomic(node.folder / Artifact.FILE, artifact.to_json())
     return artifact
 
 

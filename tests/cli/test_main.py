@@ -11,6 +11,7 @@ from cpt_ray.cli.main import VERBS, main, program
 from cpt_ray.cli.verbs import run as run_verb
 from cpt_ray.cli.verbs import train as train_verb
 from cpt_ray.edges.lease import FILE, read_lease
+from cpt_ray.study.study import Study
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 
@@ -120,23 +121,23 @@ def test_each_verb_works_on_what_the_one_before_left_and_says_which_is_next(prep
 @pytest.mark.parametrize(("verb", "first"), [("evaluate", "train"), ("compare", "evaluate"), ("report", "evaluate")])
 def test_a_verb_out_of_order_says_which_to_run_first(prepared, capsys, verb, first):
     text = said(capsys, verb, str(prepared.config), code=2)
-    assert "is not there yet under" in text
-    assert f"fix: run cpt-ray {first} {prepared.config} first, with the same overrides" in text
+    assert "has not been built yet under" in text
+    assert f"fix: run cpt-ray {first} first, with the same study file and overrides" in text
 
 
 def test_training_without_preparation_says_to_prepare_first(tiny, capsys):
     text = said(capsys, "train", str(tiny.config), code=2)
-    assert "shards/tiny-" in text
-    assert f"fix: run cpt-ray prepare {tiny.config} first" in text
+    assert "models/tiny-" in text
+    assert "fix: run cpt-ray prepare first" in text
     assert not (tiny.root / "train").exists()
 
 
 def test_an_interrupt_ends_with_code_130_says_how_to_go_on_and_releases_the_study(tiny, capsys, monkeypatch):
-    def interrupted(study):
+    def interrupted(study, verb):
         assert not read_lease(tiny.root / FILE).released
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_verb.stages, "prepare", interrupted)
+    monkeypatch.setattr(Study, "make", interrupted)
     text = said(capsys, "run", str(tiny.config), code=130)
     assert "cpt-ray run: interrupted; the same command goes on from here" in text
     assert read_lease(tiny.root / FILE).released

@@ -21,7 +21,7 @@ from cpt_ray.cli.main import main
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges import ray_runtime
 from cpt_ray.records import Comparison, DocumentsRecord, EvalRecord, HeldOutRecord, RunRecord, ShardManifest
-from cpt_ray.study.graph import base_run
+from cpt_ray.study.stages.evaluate import base_run
 from cpt_ray.train.monitor.metrics import read_metrics
 from tests.integration.tables import table_of
 from tests.integration.tiny_study import BUDGETS, DOCUMENTS, SEQUENCE_LENGTH, TinyStudy, document, write_tiny_study

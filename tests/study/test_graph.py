@@ -12,7 +12,9 @@ import yaml
 from cpt_ray.cli.main import main
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError, DataError
-from cpt_ray.study.graph import StudyGraph, base_run, build_graph
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.stages.evaluate import base_run
+from cpt_ray.study.stages.train import TRAIN
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 BASE = "evaluate/tiny-base"
@@ -35,20 +37,20 @@ def tiny(tmp_path) -> TinyStudy:
 
 
 def addresses(config: Path, *overrides: str) -> dict[str, str]:
-    """Stage and name of every place to its fingerprint."""
-    graph = build_graph(load_study(config, overrides), config)
-    places = {f"{spot.stage}/{spot.name}": spot.fingerprint for spot in graph.all()}
-    assert len(places) == len(graph.all())
-    return places
+    """Stage and name of every artifact to its fingerprint."""
+    graph = StudyGraph(load_study(config, overrides), config)
+    found = {f"{node.stage.name}/{node.name}": node.fingerprint for node in graph.all()}
+    assert len(found) == len(graph.all())
+    return found
 
 
 def moved(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    """Places that are there both times, at different addresses."""
+    """Artifacts that are wanted both times, at different addresses."""
     assert before.keys() & after.keys(), "nothing to compare"
     return {name for name in before.keys() & after.keys() if before[name] != after[name]}
 
 
-def test_the_places_are_those_of_models_text_runs_and_scores(tiny):
+def test_the_artifacts_are_those_of_models_text_runs_and_scores(tiny):
     assert set(addresses(tiny.config)) == EVERYTHING
     assert base_run("tiny") == "tiny-base"
 
@@ -146,9 +148,8 @@ def test_inputs_outputs_and_study_file_moved_elsewhere_keep_their_addresses(tiny
 
 def test_a_deepspeed_file_beside_the_study_file_is_found(tiny):
     (tiny.config.parent / "beside.json").write_text(json.dumps({"zero_optimization": {"stage": 1}}))
-    graph: StudyGraph = build_graph(load_study(tiny.config, ("train.deepspeed=beside.json",)), tiny.config)
-    spec = next(iter(graph.runs.values()))
-    assert spec.settings["deepspeed"] == {"zero_optimization": {"stage": 1}}
+    graph = StudyGraph(load_study(tiny.config, ("train.deepspeed=beside.json",)), tiny.config)
+    assert graph.of(TRAIN)[0].settings["deepspeed"] == {"zero_optimization": {"stage": 1}}
 
 
 def test_a_missing_source_or_deepspeed_file_is_refused(tiny):

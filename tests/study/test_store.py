@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
 import pytest
 
-from cpt_ray.errors import ArtifactError
+from cpt_ray.errors import ArtifactError, ConfigError
+from cpt_ray.records import Artifact, Record
 from cpt_ray.study import store
+from cpt_ray.study.stages.stage import Node, Planned, Stage
+
+NOTES = Stage[None, Record](
+    name="notes", version=1, verb="prepare", plan=lambda _: (), build=lambda *_: None, record=None, files=("**/*.txt", "a.*")
+)
 
 
-def make(root: Path, settings: dict[str, object] | None = None, inputs: dict[str, str] | None = None) -> store.Place:
-    return store.place(root, "shards", "tiny", inputs=inputs or {"model": "m1"}, settings=settings or {"length": 64})
+def make(
+    root: Path, settings: dict[str, object] | None = None, inputs: dict[str, str] | None = None, stage: Stage = NOTES
+) -> Node:
+    planned = Planned("tiny", inputs=inputs or {"model": "m1"}, settings=settings or {"length": 64}, work=None)
+    return store.locate(root, stage, planned)
 
 
-def committed(root: Path) -> store.Place:
-    spot = make(root)
-    (spot.folder / "deep").mkdir(parents=True)
-    (spot.folder / "a.txt").write_text("hello")
-    (spot.folder / "deep" / "b.txt").write_text("world")
-    (spot.folder / "scratch.tmp").write_text("not of the artifact")
-    store.commit(spot, patterns=("**/*.txt", "a.*"), started=time.perf_counter())
-    return spot
+def committed(root: Path) -> Node:
+    node = make(root)
+    (node.folder / "deep").mkdir(parents=True)
+    (node.folder / "a.txt").write_text("hello")
+    (node.folder / "deep" / "b.txt").write_text("world")
+    (node.folder / "scratch.tmp").write_text("not of the artifact")
+    store.commit(node, started=time.perf_counter())
+    return node
 
 
 def test_a_fingerprint_is_the_hash_of_canonical_json():
@@ -31,11 +41,11 @@ def test_a_fingerprint_is_the_hash_of_canonical_json():
     assert store.fingerprint({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
 
 
-def test_a_place_is_named_by_stage_name_and_fingerprint(tmp_path):
-    spot = make(tmp_path)
-    assert spot.folder == tmp_path / "shards" / f"tiny-{spot.fingerprint[:8]}"
-    assert spot.label == f"shards/tiny-{spot.fingerprint[:8]}"
-    assert make(tmp_path / "elsewhere").fingerprint == spot.fingerprint
+def test_an_artifact_is_named_by_stage_name_and_fingerprint(tmp_path):
+    node = make(tmp_path)
+    assert node.folder == tmp_path / "notes" / f"tiny-{node.fingerprint[:8]}"
+    assert node.label == f"notes/tiny-{node.fingerprint[:8]}"
+    assert make(tmp_path / "elsewhere").fingerprint == node.fingerprint
 
 
 def test_settings_and_inputs_change_the_fingerprint_and_their_order_does_not(tmp_path):
@@ -45,9 +55,36 @@ def test_settings_and_inputs_change_the_fingerprint_and_their_order_does_not(tmp
     assert make(tmp_path, {"a": 1, "b": 2}, {"x": "1", "y": "3"}).fingerprint != plain
 
 
+def test_another_version_of_the_format_is_another_artifact(tmp_path):
+    newer = dataclasses.replace(NOTES, version=2)
+    assert make(tmp_path).fingerprint != make(tmp_path, stage=newer).fingerprint
+
+
+def test_an_input_that_is_an_artifact_counts_by_its_fingerprint(tmp_path):
+    model = make(tmp_path)
+    assert (
+        make(tmp_path, inputs={"model": model}).fingerprint == make(tmp_path, inputs={"model": model.fingerprint}).fingerprint
+    )
+    assert make(tmp_path, inputs={"model": model}).input("model") is model
+    with pytest.raises(TypeError, match=r"input 'model' of notes/tiny-.* is read from outside the study"):
+        make(tmp_path).input("model")
+
+
+def test_what_is_required_and_not_built_names_the_verb_that_builds_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"notes/tiny-\w+ has not been built yet under") as error:
+        store.require(make(tmp_path))
+    assert error.value.fix == "run cpt-ray prepare first, with the same study file and overrides"
+    assert store.require(committed(tmp_path)) == make(tmp_path).folder
+
+
+def test_a_stage_without_a_record_has_none_to_load(tmp_path):
+    with pytest.raises(TypeError, match="stage notes has no record"):
+        store.load(committed(tmp_path))
+
+
 def test_what_was_committed_is_found_with_its_files_each_once(tmp_path):
-    spot = committed(tmp_path)
-    artifact = store.find(spot)
+    node = committed(tmp_path)
+    artifact = store.find(node)
     assert [entry.path for entry in artifact.files] == ["a.txt", "deep/b.txt"]
     assert artifact.inputs == {"model": "m1"}
     assert artifact.settings == {"length": 64}
@@ -55,44 +92,44 @@ def test_what_was_committed_is_found_with_its_files_each_once(tmp_path):
 
 
 def test_a_folder_without_a_record_is_not_an_artifact(tmp_path):
-    spot = committed(tmp_path)
-    (spot.folder / store.FILE).unlink()
-    assert (spot.folder / "a.txt").exists()
-    assert store.find(spot) is None
+    node = committed(tmp_path)
+    (node.folder / Artifact.FILE).unlink()
+    assert (node.folder / "a.txt").exists()
+    assert store.find(node) is None
 
 
-def refused(spot: store.Place, match: str) -> str:
+def refused(node: Node, match: str) -> str:
     with pytest.raises(ArtifactError, match=match) as error:
-        store.find(spot)
-    assert str(spot.folder) in error.value.fix
+        store.find(node)
+    assert str(node.folder) in error.value.fix
     return str(error.value)
 
 
 def test_a_record_with_another_fingerprint_is_refused(tmp_path):
-    spot = committed(tmp_path)
-    path = spot.folder / store.FILE
-    path.write_text(path.read_text().replace(spot.fingerprint, "f" * 64))
-    message = refused(spot, "holds fingerprint ffffffffffff, its name and inputs say")
-    assert spot.fingerprint[:12] in message
+    node = committed(tmp_path)
+    path = node.folder / Artifact.FILE
+    path.write_text(path.read_text().replace(node.fingerprint, "f" * 64))
+    message = refused(node, "holds fingerprint ffffffffffff, its name and inputs say")
+    assert node.fingerprint[:12] in message
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    spot = committed(tmp_path)
-    (spot.folder / "deep" / "b.txt").unlink()
-    refused(spot, r"deep/b\.txt: missing, but its manifest names it")
+    node = committed(tmp_path)
+    (node.folder / "deep" / "b.txt").unlink()
+    refused(node, r"deep/b\.txt: missing, but its manifest names it")
 
 
 def test_a_file_of_another_size_is_refused(tmp_path):
-    spot = committed(tmp_path)
-    (spot.folder / "a.txt").write_text("hello!")
-    refused(spot, r"a\.txt: 6 bytes, but its manifest says 5")
+    node = committed(tmp_path)
+    (node.folder / "a.txt").write_text("hello!")
+    refused(node, r"a\.txt: 6 bytes, but its manifest says 5")
 
 
 def test_a_record_that_is_cut_is_refused(tmp_path):
-    spot = committed(tmp_path)
-    path = spot.folder / store.FILE
+    node = committed(tmp_path)
+    path = node.folder / Artifact.FILE
     path.write_text(path.read_text()[:100])
-    refused(spot, "not an artifact record")
+    refused(node, "not an artifact record")
 
 
 def test_a_root_that_can_be_written_is_made_and_left_empty(tmp_path):

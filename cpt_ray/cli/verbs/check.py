@@ -6,7 +6,8 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.edges.source_files import list_source_files
 from cpt_ray.study import store
-from cpt_ray.study.graph import build_graph, deepspeed_path
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.stages.train import TRAIN, deepspeed_path
 
 
 def _files(source: SourceConfig) -> str:
@@ -23,16 +24,16 @@ def _files(source: SourceConfig) -> str:
 
 
 def main(request: Request) -> None:
-    """Run the verb: schema, files, DeepSpeed JSON and places."""
+    """Run the verb: schema, files, DeepSpeed JSON and artifacts."""
     config = request.config
-    graph = build_graph(config, request.path)
+    graph = StudyGraph(config, request.path)
     for source in config.sources:
         request.console.say(f"source {source.name}: {_files(source)}")
     path = deepspeed_path(config, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {zero_stage(load_deepspeed(path))}")
-    there = sum(store.find(spot) is not None for spot in graph.all())
+    there = sum(store.find(node) is not None for node in graph.all())
     request.console.say(
-        f"runs: {len(graph.specs)}; artifacts: {there} of {len(graph.all())} are there under {config.study.root}"
+        f"runs: {len(graph.of(TRAIN))}; artifacts: {there} of {len(graph.all())} are there under {config.study.root}"
     )
     request.console.say("check passed")
     request.next_verb("plan")

@@ -2,17 +2,18 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.study.outcome import COMPARISON, render_deltas, render_summary
+from cpt_ray.records import Comparison
+from cpt_ray.study.outcome import render_deltas, render_summary
 from cpt_ray.study.study import Study
 
 
 def main(request: Request) -> None:
     """Run the verb: from records alone."""
     if request.dry_run:
-        return request.say_dry_run(("evaluate",))
+        return request.say_dry_run("evaluate")
     with Study(request.config, request.path, request.console) as study:
         comparison = study.comparison()
-        path = study.root / COMPARISON
+        path = study.root / Comparison.FILE
         write_atomic(path, comparison.to_json())
         request.console.say(render_summary(study, comparison))
         request.console.say(render_deltas(comparison))

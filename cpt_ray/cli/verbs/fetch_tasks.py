@@ -1,21 +1,20 @@
-"""Bring the items that training text is scanned for: those of the exams, and those of lm-eval tasks from the hub."""
+"""Fetch the items that training text is scanned for: those of the exams, and those of lm-eval tasks from the hub."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study import stages
-from cpt_ray.study.study import ITEMS, Study
-
-STAGES = ("scan",)
+from cpt_ray.evaluate.exams import ITEMS_FILE
+from cpt_ray.study.stages.scan import SCAN
+from cpt_ray.study.study import Study
 
 
 def main(request: Request) -> None:
     """Run the verb."""
     if request.dry_run:
-        return request.say_dry_run(STAGES)
+        return request.say_dry_run("prepare", only=SCAN)
     with Study(request.config, request.path, request.console) as study:
-        stages.fetch_tasks(study)
-        spots = [spot for spot in (study.graph.scan, study.graph.late_items) if spot is not None]
-        if not spots:
+        study.make_stage(SCAN)
+        nodes = study.graph.of(SCAN)
+        if not nodes:
             request.console.say("nothing to fetch: neither prepare.decontaminate nor evaluate names a task")
-        for spot in spots:
-            request.console.say(f"items: {spot.folder / ITEMS}")
+        for node in nodes:
+            request.console.say(f"items: {node.folder / ITEMS_FILE}")
     return request.next_verb("prepare")

@@ -1,7 +1,8 @@
 """Show packed rows as text, with the borders between documents."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study.rows import DecodedRow, decode_rows
+from cpt_ray.study.inspect.rows import DecodedRow, decode_rows
+from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.study import Study
 
 
@@ -10,9 +11,10 @@ def main(request: Request) -> None:
     study = Study(request.config, request.path, request.console)
     model = study.config.models[0].name
     source = request.options["source"] or study.config.sources[0].name
-    for row in decode_rows(study, model, source, range(request.options["rows"])):
+    shards = shards_of(study.graph, model)
+    for row in decode_rows(shards, source, range(request.options["rows"])):
         request.console.say(_render(row))
-    request.console.say(f"shards of model {model}: {study.graph.shards[model].folder}")
+    request.console.say(f"shards of model {model}: {shards.folder}")
 
 
 def _render(row: DecodedRow) -> str:

@@ -1,19 +1,16 @@
 """Prepare text: clean, remove duplicates, hold out, decontaminate, tokenize and pack."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study import stages
 from cpt_ray.study.outcome import render_funnel
 from cpt_ray.study.study import Study
-
-STAGES = ("models", "exams", "scan", "documents", "held_out", "shards", "late_scan")
 
 
 def main(request: Request) -> None:
     """Run the verb."""
     if request.dry_run:
-        return request.say_dry_run(STAGES)
+        return request.say_dry_run("prepare")
     with Study(request.config, request.path, request.console) as study:
-        stages.prepare(study)
+        study.make("prepare")
         request.console.say(render_funnel(study))
         request.console.say(f"artifacts: {study.root}")
     return request.next_verb("train")

@@ -8,7 +8,7 @@ from cpt_ray.study.study import Study
 def main(request: Request) -> None:
     """Run the verb; nothing is trained or scored."""
     if request.dry_run:
-        return request.say_dry_run(("train", "evaluate"))
+        return request.say_dry_run("train", "evaluate")
     with Study(request.config, request.path, request.console) as study:
         request.console.say(conclude(study))
     return None

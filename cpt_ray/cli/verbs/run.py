@@ -4,25 +4,22 @@ import time
 
 from cpt_ray.cli.request import Request
 from cpt_ray.plan.render import render_plan
-from cpt_ray.study import stages
 from cpt_ray.study.outcome import conclude, render_funnel
 from cpt_ray.study.progress import format_eta
 from cpt_ray.study.study import Study
 
-STAGES = ("models", "exams", "scan", "documents", "held_out", "shards", "late_scan", "train", "evaluate")
-
 
 def main(request: Request) -> None:
-    """Run the verb; started again after any stop, it goes on."""
+    """Run the verb; started again after any stop, it resumes."""
     if request.dry_run:
-        return request.say_dry_run(STAGES)
+        return request.say_dry_run("prepare", "train", "evaluate")
     started = time.monotonic()
     with Study(request.config, request.path, request.console) as study:
-        stages.prepare(study)
+        study.make("prepare")
         request.console.say(render_funnel(study))
         request.console.say(render_plan(*study.plan()))
-        stages.train(study)
-        stages.evaluate(study)
+        study.make("train")
+        study.make("evaluate")
         request.console.say(conclude(study))
     request.console.say(f"done in {format_eta(time.monotonic() - started)}")
     return None

@@ -4,8 +4,8 @@ from cpt_ray.cli.request import Request
 from cpt_ray.data.rows.shard_index import Placed
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.render import text_table
-from cpt_ray.study.study import Study
-from cpt_ray.study.trace import files_of, trace_document, trace_row
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.inspect.trace import files_of, trace_document, trace_row
 
 
 def main(request: Request) -> None:
@@ -15,21 +15,21 @@ def main(request: Request) -> None:
         ConfigError: If neither a row of a run nor a document was asked for.
     """
     run, row, document = (request.options[name] for name in ("run", "row", "document"))
-    study = Study(request.config, request.path, request.console)
+    graph = StudyGraph(request.config, request.path)
     if run is not None and row is not None and document is None:
-        _trace_row(request, study, run, row)
+        _trace_row(request, graph, run, row)
     elif document is not None and run is None and row is None:
-        for model in study.config.models:
-            _trace_document(request, study, model.name, document)
+        for model in request.config.models:
+            _trace_document(request, graph, model.name, document)
     else:
         raise ConfigError("trace needs a row of a run, or a document", fix="give --run NAME and --row I, or --document ID")
 
 
-def _trace_row(request: Request, study: Study, run: str, row: int) -> None:
-    seen, pieces = trace_row(study, run, row)
+def _trace_row(request: Request, graph: StudyGraph, run: str, row: int) -> None:
+    seen, pieces = trace_row(graph, run, row)
     owner = "" if seen.run == run else f", which is in run {seen.run}"
     request.console.say(f"row {row} of run {run}: step {seen.step}{owner}; row {seen.row} of source {seen.source}")
-    files = files_of(study, pieces)
+    files = files_of(graph, pieces)
     header = ("document", "part", "tokens at", "tokens", "from its token", "unit", "file")
     body = [
         (
@@ -46,12 +46,12 @@ def _trace_row(request: Request, study: Study, run: str, row: int) -> None:
     request.console.say(text_table(header, body, text_columns=1))
 
 
-def _trace_document(request: Request, study: Study, model: str, document: str) -> None:
-    pieces, seen, waiting = trace_document(study, model, document)
+def _trace_document(request: Request, graph: StudyGraph, model: str, document: str) -> None:
+    pieces, seen, waiting = trace_document(graph, model, document)
     request.console.say(f"document {document} in the shards of model {model}")
     body = [_where(piece) for piece in pieces]
     request.console.say(text_table(("source", "unit", "row", "part", "tokens at", "tokens"), body, text_columns=2))
-    for (unit, _), files in files_of(study, pieces).items():
+    for (unit, _), files in files_of(graph, pieces).items():
         request.console.say(f"unit {unit} was read from {', '.join(files) or 'a file that does not hold it any more'}")
     if seen:
         steps = [(one.run, one.source, str(one.row), str(one.position), str(one.step)) for one in seen]

@@ -1,17 +1,14 @@
 """Train every run of the study to its token budget."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study import stages
 from cpt_ray.study.study import Study
-
-STAGES = ("train",)
 
 
 def main(request: Request) -> None:
     """Run the verb."""
     if request.dry_run:
-        return request.say_dry_run(STAGES)
+        return request.say_dry_run("train")
     with Study(request.config, request.path, request.console) as study:
-        stages.train(study)
+        study.make("train")
         request.console.say(f"artifacts: {study.root}")
     return request.next_verb("evaluate")

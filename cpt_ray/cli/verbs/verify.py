@@ -2,8 +2,9 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.errors import ArtifactError
-from cpt_ray.study.study import Study
-from cpt_ray.study.verify import Checked, verify_study
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.inspect.verify import verify_study
+from cpt_ray.study.stages.stage import Checked
 
 
 def main(request: Request) -> None:
@@ -18,13 +19,13 @@ def main(request: Request) -> None:
         for problem in checked.problems:
             request.console.say(f"             {problem.problem}")
 
-    study = Study(request.config, request.path, request.console)
-    found = verify_study(study, say)
+    graph = StudyGraph(request.config, request.path)
+    found = verify_study(graph, say)
     wrong = [problem for checked in found for problem in checked.problems]
     if wrong:
         raise ArtifactError(f"{len(wrong)} of what was checked differ; the first: {wrong[0].problem}", fix=wrong[0].fix)
-    artifacts = sum(not checked.raw for checked in found)
+    artifacts = sum(not checked.is_input for checked in found)
     request.console.say(
-        f"verified: {artifacts} of {len(study.graph.all())} artifacts are there; "
+        f"verified: {artifacts} of {len(graph.all())} artifacts are there; "
         f"all of them are what they were{', and so are the raw files' if artifacts < len(found) else ''}"
     )

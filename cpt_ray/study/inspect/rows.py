@@ -15,8 +15,7 @@ from tokenizers import Tokenizer
 from cpt_ray.data.rows.shard_index import Placed, pieces_of_row
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.errors import ConfigError
-from cpt_ray.study.study import Study
-from cpt_ray.study.trace import shards_folder
+from cpt_ray.records import Made, ShardManifest
 
 
 @dataclass(frozen=True)
@@ -29,19 +28,18 @@ class DecodedRow:
     padding: int
 
 
-def decode_rows(study: Study, model: str, source: str, rows: range) -> Iterator[DecodedRow]:
+def decode_rows(shards: Made[ShardManifest], source: str, rows: range) -> Iterator[DecodedRow]:
     """Decode rows of a source.
 
     Args:
-        study: The study.
-        model: Whose shards.
+        shards: Packed for one model's tokenizer.
         source: The source.
         rows: Row numbers; those beyond the last row are left out.
 
     Raises:
-        ConfigError: If the study has no such source, or no row of it.
+        ConfigError: If there is no such source, or no row of it.
     """
-    manifest, folder = study.shards(model), shards_folder(study, model)
+    folder, manifest = shards
     if source not in manifest.shards.sources:
         raise ConfigError(
             f"there are no rows of source {source!r}", fix=f"name one of {', '.join(manifest.shards.sources)} with --source"

@@ -1,8 +1,8 @@
 """From a row of a run to its documents, and from a document to the rows and steps in which runs saw it.
 
 Reads the manifest, the indices beside the shards, the runs' records and, for the file of a document, the raw input again. The
-order of samples is a function of the position, so nothing was logged for this; `tests/study/test_trace.py` holds it against the
-sample ids of the metrics. Memory: one shard's index, and one block of positions.
+order of samples is a function of the position, so nothing was logged for this; `tests/study/inspect/test_trace.py` holds it
+against the sample ids of the metrics. Memory: one shard's index, and one block of positions.
 
 Guarantee: what is said of a run is what its workers read: the same `sample_order`, over the same manifest.
 """
@@ -18,11 +18,16 @@ import numpy as np
 from cpt_ray.data.rows.shard_index import Placed, pieces_of_document, pieces_of_row
 from cpt_ray.data.run.provenance import find_files
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import RunRecord
-from cpt_ray.study.study import RUN, Study
-from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.records import Made, RunRecord, ShardManifest
+from cpt_ray.study import store
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.stages.documents import DOCUMENTS
+from cpt_ray.study.stages.shards import SHARDS
+from cpt_ray.study.stages.train import TRAIN
+from cpt_ray.train.checkpoint import committed
 from cpt_ray.train.order.mixes import sample_order
 from cpt_ray.train.order.samples import SampleOrder
+from cpt_ray.train.runs.specs import trajectory_specs
 
 _BLOCK = 1 << 16
 
@@ -44,34 +49,35 @@ class RunOrder:
     """The rows of one run and of those that it continues.
 
     Args:
-        study: The study.
+        graph: The study's artifacts.
         name: The run.
 
     Raises:
         ConfigError: If there is no such run, or it is not trained yet.
     """
 
-    def __init__(self, study: Study, name: str) -> None:
-        if name in study.graph.points:
-            parent_name = study.graph.points[name].parent
-            raise ConfigError(f"{name} is a trajectory point, not a run", fix=f"ask for {parent_name}, on whose way it lies")
-        if name not in study.graph.specs:
-            raise ConfigError(f"there is no run {name!r} in this study", fix=f"name one of {', '.join(study.graph.specs)}")
-        self.spec = study.graph.specs[name]
-        self._study = study
-        place = study.graph.runs[name].folder
-        if not (place / RUN).exists():
-            raise ConfigError(f"run {name} is not trained yet", fix=f"run cpt-ray train {study.config_path} first")
-        self.end = RunRecord.load(place / RUN).position
+    def __init__(self, graph: StudyGraph, name: str) -> None:
+        runs = {node.name: node for node in graph.of(TRAIN)}
+        points = {point.name: point for point in trajectory_specs([node.work.spec for node in runs.values()])}
+        if name in points:
+            parent_name = points[name].parent
+            raise ConfigError(f"{name} is a trajectory point, not a run", fix=f"ask for {parent_name}, which passed it")
+        if name not in runs:
+            raise ConfigError(f"there is no run {name!r} in this study", fix=f"name one of {', '.join(runs)}")
+        self.spec, folder = runs[name].work.spec, runs[name].folder
+        self._graph = graph
+        if not _is_trained(folder):
+            raise ConfigError(f"run {name} is not trained yet", fix=f"run cpt-ray train {graph.config_path} first")
+        self.end = RunRecord.of(folder).position
         self.start = 0
         if self.spec.parent is not None:
-            parent = study.graph.runs[self.spec.parent].folder
-            self.start = checkpoint.first_at_or_past(parent, self.spec.start_tokens)[1].position
+            parent = runs[self.spec.parent].folder
+            self.start = committed.first_at_or_past(parent, self.spec.start_tokens)[1].position
         self.order: SampleOrder = sample_order(
-            study.config.arms[self.spec.arm],
+            graph.config.arms[self.spec.arm],
             self.spec,
-            study.shards(self.spec.model),
-            window_rows=study.config.train.shuffle_window,
+            shards_of(graph, self.spec.model).record,
+            window_rows=graph.config.train.shuffle_window,
             branch_position=self.start if self.spec.parent else None,
         )
 
@@ -87,7 +93,7 @@ class RunOrder:
                 f"run {name} has rows 0 to {self.end - 1}, not {position}", fix="rows are counted from the base, from 0"
             )
         if position < self.start:
-            return RunOrder(self._study, str(self.spec.parent)).at(position)
+            return RunOrder(self._graph, str(self.spec.parent)).at(position)
         return self._seen(position, *self.order.at(position))
 
     def find(self, source: str, rows: set[int]) -> Iterator[Seen]:
@@ -101,66 +107,71 @@ class RunOrder:
                 yield self._seen(begin + place, source, int(drawn[place]))
 
     def _seen(self, position: int, source: str, row: int) -> Seen:
-        step = position // self._study.config.train.global_batch_size + 1
+        step = position // self._graph.config.train.global_batch_size + 1
         return Seen(self.spec.name, position, step, source, row)
 
 
-def trace_row(study: Study, run: str, position: int) -> tuple[Seen, list[Placed]]:
+def trace_row(graph: StudyGraph, run: str, position: int) -> tuple[Seen, list[Placed]]:
     """What a run saw at a position, and the documents in it.
 
     Raises:
         ConfigError: If there is no such run or position, or it is not trained yet.
     """
-    order = RunOrder(study, run)
+    order = RunOrder(graph, run)
     seen = order.at(position)
-    return seen, pieces_of_row(shards_folder(study, order.spec.model), study.shards(order.spec.model), seen.source, seen.row)
+    return seen, pieces_of_row(*shards_of(graph, order.spec.model), seen.source, seen.row)
 
 
-def trace_document(study: Study, model: str, document_id: str) -> tuple[list[Placed], list[Seen], list[str]]:
-    """Where a document lies in a model's shards, when each run saw it, and the runs that are not trained yet.
+def trace_document(graph: StudyGraph, model: str, document_id: str) -> tuple[list[Placed], list[Seen], list[str]]:
+    """Where a document is in a model's shards, when each run saw it, and the runs that are not trained yet.
 
     Raises:
         ConfigError: If no shard holds the document.
     """
-    pieces = list(pieces_of_document(shards_folder(study, model), study.shards(model), document_id))
+    pieces = list(pieces_of_document(*shards_of(graph, model), document_id))
     if not pieces:
         raise ConfigError(
             f"no shard of model {model} holds a document {document_id!r}",
-            fix="it may have been dropped or held out: cpt-ray prepare prints how many were, with samples in the report",
+            fix="it may have been dropped or held out: cpt-ray prepare prints how many were, and the report has samples",
         )
     seen: list[Seen] = []
     waiting: list[str] = []
-    for name, spec in study.graph.specs.items():
-        if spec.model != model:
+    for node in graph.of(TRAIN):
+        if node.work.spec.model != model:
             continue
-        if not (study.graph.runs[name].folder / RUN).exists():
-            waiting.append(name)
+        if not _is_trained(node.folder):
+            waiting.append(node.name)
             continue
-        order = RunOrder(study, name)
+        order = RunOrder(graph, node.name)
         for source in {piece.source for piece in pieces}:
             seen += order.find(source, {piece.row for piece in pieces if piece.source == source})
     return pieces, seen, waiting
 
 
-def files_of(study: Study, pieces: list[Placed]) -> dict[tuple[str, str], tuple[str, ...]]:
+def files_of(graph: StudyGraph, pieces: list[Placed]) -> dict[tuple[str, str], tuple[str, ...]]:
     """The raw files of documents, by unit and id."""
-    sources = {source.name: source for source in study.config.sources}
+    documents = graph.one(DOCUMENTS)
+    sources = {source.name: source for source in documents.work.sources}
     units: dict[tuple[str, str], set[str]] = {}
     for piece in pieces:
         units.setdefault((piece.source, piece.unit), set()).add(piece.document_id)
     found = {}
     for (source, unit), ids in units.items():
-        files = find_files(
-            study.graph.documents.folder,
-            sources[source],
-            study.config.prepare.unit_bytes,
-            unit=unit,
-            document_ids=ids,
-        )
+        files = find_files(documents.folder, sources[source], documents.work.prepare.unit_bytes, unit=unit, document_ids=ids)
         found.update({(unit, name): paths for name, paths in files.items()})
     return found
 
 
-def shards_folder(study: Study, model: str) -> Path:
-    """Where a model's shards lie."""
-    return study.graph.shards[model].folder
+def shards_of(graph: StudyGraph, model: str) -> Made[ShardManifest]:
+    """A model's shards.
+
+    Raises:
+        ConfigError: If they are not packed yet.
+    """
+    node = graph.one(SHARDS, model)
+    return Made(node.folder, store.load(node))
+
+
+def _is_trained(folder: Path) -> bool:
+    # Not whether the artifact is committed: a run that has ended can be traced while others still train.
+    return (folder / RunRecord.FILE).exists()

@@ -1,0 +1,98 @@
+"""What a stage may use while it builds: the lease, Ray, the console, and the commit of what it built.
+
+One driver at a time holds a study's lease; a driver that died is followed by the same command. Ray starts when the first stage
+has work for it, and ends with the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges.lease import FILE as LEASE_FILE
+from cpt_ray.edges.lease import hold_lease
+from cpt_ray.records import Artifact, StepMetrics
+from cpt_ray.study import store
+from cpt_ray.study.stages.stage import Console, Node
+
+MakeMirror: TypeAlias = Callable[[Node[Any, Any]], Callable[[tuple[StepMetrics, ...]], None]]
+
+
+class Session:
+    """A study's work in progress: `with Session(...) as session`.
+
+    Args:
+        root: The study's root.
+        runtime: Where it runs.
+        console: Where it says what happens.
+        live_mirror: Makes what mirrors a run into MLflow while it trains.
+
+    Raises:
+        CptRayError: On entering, if the root cannot be written or another driver runs the study.
+    """
+
+    def __init__(self, root: Path, runtime: RuntimeConfig, console: Console, live_mirror: MakeMirror) -> None:
+        self.root, self.runtime, self.console = root, runtime, console
+        self.live_mirror = live_mirror
+        self.attempt = 0
+        self._stack = contextlib.ExitStack()
+        self._has_ray = False
+
+    def __enter__(self) -> Self:
+        store.require_writable(self.root)
+        self.attempt = self._stack.enter_context(hold_lease(self.root)).attempt
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._stack.close()
+
+    @property
+    def lease_path(self) -> Path:
+        """The lease that a commit is checked against."""
+        return self.root / LEASE_FILE
+
+    def need_ray(self) -> None:
+        """Start or join Ray, once."""
+        if not self._has_ray:
+            from cpt_ray.edges.ray_runtime import ray_session  # Ray reads part of its environment when it is imported
+
+            self.console.progress("  starting Ray")
+            self._stack.enter_context(ray_session(self.runtime))
+            self._has_ray = True
+
+    def reuse(self, node: Node[Any, Any]) -> Artifact | None:
+        """The artifact of a node if it is whole, and say so; else None.
+
+        Raises:
+            CptRayError: If it contradicts its record, or is no longer what the study asks for.
+        """
+        found = store.find(node)
+        if found is not None:
+            self.console.say(f"  reused  {node.label}  (made in {found.wall_s:.0f} s)")
+            if node.stage.reuse_check is not None:
+                node.stage.reuse_check(node)
+        return found
+
+    @contextlib.contextmanager
+    def building(self, node: Node[Any, Any]) -> Iterator[None]:
+        """Around the build of one artifact: its folder is there, and it is committed if nothing was raised."""
+        started = time.perf_counter()
+        node.folder.mkdir(parents=True, exist_ok=True)
+        self.console.progress(f"  making  {node.label}")
+        yield
+        self.commit(node, started=started)
+
+    def commit(self, node: Node[Any, Any], *, started: float) -> None:
+        """Write the artifact's record, and say that it was made.
+
+        Args:
+            node: The artifact.
+            started: `time.perf_counter()` when building it began.
+        """
+        artifact = store.commit(node, started=started)
+        self.console.say(f"  made    {node.label}  in {artifact.wall_s:.0f} s")

@@ -1,0 +1,95 @@
+"""Stage `documents`: text of all sources, read, cleaned, and with its duplicates known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
+from cpt_ray.data.read import check_inputs, source_files
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.errors import CptRayError
+from cpt_ray.records import DocumentsRecord
+from cpt_ray.study.inputs import source_fingerprint
+from cpt_ray.study.progress import StageProgress
+from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is prepared, and how; shared by the stages between raw files and shards."""
+
+    sources: tuple[SourceConfig, ...]
+    prepare: PrepareConfig
+
+
+DocumentsNode = Node[Text, DocumentsRecord]
+
+
+def prepare_settings(prepare: PrepareConfig, *keys: str) -> dict[str, object]:
+    """Values of some keys of the `prepare` section, as a fingerprint takes them."""
+    # Which tasks are scanned for is in the fingerprint of stage `scan`.
+    values = prepare.model_dump(mode="json", exclude={"decontaminate": {"tasks"}})
+    return {key: values[key] for key in keys}
+
+
+def _plan(graph: Graph) -> Iterator[Planned[Text]]:
+    config = graph.config
+    yield Planned(
+        name=config.study.name,
+        inputs={source.name: source_fingerprint(source) for source in config.sources},
+        settings={
+            "sources": [s.model_dump(mode="json", exclude={"license", "path", "dataset"}) for s in config.sources],
+            **prepare_settings(config.prepare, "unit_bytes", "seed", "clean", "near_duplicates"),
+        },
+        work=Text(config.sources, config.prepare),
+    )
+
+
+def _build(node: DocumentsNode, session: Session) -> None:
+    session.need_ray()
+    from cpt_ray.data.run.pipeline import prepare_documents
+
+    record = prepare_documents(
+        node.work.sources,
+        node.work.prepare,
+        folder=node.folder,
+        num_workers=session.runtime.prepare_workers,
+        progress=StageProgress(session.console),
+    )
+    write_atomic(node.folder / DocumentsRecord.FILE, record.to_json())
+
+
+def _check_inputs(node: DocumentsNode) -> None:
+    """Refuse documents whose raw files have changed since they were read."""
+    for source in node.work.sources:
+        check_inputs(node.folder, source)
+
+
+def _verify(node: DocumentsNode) -> Iterator[Checked]:
+    for source in node.work.sources:
+        yield _verify_raw_files(node, source)
+
+
+def _verify_raw_files(node: DocumentsNode, source: SourceConfig) -> Checked:
+    """Hash the files that a source was read from; where the artifact holds no hash of them, compare their versions."""
+    try:
+        files = source_files(source)[1]
+        check_inputs(node.folder, source, deep=True)
+    except CptRayError as error:
+        return Checked(f"raw files of {source.name}", "as they are now", (error,), is_input=True)
+    size = sum(file.size_bytes for file in files)
+    return Checked(f"raw files of {source.name}", f"{len(files)} files, {size / 1e6:.1f} MB", (), is_input=True)
+
+
+DOCUMENTS = Stage[Text, DocumentsRecord](
+    name="documents",
+    version=2,
+    verb="prepare",
+    plan=_plan,
+    build=one_by_one(_build),
+    record=DocumentsRecord,
+    files=("**/*.parquet", "**/*.json"),
+    reuse_check=_check_inputs,
+    verify=_verify,
+)

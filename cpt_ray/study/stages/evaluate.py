@@ -1,0 +1,194 @@
+"""Stage `evaluate`: the scores of each base, each budget and each trajectory point, by the same command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.config.sections.train import ModelConfig
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.evaluate.exams import ITEMS_FILE
+from cpt_ray.records import EvalRecord, HeldOutRecord, RunRecord
+from cpt_ray.study import store
+from cpt_ray.study.inputs import listing
+from cpt_ray.study.stages.exams import EXAMS
+from cpt_ray.study.stages.held_out import HELD_OUT
+from cpt_ray.study.stages.models import MODELS
+from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
+from cpt_ray.study.stages.train import TRAIN
+from cpt_ray.train.runs.specs import trajectory_specs
+from cpt_ray.train.task import point_folder
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, and how."""
+
+    model: ModelConfig
+    is_base: bool
+    mark: int | None
+    """Of a trajectory point; it is in its parent's folder."""
+    sequence_length: int
+    evaluate: EvaluateConfig
+    compare: CompareConfig
+
+
+ScoresNode = Node[Scoring, EvalRecord]
+
+
+def base_run(model: str) -> str:
+    """Name of the untrained base as a run."""
+    return f"{model}-{BASE}"
+
+
+def _plan(graph: Graph) -> Iterator[Planned[Scoring]]:
+    models = {model.name: model for model in graph.config.models}
+    runs = {node.name: node for node in graph.of(TRAIN)}
+    specs = [node.work.spec for node in runs.values()]
+    for name in models:
+        yield _planned(graph, base_run(name), graph.one(MODELS, name), models[name], is_base=True)
+    for spec in specs:
+        if spec.budget_tokens is not None:
+            yield _planned(graph, spec.name, runs[spec.name], models[spec.model])
+    for point in trajectory_specs(specs):
+        yield _planned(graph, point.name, runs[str(point.parent)], models[point.model], mark=point.stop_tokens)
+
+
+def _planned(
+    graph: Graph,
+    name: str,
+    subject: Node[Any, Any],
+    model: ModelConfig,
+    *,
+    is_base: bool = False,
+    mark: int | None = None,
+) -> Planned[Scoring]:
+    config = graph.config
+    path = config.evaluate.harness_path
+    inputs: dict[str, Node[Any, Any] | str] = {"subject": subject, "held_out": graph.one(HELD_OUT)}
+    if graph.of(EXAMS):
+        inputs["exams"] = graph.one(EXAMS)
+    if path:
+        inputs["harness_path"] = listing(f"{path}/*")
+    settings = {
+        **_score_settings(config),
+        "separator": model.separator,
+        "bos": model.bos,
+        **({} if mark is None else {"trajectory_tokens": mark}),
+    }
+    work = Scoring(model, is_base, mark, config.prepare.pack.sequence_length, config.evaluate, config.compare)
+    return Planned(name=name, inputs=inputs, settings=settings, work=work)
+
+
+def _score_settings(config: StudyConfig) -> dict[str, object]:
+    return {
+        **config.evaluate.model_dump(mode="json", exclude={"exams": {"__all__": {"path"}}, "harness_path": True}),
+        **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance"}),
+    }
+
+
+def scored_run(node: ScoresNode) -> RunRecord:
+    """The record of the run that is scored: of a base, one made up here, so that it is scored and tabled like any other."""
+    subject, work = node.input("subject"), node.work
+    if work.is_base:
+        return base_record(node.name, work.model.name, work.sequence_length, export_path=str(subject.folder))
+    folder = store.require(subject)
+    return RunRecord.of(folder if work.mark is None else point_folder(folder, work.mark))
+
+
+def base_record(run: str, model: str, sequence_length: int, *, export_path: str) -> RunRecord:
+    """The untrained base as a run."""
+    return RunRecord(
+        run=run,
+        kind="base",
+        model=model,
+        arm=None,
+        seed=None,
+        budget_tokens=None,
+        parent=None,
+        start_tokens=0,
+        tokens_seen=0,
+        slots_seen=0,
+        position=0,
+        steps=0,
+        sequence_length=sequence_length,
+        world_sizes=(),
+        worker_pids=(),
+        attempts=0,
+        first_steps=(),
+        flops=0.0,
+        mean_tokens_per_s=0.0,
+        mfu=None,
+        peak_flops_per_s=None,
+        wall_s=0.0,
+        self_test=None,
+        metrics_path=None,
+        export_path=export_path,
+        annealed=True,
+    )
+
+
+def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
+    """Score models as Ray tasks, or here with `runtime.kind: local`; each is committed as it ends."""
+    if session.runtime.kind != "local":
+        session.need_ray()
+    from cpt_ray.evaluate.launch import EvaluateJob, EvaluateProgress, evaluate_runs
+    from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
+
+    by_run = {node.name: node for node in nodes}
+    jobs = []
+    for node in nodes:
+        model, record = node.work.model, scored_run(node)
+        tokenizer = _model_node(node).folder
+        engine = load_tokenizer(tokenizer, trust_remote_code=model.trust_remote_code)
+        node.folder.mkdir(parents=True, exist_ok=True)
+        jobs.append(
+            EvaluateJob(
+                run=record,
+                tokenizer=tokenizer,
+                separator=bos_of(model, engine) or separator_of(model, engine),
+                folder=node.folder,
+                trust_remote_code=model.trust_remote_code,
+            )
+        )
+
+    def done(record: EvalRecord) -> None:
+        session.commit(by_run[record.run], started=time.perf_counter() - record.wall_s)
+
+    def progress(now: EvaluateProgress) -> None:
+        eta = f", ETA {now.eta_s:.0f} s" if now.eta_s else ""
+        session.console.progress(
+            f"  scoring {now.done}/{now.total} models, {now.scored_tokens} tokens, {now.tokens_per_s:.0f} tokens/s{eta}"
+        )
+
+    # Held-out sets, exams and settings are the study's, the same for every model.
+    held_out, work = nodes[0].input("held_out"), nodes[0].work
+    exams = nodes[0].input("exams") if "exams" in nodes[0].inputs else None
+    sets: HeldOutRecord = store.load(held_out)
+    evaluate_runs(
+        jobs,
+        held_out=sets,
+        held_out_folder=held_out.folder,
+        exam_items=exams.folder / ITEMS_FILE if exams else None,
+        config=work.evaluate,
+        compare=work.compare,
+        runtime=session.runtime,
+        on_done=done,
+        on_progress=progress,
+    )
+
+
+def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
+    """The imported base of what is scored: its tokenizer is the run's."""
+    subject = node.input("subject")
+    return subject if node.work.is_base else subject.input("model")
+
+
+EVALUATE = Stage[Scoring, EvalRecord](
+    name="evaluate", version=1, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
+)

@@ -1,0 +1,40 @@
+"""Stage `exams`: the questions of `evaluate.exams`, read once, as the harness scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cpt_ray.config.sections.evaluate import ExamConfig
+from cpt_ray.evaluate.exams import write_items
+from cpt_ray.records import Record
+from cpt_ray.study.inputs import listing
+from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
+
+Exams = tuple[ExamConfig, ...]
+
+
+def exam_inputs(exams: Exams) -> dict[str, str]:
+    """Exam name to the fingerprint of its files."""
+    return {exam.name: listing(exam.path) for exam in exams}
+
+
+def exam_settings(exams: Exams) -> list[dict[str, object]]:
+    """What of exams shapes their items: neither the label nor the folder that the files are in."""
+    return [exam.model_dump(mode="json", exclude={"label", "path"}) for exam in exams]
+
+
+def _plan(graph: Graph) -> Iterator[Planned[Exams]]:
+    exams = graph.config.evaluate.exams
+    if exams:
+        yield Planned(
+            name=graph.config.study.name, inputs=exam_inputs(exams), settings={"exams": exam_settings(exams)}, work=exams
+        )
+
+
+def _build(node: Node[Exams, Record], _: Session) -> None:
+    write_items(node.work, node.folder)
+
+
+EXAMS = Stage[Exams, Record](
+    name="exams", version=1, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=("*.json*",)
+)

@@ -1,0 +1,51 @@
+"""Stage `late_scan`: exams that came later, looked up in what is packed already; nothing is taken out or packed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cpt_ray.evaluate.exams import ITEMS_FILE
+from cpt_ray.records import Record
+from cpt_ray.study import store
+from cpt_ray.study.progress import StageProgress
+from cpt_ray.study.stages.documents import DOCUMENTS, Text, prepare_settings
+from cpt_ray.study.stages.scan import SCAN, late_name
+from cpt_ray.study.stages.shards import SHARDS
+from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
+
+
+def _plan(graph: Graph) -> Iterator[Planned[Text]]:
+    config = graph.config
+    for items in graph.of(SCAN):
+        if items.name == late_name(graph):
+            for shards in graph.of(SHARDS):
+                yield Planned(
+                    name=shards.name,
+                    inputs={"documents": graph.one(DOCUMENTS), "shards": shards, "exams": items},
+                    settings=prepare_settings(config.prepare, "decontaminate"),
+                    work=Text(config.sources, config.prepare),
+                )
+
+
+def _build(node: Node[Text, Record], session: Session) -> None:
+    session.need_ray()
+    from cpt_ray.data.run.pipeline import scan_packed
+
+    documents, shards = node.input("documents"), node.input("shards")
+    scan_packed(
+        documents.folder,
+        store.load(documents),
+        shards.folder,
+        store.load(shards),
+        exam_items=node.input("exams").folder / ITEMS_FILE,
+        sources=node.work.sources,
+        prepare=node.work.prepare,
+        folder=node.folder,
+        num_workers=session.runtime.prepare_workers,
+        progress=StageProgress(session.console),
+    )
+
+
+LATE_SCAN = Stage[Text, Record](
+    name="late_scan", version=1, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=("**/*.json*",)
+)

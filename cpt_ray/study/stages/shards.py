@@ -1,0 +1,124 @@
+"""Stage `shards`: the text of all sources without held-out and exam text, packed into rows for each model's tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cpt_ray.config.sections.train import ModelConfig
+from cpt_ray.data.rows.shards import ShardReader, save_manifest
+from cpt_ray.errors import ArtifactError, CptRayError
+from cpt_ray.evaluate.exams import ITEMS_FILE
+from cpt_ray.records import ShardManifest
+from cpt_ray.study import store
+from cpt_ray.study.progress import StageProgress
+from cpt_ray.study.stages.documents import DOCUMENTS, Text, prepare_settings
+from cpt_ray.study.stages.held_out import HELD_OUT
+from cpt_ray.study.stages.models import MODELS
+from cpt_ray.study.stages.scan import SCAN, early_name
+from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
+
+
+@dataclass(frozen=True)
+class Packing(Text):
+    """What is packed, for which model."""
+
+    model: ModelConfig
+
+
+ShardsNode = Node[Packing, ShardManifest]
+
+
+def _plan(graph: Graph) -> Iterator[Planned[Packing]]:
+    config = graph.config
+    text: dict[str, Node[Any, Any]] = {"documents": graph.one(DOCUMENTS), "held_out": graph.one(HELD_OUT)}
+    for scan in graph.of(SCAN):
+        if scan.name == early_name(graph):
+            text["exams"] = scan
+    for model in config.models:
+        yield Planned(
+            name=model.name,
+            inputs={"model": graph.one(MODELS, model.name), **text},
+            settings={
+                "separator": model.separator,
+                "bos": model.bos,
+                **prepare_settings(config.prepare, "seed", "decontaminate", "token_rules", "pack"),
+            },
+            work=Packing(config.sources, config.prepare, model),
+        )
+
+
+def _build(node: ShardsNode, session: Session) -> None:
+    session.need_ray()
+    from cpt_ray.data.run.pipeline import pack_shards
+    from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
+    from cpt_ray.model.parameters import model_shape
+
+    model, folder = node.work.model, node.input("model").folder
+    engine = load_tokenizer(folder, trust_remote_code=model.trust_remote_code)
+    documents, held_out = node.input("documents"), node.input("held_out")
+    manifest = pack_shards(
+        documents.folder,
+        store.load(documents),
+        held_out.folder,
+        store.load(held_out),
+        exam_items=node.input("exams").folder / ITEMS_FILE if "exams" in node.inputs else None,
+        tokenizer=folder,
+        separator=separator_of(model, engine),
+        bos=bos_of(model, engine),
+        vocabulary_size=model_shape(folder, trust_remote_code=model.trust_remote_code).vocabulary_size,
+        sources=node.work.sources,
+        prepare=node.work.prepare,
+        folder=node.folder,
+        num_workers=session.runtime.prepare_workers,
+        progress=StageProgress(session.console),
+    )
+    save_manifest(node.folder / ShardManifest.FILE, manifest)
+
+
+def _check_tokenizer(node: ShardsNode) -> bool:
+    """Refuse a tokenizer that does not fit its model before hours of text are prepared for it."""
+    if store.find(node.input("model")) is None:
+        return False
+    from cpt_ray.data.rows.tokenize import resolve_tokenizer
+    from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
+    from cpt_ray.model.parameters import model_shape
+
+    model, folder = node.work.model, node.input("model").folder
+    engine = load_tokenizer(folder, trust_remote_code=model.trust_remote_code)
+    size = model_shape(folder, trust_remote_code=model.trust_remote_code).vocabulary_size
+    resolve_tokenizer(folder, size, separator=separator_of(model, engine), bos=bos_of(model, engine))
+    return True
+
+
+def _verify(node: ShardsNode) -> Iterator[Checked]:
+    """What the manifest says of its shards against the shards themselves: rows and loss-bearing tokens, shard by shard."""
+    try:
+        manifest = ShardManifest.of(node.folder)
+        reader = ShardReader(node.folder, manifest, verify=False)  # they have just been hashed
+        for source in manifest.shards.sources:
+            for number, entry in enumerate(manifest.of_source(source)):
+                loss = reader.loss_of_shard(source, number)
+                rows, tokens = len(loss), int(loss.sum())
+                if (rows, tokens) != (entry.rows, entry.loss_tokens):
+                    raise ArtifactError(
+                        f"{node.folder / entry.path}: {rows} rows and {tokens} loss-bearing tokens, but the manifest "
+                        f"says {entry.rows} and {entry.loss_tokens}",
+                        fix=f"delete {node.folder} and re-run the same command; it will be rebuilt",
+                    )
+    except CptRayError as error:
+        yield Checked(f"manifest of {node.label}", "rows and tokens", (error,))
+
+
+SHARDS = Stage[Packing, ShardManifest](
+    name="shards",
+    version=3,
+    verb="prepare",
+    plan=_plan,
+    build=one_by_one(_build),
+    record=ShardManifest,
+    files=("**/*.arrow", "**/*.parquet", "**/*.json*"),
+    early_check=_check_tokenizer,
+    verify=_verify,
+)

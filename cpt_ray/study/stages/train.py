@@ -1,0 +1,176 @@
+"""Stage `train`: every run of the study, parents first, trained by one group of workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpt_ray.config.budgets import check_tokens
+from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.sections.prepare import ArmConfig
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.errors import ConfigError
+from cpt_ray.plan.budget import tokens_for_flops
+from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
+from cpt_ray.study.progress import describe_event, describe_mixes, describe_steps
+from cpt_ray.study.shapes import model_shapes
+from cpt_ray.study.stages.models import MODELS
+from cpt_ray.study.stages.shards import SHARDS
+from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
+from cpt_ray.train.runs.specs import plan_runs
+from cpt_ray.train.task import TrainTask
+
+_NOT_IN_RESULT = {
+    "budgets",
+    "budgets_flops",
+    "budget_mode",
+    "chain",
+    "trajectory_tokens",
+    "trajectory_points",
+    "learning_rate",
+    "learning_rate_factor",
+    "schedule",
+    "control_budgets",
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "compile",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "deepspeed",
+    "guards",
+    "watch",
+}
+"""Keys of `train` that a run's spec holds already, or that change memory and speed but not what is computed."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run: what its workers are told, but for folders and lease."""
+
+    spec: RunSpec
+    config: StudyConfig
+    deepspeed_path: Path
+
+
+RunNode = Node[Training, RunRecord]
+
+
+def deepspeed_path(config: StudyConfig, config_path: Path) -> Path:
+    """Where `train.deepspeed` points: relative to the working directory, else to the study file."""
+    path = Path(config.train.deepspeed)
+    beside = config_path.parent / path
+    return (path if path.exists() or not beside.exists() else beside).resolve()
+
+
+def _plan(graph: Graph) -> Iterator[Planned[Training]]:
+    config = graph.config
+    path = deepspeed_path(config, graph.config_path)
+    settings = config.train.model_dump(mode="json", exclude=_NOT_IN_RESULT)
+    settings["deepspeed"] = load_deepspeed(path)
+    for spec in plan_runs(config, _flops_budgets(graph)):
+        parent = {"parent": graph.one(TRAIN, spec.parent)} if spec.parent else {}
+        yield Planned(
+            name=spec.name,
+            inputs={"model": graph.one(MODELS, spec.model), "shards": graph.one(SHARDS, spec.model), **parent},
+            settings={
+                **settings,
+                **_mixture_settings(config.arms[spec.arm], spec),
+                "spec": spec.model_dump(mode="json", exclude={"name", "model", "arm", "parent", "budget_flops"}),
+            },
+            work=Training(spec, config, path),
+        )
+
+
+def _mixture_settings(arm: ArmConfig, spec: RunSpec) -> dict[str, object]:
+    """What of an arm decides a run's rows; a trunk never cools down, so the cooldown's mixture is none of its business."""
+    settings = arm.model_dump(mode="json", include={"mix", "segments", "cooldown_mix"})
+    if spec.schedule.decay_start_tokens is None:
+        del settings["cooldown_mix"]
+    return settings
+
+
+def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
+    """The tokens that `train.budgets_flops` pays for, per model; None where budgets are tokens."""
+    config = graph.config
+    flops = config.train.budgets_flops
+    if flops is None:
+        return None
+    length = config.prepare.pack.sequence_length
+    shapes = model_shapes(config, graph.of(MODELS))
+    budgets = {name: tokens_for_flops(flops, shape, sequence_length=length) for name, shape in shapes.items()}
+    for name, tokens in budgets.items():
+        try:
+            check_tokens(config.train, tokens, name)
+        except ValueError as error:
+            raise ConfigError(str(error), fix="change one of the keys that the message names, or train.budgets_flops") from None
+    return budgets
+
+
+def _build(nodes: Sequence[RunNode], session: Session) -> None:
+    """Train runs one after another in one group of workers; each is committed as it ends."""
+    if session.runtime.kind != "local":
+        session.need_ray()
+    from cpt_ray.train.launch import run_training
+
+    live = [session.live_mirror(node) for node in nodes]
+    started = time.perf_counter()
+
+    def on_steps(index: int, steps: tuple[StepMetrics, ...]) -> None:
+        session.console.progress(describe_steps(nodes[index].work.spec, steps, f"run {index + 1}/{len(nodes)}"))
+        live[index](steps)
+
+    def on_event(index: int, event: RunEvent) -> None:
+        session.console.say(f"  {describe_event(nodes[index].work.spec, event)}")
+
+    def on_done(index: int, record: RunRecord) -> None:
+        nonlocal started
+        session.commit(nodes[index], started=started)
+        for line in describe_mixes(record):
+            session.console.say(line)
+        started = time.perf_counter()
+
+    session.console.progress(f"  starting {session.runtime.workers} worker(s) for {len(nodes)} run(s)")
+    run_training(
+        [_task(node, session) for node in nodes],
+        name=f"{nodes[0].work.config.study.name}-{session.attempt}",
+        runtime=session.runtime,
+        storage=session.root / "ray",
+        on_steps=on_steps,
+        on_done=on_done,
+        on_event=on_event,
+    )
+
+
+def _task(node: RunNode, session: Session) -> TrainTask:
+    runtime, shards = session.runtime, node.input("shards")
+    parent = node.input("parent") if "parent" in node.inputs else None
+    return TrainTask(
+        spec=node.work.spec,
+        config=node.work.config.model_dump(mode="json"),
+        model_folder=str(node.input("model").folder),
+        shards_folder=str(shards.folder),
+        held_out_folder=str(shards.input("held_out").folder),
+        data_fingerprint=shards.fingerprint,
+        deepspeed_path=str(node.work.deepspeed_path),
+        run_folder=str(node.folder),
+        parent_folder=str(parent.folder) if parent else None,
+        fingerprint=node.fingerprint,
+        parent_fingerprint=parent.fingerprint if parent else None,
+        lease_path=str(session.lease_path),
+        lease_attempt=session.attempt,
+        threads=max(1, int(runtime.cpus_per_worker)) if runtime.kind == "ray" else None,
+    )
+
+
+TRAIN = Stage[Training, RunRecord](
+    name="train",
+    version=2,
+    verb="train",
+    plan=_plan,
+    build=_build,
+    record=RunRecord,
+    # Checkpoints and heartbeats do not belong to the artifact.
+    files=(RunRecord.FILE, "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*", "export/*", "trajectory/**/*"),
+)
