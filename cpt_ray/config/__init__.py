@@ -1,1 +1,1 @@
-"""The schema of a study file, one module per room; `load` reads it, nothing here touches data."""
+"""The schema of a study file, one module per section; `load` reads it. Nothing here touches data."""

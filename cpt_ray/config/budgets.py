@@ -1,7 +1,7 @@
-"""What holds between budgets, schedule and the base's own rates: the arithmetic, and the refusals.
+"""Rules between budgets, schedule and the base's learning rates: the arithmetic and the error messages.
 
 In: the `train` and `models` sections. Out: rates and token marks. `train/runs/specs.py` builds every run from these, so
-what is checked is what is trained. Guarantee: pure; a refusal is a ValueError that names the keys and a value that works.
+what is checked is what is trained. Guarantee: pure; every error is a ValueError that names the keys and a value that works.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from cpt_ray.config.sections.schedule import ScheduleConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
 
 DEFAULT_WARMUP_SHARE = 0.01
-"""Ibrahim et al. 2024 (arXiv 2403.08763), section 6.1: 0.5, 1 and 2 % end alike, none at all gives a chaotic spike."""
+"""Ibrahim et al. 2024 (arXiv 2403.08763), section 6.1: 0.5, 1 and 2 % end at the same loss, no warm-up gives a spike."""
 
 
 def peak_rate(train: TrainConfig, model: ModelConfig) -> float:
     """The peak learning rate of a model's runs.
 
     Raises:
-        ValueError: If it is to be the base's and the study does not say what that was.
+        ValueError: If it is a rate of the base that the study does not give.
     """
     named = train.learning_rate
     if isinstance(named, float):
@@ -28,10 +28,10 @@ def peak_rate(train: TrainConfig, model: ModelConfig) -> float:
 
 
 def warmup_start_rate(train: TrainConfig, model: ModelConfig) -> float:
-    """The rate at which a model's first warm-up begins.
+    """The learning rate at the start of a model's first warm-up.
 
     Raises:
-        ValueError: If it is to be the base's, and that is unknown or above the peak.
+        ValueError: If it is the base's final rate, and that is unknown or above the peak.
     """
     if train.schedule.warmup_from == "zero":
         return 0.0
@@ -40,33 +40,33 @@ def warmup_start_rate(train: TrainConfig, model: ModelConfig) -> float:
     if start > peak:
         raise ValueError(
             f"models.{model.name}.final_learning_rate is {start:g}, above the peak of {peak:g} that train.learning_rate and "
-            "train.learning_rate_factor give, so a warm-up from it would fall; set train.schedule.warmup_from to zero"
+            "train.learning_rate_factor give, so the warm-up would decrease; set train.schedule.warmup_from to zero"
         )
     return start
 
 
 def warmup_tokens(schedule: ScheduleConfig, budgets: Sequence[int]) -> int:
-    """Tokens of the first warm-up."""
+    """Length of the first warm-up, in tokens."""
     return schedule.warmup if schedule.warmup is not None else round(DEFAULT_WARMUP_SHARE * budgets[0])
 
 
 def cooldown_start(stop_tokens: int, share: float, start_tokens: int = 0) -> int:
-    """The `tokens_seen` at which the cooldown of a budget begins, or of a chain's stage from `start_tokens` on."""
+    """The `tokens_seen` at which the cooldown of a budget begins, or of a chain's stage that starts at `start_tokens`."""
     return stop_tokens - round((stop_tokens - start_tokens) * share)
 
 
 def trajectory_marks(train: TrainConfig, constant_end: int) -> tuple[int, ...]:
-    """The marks at which a run whose rate is constant until `constant_end` is scored as it stands, ascending."""
+    """The token counts, ascending, at which a run with a constant rate until `constant_end` is scored without cooldown."""
     halvings = range(train.trajectory_points - 1, -1, -1)
     marks = train.trajectory_tokens or [round(constant_end / 2**power) for power in halvings]
     return tuple(marks)
 
 
 def check_train(train: TrainConfig, models: Sequence[ModelConfig]) -> None:
-    """Refuse a `train` section that contradicts itself or lacks a rate of a base.
+    """Refuse a `train` section that contradicts itself or lacks a rate of the base.
 
     Raises:
-        ValueError: Naming the keys and what to set.
+        ValueError: Names the keys and what to set.
     """
     budgets = train.budgets if train.budgets is not None else train.budgets_flops
     if budgets is None or (train.budgets is not None and train.budgets_flops is not None):
@@ -86,15 +86,15 @@ def check_train(train: TrainConfig, models: Sequence[ModelConfig]) -> None:
 
 
 def check_tokens(train: TrainConfig, budgets: Sequence[int], model: str) -> None:
-    """Refuse budgets, in tokens, that leave no room for the warm-up, a re-warm-up or a trajectory mark.
+    """Refuse budgets that leave no room for the warm-up, a re-warm-up or a trajectory mark.
 
     Args:
         train: The section.
-        budgets: Tokens, ascending.
-        model: Whose they are, where `budgets_flops` gives each model its own; else an empty string.
+        budgets: In tokens, ascending.
+        model: The model they belong to, where `budgets_flops` gives each model its own; else an empty string.
 
     Raises:
-        ValueError: Naming the keys and the largest value that works.
+        ValueError: Names the keys and the largest value that works.
     """
     schedule, whose = train.schedule, f" of {model}" if model else ""
     warmup = warmup_tokens(schedule, budgets)
@@ -118,7 +118,7 @@ def check_tokens(train: TrainConfig, budgets: Sequence[int], model: str) -> None
         if list(marks) != sorted(set(marks)) or marks[0] < 1 or marks[-1] > end:
             key = "trajectory_tokens" if train.trajectory_tokens else "trajectory_points"
             raise ValueError(
-                f"train.{key} gives the marks {list(marks)}{whose}, which must be above 0, ascend without repeats, and lie "
+                f"train.{key} gives the marks {list(marks)}{whose}, which must be above 0, ascend without repeats, and fall "
                 f"where the rate is constant: at most {end}, where the cooldown of the largest budget begins"
             )
 
@@ -129,8 +129,8 @@ def _check_mode(train: TrainConfig, *, several: bool) -> None:
         return
     if train.budget_mode == "branch" and schedule.shape == "cosine":
         raise ValueError(
-            "train.schedule.shape is cosine and train.budget_mode is branch, but a checkpoint out of the middle of a cosine "
-            "run has not decayed and is no budget; set train.schedule.shape to constant_cooldown, or train.budget_mode to "
+            "train.schedule.shape is cosine and train.budget_mode is branch, but a checkpoint from the middle of a cosine "
+            "run has not decayed and is not a budget; set train.schedule.shape to constant_cooldown, or train.budget_mode to "
             "chain or independent"
         )
     if train.budget_mode == "branch" and schedule.cooldown_share == 1:
@@ -141,7 +141,8 @@ def _check_mode(train: TrainConfig, *, several: bool) -> None:
     if train.budget_mode == "chain":
         if train.chain is None:
             raise ValueError(
-                "train.budget_mode is chain, but train.chain does not say how a later stage starts; set for example "
+                "train.budget_mode is chain, but train.chain is not set, which says how a later stage starts; for example"
+                " set "
                 "train.chain: {rewarm: 4M, rewarm_from: previous_final, peak_share: 1, optimizer: kept}"
             )
         if train.chain.rewarm_from == "previous_final" and schedule.final_share > train.chain.peak_share:
@@ -154,22 +155,24 @@ def _check_mode(train: TrainConfig, *, several: bool) -> None:
 
 def _check_trajectory(train: TrainConfig) -> None:
     if train.trajectory_tokens and train.trajectory_points:
-        raise ValueError("train.trajectory_tokens and train.trajectory_points are two ways to say the same; set one of them")
+        raise ValueError(
+            "train.trajectory_tokens and train.trajectory_points both choose the trajectory points; set only one of them"
+        )
     key = "trajectory_tokens" if train.trajectory_tokens else "trajectory_points"
     if train.schedule.shape == "cosine":
         raise ValueError(
-            f"train.{key} marks points of a constant learning rate, and train.schedule.shape cosine has no constant part; "
+            f"train.{key} needs a constant learning rate, and train.schedule.shape cosine has no constant part; "
             "set train.schedule.shape to constant_cooldown"
         )
     if train.budget_mode == "chain":
         raise ValueError(
-            f"train.{key} marks points of one constant-rate trunk, and train.budget_mode chain has none; "
+            f"train.{key} needs one constant-rate trunk, and train.budget_mode chain has none; "
             "set train.budget_mode to branch or independent"
         )
 
 
 def _constant_end(schedule: ScheduleConfig, start: int, stop: int) -> int:
-    """Where the rate may last be at its peak: a cosine needs one token to fall."""
+    """The last position at which the rate may be at its peak; a cosine needs one token to decay."""
     return stop - 1 if schedule.shape == "cosine" else cooldown_start(stop, schedule.cooldown_share, start)
 
 
@@ -177,7 +180,7 @@ def _base_rate(model: ModelConfig, key: str, wanted_by: str) -> float:
     rate: float | None = getattr(model, key)
     if rate is None:
         raise ValueError(
-            f"{wanted_by}, but models.{model.name}.{key} is not given; set models.{model.name}.{key} to what the base's model "
-            "card says"
+            f"{wanted_by}, but models.{model.name}.{key} is not set; set models.{model.name}.{key} to the value in the base's "
+            "model card"
         )
     return rate

@@ -1,6 +1,6 @@
 """Read a study file: YAML, then `section.key=value` overrides, then the schema.
 
-Every error names the file and the key, and where a key is unknown the nearest one that exists.
+Every error names the file and the key; for an unknown key it also names the nearest one that exists.
 """
 
 import difflib
@@ -20,11 +20,11 @@ def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyConfig
 
     Args:
         path: YAML file.
-        overrides: `section.key=value` strings; the value is YAML; list entries are addressed by index or by their name
+        overrides: `section.key=value` strings; the value is YAML; list entries are addressed by index or name
             (`models.0.base=...`, `sources.news.limit_documents=100`).
 
     Raises:
-        ConfigError: If the file is missing or not YAML, an override names nothing, or the schema refuses a value.
+        ConfigError: If the file is missing or not YAML, an override names no entry, or the schema refuses a value.
     """
     path = Path(path)
     try:
@@ -38,7 +38,7 @@ def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyConfig
     try:
         tree = yaml.load(text, Loader=_StudyLoader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}", fix="mend the line that the message names") from error
+        raise ConfigError(f"{path}: not valid YAML: {error}", fix="correct the line that the message names") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections at the top", fix="start from configs/demo.yaml")
     for override in overrides:
@@ -47,24 +47,24 @@ def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyConfig
 
 
 class _StudyLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice; plain YAML keeps the last one silently."""
+    """A YAML loader that refuses duplicate keys; plain YAML silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    "while reading a section", node.start_mark, f"key {key.value!r} stands there twice", key.start_mark
+                    "while reading a section", node.start_mark, f"key {key.value!r} is given twice", key.start_mark
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
 def parse_study(tree: dict[str, Any], *, place: str) -> StudyConfig:
-    """Validate a tree of plain values; `place` opens each message.
+    """Validate a tree of plain values; `place` starts each message.
 
     Raises:
-        ConfigError: Naming the first key that is wrong, what was seen and what is allowed.
+        ConfigError: Names the first wrong key, what was seen and what is allowed.
     """
     try:
         return StudyConfig.model_validate(tree)
@@ -73,14 +73,16 @@ def parse_study(tree: dict[str, Any], *, place: str) -> StudyConfig:
 
 
 def dump_study(config: StudyConfig) -> str:
-    """The resolved config as YAML: what is saved beside every artifact."""
+    """The resolved config as YAML, as saved next to every artifact."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, raw = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"override {override!r} is not of the form section.key=value", fix="e.g. train.learning_rate=1e-4")
+        raise ConfigError(
+            f"override {override!r} does not have the form section.key=value", fix="e.g. train.learning_rate=1e-4"
+        )
     try:
         value = yaml.safe_load(raw)
     except yaml.YAMLError:
@@ -115,7 +117,7 @@ def _list_index(items: list[Any], part: str, override: str) -> int:
 
 
 def _translate(error: ValidationError, place: str) -> ConfigError:
-    # A misspelt required key is both missing and unknown; only the second names what the user wrote.
+    # A misspelled required key is both missing and unknown; only the second error names what the user wrote.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     loc = [part for part in first["loc"] if part != "__root__"]
     key = ".".join(str(part) for part in loc)
@@ -126,7 +128,7 @@ def _translate(error: ValidationError, place: str) -> ConfigError:
         fix = f"did you mean {'.'.join([*map(str, loc[:-1]), nearest[0]])}?" if nearest else f"known keys: {', '.join(known)}"
         return ConfigError(f"{place}: unknown key {key}{more}", fix=fix)
     if first["type"] == "missing":
-        return ConfigError(f"{place}: missing key {key}{more}", fix=f"add {key}; configs/README.md says what it means")
+        return ConfigError(f"{place}: missing key {key}{more}", fix=f"add {key}; configs/README.md describes it")
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "model_type":
         message = f"expected a section with keys {', '.join(_known_keys(loc))}"
@@ -134,7 +136,7 @@ def _translate(error: ValidationError, place: str) -> ConfigError:
         seen = "" if ", saw " in message else f", saw {first['input']!r}"
         return ConfigError(
             f"{place}: {key}: {message}{seen}{more}",
-            fix=f"change {key}; configs/README.md lists what it may be",
+            fix=f"change {key}; configs/README.md lists the allowed values",
         )
     return ConfigError(f"{place}: {message}{more}", fix="change one of the keys that the message names")
 

@@ -1,10 +1,11 @@
-"""Writes `configs/README.md`: prose for a newcomer, then every key of the schema with type, default and description.
+"""Writes `configs/README.md`: an introduction for a newcomer, then every key with type, default and description.
 
-In: the schema and `reference.md` beside this module. Out: Markdown. The table cannot disagree with the code, because it is
-made from it (`python -m cpt_ray.config.reference > configs/README.md`) and a test compares the two.
+In: the schema and `reference.md` next to this module. Out: Markdown. The list is generated from the schema
+(`python -m cpt_ray.config.reference > configs/README.md`), and a test compares the two, so they cannot disagree.
 """
 
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ _QUANTITIES = {
     parse_seconds: "duration",
     parse_workers: "integer or `{min, max}`",
 }
+_REQUIRED = "**required**"
+_WIDTH = 132
 
 
 def render_reference() -> str:
@@ -32,13 +35,12 @@ def render_reference() -> str:
     for name, field in StudyConfig.model_fields.items():
         path, section = _section(name, field.annotation)
         parts.append(f"### `{path}`\n\n{_flat(section.__doc__)}")
-        rows = [f"| `{key}` | {kind} | {default} | {text} |" for key, kind, default, text in _rows(section, "")]
-        parts.append("\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]))
+        parts.append("\n".join(_entry(*row) for row in _rows(section, "")))
     return "\n\n".join(parts) + "\n"
 
 
 def schema_keys() -> set[str]:
-    """Every key of a study file, dotted; list entries and named entries are left out of the path."""
+    """Every key of a study file as a dotted path, without the indices of lists and the names of entries."""
     keys: set[str] = set()
     for name, field in StudyConfig.model_fields.items():
         _, section = _section(name, field.annotation)
@@ -46,8 +48,16 @@ def schema_keys() -> set[str]:
     return keys
 
 
+def _entry(key: str, kind: str, default: str, text: str) -> str:
+    # A list and not a table: a Markdown table row cannot be wrapped.
+    what = f"{kind}, {default}" if default == _REQUIRED else f"{kind}, default {default}"
+    return textwrap.fill(
+        f"- `{key}` ({what}): {text}", _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _section(name: str, kind: Any) -> tuple[str, type[BaseModel]]:
-    """How a section is written, and its class: `models[]` is a list, `arms.NAME` has entries named by the user."""
+    """The path of a section as users write it, and its class: `models[]` is a list, `arms.NAME` is named by the user."""
     if get_origin(kind) is tuple:
         return f"{name}[]", get_args(kind)[0]
     if get_origin(kind) is dict:
@@ -63,11 +73,11 @@ def _rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str
             mark = "[]" if inner is not kind else ""
             yield from _rows(inner, f"{prefix}{name}{mark}.")
         else:
-            yield f"{prefix}{name}", _type(field), _default(field), _escape(field.description or "")
+            yield f"{prefix}{name}", _type(field), _default(field), (field.description or "").replace("\n", " ")
 
 
 def _without_null(kind: Any) -> Any:
-    """An optional section is listed like any other."""
+    """The type without `None`, so that an optional section is listed like any other."""
     others = [one for one in get_args(kind) if one is not type(None)] if isinstance(kind, types.UnionType) else []
     return others[0] if len(others) == 1 else kind
 
@@ -97,14 +107,14 @@ def _describe(kind: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
 
 
 def _quantity(metadata: list[Any] | tuple[Any, ...]) -> str | None:
-    """How a value is written that has a parser of its own."""
+    """The notation of a value that has its own parser."""
     return next((_QUANTITIES[mark.func] for mark in metadata if getattr(mark, "func", None) in _QUANTITIES), None)
 
 
 def _default(field: FieldInfo) -> str:
     value = field.get_default()
     if value is PydanticUndefined:
-        return "**required**"
+        return _REQUIRED
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -118,10 +128,6 @@ def _default(field: FieldInfo) -> str:
 
 def _flat(text: str | None) -> str:
     return "\n".join(line.strip() for line in (text or "").strip().splitlines())
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The root of a study file, and the rules that hold across its sections.
 
-A study is base models x arms x budgets x seeds; `configs/README.md` lists every key.
+A study is models x arms x budgets x seeds; `configs/README.md` lists every key.
 """
 
 from pydantic import Field, model_validator
@@ -16,9 +16,11 @@ from cpt_ray.config.values import Section
 class StudySection(Section):
     """The study itself."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name, used in folders and in MLflow")
-    root: str = Field(description="folder of all artifacts; local, or a filesystem that every node shares")
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds of the sample order, one run each")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name of the study, used in folder names, the report and MLflow"
+    )
+    root: str = Field(description="folder of all artifacts; local, or on a filesystem that every node shares")
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds of the sample order, one set of runs each")
 
 
 class StudyConfig(Section):
@@ -48,23 +50,23 @@ class StudyConfig(Section):
         workers, rows = self.runtime.workers, self.train.global_batch_size
         if workers.max > rows:
             raise ValueError(
-                f"runtime.workers is {workers}, but train.global_batch_size is {rows} rows, and a worker needs one; "
-                f"set runtime.workers to at most {rows}, or train.global_batch_size to at least {workers.max}"
+                f"runtime.workers is {workers}, but train.global_batch_size is {rows} rows, and every worker needs at least "
+                f"one; set runtime.workers to at most {rows}, or train.global_batch_size to at least {workers.max}"
             )
         if self.runtime.kind == "local" and (workers.min, workers.max) != (1, 1):
-            raise ValueError(f"runtime.kind local is one process, but runtime.workers is {workers}; set it to 1")
+            raise ValueError(f"runtime.kind local runs one process, but runtime.workers is {workers}; set it to 1")
         return self
 
 
 def _check_arm(place: str, arm: ArmConfig, sources: list[str]) -> None:
-    known = f"the sources are {', '.join(sources)}"
+    known = f"known sources: {', '.join(sources)}"
     for key, mix in arm.mixes().items():
         for source in mix:
             if source not in sources:
                 raise ValueError(f"{place}.{key} names source {source!r}; {known}")
         total = sum(mix.values())
         if abs(total - 1) > 1e-6 or min(mix.values()) < 0:
-            raise ValueError(f"{place}.{key} adds up to {total:g}; weights are at least 0 and add up to 1")
+            raise ValueError(f"{place}.{key} sums to {total:g}; weights must be at least 0 and sum to 1")
     borders = [segment.from_tokens for segment in arm.segments]
     if borders != sorted(set(borders)):
         raise ValueError(f"{place}.segments must ascend without repeats, saw from {borders}")
@@ -78,12 +80,12 @@ def _check_cooldown_mix(place: str, arm: ArmConfig, train: TrainConfig) -> None:
         return
     if train.schedule.shape == "cosine":
         raise ValueError(
-            f"{place}.cooldown_mix is set, but train.schedule.shape is cosine, which falls from the warm-up on and has no "
-            f"cooldown; write the mixture under {place}.segments, or set train.schedule.shape to constant_cooldown"
+            f"{place}.cooldown_mix is set, but train.schedule.shape is cosine, which decays from the end of warm-up and has "
+            f"no separate cooldown; put the mixture under {place}.segments, or set train.schedule.shape to constant_cooldown"
         )
     if train.budget_mode == "chain" and len(train.budgets or train.budgets_flops or ()) > 1:
         raise ValueError(
-            f"{place}.cooldown_mix is set, but train.budget_mode is chain, where every stage cools down; write the mixtures "
+            f"{place}.cooldown_mix is set, but train.budget_mode is chain, where every stage has a cooldown; put the mixtures "
             f"under {place}.segments, or set train.budget_mode to branch or independent"
         )
 

@@ -1,4 +1,4 @@
-"""Quantities as people write them: `400M` tokens, `64MB`, `2h`; and the base class of every section.
+"""Quantities in human notation (`400M` tokens, `64MB`, `2h`), and the base class of every section.
 
 Suffixes for tokens and counts are decimal (k, M, B, T); bytes are decimal too (kB, MB, GB); durations are s, m, h, d.
 """
@@ -15,13 +15,13 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Section(BaseModel):
-    """A section of the study file: frozen, and refusing keys it does not know."""
+    """A section of the study file: frozen, and unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _quantity(value: object, units: dict[str, int], example: str) -> int:
-    # Decimal, because 1.001 * 1000 is no whole number in binary floating point. YAML 1.1 hands `1e4` over as a string.
+    # Decimal, because 1.001 * 1000 is not a whole number in binary floating point. YAML 1.1 reads `1e4` as a string.
     text = "" if isinstance(value, bool) else str(value).strip()
     match = re.fullmatch(r"([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?)\s*([a-z]*)", text.lower())
     if match is None or match[2] not in units:
@@ -60,7 +60,7 @@ def parse_seconds(value: object) -> int:
 
 
 def format_count(value: float) -> str:
-    """Write a count the way people read it, to three digits: 1000000 -> `1M`, 1536 -> `1.54k`."""
+    """Format a count to three significant digits: 1000000 -> `1M`, 1536 -> `1.54k`."""
     units = (("", 1.0), ("k", 1e3), ("M", 1e6), ("B", 1e9), ("T", 1e12))
     for unit, size in units:
         # Rounded first: 999,999 is 1M, not 1000k.

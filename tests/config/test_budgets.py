@@ -32,8 +32,8 @@ REFUSED = {
     ),
     "a branch of a cosine": (
         {"schedule": {"shape": "cosine"}},
-        "train.schedule.shape is cosine and train.budget_mode is branch, but a checkpoint out of the middle of a cosine run has "
-        "not decayed and is no budget; set train.schedule.shape to constant_cooldown, or train.budget_mode to chain or independent",
+        "train.schedule.shape is cosine and train.budget_mode is branch, but a checkpoint from the middle of a cosine run has "
+        "not decayed and is not a budget; set train.schedule.shape to constant_cooldown, or train.budget_mode to chain or independent",
     ),
     "a branch of nothing": (
         {"schedule": {"cooldown_share": 1, "warmup": 0}},
@@ -42,7 +42,7 @@ REFUSED = {
     ),
     "a chain without its rule": (
         {"budget_mode": "chain"},
-        "train.budget_mode is chain, but train.chain does not say how a later stage starts; set for example train.chain: "
+        "train.budget_mode is chain, but train.chain is not set, which says how a later stage starts; for example set train.chain: "
         "{rewarm: 4M, rewarm_from: previous_final, peak_share: 1, optimizer: kept}",
     ),
     "a chain below its end": (
@@ -67,11 +67,11 @@ REFUSED = {
     ),
     "two trajectories": (
         {"trajectory_tokens": [100], "trajectory_points": 3},
-        "train.trajectory_tokens and train.trajectory_points are two ways to say the same; set one of them",
+        "train.trajectory_tokens and train.trajectory_points both choose the trajectory points; set only one of them",
     ),
     "a mark in the cooldown": (
         {"trajectory_tokens": [100, 16_001]},
-        "train.trajectory_tokens gives the marks [100, 16001], which must be above 0, ascend without repeats, and lie where the "
+        "train.trajectory_tokens gives the marks [100, 16001], which must be above 0, ascend without repeats, and fall where the "
         "rate is constant: at most 16000, where the cooldown of the largest budget begins",
     ),
     "a mark at the base": (
@@ -84,27 +84,27 @@ REFUSED = {
     ),
     "points of a cosine": (
         {"budgets": [1000], "schedule": {"shape": "cosine"}, "trajectory_points": 3},
-        "train.trajectory_points marks points of a constant learning rate, and train.schedule.shape cosine has no constant part; "
+        "train.trajectory_points needs a constant learning rate, and train.schedule.shape cosine has no constant part; "
         "set train.schedule.shape to constant_cooldown",
     ),
     "points of a chain": (
         {"budget_mode": "chain", "chain": CHAIN, "trajectory_tokens": [100]},
-        "train.trajectory_tokens marks points of one constant-rate trunk, and train.budget_mode chain has none; set "
+        "train.trajectory_tokens needs one constant-rate trunk, and train.budget_mode chain has none; set "
         "train.budget_mode to branch or independent",
     ),
     "an unknown peak": (
         {"learning_rate": "base_peak"},
-        "train.learning_rate is base_peak, but models.tiny.peak_learning_rate is not given; set models.tiny.peak_learning_rate to "
-        "what the base's model card says",
+        "train.learning_rate is base_peak, but models.tiny.peak_learning_rate is not set; set models.tiny.peak_learning_rate to "
+        "the value in the base's model card",
     ),
     "an unknown final rate": (
         {"learning_rate": "base_final"},
-        "train.learning_rate is base_final, but models.tiny.final_learning_rate is not given; set "
-        "models.tiny.final_learning_rate to what the base's model card says",
+        "train.learning_rate is base_final, but models.tiny.final_learning_rate is not set; set "
+        "models.tiny.final_learning_rate to the value in the base's model card",
     ),
     "a warm-up from an unknown rate": (
         {"schedule": {"warmup_from": "base_final"}},
-        "train.schedule.warmup_from is base_final, but models.tiny.final_learning_rate is not given; set "
+        "train.schedule.warmup_from is base_final, but models.tiny.final_learning_rate is not set; set "
         "models.tiny.final_learning_rate",
     ),
 }
@@ -150,7 +150,7 @@ def test_a_warm_up_that_would_fall_is_refused(tree):
         read(tree, {"final_learning_rate": 2e-4}, learning_rate=1e-4, schedule=schedule)
     assert caught.value.problem == (
         "study.yaml: models.tiny.final_learning_rate is 0.0002, above the peak of 0.0001 that train.learning_rate and "
-        "train.learning_rate_factor give, so a warm-up from it would fall; set train.schedule.warmup_from to zero"
+        "train.learning_rate_factor give, so the warm-up would decrease; set train.schedule.warmup_from to zero"
     )
 
 

@@ -150,7 +150,7 @@ def test_an_old_name_is_refused_with_the_new_one(write, key):
 
 @pytest.mark.parametrize("key", sorted(OTHER_PARALLELISM))
 def test_another_kind_of_parallelism_is_refused(write, key):
-    assert f"key {key!r}: cpt-ray divides a model by ZeRO only\n  fix: delete {key}" in refusal(write({key: {}}))
+    assert f"key {key!r}: cpt-ray shards a model with ZeRO only\n  fix: delete {key}" in refusal(write({key: {}}))
 
 
 def test_fp16_keeps_the_files_loss_scaling(write):
@@ -230,7 +230,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_an_auto_without_a_rule_is_refused(write):
     tree = load_deepspeed(write({"zero_optimization": {"stage": 3, "sub_group_size": "auto"}}))
-    with pytest.raises(ConfigError, match='sub_group_size is "auto", and no rule is known for it'):
+    with pytest.raises(ConfigError, match='sub_group_size is "auto", and there is no rule for it'):
         resolve_deepspeed(tree, train=train(), accumulation_steps=1, hidden_size=8)
 
 

@@ -88,22 +88,22 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem,
         ("train.budgets", ["lots"], "train.budgets.0: expected a quantity such as 400M, saw 'lots'"),
         ("train", None, "train: expected a section with keys budgets, "),
         ("study.name", "Has Spaces", "study.name: String should match pattern"),
-        ("arms.legal.mix", {"law": 0.9, "mews": 0.1}, "arms.legal.mix names source 'mews'; the sources are law, news"),
-        ("arms.legal.mix", {"law": 0.9, "news": 0.2}, "arms.legal.mix adds up to 1.1; weights are at least 0 and add up to 1"),
-        ("arms.legal.mix", {"law": 1.5, "news": -0.5}, "arms.legal.mix adds up to 1; weights are at least 0 and add up to 1"),
-        ("arms.legal.cooldown_mix", {"law": 0.5}, "arms.legal.cooldown_mix adds up to 0.5; weights are at least 0 and add up to 1"),
-        ("arms.legal.segments", [{"from": "5k", "mix": {"mews": 1.0}}], "arms.legal.segments.0.mix names source 'mews'; the sources are law, news"),
+        ("arms.legal.mix", {"law": 0.9, "mews": 0.1}, "arms.legal.mix names source 'mews'; known sources: law, news"),
+        ("arms.legal.mix", {"law": 0.9, "news": 0.2}, "arms.legal.mix sums to 1.1; weights must be at least 0 and sum to 1"),
+        ("arms.legal.mix", {"law": 1.5, "news": -0.5}, "arms.legal.mix sums to 1; weights must be at least 0 and sum to 1"),
+        ("arms.legal.cooldown_mix", {"law": 0.5}, "arms.legal.cooldown_mix sums to 0.5; weights must be at least 0 and sum to 1"),
+        ("arms.legal.segments", [{"from": "5k", "mix": {"mews": 1.0}}], "arms.legal.segments.0.mix names source 'mews'; known sources: law, news"),
         ("arms.legal.segments", [{"from": "5k", "mix": {"law": 1.0}}, {"from": 5000, "mix": {"news": 1.0}}], "arms.legal.segments must ascend without repeats, saw from [5000, 5000]"),
         ("arms.legal.segments", [{"from": 0, "mix": {"law": 1.0}}], "arms.legal.segments.0.from: Input should be greater than or equal to 1, saw 0"),
-        ("arms.legal.max_epochs_of", {"mews": 2}, "arms.legal.max_epochs_of names source 'mews'; the sources are law, news"),
+        ("arms.legal.max_epochs_of", {"mews": 2}, "arms.legal.max_epochs_of names source 'mews'; known sources: law, news"),
         ("arms.legal.max_epochs_of", {"law": 0}, "arms.legal.max_epochs_of.law: Input should be greater than 0, saw 0"),
         ("train.shuffle_window", 0, "train.shuffle_window: Input should be greater than or equal to 1, saw 0"),
         ("train.budgets", ["20k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [20000, 10000]"),
         ("train.budgets", ["10k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [10000, 10000]"),
         ("train.budgets", [0, "10k"], "train.budgets must be above 0 and ascend without repeats, saw [0, 10000]"),
         ("train.schedule", {"warmup": "9k"}, "train.schedule.warmup is 9000 tokens, but the cooldown of the smallest budget, 10000, begins at 8000; set train.schedule.warmup to at most 8000"),
-        ("runtime.workers", 5, "runtime.workers is 5, but train.global_batch_size is 4 rows, and a worker needs one; set runtime.workers to at most 4, or train.global_batch_size to at least 5"),
-        ("runtime", {"kind": "local", "workers": 2}, "runtime.kind local is one process, but runtime.workers is 2; set it to 1"),
+        ("runtime.workers", 5, "runtime.workers is 5, but train.global_batch_size is 4 rows, and every worker needs at least one; set runtime.workers to at most 4, or train.global_batch_size to at least 5"),
+        ("runtime", {"kind": "local", "workers": 2}, "runtime.kind local runs one process, but runtime.workers is 2; set it to 1"),
         ("runtime.workers", {"min": 1, "max": 5}, "runtime.workers is 1 to 5, but train.global_batch_size is 4 rows"),
         ("runtime.workers", {"min": 3, "max": 2}, "runtime.workers: min is 3, but max is 2; swap them"),
         ("runtime.workers", 0, "runtime.workers.min: Input should be greater than or equal to 1, saw 0"),
@@ -133,7 +133,7 @@ def test_an_exam_given_twice_is_refused(tree):
 def test_a_missing_key_is_named(tree):
     del tree["train"]["learning_rate"]
     assert refusal(tree) == (
-        "study.yaml: missing key train.learning_rate\n  fix: add train.learning_rate; configs/README.md says what it means"
+        "study.yaml: missing key train.learning_rate\n  fix: add train.learning_rate; configs/README.md describes it"
     )
 
 
@@ -150,7 +150,7 @@ def test_the_number_of_further_problems_is_told(tree):
         (b"- a\n- b\n", "expected a mapping of sections at the top"),
         (b"", "expected a mapping of sections at the top"),
         (b"study: \xff\xfe\n", "not UTF-8 text: invalid start byte"),
-        (b"train:\n  budgets: [1]\n  budgets: [2]\n", "key 'budgets' stands there twice"),
+        (b"train:\n  budgets: [1]\n  budgets: [2]\n", "key 'budgets' is given twice"),
     ],
 )
 def test_a_broken_file_is_refused_by_name(tmp_path, content, message):
@@ -205,8 +205,8 @@ def test_an_override_enters_a_section_that_the_file_leaves_empty(study_file):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.learning_rate", "override 'train.learning_rate' is not of the form section.key=value"),
-        ("=3", "override '=3' is not of the form section.key=value"),
+        ("train.learning_rate", "override 'train.learning_rate' does not have the form section.key=value"),
+        ("=3", "override '=3' does not have the form section.key=value"),
         (
             "sources.sports.role=domain",
             "no entry 'sports' in a list of 2\n  fix: use an index below 2 or one of the names law, news",
@@ -235,13 +235,13 @@ def test_workers_are_a_number_or_a_range_and_are_saved_as_they_were_written(tree
         (
             "schedule",
             {"shape": "cosine"},
-            "arms.legal.cooldown_mix is set, but train.schedule.shape is cosine, which falls from the warm-up on and has no "
-            "cooldown; write the mixture under arms.legal.segments, or set train.schedule.shape to constant_cooldown",
+            "arms.legal.cooldown_mix is set, but train.schedule.shape is cosine, which decays from the end of warm-up and has "
+            "no separate cooldown; put the mixture under arms.legal.segments, or set train.schedule.shape to constant_cooldown",
         ),
         (
             "budget_mode",
             "chain",
-            "arms.legal.cooldown_mix is set, but train.budget_mode is chain, where every stage cools down; write the mixtures "
+            "arms.legal.cooldown_mix is set, but train.budget_mode is chain, where every stage has a cooldown; put the mixtures "
             "under arms.legal.segments, or set train.budget_mode to branch or independent",
         ),
     ],

@@ -8,39 +8,43 @@ from cpt_ray.config.values import Count, Section
 
 
 class ExamConfig(Section):
-    """Multiple-choice questions scored through lm-eval, and scanned for in the training text."""
+    """Multiple-choice questions, scored through lm-eval and searched for in the training text."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="task name")
     path: str = Field(description="glob of JSON lines {question, choices, answer}, or of lm-eval's own YAML files")
     format: Literal["jsonl", "mmlu_flan_cot"] = Field(
         default="jsonl", description="mmlu_flan_cot: the few-shot questions inside lm-eval's MMLU task files"
     )
-    limit: Count | None = Field(default=None, ge=1, description="most items, drawn by hash")
-    label: str = Field(description="what the score is called in every table and figure")
+    limit: Count | None = Field(default=None, ge=1, description="maximum number of items, sampled by hash")
+    label: str = Field(description="name of the score in every table and figure")
 
 
 class EvaluateConfig(Section):
     """Scoring: bits per byte on held-out text, and exams."""
 
-    held_out_documents: Count = Field(default=500, ge=2, description="most documents scored per held-out set and part")
-    document_tokens: Count = Field(default=8192, ge=2, description="most tokens scored per document")
-    context: Count = Field(default=2048, ge=2, description="tokens of context a score may see")
-    batch_tokens: Count = Field(default=4096, ge=2, description="tokens per forward pass")
-    exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
-    harness_tasks: tuple[str, ...] = Field(default=(), description="names of lm-eval tasks to run as they are")
-    harness_path: str | None = Field(
-        default=None, description="folder of lm-eval task files of your own, beside the bundled ones"
+    held_out_documents: Count = Field(
+        default=500, ge=2, description="maximum documents scored per held-out set and half (validation, test)"
     )
-    exam_context: Count = Field(default=1024, ge=8, description="most tokens of an exam question and its answer")
-    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="compute type of scoring")
+    document_tokens: Count = Field(default=8192, ge=2, description="maximum tokens scored per document")
+    context: Count = Field(default=2048, ge=2, description="context length in tokens when scoring")
+    batch_tokens: Count = Field(default=4096, ge=2, description="tokens per forward pass when scoring")
+    exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
+    harness_tasks: tuple[str, ...] = Field(default=(), description="lm-eval tasks to run unchanged, by name")
+    harness_path: str | None = Field(
+        default=None, description="folder with your own lm-eval task files, in addition to the bundled ones"
+    )
+    exam_context: Count = Field(default=1024, ge=8, description="maximum tokens of an exam question with its answer")
+    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="compute precision when scoring")
 
 
 class CompareConfig(Section):
     """How differences are judged."""
 
-    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="level of every interval")
-    bootstrap_samples: int = Field(default=2000, ge=100, description="resamples of a bootstrap")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence level of every interval")
+    bootstrap_samples: int = Field(default=2000, ge=100, description="number of bootstrap resamples")
     seed: int = Field(default=0, description="seed of the bootstrap")
     forgetting_tolerance: float = Field(
-        default=0.02, ge=0, description="bits per byte that general text may get worse before the verdict says so"
+        default=0.02,
+        ge=0,
+        description="increase in bits per byte on general text that the verdict tolerates before it reports forgetting",
     )

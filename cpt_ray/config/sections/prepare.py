@@ -1,4 +1,4 @@
-"""The `sources`, `prepare` and `arms` sections: which text, what is done to it, which mixtures are trained on."""
+"""The `sources`, `prepare` and `arms` sections: which text, how it is prepared, and which mixtures are trained on."""
 
 from typing import Annotated, Literal, get_args
 
@@ -15,50 +15,64 @@ def _as_tuple(value: object) -> object:
 
 
 class DatasetConfig(Section):
-    """A split of a Hugging Face dataset: one of the hub at a pinned commit, or a folder."""
+    """A split of a Hugging Face dataset, from the hub at a pinned commit or from a local folder."""
 
     name: str = Field(
-        min_length=1, description="name on the hub, with `revision`; else a folder: what `save_to_disk` wrote, or data files"
+        min_length=1,
+        description="name on the hub (requires `revision`), or a local folder: the output of `save_to_disk`, or data files",
     )
-    config: str | None = Field(default=None, description="configuration (subset); null: the only or the default one")
-    split: str = Field(default="train", description="split")
+    config: str | None = Field(default=None, description="configuration (subset); null: the only one, or the default")
+    split: str = Field(default="train", description="split of the dataset")
     revision: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{40}$", description="commit of the hub's repository, 40 digits: a branch can move"
+        default=None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="commit hash of the hub repository, 40 hex digits; branches are refused because they move",
     )
 
 
 class SourceConfig(Section):
-    """A named pile of text: either `path` and `format`, or `dataset`.
+    """A named collection of text: either `path` and `format`, or `dataset`.
 
     A path is a glob on any fsspec filesystem (`/data/*.jsonl.gz`, `s3://bucket/*.parquet`), a member of an archive
     (`zip://news.csv::/data/news.zip`), or a file of an installed Python distribution (`package://DISTRIBUTION/PATH`). Files
-    that end in `.gz`, `.zst`, `.bz2` or `.xz` are unpacked. A field is a column, a key of a JSON object, or a field of the
-    header of `front_matter`. How much of a source is trained on is said by the arms.
+    that end in `.gz`, `.zst`, `.bz2` or `.xz` are decompressed. A field is a column, a key of a JSON object, or a field of the
+    `front_matter` header. The arms decide how much of a source is trained on.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="short name, used in reports and in arms")
-    role: Literal["domain", "general"] = Field(description="whether its held-out part measures gain or forgetting")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="short name, used in reports and arms")
+    role: Literal["domain", "general"] = Field(
+        description="whether its held-out set measures gain (`domain`) or forgetting (`general`)"
+    )
     path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(default=(), description="globs; see above")
-    dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset in place of `path`")
+    dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset instead of `path`")
     format: SourceFormat | None = Field(
         default=None,
-        description="needed with `path`. `json`: a list of objects, or one object, per file; `text`: a document per file; "
-        "`front_matter`: the same behind a YAML header between `---` lines; `arrow`: streams, as `save_to_disk` writes them",
+        description="required with `path`. `json`: one object or a list of objects per file; `text`: one document per file; "
+        "`front_matter`: one document per file, after a YAML header between `---` lines; `arrow`: streams "
+        "written by `save_to_disk`",
     )
-    text_field: str = Field(default="text", description="column or key that holds the text")
-    id_field: str | None = Field(default=None, description="column or key that holds the id; default: content hash")
+    text_field: str = Field(default="text", description="field with the text")
+    id_field: str | None = Field(
+        default=None, description="field with the id, a label that may repeat; default: hash of the content"
+    )
     language_field: str | None = Field(default=None, description="field with an ISO language code")
-    default_language: str | None = Field(default=None, description="language where `language_field` says nothing")
-    origin_field: str | None = Field(default=None, description="field that says where a document is from, such as its URL")
-    date_field: str | None = Field(default=None, description="field with a document's date, kept as it is written")
-    license_field: str | None = Field(default=None, description="field with a document's own license")
+    default_language: str | None = Field(
+        default=None, description="language of documents whose `language_field` is empty or not set"
+    )
+    origin_field: str | None = Field(default=None, description="field with a document's origin, such as its URL")
+    date_field: str | None = Field(default=None, description="field with a document's date, stored verbatim")
+    license_field: str | None = Field(default=None, description="field with the license of each document")
     license: str | None = Field(default=None, description="license of the text, recorded in the model card")
-    limit_documents: Count | None = Field(default=None, ge=1, description="read at most so many documents, the first ones")
+    limit_documents: Count | None = Field(default=None, ge=1, description="read only the first N documents")
     on_bad_record: Literal["drop", "fail"] = Field(
-        default="drop", description="a record that cannot be read is dropped and counted, or stops the run with its place"
+        default="drop",
+        description="what to do with an unreadable record: drop and count it, or stop with an error that names file and line",
     )
     max_bad_share: float = Field(
-        default=0.05, ge=0, le=1, description="largest share of bad records in the source that `drop` puts up with"
+        default=0.05,
+        ge=0,
+        le=1,
+        description="maximum fraction of bad records in the source with `on_bad_record: drop`; above it the run stops",
     )
 
     @model_validator(mode="after")
@@ -74,65 +88,87 @@ class SourceConfig(Section):
 class NearDuplicateConfig(Section):
     """MinHash-LSH over word n-grams (Broder 1997).
 
-    Documents meet if any band of rows is equal, and are duplicates if their signatures say that their similarity is at least
-    (1/bands)^(1/rows), which `prepare` prints. Of duplicates, one of a `domain` source is kept before any other.
+    Two documents become a candidate pair if any band of their signatures is equal, and are near-duplicates if the similarity
+    estimated from the signatures is at least (1/bands)^(1/rows), which `prepare` prints. Of each component of duplicates one
+    document is kept, from a `domain` source first.
     """
 
-    enabled: bool = Field(default=True, description="whether near-duplicates are removed")
+    enabled: bool = Field(default=True, description="remove near-duplicates; exact copies are always removed")
     ngram_words: int = Field(default=5, ge=1, description="words per shingle")
     bands: int = Field(default=16, ge=1, description="bands of the signature")
     rows: int = Field(default=8, ge=1, description="rows per band; the threshold is (1/bands)^(1/rows)")
     scope: Literal["global", "source"] = Field(
-        default="global", description="`source`: a document is compared with those of its own source only, exact copies too"
+        default="global",
+        description="`global`: compare across all sources; `source`: only within each source, exact copies included",
     )
 
 
 class HeldOutConfig(Section):
-    """Held-out sets: drawn once per study by near-duplicate component, before any arm."""
+    """Held-out sets: sampled once per study by near-duplicate component, before any arm is drawn."""
 
-    share: float = Field(default=0.02, gt=0, lt=0.5, description="share of components held out, per source")
-    validation_share: float = Field(default=0.5, ge=0, lt=1, description="share of these in the validation half")
-    containment_ngram: int = Field(default=13, ge=2, description="words per n-gram of the containment rule")
+    share: float = Field(default=0.02, gt=0, lt=0.5, description="share of near-duplicate components held out, per source")
+    validation_share: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="share of the held-out components that go to the validation half; the rest is the test half",
+    )
+    containment_ngram: int = Field(default=13, ge=2, description="words per n-gram for containment")
     containment_share: float = Field(
-        default=0.5, gt=0, le=1, description="drop a training document that holds this share of a held-out one's n-grams"
+        default=0.5,
+        gt=0,
+        le=1,
+        description="drop a training document that contains at least this share of the n-grams of one held-out document",
     )
 
 
 class DecontaminateConfig(Section):
-    """Removal of the items of the study's own exams from the training text."""
+    """Decontamination: removal of the study's own exam items from the training text."""
 
-    enabled: bool = Field(default=True, description="whether training text is scanned for the items of `tasks`")
+    enabled: bool = Field(default=True, description="scan training text for the items of `tasks`")
     tasks: tuple[str, ...] | None = Field(
         default=None,
-        description="exams and lm-eval tasks to scan for; null: all that `evaluate` names. Another list is another "
-        "corpus; what `evaluate` names beside it is looked for in the packed corpus, and stays in it",
+        description="exams and lm-eval tasks to scan for; null: all that `evaluate` names. Another list makes another "
+        "corpus. Tasks that `evaluate` names but this list does not are searched for in the packed corpus and "
+        "reported, not removed",
     )
-    ngram_words: int = Field(default=13, ge=3, description="words an exam item and a document must share in a row")
+    ngram_words: int = Field(
+        default=13, ge=3, description="number of consecutive words that an exam item and a document must share"
+    )
     min_match_ratio: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="share of a question or an answer that a run of equal words must cover; 0: any `ngram_words` will do",
+        description="minimum share of the question or the answer that a run of matching words must cover; 0: any "
+        "`ngram_words` words are a match",
     )
     action: Literal["drop", "redact"] = Field(
-        default="drop", description="drop the document, or cut the matching words out of it"
+        default="drop", description="drop the document, or remove only the matching words"
     )
 
 
 class PackConfig(Section):
-    """How tokens become rows."""
+    """How documents are packed into rows."""
 
-    sequence_length: int = Field(default=2048, ge=8, description="tokens per row")
+    sequence_length: int = Field(default=2048, ge=8, description="tokens per row, the training sequence length")
     strategy: Literal["best_fit", "concat"] = Field(
-        default="best_fit", description="best_fit keeps documents whole (Ding et al. 2024); concat cuts at row ends"
+        default="best_fit",
+        description="best_fit: best-fit-decreasing packing, splits only documents longer than a row (Ding et al. 2024); "
+        "concat: concatenate and split at row ends",
     )
 
 
 class PrepareConfig(Section):
     """From raw text to packed shards."""
 
-    unit_bytes: Bytes = Field(default=64_000_000, ge=1000, description="text per unit of preparation and of packing")
-    seed: int = Field(default=0, description="seed of the split, of the near-duplicate hashes and of row order")
+    unit_bytes: Bytes = Field(
+        default=64_000_000,
+        ge=1000,
+        description="bytes of text per unit, the piece of a source that one task prepares and packs",
+    )
+    seed: int = Field(
+        default=0, description="seed of the held-out split, the MinHash functions and the order of rows in a shard"
+    )
     clean: CleanConfig = CleanConfig()
     near_duplicates: NearDuplicateConfig = NearDuplicateConfig()
     held_out: HeldOutConfig = HeldOutConfig()
@@ -142,34 +178,38 @@ class PrepareConfig(Section):
 
 
 class SegmentConfig(Section):
-    """A mixture that holds from a number of tokens on."""
+    """A mixture that applies from a given number of tokens on."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    from_tokens: Count = Field(alias="from", ge=1, description="tokens since the base from which `mix` holds, ascending")
+    from_tokens: Count = Field(
+        alias="from", ge=1, description="tokens since the base at which `mix` takes effect; ascending over the list"
+    )
     mix: dict[str, float] = Field(min_length=1, description="source name to weight; weights add up to 1")
 
 
 class ArmConfig(Section):
-    """A mixture of sources to train on, and how it changes on the way.
+    """A mixture of sources to train on, and how it changes during training.
 
-    Weights count rows. `mix` holds from the base on, `segments` are other mixtures later: each begins at the row at which its
-    tokens are due by the manifest's mean tokens per row. The cooldown's mixture begins exactly where the learning rate begins
-    to fall, and wins over every segment from there on.
+    Weights are shares of rows. `mix` applies from the start; each of `segments` replaces it later, at the row where its token
+    count is reached according to the manifest's mean tokens per row. The cooldown mixture starts exactly where the learning
+    rate starts to fall, and takes precedence over segments from there on.
     """
 
-    role: Literal["domain", "control"] = Field(description="`control`: the equal-token arm on general text")
-    mix: dict[str, float] = Field(min_length=1, description="source name to weight; weights add up to 1")
-    segments: tuple[SegmentConfig, ...] = Field(default=(), description="other mixtures later on")
-    cooldown_mix: dict[str, float] | None = Field(
-        default=None, min_length=1, description="the mixture while the learning rate cools down; null: no change"
+    role: Literal["domain", "control"] = Field(
+        description="`domain`: the arm under study; `control`: the equal-token arm on general text"
     )
-    max_epochs: float = Field(default=1.0, gt=0, description="most passes over any source; above 1 allows repeats")
+    mix: dict[str, float] = Field(min_length=1, description="source name to weight; weights add up to 1")
+    segments: tuple[SegmentConfig, ...] = Field(default=(), description="mixtures that replace `mix` later in training")
+    cooldown_mix: dict[str, float] | None = Field(
+        default=None, min_length=1, description="mixture during the cooldown of the learning rate; null: no change"
+    )
+    max_epochs: float = Field(default=1.0, gt=0, description="maximum epochs over any source; above 1 allows repeats")
     max_epochs_of: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default={}, description="most passes over single sources, by name, in place of `max_epochs`"
+        default={}, description="maximum epochs over individual sources, by name; overrides `max_epochs`"
     )
 
     def mixes(self) -> dict[str, dict[str, float]]:
-        """Every mixture by the key that it is written under."""
+        """Every mixture of the arm, by its key."""
         later = {f"segments.{number}.mix": segment.mix for number, segment in enumerate(self.segments)}
         return {"mix": self.mix, **later, **({"cooldown_mix": self.cooldown_mix} if self.cooldown_mix else {})}

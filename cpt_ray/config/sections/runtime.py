@@ -1,6 +1,6 @@
-"""The `runtime` and `tracking` sections: where a study runs and where its numbers are shown.
+"""The `runtime` and `tracking` sections: where a study runs and where its numbers are tracked.
 
-Nothing in these sections enters a fingerprint: the same study moved to other hardware finds its artifacts again.
+Nothing in these sections enters a fingerprint: the same study on other hardware reuses its artifacts.
 """
 
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from cpt_ray.config.values import Bytes, Seconds, Section
 
 
 class Workers(Section):
-    """How many training workers: written as a number, or as `{min, max}` for a group that follows the cluster."""
+    """Number of training workers: an integer, or `{min, max}` for an elastic group."""
 
     min: int = Field(ge=1)
     max: int = Field(ge=1)
@@ -28,7 +28,7 @@ class Workers(Section):
 
     @property
     def elastic(self) -> bool:
-        """Whether the group may grow and shrink."""
+        """Whether the group may be resized."""
         return self.min != self.max
 
     def __str__(self) -> str:
@@ -52,37 +52,43 @@ class RuntimeConfig(Section):
     """Workers and resources."""
 
     kind: Literal["local", "ray"] = Field(
-        default="ray", description="local: training in this process, one worker; ray: Ray Train workers"
+        default="ray", description="local: train in this process with one worker; ray: Ray Train workers"
     )
     address: str | None = Field(
-        default=None, description="Ray cluster to join; default: RAY_ADDRESS, else a private Ray on this machine"
+        default=None,
+        description="address of the Ray cluster; default: `RAY_ADDRESS` if set, else a private Ray on this machine",
     )
     workers: Annotated[Workers, BeforeValidator(parse_workers)] = Field(
         default=Workers(min=1, max=1),
-        description="training workers; `{min: 1, max: 8}` grows and shrinks with the cluster, same batch, order and counters",
+        description="training workers; `{min: 1, max: 8}` resizes with the cluster, with the same global batch, sample order "
+        "and counters",
     )
     resize_interval: Seconds = Field(
-        default=60, ge=1, description="how often an elastic group looks whether the cluster has room for more workers"
+        default=60,
+        ge=1,
+        description="how often an elastic group checks whether the cluster has room for more workers, in seconds",
     )
     scratch: str | None = Field(
         default=None,
-        description="folder on each node's own disk for checkpoints on their way to study.root; default: the temporary folder",
+        description="folder on each node's local disk where checkpoints are staged before upload to `study.root`; default: the "
+        "system's temporary folder",
     )
-    cpus_per_worker: float = Field(default=1, gt=0, description="CPUs of a training worker")
-    gpus_per_worker: float = Field(default=0, ge=0, description="GPUs of a training worker")
-    prepare_workers: int = Field(default=2, ge=1, description="units prepared at once")
-    evaluate_workers: int = Field(default=2, ge=1, description="models scored at once")
-    max_failures: int = Field(default=3, ge=0, description="worker failures a run survives; then it stops")
-    collective_timeout: Seconds = Field(default=600, ge=10, description="longest wait of a collective")
-    object_store: Bytes = Field(default=200_000_000, ge=80_000_000, description="object store of a private Ray, bytes")
+    cpus_per_worker: float = Field(default=1, gt=0, description="CPUs per training worker")
+    gpus_per_worker: float = Field(default=0, ge=0, description="GPUs per training worker")
+    prepare_workers: int = Field(default=2, ge=1, description="number of units prepared in parallel")
+    evaluate_workers: int = Field(default=2, ge=1, description="number of models scored in parallel")
+    max_failures: int = Field(default=3, ge=0, description="worker failures that a run survives before it stops")
+    collective_timeout: Seconds = Field(default=600, ge=10, description="timeout of a collective operation, in seconds")
+    object_store: Bytes = Field(default=200_000_000, ge=80_000_000, description="object store size of a private Ray, in bytes")
     recycle_memory: bool = Field(
         default=True,
-        description="keep freed memory in CPU training processes (GLIBC_TUNABLES): faster steps, memory is not returned",
+        description="let CPU training processes keep freed memory (GLIBC_TUNABLES): faster steps, but memory is not returned "
+        "to the system",
     )
 
 
 class TrackingConfig(Section):
     """MLflow."""
 
-    uri: str | None = Field(default=None, description="tracking URI; default: sqlite in the study's root")
-    experiment: str = Field(default="cpt-ray", description="experiment name")
+    uri: str | None = Field(default=None, description="MLflow tracking URI; default: a sqlite database in `study.root`")
+    experiment: str = Field(default="cpt-ray", description="MLflow experiment name")

@@ -1,6 +1,6 @@
 """The learning rate as a function of `tokens_seen`: `train.learning_rate`, `train.schedule` and `train.chain`.
 
-In: YAML. Out: frozen sections. `docs/schedules.md` weighs the choices; `config/budgets.py` holds the rules between them.
+In: YAML. Out: frozen sections. `docs/schedules.md` discusses the choices; `config/budgets.py` holds the rules between them.
 """
 
 import math
@@ -35,7 +35,7 @@ Rate = Annotated[float | BaseRate, BeforeValidator(parse_rate)]
 
 
 class ScheduleConfig(Section):
-    """The learning rate as a function of `tokens_seen`; docs/schedules.md weighs the choices."""
+    """The learning rate as a function of `tokens_seen`; docs/schedules.md discusses the choices."""
 
     shape: Literal["constant_cooldown", "cosine"] = Field(
         default="constant_cooldown",
@@ -45,23 +45,26 @@ class ScheduleConfig(Section):
         default=None, ge=0, description="tokens of linear warm-up to the peak; default: 1 % of the smallest budget"
     )
     warmup_from: Literal["zero", "base_final"] = Field(
-        default="zero", description="rate at which the warm-up starts: 0, or the base's `final_learning_rate`"
+        default="zero", description="learning rate at the start of warm-up: 0, or the base's `final_learning_rate`"
     )
     cooldown_share: float = Field(
-        default=0.2, gt=0, le=1, description="constant_cooldown: share of a budget (of a chain: of a stage) spent cooling down"
+        default=0.2,
+        gt=0,
+        le=1,
+        description="constant_cooldown: share of the budget spent in cooldown (in a chain: share of each stage)",
     )
     cooldown_shape: DecayShape = Field(default="1-sqrt", description="constant_cooldown: shape of the decay")
     final_share: float = Field(default=0.0, ge=0, lt=1, description="final learning rate as a share of the peak")
 
 
 class ChainConfig(Section):
-    """How a later stage of `budget_mode: chain` starts. Nothing here has a default: it decides what the stages mean."""
+    """How the later stages of `budget_mode: chain` start. No key has a default, because each changes what a stage means."""
 
-    rewarm: Count = Field(ge=0, description="tokens of linear re-warm-up of each later stage; 0 jumps to the peak")
+    rewarm: Count = Field(ge=0, description="tokens of linear re-warm-up in each later stage; 0 jumps to the peak")
     rewarm_from: Literal["zero", "previous_final"] = Field(
-        description="rate at which the re-warm-up starts: 0, or where the stage before ended"
+        description="learning rate at the start of re-warm-up: 0, or the final rate of the previous stage"
     )
-    peak_share: float = Field(gt=0, description="peak of each later stage as a share of the first stage's; 1 is the same")
+    peak_share: float = Field(gt=0, description="peak rate of each later stage as a share of the first stage's peak")
     optimizer: Literal["kept", "fresh"] = Field(
-        description="AdamW's moments at the start of each later stage: those of the stage before, or zeros"
+        description="AdamW moments at the start of each later stage: `kept` from the previous stage, or `fresh` (zeros)"
     )
