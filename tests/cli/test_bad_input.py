@@ -58,7 +58,7 @@ def results(study: TinyStudy) -> set[str]:
         (["trane.budgets=[1]"], "unknown key trane", "did you mean train?"),
         (["train.learning_rate=fast"], "train.learning_rate: ", "change train.learning_rate"),
         (["train.budgets=[2000, 1000]"], "train.budgets must be above 0 and ascend", "change one of the keys"),
-        (["nonsense"], "override 'nonsense' is not of the form section.key=value", "train.learning_rate=1e-4"),
+        (["nonsense"], "override 'nonsense' does not have the form section.key=value", "train.learning_rate=1e-4"),
         (
             ["runtime.kind=ray", "runtime.workers=5"],
             "runtime.workers is 5, but train.global_batch_size is 4 rows",
