@@ -1,13 +1,13 @@
-"""How many bytes the states of training take: per worker by ZeRO stage, and on disk.
+"""How many bytes training states take: per worker by ZeRO stage, and on disk.
 
 Place in the flow: printed by `plan`, before anything is spent. In: a model's shape, the DeepSpeed JSON, the train section
-and the number of workers. Out: a `MemoryPlan`. It is an estimate of model states only: activations, logits, communication
-buckets and the runtime's own memory come on top, and `train.micro_batch_size` steers the first two.
+and the number of workers. Out: a `MemoryPlan`. It estimates model states only: activations, logits, communication
+buckets and the runtime's own memory come on top; `train.micro_batch_size` controls the first two.
 
 The formula is that of ZeRO (Rajbhandari et al. 2020, sections 3.1 and 5): with P parameters, mixed precision keeps 2P bytes
 of weights, 4P of gradients (summed in fp32; 2P at stage 0 or where the JSON says so) and 12P of optimizer states (fp32 master
-weights and two moments of Adam); under LoRA the last two are those of the adapters alone. Stage 1 divides the
-optimizer states by the number of workers, stage 2 also the gradients, stage 3 also the weights. ZeRO-Offload (Ren et al.
+weights and two moments of Adam); under LoRA the last two are those of the adapters alone. Stage 1 shards the
+optimizer states over the workers, stage 2 also the gradients, stage 3 also the weights. ZeRO-Offload (Ren et al.
 2021) moves optimizer states, and from stage 2 the gradients in fp32, to the host.
 """
 
@@ -19,31 +19,10 @@ from typing import Any
 from cpt_ray.config.deepspeed import zero_stage
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.model.parameters import ModelShape
-from cpt_ray.records import Record, RunSpec
+from cpt_ray.records import MemoryPlan, RunSpec
 
 _MOMENT_BYTES = 8
 _MASTER_BYTES = 4
-
-
-class MemoryPlan(Record):
-    """Model states of one worker and the disk they need, in bytes."""
-
-    model: str
-    parameters: int
-    zero_stage: int
-    precision: str
-    num_workers: int
-    weights_bytes: int
-    gradients_bytes: int
-    optimizer_bytes: int
-    device_bytes: int
-    """Of the three, what lies where the model computes: the GPU, or the worker's own memory without one."""
-    host_bytes: int
-    """What offload moves to the host, per worker."""
-    checkpoint_bytes: int
-    export_bytes: int
-    disk_bytes: int
-    """All checkpoints that are kept and all exports of this model's runs, at once."""
 
 
 def estimate_memory(
@@ -60,10 +39,10 @@ def estimate_memory(
     Args:
         model: Its name.
         shape: Its shape.
-        deepspeed: What `load_deepspeed` returned.
+        deepspeed: The result of `load_deepspeed`.
         train: The study's train section.
-        num_workers: Workers that share the states.
-        specs: The study's runs; those of this model are counted for disk.
+        num_workers: Workers over which the states are sharded.
+        specs: The study's runs; those of this model count towards disk.
     """
     tree = dict(deepspeed)
     stage = zero_stage(tree)

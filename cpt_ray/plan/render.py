@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cpt_ray.config.values import format_count
-from cpt_ray.plan.budget import SourceNeed, StudyPlan
-from cpt_ray.plan.memory import MemoryPlan
+from cpt_ray.records import MemoryPlan, SourceNeed, StudyPlan
 
 UNKNOWN = "unknown until prepared"
 _GIB = 1 << 30

@@ -20,6 +20,7 @@ from cpt_ray.records.data import (
     sum_reports,
 )
 from cpt_ray.records.exam_scan import ExamHit, TaskScan
+from cpt_ray.records.plan import MemoryPlan, PlannedBudget, PlannedMix, PlannedRun, SourceNeed, StudyPlan
 from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -64,8 +65,12 @@ __all__ = [
     "LargeComponent",
     "LoadedCheckpoint",
     "Made",
+    "MemoryPlan",
     "MemoryPoint",
     "PackedPieces",
+    "PlannedBudget",
+    "PlannedMix",
+    "PlannedRun",
     "Point",
     "RateSchedule",
     "Record",
@@ -79,10 +84,12 @@ __all__ = [
     "ShardEntry",
     "ShardManifest",
     "ShardTable",
+    "SourceNeed",
     "SourceRole",
     "StageReport",
     "StateFigures",
     "StepMetrics",
+    "StudyPlan",
     "TaskScan",
     "Term",
     "UnitReport",

@@ -16,9 +16,20 @@ from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.plan.budget import StudyPlan, check_cooldowns, check_epochs, plan_study
-from cpt_ray.plan.memory import MemoryPlan, estimate_memory
-from cpt_ray.records import Comparison, DocumentsRecord, EvalRecord, HeldOutRecord, RunRecord, RunSpec, ShardManifest
+from cpt_ray.plan.budget import plan_study
+from cpt_ray.plan.checks import check_cooldowns, check_epochs
+from cpt_ray.plan.memory import estimate_memory
+from cpt_ray.records import (
+    Comparison,
+    DocumentsRecord,
+    EvalRecord,
+    HeldOutRecord,
+    MemoryPlan,
+    RunRecord,
+    RunSpec,
+    ShardManifest,
+    StudyPlan,
+)
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget

@@ -2,7 +2,7 @@
 
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.plan.render import render_plan
-from tests.plan.test_budget import SCHEDULE, SHAPE, make_plan, make_study
+from tests.plan.planned import SCHEDULE, SHAPE, make_plan, make_study
 
 EXPECTED = """\
 Plan of study tiny

@@ -1,7 +1,7 @@
 """Say what the study will cost: tokens, epochs, steps, FLOPs, memory and disk."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.plan.budget import check_cooldowns, check_epochs
+from cpt_ray.plan.checks import check_cooldowns, check_epochs
 from cpt_ray.plan.render import render_plan
 from cpt_ray.study.study import Study
 

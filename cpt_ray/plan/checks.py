@@ -1,0 +1,67 @@
+"""What a plan may not be: too many epochs over a source, or budgets and marks closer than one optimizer step.
+
+Place in the flow: after `plan.budget`, before anything is trained. In: a `StudyPlan`. Out: nothing, or an error that names the
+run, the numbers and values that work.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from cpt_ray.config.values import format_count
+from cpt_ray.errors import ConfigError
+from cpt_ray.records import StudyPlan
+
+
+def check_epochs(plan: StudyPlan) -> None:
+    """Refuse a plan that repeats a source more often than its arm allows.
+
+    Sources whose tokens are not known yet are not checked.
+
+    Raises:
+        ConfigError: Names the first budget that needs too much, the tokens available, and the largest budget that fits.
+    """
+    for need in plan.needs:
+        have = need.available_tokens
+        if have is None or need.needed_tokens <= need.max_epochs * have:
+            continue
+        key, budget = need.key, format_count(need.budget_tokens)
+        wants = f"arms.{need.arm} at budget {budget} needs {format_count(need.needed_tokens)} tokens of source {need.source}"
+        if need.epochs is None:
+            raise ConfigError(
+                f"{wants} (weight {need.weight:.4g}), but no token of it is left after preparation",
+                fix=f"check what prepare dropped from {need.source}, or remove it from arms.{need.arm}.mix",
+            )
+        fits = plan.largest_budget[need.arm]
+        raise ConfigError(
+            f"{wants} (weight {need.weight:.4g}), but it has {format_count(have)}: {need.epochs:.2f} epochs, "
+            f"and {key} is {need.max_epochs:g}",
+            fix=f"set {key} to at least {math.ceil(need.epochs * 100) / 100:g} to allow repeats, or lower {plan.budgets_key} "
+            f"to at most {fits}{' tokens' if plan.budgets_key.endswith('flops') else ''}, the largest that fits this arm",
+        )
+
+
+def check_cooldowns(plan: StudyPlan) -> None:
+    """Refuse a cooldown shorter than one optimizer step, and trajectory marks less than one step apart.
+
+    Raises:
+        ConfigError: Names the run, its tokens and the tokens of a step.
+    """
+    for run in plan.runs:
+        step = plan.tokens_per_step[run.arm]
+        cooldown = step if run.cooldown_start_tokens is None else run.stop_tokens - run.cooldown_start_tokens
+        if cooldown < step:
+            raise ConfigError(
+                f"run {run.run} cools down over {format_count(cooldown)} tokens, less than one optimizer step of about "
+                f"{format_count(round(step))}: its learning rate would not decay",
+                fix=f"lower train.global_batch_size, or raise the smallest of {plan.budgets_key} or "
+                "train.schedule.cooldown_share",
+            )
+        for mark, following in pairwise((0, *run.trajectory_tokens)):
+            if following - mark < step:
+                raise ConfigError(
+                    f"run {run.run}: the trajectory marks {mark} and {following} are closer than one optimizer step of about "
+                    f"{format_count(round(step))} tokens: they would be the same model",
+                    fix="space train.trajectory_tokens wider, or lower train.trajectory_points or train.global_batch_size",
+                )

@@ -1,0 +1,125 @@
+"""What a study will cost: the plan that `plan` works out and `report` prints.
+
+They are records because both rooms need them and neither imports the other.
+"""
+
+from __future__ import annotations
+
+from cpt_ray.records.base import Record, RunKind
+
+
+class SourceNeed(Record):
+    """The tokens that one budget of one arm needs from one source."""
+
+    arm: str
+    source: str
+    weight: float
+    """Share of the source in all rows of the budget, over all mixtures of the arm, as drawn."""
+    budget_tokens: int
+    needed_tokens: int
+    available_tokens: int | None
+    """Loss-bearing tokens of one pass; None until prepared."""
+    epochs: float | None
+    """None until prepared, and where the source has no tokens."""
+    max_epochs: float
+    key: str
+    """The key that sets `max_epochs` and can raise it."""
+
+
+class PlannedMix(Record):
+    """A mixture that applies to a part of a budget."""
+
+    arm: str
+    budget_tokens: int
+    from_tokens: int
+    weights: dict[str, float]
+    """Source name to share of rows, as drawn: in parts of 10,000."""
+
+
+class PlannedBudget(Record):
+    """One budget of one model: its tokens, and the training FLOPs of that many tokens from the base on."""
+
+    model: str
+    flops_per_token: float
+    budget_tokens: int
+    flops: float
+
+
+class PlannedRun(Record):
+    """One run: tokens, optimizer steps (an estimate), FLOPs and learning rates."""
+
+    run: str
+    kind: RunKind
+    model: str
+    arm: str
+    seed: int
+    start_tokens: int
+    stop_tokens: int
+    budget_tokens: int | None
+    cooldown_start_tokens: int | None
+    """None for a trunk, whose rate never decays."""
+    tokens_paid: int
+    """Tokens this run itself trains on: `stop_tokens - start_tokens`."""
+    steps: int
+    flops: float
+    start_rate: float
+    peak_rate: float
+    end_rate: float
+    trajectory_tokens: tuple[int, ...]
+
+
+class StudyPlan(Record):
+    """What a whole study costs in tokens, steps, FLOPs and epochs."""
+
+    study: str
+    budgets_key: str
+    """`train.budgets` or `train.budgets_flops`, whichever the study sets."""
+    budgets: tuple[PlannedBudget, ...]
+    needs: tuple[SourceNeed, ...]
+    mixes: tuple[PlannedMix, ...]
+    largest_budget: dict[str, int]
+    """Arm name to the largest budget that its sources allow; empty until prepared."""
+    runs: tuple[PlannedRun, ...]
+    fill_share: dict[str, float]
+    """Arm name to the share of row slots that bear loss."""
+    fill_measured: bool
+    """Whether the shares were measured on shards; otherwise they are assumed."""
+    mean_keys: float
+    """Mean attended keys per query in the FLOP count."""
+    tokens_per_step: dict[str, float]
+    """Arm name to loss-bearing tokens per optimizer step, mean over its largest budget."""
+    idle: str | None
+    """What an uneven batch split costs; None if no worker is idle."""
+    flops: float
+    tokens_seen: int
+    """The largest number of tokens that any model of the study will have seen."""
+    tokens_paid: int
+    """Tokens that all runs together train on; a shared trunk counts once."""
+    tokens_independent: int
+    """What the same budgets would cost as independent runs."""
+
+    @property
+    def paid_ratio(self) -> float:
+        """Tokens paid as a share of running each budget independently."""
+        return self.tokens_paid / self.tokens_independent if self.tokens_independent else 1.0
+
+
+class MemoryPlan(Record):
+    """Model states of one worker and the disk space of a model's runs, in bytes."""
+
+    model: str
+    parameters: int
+    zero_stage: int
+    precision: str
+    num_workers: int
+    weights_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    device_bytes: int
+    """The part of these three in the memory where the model computes: the GPU, or the worker's own memory without one."""
+    host_bytes: int
+    """The part that offload moves to host memory, per worker."""
+    checkpoint_bytes: int
+    export_bytes: int
+    disk_bytes: int
+    """All kept checkpoints and all exports of this model's runs together."""
