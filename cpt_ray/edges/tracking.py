@@ -1,16 +1,15 @@
-"""The only door to MLflow: a mirror of the records, written by the driver, rebuilt from them at any time.
+"""The only door to MLflow: a mirror of the records, written by the driver, which can be rebuilt from them at any time.
 
-Place in the flow: beside training, evaluation and comparison. In: configs, specs, records, step metrics, points. Out: one
-MLflow run per study, whose own metrics draw the token-scaling curve, with a child run per training run and for the base. The
-x axis is tokens seen. Guarantee: mirroring the same content twice changes nothing; a run that grew is appended to; content
-that contradicts what was mirrored makes a new run and deletes the old one (MLflow can restore it), because MLflow cannot
-delete a metric. Only explicit run ids are used, never MLflow's global state.
+Place in the flow: next to training, evaluation and comparison. In: configs, specs, records, step metrics, points. Out: one
+MLflow run per study, whose metrics draw the token-scaling curve, with a child run per training run and for the base. The x
+axis is tokens seen. Guarantee: mirroring the same content twice changes nothing; a run that grew is appended to; content that
+contradicts what was mirrored creates a new run and deletes the old one (MLflow can restore it), because MLflow cannot delete a
+metric. Only explicit run ids are used, never MLflow's global state.
 """
 
 from __future__ import annotations
 
 import bisect
-import collections
 import hashlib
 import itertools
 import json
@@ -25,8 +24,10 @@ from typing import Any, Literal
 
 import yaml
 
+from cpt_ray.edges.mirrored import database_of
 from cpt_ray.edges.redaction import redact
-from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunEvent, RunRecord, RunSpec, StepMetrics
+from cpt_ray.edges.tracking_metrics import Watched, curve_metrics
+from cpt_ray.records import Point, RunRecord, RunSpec, StepMetrics
 
 Status = Literal["RUNNING", "FINISHED", "FAILED"]
 
@@ -50,21 +51,13 @@ _FINAL_VALUES = (
 )
 _BASES = ("peak_basis", "flops_basis")
 
-Watched = tuple[str, int, float]
-"""A metric that is not one of a step: key, tokens seen, value."""
-
-
-def default_uri(root: Path) -> str:
-    """The sqlite database in a study's root."""
-    return f"sqlite:///{root.resolve()}/mlflow.db"
-
 
 class Tracking:
     """A mirror in one MLflow experiment.
 
     Args:
-        uri: Tracking URI. With sqlite, artifacts lie in `mlartifacts` beside the database.
-        experiment: Experiment name; made where it does not exist.
+        uri: Tracking URI. With sqlite, artifacts are stored in `mlartifacts` next to the database.
+        experiment: Experiment name; created if it does not exist.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
@@ -74,11 +67,11 @@ class Tracking:
     def mirror_study(
         self, study: str, root: str, *, config: Mapping[str, Any], points: Sequence[Point], control_arms: frozenset[str]
     ) -> str:
-        """Mirror the study's own run: its config as parameters, its token-scaling curve as metrics.
+        """Mirror the study's parent run: its config as parameters, its token-scaling curve as metrics.
 
         Args:
             study: Its name.
-            root: Its root, which tells apart studies of the same name.
+            root: Its root, which distinguishes studies of the same name.
             config: The resolved config as plain values; secrets are masked here.
             points: The points known so far.
             control_arms: Arms whose role is control.
@@ -112,14 +105,14 @@ class Tracking:
         params: Mapping[str, Any] | None = None,
         status: Status | None = None,
     ) -> str:
-        """Mirror one training run, or the base, below its study.
+        """Mirror one training run, or the base, as a child of its study.
 
         Args:
-            parent: What `mirror_study` returned.
+            parent: The id that `mirror_study` returned.
             run: The spec while it is running, the record when it is done. A record also mirrors its totals, as `final.*`,
-                and as tags how its MFU was counted.
-            metrics: The steps that led to its weights so far, in order; those that were skipped are counted as events only.
-            watched: What `held_out_metrics`, `memory_metrics` and `event_metrics` made; what comes later stands behind.
+                and, as tags, how its MFU was counted.
+            metrics: The steps that led to its weights so far, in order; skipped steps appear as events only.
+            watched: The output of `held_out_metrics`, `memory_metrics` and `event_metrics`; later entries are appended.
             params: Further parameters; secrets are masked here.
             status: Default: FINISHED for a record, RUNNING for a spec.
 
@@ -178,7 +171,7 @@ class Tracking:
     def _create(self, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> Any:
         run = self._client.create_run(self._experiment, run_name=name, tags={**tags})
         self._log_params(run.info.run_id, params)
-        # Written last: without it the run counts as contradicting and is made anew.
+        # Written last: a run without it counts as contradicting and is created again.
         self._client.set_tag(run.info.run_id, _PARAMS_TAG, _sha(params))
         return self._client.get_run(run.info.run_id)
 
@@ -202,7 +195,7 @@ class Tracking:
             for key in _STEP_VALUES
             if (value := getattr(item, key)) is not None and math.isfinite(value)
         ]
-        # Times are a function of the content, so what a killed driver logged before its tags is overwritten, not doubled.
+        # Times are a function of the content, so what a killed driver logged before its tags is overwritten, not duplicated.
         self._log(run_id, rows, tags={_STEPS_TAG: str(len(metrics)), _CONTENT_TAG: _steps_sha(metrics)})
 
     def _append_watched(self, run_id: str, run: Any, metrics: Sequence[StepMetrics], watched: Sequence[Watched]) -> None:
@@ -246,64 +239,6 @@ class Tracking:
             self._client.update_run(run_id, status=status)
         else:
             self._client.set_terminated(run_id, status=status, end_time=int(1000 * time.time()))
-
-
-def curve_metrics(points: Sequence[Point], control_arms: frozenset[str]) -> dict[tuple[str, int], float]:
-    """Token-scaling curves as MLflow metrics: (key, tokens seen) to bits per byte, mean over seeds.
-
-    A key is `domain.<set>.bits_per_byte`; control arms, points that are not annealed, and arms and models where there are
-    several, each have a prefix of their own. Every series has its base at step 0.
-    """
-    models = dict.fromkeys(point.model for point in points)
-    arms = dict.fromkeys(point.arm for point in points if point.arm is not None and point.arm not in control_arms)
-    controls = dict.fromkeys(point.arm for point in points if point.arm in control_arms)
-    groups: dict[tuple[str, int], list[float]] = {}
-    for point in points:
-        owners: list[str | None]
-        if point.arm is None:
-            owners = list(dict.fromkeys(p.arm for p in points if p.model == point.model and p.arm is not None and p.annealed))
-        else:
-            owners = [point.arm]
-        for arm in owners or [None]:
-            control = arm in control_arms
-            several = arm is not None and len(controls if control else arms) > 1
-            prefix = [point.model] if len(models) > 1 else []
-            prefix += ["control"] if control else []
-            prefix += [str(arm)] if several else []
-            prefix += [] if point.annealed or point.arm is None else ["not_annealed"]
-            key = ".".join([*prefix, point.role, point.set_name, "bits_per_byte"])
-            groups.setdefault((key, point.tokens_seen), []).append(point.bits_per_byte)
-    return {place: sum(values) / len(values) for place, values in groups.items()}
-
-
-def held_out_metrics(points: Sequence[HeldOutPoint]) -> list[Watched]:
-    """Held-out losses during training: `during_training.<role>.<set>.bits_per_byte` and `.nats_per_token`, in their order."""
-    return [
-        (f"during_training.{point.role}.{point.source}.{measure}", point.tokens_seen, getattr(point, measure))
-        for point in points
-        for measure in ("bits_per_byte", "nats_per_token")
-    ]
-
-
-def memory_metrics(points: Sequence[MemoryPoint]) -> list[Watched]:
-    """Peaks of host and GPU memory, of any worker and phase since the point before: `memory.host_peak_bytes`, `.device_...`."""
-    peaks: dict[tuple[str, int], int] = {}
-    for point in points:
-        host = point.host_bytes if point.host_peak_bytes_most is None else point.host_peak_bytes_most
-        for key, value in (("memory.host_peak_bytes", host), ("memory.device_peak_bytes", point.device_peak_bytes_most)):
-            if value is not None:
-                peaks[key, point.tokens_seen] = max(value, peaks.get((key, point.tokens_seen), 0))
-    return [(key, tokens, float(value)) for (key, tokens), value in peaks.items()]
-
-
-def event_metrics(events: Sequence[RunEvent]) -> list[Watched]:
-    """How often each kind of event has happened so far, at each of them: `events.spike`, `events.skipped_step` and so on."""
-    counts: collections.Counter[str] = collections.Counter()
-    rows: dict[tuple[str, int], int] = {}
-    for event in sorted(events, key=lambda event: event.tokens_seen):
-        counts[event.kind] += 1
-        rows[f"events.{event.kind}", event.tokens_seen] = counts[event.kind]
-    return [(key, tokens, float(count)) for (key, tokens), count in rows.items()]
 
 
 def _continues(
@@ -352,18 +287,19 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _quoted(value: str) -> str:
-    # MLflow's filter language knows no escape for a quote inside single quotes.
+    # MLflow's filter language has no escape for a quote inside single quotes.
     return value.replace("'", "_")
 
 
 def _client(uri: str) -> Any:
     # The project sends nothing to anyone; MLflow would otherwise report its use.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if (database := database_of(uri)) is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    # The package alone takes 1.0 s of CPU to import, whatever is imported from it, and sqlalchemy's check of the schema 1.3 s.
     from mlflow.tracking import MlflowClient
 
-    # Making a database logs some hundred lines of migrations.
+    # Creating a database logs about a hundred lines of migrations.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri)
@@ -375,9 +311,8 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
-    location = None
-    if uri.startswith("sqlite:///"):
-        location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").resolve().as_uri()
+    database = database_of(uri)
+    location = (database.parent / "mlartifacts").resolve().as_uri() if database is not None else None
     # Without its kind MLflow's UI takes an experiment for one of language-model prompts and hides the training charts.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return str(client.create_experiment(name, artifact_location=location, tags=tags))

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.mirrored import default_uri, is_mirrored, note_mirrored
+from cpt_ray.edges.storage import hash_file
+from cpt_ray.edges.tracking_metrics import Watched, event_metrics, held_out_metrics, memory_metrics
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
 from cpt_ray.study.graph import StudyGraph
@@ -24,7 +27,7 @@ from cpt_ray.train.monitor import held_out, memory
 from cpt_ray.train.monitor.metrics import read_events, read_lineage, read_metrics
 
 if TYPE_CHECKING:
-    from cpt_ray.edges.tracking import Tracking, Watched
+    from cpt_ray.edges.tracking import Tracking
 
 _EVERY_S = 10.0
 
@@ -46,8 +49,6 @@ class MirrorTarget:
     @classmethod
     def of(cls, config: StudyConfig, graph: StudyGraph) -> Self:
         """Resolve `tracking.uri` (sqlite in the root where it is not set) and what MLflow is told of the study."""
-        from cpt_ray.edges.tracking import default_uri
-
         settings = config.train.model_dump(mode="json", exclude={"budgets"})
         prints = fingerprint([node.fingerprint for node in graph.all()])
         return cls(
@@ -118,7 +119,7 @@ class LiveMirror:
 def mirror_study(
     target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[str, Path], found: Found, report: Path
 ) -> None:
-    """Mirror all runs, the token-scaling curve and the report.
+    """Mirror all runs, the token-scaling curve and the report, unless the database already holds exactly these.
 
     Args:
         target: Where to.
@@ -130,6 +131,9 @@ def mirror_study(
     Raises:
         CptRayError: If MLflow cannot be reached; the records are whole all the same.
     """
+    content = _content(target, runs, folders, found, report)
+    if is_mirrored(report.parent, target.uri, content):
+        return
     try:
         tracking, parent = target.open(found.points)
         for record in runs:
@@ -141,6 +145,7 @@ def mirror_study(
             params = target.params if folder else None
             tracking.mirror_run(parent, record, metrics=metrics, watched=watched, params=params)
         tracking.finish_study(parent, report=report, config=target.config, tables=found.tables)
+        note_mirrored(report.parent, target.uri, content)
     except OSError as error:
         raise CptRayError(
             f"MLflow at {target.uri} cannot be reached: {error}",
@@ -155,10 +160,16 @@ class Found(NamedTuple):
     tables: Mapping[str, str]
 
 
+def _content(target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[str, Path], found: Found, report: Path) -> str:
+    """A fingerprint of all that is mirrored; of the lines that runs wrote, the names and sizes of their files."""
+    lines = {name: sorted((str(f), f.stat().st_size) for f in folder.glob("*/*.jsonl")) for name, folder in folders.items()}
+    records = [record.to_json() for record in (*runs, *found.points)]
+    told = (target.experiment, target.study, target.identity, target.config, target.params, sorted(target.control_arms))
+    return fingerprint([told, records, lines, dict(found.tables), hash_file(report)])
+
+
 def _watched(folder: Path, *, until: int | None = None) -> list[Watched]:
     """What was watched of a run; while it trains, up to a step, only held-out losses: a line of these is final when written."""
-    from cpt_ray.edges.tracking import event_metrics, held_out_metrics, memory_metrics
-
     points = read_lineage(folder, held_out.FOLDER, HeldOutPoint)
     if until is not None:
         return held_out_metrics([point for point in points if point.step <= until])

@@ -172,7 +172,7 @@ def test_an_empty_corpus_names_the_rule_that_dropped_most(tiny, capsys, ray_sess
 def test_a_budget_above_the_tokens_there_are_says_how_many_epochs_and_which_key_allows_them(prepared, capsys, verb):
     before = results(prepared)
     said = refused(capsys, verb, str(prepared.config), "train.budgets=[2000, 200k]")
-    assert "arms.legal at budget 200k needs 150k tokens of source law (weight 0.75), but there are 39.7k: 3.7" in said
+    assert "arms.legal at budget 200k needs 150k tokens of source law (weight 0.75), but it has 39.7k: 3.7" in said
     assert "epochs, and arms.legal.max_epochs is 1" in said
     assert "set arms.legal.max_epochs to at least 3.7" in said
     assert "or lower train.budgets to at most " in said

@@ -10,21 +10,14 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
-from cpt_ray.edges.redaction import MASK, redact, redact_text
-from cpt_ray.edges.tracking import (
-    PARENT_TAG,
-    RUN_TAG,
-    Tracking,
-    curve_metrics,
-    default_uri,
-    event_metrics,
-    held_out_metrics,
-    memory_metrics,
-)
-from cpt_ray.records import HeldOutPoint, Interval, MemoryPoint, Point, RunEvent, RunRecord, StepMetrics
+from cpt_ray.edges.mirrored import default_uri
+from cpt_ray.edges.redaction import MASK
+from cpt_ray.edges.tracking import PARENT_TAG, RUN_TAG, Tracking
+from cpt_ray.edges.tracking_metrics import event_metrics, held_out_metrics, memory_metrics
+from cpt_ray.records import RunRecord, StepMetrics
+from tests.edges.points import CONTROL, POINTS, event, held_out, memory, point
 from tests.run_specs import make_spec
 
-CONTROL = frozenset({"control"})
 CONFIG = {"study": {"name": "s", "seeds": [0]}, "hub": {"api_token": "hf_x"}, "path": "s3://me:pw@bucket/x", "batch_tokens": 3}
 SPEC = make_spec(100, cooldown=80, name="m-legal-100-seed0", arm="legal")
 
@@ -49,18 +42,6 @@ def record(kind: str = "independent", name: str = SPEC.name, wall_s: float = 2.0
         mean_tokens_per_s=50.0, mfu=None, peak_flops_per_s=None, wall_s=wall_s, self_test=None, metrics_path=None,
         export_path="/x", annealed=True,
     )  # fmt: skip
-
-
-def point(tokens: int, value: float, arm: str | None, role: str = "domain", **changes: Any) -> Point:
-    fields: dict[str, Any] = {
-        "run": f"{arm}-{tokens}", "model": "m", "arm": arm, "seed": 0, "tokens_seen": tokens, "role": role,
-        "set_name": "law" if role == "domain" else "news", "bits_per_byte": value, "annealed": True,
-        "interval": Interval(low=value, high=value, confidence=0.95, kind="k"),
-    }  # fmt: skip
-    return Point(**{**fields, **changes})
-
-
-POINTS = (point(0, 1.4, None), point(50, 1.3, "legal"), point(100, 1.2, "legal"), point(100, 1.39, "control"))
 
 
 @pytest.fixture(scope="module")
@@ -165,37 +146,6 @@ def test_steps_done_again_make_a_new_run_and_delete_the_old_one(uri):
     assert second != first
     assert MlflowClient(uri).get_run(first).info.lifecycle_stage == "deleted"
     assert dump(uri)[SPEC.name]["loss"] == [(m.tokens_seen, m.loss) for m in redone]
-
-
-def held_out(tokens: int, value: float) -> HeldOutPoint:
-    return HeldOutPoint(
-        attempt=1, step=tokens // 10, tokens_seen=tokens, source="law", role="domain", part="validation", documents=1,
-        scored_tokens=10, scored_bytes=40, nats_per_token=2 * value, bits_per_byte=value, seconds=0.1,
-    )  # fmt: skip
-
-
-def memory(tokens: int, phase: str, host: int, most: int | None, device: int | None = None) -> MemoryPoint:
-    return MemoryPoint(
-        attempt=1, step=tokens // 10, tokens_seen=tokens, phase=phase, host_bytes=host, host_peak_bytes=most,
-        host_peak_bytes_most=most, device_bytes=device, device_peak_bytes=device, device_peak_bytes_most=device,
-    )  # fmt: skip
-
-
-def event(kind: Any, tokens: int) -> RunEvent:
-    return RunEvent(kind=kind, attempt=1, step=tokens // 10, tokens_seen=tokens, text="t")
-
-
-def test_what_was_watched_becomes_metrics_against_tokens():
-    assert held_out_metrics([held_out(20, 1.5)]) == [
-        ("during_training.domain.law.bits_per_byte", 20, 1.5),
-        ("during_training.domain.law.nats_per_token", 20, 3.0),
-    ]
-    # The highest of the phases and workers; without a peak what was resident, without a GPU nothing.
-    points = [memory(10, "load", 5, 7), memory(10, "forward", 6, 9), memory(20, "steps", 6, None)]
-    assert memory_metrics(points) == [("memory.host_peak_bytes", 10, 9.0), ("memory.host_peak_bytes", 20, 6.0)]
-    assert ("memory.device_peak_bytes", 10, 3.0) in memory_metrics([memory(10, "forward", 6, 9, device=3)])
-    happened = [event("spike", 30), event("skipped_step", 40), event("skipped_step", 40), event("spike", 20)]
-    assert event_metrics(happened) == [("events.spike", 20, 1.0), ("events.spike", 30, 2.0), ("events.skipped_step", 40, 2.0)]
 
 
 def test_held_out_losses_grow_with_a_run_and_the_rest_is_added_when_it_is_done(uri):
@@ -328,29 +278,3 @@ def test_making_a_database_is_silent(tmp_path, capfd, caplog):
     assert Path(uri.removeprefix("sqlite:///")).is_file()
     assert capfd.readouterr().err == ""
     assert not [r for r in caplog.records if r.name.startswith(("alembic", "mlflow.store"))]
-
-
-def test_curve_keys_name_models_arms_and_hollow_points_only_where_needed():
-    hollow = point(30, 1.35, "legal", annealed=False)
-    assert curve_metrics((*POINTS, hollow), CONTROL)["not_annealed.domain.law.bits_per_byte", 30] == 1.35
-    two = (point(0, 1.4, None), point(9, 1.3, "a"), point(9, 1.2, "b"))
-    assert set(curve_metrics(two, CONTROL)) == {
-        (f"{arm}.domain.law.bits_per_byte", tokens) for arm in ("a", "b") for tokens in (0, 9)
-    }
-    models = (point(0, 1.4, None), point(0, 1.5, None, model="n"), point(9, 1.3, "a"), point(9, 1.2, "a", model="n"))
-    assert curve_metrics(models, CONTROL)["n.domain.law.bits_per_byte", 0] == 1.5
-    seeds = (point(9, 1.0, "a"), point(9, 2.0, "a", seed=1))
-    assert curve_metrics(seeds, CONTROL) == {("domain.law.bits_per_byte", 9): 1.5}
-
-
-def test_secrets_are_known_by_whole_words_and_in_addresses():
-    tree = {"tokenizer": "t", "document_tokens": 4, "apiKey": "x", "list": [{"password": "p"}], "db_secret": None}
-    assert redact(tree) == {
-        "tokenizer": "t", "document_tokens": 4, "apiKey": MASK, "list": [{"password": MASK}], "db_secret": None,
-    }  # fmt: skip
-    assert redact_text("http://u:p@h/x?token=abc&y=1") == "http://***@h/x?token=***&y=1"
-    assert (
-        redact_text("a:\n  - api_key: xyz\n  tokenizer: ok\n  key: null")
-        == "a:\n  - api_key: ***\n  tokenizer: ok\n  key: null"
-    )
-    assert redact_text("package://dist/a@b.txt") == "package://dist/a@b.txt"

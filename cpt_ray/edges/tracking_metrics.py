@@ -1,0 +1,73 @@
+"""Records as MLflow metrics: names, x axis in tokens seen, and values.
+
+Place in the flow: before `edges.tracking`, which writes them. In: points, held-out losses, memory and events of a study. Out:
+keys with tokens seen and values. Guarantee: pure; the same records give the same metrics, and MLflow is not imported.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunEvent
+
+Watched = tuple[str, int, float]
+"""A metric other than a step's: key, tokens seen, value."""
+
+
+def curve_metrics(points: Sequence[Point], control_arms: frozenset[str]) -> dict[tuple[str, int], float]:
+    """Token-scaling curves as MLflow metrics: (key, tokens seen) to bits per byte, mean over seeds.
+
+    A key is `domain.<set>.bits_per_byte`, with a prefix for control arms, for points that are not annealed, and for the arm or
+    the model if there are several. Every series starts with its base at step 0.
+    """
+    models = dict.fromkeys(point.model for point in points)
+    arms = dict.fromkeys(point.arm for point in points if point.arm is not None and point.arm not in control_arms)
+    controls = dict.fromkeys(point.arm for point in points if point.arm in control_arms)
+    groups: dict[tuple[str, int], list[float]] = {}
+    for point in points:
+        owners: list[str | None]
+        if point.arm is None:
+            owners = list(dict.fromkeys(p.arm for p in points if p.model == point.model and p.arm is not None and p.annealed))
+        else:
+            owners = [point.arm]
+        for arm in owners or [None]:
+            control = arm in control_arms
+            several = arm is not None and len(controls if control else arms) > 1
+            prefix = [point.model] if len(models) > 1 else []
+            prefix += ["control"] if control else []
+            prefix += [str(arm)] if several else []
+            prefix += [] if point.annealed or point.arm is None else ["not_annealed"]
+            key = ".".join([*prefix, point.role, point.set_name, "bits_per_byte"])
+            groups.setdefault((key, point.tokens_seen), []).append(point.bits_per_byte)
+    return {place: sum(values) / len(values) for place, values in groups.items()}
+
+
+def held_out_metrics(points: Sequence[HeldOutPoint]) -> list[Watched]:
+    """Held-out losses during training: `during_training.<role>.<set>.bits_per_byte` and `.nats_per_token`, in order."""
+    return [
+        (f"during_training.{point.role}.{point.source}.{measure}", point.tokens_seen, getattr(point, measure))
+        for point in points
+        for measure in ("bits_per_byte", "nats_per_token")
+    ]
+
+
+def memory_metrics(points: Sequence[MemoryPoint]) -> list[Watched]:
+    """Peak host and GPU memory since the previous point, over workers and phases: `memory.host_peak_bytes`, `.device_...`."""
+    peaks: dict[tuple[str, int], int] = {}
+    for point in points:
+        host = point.host_bytes if point.host_peak_bytes_most is None else point.host_peak_bytes_most
+        for key, value in (("memory.host_peak_bytes", host), ("memory.device_peak_bytes", point.device_peak_bytes_most)):
+            if value is not None:
+                peaks[key, point.tokens_seen] = max(value, peaks.get((key, point.tokens_seen), 0))
+    return [(key, tokens, float(value)) for (key, tokens), value in peaks.items()]
+
+
+def event_metrics(events: Sequence[RunEvent]) -> list[Watched]:
+    """Running count of each kind of event, at every event: `events.spike`, `events.skipped_step` and so on."""
+    counts: collections.Counter[str] = collections.Counter()
+    rows: dict[tuple[str, int], int] = {}
+    for event in sorted(events, key=lambda event: event.tokens_seen):
+        counts[event.kind] += 1
+        rows[f"events.{event.kind}", event.tokens_seen] = counts[event.kind]
+    return [(key, tokens, float(count)) for (key, tokens), count in rows.items()]

@@ -1,0 +1,37 @@
+"""Made-up points, held-out losses, memory and events, as a study records them."""
+
+from typing import Any
+
+from cpt_ray.records import HeldOutPoint, Interval, MemoryPoint, Point, RunEvent
+
+CONTROL = frozenset({"control"})
+
+
+def point(tokens: int, value: float, arm: str | None, role: str = "domain", **changes: Any) -> Point:
+    fields: dict[str, Any] = {
+        "run": f"{arm}-{tokens}", "model": "m", "arm": arm, "seed": 0, "tokens_seen": tokens, "role": role,
+        "set_name": "law" if role == "domain" else "news", "bits_per_byte": value, "annealed": True,
+        "interval": Interval(low=value, high=value, confidence=0.95, kind="k"),
+    }  # fmt: skip
+    return Point(**{**fields, **changes})
+
+
+POINTS = (point(0, 1.4, None), point(50, 1.3, "legal"), point(100, 1.2, "legal"), point(100, 1.39, "control"))
+
+
+def held_out(tokens: int, value: float) -> HeldOutPoint:
+    return HeldOutPoint(
+        attempt=1, step=tokens // 10, tokens_seen=tokens, source="law", role="domain", part="validation", documents=1,
+        scored_tokens=10, scored_bytes=40, nats_per_token=2 * value, bits_per_byte=value, seconds=0.1,
+    )  # fmt: skip
+
+
+def memory(tokens: int, phase: str, host: int, most: int | None, device: int | None = None) -> MemoryPoint:
+    return MemoryPoint(
+        attempt=1, step=tokens // 10, tokens_seen=tokens, phase=phase, host_bytes=host, host_peak_bytes=most,
+        host_peak_bytes_most=most, device_bytes=device, device_peak_bytes=device, device_peak_bytes_most=device,
+    )  # fmt: skip
+
+
+def event(kind: Any, tokens: int) -> RunEvent:
+    return RunEvent(kind=kind, attempt=1, step=tokens // 10, tokens_seen=tokens, text="t")

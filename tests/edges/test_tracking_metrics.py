@@ -1,0 +1,30 @@
+"""Records as MLflow metrics: keys, tokens on the x axis, values."""
+
+from cpt_ray.edges.tracking_metrics import curve_metrics, event_metrics, held_out_metrics, memory_metrics
+from tests.edges.points import CONTROL, POINTS, event, held_out, memory, point
+
+
+def test_what_was_watched_becomes_metrics_against_tokens():
+    assert held_out_metrics([held_out(20, 1.5)]) == [
+        ("during_training.domain.law.bits_per_byte", 20, 1.5),
+        ("during_training.domain.law.nats_per_token", 20, 3.0),
+    ]
+    # The highest of the phases and workers; without a peak what was resident, without a GPU nothing.
+    points = [memory(10, "load", 5, 7), memory(10, "forward", 6, 9), memory(20, "steps", 6, None)]
+    assert memory_metrics(points) == [("memory.host_peak_bytes", 10, 9.0), ("memory.host_peak_bytes", 20, 6.0)]
+    assert ("memory.device_peak_bytes", 10, 3.0) in memory_metrics([memory(10, "forward", 6, 9, device=3)])
+    happened = [event("spike", 30), event("skipped_step", 40), event("skipped_step", 40), event("spike", 20)]
+    assert event_metrics(happened) == [("events.spike", 20, 1.0), ("events.spike", 30, 2.0), ("events.skipped_step", 40, 2.0)]
+
+
+def test_curve_keys_name_models_arms_and_hollow_points_only_where_needed():
+    hollow = point(30, 1.35, "legal", annealed=False)
+    assert curve_metrics((*POINTS, hollow), CONTROL)["not_annealed.domain.law.bits_per_byte", 30] == 1.35
+    two = (point(0, 1.4, None), point(9, 1.3, "a"), point(9, 1.2, "b"))
+    assert set(curve_metrics(two, CONTROL)) == {
+        (f"{arm}.domain.law.bits_per_byte", tokens) for arm in ("a", "b") for tokens in (0, 9)
+    }
+    models = (point(0, 1.4, None), point(0, 1.5, None, model="n"), point(9, 1.3, "a"), point(9, 1.2, "a", model="n"))
+    assert curve_metrics(models, CONTROL)["n.domain.law.bits_per_byte", 0] == 1.5
+    seeds = (point(9, 1.0, "a"), point(9, 2.0, "a", seed=1))
+    assert curve_metrics(seeds, CONTROL) == {("domain.law.bits_per_byte", 9): 1.5}
