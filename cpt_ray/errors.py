@@ -1,16 +1,16 @@
-"""The errors a user can cause or can mend.
+"""The errors that a user can cause or fix.
 
-Every one names the problem and its place, and carries a `fix`. The command line prints both and exits with `exit_code`;
-anything that is not a `CptRayError` is a bug and keeps its traceback.
+Each names the problem and where it is, and carries a `fix`. The command line prints both and exits with `exit_code`; anything
+that is not a `CptRayError` is a bug and keeps its traceback.
 """
 
 
 class CptRayError(Exception):
-    """A problem that the user can mend.
+    """A problem that the user can fix.
 
     Args:
-        problem: What is wrong and where: file, line, key, shard or rank; what was seen, what is allowed.
-        fix: What to do about it, one sentence.
+        problem: What is wrong and where (file, line, key, shard or rank), what was seen and what is allowed.
+        fix: What to do about it, in one sentence.
     """
 
     exit_code = 2
@@ -24,7 +24,7 @@ class CptRayError(Exception):
         return f"{self.problem}\n  fix: {self.fix}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions cross process borders by pickle, which does not know keyword-only arguments.
+        # Exceptions cross process boundaries by pickle, which does not support keyword-only arguments.
         return (_rebuild, (type(self), self.problem, self.fix))
 
 
@@ -45,14 +45,14 @@ class ArtifactError(CptRayError):
 
 
 class LeaseError(CptRayError):
-    """Another driver is running the same study, or this one was superseded."""
+    """Another driver is running the same study, or has taken it over from this one."""
 
 
-class TrainingStopped(CptRayError):  # noqa: N818  (nothing is wrong: it was asked for)
-    """Training was asked to stop and has saved; the same command goes on."""
+class TrainingStopped(CptRayError):  # noqa: N818  (not an error: the user asked for it)
+    """Training was asked to stop and has saved a checkpoint; re-run the same command to resume."""
 
     exit_code = 130
 
 
 class TrainingError(CptRayError):
-    """Training cannot go on: a failed self-test, a non-finite loss, an impossible resume."""
+    """Training cannot continue: a failed self-test, a non-finite loss, an impossible resume."""

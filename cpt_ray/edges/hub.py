@@ -1,10 +1,10 @@
-"""The door to Hugging Face datasets: from a name, a configuration and a split to files that any worker can open.
+"""The door to Hugging Face datasets: resolves name, configuration and split to files that any worker can open.
 
 In: a `DatasetConfig`. Out: `DatasetFiles`, a format and a list of files in the order of the split. Nothing is downloaded:
-with a network the files are `hf://` paths at the pinned commit, which workers stream; without one they are those of the local
-caches. A folder is one that `save_to_disk` wrote, or one laid out like a dataset of the hub. Only the driver comes here.
+with a network the files are `hf://` paths at the pinned commit, which workers stream; without one they come from the local
+caches. A folder is the output of `save_to_disk`, or is laid out like a dataset on the hub. Called on the driver only.
 
-Guarantee: what is listed is of the pinned commit; `datasets` itself, offline, would take the newest copy of any commit.
+Guarantee: every listed file belongs to the pinned commit; `datasets` itself, offline, would use the newest cached commit.
 """
 
 import glob
@@ -21,11 +21,11 @@ _FORMATS: dict[str, SourceFormat] = {"parquet": "parquet", "csv": "csv", "text":
 
 
 class NotReachableError(DataError):
-    """A dataset that is neither to be reached from here nor in the caches."""
+    """A dataset that cannot be reached from here and is not cached."""
 
 
 class DatasetFiles(NamedTuple):
-    """The files of one split, in its order, and what there is to say about where they were found."""
+    """The files of one split, in order, and a note on where they were found."""
 
     format: SourceFormat
     files: list[SourceFile]
@@ -36,13 +36,13 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetFiles:
     """Find the files of a split.
 
     Args:
-        dataset: What the study file says.
+        dataset: The dataset section of a source.
 
     Returns:
-        The files, none of them read.
+        The files; none is read.
 
     Raises:
-        DataError: If the configuration or the split does not exist, or the data is neither to be reached nor cached.
+        DataError: If the configuration or the split does not exist, or the data can neither be reached nor is cached.
     """
     if dataset.revision is None:
         return _folder(dataset)
@@ -51,7 +51,7 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetFiles:
     try:
         builder = _builder(dataset.name, dataset, revision=dataset.revision)
         format_, paths = _data_files(builder, dataset)
-        return DatasetFiles(format_, _hub_listing(paths), "files of the hub, at the pinned commit")
+        return DatasetFiles(format_, _hub_listing(paths), "files on the hub, at the pinned commit")
     except OfflineModeIsEnabled as error:
         return _cached(dataset, str(error) or "offline mode is on")
     except OSError as error:
@@ -74,7 +74,7 @@ def _builder(path: str, dataset: DatasetConfig, revision: str | None = None) -> 
         return datasets.load_dataset_builder(path, dataset.config, revision=revision)
     except (RepositoryNotFoundError, RevisionNotFoundError, datasets.exceptions.DatasetNotFoundError) as error:
         raise DataError(
-            f"{_describe(dataset)}: the hub has no such dataset or revision, or this user may not see it: {error}",
+            f"{_describe(dataset)}: the hub has no such dataset or revision, or this user has no access to it: {error}",
             fix="check dataset.name and dataset.revision; for a gated dataset accept its terms and set HF_TOKEN",
         ) from error
     except ValueError as error:
@@ -85,7 +85,7 @@ def _data_files(builder: Any, dataset: DatasetConfig) -> tuple[SourceFormat, lis
     by_split: Mapping[str, list[str]] = builder.config.data_files or {}
     if dataset.split not in by_split:
         raise DataError(
-            f"{_describe(dataset)}: no such split; there are: {', '.join(map(str, by_split))}",
+            f"{_describe(dataset)}: no such split; splits: {', '.join(map(str, by_split))}",
             fix="set dataset.split to one of these",
         )
     paths = [str(path) for path in by_split[dataset.split]]
@@ -94,14 +94,14 @@ def _data_files(builder: Any, dataset: DatasetConfig) -> tuple[SourceFormat, lis
         return _json_kind(paths[0]), paths
     if kind not in _FORMATS:
         raise DataError(
-            f"{_describe(dataset)}: its files are of the kind {kind!r}, which is not read here",
-            fix="load it with `datasets`, save_to_disk it, and set dataset.name to that folder",
+            f"{_describe(dataset)}: its files have the format {kind!r}, which cpt-ray does not read",
+            fix="load it with `datasets`, write it with save_to_disk, and set dataset.name to that folder",
         )
     return _FORMATS[kind], paths
 
 
 def _json_kind(path: str) -> SourceFormat:
-    """`datasets` reads a list of objects and lines of objects under one name."""
+    """Tell a JSON list from JSON lines; `datasets` calls both `json`."""
     with open_source(path) as stream:
         return "json" if stream.read(1000).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else "jsonl"
 
@@ -121,19 +121,19 @@ def _folder(dataset: DatasetConfig) -> DatasetFiles:
     folder = Path(dataset.name)
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: no such folder", fix="give the folder of a dataset, or a name of the hub with dataset.revision"
+            f"{folder}: no such folder", fix="give the folder of a dataset, or a name on the hub together with dataset.revision"
         )
     if (folder / "dataset_dict.json").exists():
         splits = json.loads((folder / "dataset_dict.json").read_text())["splits"]
         if dataset.split not in splits:
             raise DataError(
-                f"{_describe(dataset)}: no such split; there are: {', '.join(splits)}",
+                f"{_describe(dataset)}: no such split; splits: {', '.join(splits)}",
                 fix="set dataset.split to one of these",
             )
         folder = folder / dataset.split
     if (folder / "state.json").exists():
         names = [entry["filename"] for entry in json.loads((folder / "state.json").read_text())["_data_files"]]
-        return DatasetFiles("arrow", _local(str(folder / name) for name in names), "a folder of save_to_disk")
+        return DatasetFiles("arrow", _local(str(folder / name) for name in names), "a folder written by save_to_disk")
     format_, paths = _data_files(_builder(str(folder), dataset), dataset)
     return DatasetFiles(format_, _local(paths), "a folder of data files")
 
@@ -143,7 +143,7 @@ def _local(paths: Any) -> list[SourceFile]:
 
 
 def _cached(dataset: DatasetConfig, reason: str) -> DatasetFiles:
-    """The pinned commit in the caches: what `load_dataset` prepared, else what `hf download` fetched."""
+    """The pinned commit in the caches: prepared by `load_dataset`, else fetched by `hf download`."""
     import datasets
     from huggingface_hub import constants
 
@@ -159,15 +159,15 @@ def _cached(dataset: DatasetConfig, reason: str) -> DatasetFiles:
             fix="set dataset.config to one of these",
         )
     if found:
-        return DatasetFiles("arrow", _local(found), f"of the cache, as load_dataset prepared it: {reason}")
+        return DatasetFiles("arrow", _local(found), f"from the cache, as prepared by load_dataset: {reason}")
     repository = f"datasets--{dataset.name.replace('/', '--')}"
     snapshot = Path(constants.HF_HUB_CACHE) / repository / "snapshots" / str(dataset.revision)
     if snapshot.is_dir():
         format_, paths = _data_files(_builder(str(snapshot), dataset), dataset)
-        note = f"of the cache of downloads, {reason}: whether these are all files of the dataset cannot be seen from here"
+        note = f"from the download cache, {reason}: it cannot be verified that these are all files of the dataset"
         return DatasetFiles(format_, _local(paths), note)
     raise NotReachableError(
-        f"{_describe(dataset)}: {reason}; and the caches do not hold it: looked for {pattern}*.arrow and {snapshot}",
+        f"{_describe(dataset)}: {reason}; and it is not cached: looked for {pattern}*.arrow and {snapshot}",
         fix=f"with a network: hf download {dataset.name} --repo-type dataset --revision {dataset.revision}"
-        " (--include for a part), then bring the cache here (HF_HOME), or set dataset.name to a folder",
+        " (--include for a part), then copy the cache here (HF_HOME), or set dataset.name to a folder",
     )

@@ -1,8 +1,8 @@
 """One writer per study: a lease file with an attempt number and a heartbeat.
 
-The driver takes the lease and renews it from a thread. Its number goes with every training task, and a commit asks first
-whether the number still stands: tasks of a killed driver can live on for seconds, and must not write into its successor's run.
-It lies in `edges` because both the study, which takes it, and training, which asks, need it.
+The driver takes the lease and renews it from a thread. Its number travels with every training task, and every commit first
+checks that the number is still current: tasks of a killed driver can live on for seconds and must not write into its
+successor's run. It is in `edges` because both the study, which takes it, and training, which checks it, need it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FILE = "lease.json"
 HEARTBEAT_S = 5.0
 STALE_S = 30.0
 _SETTLE_S = 0.3
-"""Two drivers that start at once both find the lease free; the later writer has it, and the other sees that after this."""
+"""Two drivers that start at once both find the lease free. The later write wins; the other driver sees it after this wait."""
 
 
 class Lease(Record):
-    """What the lease file holds."""
+    """The content of the lease file."""
 
     attempt: int
     host: str
@@ -41,7 +41,7 @@ class Lease(Record):
 
 
 def read_lease(path: Path) -> Lease | None:
-    """The lease at `path`, or None.
+    """The lease at `path`; None if there is no file.
 
     Raises:
         LeaseError: If the file is not a lease.
@@ -52,12 +52,12 @@ def read_lease(path: Path) -> Lease | None:
         return None
     except ValueError as error:
         raise LeaseError(
-            f"{path}: not a lease: {str(error).splitlines()[0]}", fix=f"make sure that no driver runs, then delete {path}"
+            f"{path}: not a lease: {str(error).splitlines()[0]}", fix=f"make sure that no driver is running, then delete {path}"
         ) from None
 
 
 def may_commit(path: Path, attempt: int) -> bool:
-    """Whether the driver that took the lease as number `attempt` is still the writer."""
+    """Whether the driver with attempt number `attempt` still holds the lease."""
     lease = read_lease(path)
     return lease is not None and lease.attempt == attempt
 
@@ -66,13 +66,13 @@ def require_lease(path: Path, attempt: int) -> None:
     """Refuse a commit of an older attempt.
 
     Raises:
-        LeaseError: If another driver has taken the study since.
+        LeaseError: If another driver has taken over the study.
     """
     if not may_commit(path, attempt):
         newer = read_lease(path)
         raise LeaseError(
             f"attempt {attempt} may no longer write: {path} is held by attempt {newer.attempt if newer else 'none'}",
-            fix="nothing to do: the newer driver goes on from the last commit",
+            fix="nothing to do: the newer driver continues from the last commit",
         )
 
 
@@ -80,7 +80,8 @@ def require_lease(path: Path, attempt: int) -> None:
 def hold_lease(root: Path) -> Iterator[Lease]:
     """Take the study's lease, renew it while the body runs, and release it.
 
-    A lease that was released, whose process is gone from this host, or that was not renewed for `STALE_S` is taken over.
+    A lease is taken over if it was released, if its process on this host is gone, or if another host has not renewed it for
+    `STALE_S`.
 
     Raises:
         LeaseError: If another driver holds it.

@@ -1,6 +1,6 @@
-"""Files that come inside installed Python distributions: `package://DISTRIBUTION/PATH-OR-GLOB`.
+"""Files inside installed Python distributions: `package://DISTRIBUTION/PATH-OR-GLOB`.
 
-The distribution is located by its metadata and never imported, so its own dependencies need not be installed.
+The distribution is located by its metadata and never imported, so its dependencies need not be installed.
 """
 
 import importlib.metadata
@@ -12,7 +12,7 @@ SCHEME = "package://"
 
 
 def resolve_package(uri: str) -> str:
-    """Turn a `package://` URI into a local path (or glob); anything else passes unchanged.
+    """Turn a `package://` URI into a local path (or glob); anything else is returned unchanged.
 
     Chained fsspec URIs (`zip://*.csv::package://...`) are resolved in each link.
 

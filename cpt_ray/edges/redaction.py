@@ -1,8 +1,8 @@
-"""Take secrets out of what is shown or stored: configurations, in MLflow and in the report.
+"""Mask secrets in whatever is shown or stored: configs in MLflow and in the report.
 
 Place in the flow: on the way out. In: plain values or text. Out: the same with secrets masked. A value is a secret if a word
-of its key says so (`api_key`, `token`), and in any text the user part of a URI and signed query values are. Counts such as
-`batch_tokens` are not: only whole words count.
+of its key says so (`api_key`, `token`); in any text, the user part of a URI and signed query values are secrets too. Only
+whole words count, so `batch_tokens` is not a secret.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The door to raw text: list and open files on any filesystem, packed or not, with a version that changes when they do.
+"""The door to raw text: list and open files on any filesystem, compressed or not, with a version that changes when they do.
 
 Paths are fsspec's: local, `zip://member::archive`, `s3://`, `gs://`, `hf://` and whatever fsspec has a package for;
-`package://` names files of an installed distribution. S3 and Google's storage go through pyarrow, which is here anyway and
-reads the usual `AWS_*` variables. gzip, bz2 and xz are unpacked by fsspec, zstd by pyarrow.
+`package://` names files of an installed distribution. S3 and Google Cloud Storage go through pyarrow, which is a dependency
+anyway and reads the usual `AWS_*` variables. gzip, bz2 and xz are decompressed by fsspec, zstd by pyarrow.
 
-Guarantee: the same files are listed in the same order, and a file that was written to between two listings has another
-size or version.
+Guarantee: the same files are listed in the same order, and a file that changed between two listings has another size or
+version.
 """
 
 import contextlib
@@ -32,9 +32,10 @@ _COMMIT = re.compile(r"^hf://[^:]+@[0-9a-f]{40}/")
 
 
 class SourceFile(NamedTuple):
-    """A raw file: its path, its size in bytes, and what its filesystem says when it is written to.
+    """A raw file: path, size in bytes, and a version that its filesystem changes on every write.
 
-    `version` is an ETag or a time of change; of a member of an archive, the archive's; empty where a filesystem has neither.
+    `version` is an ETag or a modification time; for a member of an archive that of the archive; empty if a filesystem has
+    neither.
     """
 
     path: str
@@ -43,7 +44,7 @@ class SourceFile(NamedTuple):
 
 
 class _ArrowStore(ArrowFSWrapper):  # type: ignore[misc]
-    """A bucket, through pyarrow. One instance per bucket, because the region is the bucket's."""
+    """A bucket, through pyarrow. One instance per bucket, because each bucket has its own region."""
 
     scheme = ""
 
@@ -57,7 +58,7 @@ class _ArrowStore(ArrowFSWrapper):  # type: ignore[misc]
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BufferedReader:
         if mode != "rb":
             raise ValueError("raw files are only read")
-        # Without a buffer pyarrow asks the store anew for every line.
+        # Unbuffered, pyarrow sends a request every few bytes of `readline`: 40 lines from loopback took minutes.
         return io.BufferedReader(self.fs.open_input_file(path), _BUFFER)
 
     @classmethod
@@ -99,8 +100,8 @@ def list_source_files(uri: str) -> list[SourceFile]:
     except (OSError, ImportError, ValueError) as error:
         raise DataError(
             f"{uri}: cannot be listed: {error}",
-            fix="check the path, the credentials (the environment's, such as AWS_ACCESS_KEY_ID) and the network; a scheme "
-            "that fsspec names a package for needs that package on every node",
+            fix="check the path, the credentials (environment variables such as AWS_ACCESS_KEY_ID) and the network; a scheme "
+            "that needs an fsspec package needs it on every node",
         ) from error
     head, *chain = resolved.split("::")
     scheme = f"{head.split('://')[0]}://" if "://" in head else ""
@@ -122,28 +123,28 @@ def list_source_files(uri: str) -> list[SourceFile]:
 
 
 def source_version(path: str) -> str | None:
-    """The version of a listed file as it is now; None where it cannot change (a commit of the hub).
+    """The current version of a listed file; None if it cannot change (a commit on the hub).
 
     Raises:
-        FileNotFoundError: If it is gone.
+        FileNotFoundError: If the file is gone.
     """
     if _COMMIT.match(path):
         return None
     last = path.split("::")[-1]
     if is_local(last):
-        # fsspec costs a third of a millisecond per file, and a corpus can be a hundred thousand small ones.
+        # fsspec takes a third of a millisecond per file, and a corpus can have a hundred thousand small files.
         return _version({"mtime": os.stat(last).st_mtime})
     return _version(_info(last))
 
 
 def is_local(path: str) -> bool:
-    """Whether a listed path is a plain file of this machine's filesystems."""
+    """Whether a listed path is a plain file on a local filesystem."""
     return "://" not in path and "::" not in path
 
 
 @contextlib.contextmanager
 def open_source(path: str) -> Iterator[Any]:
-    """Open one file listed by `list_source_files` for reading bytes; what is compressed is unpacked, by suffix."""
+    """Open a file listed by `list_source_files` for reading bytes; compressed files are decompressed, by suffix."""
     if is_local(path) and Path(path).suffix not in COMPRESSED:
         with open(path, "rb") as plain:
             yield plain

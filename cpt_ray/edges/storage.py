@@ -1,7 +1,7 @@
 """The door to files: hashing, atomic writes, verification.
 
-Artifacts live on a path that every node sees. A file becomes visible whole or not at all: it is written beside its place
-under an attempt-unique name and renamed. Guarantee: `verify_files` finds any file that is missing, cut or changed.
+Artifacts are on a path that every node sees. A file becomes visible whole or not at all: it is written in the same folder
+under a unique temporary name and renamed. Guarantee: `verify_files` finds any file that is missing, truncated or changed.
 """
 
 import contextlib
@@ -24,9 +24,28 @@ def hash_bytes(data: bytes) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """The sha256 of a file, hexadecimal, read once in pieces."""
+    """The sha256 of a file, hexadecimal, read in chunks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def temporary_path(path: Path) -> Iterator[Path]:
+    """Yield a unique path next to `path`, for a caller that renames it to a name of its choice; it is removed otherwise.
+
+    Raises:
+        ArtifactError: If the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        # In a folder that could not be made the path is no file either.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -36,22 +55,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         ArtifactError: If the folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(path.parent, error) from error
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with temporary_path(path) as temporary:
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a whole file so that a reader sees the old content or the new, never a part.
+    """Write a whole file so that a reader sees either the old content or the new.
 
     Raises:
         ArtifactError: If the folder cannot be written.
@@ -61,10 +71,10 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> ArtifactError:
-    """The error for a place that cannot be written, with the system's reason."""
+    """The error for a path that cannot be written, with the system's reason."""
     return ArtifactError(
         f"{path}: cannot be written: {error.strerror or error}",
-        fix="set study.root to a folder that this user may write, with free disk space",
+        fix="set study.root to a folder that this user can write to, with free disk space",
     )
 
 
@@ -74,7 +84,7 @@ def file_entry(root: Path, path: Path) -> FileEntry:
 
 
 def move_durably(source: Path, target: Path) -> None:
-    """Bring a file to `target` and to the disk under it: renamed on one filesystem, else copied and the source deleted."""
+    """Move a file to `target` and flush it to disk: a rename on one filesystem, else a copy whose source is then deleted."""
     if source.stat().st_dev == target.parent.stat().st_dev:
         os.replace(source, target)
         sync(target)
@@ -87,7 +97,7 @@ def move_durably(source: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Flush a file, or the list of names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -96,12 +106,12 @@ def sync(path: Path) -> None:
 
 
 def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool) -> None:
-    """Check files against their entries: always existence and size, with `deep` the content hash too.
+    """Check files against their entries: existence and size, with `deep` the content hash as well.
 
     Raises:
-        ArtifactError: Naming the first file that contradicts its manifest.
+        ArtifactError: Names the first file that contradicts its manifest.
     """
-    fix = f"delete {root} and run the same command again; it is made anew"
+    fix = f"delete {root} and re-run the same command; it will be rebuilt"
     for entry in files:
         path = root / entry.path
         if not path.is_file():
@@ -116,5 +126,5 @@ def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder if it is there."""
+    """Delete a folder and everything in it; it need not exist."""
     shutil.rmtree(path, ignore_errors=True)

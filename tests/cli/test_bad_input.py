@@ -195,7 +195,7 @@ def test_a_shard_that_contradicts_its_manifest_is_refused_by_training(prepared, 
     said = refused(capsys, "train", str(prepared.config))
     assert ".arrow: sha256 " in said
     assert "but its manifest says" in said
-    assert "is made anew" in said
+    assert "it will be rebuilt" in said
     assert not list(prepared.root.glob("train/*/artifact.json"))
     assert not list(prepared.root.glob("train/*/checkpoints/*/manifest.json"))
 

@@ -71,8 +71,8 @@ def test_what_save_to_disk_wrote_is_read_split_by_split(tmp_path: Path) -> None:
     assert texts(name=str(tmp_path / "one")) == texts(name=str(tmp_path / "two")) == WANTED
     assert texts(name=str(tmp_path / "two"), split="test") == [WANTED[3]]
     found = resolve_dataset(DatasetConfig(name=str(tmp_path / "one")))
-    assert (found.format, len(found.files), found.note) == ("arrow", 3, "a folder of save_to_disk")
-    with pytest.raises(DataError, match=r"dataset .*two \(split dev\): no such split; there are: train, test") as caught:
+    assert (found.format, len(found.files), found.note) == ("arrow", 3, "a folder written by save_to_disk")
+    with pytest.raises(DataError, match=r"dataset .*two \(split dev\): no such split; splits: train, test") as caught:
         texts(name=str(tmp_path / "two"), split="dev")
     assert caught.value.fix == "set dataset.split to one of these"
 
@@ -96,9 +96,9 @@ def test_json_is_told_apart_as_a_list_or_as_lines(tmp_path: Path) -> None:
 
 def test_a_kind_of_file_that_is_not_read_is_refused_with_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "train.xml").write_text("<text/>")
-    with pytest.raises(DataError, match="its files are of the kind 'xml', which is not read here") as caught:
+    with pytest.raises(DataError, match="its files have the format 'xml', which cpt-ray does not read") as caught:
         texts(name=str(tmp_path))
-    assert caught.value.fix == "load it with `datasets`, save_to_disk it, and set dataset.name to that folder"
+    assert caught.value.fix == "load it with `datasets`, write it with save_to_disk, and set dataset.name to that folder"
 
 
 def test_a_folder_that_is_missing_or_a_name_without_a_commit_is_refused(tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_offline_a_download_of_the_pinned_commit_is_read_and_of_another_is_not(o
     assert texts(name=NAME, revision=COMMIT) == WANTED
     assert texts(name=NAME, revision=COMMIT, config="small") == WANTED[:4]
     note = resolve_dataset(DatasetConfig(name=NAME, revision=COMMIT)).note
-    assert note.endswith("whether these are all files of the dataset cannot be seen from here")
+    assert note.endswith("it cannot be verified that these are all files of the dataset")
 
 
 def test_offline_without_a_copy_the_error_says_where_it_looked_and_what_to_do(offline: Path) -> None:
-    with pytest.raises(NotReachableError, match=r"\(HF_HUB_OFFLINE\); and the caches do not hold it") as caught:
+    with pytest.raises(NotReachableError, match=r"\(HF_HUB_OFFLINE\); and it is not cached") as caught:
         texts(name=NAME, revision=COMMIT, config="small")
     assert f"datasets--Team--SomeTexts/snapshots/{COMMIT}" in caught.value.problem
     assert f"Team___some_texts/small/*/{COMMIT}/some_texts-train*.arrow" in caught.value.problem

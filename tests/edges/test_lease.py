@@ -107,7 +107,7 @@ def test_only_the_newest_attempt_may_commit(tmp_path):
         assert not may_commit(path, 1)
         with pytest.raises(LeaseError, match=r"attempt 1 may no longer write: .* is held by attempt 2") as error:
             require_lease(path, 1)
-        assert "the newer driver goes on from the last commit" in error.value.fix
+        assert "the newer driver continues from the last commit" in error.value.fix
     # A superseded driver leaves the successor's lease alone when it ends.
     assert (read_lease(path).attempt, read_lease(path).released) == (2, False)
 

@@ -43,7 +43,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_rubbish(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_place_that_cannot_be_written_is_named_with_the_reason(tmp_path):
+def test_a_path_that_cannot_be_written_is_named_with_the_reason(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ArtifactError, match=r"file.*: cannot be written: .*\n  fix: set study.root to a folder"):
         write_atomic(tmp_path / "file" / "a.txt", "x")
@@ -89,7 +89,7 @@ def test_what_is_missing_cut_or_changed_is_found(artifact, spoil, deep, message)
     spoil(root / "sub" / "a.bin")
     with pytest.raises(ArtifactError, match=message) as caught:
         verify_files(root, entries, deep=deep)
-    assert caught.value.fix == f"delete {root} and run the same command again; it is made anew"
+    assert caught.value.fix == f"delete {root} and re-run the same command; it will be rebuilt"
 
 
 def test_a_changed_byte_is_found_only_by_the_deep_look(artifact):

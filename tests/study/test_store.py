@@ -141,4 +141,4 @@ def test_a_root_that_cannot_be_written_is_refused_with_the_systems_reason(tmp_pa
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ArtifactError, match="file/root: cannot be written: Not a directory") as error:
         store.require_writable(tmp_path / "file" / "root")
-    assert "set study.root to a folder that this user may write" in error.value.fix
+    assert "set study.root to a folder that this user can write to" in error.value.fix

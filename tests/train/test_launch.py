@@ -149,7 +149,7 @@ def test_a_refusal_comes_back_as_it_was_raised_and_nothing_is_restarted(root, tm
         shard.write_bytes(data)
     with pytest.raises(ArtifactError, match=r"\.arrow: sha256 \w+, but its manifest says") as error:
         launch(tmp_path, "refused")
-    assert "is made anew" in error.value.fix
+    assert "it will be rebuilt" in error.value.fix
     assert len(attempts(tmp_path / "refused")) == 1
     assert not (tmp_path / "refused" / "run.json").exists()
     assert checkpoint.newest(tmp_path / "refused") is None

@@ -89,7 +89,7 @@ def test_verify_names_a_file_of_which_one_bit_has_changed_at_the_same_size(prepa
     assert said.count("CHANGED") == 1
     assert f"{path}: sha256 " in error
     assert "1 of what was checked differ" in error
-    assert "run the same command again; it is made anew" in error
+    assert "re-run the same command; it will be rebuilt" in error
 
 
 def test_verify_names_a_raw_file_whose_bytes_changed_and_nothing_else(prepared, capsys):

@@ -137,7 +137,7 @@ def test_a_file_that_the_system_refuses_to_grow_is_named_and_leaves_nothing_behi
     command = [sys.executable, "-c", FILL, str(path), str(tmp_path / "out")]
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=True)
     assert "raw/law-read-00000-00000.parquet: cannot be written: " in done.stdout
-    assert "fix: set study.root to a folder that this user may write, with free disk space" in done.stdout
+    assert "fix: set study.root to a folder that this user can write to, with free disk space" in done.stdout
     assert done.stdout.rstrip().endswith(" None []")  # no report, no file, not even a temporary one
     assert after(path, tmp_path / "out").files == after(path, tmp_path / "elsewhere").files
 
