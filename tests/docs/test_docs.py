@@ -191,3 +191,45 @@ def test_the_change_log_keeps_its_form():
     headings = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
     assert headings <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert "Added" in headings
+
+
+WIDTH = 140
+
+
+def wide_table_lines(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [
+        (path.name, number, len(line)) for number, line in enumerate(lines, 1) if line.startswith("|") and len(line) > WIDTH
+    ]
+
+
+def test_no_line_of_a_table_is_wider_than_a_screen():
+    folders = [path for name in ("docs", "configs", "ds_configs", "cluster") for path in sorted((ROOT / name).glob("*.md"))]
+    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *folders]
+    assert sum(path.read_text(encoding="utf-8").count("\n|") for path in paths) > 50
+    assert [found for path in paths for found in wide_table_lines(path)] == []
+
+
+def test_a_wide_line_of_a_table_is_found(tmp_path):
+    path = tmp_path / "a.md"
+    path.write_text(f"| {'x' * 137} |\n| {'x' * 136} |\n{'prose ' * 40}\n", encoding="utf-8")
+    assert wide_table_lines(path) == [("a.md", 1, 141)]
+
+
+def glossary():
+    return re.findall(r"^- \*\*([^*]+)\*\*: .+", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_glossary_has_one_line_for_each_term():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = glossary()
+    assert len(terms) == len(set(terms)) == text.count("\n- ") > 40
+
+
+def test_every_term_of_the_glossary_is_used():
+    """A term counts as used in prose, in code (`tokens_seen`) and in names of classes (`ShardManifest`)."""
+    paths = [path for path in documents() if path.name != "glossary.md"]
+    paths += [ROOT / path for path in tracked() if path.parts[0] in ("cpt_ray", "configs") and path.suffix in (".py", ".yaml")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths).lower()
+    plain = re.sub(r"[\s_-]+", " ", text)
+    assert [term for term in glossary() if re.sub(r"[\s-]+", " ", term) not in plain] == []

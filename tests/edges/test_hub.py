@@ -104,7 +104,7 @@ def test_a_kind_of_file_that_is_not_read_is_refused_with_a_way_out(tmp_path: Pat
 def test_a_folder_that_is_missing_or_a_name_without_a_commit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Team/SomeTexts: no such folder") as caught:
         texts(name=NAME)
-    assert caught.value.fix == "give the folder of a dataset, or a name of the hub with dataset.revision"
+    assert caught.value.fix == "give the folder of a dataset, or a name on the hub together with dataset.revision"
     with pytest.raises(ValueError, match="String should match pattern"):
         DatasetConfig(name=NAME, revision="main")
 
