@@ -6,6 +6,7 @@ import pytest
 from cpt_ray.config.budgets import cooldown_start
 from cpt_ray.config.load import parse_study
 from cpt_ray.errors import ConfigError
+from tests.config.spoiled import refusal, spoil
 
 CHAIN = {"rewarm": 1000, "rewarm_from": "previous_final", "peak_share": 1, "optimizer": "kept"}
 
@@ -167,3 +168,16 @@ def test_cooldown_start_is_the_end_less_the_share_of_what_is_new():
     assert cooldown_start(1000, 0.2) == 800
     assert cooldown_start(1, 0.2) == 1
     assert cooldown_start(2000, 0.2, 1000) == 1800
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.budgets", ["20k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [20000, 10000]"),
+        ("train.budgets", ["10k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [10000, 10000]"),
+        ("train.budgets", [0, "10k"], "train.budgets must be above 0 and ascend without repeats, saw [0, 10000]"),
+        ("train.schedule", {"warmup": "9k"}, "train.schedule.warmup is 9000 tokens, but the cooldown of the smallest budget, 10000, begins at 8000; set train.schedule.warmup to at most 8000"),
+    ],
+)  # fmt: skip
+def test_budgets_that_do_not_ascend_or_leave_no_room_are_refused(tree, key, value, message):
+    assert f"study.yaml: {message}" in refusal(spoil(tree, key, value))

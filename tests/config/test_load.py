@@ -8,22 +8,7 @@ import yaml
 
 from cpt_ray.config.load import dump_study, load_study, parse_study
 from cpt_ray.errors import ConfigError
-
-
-def refusal(tree):
-    with pytest.raises(ConfigError) as caught:
-        parse_study(tree, place="study.yaml")
-    return str(caught.value)
-
-
-def spoil(tree, key, value):
-    """Set `a.b.0.c` in a tree of plain values."""
-    *parents, last = key.split(".")
-    node = tree
-    for part in parents:
-        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-    node[last] = value
-    return tree
+from tests.config.spoiled import refusal, spoil
 
 
 def test_a_right_study_is_read(study_file):
@@ -35,15 +20,6 @@ def test_a_right_study_is_read(study_file):
 def test_the_resolved_study_reads_back_as_itself(study_file):
     study = load_study(study_file, ("prepare.clean.min_bytes=null", "evaluate.exams=[{name: e, path: p, label: l}]"))
     assert parse_study(yaml.safe_load(dump_study(study)), place="again") == study
-
-
-def test_a_weight_schedule_reads_back_as_it_was_written(tree):
-    tree["arms"]["legal"] |= {"segments": [{"from": "5k", "mix": {"news": 1.0}}], "cooldown_mix": {"law": 1.0}}
-    study = parse_study(tree, place="study.yaml")
-    assert study.arms["legal"].segments[0].from_tokens == 5000
-    written = yaml.safe_load(dump_study(study))
-    assert written["arms"]["legal"]["segments"] == [{"from": 5000, "mix": {"news": 1.0}}]
-    assert parse_study(written, place="again") == study
 
 
 def test_a_study_cannot_be_changed_after_it_was_read(study_file):
@@ -88,46 +64,13 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem,
         ("train.budgets", ["lots"], "train.budgets.0: expected a quantity such as 400M, saw 'lots'"),
         ("train", None, "train: expected a section with keys budgets, "),
         ("study.name", "Has Spaces", "study.name: String should match pattern"),
-        ("arms.legal.mix", {"law": 0.9, "mews": 0.1}, "arms.legal.mix names source 'mews'; known sources: law, news"),
-        ("arms.legal.mix", {"law": 0.9, "news": 0.2}, "arms.legal.mix sums to 1.1; weights must be at least 0 and sum to 1"),
-        ("arms.legal.mix", {"law": 1.5, "news": -0.5}, "arms.legal.mix sums to 1; weights must be at least 0 and sum to 1"),
-        ("arms.legal.cooldown_mix", {"law": 0.5}, "arms.legal.cooldown_mix sums to 0.5; weights must be at least 0 and sum to 1"),
-        ("arms.legal.segments", [{"from": "5k", "mix": {"mews": 1.0}}], "arms.legal.segments.0.mix names source 'mews'; known sources: law, news"),
-        ("arms.legal.segments", [{"from": "5k", "mix": {"law": 1.0}}, {"from": 5000, "mix": {"news": 1.0}}], "arms.legal.segments must ascend without repeats, saw from [5000, 5000]"),
         ("arms.legal.segments", [{"from": 0, "mix": {"law": 1.0}}], "arms.legal.segments.0.from: Input should be greater than or equal to 1, saw 0"),
-        ("arms.legal.max_epochs_of", {"mews": 2}, "arms.legal.max_epochs_of names source 'mews'; known sources: law, news"),
         ("arms.legal.max_epochs_of", {"law": 0}, "arms.legal.max_epochs_of.law: Input should be greater than 0, saw 0"),
         ("train.shuffle_window", 0, "train.shuffle_window: Input should be greater than or equal to 1, saw 0"),
-        ("train.budgets", ["20k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [20000, 10000]"),
-        ("train.budgets", ["10k", "10k"], "train.budgets must be above 0 and ascend without repeats, saw [10000, 10000]"),
-        ("train.budgets", [0, "10k"], "train.budgets must be above 0 and ascend without repeats, saw [0, 10000]"),
-        ("train.schedule", {"warmup": "9k"}, "train.schedule.warmup is 9000 tokens, but the cooldown of the smallest budget, 10000, begins at 8000; set train.schedule.warmup to at most 8000"),
-        ("runtime.workers", 5, "runtime.workers is 5, but train.global_batch_size is 4 rows, and every worker needs at least one; set runtime.workers to at most 4, or train.global_batch_size to at least 5"),
-        ("runtime", {"kind": "local", "workers": 2}, "runtime.kind local runs one process, but runtime.workers is 2; set it to 1"),
-        ("runtime.workers", {"min": 1, "max": 5}, "runtime.workers is 1 to 5, but train.global_batch_size is 4 rows"),
-        ("runtime.workers", {"min": 3, "max": 2}, "runtime.workers: min is 3, but max is 2; swap them"),
-        ("runtime.workers", 0, "runtime.workers.min: Input should be greater than or equal to 1, saw 0"),
-        ("runtime.workers", "many", "runtime.workers: expected a number of workers, or {min: 1, max: 8}, saw 'many'"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_what_is_allowed(tree, key, value, message):
     assert f"study.yaml: {message}" in refusal(spoil(tree, key, value))
-
-
-def test_every_advice_of_a_contradiction_is_accepted(tree):
-    parse_study(spoil(tree, "runtime.workers", 4), place="study.yaml")
-    parse_study(spoil(tree, "train.schedule", {"warmup": 8000}), place="study.yaml")
-
-
-@pytest.mark.parametrize("section", ["sources", "models"])
-def test_a_name_given_twice_is_refused(tree, section):
-    tree[section].append(tree[section][0])
-    assert f"{section} has two entries named {tree[section][0]['name']!r}" in refusal(tree)
-
-
-def test_an_exam_given_twice_is_refused(tree):
-    exam = {"name": "bar", "path": "p", "label": "l"}
-    assert "evaluate.exams has two entries named 'bar'" in refusal(spoil(tree, "evaluate.exams", [exam, exam]))
 
 
 def test_a_missing_key_is_named(tree):
@@ -219,34 +162,3 @@ def test_an_override_enters_a_section_that_the_file_leaves_empty(study_file):
 def test_a_wrong_override_is_refused(study_file, override, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_study(study_file, (override,))
-
-
-@pytest.mark.parametrize("written", [2, {"min": 1, "max": 4}])
-def test_workers_are_a_number_or_a_range_and_are_saved_as_they_were_written(tree, written):
-    config = parse_study(spoil(tree, "runtime.workers", written), place="study.yaml")
-    assert config.runtime.workers.elastic == isinstance(written, dict)
-    assert config.model_dump(mode="json")["runtime"]["workers"] == written
-    assert parse_study(config.model_dump(mode="json"), place="again") == config
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        (
-            "schedule",
-            {"shape": "cosine"},
-            "arms.legal.cooldown_mix is set, but train.schedule.shape is cosine, which decays from the end of warm-up and has "
-            "no separate cooldown; put the mixture under arms.legal.segments, or set train.schedule.shape to constant_cooldown",
-        ),
-        (
-            "budget_mode",
-            "chain",
-            "arms.legal.cooldown_mix is set, but train.budget_mode is chain, where every stage has a cooldown; put the mixtures "
-            "under arms.legal.segments, or set train.budget_mode to branch or independent",
-        ),
-    ],
-)
-def test_a_cooldown_mixture_without_a_single_cooldown_is_refused(tree, key, value, message):
-    parse_study(spoil(tree, "arms.legal.cooldown_mix", {"law": 1.0}), place="study.yaml")  # the control
-    tree["train"] |= {"budget_mode": "independent", key: value}
-    assert message in refusal(tree)

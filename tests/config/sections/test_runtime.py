@@ -1,0 +1,49 @@
+"""The `runtime` section: workers as a number or a range, and the bounds of each setting."""
+
+import pytest
+
+from cpt_ray.config.load import parse_study
+from cpt_ray.config.sections.runtime import RuntimeConfig, Workers, parse_workers
+from tests.config.spoiled import refusal, spoil
+
+
+@pytest.mark.parametrize("written", [2, {"min": 1, "max": 4}])
+def test_workers_are_a_number_or_a_range_and_are_saved_as_they_were_written(tree, written):
+    config = parse_study(spoil(tree, "runtime.workers", written), place="study.yaml")
+    assert config.runtime.workers.elastic == isinstance(written, dict)
+    assert config.model_dump(mode="json")["runtime"]["workers"] == written
+    assert parse_study(config.model_dump(mode="json"), place="again") == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("runtime.workers", {"min": 3, "max": 2}, "runtime.workers: min is 3, but max is 2; swap them"),
+        ("runtime.workers", 0, "runtime.workers.min: Input should be greater than or equal to 1, saw 0"),
+        ("runtime.workers", "many", "runtime.workers: expected a number of workers, or {min: 1, max: 8}, saw 'many'"),
+    ],
+)  # fmt: skip
+def test_workers_that_are_no_number_and_no_range_are_refused(tree, key, value, message):
+    assert f"study.yaml: {message}" in refusal(spoil(tree, key, value))
+
+
+def test_a_range_of_one_number_is_not_elastic():
+    assert not Workers(min=2, max=2).elastic
+    assert str(Workers(min=2, max=2)) == "2"
+    assert str(Workers(min=1, max=8)) == "1 to 8"
+
+
+@pytest.mark.parametrize("value", [True, 1.5, None, [1]])
+def test_what_is_not_a_number_of_workers_is_refused_with_an_example(value):
+    with pytest.raises(ValueError, match=r"expected a number of workers, or \{min: 1, max: 8\}, saw"):
+        parse_workers(value)
+
+
+def test_by_default_one_worker_trains_on_one_cpu_under_ray():
+    runtime = RuntimeConfig()
+    assert (runtime.kind, runtime.workers, runtime.cpus_per_worker, runtime.gpus_per_worker) == (
+        "ray",
+        Workers(min=1, max=1),
+        1,
+        0,
+    )

@@ -1,0 +1,79 @@
+"""Rules that hold across the sections of a study: arms and sources, workers and rows, names."""
+# ruff: noqa: E501  (a table of messages is read by its columns)
+
+import pytest
+
+from cpt_ray.config.load import parse_study
+from tests.config.spoiled import refusal, spoil
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("arms.legal.mix", {"law": 0.9, "mews": 0.1}, "arms.legal.mix names source 'mews'; known sources: law, news"),
+        ("arms.legal.mix", {"law": 0.9, "news": 0.2}, "arms.legal.mix sums to 1.1; weights must be at least 0 and sum to 1"),
+        ("arms.legal.mix", {"law": 1.5, "news": -0.5}, "arms.legal.mix sums to 1; weights must be at least 0 and sum to 1"),
+        ("arms.legal.cooldown_mix", {"law": 0.5}, "arms.legal.cooldown_mix sums to 0.5; weights must be at least 0 and sum to 1"),
+        ("arms.legal.segments", [{"from": "5k", "mix": {"mews": 1.0}}], "arms.legal.segments.0.mix names source 'mews'; known sources: law, news"),
+        ("arms.legal.segments", [{"from": "5k", "mix": {"law": 1.0}}, {"from": 5000, "mix": {"news": 1.0}}], "arms.legal.segments must ascend without repeats, saw from [5000, 5000]"),
+        ("arms.legal.max_epochs_of", {"mews": 2}, "arms.legal.max_epochs_of names source 'mews'; known sources: law, news"),
+    ],
+)  # fmt: skip
+def test_an_arm_that_contradicts_the_sources_is_refused(tree, key, value, message):
+    assert f"study.yaml: {message}" in refusal(spoil(tree, key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("runtime.workers", 5, "runtime.workers is 5, but train.global_batch_size is 4 rows, and every worker needs at least one; set runtime.workers to at most 4, or train.global_batch_size to at least 5"),
+        ("runtime", {"kind": "local", "workers": 2}, "runtime.kind local runs one process, but runtime.workers is 2; set it to 1"),
+        ("runtime.workers", {"min": 1, "max": 5}, "runtime.workers is 1 to 5, but train.global_batch_size is 4 rows"),
+    ],
+)  # fmt: skip
+def test_more_workers_than_rows_or_than_one_process_are_refused(tree, key, value, message):
+    assert f"study.yaml: {message}" in refusal(spoil(tree, key, value))
+
+
+@pytest.mark.parametrize("section", ["sources", "models"])
+def test_a_name_given_twice_is_refused(tree, section):
+    tree[section].append(tree[section][0])
+    assert f"{section} has two entries named {tree[section][0]['name']!r}" in refusal(tree)
+
+
+def test_an_exam_given_twice_is_refused(tree):
+    exam = {"name": "bar", "path": "p", "label": "l"}
+    assert "evaluate.exams has two entries named 'bar'" in refusal(spoil(tree, "evaluate.exams", [exam, exam]))
+
+
+def test_every_advice_of_a_contradiction_is_accepted(tree):
+    parse_study(spoil(tree, "runtime.workers", 4), place="study.yaml")
+    parse_study(spoil(tree, "train.schedule", {"warmup": 8000}), place="study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "schedule",
+            {"shape": "cosine"},
+            "arms.legal.cooldown_mix is set, but train.schedule.shape is cosine, which decays from the end of warm-up and has "
+            "no separate cooldown; put the mixture under arms.legal.segments, or set train.schedule.shape to constant_cooldown",
+        ),
+        (
+            "budget_mode",
+            "chain",
+            "arms.legal.cooldown_mix is set, but train.budget_mode is chain, where every stage has a cooldown; put the mixtures "
+            "under arms.legal.segments, or set train.budget_mode to branch or independent",
+        ),
+    ],
+)
+def test_a_cooldown_mixture_without_a_single_cooldown_is_refused(tree, key, value, message):
+    parse_study(spoil(tree, "arms.legal.cooldown_mix", {"law": 1.0}), place="study.yaml")  # the control
+    tree["train"] |= {"budget_mode": "independent", key: value}
+    assert message in refusal(tree)
+
+
+def test_a_mixture_of_known_sources_that_sums_to_one_is_accepted(tree):
+    study = parse_study(spoil(tree, "arms.legal.mix", {"law": 0.5, "news": 0.5}), place="study.yaml")
+    assert study.arms["legal"].mixes() == {"mix": {"law": 0.5, "news": 0.5}}
