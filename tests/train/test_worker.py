@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from safetensors.torch import load_file
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ArtifactError, LeaseError, TrainingError, TrainingStopped
-from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, StateFigures
+from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, StateFigures, StepMetrics
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint.snapshot import read_times
 from cpt_ray.train.monitor.metrics import read_metrics
@@ -54,9 +52,19 @@ def stop_after(root: Path, source: str, target: str, step: int) -> None:
     assert checkpoint.newest(root / target)[1].step == step
 
 
+WHOLE = {"precision": "fp32", "budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
+
+
+@pytest.fixture(scope="module")
+def whole(root) -> str:
+    """Folder of an undisturbed fp32 run that kept its checkpoints."""
+    run(root, "legal-1500", "whole", **WHOLE)
+    return "whole"
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_resumed_run_equals_an_undisturbed_one_bitwise(root, precision):
-    settings = {"precision": precision, "budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
+    settings = {**WHOLE, "precision": precision}
     whole = run(root, "legal-1500", f"whole-{precision}", **settings)
     stop_after(root, f"whole-{precision}", f"cut-{precision}", step=4)
     again = run(root, "legal-1500", f"cut-{precision}", **settings)
@@ -145,8 +153,9 @@ def test_gradient_checkpointing_gives_the_same_losses(root):
 def test_isolation_none_trains_without_a_proof(root):
     record = run(root, "control", "leaky", budgets=[500], isolation="none")
     assert record.self_test is None
+    run(root, "control", "isolated", budgets=[500])
     # The first step may hold one document per row, where there is nothing to leak.
-    leaky, plain = ([step.loss for step in read_metrics(root / name)] for name in ("leaky", "plain"))
+    leaky, plain = ([step.loss for step in read_metrics(root / name)] for name in ("leaky", "isolated"))
     assert leaky != plain
     assert len(leaky) > 1
 
@@ -157,25 +166,23 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_a_checkpoint_that_contradicts_its_manifest_is_passed_over_and_reported(root):
-    settings = {"budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
-    stop_after(root, "whole-fp32", "broken", step=4)
+def test_a_checkpoint_that_contradicts_its_manifest_is_skipped_and_reported(root, whole):
+    stop_after(root, whole, "broken", step=4)
     (older, _), (newest, _) = checkpoint.committed(root / "broken")[-2:]
     flip_a_bit(newest / "engine" / "mp_rank_00_model_states.pt")
-    record = run(root, "legal-1500", "broken", **settings)
+    record = run(root, "legal-1500", "broken", **WHOLE)
     loaded = RunAttempt.load(root / "broken" / "attempts" / "attempt-0002.json").loaded
     assert record.first_steps == (0, CheckpointManifest.load(older / "manifest.json").step)
     assert loaded.folder == str(older)
     assert len(loaded.passed_over) == 1
     assert "mp_rank_00_model_states.pt: sha256" in loaded.passed_over[0]
-    whole, again = (load_file(root / name / "export" / "model.safetensors") for name in ("whole-fp32", "broken"))
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    undisturbed, again = (load_file(root / name / "export" / "model.safetensors") for name in (whole, "broken"))
+    assert all(torch.equal(undisturbed[name], again[name]) for name in undisturbed)
 
 
 @pytest.mark.parametrize("spoil", ["cut", "manifest", "missing"])
-def test_a_run_without_a_whole_checkpoint_is_an_error_and_not_a_new_start(root, spoil):
-    settings = {"budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
-    stop_after(root, "whole-fp32", f"broken-{spoil}", step=4)
+def test_a_run_without_a_whole_checkpoint_is_an_error_and_not_a_new_start(root, whole, spoil):
+    stop_after(root, whole, f"broken-{spoil}", step=4)
     for folder, _ in checkpoint.committed(root / f"broken-{spoil}"):
         path = folder / "engine" / "mp_rank_00_model_states.pt"
         if spoil == "cut":
@@ -186,12 +193,12 @@ def test_a_run_without_a_whole_checkpoint_is_an_error_and_not_a_new_start(root, 
             os.truncate(folder / "manifest.json", 100)
     message = {"cut": "bytes, but its manifest says", "missing": "missing, but its", "manifest": "not a checkpoint manifest"}
     with pytest.raises(ArtifactError, match=f"no checkpoint is whole: .*{message[spoil]}") as error:
-        run(root, "legal-1500", f"broken-{spoil}", **settings)
+        run(root, "legal-1500", f"broken-{spoil}", **WHOLE)
     assert error.value.fix == f"delete {root / f'broken-{spoil}'} and run the same command again; it is trained anew"
 
 
-def test_another_stage_precision_data_or_run_is_refused_with_a_fix(root):
-    folder, manifest = checkpoint.newest(root / "whole-fp32")
+def test_another_stage_precision_data_or_run_is_refused_with_a_fix(root, whole):
+    folder, manifest = checkpoint.newest(root / whole)
     same = {"zero_stage": 2, "precision": "fp32", "data_fingerprint": "f" * 64, "run_fingerprint": "e" * 64}
     checkpoint.require_compatible(folder, manifest, **same)
     for key, value, problem, fix in (
@@ -205,9 +212,9 @@ def test_another_stage_precision_data_or_run_is_refused_with_a_fix(root):
         assert fix in error.value.fix
 
 
-def test_a_manifest_says_what_it_takes_to_go_on(root):
-    _, manifest = checkpoint.newest(root / "whole-bf16")
-    assert (manifest.world_size, manifest.zero_stage, manifest.precision, manifest.global_batch_size) == (1, 2, "bf16", 4)
+def test_a_manifest_says_what_a_resume_needs(root, whole):
+    _, manifest = checkpoint.newest(root / whole)
+    assert (manifest.world_size, manifest.zero_stage, manifest.precision, manifest.global_batch_size) == (1, 2, "fp32", 4)
     assert (manifest.run_fingerprint, manifest.data_fingerprint) == ("e" * 64, "f" * 64)
     assert manifest.position == 4 * manifest.step
     assert manifest.figures.optimizer_steps == manifest.step
@@ -217,49 +224,54 @@ def test_a_manifest_says_what_it_takes_to_go_on(root):
     assert all(len(entry.sha256) == 64 for entry in manifest.files)
 
 
-def test_the_times_of_each_checkpoint_are_on_record(root):
-    times = read_times(root / "whole-fp32")
+def test_the_times_of_each_checkpoint_are_on_record(root, whole):
+    times = read_times(root / whole)
     assert [(entry.step, entry.world_size, entry.reason) for entry in times] == [
-        (manifest.step, 1, "interval") for _, manifest in checkpoint.committed(root / "whole-fp32")
+        (manifest.step, 1, "interval") for _, manifest in checkpoint.committed(root / whole)
     ]
     assert min(entry.checkpoint_stall_s for entry in times) > 0
     assert min(entry.upload_s for entry in times) > 0
-    attempt = RunAttempt.load(root / "cut-fp32" / "attempts" / "attempt-0002.json")
+    stop_after(root, whole, "timed", step=4)
+    run(root, "legal-1500", "timed", **WHOLE)
+    attempt = RunAttempt.load(root / "timed" / "attempts" / "attempt-0002.json")
     assert attempt.loaded.verify_s > 0
     assert attempt.loaded.load_s > 0
     assert (attempt.loaded.converted, attempt.loaded.convert_s) == (False, 0)
     assert attempt.loaded.saved == attempt.loaded.measured
 
 
-def test_a_stop_is_obeyed_between_steps_and_the_same_task_goes_on(root):
-    from cpt_ray.train.worker import run_worker
+def test_a_stop_is_obeyed_between_steps_and_the_same_task_resumes(root, whole, monkeypatch):
+    from cpt_ray.train import shutdown, worker
 
+    monkeypatch.setattr(shutdown, "_LOOK_S", 0.0)
     config = tiny_config(root, budgets=[1500], checkpoint_every=100_000)
     task = make_task(root, config, spec_named(config, "legal-1500"), "stopped")
     task.stop_file.touch()
     with pytest.raises(TrainingStopped, match=r"legal-1500-seed0: stopped at step 0, 0 tokens, saved") as error:
-        run_worker(task)
-    assert (error.value.exit_code, error.value.fix) == (130, "the same command goes on from there")
+        worker.run_worker(task)
+    assert error.value.exit_code == 130
     task.stop_file.unlink()
-    asker = threading.Thread(target=touch_after_two_steps, args=(root / "stopped", task.stop_file))
-    asker.start()
-    with pytest.raises(TrainingStopped) as error:
-        run_worker(task)
-    asker.join()
-    manifest = checkpoint.newest(root / "stopped")[1]
-    assert f"stopped at step {manifest.step}, {manifest.tokens_seen} tokens" in error.value.problem
+
+    train = worker.train
+
+    def train_two_steps(*args, log, **parts):
+        def log_and_ask(metrics: StepMetrics) -> None:
+            log(metrics)
+            if metrics.step == 2:
+                task.stop_file.touch()
+
+        return train(*args, log=log_and_ask, **parts)
+
+    with monkeypatch.context() as patched, pytest.raises(TrainingStopped, match="stopped at step 2, "):
+        patched.setattr(worker, "train", train_two_steps)
+        worker.run_worker(task)
+    assert checkpoint.newest(root / "stopped")[1].step == 2
     assert read_times(root / "stopped")[0].reason == "stop"
     task.stop_file.unlink()
-    run_worker(task)
-    assert RunRecord.load(root / "stopped" / "run.json").first_steps == (0, 0, manifest.step)
-    steps = [[(m.loss, m.sample_ids) for m in read_metrics(root / name)] for name in ("whole-fp32", "stopped")]
+    worker.run_worker(task)
+    assert RunRecord.load(root / "stopped" / "run.json").first_steps == (0, 0, 2)
+    steps = [[(m.loss, m.sample_ids) for m in read_metrics(root / name)] for name in (whole, "stopped")]
     assert steps[0] == steps[1]
-
-
-def touch_after_two_steps(folder: Path, stop_file: Path) -> None:
-    while len(read_metrics(folder)) < 2:
-        time.sleep(0.001)
-    stop_file.touch()
 
 
 @pytest.mark.accept(training=5)

@@ -14,8 +14,7 @@ import torch.distributed as dist
 from cpt_ray.errors import ArtifactError, LeaseError
 from cpt_ray.records import CheckpointManifest, StateFigures
 from cpt_ray.train.checkpoint import committed as checkpoint
-from cpt_ray.train.checkpoint.committed import snapshot
-from cpt_ray.train.checkpoint.snapshot import Snapshots, read_times
+from cpt_ray.train.checkpoint.snapshot import Part, Snapshots, read_times
 
 FIGURES = StateFigures(loss=1.0, weights_norm=1.0, exp_avg_norm=0.0, exp_avg_sq_norm=0.0, optimizer_steps=1)
 
@@ -174,7 +173,7 @@ def test_another_ranks_problem_is_named_and_nothing_is_committed(run, monkeypatc
     monkeypatch.setattr(dist, "all_gather_object", lambda problems, problem: problems.__setitem__(0, problem))
     target = run / checkpoint.FOLDER / "step-00000001-a0001"
     target.mkdir(parents=True)
-    (target / "part-0001.json").write_text(snapshot.Part(files=(), problem="/scratch: No space left").to_json())
+    (target / "part-0001.json").write_text(Part(files=(), problem="/scratch: No space left").to_json())
     scratch = str(run.parent.parent / "scratch")
     snapshots = Snapshots(run, scratch, rank=0, world_size=2, attempt=1, keep=2, keep_tokens=(), may_commit=allowed)
     save(snapshots, 1)

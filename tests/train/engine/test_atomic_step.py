@@ -125,7 +125,7 @@ def drop_and_go_on(root: str, stage: int, precision: str, offload: bool) -> dict
 
 def step_without_guard(root: str, stage: int, precision: str, offload: bool) -> bool:
     """Whether weights or optimizer hold NaN after DeepSpeed was left alone with a broken gradient."""
-    from cpt_ray.train.engine.engine import engine as room
+    import cpt_ray.train.engine.engine as room
 
     class Nothing:
         def __init__(self, engine: Any) -> None:
