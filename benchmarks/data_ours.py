@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.data.dedup.signatures import exact_hash
+from cpt_ray.data.rows.tokenize import ModelTokenizer, resolve_tokenizer
 from cpt_ray.data.run.document_tasks import CLEAN_SCHEMA, write_parquet
 from cpt_ray.data.run.training_tasks import PackUnit, pack_unit
 from cpt_ray.data.run.units import Tally, UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.data.split import ContainmentIndex
-from cpt_ray.records import CorpusProfile, DocumentsRecord, DuplicateComponents, HeldOutRecord
+from cpt_ray.records import CorpusProfile, DocumentsRecord, DuplicateComponents, HeldOutRecord, Made, TextTokens
 
 SOURCE = "web"
 SEPARATOR = "<|endoftext|>"
@@ -77,7 +78,7 @@ def make_units(folder: Path, files: list[Path]) -> None:
 def pack_on_ray(units: Path, model: Path, out: Path, workers: int, config: PrepareConfig = PACK_ALONE) -> None:
     """Pack units as `cpt-ray prepare` does."""
     from cpt_ray.data.rows.shards import save_manifest
-    from cpt_ray.data.run.pipeline import pack_shards
+    from cpt_ray.data.run.pipeline import DataJob, pack_shards
     from cpt_ray.edges.ray_runtime import ray_session
 
     documents = DocumentsRecord.load(units / "documents" / "documents.json")
@@ -87,32 +88,28 @@ def pack_on_ray(units: Path, model: Path, out: Path, workers: int, config: Prepa
         held_out = HeldOutRecord.load(record)
     with ray_session(RuntimeConfig(prepare_workers=workers)):
         manifest = pack_shards(
-            units / "documents",
-            documents,
-            units / "held_out",
-            held_out,
-            exam_items=None,
-            tokenizer=model,
-            separator=SEPARATOR,
-            bos=None,
-            vocabulary_size=VOCABULARY,
-            sources=[source_of([Path("x")])],
-            prepare=config,
-            folder=out,
-            num_workers=workers,
+            DataJob([source_of([Path("x")])], config, out, num_workers=workers),
+            Made(units / "documents", documents),
+            Made(units / "held_out", held_out),
+            model_tokenizer(model),
+            None,
         )
     save_manifest(out / "manifest.json", manifest)
 
 
+def model_tokenizer(folder: Path) -> ModelTokenizer:
+    """SmolLM2's tokenizer, as a study of it packs."""
+    return ModelTokenizer(folder, TextTokens(separator=SEPARATOR, bos=None), VOCABULARY)
+
+
 def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> None:
     """Do the tasks of `pack_on_ray` one after another."""
-    from cpt_ray.data.rows.tokenize import resolve_tokenizer
     from cpt_ray.data.run.merge import unit_files
     from cpt_ray.data.run.pipeline import _pack_inputs
 
     inputs = {"documents": str(units / "documents"), "held_out": str(units / "held_out")}
     context = UnitContext(folder=str(out), inputs=inputs, sources=(source_of([Path("x")]),), prepare=PACK_ALONE)
-    common = _pack_inputs(out, PACK_ALONE, resolve_tokenizer(model, VOCABULARY, separator=SEPARATOR), None, VOCABULARY)
+    common = _pack_inputs(out, PACK_ALONE, resolve_tokenizer(model_tokenizer(model)), None, VOCABULARY)
     names = DocumentsRecord.load(units / "documents" / "documents.json").units
     for name in names[which::of]:
         pack_unit(PackUnit(**unit_files(units / "documents", name), **common), context)
@@ -120,14 +117,15 @@ def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> No
 
 def prepare(out: Path, workers: int, files: list[Path]) -> None:
     """Everything before packing, from raw files."""
-    from cpt_ray.data.run.pipeline import draw_held_out, prepare_documents
+    from cpt_ray.data.run.pipeline import DataJob, draw_held_out, prepare_documents
     from cpt_ray.edges.ray_runtime import ray_session
 
     sources = [source_of(files)]
     with ray_session(RuntimeConfig(prepare_workers=workers)):
-        documents = prepare_documents(sources, PREPARE, folder=out / "documents", num_workers=workers)
+        documents = prepare_documents(DataJob(sources, PREPARE, out / "documents", num_workers=workers))
         (out / "documents" / "documents.json").write_text(documents.to_json())
-        held_out = draw_held_out(out / "documents", documents, sources, PREPARE, folder=out / "held_out", num_workers=workers)
+        job = DataJob(sources, PREPARE, out / "held_out", num_workers=workers)
+        held_out = draw_held_out(job, Made(out / "documents", documents))
         (out / "held_out" / "held_out.json").write_text(held_out.to_json())
 
 

@@ -135,10 +135,11 @@ def where(model: Path, arguments: argparse.Namespace) -> str:
     import deepspeed
     import torch
 
-    from cpt_ray.model.parameters import model_shape
+    from cpt_ray.model.shape import describe_base
 
     return (
-        f"One worker with {THREADS} threads of {platform.machine()}, {model_shape(model).parameters / 1e6:.0f}M parameters, "
+        f"One worker with {THREADS} threads of {platform.machine()}, "
+        f"{describe_base(model).shape.parameters / 1e6:.0f}M parameters, "
         f"{ROWS} rows of {arguments.length} tokens a step, {2 * arguments.steps // 3} steps measured, "
         f"torch {torch.__version__}, DeepSpeed {deepspeed.__version__}."
     )

@@ -1,6 +1,6 @@
 """`cpt-ray VERB CONFIG [section.key=value ...]`: one module per verb, errors with a fix, exit codes that mean something.
 
-Exit codes: 0 done; 2 a problem that the user can mend; 130 interrupted; 1 a defect (a traceback is printed).
+Exit codes: 0 done; 2 a problem that the user can fix; 130 interrupted; 1 a defect (a traceback is printed).
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpt_ray import __version__
 from cpt_ray.cli.console import TerminalConsole
-from cpt_ray.config.load import load_study
-from cpt_ray.edges.ray_runtime import ALLOCATOR, worker_environment
+from cpt_ray.edges import allocator
 from cpt_ray.errors import CptRayError
+
+if TYPE_CHECKING:
+    from cpt_ray.config.sections.runtime import RuntimeConfig
 
 VERBS = {
     "check": "check a study file and what it names, without spending anything",
@@ -57,7 +59,7 @@ def program() -> int:
     """The command `cpt-ray`: `main` in a process of its own, which may start anew with the allocator settings of training."""
     restarted = os.environ.pop(_RESTARTED, None) is not None
     if restarted:
-        os.environ.pop(ALLOCATOR)  # glibc has read it; Ray's processes that start from here have settings of their own
+        os.environ.pop(allocator.VARIABLE)  # glibc has read it; Ray's processes that start from here have settings of their own
     return main(sys.argv[1:], may_restart=not restarted)
 
 
@@ -72,9 +74,11 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     _quieten()
     try:
         path = Path(options.config)
+        from cpt_ray.config.load import load_study  # the schema takes longer to import than `--help` to answer
+
         config = load_study(path, tuple(options.overrides))
         if may_restart and options.verb in TRAINS and config.runtime.kind == "local" and not options.dry_run:
-            _restart(worker_environment(config.runtime), arguments)
+            _restart(config.runtime, arguments)
         module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
         request = importlib.import_module("cpt_ray.cli.request").Request
         chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
@@ -85,7 +89,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         print(f"cpt-ray {options.verb}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"\ncpt-ray {options.verb}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"\ncpt-ray {options.verb}: interrupted; re-run the same command to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has left (`| head`); what was asked for may be half done, and the same command goes on.
@@ -94,9 +98,12 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     return 0
 
 
-def _restart(environment: Mapping[str, str], arguments: Sequence[str]) -> None:
-    """Replace this process by one with `environment`, if that holds what a process reads only at its start."""
-    if ALLOCATOR in environment and ALLOCATOR not in os.environ:
+def _restart(runtime: RuntimeConfig, arguments: Sequence[str]) -> None:
+    """Replace this process by one with a training worker's environment, part of which is read only at the start."""
+    from cpt_ray.edges.ray_runtime import worker_environment
+
+    environment = worker_environment(runtime)
+    if allocator.VARIABLE in environment and allocator.VARIABLE not in os.environ:
         variables = {**environment, **os.environ, _RESTARTED: "1"}
         os.execve(sys.executable, [sys.executable, "-m", "cpt_ray.cli.main", *arguments], variables)  # noqa: S606
 
@@ -105,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cpt-ray",
         description="Continued pretraining of a language model on domain text, and what it bought.",
-        epilog="exit codes: 0 done, 2 a problem you can mend (a fix is printed), 130 interrupted, 1 a defect",
+        epilog="exit codes: 0 done, 2 a problem that you can fix (a fix is printed), 130 interrupted, 1 a defect",
     )
     parser.add_argument("--version", action="version", version=f"cpt-ray {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -20,9 +20,8 @@ import numpy as np
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
-from cpt_ray.evaluate.bits_per_byte import ScoredDocument, read_scores
-from cpt_ray.evaluate.exams import ScoredItem, read_item_scores
 from cpt_ray.evaluate.intervals import Floats
+from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, read_document_scores, read_item_scores
 from cpt_ray.records import Delta, EvalRecord, ExamScore, HeldOutScore, Interval
 
 ONE_SEED = "evaluation items only, not training randomness"
@@ -226,7 +225,7 @@ def _better(interval: Interval, *, lower_is_better: bool) -> bool | None:
 def _documents(scored: Scored, source: str) -> list[ScoredDocument]:
     for score in reported_sets(scored.record):
         if score.source == source:
-            return read_scores(scored.folder / score.documents_path)
+            return read_document_scores(scored.folder / score.documents_path)
     raise DataError(f"{scored.record.run} was not scored on the test set of {source}", fix=_MISMATCH_FIX)
 
 

@@ -1,6 +1,6 @@
 """Stage `decontaminate`: what training documents hold of the items of the study's own exams is dropped or redacted.
 
-Flow: exam items as JSON lines {task, id, question, choices, answer} -> `ExamIndex`; then a document's word hashes in, the
+Flow: exam items -> `ExamIndex`; then a document's word hashes in, the
 matches with items out; a document with a match is dropped (`exam_item`) or loses the matching words. Memory: 20 bytes per
 word of exam text in every process, and the document at hand.
 
@@ -9,38 +9,25 @@ followed by the answer. A match is extended to the longest run of equal words; t
 that the run covers is its ratio, and `min_match_ratio` can ask for more than a turn of phrase.
 
 Guarantee: an item whose words stand in a row in a document is found whatever their case, punctuation or line breaks; an item
-too short to be told from ordinary language is counted as `too_short_to_scan`, not passed over.
+too short to be told from ordinary language is counted as `too_short_to_scan`, not skipped.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.data.words import Hashes, fold, hash_ngrams, hash_words, word_spans
-from cpt_ray.errors import DataError
-from cpt_ray.records import ExamHit, Record, TaskScan
+from cpt_ray.records import ExamHit, ExamItem, TaskScan
 
 REASON = "exam_item"
 _FEWEST_WORDS = 8
 _MATCH_CHARACTERS = 200
 _GAP = "\n\n"
-_KEYS = ("task", "id", "question")
-
-
-class ExamItem(Record):
-    """One question of an exam; `answer` is the text of the right choice."""
-
-    task: str
-    id: str
-    question: str
-    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,39 +39,6 @@ class Match:
     first: int
     words: int
     ratio: float
-
-
-def read_items(path: Path) -> Iterator[ExamItem]:
-    """Read exam items.
-
-    `answer` may be the text, the number of a choice, or its letter.
-
-    Raises:
-        DataError: If a line is not an item; names file and line.
-    """
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                task, name, question = (str(row[key]) for key in _KEYS)
-                answer = _answer_text(row.get("answer", ""), row.get("choices") or [])
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise DataError(
-                    f"{path}, line {number}: not an exam item ({type(error).__name__}: {error})",
-                    fix="each line is a JSON object with task, id, question, choices and answer",
-                ) from None
-            yield ExamItem(task=task, id=name, question=question, answer=answer)
-
-
-def _answer_text(answer: object, choices: list[object]) -> str:
-    if isinstance(answer, int) and choices:
-        return str(choices[answer])
-    letter = str(answer).strip()
-    if letter not in map(str, choices) and len(letter) == 1 and "A" <= letter.upper() < chr(ord("A") + len(choices)):
-        return str(choices[ord(letter.upper()) - ord("A")])
-    return str(answer)
 
 
 @dataclass(frozen=True)
@@ -126,7 +80,7 @@ class ExamIndex:
         index = cls(min_ratio=min_ratio)
         found: dict[int, list[tuple[Hashes, int, int]]] = {}
         for item in items:
-            question, answer = hash_words(item.question), hash_words(item.answer)
+            question, answer = hash_words(item.question), hash_words(item.answer_text)
             whole = np.concatenate([question, answer])
             parts = [(whole, 0)] + [
                 (part, start) for part, start in ((question, 0), (answer, len(question))) if len(part) < ngram_words

@@ -1,6 +1,6 @@
 """A note of what was last mirrored into a local MLflow database, so that unchanged records are not mirrored again.
 
-Place in the flow: around `edges.tracking`, which it lets callers skip. In: a tracking URI and a fingerprint of everything to be
+Around `edges.tracking`, which it lets callers skip. In: a tracking URI and a fingerprint of everything to be
 mirrored. Out: yes or no. Importing MLflow and opening its database costs 2.4 s of CPU (one core of a Xeon).
 
 Guarantee: "mirrored" means that the same content was mirrored and that nobody has written to the database since: its size

@@ -11,14 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges import allocator
 from cpt_ray.errors import CptRayError
-
-ALLOCATOR = "GLIBC_TUNABLES"
-_RECYCLE_MEMORY = (
-    # glibc gives every large buffer back to the system and faults it in again at the next step: 0.1 to 0.5 million page
-    # faults per step at 135M parameters, a fifth of the time. The price is that a process keeps its peak.
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.top_pad=268435456"
-)
 
 _STARTS = 3
 _TOO_SLOW = "timed out during startup"
@@ -39,7 +33,7 @@ def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
     """Environment of a training or scoring process on top of the session's."""
     variables = {"TOKENIZERS_PARALLELISM": "false", **operator_environment()}
     if runtime.recycle_memory and runtime.gpus_per_worker == 0 and sys.platform == "linux":
-        variables[ALLOCATOR] = _RECYCLE_MEMORY
+        variables[allocator.VARIABLE] = allocator.RECYCLE_MEMORY
     if runtime.gpus_per_worker == 0:
         variables["DS_ACCELERATOR"] = "cpu"
     return variables

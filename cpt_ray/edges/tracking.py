@@ -1,6 +1,6 @@
 """The only door to MLflow: a mirror of the records, written by the driver, which can be rebuilt from them at any time.
 
-Place in the flow: next to training, evaluation and comparison. In: configs, specs, records, step metrics, points. Out: one
+Next to training, evaluation and comparison. In: configs, specs, records, step metrics, points. Out: one
 MLflow run per study, whose metrics draw the token-scaling curve, with a child run per training run and for the base. The x
 axis is tokens seen. Guarantee: mirroring the same content twice changes nothing; a run that grew is appended to; content that
 contradicts what was mirrored creates a new run and deletes the old one (MLflow can restore it), because MLflow cannot delete a

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,21 +22,12 @@ from transformers import PreTrainedModel
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
+from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.model.isolation import hidden_states
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import HeldOutScore, HeldOutSet
 
-_HELD_OUT_FIX = "run `cpt-ray prepare` again; it makes the held-out sets anew"
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredDocument:
-    """The score of one document: sum of -log p over its scored tokens, and what they cover."""
-
-    id: str
-    nats: float
-    tokens: int
-    bytes: int
+_HELD_OUT_FIX = "run `cpt-ray prepare` again; it draws the held-out sets again"
 
 
 class Window(NamedTuple):
@@ -186,28 +176,3 @@ def aggregate(
         ),
         documents_path=documents_path,
     )
-
-
-def format_scores(scores: Sequence[ScoredDocument]) -> str:
-    """Write scores as JSON lines {id, nats, tokens, bytes}."""
-    return "".join(json.dumps(asdict(score)) + "\n" for score in scores)
-
-
-def read_scores(path: Path) -> list[ScoredDocument]:
-    """Read back what `format_scores` wrote.
-
-    Raises:
-        DataError: If the file is missing or a line does not fit.
-    """
-    fix = "delete the evaluation's folder and run `cpt-ray evaluate` again"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: per-document scores cannot be read: {error.strerror}", fix=fix) from error
-    scores = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            scores.append(ScoredDocument(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{path}, line {number}: not a per-document score", fix=fix) from error
-    return scores

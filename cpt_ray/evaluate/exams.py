@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,12 @@ from cpt_ray.config.sections.evaluate import ExamConfig
 from cpt_ray.edges.source_files import list_source_files, open_source
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import DataError
-from cpt_ray.records import Record
+from cpt_ray.records import ExamItem, write_items
 
-ITEMS_FILE = "items.jsonl"
 REPORT_FILE = "exam_report.json"
 
 _LETTERS = "ABCDEFGHIJ"
 _LINE_FIX = "each line is {question: text, choices: [text, text, ...], answer: index from 0, or a letter from A}"
-
-
-class ExamItem(Record):
-    """One multiple-choice question; `answer` is the index of the right choice."""
-
-    task: str
-    id: str
-    question: str
-    choices: tuple[str, ...]
-    answer: int
 
 
 @dataclass(frozen=True)
@@ -87,18 +76,13 @@ def read_exam(exam: ExamConfig) -> ExamReading:
     )
 
 
-def write_items(exams: Sequence[ExamConfig], folder: Path) -> Path:
-    """Write the items of all exams as one JSONL file, and beside it what was left out of each.
-
-    Returns:
-        The items' path, which data preparation scans for and `harness` scores.
+def write_exams(exams: Sequence[ExamConfig], folder: Path) -> None:
+    """Write the items of all exams as one file, and beside it what was left out of each.
 
     Raises:
         DataError: See `read_exam`.
     """
     readings = {exam.name: read_exam(exam) for exam in exams}
-    # ASCII JSON: pydantic leaves U+2028 as it is, which readers that split lines by Unicode's rules take for a line's end.
-    lines = [json.dumps(item.model_dump()) + "\n" for reading in readings.values() for item in reading.items]
     report = {
         name: {
             "found": reading.found,
@@ -110,67 +94,7 @@ def write_items(exams: Sequence[ExamConfig], folder: Path) -> Path:
         for name, reading in readings.items()
     }
     write_atomic(folder / REPORT_FILE, json.dumps(report, indent=2) + "\n")
-    write_atomic(folder / ITEMS_FILE, "".join(lines))
-    return folder / ITEMS_FILE
-
-
-def read_items(path: Path) -> dict[str, list[ExamItem]]:
-    """Read what `write_items` wrote, by task.
-
-    Raises:
-        DataError: If the file is missing or not what `write_items` wrote.
-    """
-    items: dict[str, list[ExamItem]] = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            item = ExamItem.from_json(line)
-            items.setdefault(item.task, []).append(item)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: exam items cannot be read: {str(error).splitlines()[0]}",
-            fix="delete the folder of the exam items and run the same command again",
-        ) from error
-    return items
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredItem:
-    """One model's result on one item.
-
-    `accuracy` is 1 where the right choice has the highest log-probability, `accuracy_norm` the same per character of choice;
-    None where the task does not report it. `log_p` is in nats, one per choice.
-    """
-
-    id: str
-    accuracy: float
-    accuracy_norm: float | None
-    log_p: tuple[float, ...]
-
-
-def format_item_scores(scores: Sequence[ScoredItem]) -> str:
-    """Write per-item results as JSON lines."""
-    return "".join(json.dumps(asdict(score)) + "\n" for score in scores)
-
-
-def read_item_scores(path: Path) -> list[ScoredItem]:
-    """Read back what `format_item_scores` wrote.
-
-    Raises:
-        DataError: If the file is missing or a line does not fit.
-    """
-    fix = "delete the evaluation's folder and run `cpt-ray evaluate` again"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: per-item results cannot be read: {error.strerror}", fix=fix) from error
-    scores = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            fields = json.loads(line)
-            scores.append(ScoredItem(**{**fields, "log_p": tuple(fields["log_p"])}))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}, line {number}: not a per-item result", fix=fix) from error
-    return scores
+    write_atomic(folder / ExamItem.FILE, write_items(item for reading in readings.values() for item in reading.items))
 
 
 def _item(task: str, identifier: str | None, question: str, choices: Sequence[str], answer: int) -> ExamItem:

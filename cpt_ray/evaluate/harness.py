@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import math
 import os
@@ -28,9 +27,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cpt_ray.config.sections.evaluate import EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
-from cpt_ray.evaluate.exams import ExamItem, ScoredItem, format_item_scores
+from cpt_ray.evaluate.per_item import ScoredItem, format_scores
 from cpt_ray.model.isolation import hidden_states
-from cpt_ray.records import ExamScore
+from cpt_ray.records import ExamItem, ExamScore, write_items
 
 _LOGIT_ROWS = 256
 """Rows of logits held at once: 50 MB in fp32 at a vocabulary of 49k."""
@@ -160,7 +159,7 @@ def score_exams(
         if not items.get(exam.name):
             raise DataError(
                 f"evaluate.exams {exam.name}: no items of it among {sorted(items) or 'none'}",
-                fix="run `cpt-ray prepare` again; it writes the exam items anew",
+                fix="run `cpt-ray prepare` again; it writes the exam items again",
             )
     with _quiet():
         lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=config.batch_tokens)
@@ -186,7 +185,7 @@ def _write_task(folder: Path, task: str, items: Sequence[ExamItem]) -> None:
     The choices are scored as continuations (the "cloze" form): at this size it has far more signal than a letter.
     """
     data = folder / f"{task}.jsonl"
-    data.write_text("".join(json.dumps(item.model_dump()) + "\n" for item in items), encoding="utf-8")
+    data.write_text(write_items(items), encoding="utf-8")
     description = {
         "task": task,
         "dataset_path": "json",
@@ -228,7 +227,7 @@ def _find_tasks(tasks: Sequence[str], own: str | None, key: str) -> TaskManager:
     return manager
 
 
-def task_items(tasks: Sequence[str], own: str | None) -> list[dict[str, Any]]:
+def task_items(tasks: Sequence[str], own: str | None) -> list[ExamItem]:
     """Fetch the items of lm-eval tasks as text: what is asked, and what counts as the answer.
 
     Args:
@@ -236,7 +235,7 @@ def task_items(tasks: Sequence[str], own: str | None) -> list[dict[str, Any]]:
         own: `evaluate.harness_path`.
 
     Returns:
-        {task, id, question, choices, answer} of every item that an evaluation scores; `answer` is a text.
+        Every item that an evaluation scores, without choices; its answer is a text.
 
     Raises:
         ConfigError: If a task is unknown, or its data cannot be had.
@@ -253,7 +252,7 @@ def task_items(tasks: Sequence[str], own: str | None) -> list[dict[str, Any]]:
             "(HF_HUB_OFFLINE unset), then copy the study's root here",
         ) from error
     return [
-        {"task": task.task_name, "id": str(item.get("id", number)), "choices": [], **_question_and_answer(task, item)}
+        ExamItem(task=task.task_name, id=str(item.get("id", number)), **_question_and_answer(task, item))
         for task in loaded
         for number, item in enumerate(task.eval_docs)
     ]
@@ -304,7 +303,7 @@ def _exam_score(task: str, label: str, results: dict[str, Any], folder: Path) ->
         for sample in samples
     ]
     path = f"exams/{task}.jsonl"
-    write_atomic(folder / path, format_item_scores(lines))
+    write_atomic(folder / path, format_scores(lines))
     accuracy, stderr = _mean_and_stderr([line.accuracy for line in lines])
     normed = [line.accuracy_norm for line in lines if line.accuracy_norm is not None]
     accuracy_norm, norm_stderr = _mean_and_stderr(normed) if len(normed) == len(lines) else (None, None)

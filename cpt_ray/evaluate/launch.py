@@ -29,7 +29,7 @@ class EvaluateJob:
 
     run: RunRecord
     tokenizer: Path
-    separator: str
+    prefix: str
     folder: Path
     trust_remote_code: bool = False
 
@@ -141,7 +141,7 @@ def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
         raise CptRayError(
             f"scoring {job.run.run} lost its worker three times: {str(error).splitlines()[0]}",
-            fix="most often memory: lower evaluate.batch_tokens or runtime.evaluate_workers, then run the same command again",
+            fix="most often memory: lower evaluate.batch_tokens or runtime.evaluate_workers, then re-run the same command",
         ) from error
     return record
 
@@ -150,7 +150,7 @@ def _evaluate(job: EvaluateJob, settings: dict[str, Any]) -> EvalRecord:
     return evaluate_model(
         job.run,
         tokenizer=job.tokenizer,
-        separator=job.separator,
+        prefix=job.prefix,
         folder=job.folder,
         trust_remote_code=job.trust_remote_code,
         **settings,

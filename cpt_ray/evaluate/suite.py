@@ -16,11 +16,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
-from cpt_ray.evaluate.bits_per_byte import aggregate, format_scores, read_documents, score_documents
-from cpt_ray.evaluate.exams import read_items
+from cpt_ray.evaluate.bits_per_byte import aggregate, read_documents, score_documents
+from cpt_ray.evaluate.per_item import format_scores
 from cpt_ray.model.base import load_model, load_tokenizer
 from cpt_ray.model.scoring import encode_document
-from cpt_ray.records import EvalRecord, ExamScore, HeldOutRecord, HeldOutScore, HeldOutSet, RunRecord
+from cpt_ray.records import (
+    EvalRecord,
+    ExamItem,
+    ExamScore,
+    HeldOutRecord,
+    HeldOutScore,
+    HeldOutSet,
+    RunRecord,
+    read_items,
+)
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -33,7 +42,7 @@ def evaluate_model(
     exam_items: Path | None,
     config: EvaluateConfig,
     compare: CompareConfig,
-    separator: str,
+    prefix: str,
     tokenizer: Path,
     folder: Path,
     parts: Collection[str] = ("test",),
@@ -45,10 +54,10 @@ def evaluate_model(
         run: The run, or the base.
         held_out: The study's held-out sets.
         held_out_folder: Folder that their paths are relative to.
-        exam_items: What `exams.write_items` wrote; None where the study has no exams.
+        exam_items: File of the items; None where the study has no exams.
         config: The `evaluate` section.
         compare: Level, resamples and seed of the intervals.
-        separator: The model's document separator, given as prefix token before each document.
+        prefix: The token in front of each document.
         tokenizer: Folder of the tokenizer; the same for the base and all its runs.
         folder: Folder to write into.
         parts: Held-out parts to score: `test`, `validation` or both.
@@ -59,7 +68,7 @@ def evaluate_model(
 
     Raises:
         DataError: If a held-out set or the items cannot be read, no set has one of `parts`, or a score is not finite.
-        ConfigError: If the run has no export, the tokenizer does not know the separator, or a harness task cannot run.
+        ConfigError: If the run has no export, the tokenizer does not know the prefix, or a harness task cannot run.
     """
     started = time.monotonic()
     if run.export_path is None:
@@ -69,7 +78,7 @@ def evaluate_model(
             f"no held-out set has the part {' or '.join(sorted(parts))}", fix="check prepare.held_out.validation_share"
         )
     model = load_model(run.export_path, precision=config.precision, trust_remote_code=trust_remote_code)
-    scorer = _Scorer(model, load_tokenizer(tokenizer, trust_remote_code=trust_remote_code), separator, config, folder)
+    scorer = _Scorer(model, load_tokenizer(tokenizer, trust_remote_code=trust_remote_code), prefix, config, folder)
     held_out_scores = tuple(scorer.held_out(held, held_out_folder, compare) for held in sets)
     record = EvalRecord(
         run=run.run,
@@ -94,19 +103,19 @@ class _Scorer:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        separator: str,
+        prefix: str,
         config: EvaluateConfig,
         folder: Path,
     ) -> None:
         self._model, self._config, self._folder = model, config, folder
         self._tokenizer = tokenizer
-        prefix = self._tokenizer.get_vocab().get(separator)
-        if prefix is None:
+        identifier = self._tokenizer.get_vocab().get(prefix)
+        if identifier is None:
             raise ConfigError(
-                f"the separator {separator!r} is no token of the tokenizer in {tokenizer.name_or_path}",
-                fix="set the model's separator to one of its special tokens",
+                f"{prefix!r}, which begins each document, is no token of the tokenizer in {tokenizer.name_or_path}",
+                fix="set the model's bos or separator to one of its special tokens",
             )
-        self._prefix: int = prefix
+        self._prefix: int = identifier
 
     def held_out(self, held: HeldOutSet, held_out_folder: Path, compare: CompareConfig) -> HeldOutScore:
         config = self._config
@@ -128,5 +137,7 @@ class _Scorer:
         # lm-eval takes seconds to import, and a study without exams does not need it.
         from cpt_ray.evaluate.harness import score_exams
 
-        items = read_items(exam_items) if exam_items is not None else {}
+        items: dict[str, list[ExamItem]] = {}
+        for item in read_items(exam_items) if exam_items is not None else ():
+            items.setdefault(item.task, []).append(item)
         return score_exams(self._model, self._tokenizer, items, prefix=self._prefix, config=self._config, folder=self._folder)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cpt_ray.config.sections.adapter import LoraSection
-from cpt_ray.errors import ConfigError
+from cpt_ray.model.parameters import check_targets
 
 _NAME = "default"
 
@@ -33,12 +33,7 @@ def add_adapters(model: PreTrainedModel, lora: LoraSection, *, seed: int = 0) ->
     from peft import LoraConfig, inject_adapter_in_model
 
     linear = sorted({name.rpartition(".")[2] for name, m in model.base_model.named_modules() if isinstance(m, nn.Linear)})
-    targets = list(lora.target_modules) or linear
-    if missing := [name for name in targets if name not in linear]:
-        raise ConfigError(
-            f"train.lora.target_modules: {type(model).__name__} has no linear layer called {', '.join(missing)}",
-            fix=f"choose from {', '.join(linear)}" if linear else "train all weights: this model has no linear layers to adapt",
-        )
+    targets = check_targets(lora, linear, type(model).__name__)
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, bias="none"
     )  # fmt: skip

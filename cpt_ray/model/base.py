@@ -15,14 +15,16 @@ from transformers.utils import logging as transformers_logging
 
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
+from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.head import install_loss_head
 from cpt_ray.model.isolation import use_document_attention
+from cpt_ray.model.precision import PRECISIONS
+from cpt_ray.model.shape import describe_model
 from cpt_ray.model.vocabulary import add_tokens
+from cpt_ray.records import ImportedModel
 
 transformers_logging.disable_progress_bar()
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 _PRE_TOKENIZERS = {
     # transformers' GGUF loader builds a plain ByteLevel whatever `tokenizer.ggml.pre` says, and then merges digits that
@@ -42,6 +44,8 @@ def is_gguf(config: ModelConfig) -> bool:
 def import_base(config: ModelConfig, folder: Path) -> None:
     """Write the base model and its tokenizer into `folder` as safetensors (bf16) and tokenizer.json, new tokens in both.
 
+    What the two say of themselves goes to `model.json`, so that later steps need not load them to know it.
+
     Raises:
         ConfigError: If the base is not there or needs code of its own that is not trusted, a GGUF names a pre-tokenizer that
             is not known here, or a new token is none.
@@ -55,6 +59,7 @@ def import_base(config: ModelConfig, folder: Path) -> None:
         add_tokens(model, tokenizer, config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    write_atomic(folder / ImportedModel.FILE, describe_model(model, tokenizer).to_json())
 
 
 def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -69,7 +74,7 @@ def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = Fa
         ConfigError: If its logits are computed in a way that `model.head` does not know.
     """
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        path, dtype=DTYPES[precision], trust_remote_code=trust_remote_code
+        path, dtype=PRECISIONS[precision].dtype, trust_remote_code=trust_remote_code
     )
     install_loss_head(model)
     use_document_attention(model)
@@ -81,45 +86,6 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreT
     """Load the tokenizer of a folder."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     return tokenizer
-
-
-def separator_of(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The token written after every document.
-
-    Raises:
-        ConfigError: If the study names one that the tokenizer does not know, or neither names one.
-    """
-    separator = config.separator or tokenizer.eos_token
-    if not isinstance(separator, str):
-        raise ConfigError(
-            f"models.{config.name}: the tokenizer has no end-of-text token", fix=f"set models.{config.name}.separator"
-        )
-    if separator not in tokenizer.get_vocab():
-        special = ", ".join(sorted(tokenizer.all_special_tokens))
-        raise ConfigError(
-            f"models.{config.name}.separator is {separator!r}, which the tokenizer does not know as one token",
-            fix=f"use one of its special tokens: {special}",
-        )
-    return separator
-
-
-def bos_of(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The token written before every document, or None.
-
-    Raises:
-        ConfigError: If the study names one that the tokenizer does not know.
-    """
-    if config.bos == "none":
-        return None
-    if config.bos is not None:
-        if config.bos not in tokenizer.get_vocab():
-            raise ConfigError(
-                f"models.{config.name}.bos is {config.bos!r}, which the tokenizer does not know as one token",
-                fix=f"use one of its special tokens ({', '.join(sorted(tokenizer.all_special_tokens))}), or `none`",
-            )
-        return config.bos
-    plain, dressed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
-    return str(tokenizer.convert_ids_to_tokens(dressed[0])) if dressed[1 : 1 + len(plain)] == plain else None
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

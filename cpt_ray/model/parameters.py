@@ -1,70 +1,49 @@
-"""Parameter and FLOP arithmetic of a causal LM, read from its config without loading weights."""
+"""Parameter and FLOP arithmetic of a causal LM, from its shape; `model.shape` reads the shape of a model."""
 
-from pathlib import Path
-
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from __future__ import annotations
 
 from cpt_ray.config.sections.adapter import LoraSection
-from cpt_ray.model.adapter import add_adapters
-from cpt_ray.records import Record
+from cpt_ray.errors import ConfigError
+from cpt_ray.records import ImportedModel, ModelShape
 
 FLOPS_BASIS = (
     "6 x matrix parameters (output head counted, embedding look-ups not) + 12 x layers x heads x head size x keys per token, "
     "forward and backward; keys are those that a token attends: causal, within its own document; recomputation is not "
     "counted, padding is (PaLM, appendix B)"
 )
-"""How `flops_per_token` counts, in words that stand beside every MFU."""
+"""How `flops_per_token` counts, in words that are printed with every MFU."""
 
 
-class ModelShape(Record):
-    """The sizes that memory and FLOPs follow from."""
+def adapted_shape(model: ImportedModel, lora: LoraSection | None) -> ModelShape:
+    """A model's shape with the adapters that `train.lora` puts on it.
 
-    parameters: int
-    """All parameters, tied ones once."""
-    body_parameters: int
-    """Without input and output embeddings."""
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    head_dim: int
-    vocabulary_size: int
-    tied: bool
-    adapter_parameters: int | None = None
-    """Parameters of LoRA adapters, the only ones that train; None where all do. They are not counted in `parameters`."""
-
-    @property
-    def trained_parameters(self) -> int:
-        """Parameters that have gradients and optimizer states."""
-        return self.parameters if self.adapter_parameters is None else self.adapter_parameters
+    Raises:
+        ConfigError: If no linear layer has one of the names.
+    """
+    if lora is None:
+        return model.shape
+    names = check_targets(lora, list(model.linear_sizes), model.architecture)
+    return model.shape.model_copy(update={"adapter_parameters": lora.rank * sum(model.linear_sizes[name] for name in names)})
 
 
-def model_shape(path: str | Path, *, lora: LoraSection | None = None, trust_remote_code: bool = False) -> ModelShape:
-    """Read the shape of the model in a Hugging Face folder, a hub model or a GGUF file; builds it on the meta device."""
-    if str(path).endswith(".gguf"):
-        config = AutoConfig.from_pretrained(Path(path).parent, gguf_file=Path(path).name)
-    else:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    embeddings = {id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())}
-    tied = bool(config.tie_word_embeddings)
-    parameters = sum(p.numel() for p in model.parameters())
-    adapters = None
-    if lora is not None:
-        add_adapters(model, lora)
-        adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return ModelShape(
-        parameters=parameters,
-        body_parameters=parameters - sum(embeddings.values()),
-        hidden_size=config.hidden_size,
-        num_layers=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        vocabulary_size=config.vocab_size,
-        tied=tied,
-        adapter_parameters=adapters,
-    )
+def check_targets(lora: LoraSection, linear: list[str], architecture: str) -> list[str]:
+    """The names of the linear layers that get adapters.
+
+    Args:
+        lora: `train.lora`; without targets it is all of them.
+        linear: Names of the model's linear layers, the output head aside.
+        architecture: What the model is called in the message.
+
+    Raises:
+        ConfigError: If no linear layer has one of the names.
+    """
+    targets = list(lora.target_modules) or linear
+    if missing := [name for name in targets if name not in linear]:
+        raise ConfigError(
+            f"train.lora.target_modules: {architecture} has no linear layer called {', '.join(missing)}",
+            fix=f"choose from {', '.join(linear)}" if linear else "train all weights: this model has no linear layers to adapt",
+        )
+    return targets
 
 
 def flops_per_token(shape: ModelShape, mean_keys: float) -> float:

@@ -13,21 +13,22 @@ from torch import Tensor
 
 from cpt_ray.errors import TrainingError
 from cpt_ray.model.isolation import attend, make_segments
+from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import SelfTest
-
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 ScoreTokens = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 """(input_ids [N], segment lengths, mask on) -> nats of token i+1 given token i [N]; collective where the model is sharded."""
 
 _FIRST, _SECOND = 40, 56
 _GRADIENT_LENGTHS = (40, 150)  # the second is cut into blocks of rows where a kernel does that
-_FP32_NATS = 1e-4
 _CONTROL_SHARE = 0.1
+"""Of the change with the mask off, where rounding and not a fixed bound decides what is the same."""
+_LEAST_CONTROL_NATS = 1e-4
+"""A smaller change with the mask off proves nothing."""
 
 
 def run_self_test(
-    score: ScoreTokens, *, vocabulary_size: int, heads: tuple[int, int, int], kernel: str, dtype: str, device: torch.device
+    score: ScoreTokens, *, vocabulary_size: int, heads: tuple[int, int, int], kernel: str, precision: str, device: torch.device
 ) -> SelfTest:
     """Measure isolation; every rank of a sharded model must call it.
 
@@ -36,7 +37,7 @@ def run_self_test(
         vocabulary_size: Ids are drawn below it, from a fixed seed.
         heads: Query heads, key heads and head size.
         kernel: The kernel in use, as `isolation.kernel_name` calls it.
-        dtype: `bf16` or `fp32`: decides the tolerance (1e-4 nats, or a tenth of the control's change).
+        precision: `bf16`, `fp16` or `fp32`; decides the tolerance, see `model.precision`.
         device: Where the ids go.
     """
     generator = torch.Generator().manual_seed(0)
@@ -48,22 +49,23 @@ def run_self_test(
     last = _SECOND - 1  # the last position has no next token
     masked = (packed - alone)[:last].abs().max().item()
     unmasked = (leaking - alone)[:last].abs().max().item()
-    allowed = _FP32_NATS if dtype == "fp32" else _CONTROL_SHARE * unmasked
-    leak, control = (gradient_at_first(lengths, heads, kernel, dtype, device) for lengths in (_GRADIENT_LENGTHS, None))
+    fixed = PRECISIONS[precision].isolation_nats
+    allowed = _CONTROL_SHARE * unmasked if fixed is None else fixed
+    leak, control = (gradient_at_first(lengths, heads, kernel, precision, device) for lengths in (_GRADIENT_LENGTHS, None))
     return SelfTest(
         kernel=kernel,
-        dtype=dtype,
+        dtype=precision,
         masked_difference=masked,
         unmasked_difference=unmasked,
         allowed_difference=allowed,
         gradient_leak=leak,
         gradient_control=control,
-        passed=masked <= allowed and unmasked > max(allowed, _FP32_NATS) and leak == 0 < control,
+        passed=masked <= allowed and unmasked > max(allowed, _LEAST_CONTROL_NATS) and leak == 0 < control,
     )
 
 
 def gradient_at_first(
-    lengths: tuple[int, ...] | None, heads: tuple[int, int, int], kernel: str, dtype: str, device: torch.device
+    lengths: tuple[int, ...] | None, heads: tuple[int, int, int], kernel: str, precision: str, device: torch.device
 ) -> float:
     """The largest gradient that the outputs after the first `40` tokens send to those tokens.
 
@@ -71,13 +73,13 @@ def gradient_at_first(
         lengths: Documents of a row of 190 tokens; None is one document, which is the mask off.
         heads: Query heads, key heads and head size.
         kernel: The kernel in use.
-        dtype: `bf16` or `fp32`.
+        precision: `bf16`, `fp16` or `fp32`.
         device: Where to compute.
     """
     tokens = sum(_GRADIENT_LENGTHS)
     generator = torch.Generator().manual_seed(0)
     query, key, value = (
-        torch.randn(1, count, tokens, heads[2], generator=generator).to(device, DTYPES[dtype]).requires_grad_()
+        torch.randn(1, count, tokens, heads[2], generator=generator).to(device, PRECISIONS[precision].dtype).requires_grad_()
         for count in (heads[0], heads[1], heads[1])
     )
     segments = make_segments(lengths or (tokens,), device=device, kernel=kernel)

@@ -1,6 +1,6 @@
 """What a study will cost in tokens, steps, FLOPs and epochs, before anything is spent.
 
-Place in the flow: first of all, and again once shards exist, when estimates become counts. In: the study's config, its run
+First of all, and again once shards exist, when estimates become counts. In: the study's config, its run
 specs, the shapes of its models and, once prepared, loss-bearing tokens and rows per source. Out: a `StudyPlan`.
 Guarantee: pure arithmetic; the tokens of the plan are those of `train.runs`, so plan and run cannot disagree about them.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.parameters import ModelShape, flops_per_token
+from cpt_ray.model.parameters import flops_per_token
 from cpt_ray.plan.needs import (
     ArmMixtures,
     Supply,
@@ -23,7 +23,7 @@ from cpt_ray.plan.needs import (
     source_needs,
     tokens_per_row,
 )
-from cpt_ray.records import PlannedBudget, PlannedMix, PlannedRun, RunSpec, StudyPlan
+from cpt_ray.records import ModelShape, PlannedBudget, PlannedMix, PlannedRun, RunSpec, StudyPlan
 from cpt_ray.train.order.batch_split import describe_idle
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.runs.specs import tokens_paid

@@ -1,6 +1,6 @@
 """What a plan may not be: too many epochs over a source, or budgets and marks closer than one optimizer step.
 
-Place in the flow: after `plan.budget`, before anything is trained. In: a `StudyPlan`. Out: nothing, or an error that names the
+After `plan.budget`, before anything is trained. In: a `StudyPlan`. Out: nothing, or an error that names the
 run, the numbers and values that work.
 """
 

@@ -1,6 +1,6 @@
 """How many bytes training states take: per worker by ZeRO stage, and on disk.
 
-Place in the flow: printed by `plan`, before anything is spent. In: a model's shape, the DeepSpeed JSON, the train section
+Printed by `plan`, before anything is spent. In: a model's shape, the DeepSpeed JSON, the train section
 and the number of workers. Out: a `MemoryPlan`. It estimates model states only: activations, logits, communication
 buckets and the runtime's own memory come on top; `train.micro_batch_size` controls the first two.
 
@@ -18,8 +18,7 @@ from typing import Any
 
 from cpt_ray.config.deepspeed import zero_stage
 from cpt_ray.config.sections.train import TrainConfig
-from cpt_ray.model.parameters import ModelShape
-from cpt_ray.records import MemoryPlan, RunSpec
+from cpt_ray.records import MemoryPlan, ModelShape, RunSpec
 
 _MOMENT_BYTES = 8
 _MASTER_BYTES = 4

@@ -1,6 +1,6 @@
 """How many tokens of each source a budget of an arm needs, and the largest budget that its sources allow.
 
-Place in the flow: between config and `plan.budget`. In: an arm's mixtures, tokens per row and, once prepared, the tokens of one
+Between config and `plan.budget`. In: an arm's mixtures, tokens per row and, once prepared, the tokens of one
 pass over each source. Out: `SourceNeed` records. Weights count rows while budgets count tokens, so every mixture is converted
 through the mean loss-bearing tokens per row of its sources. Guarantee: pure arithmetic.
 """

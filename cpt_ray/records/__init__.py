@@ -19,7 +19,9 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.exam_scan import ExamHit, TaskScan
+from cpt_ray.records.exam_scan import ExamHit, ExamScan, TaskScan, read_hits
+from cpt_ray.records.exams import ExamItem, read_items, write_items
+from cpt_ray.records.model import ImportedModel, ModelShape, TextTokens
 from cpt_ray.records.plan import MemoryPlan, PlannedBudget, PlannedMix, PlannedRun, SourceNeed, StudyPlan
 from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
@@ -53,6 +55,8 @@ __all__ = [
     "DuplicateComponents",
     "EvalRecord",
     "ExamHit",
+    "ExamItem",
+    "ExamScan",
     "ExamScore",
     "FileEntry",
     "Heartbeat",
@@ -61,12 +65,14 @@ __all__ = [
     "HeldOutScore",
     "HeldOutSet",
     "Histogram",
+    "ImportedModel",
     "Interval",
     "LargeComponent",
     "LoadedCheckpoint",
     "Made",
     "MemoryPlan",
     "MemoryPoint",
+    "ModelShape",
     "PackedPieces",
     "PlannedBudget",
     "PlannedMix",
@@ -92,6 +98,10 @@ __all__ = [
     "StudyPlan",
     "TaskScan",
     "Term",
+    "TextTokens",
     "UnitReport",
+    "read_hits",
+    "read_items",
     "sum_reports",
+    "write_items",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from cpt_ray.records.base import Record
 
@@ -35,3 +36,17 @@ class TaskScan(Record):
     documents_found: int
     late: bool = False
     """Whether the text was packed before it was scanned: what was found is trained on, and stays."""
+
+
+class ExamScan(Record):
+    """What a scan of training text for exam items found, by task; the hits are in a file beside it, one per line."""
+
+    FILE = "exam_scan.json"
+    HITS: ClassVar[str] = "exam_hits.jsonl"
+
+    tasks: tuple[TaskScan, ...]
+
+
+def read_hits(folder: Path) -> list[ExamHit]:
+    """The hits of the scan in a folder."""
+    return [ExamHit.from_json(line) for line in (folder / ExamScan.HITS).read_text(encoding="utf-8").splitlines()]

@@ -147,7 +147,7 @@ class LoadedCheckpoint(Record):
     """Of the workers that wrote it."""
     converted: bool
     """Whether it went through DeepSpeed's universal format."""
-    passed_over: tuple[str, ...]
+    skipped_checkpoints: tuple[str, ...]
     """Newer checkpoints that contradict their manifests, with what is wrong."""
     verify_s: float
     convert_s: float

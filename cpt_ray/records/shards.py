@@ -267,7 +267,7 @@ class ShardManifest(_Head):
         path = Path(path)
         head = ShardManifestHead.load(path)
         columns = path.parent / head.shards.path
-        fix = f"delete {path.parent} and run the same command again; it is made anew"
+        fix = f"delete {path.parent} and re-run the same command; it will be rebuilt"
         if not columns.is_file():
             raise ArtifactError(f"{columns}: missing, but {path.name} names it", fix=fix)
         with columns.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""The nouns of watching a run: events, memory and held-out loss while it trains, and a worker's sign of life."""
+"""The nouns of watching a run: events, memory and held-out loss while it trains, and a worker's heartbeat."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunEvent(Record):
 
 
 class Heartbeat(Record):
-    """A worker's sign of life. `moves` counts the phases it has entered: all workers pass through the same ones."""
+    """A worker's heartbeat. `moves` counts the phases it has entered: all workers pass through the same ones."""
 
     rank: int
     world_size: int

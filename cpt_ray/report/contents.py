@@ -1,6 +1,6 @@
 """What a report is made of: records only, gathered by `study`.
 
-Place in the flow: the last hand-over before the page. Nothing here is computed; the page shows what the records say.
+The last hand-over before the page. Nothing here is computed; the page shows what the records say.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The figures, as inline SVG that is the same bytes for the same records.
 
-Place in the flow: between `series` and the page. In: series. Out: SVG text without XML header, metadata or address of any
+Between `series` and the page. In: series. Out: SVG text without XML header, metadata or address of any
 kind. Each figure is drawn twice, wide and narrow, and the page shows the one that fits. Text stays text, in the page's font.
 """
 

@@ -1,6 +1,6 @@
 """Write the report: one HTML file that needs nothing else, made of records alone.
 
-Place in the flow: the end. In: `ReportContents`. Out: an HTML file with inline style and inline SVG, no script and no
+The end. In: `ReportContents`. Out: an HTML file with inline style and inline SVG, no script and no
 address that is loaded; a Content-Security-Policy in the page forbids both. Guarantee: the same contents give the same bytes,
 and every text from outside is escaped.
 """

@@ -1,6 +1,6 @@
 """From records to what a figure draws: series with a color, a dash and a marker.
 
-Place in the flow: between records and `figures`. Guarantee: a run looks the same in every figure and in every legend.
+Between records and `figures`. Guarantee: a run looks the same in every figure and in every legend.
 Colors are those of Okabe and Ito (2008), told apart with any color vision; dashes and markers say the same again.
 """
 

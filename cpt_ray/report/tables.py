@@ -1,6 +1,6 @@
 """From records to the rows of the page's tables and its key figures.
 
-Place in the flow: between records and the template. Guarantee: sums are taken here, once, and each ledger carries whether it
+Between records and the template. Guarantee: sums are taken here, once, and each ledger carries whether it
 balances, so a page cannot show a loss of documents or tokens without saying so.
 """
 

@@ -1,6 +1,6 @@
 """Numbers as people read them: the template's filters.
 
-Place in the flow: between records and page. Guarantee: a number is rounded here and nowhere else, always the same way.
+Between records and page. Guarantee: a number is rounded here and nowhere else, always the same way.
 """
 
 from __future__ import annotations

@@ -23,8 +23,7 @@ from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.stage import Console
 from cpt_ray.study.store import fingerprint
 from cpt_ray.train.checkpoint import committed
-from cpt_ray.train.monitor import held_out, memory
-from cpt_ray.train.monitor.metrics import read_events, read_lineage, read_metrics
+from cpt_ray.train.monitor.metrics import HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
 
 if TYPE_CHECKING:
     from cpt_ray.edges.tracking import Tracking
@@ -170,9 +169,9 @@ def _content(target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[s
 
 def _watched(folder: Path, *, until: int | None = None) -> list[Watched]:
     """What was watched of a run; while it trains, up to a step, only held-out losses: a line of these is final when written."""
-    points = read_lineage(folder, held_out.FOLDER, HeldOutPoint)
+    points = read_lineage(folder, HELD_OUT, HeldOutPoint)
     if until is not None:
         return held_out_metrics([point for point in points if point.step <= until])
     # Held-out losses first: what stands behind them is added when the run is done.
-    memories = read_lineage(folder, memory.FOLDER, MemoryPoint)
+    memories = read_lineage(folder, MEMORY, MemoryPoint)
     return [*held_out_metrics(points), *memory_metrics(memories), *event_metrics(read_events(folder))]

@@ -1,7 +1,7 @@
-"""The shapes of a study's models, before their weights are read.
+"""The shapes of a study's models: what an imported base says of itself, else what its configuration says.
 
-In: the study's config, and its models' artifacts, imported or not. Out: `ModelShape`s, from the imported folder where it is
-whole, else from the base: a folder's config.json, the hub's, or a GGUF file's metadata.
+An imported base is described by a small file. Only for one that is not imported yet is transformers loaded, to read a folder's
+config.json, the hub's, or a GGUF file's metadata.
 """
 
 from __future__ import annotations
@@ -12,30 +12,31 @@ from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.parameters import ModelShape, model_shape
-from cpt_ray.records import Record
+from cpt_ray.model.parameters import adapted_shape
+from cpt_ray.records import ImportedModel, ModelShape
 from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Node
 
 
-def model_shapes(config: StudyConfig, models: Iterable[Node[ModelConfig, Record]]) -> dict[str, ModelShape]:
-    """Read the shape of every model.
+def model_shapes(config: StudyConfig, models: Iterable[Node[ModelConfig, ImportedModel]]) -> dict[str, ModelShape]:
+    """Read the shape of every model, with the adapters that `train.lora` puts on it.
 
     Raises:
-        ConfigError: If a base has no configuration that can be read.
+        ConfigError: If a base has no configuration that can be read, or `train.lora` names a layer that it does not have.
     """
-    shapes = {}
-    for node in models:
-        model = node.work
-        try:
-            shapes[model.name] = model_shape(
-                node.folder if store.find(node) else resolve_package(model.base),
-                lora=config.train.lora,
-                trust_remote_code=model.trust_remote_code,
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"models.{model.name}.base: the shape of {model.base!r} cannot be read: {str(error).splitlines()[0]}",
-                fix="give a folder with config.json, a hub name that this machine can reach, or a .gguf file",
-            ) from error
-    return shapes
+    return {
+        node.name: adapted_shape(store.load(node) if store.find(node) else _describe_base(node.work), config.train.lora)
+        for node in models
+    }
+
+
+def _describe_base(model: ModelConfig) -> ImportedModel:
+    from cpt_ray.model.shape import describe_base
+
+    try:
+        return describe_base(resolve_package(model.base), trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"models.{model.name}.base: the shape of {model.base!r} cannot be read: {str(error).splitlines()[0]}",
+            fix="give a folder with config.json, a hub name that this machine can reach, or a .gguf file",
+        ) from error

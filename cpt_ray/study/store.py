@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from cpt_ray.edges.storage import file_entry, unwritable, verify_files, write_atomic
 from cpt_ray.errors import ArtifactError, ConfigError
-from cpt_ray.records import Artifact, Record
+from cpt_ray.records import Artifact, Made, Record
 from cpt_ray.study.stages.stage import Node, Planned, Stage
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -109,6 +109,11 @@ def load(node: Node[Any, RecordT]) -> RecordT:
     if node.stage.record is None:
         raise TypeError(f"stage {node.stage.name} has no record")
     return node.stage.record.of(require(node))
+
+
+def made(node: Node[Any, RecordT]) -> Made[RecordT]:
+    """A whole artifact as another stage takes it; see `load`."""
+    return Made(node.folder, load(node))
 
 
 def commit(node: Node[Any, Any], *, started: float) -> Artifact:

@@ -52,7 +52,7 @@ def run_training(
     """Train runs to their ends, in order; a parent comes before its branches.
 
     Args:
-        tasks: The runs; finished ones are passed over.
+        tasks: The runs; finished ones are skipped.
         name: Name of the Ray Train run.
         runtime: Workers and resources.
         storage: Folder for Ray Train's own files, removed at the end.
@@ -115,7 +115,7 @@ def _run_group(
         raise TrainingError(
             f"{name}: workers failed more than {runtime.max_failures} times; the last failure: {_last_line(error)}"
             f"{who_is_behind()}",
-            fix="run the same command again to go on from the last checkpoint; Ray's session logs hold the workers' output",
+            fix="re-run the same command to resume from the last checkpoint; Ray's session logs hold the workers' output",
         ) from error
     remove_tree(storage)
     refusal: CptRayError | None = result.return_value
@@ -181,7 +181,7 @@ def _ask_ray() -> Preemption | None:
 
 
 def _work(config: dict[str, Any]) -> CptRayError | None:
-    """A worker's function. A refusal is returned, not raised: Ray Train would restart the group for an error it cannot mend."""
+    """A worker's function. A refusal is returned: raised, it would make Ray Train restart the group in vain."""
     from cpt_ray.train.worker import run_worker
 
     ask = _ask_ray if config["under_ray"] else None

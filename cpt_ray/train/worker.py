@@ -24,18 +24,20 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges.lease import require_lease
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.model.base import DTYPES, load_model
+from cpt_ray.model.base import load_model
 from cpt_ray.model.export import export_model
-from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, model_shape
+from cpt_ray.model.parameters import FLOPS_BASIS, adapted_shape, flops_per_token
+from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.model.self_test import require_isolation, run_self_test
-from cpt_ray.records import LoadedCheckpoint, RunAttempt, RunEvent, RunRecord, SelfTest, ShardManifest
+from cpt_ray.records import ImportedModel, LoadedCheckpoint, RunAttempt, RunEvent, RunRecord, SelfTest, ShardManifest
 from cpt_ray.train.checkpoint.resume import branch_position, describe_resume, find_checkpoint, load_checkpoint
 from cpt_ray.train.checkpoint.saver import Saver, stopped_at
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.loop import Progress, train
 from cpt_ray.train.model_card import run_card
 from cpt_ray.train.monitor.held_out import watch_held_out
-from cpt_ray.train.monitor.metrics import ATTEMPTS, measure_peak_flops, peak_basis, read_metrics
+from cpt_ray.train.monitor.metrics import ATTEMPTS, read_metrics
+from cpt_ray.train.monitor.peak import measure_peak_flops, peak_basis
 from cpt_ray.train.monitor.step_checks import Guards
 from cpt_ray.train.monitor.watch import Watch, costs_of_watching, intervals
 from cpt_ray.train.order.batch_split import accumulation_steps, describe_idle, idle_share
@@ -58,7 +60,7 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
 
     Raises:
         TrainingStopped: On every rank, if a stop was asked for; what was trained is saved.
-        CptRayError: On every rank alike, for anything that a restart would not mend.
+        CptRayError: On every rank alike, for anything that a restart would not fix.
     """
     device = _prepare_process(task)
     config = parse_study(task.config, place="the study's saved config")
@@ -138,7 +140,7 @@ class _Run:
         self._deal = (config.train.global_batch_size, self.world_size, config.train.micro_batch_size)
         if self.rank == 0 and (idle := describe_idle(*self._deal)):
             warnings.warn(idle, stacklevel=2)
-        self._shape = model_shape(task.model_folder, lora=config.train.lora, trust_remote_code=trust)
+        self._shape = adapted_shape(ImportedModel.of(task.model_folder), config.train.lora)
         self._saved_tokens = 0
         self.held_out = watch_held_out(
             task.held_out_folder,
@@ -237,7 +239,7 @@ class _Run:
         """Export a budget, then write the run's record; collective."""
         self.saver.drain()
         self.watch.enter("export")
-        dtype = DTYPES[self.config.train.export_precision]
+        dtype = PRECISIONS[self.config.train.export_precision].dtype
         state = self.engine.whole_state(dtype) if self.task.spec.budget_tokens is not None else None
         self.watch.close()
         if self.rank == 0:
@@ -254,7 +256,7 @@ class _Run:
         self._saved_tokens = progress.tokens_seen
         if not points:
             return
-        state = self.engine.whole_state(DTYPES[self.config.train.export_precision])
+        state = self.engine.whole_state(PRECISIONS[self.config.train.export_precision].dtype)
         if self.rank == 0:
             require_lease(Path(self.task.lease_path), self.task.lease_attempt)
             for point in points:
@@ -289,14 +291,14 @@ class _Run:
             vocabulary_size=self._shards.vocabulary_size,
             heads=self.engine.heads,
             kernel=self.engine.kernel,
-            dtype=self.config.train.precision,
+            precision=self.config.train.precision,
             device=self.device,
         )
         require_isolation(proof)
         return proof
 
     def _announce(self, progress: Progress, proof: SelfTest | None, loaded: LoadedCheckpoint | None) -> RunAttempt:
-        dtype = DTYPES[self.config.train.precision]
+        dtype = PRECISIONS[self.config.train.precision].dtype
         peak = torch.tensor(measure_peak_flops(self.device, dtype), dtype=torch.float64, device=self.device)
         dist.all_reduce(peak)
         folder = self.folder / ATTEMPTS

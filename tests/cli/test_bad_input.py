@@ -233,7 +233,7 @@ def test_a_checkpoint_that_contradicts_its_manifest_is_reported_and_the_one_befo
     assert main(["train", str(prepared.config), *one_run]) == 0
     said = capsys.readouterr().out
     assert f"step {before.step}  resume: goes on from " in said
-    assert f"passed over: {path}: sha256 " in said
+    assert f"skipped: {path}: sha256 " in said
     again = json.loads((run / "run.json").read_text())
     assert again["first_steps"][-1] == before.step < manifest.step
     assert again["tokens_seen"] == json.loads(finished)["tokens_seen"]

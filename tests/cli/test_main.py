@@ -61,7 +61,7 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
     for verb in VERBS:
         assert len([line for line in text.splitlines() if line.split()[:1] == [verb]]) == 1, verb
         assert f" {verb} {VERBS[verb]}" in " ".join(text.split())
-    assert "exit codes: 0 done, 2 a problem you can mend" in " ".join(text.split())
+    assert "exit codes: 0 done, 2 a problem that you can fix" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run"]])
@@ -139,7 +139,7 @@ def test_an_interrupt_ends_with_code_130_says_how_to_go_on_and_releases_the_stud
 
     monkeypatch.setattr(Study, "make", interrupted)
     text = said(capsys, "run", str(tiny.config), code=130)
-    assert "cpt-ray run: interrupted; the same command goes on from here" in text
+    assert "cpt-ray run: interrupted; re-run the same command to resume" in text
     assert read_lease(tiny.root / FILE).released
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cpt_ray.config.sections.evaluate import CompareConfig
-from cpt_ray.evaluate.bits_per_byte import ScoredDocument, aggregate, format_scores
-from cpt_ray.evaluate.exams import ScoredItem, format_item_scores
+from cpt_ray.evaluate.bits_per_byte import aggregate
+from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, format_scores
 from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunRecord
 
 CONFIG = CompareConfig(bootstrap_samples=400)
@@ -91,7 +91,7 @@ class Laboratory:
     def _exam(self, folder: Path, right: int) -> ExamScore:
         items = [ScoredItem(f"q{n}", float(n < right), float(n < right), (-1.0,) * 4) for n in range(40)]
         (folder / "exams").mkdir(parents=True, exist_ok=True)
-        (folder / "exams/smoke.jsonl").write_text(format_item_scores(items))
+        (folder / "exams/smoke.jsonl").write_text(format_scores(items))
         share = right / 40
         stderr = (share * (1 - share) / 39) ** 0.5
         return ExamScore(

@@ -10,7 +10,7 @@ import pytest
 
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, relative_percent
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.bits_per_byte import ScoredDocument, format_scores
+from cpt_ray.evaluate.per_item import ScoredDocument, format_scores
 from tests.compare.conftest import CONFIG, Laboratory
 
 

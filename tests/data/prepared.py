@@ -1,11 +1,14 @@
 """A small corpus on its way through all three verbs of preparation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
-from cpt_ray.data.run.pipeline import draw_held_out, pack_shards, prepare_documents
-from cpt_ray.records import DocumentsRecord, HeldOutRecord, ShardManifest
+from cpt_ray.data.rows.tokenize import ModelTokenizer
+from cpt_ray.data.run.pipeline import DataJob, draw_held_out, pack_shards, prepare_documents
+from cpt_ray.data.run.run_stage import Progress
+from cpt_ray.records import DocumentsRecord, HeldOutRecord, Made, ShardManifest, TextTokens
 from tests.data.conftest import SEPARATOR, VOCABULARY, settings, sources_of
 
 
@@ -16,6 +19,25 @@ class Prepared:
     held_out: HeldOutRecord
     manifest: ShardManifest
     heard: list[tuple[str, int, int]]
+
+    @property
+    def made_documents(self) -> Made[DocumentsRecord]:
+        return Made(self.root / "documents", self.documents)
+
+    @property
+    def made_held_out(self) -> Made[HeldOutRecord]:
+        return Made(self.root / "held_out", self.held_out)
+
+
+def job(
+    sources: Sequence[SourceConfig],
+    config: PrepareConfig,
+    folder: Path,
+    *,
+    num_workers: int = 2,
+    progress: Progress | None = None,
+) -> DataJob:
+    return DataJob(sources, config, folder, num_workers=num_workers, progress=progress)
 
 
 def prepare(corpus: Path, tokenizer: Path, root: Path, num_workers: int) -> Prepared:
@@ -38,24 +60,15 @@ def prepare_sources(
     def told(stage: str, done: int, total: int) -> None:
         heard.append((stage, done, total))
 
-    documents = prepare_documents(sources, config, folder=root / "documents", num_workers=num_workers, progress=told)
-    held_out = draw_held_out(
-        root / "documents", documents, sources, config, folder=root / "held_out", num_workers=num_workers, progress=told
-    )
-    manifest = pack_shards(
-        root / "documents",
-        documents,
-        root / "held_out",
-        held_out,
-        exam_items=exam_items,
-        tokenizer=tokenizer,
-        separator=SEPARATOR,
-        bos=None,
-        vocabulary_size=VOCABULARY,
-        sources=sources,
-        prepare=config,
-        folder=root / "shards",
-        num_workers=num_workers,
-        progress=told,
-    )
-    return Prepared(root, documents, held_out, manifest, heard)
+    def made_in(verb: str) -> DataJob:
+        return job(sources, config, root / verb, num_workers=num_workers, progress=told)
+
+    documents = Made(root / "documents", prepare_documents(made_in("documents")))
+    held_out = Made(root / "held_out", draw_held_out(made_in("held_out"), documents))
+    manifest = pack_shards(made_in("shards"), documents, held_out, model_tokenizer(tokenizer), exam_items)
+    return Prepared(root, documents.record, held_out.record, manifest, heard)
+
+
+def model_tokenizer(folder: Path) -> ModelTokenizer:
+    """The tests' tokenizer, without BOS."""
+    return ModelTokenizer(folder, TextTokens(separator=SEPARATOR, bos=None), VOCABULARY)

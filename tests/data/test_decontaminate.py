@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.data.decontaminate import ExamIndex, ExamItem, read_items
+from cpt_ray.data.decontaminate import ExamIndex
 from cpt_ray.data.words import hash_words, words
 from cpt_ray.errors import DataError
-from cpt_ray.records import ExamHit
+from cpt_ray.records import ExamHit, ExamItem, read_items
 from tests.data.conftest import EXAM, LEAK, QUESTION, sentence
 
 
@@ -127,10 +127,10 @@ def test_items_too_short_to_scan_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("answer", "text"), [(1, "two"), ("B", "two"), ("two", "two"), ("a", "one")])
 def test_an_answer_is_a_number_a_letter_or_the_text(tmp_path: Path, answer: object, text: str) -> None:
     row = {"task": "t", "id": "i", "question": "q", "choices": ["one", "two"], "answer": answer}
-    assert items(tmp_path, row)[0].answer == text
+    assert items(tmp_path, row)[0].answer_text == text
 
 
 def test_a_line_that_is_no_item_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"items\.jsonl, line 2: not an exam item \(KeyError: 'question'\)") as caught:
+    with pytest.raises(DataError, match=r"items\.jsonl, line 2: not an exam item \(1 validation error .*question") as caught:
         items(tmp_path, EXAM, {"task": "t", "id": "i"})
     assert caught.value.fix == "each line is a JSON object with task, id, question, choices and answer"

@@ -15,16 +15,14 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate.bits_per_byte import (
-    ScoredDocument,
     Window,
     aggregate,
-    format_scores,
     plan_forwards,
     read_documents,
-    read_scores,
     rolling_windows,
     score_documents,
 )
+from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.model.head import install_loss_head
 from cpt_ray.model.isolation import use_document_attention
 from cpt_ray.model.scoring import EncodedDocument, encode_document
@@ -209,19 +207,3 @@ def test_a_held_out_set_that_is_missing_or_too_small_is_an_error(tmp_path):
     (tmp_path / "one.jsonl").write_text('{"id": "a", "text": "b"}\n')
     with pytest.raises(DataError, match="1 held-out documents, and an interval over documents needs at least 2"):
         read_documents(tmp_path / "one.jsonl", 9)
-
-
-def test_scores_survive_the_round_trip_through_their_file(tmp_path):
-    scores = [ScoredDocument("é", 1 / 3, 2, 5), ScoredDocument("b", 2.5e-17, 1, 1)]
-    path = tmp_path / "scores.jsonl"
-    path.write_text(format_scores(scores))
-
-    assert read_scores(path) == scores
-
-
-def test_a_score_file_that_is_missing_or_damaged_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"scores\.jsonl: per-document scores cannot be read"):
-        read_scores(tmp_path / "scores.jsonl")
-    (tmp_path / "scores.jsonl").write_text('{"id": "a", "nats": 1}\n')
-    with pytest.raises(DataError, match="line 1: not a per-document score"):
-        read_scores(tmp_path / "scores.jsonl")

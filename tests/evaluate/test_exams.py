@@ -8,7 +8,8 @@ import pytest
 
 from cpt_ray.config.sections.evaluate import ExamConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.exams import ScoredItem, format_item_scores, read_exam, read_item_scores, read_items, write_items
+from cpt_ray.evaluate.exams import read_exam, write_exams
+from cpt_ray.records import ExamItem, read_items
 
 MMLU = "package://lm-eval/lm_eval/tasks/mmlu/flan_cot_fewshot/mmlu_*.yaml"
 
@@ -43,7 +44,8 @@ def test_a_line_separator_inside_a_question_does_not_end_the_line(tmp_path):
     path.write_text(json.dumps(question(1, question="a\u2028b\u0085c"), ensure_ascii=False) + "\n", encoding="utf-8")
 
     assert [item.question for item in read_exam(exam(path)).items] == ["a\u2028b\u0085c"]
-    assert read_items(write_items([exam(path)], tmp_path / "out"))["quiz"][0].question == "a\u2028b\u0085c"
+    write_exams([exam(path)], tmp_path / "out")
+    assert [item.question for item in read_items(tmp_path / "out" / ExamItem.FILE)] == ["a\u2028b\u0085c"]
 
 
 def test_the_mmlu_questions_inside_lm_eval_are_read_and_the_malformed_one_is_counted():
@@ -116,10 +118,10 @@ def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_
     (tmp_path / "mmlu_x.yaml").write_text(MMLU_FILE)
     second = exam(tmp_path / "mmlu_x.yaml", name="smoke", format="mmlu_flan_cot")
 
-    path = write_items([first, second], tmp_path / "out")
+    write_exams([first, second], tmp_path / "out")
 
-    assert path == tmp_path / "out" / "items.jsonl"
-    assert read_items(path) == {"quiz": list(read_exam(first).items), "smoke": list(read_exam(second).items)}
+    path = tmp_path / "out" / "items.jsonl"
+    assert list(read_items(path)) == [*read_exam(first).items, *read_exam(second).items]
     assert set(json.loads(path.read_text().splitlines()[0])) == {"task", "id", "question", "choices", "answer"}
     report = json.loads((tmp_path / "out" / "exam_report.json").read_text())
     assert report["quiz"] == {"found": 5, "items": 4, "malformed": [], "duplicates": 0, "not_drawn": 1}
@@ -157,23 +159,3 @@ def test_a_yaml_without_few_shot_questions_is_an_error(tmp_path):
     (tmp_path / "x.yaml").write_text("task: x\n")
     with pytest.raises(DataError, match=r"x\.yaml: no few-shot questions under fewshot_config\.samples"):
         read_exam(exam(tmp_path / "x.yaml", format="mmlu_flan_cot"))
-
-
-def test_missing_or_damaged_items_are_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"exam items cannot be read: .*No such file"):
-        read_items(tmp_path / "items.jsonl")
-    (tmp_path / "items.jsonl").write_text('{"task": "x"}\n')
-    with pytest.raises(DataError, match=r"exam items cannot be read: .*validation error"):
-        read_items(tmp_path / "items.jsonl")
-
-
-def test_item_results_survive_the_round_trip_and_damage_is_named(tmp_path):
-    scores = [ScoredItem("a", 1.0, None, (-1.5, -2.0)), ScoredItem("b", 0.0, 1.0, (-0.1, -7.25, -3.0))]
-    (tmp_path / "quiz.jsonl").write_text(format_item_scores(scores))
-
-    assert read_item_scores(tmp_path / "quiz.jsonl") == scores
-    (tmp_path / "quiz.jsonl").write_text(format_item_scores(scores) + '{"id": "c"}\n')
-    with pytest.raises(DataError, match=r"quiz\.jsonl, line 3: not a per-item result"):
-        read_item_scores(tmp_path / "quiz.jsonl")
-    with pytest.raises(DataError, match=r"none\.jsonl: per-item results cannot be read: No such file"):
-        read_item_scores(tmp_path / "none.jsonl")

@@ -14,9 +14,10 @@ from lm_eval.models.huggingface import HFLM
 from cpt_ray.config.sections.evaluate import EvaluateConfig, ExamConfig
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate import harness
-from cpt_ray.evaluate.exams import ExamItem, read_item_scores
 from cpt_ray.evaluate.harness import PackedLM, score_exams
+from cpt_ray.evaluate.per_item import read_item_scores
 from cpt_ray.model.base import load_model, load_tokenizer
+from cpt_ray.records import ExamItem
 from tests.evaluate.tiny import SENTENCES, build_model
 
 QUIZ = ExamConfig(name="quiz", path="quiz.jsonl", label="a quiz of the tests")
@@ -206,7 +207,7 @@ def own_tasks(tmp_path):
 
 def test_the_items_of_harness_tasks_are_their_questions_and_the_text_of_the_right_answers(own_tasks):
     found = harness.task_items(("own_group",), str(own_tasks))
-    assert [(item["task"], item["id"], item["question"], item["answer"]) for item in found] == [
+    assert [(item.task, item.id, item.question, item.answer) for item in found] == [
         ("own_choice", "own-0", "Q: What is 0?", "no 0"),
         ("own_choice", "own-1", "Q: What is 1?", "yes 1"),
         ("own_choice", "own-2", "Q: What is 2?", "no 2"),

@@ -18,13 +18,13 @@ LOCAL = RuntimeConfig(kind="local")
 RAY = RuntimeConfig(kind="ray", evaluate_workers=2)
 
 
-def run_all(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), separators=None, **callbacks):
+def run_all(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), prefixes=None, **callbacks):
     record, held_out_folder = held_out
     jobs = [
         EvaluateJob(
             run=make_run(tiny_folder, run=name),
             tokenizer=tiny_folder,
-            separator=(separators or {}).get(name, SEPARATOR),
+            prefix=(prefixes or {}).get(name, SEPARATOR),
             folder=root / name,
         )
         for name in names
@@ -56,8 +56,8 @@ def test_local_scores_here_in_order_and_tells_how_far_it_is(tiny_folder, held_ou
 
 
 def test_a_local_error_is_the_jobs_own(tiny_folder, held_out, tmp_path):
-    with pytest.raises(ConfigError, match="the separator 'nope' is no token"):
-        run_all(tiny_folder, held_out, tmp_path, LOCAL, separators={"a": "nope"})
+    with pytest.raises(ConfigError, match="'nope', which begins each document, is no token"):
+        run_all(tiny_folder, held_out, tmp_path, LOCAL, prefixes={"a": "nope"})
 
 
 @pytest.mark.ray
@@ -78,8 +78,8 @@ def test_ray_tasks_give_the_records_of_a_local_run(tiny_folder, held_out, tmp_pa
 
 @pytest.mark.ray
 def test_the_original_error_comes_out_of_a_task(tiny_folder, held_out, tmp_path, ray_session_2cpu):
-    with pytest.raises(ConfigError, match="the separator 'nope' is no token") as caught:
-        run_all(tiny_folder, held_out, tmp_path, RAY, separators={"b": "nope"})
+    with pytest.raises(ConfigError, match="'nope', which begins each document, is no token") as caught:
+        run_all(tiny_folder, held_out, tmp_path, RAY, prefixes={"b": "nope"})
     assert type(caught.value) is ConfigError
     assert "set the model's separator" in caught.value.fix
 
@@ -92,7 +92,7 @@ def test_a_worker_that_dies_is_reported_with_the_run(tiny_folder, tmp_path, ray_
     def die():
         os._exit(1)
 
-    job = EvaluateJob(run=make_run(tiny_folder, run="doomed"), tokenizer=tiny_folder, separator="", folder=tmp_path)
+    job = EvaluateJob(run=make_run(tiny_folder, run="doomed"), tokenizer=tiny_folder, prefix="", folder=tmp_path)
     with pytest.raises(CptRayError, match="scoring doomed lost its worker three times") as caught:
         launch._result(die.remote(), job)
     assert "evaluate.batch_tokens" in caught.value.fix

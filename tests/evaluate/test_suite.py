@@ -8,10 +8,10 @@ import pytest
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig, ExamConfig
 from cpt_ray.errors import ConfigError, DataError
-from cpt_ray.evaluate.bits_per_byte import read_scores
-from cpt_ray.evaluate.exams import write_items
+from cpt_ray.evaluate.exams import write_exams
+from cpt_ray.evaluate.per_item import read_document_scores
 from cpt_ray.evaluate.suite import evaluate_model
-from cpt_ray.records import EvalRecord
+from cpt_ray.records import EvalRecord, ExamItem
 from tests.evaluate.tiny import SEPARATOR, make_run
 
 CONFIG = EvaluateConfig(held_out_documents=6, document_tokens=100, context=32, batch_tokens=256, precision="fp32")
@@ -25,7 +25,7 @@ def evaluate(tiny_folder, held_out, folder, *, run=None, **changes):
         "exam_items": None,
         "config": CONFIG,
         "compare": CompareConfig(bootstrap_samples=100),
-        "separator": SEPARATOR,
+        "prefix": SEPARATOR,
         "tokenizer": tiny_folder,
         "folder": folder,
         **changes,
@@ -43,9 +43,9 @@ def quiz(tmp_path):
 
 def test_every_score_and_file_of_the_record_is_there(tiny_folder, held_out, tmp_path, quiz):
     config = CONFIG.model_copy(update={"exams": (quiz,)})
-    items = write_items(config.exams, tmp_path / "items")
+    write_exams(config.exams, tmp_path / "items")
 
-    record = evaluate(tiny_folder, held_out, tmp_path / "out", config=config, exam_items=items)
+    record = evaluate(tiny_folder, held_out, tmp_path / "out", config=config, exam_items=tmp_path / "items" / ExamItem.FILE)
 
     assert EvalRecord.load(tmp_path / "out" / "evaluation.json") == record
     assert [(score.source, score.role, score.part) for score in record.held_out] == [
@@ -53,7 +53,7 @@ def test_every_score_and_file_of_the_record_is_there(tiny_folder, held_out, tmp_
         ("news", "general", "test"),
     ]
     for score in record.held_out:
-        documents = read_scores(tmp_path / "out" / score.documents_path)
+        documents = read_document_scores(tmp_path / "out" / score.documents_path)
         assert len(documents) == score.documents == 6
         assert sum(document.nats for document in documents) == pytest.approx(score.nats)
         assert sum(document.bytes for document in documents) == score.scored_bytes
@@ -88,9 +88,9 @@ def test_a_part_that_no_set_has_is_an_error(tiny_folder, held_out, tmp_path):
         evaluate(tiny_folder, held_out, tmp_path, parts=("train",))
 
 
-def test_a_separator_that_is_no_token_is_an_error(tiny_folder, held_out, tmp_path):
-    with pytest.raises(ConfigError, match="the separator '<eot>' is no token of the tokenizer in"):
-        evaluate(tiny_folder, held_out, tmp_path, separator="<eot>")
+def test_a_prefix_that_is_no_token_is_an_error(tiny_folder, held_out, tmp_path):
+    with pytest.raises(ConfigError, match="'<eot>', which begins each document, is no token of the tokenizer in"):
+        evaluate(tiny_folder, held_out, tmp_path, prefix="<eot>")
 
 
 def test_a_trunk_is_never_scored(tiny_folder, held_out, tmp_path):

@@ -143,7 +143,7 @@ def test_the_planted_leak_is_reported_with_the_words_that_matched(done):
     hits = [json.loads(line) for line in (done.folder("shards") / "exam_hits.jsonl").read_text().splitlines()]
     assert [hit["document"] for hit in hits] == ["leaks_exam_2"]
     assert hits[0]["matched"].isupper()  # as it stands in the document, not as it stands in the exam
-    scan = json.loads((done.folder("shards") / "exam_scan.json").read_text())
+    scan = json.loads((done.folder("shards") / "exam_scan.json").read_text())["tasks"]
     assert (scan[0]["items"], scan[0]["scanned"], scan[0]["items_found"]) == (8, 8, 1)
 
 

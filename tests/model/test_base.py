@@ -9,13 +9,13 @@ import signal
 
 import pytest
 import torch
-from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.base import bos_of, import_base, load_model, load_tokenizer, separator_of
+from cpt_ray.model.base import import_base, load_model, load_tokenizer
 from cpt_ray.model.export import export_model, model_card
+from cpt_ray.records import ImportedModel
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer
 
 
@@ -36,6 +36,8 @@ def test_a_folder_is_imported_with_its_tokenizer(base, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
     text = "The licensee may 1234 €"
     assert load_tokenizer(tmp_path / "out")(text).input_ids == load_tokenizer(base)(text).input_ids
+    described = ImportedModel.of(tmp_path / "out")
+    assert (described.architecture, described.end_of_text) == ("LlamaForCausalLM", SEPARATOR)
 
 
 def test_a_base_that_is_not_there_is_named(tmp_path):
@@ -44,33 +46,6 @@ def test_a_base_that_is_not_there_is_named(tmp_path):
     assert "safetensors" in error.value.fix
     with pytest.raises(ConfigError, match="no such GGUF file"):
         import_base(ModelConfig(name="m", base=str(tmp_path / "x.gguf")), tmp_path / "out")
-
-
-def test_the_separator_is_the_tokenizers_own_or_a_token_it_knows():
-    tokenizer = build_tokenizer()
-    assert separator_of(ModelConfig(name="m", base="b"), tokenizer) == SEPARATOR
-    with pytest.raises(ConfigError, match="does not know as one token") as error:
-        separator_of(ModelConfig(name="m", base="b", separator="<|nope|>"), tokenizer)
-    assert SEPARATOR in error.value.fix
-    tokenizer.eos_token = None
-    with pytest.raises(ConfigError, match="no end-of-text token"):
-        separator_of(ModelConfig(name="m", base="b"), tokenizer)
-
-
-def test_the_bos_token_is_what_the_tokenizer_puts_before_text_unless_the_study_says_otherwise():
-    tokenizer = build_tokenizer()
-    config = ModelConfig(name="m", base="b")
-    assert bos_of(config, tokenizer) is None
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{SEPARATOR} $A", pair=f"{SEPARATOR} $A $B", special_tokens=[(SEPARATOR, 0)]
-    )
-    assert bos_of(config, tokenizer) == SEPARATOR
-    assert bos_of(ModelConfig(name="m", base="b", bos="none"), tokenizer) is None
-    assert bos_of(ModelConfig(name="m", base="b", bos="a"), tokenizer) == "a"
-    with pytest.raises(ConfigError, match=r"models\.m\.bos is '<s>', which the tokenizer does not know as one token") as error:
-        bos_of(ModelConfig(name="m", base="b", bos="<s>"), tokenizer)
-    assert SEPARATOR in error.value.fix
-    assert "`none`" in error.value.fix
 
 
 def test_an_export_loads_and_generates(base, tmp_path):

@@ -31,9 +31,9 @@ def scorer(model):
     return score
 
 
-def proof(model, score, *, dtype: str = "fp32", kernel: str = SDPA):
+def proof(model, score, *, precision: str = "fp32", kernel: str = SDPA):
     heads = head_shape(model.config)
-    return run_self_test(score, vocabulary_size=200, heads=heads, kernel=kernel, dtype=dtype, device=model.device)
+    return run_self_test(score, vocabulary_size=200, heads=heads, kernel=kernel, precision=precision, device=model.device)
 
 
 def test_it_passes_with_the_mask_and_measures_the_leak_without(model):
@@ -47,9 +47,20 @@ def test_it_passes_with_the_mask_and_measures_the_leak_without(model):
 def test_it_passes_in_bf16_on_the_kernel_of_training():
     model = build_model(200).to(torch.bfloat16)
     use_document_attention(model)
-    result = proof(model, scorer(model), dtype="bf16", kernel=kernel_name(model.device, model.dtype, 16))
+    result = proof(model, scorer(model), precision="bf16", kernel=kernel_name(model.device, model.dtype, 16))
     assert result.passed
     assert result.kernel == SDPA_BLOCKS
+
+
+def test_it_passes_in_fp16_and_fails_with_the_mask_off():
+    model = build_model(200).to(torch.float16)
+    use_document_attention(model)
+    score, kernel = scorer(model), kernel_name(model.device, model.dtype, 16)
+    result = proof(model, score, precision="fp16", kernel=kernel)
+    assert result.passed
+    assert result.dtype == "fp16"
+    assert result.masked_difference <= result.allowed_difference == pytest.approx(0.1 * result.unmasked_difference)
+    assert not proof(model, lambda ids, lengths, mask: score(ids, lengths, False), precision="fp16", kernel=kernel).passed
 
 
 def test_it_fails_when_the_mask_is_off(model):
@@ -87,16 +98,17 @@ def test_it_fails_when_only_gradients_leak(model, monkeypatch):
         require_isolation(result)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("kernel", [SDPA, SDPA_BLOCKS])
-def test_gradients_are_measured_on_the_kernel_itself(kernel):
-    assert gradient_at_first((40, 150), (4, 2, 16), kernel, "bf16", CPU) == 0
-    assert gradient_at_first(None, (4, 2, 16), kernel, "bf16", CPU) > 0
+def test_gradients_are_measured_on_the_kernel_itself(kernel, precision):
+    assert gradient_at_first((40, 150), (4, 2, 16), kernel, precision, CPU) == 0
+    assert gradient_at_first(None, (4, 2, 16), kernel, precision, CPU) > 0
 
 
 @pytest.mark.gpu
 def test_it_passes_on_a_gpu():
     model = build_model(200).to("cuda", torch.bfloat16)
     use_document_attention(model)
-    result = proof(model, scorer(model), dtype="bf16", kernel=kernel_name(model.device, model.dtype, 16))
+    result = proof(model, scorer(model), precision="bf16", kernel=kernel_name(model.device, model.dtype, 16))
     assert result.passed
     assert result.kernel == "varlen_attn"

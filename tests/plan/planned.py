@@ -4,9 +4,8 @@ from typing import Any
 
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.model.parameters import ModelShape
 from cpt_ray.plan.budget import plan_study
-from cpt_ray.records import StudyPlan
+from cpt_ray.records import ModelShape, StudyPlan
 from cpt_ray.train.runs.specs import plan_runs
 
 SHAPE = ModelShape(

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from cpt_ray.config.sections.train import TrainConfig
-from cpt_ray.model.parameters import ModelShape
 from cpt_ray.plan.memory import estimate_memory
+from cpt_ray.records import ModelShape
 from tests.run_specs import make_spec
 
 SHAPE = ModelShape(

@@ -71,7 +71,7 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     assert first.returncode == 130
     assert "stopping: the workers save a checkpoint first" in said
     assert f"{RUN}: stopped at step " in said
-    assert "fix: the same command goes on from there" in said
+    assert "fix: re-run the same command to resume" in said
     stopped = newest(run_folder(disturbed))[1]
     assert f"stopped at step {stopped.step}, {stopped.tokens_seen} tokens, saved" in said
     assert read_lease(disturbed.root / FILE).released

@@ -174,8 +174,8 @@ def test_a_checkpoint_that_contradicts_its_manifest_is_skipped_and_reported(root
     loaded = RunAttempt.load(root / "broken" / "attempts" / "attempt-0002.json").loaded
     assert record.first_steps == (0, CheckpointManifest.load(older / "manifest.json").step)
     assert loaded.folder == str(older)
-    assert len(loaded.passed_over) == 1
-    assert "mp_rank_00_model_states.pt: sha256" in loaded.passed_over[0]
+    assert len(loaded.skipped_checkpoints) == 1
+    assert "mp_rank_00_model_states.pt: sha256" in loaded.skipped_checkpoints[0]
     undisturbed, again = (load_file(root / name / "export" / "model.safetensors") for name in (whole, "broken"))
     assert all(torch.equal(undisturbed[name], again[name]) for name in undisturbed)
 
@@ -194,7 +194,9 @@ def test_a_run_without_a_whole_checkpoint_is_an_error_and_not_a_new_start(root, 
     message = {"cut": "bytes, but its manifest says", "missing": "missing, but its", "manifest": "not a checkpoint manifest"}
     with pytest.raises(ArtifactError, match=f"no checkpoint is whole: .*{message[spoil]}") as error:
         run(root, "legal-1500", f"broken-{spoil}", **WHOLE)
-    assert error.value.fix == f"delete {root / f'broken-{spoil}'} and run the same command again; it is trained anew"
+    assert (
+        error.value.fix == f"delete {root / f'broken-{spoil}'} and re-run the same command; it will be trained from the start"
+    )
 
 
 def test_another_stage_precision_data_or_run_is_refused_with_a_fix(root, whole):

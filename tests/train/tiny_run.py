@@ -16,7 +16,8 @@ from cpt_ray.data.rows.shard_index import write_index
 from cpt_ray.data.rows.shards import save_manifest, write_shard
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import hash_file, write_atomic
-from cpt_ray.records import RunSpec, ShardEntry, ShardManifest
+from cpt_ray.model.shape import describe_model
+from cpt_ray.records import ImportedModel, RunSpec, ShardEntry, ShardManifest
 from cpt_ray.train.runs.specs import plan_runs
 from cpt_ray.train.task import TrainTask
 from tests.evaluate.tiny import build_model, build_tokenizer
@@ -61,9 +62,10 @@ def tiny_config(root: Path, *, arm: Mapping[str, object] = MappingProxyType({}),
 def make_model(root: Path) -> Path:
     """Write a tiny model and tokenizer folder."""
     tokenizer = build_tokenizer()
-    folder = root / "model"
-    build_model(len(tokenizer)).save_pretrained(folder)
+    model, folder = build_model(len(tokenizer)), root / "model"
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    write_atomic(folder / ImportedModel.FILE, describe_model(model, tokenizer).to_json())
     return folder
 
 

@@ -3,7 +3,8 @@
 from cpt_ray.cli.request import Request
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Comparison
-from cpt_ray.study.outcome import render_deltas, render_summary
+from cpt_ray.report.text.summary import render_deltas
+from cpt_ray.study.outcome import summarize
 from cpt_ray.study.study import Study
 
 
@@ -15,7 +16,7 @@ def main(request: Request) -> None:
         comparison = study.comparison()
         path = study.root / Comparison.FILE
         write_atomic(path, comparison.to_json())
-        request.console.say(render_summary(study, comparison))
+        request.console.say(summarize(study, comparison))
         request.console.say(render_deltas(comparison))
         request.console.say(f"comparison: {path}")
     return request.next_verb("report")

@@ -1,7 +1,7 @@
 """Fetch the items that training text is scanned for: those of the exams, and those of lm-eval tasks from the hub."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.evaluate.exams import ITEMS_FILE
+from cpt_ray.records import ExamItem
 from cpt_ray.study.stages.scan import SCAN
 from cpt_ray.study.study import Study
 
@@ -16,5 +16,5 @@ def main(request: Request) -> None:
         if not nodes:
             request.console.say("nothing to fetch: neither prepare.decontaminate nor evaluate names a task")
         for node in nodes:
-            request.console.say(f"items: {node.folder / ITEMS_FILE}")
+            request.console.say(f"items: {node.folder / ExamItem.FILE}")
     return request.next_verb("prepare")

@@ -2,7 +2,7 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.plan.checks import check_cooldowns, check_epochs
-from cpt_ray.plan.render import render_plan
+from cpt_ray.report.text.plan import render_plan
 from cpt_ray.study.study import Study
 
 

@@ -1,7 +1,7 @@
 """Prepare text: clean, remove duplicates, hold out, decontaminate, tokenize and pack."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study.outcome import render_funnel
+from cpt_ray.study.outcome import summarize_preparation
 from cpt_ray.study.study import Study
 
 
@@ -11,6 +11,6 @@ def main(request: Request) -> None:
         return request.say_dry_run("prepare")
     with Study(request.config, request.path, request.console) as study:
         study.make("prepare")
-        request.console.say(render_funnel(study))
+        request.console.say(summarize_preparation(study))
         request.console.say(f"artifacts: {study.root}")
     return request.next_verb("train")

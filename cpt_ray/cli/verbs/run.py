@@ -3,8 +3,8 @@
 import time
 
 from cpt_ray.cli.request import Request
-from cpt_ray.plan.render import render_plan
-from cpt_ray.study.outcome import conclude, render_funnel
+from cpt_ray.report.text.plan import render_plan
+from cpt_ray.study.outcome import conclude, summarize_preparation
 from cpt_ray.study.progress import format_eta
 from cpt_ray.study.study import Study
 
@@ -16,7 +16,7 @@ def main(request: Request) -> None:
     started = time.monotonic()
     with Study(request.config, request.path, request.console) as study:
         study.make("prepare")
-        request.console.say(render_funnel(study))
+        request.console.say(summarize_preparation(study))
         request.console.say(render_plan(*study.plan()))
         study.make("train")
         study.make("evaluate")

@@ -3,7 +3,7 @@
 from cpt_ray.cli.request import Request
 from cpt_ray.data.rows.shard_index import Placed
 from cpt_ray.errors import ConfigError
-from cpt_ray.plan.render import text_table
+from cpt_ray.report.text.table import text_table
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.inspect.trace import files_of, trace_document, trace_row
 

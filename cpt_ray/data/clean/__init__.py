@@ -1,4 +1,4 @@
-"""Stage `clean`: one document at a time is mended, judged by the rules that are on, and redacted.
+"""Stage `clean`: one document at a time is normalized, judged by the rules that are on, and redacted.
 
 Flow: `Document` in, `Document` with its new text and language, or `Dropped(reason)`, out. A reason is the key below
 `prepare.clean` that sets the threshold; `empty`, `language` and `language_uncertain` have names of their own. Memory: the

@@ -101,7 +101,7 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
         if not same:
             raise DataError(
                 f"source {source.name}: {path} has changed since {folder.name} was made of it, though not in name and size",
-                fix=f"delete {folder} and run the same command again to prepare the new text, or bring the old file back",
+                fix=f"delete {folder} and re-run the same command to prepare the new text, or bring the old file back",
             )
 
 

@@ -82,7 +82,7 @@ def check_unchanged(part: ReadPart, source: str) -> None:
     Raises:
         DataError: If it was written to, or is gone.
     """
-    fix = f"let nothing write to the files of source {source} while it is prepared, then run the same command again"
+    fix = f"let nothing write to the files of source {source} while it is prepared, then re-run the same command"
     try:
         version = source_version(part.path)
     except FileNotFoundError:

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 
 from cpt_ray.edges.storage import hash_bytes
 from cpt_ray.errors import DataError
+from cpt_ray.records import TextTokens
 
 _BATCH_CHARACTERS = 1 << 20
 _KNOWN_WORDS = 1 << 18
@@ -63,21 +64,24 @@ class ResolvedTokenizer:
     bos_id: int | None
 
 
+@dataclass(frozen=True)
+class ModelTokenizer:
+    """The tokenizer of a model, and what its documents are packed with."""
+
+    folder: Path
+    """Hugging Face folder with a fast tokenizer."""
+    tokens: TextTokens
+    vocabulary_size: int
+    """Rows of the model's embedding; it may be padded beyond the tokenizer's ids."""
+
+
 def token_dtype(vocabulary_size: int) -> str:
     """The narrowest unsigned type that holds every id."""
     return "uint16" if vocabulary_size <= _UINT16_VOCABULARY else "uint32"
 
 
-def resolve_tokenizer(
-    tokenizer_path: Path, vocabulary_size: int, *, separator: str, bos: str | None = None
-) -> ResolvedTokenizer:
+def resolve_tokenizer(model: ModelTokenizer) -> ResolvedTokenizer:
     """Load a tokenizer folder and check that it fits the model.
-
-    Args:
-        tokenizer_path: Hugging Face folder with a fast tokenizer.
-        vocabulary_size: Rows of the model's embedding; it may be padded beyond the tokenizer's ids.
-        separator: The token written after each document.
-        bos: The token written before each document, if any.
 
     Returns:
         The tokenizer, with padding and truncation off.
@@ -88,27 +92,26 @@ def resolve_tokenizer(
     from transformers import AutoTokenizer  # seconds to import, and the workers never need it
 
     try:
-        engine = AutoTokenizer.from_pretrained(str(tokenizer_path), local_files_only=True).backend_tokenizer
+        engine = AutoTokenizer.from_pretrained(str(model.folder), local_files_only=True).backend_tokenizer
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{tokenizer_path}: no fast tokenizer: {str(error).splitlines()[0]}",
+            f"{model.folder}: no fast tokenizer: {str(error).splitlines()[0]}",
             fix="point the model's base at a Hugging Face folder that holds tokenizer.json",
         ) from None
     largest = max(engine.get_vocab(with_added_tokens=True).values())
-    if largest >= vocabulary_size:
+    if largest >= model.vocabulary_size:
         raise DataError(
-            f"{tokenizer_path}: the tokenizer has ids up to {largest}, but the model's vocabulary is {vocabulary_size}",
+            f"{model.folder}: the tokenizer has ids up to {largest}, but the model's vocabulary is {model.vocabulary_size}",
             fix="use the tokenizer that came with the model",
         )
-    ids = [_one_token(engine, tokenizer_path, name, token) for name, token in (("separator", separator), ("bos", bos)) if token]
     engine.no_padding()
     engine.no_truncation()
     definition = engine.to_str()
     return ResolvedTokenizer(
         definition=definition,
         sha256=hash_bytes(definition.encode()),
-        separator_id=ids[0],
-        bos_id=ids[1] if bos else None,
+        separator_id=_one_token(engine, model.folder, "separator", model.tokens.separator),
+        bos_id=None if model.tokens.bos is None else _one_token(engine, model.folder, "bos", model.tokens.bos),
     )
 
 

@@ -48,7 +48,7 @@ def check_funnel(reports: Sequence[StageReport], sources: Sequence[str]) -> tupl
                     f"stage {report.stage} of source {source} got {report.input.documents} documents "
                     f"({report.input.bytes} bytes), but stage {before.stage} kept {before.kept.documents} "
                     f"({before.kept.bytes} bytes)",
-                    fix="delete the prepared data and run the same command again; if it comes back, report it",
+                    fix="delete the prepared data and re-run the same command; if it comes back, report it",
                 )
             ordered.append(report)
             before = report

@@ -8,7 +8,6 @@ Guarantee: the order of what is written is a function of content and settings, n
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,12 +16,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
-from cpt_ray.data.decontaminate import ExamIndex, read_items
+from cpt_ray.data.decontaminate import ExamIndex
 from cpt_ray.data.run.training_tasks import PackUnit
 from cpt_ray.data.run.units import UnitTask, unit_report
 from cpt_ray.data.split import PARTS
 from cpt_ray.edges import storage
-from cpt_ray.records import ExamHit, HeldOutSet, ShardEntry, ShardTable, UnitReport
+from cpt_ray.records import ExamHit, ExamScan, HeldOutSet, ShardEntry, ShardTable, UnitReport, read_items
 
 
 def count_by_source(tasks: Sequence[UnitTask], units: Sequence[UnitReport], prefix: str) -> dict[str, dict[str, int]]:
@@ -113,6 +112,6 @@ def write_exam_scan(
     lines = [line for entry in files for line in (folder / entry.path).read_text().splitlines()]
     index = ExamIndex.build(read_items(items) if items else (), prepare.decontaminate.ngram_words)
     scans = index.summary(ExamHit.from_json(line) for line in lines)
-    storage.write_atomic(folder / "exam_hits.jsonl", "".join(f"{line}\n" for line in lines))
-    found = [scan.model_copy(update={"late": late}).model_dump() for scan in scans]
-    storage.write_atomic(folder / "exam_scan.json", json.dumps(found, indent=2))
+    storage.write_atomic(folder / ExamScan.HITS, "".join(f"{line}\n" for line in lines))
+    found = ExamScan(tasks=tuple(scan.model_copy(update={"late": late}) for scan in scans))
+    storage.write_atomic(folder / ExamScan.FILE, found.to_json())

@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.dedup.signatures import threshold
 from cpt_ray.data.read import check_bad_share, plan_reads
 from cpt_ray.data.rows.shards import FORMAT_VERSION
-from cpt_ray.data.rows.tokenize import ResolvedTokenizer, resolve_tokenizer, token_dtype
+from cpt_ray.data.rows.tokenize import ModelTokenizer, ResolvedTokenizer, resolve_tokenizer, token_dtype
 from cpt_ray.data.run import document_tasks, training_tasks
 from cpt_ray.data.run.document_tasks import CleanUnit, ReadUnit
 from cpt_ray.data.run.duplicate_tasks import SHOWN
@@ -31,7 +32,7 @@ from cpt_ray.data.run.funnel import check_funnel, refuse_empty
 from cpt_ray.data.run.late_scan import LateScanUnit, late_scan_unit
 from cpt_ray.data.run.merge import count_by_source, drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
 from cpt_ray.data.run.profile import merge_profiles, profile_tasks, profile_unit
-from cpt_ray.data.run.run_stage import Progress, run_stage
+from cpt_ray.data.run.run_stage import Progress, TaskT, run_stage
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
 from cpt_ray.data.run.units import UnitContext, merge_samples, write_content
 from cpt_ray.data.split import ContainmentIndex
@@ -40,6 +41,7 @@ from cpt_ray.records import (
     DocumentsRecord,
     HeldOutRecord,
     HeldOutSet,
+    Made,
     ShardManifest,
     StageReport,
     UnitReport,
@@ -50,22 +52,38 @@ _KEYS_PER_PARTITION = 1_000_000
 _FEWEST_TEST_DOCUMENTS = 2
 
 
-def prepare_documents(
-    sources: Sequence[SourceConfig],
-    prepare: PrepareConfig,
-    *,
-    folder: Path,
-    num_workers: int,
-    progress: Progress | None = None,
-) -> DocumentsRecord:
-    """Read, clean and deduplicate all sources.
+@dataclass(frozen=True)
+class DataJob:
+    """What every verb of this room is given.
 
-    Args:
+    Attributes:
         sources: In the order that decides, after the role, which of two duplicates is kept.
         prepare: Settings.
         folder: The artifact's folder, on a path that every node sees.
         num_workers: Units at once, one CPU each.
         progress: Told about every unit that is done.
+    """
+
+    sources: Sequence[SourceConfig]
+    prepare: PrepareConfig
+    folder: Path
+    num_workers: int
+    progress: Progress | None = None
+
+    def context(self, **inputs: Path) -> UnitContext:
+        """What tasks know: the settings, and the folders of other artifacts by name."""
+        folders = {name: str(path) for name, path in inputs.items()}
+        return UnitContext(folder=str(self.folder), inputs=folders, sources=tuple(self.sources), prepare=self.prepare)
+
+    def run(
+        self, stage: str, work: Callable[[TaskT, UnitContext], UnitReport], tasks: Sequence[TaskT], context: UnitContext
+    ) -> list[UnitReport]:
+        """Do the tasks of a stage that no earlier attempt finished."""
+        return run_stage(stage, work, tasks, context=context, num_workers=self.num_workers, progress=self.progress)
+
+
+def prepare_documents(job: DataJob) -> DocumentsRecord:
+    """Read, clean and deduplicate all sources.
 
     Returns:
         What was done; units are in canonical order.
@@ -73,8 +91,9 @@ def prepare_documents(
     Raises:
         DataError: If a source cannot be read, or nothing of it is left.
     """
-    context = _context(folder, sources, prepare)
-    stage = functools.partial(run_stage, context=context, num_workers=num_workers, progress=progress)
+    sources, prepare, folder = job.sources, job.prepare, job.folder
+    context = job.context()
+    stage = functools.partial(job.run, context=context)
     reads = [
         ReadUnit(unit=f"{source.name}-read-{task.index:05d}", source=source.name, read=task)
         for source in sources
@@ -127,43 +146,29 @@ def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
     return max(2, math.ceil(documents * keys_each / _KEYS_PER_PARTITION))
 
 
-def draw_held_out(
-    documents_folder: Path,
-    documents: DocumentsRecord,
-    sources: Sequence[SourceConfig],
-    prepare: PrepareConfig,
-    *,
-    folder: Path,
-    num_workers: int,
-    progress: Progress | None = None,
-) -> HeldOutRecord:
+def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutRecord:
     """Draw the validation and test sets of every source and index their n-grams.
 
-    Args:
-        documents_folder: What `prepare_documents` wrote into.
-        documents: What it returned.
-        sources: The study's sources.
-        prepare: Settings.
-        folder: The artifact's folder; gets `<source>-<part>.jsonl` {id, text} in an order that is a fair sample from the front.
-        num_workers: Units at once, one CPU each.
-        progress: Told about every unit that is done.
+    The folder gets `<source>-<part>.jsonl` {id, text}, in an order that is a fair sample from the front.
 
     Returns:
-        The sets, with paths relative to `folder`; an empty validation set is left out.
+        The sets, with paths relative to the folder; an empty validation set is left out.
 
     Raises:
         DataError: If a source's test set has fewer than two documents.
     """
-    context = _context(folder, sources, prepare, documents=documents_folder)
-    tasks = [DrawUnit(**unit_files(documents_folder, unit)) for unit in documents.units]
-    drawn = run_stage("held_out", training_tasks.draw_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    sources, prepare, folder = job.sources, job.prepare, job.folder
+    tasks = [DrawUnit(**unit_files(documents.folder, unit)) for unit in documents.record.units]
+    drawn = job.run("held_out", training_tasks.draw_unit, tasks, job.context(documents=documents.folder))
     sets: list[HeldOutSet] = []
     for source in sources:
         units = [report for task, report in zip(tasks, drawn, strict=True) if task.source == source.name]
         sets.extend(merge_drawn(units, source, folder))
         test = sum(entry.documents for entry in sets if entry.source == source.name and entry.part == "test")
         if test < _FEWEST_TEST_DOCUMENTS:
-            kept = sum(r.kept.documents for r in documents.reports if r.source == source.name and r.stage == "near_duplicates")
+            kept = sum(
+                r.kept.documents for r in documents.record.reports if r.source == source.name and r.stage == "near_duplicates"
+            )
             raise DataError(
                 f"source {source.name}: the test set has {test} documents of {kept}, and an interval needs at least "
                 f"{_FEWEST_TEST_DOCUMENTS}; prepare.held_out.share is {prepare.held_out.share:g}",
@@ -178,39 +183,22 @@ def draw_held_out(
 
 
 def pack_shards(
-    documents_folder: Path,
-    documents: DocumentsRecord,
-    held_out_folder: Path,
-    held_out: HeldOutRecord,
-    *,
+    job: DataJob,
+    documents: Made[DocumentsRecord],
+    held_out: Made[HeldOutRecord],
+    tokenizer: ModelTokenizer,
     exam_items: Path | None,
-    tokenizer: Path,
-    separator: str,
-    bos: str | None,
-    vocabulary_size: int,
-    sources: Sequence[SourceConfig],
-    prepare: PrepareConfig,
-    folder: Path,
-    num_workers: int,
-    progress: Progress | None = None,
 ) -> ShardManifest:
     """Drop held-out and exam text, tokenize the rest and pack it into shards.
 
+    The folder also gets what was found of exam items: `exam_hits.jsonl` and `exam_scan.json`.
+
     Args:
-        documents_folder: What `prepare_documents` wrote into.
-        documents: What it returned.
-        held_out_folder: What `draw_held_out` wrote into.
-        held_out: What it returned.
-        exam_items: JSON lines {task, id, question, choices, answer}, or None for no exams.
-        tokenizer: Hugging Face folder of the model.
-        separator: Token written after each document.
-        bos: Token written before each document, if any.
-        vocabulary_size: Rows of the model's embedding.
-        sources: The study's sources.
-        prepare: Settings.
-        folder: The artifact's folder; also gets `exam_hits.jsonl` and `exam_scan.json`.
-        num_workers: Units at once, one CPU each.
-        progress: Told about every unit that is done.
+        job: Sources, settings, folder.
+        documents: Documents.
+        held_out: Held-out sets drawn from them.
+        tokenizer: Of the model that will train on the shards.
+        exam_items: File of `ExamItem`s, or None for no exams.
 
     Returns:
         The manifest, with the reports of every stage since the raw files.
@@ -218,71 +206,52 @@ def pack_shards(
     Raises:
         DataError: If the tokenizer does not fit the model, or nothing of a source is left.
     """
-    context = _context(folder, sources, prepare, documents=documents_folder, held_out=held_out_folder)
-    resolved = resolve_tokenizer(tokenizer, vocabulary_size, separator=separator, bos=bos)
-    common = _pack_inputs(folder, prepare, resolved, exam_items, vocabulary_size)
-    tasks = [PackUnit(**unit_files(documents_folder, unit), **common) for unit in documents.units]
-    packed = run_stage("pack", training_tasks.pack_unit, tasks, context=context, num_workers=num_workers, progress=progress)
+    sources, prepare, folder = job.sources, job.prepare, job.folder
+    resolved = resolve_tokenizer(tokenizer)
+    common = _pack_inputs(folder, prepare, resolved, exam_items, tokenizer.vocabulary_size)
+    tasks = [PackUnit(**unit_files(documents.folder, unit), **common) for unit in documents.record.units]
+    context = job.context(documents=documents.folder, held_out=held_out.folder)
+    packed = job.run("pack", training_tasks.pack_unit, tasks, context)
     write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
     return ShardManifest(
         format_version=FORMAT_VERSION,
         sequence_length=prepare.pack.sequence_length,
-        vocabulary_size=vocabulary_size,
+        vocabulary_size=tokenizer.vocabulary_size,
         token_dtype=common["token_dtype"],
         separator_id=resolved.separator_id,
         bos_id=resolved.bos_id,
         tokenizer_sha256=resolved.sha256,
         shards=shard_table(tasks, packed),
         samples=merge_samples((sample for report in packed for sample in report.samples), prepare.seed),
-        reports=_checked([*documents.reports, *_reports(packed)], sources),
-        task_pids={**documents.task_pids, **held_out.task_pids, **dict.fromkeys(("decontaminate", "tokenize"), _pids(packed))},
+        reports=_checked([*documents.record.reports, *_reports(packed)], sources),
+        task_pids={
+            **documents.record.task_pids,
+            **held_out.record.task_pids,
+            **dict.fromkeys(("decontaminate", "tokenize"), _pids(packed)),
+        },
     )
 
 
-def scan_packed(
-    documents_folder: Path,
-    documents: DocumentsRecord,
-    shards_folder: Path,
-    manifest: ShardManifest,
-    *,
-    exam_items: Path,
-    sources: Sequence[SourceConfig],
-    prepare: PrepareConfig,
-    folder: Path,
-    num_workers: int,
-    progress: Progress | None = None,
-) -> None:
+def scan_packed(job: DataJob, documents: Made[DocumentsRecord], shards: Made[ShardManifest], exam_items: Path) -> None:
     """Look in the documents of packed shards for items of exams that were not known when these were packed.
 
-    Nothing is taken out: the rows may be trained on already.
+    Nothing is taken out: the rows may be trained on already. The folder gets `exam_hits.jsonl` and `exam_scan.json`.
 
     Args:
-        documents_folder: What `prepare_documents` wrote into.
-        documents: What it returned.
-        shards_folder: What `pack_shards` wrote into.
-        manifest: What it returned.
-        exam_items: JSON lines {task, id, question, choices, answer}.
-        sources: The study's sources.
-        prepare: Settings.
-        folder: The artifact's folder; gets `exam_hits.jsonl` and `exam_scan.json`.
-        num_workers: Units at once, one CPU each.
-        progress: Told about every unit that is done.
+        job: Sources, settings, folder.
+        documents: Documents.
+        shards: What of them was packed.
+        exam_items: File of `ExamItem`s.
     """
-    context = _context(folder, sources, prepare, documents=documents_folder, shards=shards_folder)
-    items = write_content(folder, "inputs/exam-items", ".jsonl", functools.partial(_write, data=exam_items.read_bytes())).path
-    indices = {entry.unit: entry.index_path for entry in manifest.shards}
+    items = _keep_content(job.folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes())
+    indices = {entry.unit: entry.index_path for entry in shards.record.shards}
     tasks = [
-        LateScanUnit(**unit_files(documents_folder, unit), index=indices[unit], exam_items=items)
-        for unit in documents.units
+        LateScanUnit(**unit_files(documents.folder, unit), index=indices[unit], exam_items=items)
+        for unit in documents.record.units
         if unit in indices
     ]
-    scanned = run_stage("late_scan", late_scan_unit, tasks, context=context, num_workers=num_workers, progress=progress)
-    write_exam_scan(scanned, folder, folder / items, prepare, late=True)
-
-
-def _context(folder: Path, sources: Sequence[SourceConfig], prepare: PrepareConfig, **inputs: Path) -> UnitContext:
-    places = {name: str(path) for name, path in inputs.items()}
-    return UnitContext(folder=str(folder), inputs=places, sources=tuple(sources), prepare=prepare)
+    scanned = job.run("late_scan", late_scan_unit, tasks, job.context(documents=documents.folder, shards=shards.folder))
+    write_exam_scan(scanned, job.folder, job.folder / items, job.prepare, late=True)
 
 
 def _pack_inputs(
@@ -291,11 +260,9 @@ def _pack_inputs(
     """Put tokenizer and exam items beside the shards, named by content; return what every pack task needs of them."""
     exams = None
     if exam_items is not None and prepare.decontaminate.enabled:
-        items = functools.partial(_write, data=exam_items.read_bytes())
-        exams = write_content(folder, "inputs/exam-items", ".jsonl", items).path
-    definition = functools.partial(_write, data=resolved.definition.encode())
+        exams = _keep_content(folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes())
     return {
-        "tokenizer": write_content(folder, "inputs/tokenizer", ".json", definition).path,
+        "tokenizer": _keep_content(folder, "inputs/tokenizer", ".json", resolved.definition.encode()),
         "exam_items": exams,
         "separator_id": resolved.separator_id,
         "bos_id": resolved.bos_id,
@@ -303,8 +270,8 @@ def _pack_inputs(
     }
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+def _keep_content(folder: Path, stem: str, suffix: str, data: bytes) -> str:
+    return write_content(folder, stem, suffix, lambda path: path.write_bytes(data)).path
 
 
 def _reports(*stages: Sequence[UnitReport]) -> list[StageReport]:

@@ -1,6 +1,6 @@
 """Run one function over the units of a stage on Ray Data, in processes of their own, and skip what an earlier attempt finished.
 
-Place in the flow: under `pipeline`, which names the stages; the only module of the room that imports ray. In: tasks. Out: their
+Under `pipeline`, which names the stages; the only module of the room that imports ray. In: tasks. Out: their
 reports, in the order of the tasks. Memory: the reports.
 
 Guarantee: a task whose report and files are whole is not done again; what a task raised arrives as it was raised.
@@ -90,7 +90,7 @@ def _one_unit(
     sign_in: str,
     expected: int,
 ) -> dict[str, list[str]]:
-    """Do one unit in a worker. A mendable error returns as a row: Ray Data's own wrapping loses the exception."""
+    """Do one unit in a worker. An error that the user can fix returns as a row: Ray Data's own wrapping loses the exception."""
     _meet(Path(sign_in), expected)
     row = {"report": "", "error": "", "problem": "", "fix": ""}
     try:

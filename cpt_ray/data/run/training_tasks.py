@@ -31,7 +31,7 @@ from cpt_ray.data.rows.tokenize import Encoder, Tokens
 from cpt_ray.data.run.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
 from cpt_ray.data.words import NO_WORDS, hash_words
-from cpt_ray.records import ExamHit, FileEntry, UnitReport
+from cpt_ray.records import ExamHit, FileEntry, UnitReport, read_items
 
 DRAWN_SCHEMA = pa.schema(
     [
@@ -122,7 +122,7 @@ def _containment(folder: str) -> ContainmentIndex:
 @functools.lru_cache(maxsize=2)
 def load_exams(path: str | None, ngram_words: int, min_ratio: float) -> ExamIndex:
     """The index of a file of exam items, once per process."""
-    return ExamIndex.build(decontaminate.read_items(Path(path)) if path else (), ngram_words, min_ratio)
+    return ExamIndex.build(read_items(Path(path)) if path else (), ngram_words, min_ratio)
 
 
 @functools.lru_cache(maxsize=2)

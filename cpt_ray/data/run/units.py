@@ -61,7 +61,7 @@ class UnitTask(Record):
         return zlib.crc32((self.to_json() + settings.to_json()).encode())
 
 
-def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], None]) -> FileEntry:
+def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], object]) -> FileEntry:
     """Write a file through `write`, then give it the name `<stem>-<hash><suffix>`.
 
     Args:
@@ -150,7 +150,7 @@ def unit_report(folder: Path, stage: str, unit: str) -> UnitReport:
     except (FileNotFoundError, ValidationError):
         raise ArtifactError(
             f"{path}: unit {unit} of stage {stage} has no readable report",
-            fix=f"delete {folder} and run the same command again; it is made anew",
+            fix=f"delete {folder} and re-run the same command; it will be rebuilt",
         ) from None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.read import check_inputs, source_files
@@ -13,6 +15,9 @@ from cpt_ray.records import DocumentsRecord
 from cpt_ray.study.inputs import source_fingerprint
 from cpt_ray.study.progress import StageProgress
 from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
+
+if TYPE_CHECKING:
+    from cpt_ray.data.run.pipeline import DataJob
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,15 @@ def prepare_settings(prepare: PrepareConfig, *keys: str) -> dict[str, object]:
     return {key: values[key] for key in keys}
 
 
+def data_job(text: Text, folder: Path, session: Session) -> DataJob:
+    """The data room's job for one artifact; starts Ray, which does it."""
+    session.need_ray()
+    from cpt_ray.data.run.pipeline import DataJob
+
+    progress = StageProgress(session.console)
+    return DataJob(text.sources, text.prepare, folder, num_workers=session.runtime.prepare_workers, progress=progress)
+
+
 def _plan(graph: Graph) -> Iterator[Planned[Text]]:
     config = graph.config
     yield Planned(
@@ -47,17 +61,10 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
 
 
 def _build(node: DocumentsNode, session: Session) -> None:
-    session.need_ray()
+    job = data_job(node.work, node.folder, session)
     from cpt_ray.data.run.pipeline import prepare_documents
 
-    record = prepare_documents(
-        node.work.sources,
-        node.work.prepare,
-        folder=node.folder,
-        num_workers=session.runtime.prepare_workers,
-        progress=StageProgress(session.console),
-    )
-    write_atomic(node.folder / DocumentsRecord.FILE, record.to_json())
+    write_atomic(node.folder / DocumentsRecord.FILE, prepare_documents(job).to_json())
 
 
 def _check_inputs(node: DocumentsNode) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.evaluate.exams import ITEMS_FILE
-from cpt_ray.records import EvalRecord, HeldOutRecord, RunRecord
+from cpt_ray.model.text_tokens import text_tokens
+from cpt_ray.records import EvalRecord, ExamItem, HeldOutRecord, RunRecord
 from cpt_ray.study import store
 from cpt_ray.study.inputs import listing
 from cpt_ray.study.stages.exams import EXAMS
@@ -138,20 +138,18 @@ def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
     if session.runtime.kind != "local":
         session.need_ray()
     from cpt_ray.evaluate.launch import EvaluateJob, EvaluateProgress, evaluate_runs
-    from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
 
     by_run = {node.name: node for node in nodes}
     jobs = []
     for node in nodes:
         model, record = node.work.model, scored_run(node)
         tokenizer = _model_node(node).folder
-        engine = load_tokenizer(tokenizer, trust_remote_code=model.trust_remote_code)
         node.folder.mkdir(parents=True, exist_ok=True)
         jobs.append(
             EvaluateJob(
                 run=record,
                 tokenizer=tokenizer,
-                separator=bos_of(model, engine) or separator_of(model, engine),
+                prefix=text_tokens(model, tokenizer).prefix,
                 folder=node.folder,
                 trust_remote_code=model.trust_remote_code,
             )
@@ -174,7 +172,7 @@ def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
         jobs,
         held_out=sets,
         held_out_folder=held_out.folder,
-        exam_items=exams.folder / ITEMS_FILE if exams else None,
+        exam_items=exams.folder / ExamItem.FILE if exams else None,
         config=work.evaluate,
         compare=work.compare,
         runtime=session.runtime,

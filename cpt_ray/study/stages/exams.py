@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cpt_ray.config.sections.evaluate import ExamConfig
-from cpt_ray.evaluate.exams import write_items
+from cpt_ray.evaluate.exams import write_exams
 from cpt_ray.records import Record
 from cpt_ray.study.inputs import listing
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
@@ -32,7 +32,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Exams]]:
 
 
 def _build(node: Node[Exams, Record], _: Session) -> None:
-    write_items(node.work, node.folder)
+    write_exams(node.work, node.folder)
 
 
 EXAMS = Stage[Exams, Record](

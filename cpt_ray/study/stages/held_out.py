@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import HeldOutRecord
 from cpt_ray.study import store
-from cpt_ray.study.progress import StageProgress
-from cpt_ray.study.stages.documents import DOCUMENTS, Text, prepare_settings
+from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job, prepare_settings
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
 
 
@@ -23,19 +22,10 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
 
 
 def _build(node: Node[Text, HeldOutRecord], session: Session) -> None:
-    session.need_ray()
+    job = data_job(node.work, node.folder, session)
     from cpt_ray.data.run.pipeline import draw_held_out
 
-    documents = node.input("documents")
-    record = draw_held_out(
-        documents.folder,
-        store.load(documents),
-        node.work.sources,
-        node.work.prepare,
-        folder=node.folder,
-        num_workers=session.runtime.prepare_workers,
-        progress=StageProgress(session.console),
-    )
+    record = draw_held_out(job, store.made(node.input("documents")))
     write_atomic(node.folder / HeldOutRecord.FILE, record.to_json())
 
 

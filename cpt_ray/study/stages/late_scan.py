@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cpt_ray.evaluate.exams import ITEMS_FILE
-from cpt_ray.records import Record
+from cpt_ray.records import ExamItem, Record
 from cpt_ray.study import store
-from cpt_ray.study.progress import StageProgress
-from cpt_ray.study.stages.documents import DOCUMENTS, Text, prepare_settings
+from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job, prepare_settings
 from cpt_ray.study.stages.scan import SCAN, late_name
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
@@ -28,22 +26,11 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
 
 
 def _build(node: Node[Text, Record], session: Session) -> None:
-    session.need_ray()
+    job = data_job(node.work, node.folder, session)
     from cpt_ray.data.run.pipeline import scan_packed
 
-    documents, shards = node.input("documents"), node.input("shards")
-    scan_packed(
-        documents.folder,
-        store.load(documents),
-        shards.folder,
-        store.load(shards),
-        exam_items=node.input("exams").folder / ITEMS_FILE,
-        sources=node.work.sources,
-        prepare=node.work.prepare,
-        folder=node.folder,
-        num_workers=session.runtime.prepare_workers,
-        progress=StageProgress(session.console),
-    )
+    documents, shards = store.made(node.input("documents")), store.made(node.input("shards"))
+    scan_packed(job, documents, shards, node.input("exams").folder / ExamItem.FILE)
 
 
 LATE_SCAN = Stage[Text, Record](

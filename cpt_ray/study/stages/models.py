@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cpt_ray.config.sections.train import ModelConfig
-from cpt_ray.records import Record
+from cpt_ray.records import ImportedModel
 from cpt_ray.study.inputs import base_fingerprint
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
 
@@ -20,12 +20,12 @@ def _plan(graph: Graph) -> Iterator[Planned[ModelConfig]]:
         )
 
 
-def _build(node: Node[ModelConfig, Record], _: Session) -> None:
+def _build(node: Node[ModelConfig, ImportedModel], _: Session) -> None:
     from cpt_ray.model.base import import_base
 
     import_base(node.work, node.folder)
 
 
-MODELS = Stage[ModelConfig, Record](
-    name="models", version=1, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=("*",)
+MODELS = Stage[ModelConfig, ImportedModel](
+    name="models", version=2, verb="prepare", plan=_plan, build=one_by_one(_build), record=ImportedModel, files=("*",)
 )

@@ -7,14 +7,13 @@ exams', even where they hold the same items: an exam that is added later changes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.evaluate.exams import ITEMS_FILE, read_exam
-from cpt_ray.records import Record
+from cpt_ray.evaluate.exams import read_exam
+from cpt_ray.records import ExamItem, Record, write_items
 from cpt_ray.study.inputs import listing
 from cpt_ray.study.stages.exams import Exams, exam_inputs, exam_settings
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
@@ -80,14 +79,14 @@ def _plan(graph: Graph) -> Iterator[Planned[Scanned]]:
 
 
 def _build(node: Node[Scanned, Record], _: Session) -> None:
-    items = [item.model_dump() for exam in node.work.exams for item in read_exam(exam).items]
+    items = [item for exam in node.work.exams for item in read_exam(exam).items]
     if node.work.tasks:
         from cpt_ray.evaluate.harness import task_items
 
         items += task_items(node.work.tasks, node.work.harness_path)
-    write_atomic(node.folder / ITEMS_FILE, "".join(json.dumps(item) + "\n" for item in items))
+    write_atomic(node.folder / ExamItem.FILE, write_items(items))
 
 
 SCAN = Stage[Scanned, Record](
-    name="scan", version=1, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=(ITEMS_FILE,)
+    name="scan", version=1, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=(ExamItem.FILE,)
 )

@@ -8,12 +8,12 @@ from typing import Any
 
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.data.rows.shards import ShardReader, save_manifest
+from cpt_ray.data.rows.tokenize import ModelTokenizer, resolve_tokenizer
 from cpt_ray.errors import ArtifactError, CptRayError
-from cpt_ray.evaluate.exams import ITEMS_FILE
-from cpt_ray.records import ShardManifest
+from cpt_ray.model.text_tokens import text_tokens
+from cpt_ray.records import ExamItem, ShardManifest
 from cpt_ray.study import store
-from cpt_ray.study.progress import StageProgress
-from cpt_ray.study.stages.documents import DOCUMENTS, Text, prepare_settings
+from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job, prepare_settings
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.scan import SCAN, early_name
@@ -50,29 +50,15 @@ def _plan(graph: Graph) -> Iterator[Planned[Packing]]:
 
 
 def _build(node: ShardsNode, session: Session) -> None:
-    session.need_ray()
+    job = data_job(node.work, node.folder, session)
     from cpt_ray.data.run.pipeline import pack_shards
-    from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
-    from cpt_ray.model.parameters import model_shape
 
-    model, folder = node.work.model, node.input("model").folder
-    engine = load_tokenizer(folder, trust_remote_code=model.trust_remote_code)
-    documents, held_out = node.input("documents"), node.input("held_out")
     manifest = pack_shards(
-        documents.folder,
-        store.load(documents),
-        held_out.folder,
-        store.load(held_out),
-        exam_items=node.input("exams").folder / ITEMS_FILE if "exams" in node.inputs else None,
-        tokenizer=folder,
-        separator=separator_of(model, engine),
-        bos=bos_of(model, engine),
-        vocabulary_size=model_shape(folder, trust_remote_code=model.trust_remote_code).vocabulary_size,
-        sources=node.work.sources,
-        prepare=node.work.prepare,
-        folder=node.folder,
-        num_workers=session.runtime.prepare_workers,
-        progress=StageProgress(session.console),
+        job,
+        store.made(node.input("documents")),
+        store.made(node.input("held_out")),
+        _tokenizer(node),
+        node.input("exams").folder / ExamItem.FILE if "exams" in node.inputs else None,
     )
     save_manifest(node.folder / ShardManifest.FILE, manifest)
 
@@ -81,15 +67,14 @@ def _check_tokenizer(node: ShardsNode) -> bool:
     """Refuse a tokenizer that does not fit its model before hours of text are prepared for it."""
     if store.find(node.input("model")) is None:
         return False
-    from cpt_ray.data.rows.tokenize import resolve_tokenizer
-    from cpt_ray.model.base import bos_of, load_tokenizer, separator_of
-    from cpt_ray.model.parameters import model_shape
-
-    model, folder = node.work.model, node.input("model").folder
-    engine = load_tokenizer(folder, trust_remote_code=model.trust_remote_code)
-    size = model_shape(folder, trust_remote_code=model.trust_remote_code).vocabulary_size
-    resolve_tokenizer(folder, size, separator=separator_of(model, engine), bos=bos_of(model, engine))
+    resolve_tokenizer(_tokenizer(node))
     return True
+
+
+def _tokenizer(node: ShardsNode) -> ModelTokenizer:
+    model = node.input("model")
+    shape = store.load(model).shape
+    return ModelTokenizer(model.folder, text_tokens(node.work.model, model.folder), shape.vocabulary_size)
 
 
 def _verify(node: ShardsNode) -> Iterator[Checked]:

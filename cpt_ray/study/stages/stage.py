@@ -1,6 +1,6 @@
 """What a stage is: a value that says which artifacts it makes of a study, from what, and how.
 
-Place in the flow: one module of this room per stage; `study.graph` asks each for its artifacts before anything runs,
+One module of this room per stage; `study.graph` asks each for its artifacts before anything runs,
 `study.study` builds those that are missing, `verify`, `--dry-run` and the command line list them.
 `tests/study/stages/test_toy_stage.py` adds one.
 

@@ -12,14 +12,12 @@ worker dies before its controller's next poll. `train/checkpoint/snapshot.py` wr
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-import torch.distributed as dist
-
-from cpt_ray.edges.storage import remove_tree, sync, verify_files, write_atomic
-from cpt_ray.errors import ArtifactError, TrainingError
-from cpt_ray.records import CheckpointManifest, FileEntry
+from cpt_ray.edges.storage import remove_tree, sync, write_atomic
+from cpt_ray.errors import TrainingError
+from cpt_ray.records import CheckpointManifest
 
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
@@ -61,7 +59,7 @@ def first_at_or_past(run_folder: Path, tokens: int) -> tuple[Path, CheckpointMan
             return folder, manifest
     raise TrainingError(
         f"{run_folder}: no committed checkpoint at or past {tokens} tokens to branch from",
-        fix="delete the folder and run the same command again; the trunk is trained anew",
+        fix="delete the folder and re-run the same command; the trunk will be trained from the start",
     )
 
 
@@ -85,28 +83,12 @@ def require_compatible(
             fix=f"set train.precision={manifest.precision}",
         )
     if manifest.data_fingerprint != data_fingerprint:
-        raise TrainingError(f"{folder}: written on other data", fix="delete the run's folder to train it anew")
+        raise TrainingError(f"{folder}: written on other data", fix="delete the run's folder to train it from the start")
     if manifest.run_fingerprint != run_fingerprint:
         raise TrainingError(
             f"{folder}: written by a run with other settings ({manifest.run_fingerprint[:12]}, now {run_fingerprint[:12]})",
-            fix="restore the settings, or delete the run's folder to train it anew",
+            fix="restore the settings, or delete the run's folder to train it from the start",
         )
-
-
-def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: int) -> str | None:
-    """Check every file by size and content hash; collective, each rank takes a share and all learn the result.
-
-    Returns:
-        What is wrong, or None.
-    """
-    problem: str | None = None
-    try:
-        verify_files(folder, tuple(files)[rank::world_size], deep=True)
-    except ArtifactError as error:
-        problem = error.problem
-    problems: list[str | None] = [None] * world_size
-    dist.all_gather_object(problems, problem)
-    return next(filter(None, problems), None)
 
 
 def commit(folder: Path, manifest: CheckpointManifest, *, may_commit: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
 """Which checkpoint a run goes on from, and in which form: answered by all ranks together, before the engine is built.
 
-The newest committed checkpoint of the run that is whole; a newer one that contradicts its manifest is passed over and
+The newest committed checkpoint of the run that is whole; a newer one that contradicts its manifest is skipped and
 reported. Else the branch point of its parent; else nothing, and the run starts at the base. If it was written by another
 number of workers, the universal form is made or found, so that DeepSpeed can be told at its start.
 """
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch.distributed as dist
 
+from cpt_ray.edges.storage import verify_files
 from cpt_ray.errors import ArtifactError, CptRayError
-from cpt_ray.records import CheckpointManifest, LoadedCheckpoint, RunAttempt
+from cpt_ray.records import CheckpointManifest, FileEntry, LoadedCheckpoint, RunAttempt
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint import universal
 from cpt_ray.train.checkpoint.state_figures import require_same_state
@@ -33,7 +35,7 @@ class Resume:
     """What the engine loads: the checkpoint itself, or its universal form."""
     own: bool
     """Whether the run itself wrote it, or its parent."""
-    passed_over: tuple[str, ...]
+    skipped_checkpoints: tuple[str, ...]
     verify_s: float
     convert_s: float
 
@@ -52,6 +54,22 @@ class _Candidates:
     refusal: CptRayError | None = None
 
 
+def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: int) -> str | None:
+    """Check every file by size and content hash; collective, each rank takes a share and all learn the result.
+
+    Returns:
+        What is wrong, or None.
+    """
+    problem: str | None = None
+    try:
+        verify_files(folder, tuple(files)[rank::world_size], deep=True)
+    except ArtifactError as error:
+        problem = error.problem
+    problems: list[str | None] = [None] * world_size
+    dist.all_gather_object(problems, problem)
+    return next(filter(None, problems), None)
+
+
 def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: int, world_size: int) -> Resume | None:
     """Find, verify and if need be convert what the run goes on from; collective.
 
@@ -67,7 +85,7 @@ def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: i
     if candidates is None or candidates.refusal is not None:
         raise (candidates.refusal if candidates and candidates.refusal else RuntimeError("rank 0 sent no candidates"))
     started = time.perf_counter()
-    passed_over = list(candidates.unreadable)
+    skipped_checkpoints = list(candidates.unreadable)
     own = [(folder, manifest, task.fingerprint) for folder, manifest in reversed(candidates.own)]
     parent = [(*candidates.parent, task.parent_fingerprint or "")] if candidates.parent and not own else []
     for folder, manifest, run_fingerprint in own + parent:
@@ -79,20 +97,20 @@ def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: i
             data_fingerprint=task.data_fingerprint,
             run_fingerprint=run_fingerprint,
         )
-        problem = checkpoint.verify(folder, manifest.files, rank=rank, world_size=world_size)
+        problem = verify(folder, manifest.files, rank=rank, world_size=world_size)
         if problem is not None:
-            passed_over.append(problem)
+            skipped_checkpoints.append(problem)
             continue
         verify_s = time.perf_counter() - started
         state_folder, convert_s = folder, 0.0
         if universal.needs_conversion(manifest, world_size):
             state_folder, convert_s = universal.provide(folder, manifest, rank=rank, attempt=candidates.start)
-        return Resume(folder, manifest, state_folder, bool(own), tuple(passed_over), verify_s, convert_s)
-    if passed_over:
+        return Resume(folder, manifest, state_folder, bool(own), tuple(skipped_checkpoints), verify_s, convert_s)
+    if skipped_checkpoints:
         place = Path(task.parent_folder if parent and task.parent_folder else task.run_folder)
         raise ArtifactError(
-            f"{place}: no checkpoint is whole: {'; '.join(passed_over)}",
-            fix=f"delete {place} and run the same command again; it is trained anew",
+            f"{place}: no checkpoint is whole: {'; '.join(skipped_checkpoints)}",
+            fix=f"delete {place} and re-run the same command; it will be trained from the start",
         )
     return None
 
@@ -100,12 +118,12 @@ def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: i
 def describe_resume(attempt: RunAttempt) -> str | None:
     """What somebody should know of where an attempt goes on from; None for a plain start at the base or a branch point."""
     loaded = attempt.loaded
-    if loaded is None or not (attempt.resumed or loaded.converted or loaded.passed_over):
+    if loaded is None or not (attempt.resumed or loaded.converted or loaded.skipped_checkpoints):
         return None
     workers = f"{loaded.world_size} {'worker' if loaded.world_size == 1 else 'workers'}"
     now = f", taken on by {attempt.world_size} through DeepSpeed's universal format" if loaded.converted else ""
     text = f"goes on from {loaded.folder}, written by {workers}{now}"
-    return f"{text}; passed over: {'; '.join(loaded.passed_over)}" if loaded.passed_over else text
+    return f"{text}; skipped: {'; '.join(loaded.skipped_checkpoints)}" if loaded.skipped_checkpoints else text
 
 
 def branch_position(task: TrainTask, *, rank: int) -> int | None:
@@ -143,7 +161,7 @@ def load_checkpoint(found: Resume, engine: Engine, vocabulary_size: int, precisi
         folder=str(found.folder),
         world_size=found.manifest.world_size,
         converted=found.converted,
-        passed_over=found.passed_over,
+        skipped_checkpoints=found.skipped_checkpoints,
         verify_s=found.verify_s,
         convert_s=found.convert_s,
         load_s=load_s,

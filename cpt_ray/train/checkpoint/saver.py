@@ -142,5 +142,5 @@ def stopped_at(task: TrainTask, progress: Progress) -> TrainingStopped:
     """What is said when a run has saved and ended because it was asked to."""
     return TrainingStopped(
         f"{task.spec.name}: stopped at step {progress.step}, {progress.tokens_seen} tokens, saved",
-        fix="the same command goes on from there",
+        fix="re-run the same command to resume",
     )

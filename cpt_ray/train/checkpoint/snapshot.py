@@ -183,7 +183,7 @@ class Snapshots:
             self._wait_for(_part(target, rank), target)
             part = Part.load(_part(target, rank))
             if part.problem is not None:
-                raise ArtifactError(part.problem, fix="mend what the message names; the same command goes on")
+                raise ArtifactError(part.problem, fix="fix what the message names, then re-run the same command to resume")
             parts.append(part)
         return parts
 

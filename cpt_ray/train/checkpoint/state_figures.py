@@ -1,6 +1,6 @@
 """The state guard: figures that must be the same before a save and after a load, at any number of workers.
 
-Place in the flow: at each save the figures go into the checkpoint's manifest, after each load they are measured again. The loss
+At each save the figures go into the checkpoint's manifest, after each load they are measured again. The loss
 of a fixed row shows lost or changed weights; it does not show a lost optimizer, whose absence costs a visible amount of loss
 only steps later. So the global L2 norms of the fp32 master weights and of Adam's two moments stand beside it, and the step
 count, which decides Adam's bias correction.
@@ -18,14 +18,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cpt_ray.errors import TrainingError
+from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import StateFigures
 
 NORM_BOUND = 1e-6
 """Relative; the sums are in fp64, so only their order differs between worker counts."""
-LOSS_BOUNDS = {"fp32": 1e-6, "bf16": 1e-3}
-"""Relative. The same weights at another sharding gave the same bits here in both precisions; bf16 has room for another GPU
-or kernel, which rounds differently (a bf16 unit is 4e-3)."""
-
 _ROW_TOKENS = 128
 
 
@@ -74,7 +71,7 @@ def require_same_state(saved: StateFigures, loaded: StateFigures, *, precision: 
         TrainingError: Naming each figure that differs by more than its bound.
     """
     bounds = {
-        "loss": LOSS_BOUNDS[precision],
+        "loss": PRECISIONS[precision].state_loss_bound,
         "weights_norm": NORM_BOUND,
         "exp_avg_norm": NORM_BOUND,
         "exp_avg_sq_norm": NORM_BOUND,

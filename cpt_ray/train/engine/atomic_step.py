@@ -1,6 +1,6 @@
 """The optimizer step that happens whole or not at all: a gradient that is not finite changes nothing.
 
-Place in the flow: between the engine and DeepSpeed. In: accumulated gradients. Out: their global norm, and either a step taken
+Between the engine and DeepSpeed. In: accumulated gradients. Out: their global norm, and either a step taken
 or gradients dropped. Guarantee: after a dropped step weights, master weights, moments and step counts are bitwise what they
 were.
 

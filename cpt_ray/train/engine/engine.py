@@ -198,10 +198,10 @@ class Engine:
         settings = [dict(group) for group in self._base_optimizer.param_groups]
         self._engine.load_checkpoint(str(folder), tag=_TAG)
         if self._load_universal and self.zero_stage == 3:
-            self._mend_universal_stage3(settings)
+            self._fix_universal_stage3(settings)
 
-    def _mend_universal_stage3(self, settings: list[dict[str, Any]]) -> None:
-        """Put right what DeepSpeed 0.19 does to a universal checkpoint at stage 3; test_resume.py says when it is mended.
+    def _fix_universal_stage3(self, settings: list[dict[str, Any]]) -> None:
+        """Put right what DeepSpeed 0.19 does to a universal checkpoint at stage 3; test_resume.py says when it is fixed.
 
         It gives every parameter group the settings of the first, so that norms and biases would be decayed like matrices; and
         it gives all parts one and the same step tensor, which then counts several steps at each.

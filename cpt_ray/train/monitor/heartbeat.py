@@ -1,6 +1,6 @@
-"""A worker's sign of life, and what the driver reads from all of them: who is behind when nobody moves.
+"""A worker's heartbeat, and what the driver reads from all of them: who is behind when nobody moves.
 
-Place in the flow: workers write `heartbeats/rank-NNNNN.json` under the run's folder, the driver's watcher reads them. All
+Workers write `heartbeats/rank-NNNNN.json` under the run's folder, the driver's watcher reads them. All
 workers pass through the same phases in the same order, so the one that has entered fewest is the one that the others wait for.
 Guarantee: entering a phase costs the training thread no file access; a thread of its own writes, at most once a second.
 """
@@ -69,12 +69,12 @@ class Heart(threading.Thread):
 
 
 def read_heartbeats(run_folder: Path) -> tuple[Heartbeat, ...]:
-    """The last signs of life, by rank; none before the workers have started."""
+    """The last heartbeats, by rank; none before the workers have started."""
     return tuple(Heartbeat.load(path) for path in sorted((run_folder / FOLDER).glob("rank-*.json")))
 
 
 def started_since(beats: Sequence[Heartbeat], before: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:
-    """The workers that have moved since `before` was read: of an earlier start the last signs of life are still there."""
+    """The workers that have moved since `before` was read: of an earlier start the last heartbeats are still there."""
     left = {(beat.rank, beat.pid, beat.moves) for beat in before}
     return tuple(beat for beat in beats if (beat.rank, beat.pid, beat.moves) not in left)
 

@@ -1,6 +1,6 @@
 """Held-out loss while a run trains: the weights as they are, on a few validation documents of every source.
 
-Place in the flow: asked by `Watch` at an interval. In: the study's held-out folder, the engine. Out: `HeldOutPoint`s. The rule
+Asked by `Watch` at an interval. In: the study's held-out folder, the engine. Out: `HeldOutPoint`s. The rule
 is that of the evaluation, cut to the first window: the separator stands before a document, so its first token is scored too.
 These points are not annealed and never a budget; the halves that are reported (`test`) are not read. Guarantee: no gradient,
 no random number, the model in eval mode and back, and every rank makes the same number of forward passes: training is bitwise
@@ -28,7 +28,6 @@ from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet
 from cpt_ray.train.loop import Progress
 from cpt_ray.train.order.batches import MicroBatch
 
-FOLDER = "held_out"
 MOST_COST_SHARE = 0.02
 """Of a run's compute, what held-out losses may take where the study does not say how often."""
 POINTS = 10
@@ -124,7 +123,7 @@ class HeldOutLoss:
             nats_of: Nats of each label of a row [N], without gradients.
             progress: Where the run stands.
             attempt: Number of this start of the run.
-            on_pass: Called before each forward pass: a sign of life.
+            on_pass: Called before each forward pass: a heartbeat.
         """
         started = time.perf_counter()
         sums = torch.zeros(len(self.sets), dtype=torch.float64)

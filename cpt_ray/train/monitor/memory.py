@@ -1,6 +1,6 @@
 """The memory timeline: what each phase of a run takes on the host and on the GPU, against tokens seen.
 
-Place in the flow: told of every phase by `Watch`; measures those of the start, of one whole step in every interval, and every
+Told of every phase by `Watch`; measures those of the start, of one whole step in every interval, and every
 checkpoint, held-out loss and export. Between measured steps one phase `steps` holds the peaks of all of them. Out:
 `MemoryPoint` lines. Guarantee: a measured phase costs two reads of /proc and a reset of the peak, and a measured step one small
 gather; what is not measured costs neither.
@@ -17,7 +17,6 @@ import torch.distributed as dist
 
 from cpt_ray.records import MemoryPoint
 
-FOLDER = "memory"
 BETWEEN = "steps"
 """The phase that stands for all steps that are not measured one by one."""
 ALWAYS = frozenset({"checkpoint", "held_out", "export"})

@@ -1,4 +1,4 @@
-"""What is measured while a run trains: one JSON line per step, and the speed it came from.
+"""What is measured while a run trains, as JSON lines: steps, events, held-out losses, memory.
 
 Workers write lines to run storage; only the driver talks to MLflow. A restarted run writes a file of its own, and a reader
 takes each step from the newest attempt that reached it.
@@ -6,16 +6,15 @@ takes each step from the newest attempt that reached it.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from cpt_ray.records import Record, RunAttempt, RunEvent, StepMetrics
 
-FOLDER = "metrics"
+METRICS = "metrics"
 EVENTS = "events"
+HELD_OUT = "held_out"
+MEMORY = "memory"
 ATTEMPTS = "attempts"
 _DRIVER = "driver.jsonl"
 """Events that the driver writes: it has one writer too."""
@@ -44,7 +43,7 @@ class LineWriter:
 def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
     """All steps of a run in order, each from the newest attempt that reached it; a cut last line is skipped."""
     steps: dict[int, StepMetrics] = {}
-    for path in sorted((run_folder / FOLDER).glob("attempt-*.jsonl")):
+    for path in sorted((run_folder / METRICS).glob("attempt-*.jsonl")):
         read = _read(path, StepMetrics)
         if read:
             # A resumed attempt replaces what an earlier one did beyond the checkpoint that it resumed from.
@@ -82,36 +81,3 @@ def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Lin
 def _read(path: Path, record: type[_Line]) -> list[_Line]:
     # What stands behind the last line break was cut by a kill.
     return [record.from_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]
-
-
-def measure_peak_flops(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
-    """The FLOP/s of a large square matrix product on this worker: the peak that MFU is measured against."""
-    size = _peak_size(device)
-    left = torch.randn(size, size, device=device).to(dtype)
-    right = torch.randn(size, size, device=device).to(dtype)
-    left @ right
-    best, spent = 0.0, 0.0
-    while spent < seconds:
-        _synchronize(device)
-        start = time.perf_counter()
-        left @ right
-        _synchronize(device)
-        elapsed = time.perf_counter() - start
-        best, spent = max(best, 2 * size**3 / elapsed), spent + elapsed
-    return best
-
-
-def peak_basis(device: torch.device, dtype: torch.dtype) -> str:
-    """How `measure_peak_flops` finds the peak, in words."""
-    size, name = _peak_size(device), str(dtype).removeprefix("torch.")
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return f"measured on each worker ({where}) as the fastest {size} x {size} {name} matrix product, summed over workers"
-
-
-def _peak_size(device: torch.device) -> int:
-    return 8192 if device.type == "cuda" else 1536
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,6 +1,6 @@
 """What is checked of every step: a loss or a gradient that is not finite, and a loss that jumps.
 
-Place in the flow: inside the loop, on every rank. In: the global loss and gradient norm, equal on all ranks, so all decide
+Inside the loop, on every rank. In: the global loss and gradient norm, equal on all ranks, so all decide
 alike and nobody asks. Out: a refusal, a skipped step or a spike. Guarantee: a refused or skipped step has changed neither
 weights nor optimizer, and its tokens are not counted as seen.
 """

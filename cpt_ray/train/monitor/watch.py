@@ -1,6 +1,6 @@
-"""What a worker measures and tells while it trains: its sign of life, steps, events, memory, held-out loss.
+"""What a worker measures and tells while it trains: its heartbeat, steps, events, memory, held-out loss.
 
-Place in the flow: beside the loop, told of every phase. Out: JSON lines under the run's folder, written by rank 0, a file per
+Beside the loop, told of every phase. Out: JSON lines under the run's folder, written by rank 0, a file per
 attempt:
 
     metrics/     StepMetrics, one per step         memory/      MemoryPoint, per measured phase
@@ -27,11 +27,11 @@ from cpt_ray.edges.storage import remove_tree
 from cpt_ray.records import HeldOutPoint, MemoryPoint, Record, RunEvent, StepMetrics
 from cpt_ray.train.loop import Progress
 from cpt_ray.train.monitor import heartbeat, held_out, memory
-from cpt_ray.train.monitor.metrics import EVENTS, FOLDER, LineWriter, read_events, read_lineage
+from cpt_ray.train.monitor.metrics import EVENTS, HELD_OUT, MEMORY, METRICS, LineWriter, read_events, read_lineage
 
 MEMORY_POINTS = 10
 """Measured steps of a run, where the study does not say how often."""
-_STREAMS = (FOLDER, EVENTS, memory.FOLDER, held_out.FOLDER)
+_STREAMS = (METRICS, EVENTS, MEMORY, HELD_OUT)
 
 MeasureHeldOut = Callable[[Progress], list[HeldOutPoint]]
 
@@ -104,7 +104,7 @@ class Watch:
 
     def log(self, metrics: StepMetrics) -> None:
         """Write a step's metrics."""
-        self._write(FOLDER, [metrics])
+        self._write(METRICS, [metrics])
 
     def report(self, event: RunEvent) -> None:
         """Write an event."""
@@ -131,16 +131,16 @@ class Watch:
         self._writers = {}
 
     def stop(self) -> None:
-        """Stop the sign of life, whatever happened."""
+        """Stop the heartbeat, whatever happened."""
         self._heart.close()
 
     def _score(self, progress: Progress) -> None:
         self.enter("held_out", progress.step)
-        self._write(held_out.FOLDER, self._measure_held_out(progress))
+        self._write(HELD_OUT, self._measure_held_out(progress))
         self.enter("steps")
 
     def _gather_memory(self) -> None:
-        self._write(memory.FOLDER, self._memory.gather(attempt=self._attempt, tokens_seen=self._progress.tokens_seen))
+        self._write(MEMORY, self._memory.gather(attempt=self._attempt, tokens_seen=self._progress.tokens_seen))
 
     def _tell_checkpoint(self, seconds: float) -> None:
         text = f"training stood still for {seconds:.1f} s"
@@ -162,8 +162,8 @@ class Watch:
 
 def costs_of_watching(run_folder: Path) -> dict[str, Any]:
     """What a run's record says of its checkpoints, held-out losses and memory, from the lines that were written."""
-    points = read_lineage(run_folder, held_out.FOLDER, HeldOutPoint)
-    samples = read_lineage(run_folder, memory.FOLDER, MemoryPoint)
+    points = read_lineage(run_folder, HELD_OUT, HeldOutPoint)
+    samples = read_lineage(run_folder, MEMORY, MemoryPoint)
     host = [sample.host_peak_bytes_most or sample.host_bytes for sample in samples]
     device = [sample.device_peak_bytes_most for sample in samples if sample.device_peak_bytes_most is not None]
     return {

@@ -18,7 +18,7 @@ def idle_share(global_batch_size: int, world_size: int, micro_batch_size: int) -
 
 
 def describe_idle(global_batch_size: int, world_size: int, micro_batch_size: int) -> str | None:
-    """What an uneven deal costs and which numbers of workers deal evenly; None where nothing is idle."""
+    """What an uneven batch split costs and which numbers of workers deal evenly; None where nothing is idle."""
     idle = idle_share(global_batch_size, world_size, micro_batch_size)
     if not idle:
         return None

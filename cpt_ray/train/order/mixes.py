@@ -1,6 +1,6 @@
 """Which mixture is drawn from where: an arm's weight schedule, from tokens to positions.
 
-Place in the flow: config and shard manifest in, the `SampleOrder` of a run out; `plan` reads the same schedule in tokens.
+Config and shard manifest in, the `SampleOrder` of a run out; `plan` reads the same schedule in tokens.
 
 The rule of borders. `arms.NAME.segments` are written in tokens, but the order of samples counts rows. A border in tokens is the
 nominal position: the rows since the border before it are ceil(tokens since then / mean loss-bearing tokens per row of the

@@ -1,6 +1,6 @@
 """The order of samples: a function of the position, not a history.
 
-Place in the flow: between `train.order.mixes` and a worker's batches. In: mixtures and the positions from which
+Between `train.order.mixes` and a worker's batches. In: mixtures and the positions from which
 they hold, rows per source, a seed. Out: the row at any position. Two seekable functions, composed; no list of samples is held.
 *mix*: position -> (source, j), by a quota table over one period of each mixture. *shuffle*: j -> row, by a seeded bijection of
 the source's rows, or of each window of them; another one each epoch.

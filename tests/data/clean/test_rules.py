@@ -159,6 +159,6 @@ def test_what_c4_takes_out_is_gone_for_the_sets_after_it() -> None:
 
 
 def test_settings_of_a_set_that_is_off_are_refused() -> None:
-    with pytest.raises(ValidationError, match=r"c4 has settings of its own, but rules is \[basic\]: add c4 to rules"):
+    with pytest.raises(ValidationError, match=r"c4 has settings, but rules is \[basic\]: add c4 to rules"):
         CleanConfig.model_validate({"c4": {"min_sentences": 3}})
     CleanConfig.model_validate({"c4": {"min_sentences": 5}})  # what it is anyway: a dumped study reads back

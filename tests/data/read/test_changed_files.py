@@ -91,7 +91,7 @@ def test_a_finished_artifact_notices_changed_bytes_and_forgives_a_touched_or_mov
         (new / "a.x").write_bytes(spoiled)
         with pytest.raises(DataError, match=r"source law: .*new/a\.x has changed since out was made of it") as caught:
             check_inputs(context.root, moved)
-        assert caught.value.fix.startswith(f"delete {context.root} and run the same command again")
+        assert caught.value.fix.startswith(f"delete {context.root} and re-run the same command")
     check_inputs(context.root, config, deep=True)
     (old / "a.x").write_bytes(spoiled)
     os.utime(old / "a.x", ns=(listed.st_atime_ns, listed.st_mtime_ns))

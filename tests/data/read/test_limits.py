@@ -9,6 +9,7 @@ from cpt_ray.data.run.pipeline import prepare_documents
 from cpt_ray.errors import DataError
 
 from ..conftest import settings, sources_of
+from ..prepared import job
 
 pytestmark = [pytest.mark.accept(data=4), pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
 
@@ -18,7 +19,7 @@ def test_an_error_in_a_task_comes_back_as_it_was_raised(corpus: Path, tmp_path: 
     source = SourceConfig.model_validate({**fields, "on_bad_record": "fail"})
     # Units fail side by side: whichever is first to fail is the one reported, by its own line.
     with pytest.raises(DataError, match=r"law\.jsonl, line \d+: no field 'body'; there are: id, text") as caught:
-        prepare_documents([source], settings(), folder=tmp_path, num_workers=2)
+        prepare_documents(job([source], settings(), tmp_path))
     assert caught.value.fix.endswith("or set on_bad_record of source law to drop")
 
 
@@ -30,5 +31,5 @@ def test_more_bad_records_than_the_limit_are_refused_with_counts_and_a_place(cor
         r"such as .*law\.jsonl, line 11: not JSON: .*: \{not json"
     )
     with pytest.raises(DataError, match=message) as caught:
-        prepare_documents(limited, settings(), folder=tmp_path, num_workers=2)
+        prepare_documents(job(limited, settings(), tmp_path))
     assert caught.value.fix.endswith("or raise max_bad_share of source law")

@@ -92,7 +92,7 @@ def test_a_changed_shard_is_refused_when_first_read(tmp_path: Path, manifest: Sh
     reader.rows("law", [0])
     with pytest.raises(ArtifactError, match=r"1\.arrow: sha256 .* but its manifest says") as caught:
         reader.rows("law", [2])
-    assert "run the same command again" in caught.value.fix
+    assert "re-run the same command" in caught.value.fix
     ShardReader(tmp_path, manifest, verify=False).loss_tokens("law", [0])
 
 
@@ -136,7 +136,7 @@ def test_columns_that_the_head_does_not_name_are_refused(tmp_path: Path, manifes
     ShardTable.of(list(manifest.shards)[:1]).write(columns)
     with pytest.raises(ArtifactError, match=r"shards\.arrow: sha256 .*, but manifest\.json says") as caught:
         ShardManifest.load(tmp_path / "manifest.json")
-    assert "run the same command again" in caught.value.fix
+    assert "re-run the same command" in caught.value.fix
     columns.unlink()
     with pytest.raises(ArtifactError, match=r"shards\.arrow: missing, but manifest\.json names it"):
         ShardManifest.load(tmp_path / "manifest.json")

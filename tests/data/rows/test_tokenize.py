@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from transformers import AutoTokenizer
 from cpt_ray.data.rows import tokenize
 from cpt_ray.data.rows.tokenize import Encoder, cuts_at_spaces, resolve_tokenizer, token_dtype
 from cpt_ray.errors import DataError
+from cpt_ray.records import TextTokens
 from tests.data.conftest import SEPARATOR, VOCABULARY, document
+from tests.data.prepared import model_tokenizer
 
 NASTY = [
     "",
@@ -95,7 +98,7 @@ def cutting(engine: Tokenizer, *, characters: int, may_cut: bool | None = None) 
 @pytest.fixture(scope="module")
 def encoder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     path = tmp_path_factory.mktemp("resolved") / "tokenizer.json"
-    resolved = resolve_tokenizer(tokenizer_folder, VOCABULARY, separator=SEPARATOR)
+    resolved = resolve_tokenizer(model_tokenizer(tokenizer_folder))
     path.write_text(resolved.definition)
     return Encoder.load(path, separator_id=resolved.separator_id, bos_id=resolved.bos_id, dtype="uint16")
 
@@ -213,21 +216,22 @@ def test_the_narrowest_type_holds_every_id() -> None:
 
 def test_a_vocabulary_that_is_too_small_is_refused(tokenizer_folder: Path) -> None:
     with pytest.raises(DataError, match=r"the tokenizer has ids up to \d+, but the model's vocabulary is 100") as caught:
-        resolve_tokenizer(tokenizer_folder, 100, separator=SEPARATOR)
+        resolve_tokenizer(replace(model_tokenizer(tokenizer_folder), vocabulary_size=100))
     assert caught.value.fix == "use the tokenizer that came with the model"
-    resolve_tokenizer(tokenizer_folder, VOCABULARY + 64, separator=SEPARATOR)
+    resolve_tokenizer(replace(model_tokenizer(tokenizer_folder), vocabulary_size=VOCABULARY + 64))
 
 
 @pytest.mark.parametrize(
-    ("name", "tokens"), [("separator", {"separator": "<|x|>"}), ("bos", {"separator": SEPARATOR, "bos": "<|x|>"})]
+    ("name", "tokens"),
+    [("separator", TextTokens(separator="<|x|>", bos=None)), ("bos", TextTokens(separator=SEPARATOR, bos="<|x|>"))],
 )
-def test_a_separator_or_bos_that_is_not_one_token_is_refused(tokenizer_folder: Path, name: str, tokens: dict[str, str]) -> None:
+def test_a_separator_or_bos_that_is_not_one_token_is_refused(tokenizer_folder: Path, name: str, tokens: TextTokens) -> None:
     with pytest.raises(DataError, match=rf"the {name} '<\|x\|>' is not one token of this tokenizer") as caught:
-        resolve_tokenizer(tokenizer_folder, VOCABULARY, **tokens)
+        resolve_tokenizer(replace(model_tokenizer(tokenizer_folder), tokens=tokens))
     assert caught.value.fix == f"set the model's {name} to a special token that tokenizer_config.json or config.json names"
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no fast tokenizer") as caught:
-        resolve_tokenizer(tmp_path, VOCABULARY, separator=SEPARATOR)
+        resolve_tokenizer(model_tokenizer(tmp_path))
     assert "tokenizer.json" in caught.value.fix

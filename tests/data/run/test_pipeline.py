@@ -16,9 +16,9 @@ from cpt_ray.data.run.merge import unit_files
 from cpt_ray.data.run.pipeline import draw_held_out, pack_shards, prepare_documents, scan_packed
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import DataError
-from cpt_ray.records import DocumentsRecord, ShardManifest
-from tests.data.conftest import EXAM, LEAK, LONG, SEPARATOR, VOCABULARY, document, settings, sources_of
-from tests.data.prepared import Prepared, prepare
+from cpt_ray.records import DocumentsRecord, Made, ShardManifest
+from tests.data.conftest import EXAM, LEAK, LONG, document, settings, sources_of
+from tests.data.prepared import Prepared, job, model_tokenizer, prepare
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
 STAGES = ["read", "clean", "near_duplicates", "held_out", "decontaminate", "tokenize"]
@@ -84,7 +84,7 @@ def test_a_planted_exam_leak_is_dropped_whatever_its_case_and_punctuation(prepar
     hits = [json.loads(line) for line in (prepared.root / "shards" / "exam_hits.jsonl").read_text().splitlines()]
     assert [(hit["task"], hit["item"], hit["document"]) for hit in hits] == [("astronomy", "q1", "leaks_exam_q1")]
     assert hits[0]["matched"].startswith("which ANCIENT instrument, did")
-    scan = json.loads((prepared.root / "shards" / "exam_scan.json").read_text())
+    scan = json.loads((prepared.root / "shards" / "exam_scan.json").read_text())["tasks"]
     assert scan[0] == {
         "task": "astronomy",
         "items": 1,
@@ -101,19 +101,11 @@ def test_with_the_scan_off_the_planted_leak_is_trained_on(
     prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     manifest = pack_shards(
-        prepared.root / "documents",
-        prepared.documents,
-        prepared.root / "held_out",
-        prepared.held_out,
-        exam_items=corpus / "exams.jsonl",
-        tokenizer=tokenizer_folder,
-        separator=SEPARATOR,
-        bos=None,
-        vocabulary_size=VOCABULARY,
-        sources=sources_of(corpus),
-        prepare=settings(decontaminate={"enabled": False}),
-        folder=tmp_path / "shards",
-        num_workers=2,
+        job(sources_of(corpus), settings(decontaminate={"enabled": False}), tmp_path / "shards"),
+        prepared.made_documents,
+        prepared.made_held_out,
+        model_tokenizer(tokenizer_folder),
+        corpus / "exams.jsonl",
     )
     unscanned = Prepared(tmp_path, prepared.documents, prepared.held_out, manifest, [])
     assert dropped(unscanned, "decontaminate", "law") == {}
@@ -132,17 +124,12 @@ def test_an_exam_that_comes_later_is_looked_for_in_what_is_packed_and_nowhere_el
     (tmp_path / "late.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
     before = {path: hash_file(path) for path in (prepared.root / "shards").rglob("*.*")}
     scan_packed(
-        prepared.root / "documents",
-        prepared.documents,
-        prepared.root / "shards",
-        prepared.manifest,
-        exam_items=tmp_path / "late.jsonl",
-        sources=sources_of(corpus),
-        prepare=settings(),
-        folder=tmp_path / "late",
-        num_workers=2,
+        job(sources_of(corpus), settings(), tmp_path / "late"),
+        prepared.made_documents,
+        Made(prepared.root / "shards", prepared.manifest),
+        tmp_path / "late.jsonl",
     )
-    (scan,) = json.loads((tmp_path / "late" / "exam_scan.json").read_text())
+    (scan,) = json.loads((tmp_path / "late" / "exam_scan.json").read_text())["tasks"]
     assert (scan["late"], scan["scanned"], scan["items_found"]) == (True, 2, 1)
     hits = [json.loads(line) for line in (tmp_path / "late" / "exam_hits.jsonl").read_text().splitlines()]
     assert [(hit["item"], hit["source"], hit["document"], hit["words"]) for hit in hits] == [(packed_id, "law", packed_id, 25)]
@@ -232,7 +219,7 @@ def test_an_interrupted_run_redoes_only_what_is_missing_and_ends_the_same(
             raise KilledError
 
     with pytest.raises(KilledError):
-        prepare_documents(sources, settings(), folder=root / "documents", num_workers=2, progress=kill)
+        prepare_documents(job(sources, settings(), root / "documents", progress=kill))
     for verb in ("held_out", "shards"):
         shutil.copytree(prepared.root / verb, root / verb)
     unit = prepared.documents.units[-1]
@@ -292,7 +279,7 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> list[SourceConfig]:
 def test_components_are_the_same_however_the_pairs_are_spread(
     chained: list[SourceConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = prepare_documents(chained, settings(), folder=tmp_path / "whole", num_workers=2)
+    whole = prepare_documents(job(chained, settings(), tmp_path / "whole"))
     assert whole.components.sizes == {"5-8": 6}
     assert [entry.documents for entry in whole.components.largest] == [8, 8, 8]
     assert {entry.members[0] for entry in whole.components.largest} <= {f"chain_{n}_link_1" for n in range(6)}
@@ -304,11 +291,13 @@ def test_components_are_the_same_however_the_pairs_are_spread(
     monkeypatch.setattr(duplicates, "PAIRS_PER_TASK", 0)
     heard: list[str] = []
     spread = prepare_documents(
-        chained,
-        settings(unit_bytes=40_000),
-        folder=tmp_path / "spread",
-        num_workers=4,
-        progress=lambda stage, done, total: heard.append(stage),
+        job(
+            chained,
+            settings(unit_bytes=40_000),
+            tmp_path / "spread",
+            num_workers=4,
+            progress=lambda stage, done, total: heard.append(stage),
+        )
     )
     assert "small_star_01" in heard
     assert len(spread.units) < len(whole.units)
@@ -320,7 +309,7 @@ def test_documents_of_two_sources_do_not_meet_where_the_scope_is_the_source(
     chained: list[SourceConfig], tmp_path: Path
 ) -> None:
     config = settings(near_duplicates={"scope": "source"})
-    record = prepare_documents(chained, config, folder=tmp_path, num_workers=2)
+    record = prepare_documents(job(chained, config, tmp_path))
     kept = {name for name, reason in verdicts(tmp_path, record).items() if reason is None and "alone" not in name}
     assert kept == {f"chain_{chain}_link_{link}" for chain in range(6) for link in (0, 1)}
     assert record.components.sizes == {"3-4": 12}
@@ -334,19 +323,11 @@ def test_with_redaction_a_leaked_question_and_a_leaked_answer_are_cut_out_and_ac
     items = [EXAM, {"task": "law", "id": "a7", "question": "And then?", "choices": ["nothing", answer.upper()], "answer": 1}]
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     manifest = pack_shards(
-        prepared.root / "documents",
-        prepared.documents,
-        prepared.root / "held_out",
-        prepared.held_out,
-        exam_items=tmp_path / "items.jsonl",
-        tokenizer=tokenizer_folder,
-        separator=SEPARATOR,
-        bos=None,
-        vocabulary_size=VOCABULARY,
-        sources=sources_of(corpus),
-        prepare=settings(decontaminate={"action": "redact"}),
-        folder=tmp_path / "shards",
-        num_workers=2,
+        job(sources_of(corpus), settings(decontaminate={"action": "redact"}), tmp_path / "shards"),
+        prepared.made_documents,
+        prepared.made_held_out,
+        model_tokenizer(tokenizer_folder),
+        tmp_path / "items.jsonl",
     )
     redacted = Prepared(tmp_path, prepared.documents, prepared.held_out, manifest, [])
     report = next(r for r in manifest.reports if (r.stage, r.source) == ("decontaminate", "law"))
@@ -358,7 +339,7 @@ def test_with_redaction_a_leaked_question_and_a_leaked_answer_are_cut_out_and_ac
         ("q1", "question", "leaks_exam_q1"),
         ("a7", "answer", "law_7"),
     }
-    scan = json.loads((tmp_path / "shards" / "exam_scan.json").read_text())
+    scan = json.loads((tmp_path / "shards" / "exam_scan.json").read_text())["tasks"]
     assert {entry["task"]: entry["items_found_by_answer"] for entry in scan} == {"astronomy": 0, "law": 1}
 
 
@@ -367,14 +348,12 @@ def test_a_source_of_which_nothing_is_left_names_the_rule(corpus: Path, tmp_path
     with pytest.raises(
         DataError, match=r"source news: no document is left of 81; stage clean dropped most, 81 as min_bytes"
     ) as e:
-        prepare_documents(sources_of(corpus)[:1], config, folder=tmp_path, num_workers=2)
+        prepare_documents(job(sources_of(corpus)[:1], config, tmp_path))
     assert e.value.fix == "change prepare.clean.min_bytes, or check the text of source news"
 
 
 def test_a_test_set_that_is_too_small_asks_for_a_larger_share(prepared: Prepared, corpus: Path, tmp_path: Path) -> None:
     config = settings(held_out={"share": 0.001})
     with pytest.raises(DataError, match=r"source news: the test set has 0 documents of 80") as caught:
-        draw_held_out(
-            prepared.root / "documents", prepared.documents, sources_of(corpus), config, folder=tmp_path, num_workers=2
-        )
+        draw_held_out(job(sources_of(corpus), config, tmp_path), prepared.made_documents)
     assert caught.value.fix == "raise prepare.held_out.share, or give this source more documents"

@@ -49,7 +49,7 @@ def test_a_torn_report_is_no_report(tmp_path: Path) -> None:
     assert finished_unit(TASK, context(tmp_path), "read") is None
     with pytest.raises(ArtifactError, match="unit law-00000 of stage read has no readable report") as caught:
         unit_report(tmp_path, "read", TASK.unit)
-    assert "run the same command again" in caught.value.fix
+    assert "re-run the same command" in caught.value.fix
 
 
 def test_a_tally_that_does_not_add_up_is_never_reported(tmp_path: Path) -> None:

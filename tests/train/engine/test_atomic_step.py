@@ -210,6 +210,6 @@ def test_a_norm_that_is_switched_off_is_refused():
     assert "delete compute_grad_norm" in error.value.fix
 
 
-def test_a_step_that_was_taken_in_spite_of_its_norm_is_not_passed_over():
+def test_a_step_that_was_taken_in_spite_of_its_norm_is_not_skipped_checkpoints():
     with pytest.raises(Exception, match="DeepSpeed took a step whose gradient norm is inf"):
         StepGuard(_Engine()).step(take=True)

@@ -152,7 +152,7 @@ def score_shares(lengths: tuple[int, ...]) -> tuple[int, float]:
     loss = HeldOutLoss(watched(*lengths), prefix=9, row_tokens=32, rank=dist.get_rank(), world_size=dist.get_world_size())
     moves = []
     (point,) = loss.measure(nats_of, Progress(), attempt=1, on_pass=lambda: moves.append(len(passes)))
-    assert moves == list(range(len(passes)))  # a sign of life before each pass: a long look is no hang
+    assert moves == list(range(len(passes)))  # a heartbeat before each pass: a long look is no hang
     for row in passes:
         assert sum(row.segment_lengths) == len(row.input_ids) == 32
         ends = torch.tensor(row.segment_lengths).cumsum(0)[:-1]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from cpt_ray.records import StepMetrics
-from cpt_ray.train.monitor.metrics import FOLDER, LineWriter, measure_peak_flops, read_metrics
+from cpt_ray.train.monitor.metrics import METRICS, LineWriter, read_metrics
 
 
 def metrics(attempt: int, step: int, loss: float = 1.0) -> StepMetrics:
@@ -18,7 +16,7 @@ def metrics(attempt: int, step: int, loss: float = 1.0) -> StepMetrics:
 
 
 def test_a_resumed_attempt_replaces_the_steps_it_does_again(tmp_path: Path):
-    first, second = LineWriter(tmp_path, FOLDER, 1), LineWriter(tmp_path, FOLDER, 2)
+    first, second = LineWriter(tmp_path, METRICS, 1), LineWriter(tmp_path, METRICS, 2)
     for step in (1, 2, 3, 4):
         first.write(metrics(1, step))
     for step in (3, 4, 5):
@@ -27,7 +25,7 @@ def test_a_resumed_attempt_replaces_the_steps_it_does_again(tmp_path: Path):
 
 
 def test_steps_beyond_the_resume_point_of_a_lost_attempt_do_not_survive(tmp_path: Path):
-    first, second = LineWriter(tmp_path, FOLDER, 1), LineWriter(tmp_path, FOLDER, 2)
+    first, second = LineWriter(tmp_path, METRICS, 1), LineWriter(tmp_path, METRICS, 2)
     for step in (1, 2, 3, 4):
         first.write(metrics(1, step))
     second.write(metrics(2, 2))
@@ -35,7 +33,7 @@ def test_steps_beyond_the_resume_point_of_a_lost_attempt_do_not_survive(tmp_path
 
 
 def test_a_line_cut_by_a_kill_is_skipped(tmp_path: Path):
-    writer = LineWriter(tmp_path, FOLDER, 1)
+    writer = LineWriter(tmp_path, METRICS, 1)
     writer.write(metrics(1, 1))
     writer.close()
     path = next((tmp_path / "metrics").iterdir())
@@ -45,7 +43,3 @@ def test_a_line_cut_by_a_kill_is_skipped(tmp_path: Path):
 
 def test_a_run_without_metrics_has_none(tmp_path: Path):
     assert read_metrics(tmp_path) == ()
-
-
-def test_peak_is_a_plausible_rate():
-    assert measure_peak_flops(torch.device("cpu"), torch.float32, seconds=0.02) > 1e8

@@ -1,4 +1,4 @@
-"""Rows dealt to workers, and what an uneven deal costs."""
+"""Rows dealt to workers, and what an uneven batch split costs."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """The plan as a shell shows it."""
 
 from cpt_ray.plan.memory import estimate_memory
-from cpt_ray.plan.render import render_plan
+from cpt_ray.report.text.plan import render_plan
 from tests.plan.planned import SCHEDULE, SHAPE, make_plan, make_study
 
 EXPECTED = """\

@@ -1,8 +1,4 @@
-"""The plan as plain text for a shell: aligned tables, no color, no line drawing.
-
-Place in the flow: what `cpt-ray plan` prints. In: a `StudyPlan` and memory estimates. Out: text.
-Guarantee: every number that is an estimate or an assumption says so.
-"""
+"""What `cpt-ray plan` prints. Every number that is an estimate or an assumption says so."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ from collections.abc import Sequence
 
 from cpt_ray.config.values import format_count
 from cpt_ray.records import MemoryPlan, SourceNeed, StudyPlan
+from cpt_ray.report.text.table import text_table
 
 UNKNOWN = "unknown until prepared"
 _GIB = 1 << 30
@@ -166,15 +163,3 @@ def _gib(size: int) -> str:
 
 def _flops(flops: float) -> str:
     return f"{flops:.2e} FLOPs"
-
-
-def text_table(header: Sequence[str], body: Sequence[Sequence[str]], *, text_columns: int, rule: bool = False) -> str:
-    """Align cells: the first `text_columns` columns left, the others right; `rule` draws a line below the header."""
-    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
-    lines = []
-    for row in (header, *([["-" * width for width in widths]] if rule else []), *body):
-        cells = [
-            cell.ljust(w) if i < text_columns else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -1,16 +1,11 @@
-"""What preparation found in the text, in lines for the terminal and in tables for MLflow.
-
-Everything here reads records and nothing else, so any of it can be made again at any time.
-"""
+"""What preparation found in the text: languages, redactions, lengths, the domain's own n-grams, exam items."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
-from cpt_ray.plan.render import text_table
-from cpt_ray.records import DocumentsRecord, ExamHit, Histogram, StageReport, TaskScan
+from cpt_ray.records import DocumentsRecord, ExamHit, Histogram, TaskScan
+from cpt_ray.report.text.table import text_table
 
 _QUOTED = 60
 _PRINTED_TERMS = 12
@@ -93,25 +88,3 @@ def _one_each(samples: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
     return [
         (source, reason, one["id"][:24], " ".join(one["text"].split())[:_QUOTED]) for (source, reason), one in first.items()
     ]
-
-
-def corpus_tables(documents: DocumentsRecord, funnel: Sequence[StageReport]) -> dict[str, str]:
-    """Files for MLflow, by name: the funnel and the samples of dropped documents as CSV, the profile as JSON."""
-    rows: list[tuple[object, ...]] = []
-    for report in funnel:
-        amounts = {"in": report.input, "kept": report.kept, **{f"dropped: {k}": v for k, v in report.dropped.items()}}
-        rows += [(report.source, report.stage, what, amount.documents, amount.bytes) for what, amount in amounts.items()]
-    keys = ("stage", "source", "reason", "id", "text")
-    return {
-        "funnel.csv": _csv(("source", "stage", "what", "documents", "bytes"), rows),
-        "dropped_samples.csv": _csv(keys, [tuple(sample.get(key, "") for key in keys) for sample in documents.samples]),
-        "profile.json": documents.profile.to_json(),
-    }
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(header)
-    writer.writerows(rows)
-    return out.getvalue()

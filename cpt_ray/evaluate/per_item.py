@@ -1,0 +1,80 @@
+"""Scores of single documents and exam items, as JSON lines: what every interval of a comparison is computed from.
+
+Scorers write them and `compare` reads them, so nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cpt_ray.errors import DataError
+
+_FIX = "delete the evaluation's folder and run `cpt-ray evaluate` again"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredDocument:
+    """The score of one document: sum of -log p over its scored tokens, and what they cover."""
+
+    id: str
+    nats: float
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredItem:
+    """One model's result on one exam item."""
+
+    id: str
+    accuracy: float
+    """1 where the right choice has the highest log-probability, else 0."""
+    accuracy_norm: float | None
+    """The same per character of choice; None where the task does not report it."""
+    log_p: tuple[float, ...]
+    """Nats, one per choice."""
+
+
+_Score = TypeVar("_Score", ScoredDocument, ScoredItem)
+
+
+def format_scores(scores: Sequence[ScoredDocument] | Sequence[ScoredItem]) -> str:
+    """Scores as JSON lines."""
+    return "".join(json.dumps(asdict(score)) + "\n" for score in scores)
+
+
+def read_document_scores(path: Path) -> list[ScoredDocument]:
+    """Read the scores of documents.
+
+    Raises:
+        DataError: If the file is missing or a line does not fit.
+    """
+    return _read(path, ScoredDocument, "per-document score")
+
+
+def read_item_scores(path: Path) -> list[ScoredItem]:
+    """Read the scores of exam items.
+
+    Raises:
+        DataError: If the file is missing or a line does not fit.
+    """
+    return _read(path, ScoredItem, "per-item score", tuple_fields=("log_p",))
+
+
+def _read(path: Path, kind: type[_Score], called: str, *, tuple_fields: tuple[str, ...] = ()) -> list[_Score]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: {called}s cannot be read: {error.strerror}", fix=_FIX) from error
+    scores = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            fields: dict[str, Any] = json.loads(line)
+            scores.append(kind(**fields | {name: tuple(fields[name]) for name in tuple_fields}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}, line {number}: not a {called}", fix=_FIX) from error
+    return scores

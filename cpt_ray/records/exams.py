@@ -1,0 +1,87 @@
+"""An exam item as it is scored and as training text is scanned for it, and the file that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from cpt_ray.errors import DataError
+from cpt_ray.records.base import Record
+
+
+class ExamItem(Record):
+    """One question of an exam.
+
+    `answer` is the index of the right choice, or its letter; for an lm-eval task that is only scanned for, the text that counts
+    as the answer, without choices.
+    """
+
+    FILE: ClassVar[str] = "items.jsonl"
+
+    task: str
+    id: str
+    question: str
+    choices: tuple[str, ...] = ()
+    answer: int | str = ""
+
+    @property
+    def right_choice(self) -> int:
+        """Index of the right choice.
+
+        Raises:
+            ValueError: If the item has a text for an answer.
+        """
+        if isinstance(self.answer, int):
+            return self.answer
+        letter = self.answer.strip().upper()
+        if len(letter) == 1 and self.answer.strip() not in self.choices and "A" <= letter < chr(ord("A") + len(self.choices)):
+            return ord(letter) - ord("A")
+        raise ValueError(f"item {self.id!r} of {self.task} has no right choice: its answer is {self.answer!r}")
+
+    @property
+    def answer_text(self) -> str:
+        """The text of the right answer."""
+        try:
+            return self.choices[self.right_choice] if self.choices else str(self.answer)
+        except ValueError:
+            return str(self.answer)
+
+
+def read_items(path: Path) -> Iterator[ExamItem]:
+    """Read a file of exam items, line by line.
+
+    Raises:
+        DataError: If the file is missing or a line is not an item; names file and line.
+    """
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield _item(path, number, line)
+    except OSError as error:
+        raise DataError(
+            f"{path}: exam items cannot be read: {error.strerror}",
+            fix="delete the folder of the exam items and re-run the same command",
+        ) from error
+
+
+def _item(path: Path, number: int, line: str) -> ExamItem:
+    try:
+        item = ExamItem.from_json(line)
+        if isinstance(item.answer, int) and item.choices and not 0 <= item.answer < len(item.choices):
+            raise ValueError(f"answer {item.answer} of {len(item.choices)} choices")
+    except ValueError as error:
+        raise DataError(
+            f"{path}, line {number}: not an exam item ({' '.join(str(error).split())[:200]})",
+            fix="each line is a JSON object with task, id, question, choices and answer",
+        ) from None
+    return item
+
+
+def write_items(items: Iterable[ExamItem]) -> str:
+    """Items as JSON lines.
+
+    ASCII only: pydantic leaves U+2028 as it is, which readers that split lines by Unicode's rules take for the end of a line.
+    """
+    return "".join(f"{item.model_dump_json(ensure_ascii=True)}\n" for item in items)

@@ -1,0 +1,58 @@
+"""The nouns of a base model: its sizes, and what an imported one says of itself."""
+
+from __future__ import annotations
+
+from cpt_ray.records.base import Record
+
+
+class ModelShape(Record):
+    """The sizes that memory and FLOPs follow from."""
+
+    parameters: int
+    """All parameters, tied ones once."""
+    body_parameters: int
+    """Without input and output embeddings."""
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    vocabulary_size: int
+    tied: bool
+    adapter_parameters: int | None = None
+    """Parameters of LoRA adapters, the only ones that train; None where all do. They are not counted in `parameters`."""
+
+    @property
+    def trained_parameters(self) -> int:
+        """Parameters that have gradients and optimizer states."""
+        return self.parameters if self.adapter_parameters is None else self.adapter_parameters
+
+
+class ImportedModel(Record):
+    """What an imported base says of itself, so that plans and checks need neither its weights nor transformers."""
+
+    FILE = "model.json"
+
+    architecture: str
+    shape: ModelShape
+    linear_sizes: dict[str, int]
+    """Name of linear layers, as LoRA targets it, to the sum of their in- and out-features: adapters of rank r on all of them
+    have r times as many parameters."""
+    end_of_text: str | None
+    """The tokenizer's end-of-text token."""
+    added_bos: str | None
+    """The token that the tokenizer itself puts before a text."""
+    special_tokens: tuple[str, ...]
+
+
+class TextTokens(Record):
+    """The tokens around every document of a model's training text."""
+
+    separator: str
+    """Written after every document."""
+    bos: str | None
+    """Written before every document, if any."""
+
+    @property
+    def prefix(self) -> str:
+        """What is in front of a document that is scored alone, as in training: its BOS, else the separator of another."""
+        return self.bos or self.separator

@@ -1,0 +1,1 @@
+"""Reports for a terminal: aligned tables and lines, no color, no line drawing."""

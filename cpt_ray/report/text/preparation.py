@@ -1,0 +1,73 @@
+"""What `cpt-ray prepare` prints at its end: what each stage kept and dropped, and what the text and its rows are like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cpt_ray.records import Amount, DocumentsRecord, ExamHit, ShardManifest, StageReport, TaskScan
+from cpt_ray.report.text.corpus import describe_exam_scans, describe_profile
+from cpt_ray.report.text.table import text_table
+
+
+def render_preparation(
+    documents: DocumentsRecord, manifest: ShardManifest, scans: Sequence[TaskScan], hits: Sequence[ExamHit]
+) -> str:
+    """The funnel of a model's shards, and what is known of the text in them."""
+    rows = [row for report in manifest.reports for row in _funnel_rows(report)]
+    header = ("stage", "source", "documents in", "kept", "dropped", "MB kept")
+    lines = [
+        text_table(header, rows, text_columns=2, rule=True),
+        "",
+        *describe_packing(manifest),
+        *describe_duplicates(documents),
+        *describe_exam_scans(scans, hits),
+        *describe_profile(documents, manifest.samples),
+    ]
+    return "\n".join(lines)
+
+
+def describe_packing(manifest: ShardManifest) -> list[str]:
+    """What became of the tokens, in lines: the ledger of all sources, then how well each source's rows are filled."""
+    ledger = manifest.shards
+    bos = f"+ {ledger.total('bos_tokens')} BOS tokens " if manifest.bos_id is not None else ""
+    lines = [
+        f"tokens: {ledger.total('tokenizer_tokens')} from the tokenizer "
+        f"+ {ledger.total('separator_tokens')} separators {bos}= {ledger.total('tokens')} "
+        f"in {ledger.total('rows')} rows of {manifest.sequence_length}; "
+        f"{ledger.total('padding')} slots of padding; {ledger.total('loss_tokens')} tokens bear loss"
+    ]
+    for source in ledger.sources:
+        shards = manifest.of_source(source)
+        lines.append(
+            f"  {source}: {100 * shards.padding_share:.3f} % padding; {shards.total('cut_documents')} of "
+            f"{shards.total('documents')} documents cut; {shards.segments_per_row:.1f} documents or parts per row"
+        )
+    return lines
+
+
+def describe_duplicates(documents: DocumentsRecord) -> list[str]:
+    """What duplicate removal joined, in lines: the threshold, the sizes of components, and the largest of them."""
+    found, threshold = documents.components, documents.near_duplicate_threshold
+    rule = "exact duplicates only" if threshold is None else f"similarity at least {threshold:.3f}, (1/bands)^(1/rows)"
+    sizes = ", ".join(f"{count} of {size} documents" for size, count in found.sizes.items()) or "none"
+    lines = [f"duplicates: {rule}; {found.pairs_compared} pairs compared; components: {sizes}"]
+    if found.documents_left:
+        lines.append(
+            f"  {found.documents_left} times a document in a crowded bucket was like none of the representatives "
+            "that it was compared with; more bands or rows spread them out"
+        )
+    for component in found.largest:
+        quoted = "; ".join(
+            f"{name} ({' '.join(text.split())[:40]}...)" for name, text in zip(component.members, component.texts, strict=True)
+        )
+        lines.append(f"  {component.documents} documents, of which the first is kept: {quoted}")
+    return lines
+
+
+def _funnel_rows(report: StageReport) -> Iterable[tuple[str, ...]]:
+    lost = sum(report.dropped.values(), Amount())
+    kept = f"{report.kept.bytes / 1e6:.2f}"
+    yield report.stage, report.source, str(report.input.documents), str(report.kept.documents), str(lost.documents), kept
+    for reason, amount in sorted(report.dropped.items(), key=lambda item: -item[1].documents):
+        if amount.documents:
+            yield "", f"  {reason}", "", "", str(amount.documents), ""

@@ -1,0 +1,89 @@
+"""What `cpt-ray compare` and `cpt-ray run` print at their end: the scores, the verdict, and every paired difference."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from cpt_ray.config.values import format_count
+from cpt_ray.records import Comparison, Delta, EvalRecord, HeldOutScore
+from cpt_ray.report.text.table import text_table
+
+
+def render_summary(
+    comparison: Comparison, evals: Sequence[EvalRecord], *, not_annealed: Collection[str], isolated: bool
+) -> str:
+    """The scores of base, budgets and control, and the verdict.
+
+    Args:
+        comparison: What the study found.
+        evals: All scores, base first.
+        not_annealed: Names of trajectory points among them.
+        isolated: Whether packed documents did not see each other.
+    """
+    sets = [(score.source, score.part) for score in evals[0].held_out]
+    header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *_exam_headers(evals))
+    rows = [
+        (
+            f"{record.run} *" if record.run in not_annealed else record.run,
+            format_count(record.tokens_seen),
+            *(_score(_find(record, key)) for key in sets),
+            *(f"{100 * exam.accuracy:.1f} ± {100 * exam.accuracy_stderr:.1f} %" for exam in record.exams),
+        )
+        for record in evals
+    ]
+    labels = sorted({f"{exam.task}: {exam.label}" for record in evals for exam in record.exams})
+    tokens = (
+        f"tokens seen: {format_count(comparison.tokens_seen)} by the model that saw most; "
+        f"tokens paid: {format_count(comparison.tokens_paid)} by all runs together"
+    )
+    labels += ["* not annealed: its learning rate has not decayed, it is no budget"] if not_annealed else []
+    marks = [] if isolated else ["isolation: none: packed documents see each other in every figure above"]
+    return "\n".join(
+        [
+            "",
+            text_table(header, rows, text_columns=2, rule=True),
+            *labels,
+            *marks,
+            tokens,
+            "",
+            comparison.headline,
+            "",
+            comparison.verdict,
+            *comparison.notes,
+            "",
+        ]
+    )
+
+
+def render_deltas(comparison: Comparison) -> str:
+    """Every paired difference as plain text."""
+    header = ("subject", "reference", "set", "measure", "difference", "interval", "relative", "better")
+    return text_table(header, [_delta_row(delta) for delta in comparison.deltas], text_columns=2, rule=True)
+
+
+def _find(record: EvalRecord, key: tuple[str, str]) -> HeldOutScore:
+    return next(score for score in record.held_out if (score.source, score.part) == key)
+
+
+def _score(score: HeldOutScore) -> str:
+    interval = score.bits_per_byte_interval
+    return f"{score.bits_per_byte:.4f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _exam_headers(evals: Sequence[EvalRecord]) -> tuple[str, ...]:
+    return tuple(exam.task for exam in evals[0].exams)
+
+
+def _delta_row(delta: Delta) -> tuple[str, ...]:
+    verdict = {True: "better", False: "worse", None: "not resolved"}[delta.better]
+    interval = f"[{delta.interval.low:+.4f}, {delta.interval.high:+.4f}]"
+    return (
+        delta.subject,
+        delta.reference,
+        delta.set_name,
+        delta.measure,
+        f"{delta.difference:+.4f}",
+        interval,
+        f"{delta.relative_percent:+.2f} %",
+        verdict,
+    )

@@ -1,0 +1,27 @@
+"""What MLflow keeps of a corpus."""
+
+import csv
+import io
+
+from cpt_ray.records import Amount, CorpusProfile, StageReport
+from cpt_ray.report.corpus_files import corpus_tables
+from tests.report.text.corpus_record import DOCUMENTS, PROFILE
+
+
+def test_mlflow_gets_the_funnel_the_samples_and_the_profile() -> None:
+    report = StageReport(
+        stage="clean",
+        source="law",
+        input=Amount(documents=3, bytes=30),
+        kept=Amount(documents=2, bytes=25),
+        dropped={"min_bytes": Amount(documents=1, bytes=5)},
+    )
+    tables = corpus_tables(DOCUMENTS, [report])
+    rows = list(csv.reader(io.StringIO(tables["funnel.csv"])))
+    assert rows[1:] == [
+        ["law", "clean", "in", "3", "30"],
+        ["law", "clean", "kept", "2", "25"],
+        ["law", "clean", "dropped: min_bytes", "1", "5"],
+    ]
+    assert [row["id"] for row in csv.DictReader(io.StringIO(tables["dropped_samples.csv"]))] == ["short_1", "short_2"]
+    assert CorpusProfile.from_json(tables["profile.json"]) == PROFILE

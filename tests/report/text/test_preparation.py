@@ -1,0 +1,35 @@
+"""What `cpt-ray prepare` says of tokens, rows and duplicates."""
+
+from cpt_ray.records import DuplicateComponents, LargeComponent
+from cpt_ray.report.text.preparation import describe_duplicates, describe_packing, render_preparation
+from tests.report.made_up import make_contents
+from tests.report.text.corpus_record import DOCUMENTS
+
+
+def test_the_ledger_adds_up_and_each_source_says_how_full_its_rows_are() -> None:
+    manifest = make_contents().manifest
+    said = describe_packing(manifest)
+    ledger = manifest.shards
+    tokens = ledger.total("tokenizer_tokens") + ledger.total("separator_tokens")
+    assert f"separators = {tokens} in {ledger.total('rows')} rows of 2048" in said[0]
+    assert [line.split(":")[0].strip() for line in said[1:]] == list(ledger.sources)
+    assert all("% padding" in line for line in said[1:])
+
+
+def test_duplicates_name_threshold_sizes_and_the_largest_component() -> None:
+    largest = LargeComponent(documents=4, members=("a", "b"), texts=("the  licensee\nmay", "the licensee shall"))
+    found = DuplicateComponents(pairs_compared=7, documents_left=2, sizes={"3-4": 1}, largest=(largest,))
+    said = describe_duplicates(DOCUMENTS.model_copy(update={"components": found, "near_duplicate_threshold": 0.72}))
+    assert said[0].startswith("duplicates: similarity at least 0.720, ")
+    assert said[0].endswith("7 pairs compared; components: 1 of 3-4 documents")
+    assert said[1].startswith("  2 times a document in a crowded bucket")
+    assert said[2] == "  4 documents, of which the first is kept: a (the licensee may...); b (the licensee shall...)"
+    assert describe_duplicates(DOCUMENTS) == ["duplicates: exact duplicates only; 0 pairs compared; components: none"]
+
+
+def test_every_stage_and_reason_of_the_funnel_has_a_row() -> None:
+    contents = make_contents()
+    lines = render_preparation(DOCUMENTS, contents.manifest, contents.scans, contents.exam_hits).splitlines()
+    shown = [line.split()[:2] for line in lines]
+    for report in contents.manifest.reports:
+        assert [report.stage, report.source] in shown
