@@ -81,7 +81,7 @@ def test_the_original_error_comes_out_of_a_task(tiny_folder, held_out, tmp_path,
     with pytest.raises(ConfigError, match="'nope', which begins each document, is no token") as caught:
         run_all(tiny_folder, held_out, tmp_path, RAY, prefixes={"b": "nope"})
     assert type(caught.value) is ConfigError
-    assert "set the model's separator" in caught.value.fix
+    assert "set the model's bos or separator" in caught.value.fix
 
 
 @pytest.mark.ray
