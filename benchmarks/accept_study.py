@@ -166,12 +166,13 @@ def box_5_processes_and_plants() -> list[str]:
         evidence.append(f"{stage}: {len(set(pids))} processes")
     for path in sorted(root().glob("train/*/run.json")):
         run = RunRecord.load(path)
-        check(len(set(run.worker_pids)) >= 2, f"{run.run} trained in one process")
-        check(run.self_test is not None and run.self_test.passed, f"{run.run}: self-test")
-        if run.self_test:
-            proof = run.self_test
+        check(len(set(run.training.worker_pids)) >= 2, f"{run.run} trained in one process")
+        check(run.training.last.self_test is not None and run.training.last.self_test.passed, f"{run.run}: self-test")
+        if run.training.last.self_test:
+            proof = run.training.last.self_test
             evidence.append(
-                f"{run.run}: {len(set(run.worker_pids))} workers; packed against alone {proof.masked_difference:.2g} nats, "
+                f"{run.run}: {len(set(run.training.worker_pids))} workers; "
+                f"packed against alone {proof.masked_difference:.2g} nats, "
                 f"mask off {proof.unmasked_difference:.2g} (allowed {proof.allowed_difference:.2g})"
             )
     output, _ = shell(

@@ -117,7 +117,7 @@ def train(model: Path, deepspeed: Path, arguments: argparse.Namespace) -> None:
     engine = Engine(
         load_model(model, precision="bf16"),
         train=train,
-        deepspeed_json=load_deepspeed(deepspeed),
+        deepspeed=load_deepspeed(deepspeed),
         accumulation_steps=ROWS,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )

@@ -142,7 +142,7 @@ def _share_claims(bench: Bench, ours: Measured, stalled: Measured) -> list[Claim
     steps = _steps(ours)
     waits = [step.data_wait_s / step.step_s for step in steps]
     speed = statistics.median([step.tokens_per_s for step in steps])
-    stall_s, every = _record(stalled).checkpoint_s, load_study(bench.study, bench.common).train.checkpoint_every
+    stall_s, every = _record(stalled).training.cost.checkpoint_s, load_study(bench.study, bench.common).train.checkpoint_every
     return [
         Claim(
             id="train.data_wait_share", claim=f"waiting for the batch, of a step; attention by {_attempt(ours).kernel}",
@@ -200,7 +200,7 @@ def gpu_claims(bench: Bench, *, steps: int, rounds: int = 3) -> list[Claim]:
         name = f"zero{stage}_bf16{'_offload_cpu' if offload else ''}"
         switch = f"train.gradient_checkpointing={str(checkpointing).lower()}"
         run = measure_alone(bench.ours(name, shape, deepspeed=f"ds_configs/{name}.json", extra=(*extra, switch)), shape)
-        peak = _record(run).device_peak_bytes
+        peak = _record(run).training.cost.device_peak_bytes
         table.append(
             {
                 "zero_stage": stage, "offload": offload, "checkpointing": checkpointing,

@@ -174,7 +174,7 @@ class Bench:
             model=next(self.root.glob("models/*/config.json")).parent,
             shards=self._shards(shape.length),
             micro_rows=shape.micro_rows,
-            deepspeed=load_deepspeed(REPOSITORY / deepspeed),
+            deepspeed=load_deepspeed(REPOSITORY / deepspeed).tree,
             result=result,
         )
         path = self.root / "peer-settings.json"

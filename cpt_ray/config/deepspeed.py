@@ -11,6 +11,7 @@ from typing import Any
 
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
+from cpt_ray.records import Record
 
 OWNED_BY_STUDY = {
     "train_batch_size": "train.global_batch_size",
@@ -72,11 +73,18 @@ HIDDEN_SIZE_RULES: dict[str, Callable[[int], int]] = {
 """What HF Trainer computes for `"auto"` (transformers.integrations.deepspeed)."""
 
 
-def load_deepspeed(path: str | Path) -> dict[str, Any]:
-    """Read and check a DeepSpeed JSON, without resolving it.
+class DeepSpeedConfig(Record):
+    """A DeepSpeed JSON that has been checked, not resolved."""
+
+    tree: dict[str, Any]
+    zero_stage: int
+
+
+def load_deepspeed(path: str | Path) -> DeepSpeedConfig:
+    """Read and check a DeepSpeed JSON.
 
     Raises:
-        ConfigError: If the file is missing or not JSON, or holds a key that the study file owns or DeepSpeed has removed.
+        ConfigError: If the file is missing or not JSON; see `check_deepspeed`.
     """
     path = Path(path)
     try:
@@ -85,6 +93,19 @@ def load_deepspeed(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such DeepSpeed file", fix="set train.deepspeed to a file in ds_configs/") from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: line {error.lineno}: not valid JSON: {error.msg}", fix="correct that line") from None
+    return check_deepspeed(tree, path)
+
+
+def check_deepspeed(tree: Any, path: str | Path) -> DeepSpeedConfig:
+    """Check what a DeepSpeed JSON holds.
+
+    Args:
+        tree: The parsed JSON.
+        path: The file's name, for messages.
+
+    Raises:
+        ConfigError: If it holds a key that the study file owns or that DeepSpeed has removed.
+    """
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a JSON object", fix="start from ds_configs/zero2_bf16.json")
     for key, value in tree.items():
@@ -119,22 +140,19 @@ def load_deepspeed(path: str | Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{path}: key 'zero_optimization.{key}' is an old name", fix=f"use zero_optimization.{RENAMED_IN_ZERO[key]}"
             )
-    if zero_stage(tree) not in (0, 1, 2, 3):
-        raise ConfigError(f"{path}: zero_optimization.stage is {zero.get('stage')!r}", fix="use 0, 1, 2 or 3")
-    return tree
+    stage = zero.get("stage", 0)
+    if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
+        raise ConfigError(f"{path}: zero_optimization.stage is {stage!r}", fix="use 0, 1, 2 or 3")
+    return DeepSpeedConfig(tree=tree, zero_stage=stage)
 
 
-def zero_stage(tree: dict[str, Any]) -> int:
-    """The ZeRO stage of a DeepSpeed config; 0 if it is not set, -1 if it is not an integer."""
-    stage = tree.get("zero_optimization", {}).get("stage", 0)
-    return stage if isinstance(stage, int) and not isinstance(stage, bool) else -1
-
-
-def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_steps: int, hidden_size: int) -> dict[str, Any]:
+def resolve_deepspeed(
+    config: DeepSpeedConfig, *, train: TrainConfig, accumulation_steps: int, hidden_size: int
+) -> dict[str, Any]:
     """The config for `deepspeed.initialize`: the checked JSON plus the values that the study file owns.
 
     Args:
-        tree: The result of `load_deepspeed`.
+        config: The checked JSON.
         train: The study's train section.
         accumulation_steps: Forward passes per optimizer step on each worker.
         hidden_size: The model's hidden size, for HF's `"auto"` bucket sizes.
@@ -146,6 +164,7 @@ def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_
     Raises:
         ConfigError: If a key is `"auto"` and there is no rule for it.
     """
+    tree = config.tree
     resolved = {k: v for k, v in json.loads(json.dumps(tree)).items() if k not in OWNED_BY_STUDY}
     resolved["train_micro_batch_size_per_gpu"] = train.micro_batch_size
     resolved["gradient_accumulation_steps"] = accumulation_steps
@@ -155,7 +174,7 @@ def resolve_deepspeed(tree: dict[str, Any], *, train: TrainConfig, accumulation_
     if train.precision == "fp16":
         resolved["fp16"] = {**tree.get("fp16", {}), "enabled": True}
     resolved.setdefault("steps_per_print", 10**9)
-    if zero_stage(tree) > 0:
+    if config.zero_stage > 0:
         # In bf16 a sum depends on its order, so another number of workers would train a different model (1.3e-3 to 1.9e-3 apart
         # in loss on a tiny model; the same bits with fp32 sums). Costs 2 bytes per parameter and twice the gradient traffic.
         resolved["data_types"] = {"grad_accum_dtype": "fp32", **resolved.get("data_types", {})}

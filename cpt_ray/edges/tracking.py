@@ -44,12 +44,6 @@ _MOST_METRICS = 1000
 _MOST_PARAMS = 100
 _LONGEST_PARAM = 6000
 _STEP_VALUES = ("loss", "learning_rate", "gradient_norm", "tokens_per_s", "mfu")
-_FINAL_VALUES = (
-    *("tokens_seen", "steps", "attempts", "flops", "mean_tokens_per_s", "mfu", "wall_s"),
-    *("data_wait_s", "checkpoint_s", "held_out_s", "spikes", "steps_skipped", "tokens_skipped"),
-    *("host_peak_bytes", "device_peak_bytes"),
-)
-_BASES = ("peak_basis", "flops_basis")
 
 
 class Tracking:
@@ -119,8 +113,11 @@ class Tracking:
         Returns:
             The run's id.
         """
-        name = run.run if isinstance(run, RunRecord) else run.name
-        fields = {key: getattr(run, key) for key in ("kind", "model", "arm", "seed", "budget_tokens", "parent", "start_tokens")}
+        fields = {key: getattr(run, key) for key in ("kind", "model", "arm", "seed", "budget_tokens", "parent")}
+        if isinstance(run, RunRecord):
+            name, fields["start_tokens"] = run.run, run.training.start_tokens if run.training else 0
+        else:
+            name, fields["start_tokens"] = run.name, run.start_tokens
         all_params = _flatten(redact({**fields, **(params or {})}))
         tags = {PARENT_TAG: parent, RUN_TAG: name}
         record_sha = _sha(run.to_json()) if isinstance(run, RunRecord) else None
@@ -134,7 +131,8 @@ class Tracking:
         self._append(run_id, found, metrics)
         self._append_watched(run_id, found, metrics, watched)
         if isinstance(run, RunRecord) and found.data.tags.get(_RECORD_TAG) != record_sha:
-            bases = {key: value for key in _BASES if (value := getattr(run, key))}
+            last = run.training.last if run.training else None
+            bases = {"peak_basis": last.peak_basis, "flops_basis": last.flops_basis} if last else {}
             self._log(run_id, _final_metrics(run, found.info.start_time), tags={**bases, _RECORD_TAG: str(record_sha)})
         self._set_status(run_id, found, status or ("FINISHED" if isinstance(run, RunRecord) else "RUNNING"))
         return run_id
@@ -260,7 +258,17 @@ def _continues(
 
 
 def _final_metrics(record: RunRecord, time_ms: int) -> list[tuple[str, float, int, int]]:
-    values = {key: getattr(record, key) for key in _FINAL_VALUES}
+    training = record.training
+    values: dict[str, float | None] = {"tokens_seen": record.tokens_seen}
+    if training is not None:
+        values |= {
+            "steps": training.progress.step,
+            "attempts": len(training.attempts),
+            "spikes": training.spikes,
+            "steps_skipped": training.progress.steps_skipped,
+            "tokens_skipped": training.progress.tokens_skipped,
+            **training.cost.model_dump(),
+        }
     return [(f"final.{key}", float(v), time_ms, record.tokens_seen) for key, v in values.items() if v is not None]
 
 

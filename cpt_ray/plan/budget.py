@@ -24,7 +24,7 @@ from cpt_ray.plan.needs import (
     tokens_per_row,
 )
 from cpt_ray.records import ModelShape, PlannedBudget, PlannedMix, PlannedRun, RunSpec, StudyPlan
-from cpt_ray.train.order.batch_split import describe_idle
+from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.runs.specs import tokens_paid
 
@@ -104,7 +104,7 @@ def plan_study(
         fill_measured=available is not None and rows is not None,
         mean_keys=keys,
         tokens_per_step={name: batch_rows * mean for name, mean in fill.items()},
-        idle=describe_idle(batch_rows, config.runtime.workers.max, config.train.micro_batch_size),
+        idle=BatchSplit(batch_rows, config.runtime.workers.max, config.train.micro_batch_size).describe_idle(),
         flops=sum(run.flops for run in runs),
         tokens_seen=max((spec.stop_tokens for spec in specs), default=0),
         tokens_paid=tokens_paid(list(specs)),

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cpt_ray.config.deepspeed import zero_stage
+from cpt_ray.config.deepspeed import DeepSpeedConfig
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.records import MemoryPlan, ModelShape, RunSpec
 
@@ -28,7 +28,7 @@ def estimate_memory(
     model: str,
     *,
     shape: ModelShape,
-    deepspeed: Mapping[str, Any],
+    deepspeed: DeepSpeedConfig,
     train: TrainConfig,
     num_workers: int,
     specs: Sequence[RunSpec] = (),
@@ -38,13 +38,12 @@ def estimate_memory(
     Args:
         model: Its name.
         shape: Its shape.
-        deepspeed: The result of `load_deepspeed`.
+        deepspeed: The checked JSON.
         train: The study's train section.
         num_workers: Workers over which the states are sharded.
         specs: The study's runs; those of this model count towards disk.
     """
-    tree = dict(deepspeed)
-    stage = zero_stage(tree)
+    tree, stage = deepspeed.tree, deepspeed.zero_stage
     zero = tree.get("zero_optimization", {})
     parameters, trained = shape.parameters + (shape.adapter_parameters or 0), shape.trained_parameters
     compute = 4 if train.precision == "fp32" else 2

@@ -31,11 +31,14 @@ from cpt_ray.records.runs import (
     RateSchedule,
     RunAttempt,
     RunMix,
+    RunProgress,
     RunRecord,
     RunSpec,
     SelfTest,
     StateFigures,
     StepMetrics,
+    TrainingCost,
+    TrainingRecord,
 )
 from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
@@ -84,6 +87,7 @@ __all__ = [
     "RunEvent",
     "RunKind",
     "RunMix",
+    "RunProgress",
     "RunRecord",
     "RunSpec",
     "SelfTest",
@@ -99,6 +103,8 @@ __all__ = [
     "TaskScan",
     "Term",
     "TextTokens",
+    "TrainingCost",
+    "TrainingRecord",
     "UnitReport",
     "read_hits",
     "read_items",

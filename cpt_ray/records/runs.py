@@ -22,6 +22,23 @@ class StateFigures(Record):
     """Adam's own count, which decides its bias correction."""
 
 
+class RunProgress(Record):
+    """How far a run is, counted from the base; saved with every checkpoint."""
+
+    step: int = 0
+    """Batches consumed: optimizer steps, and those that were skipped."""
+    position: int = 0
+    """Rows of the sample order consumed."""
+    tokens_seen: int = 0
+    """Loss-bearing tokens that are in the weights."""
+    slots_seen: int = 0
+    """Row slots of these, with padding."""
+    steps_skipped: int = 0
+    """Loss or gradient was not finite."""
+    tokens_skipped: int = 0
+    """Loss-bearing tokens of skipped steps: not in the weights, not in `tokens_seen`."""
+
+
 class CheckpointManifest(Record):
     """Written last into a checkpoint's folder: without it the checkpoint does not exist."""
 
@@ -29,12 +46,7 @@ class CheckpointManifest(Record):
 
     run: str
     attempt: int
-    step: int
-    position: int
-    tokens_seen: int
-    slots_seen: int
-    steps_skipped: int = 0
-    tokens_skipped: int = 0
+    progress: RunProgress
     world_size: int
     zero_stage: int
     precision: str
@@ -147,7 +159,7 @@ class LoadedCheckpoint(Record):
     """Of the workers that wrote it."""
     converted: bool
     """Whether it went through DeepSpeed's universal format."""
-    skipped_checkpoints: tuple[str, ...]
+    skipped: tuple[str, ...]
     """Newer checkpoints that contradict their manifests, with what is wrong."""
     verify_s: float
     convert_s: float
@@ -183,8 +195,66 @@ class RunMix(Record):
     """Source name to its share of these rows, as drawn."""
 
 
+class TrainingCost(Record):
+    """Time, arithmetic and memory of a run's own steps; of a trajectory point, of its parent's up to it."""
+
+    flops: float
+    mean_tokens_per_s: float
+    mfu: float | None
+    wall_s: float
+    """Sum of the steps' times."""
+    data_wait_s: float
+    """Of `wall_s`, reading batches."""
+    checkpoint_s: float
+    """What checkpoints held training up, in addition to `wall_s`."""
+    held_out_s: float
+    """What held-out losses during training took, in addition to `wall_s`."""
+    host_peak_bytes: int | None
+    """Highest resident memory of a worker."""
+    device_peak_bytes: int | None
+    """Highest memory that torch allocated on a worker's GPU."""
+
+
+class TrainingRecord(Record):
+    """How a run was trained."""
+
+    progress: RunProgress
+    start_tokens: int
+    """`tokens_seen` of the parent's checkpoint, or 0."""
+    schedule: RateSchedule
+    optimizer: Literal["fresh", "kept"]
+    """AdamW's moments at the start: zeros, or those of the parent's checkpoint."""
+    mixes: tuple[RunMix, ...]
+    """The mixtures that its rows were drawn by since the base, as realized."""
+    spikes: int
+    """Loss spikes of this run."""
+    attempts: tuple[RunAttempt, ...]
+    """Every start of the run, in order."""
+    cost: TrainingCost
+
+    @property
+    def world_sizes(self) -> tuple[int, ...]:
+        """Workers of each attempt."""
+        return tuple(attempt.world_size for attempt in self.attempts)
+
+    @property
+    def first_steps(self) -> tuple[int, ...]:
+        """The step at which each attempt began; above 0 after a resume."""
+        return tuple(attempt.first_step for attempt in self.attempts)
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """Process ids of all workers, attempt by attempt."""
+        return tuple(pid for attempt in self.attempts for pid in attempt.worker_pids)
+
+    @property
+    def last(self) -> RunAttempt:
+        """The attempt that finished the run."""
+        return self.attempts[-1]
+
+
 class RunRecord(Record):
-    """A finished training run, or the untrained base (kind `base`)."""
+    """A model of the study: a finished training run, a trajectory point of one, or the untrained base (kind `base`)."""
 
     FILE = "run.json"
 
@@ -192,69 +262,28 @@ class RunRecord(Record):
     """Unique within the study: model-arm-budget-seed for a budget, model-arm-trunk-seed for a trunk."""
     kind: RunKind
     model: str
-    arm: str | None
-    seed: int | None
-    budget_tokens: int | None
-    parent: str | None
+    arm: str | None = None
+    seed: int | None = None
+    budget_tokens: int | None = None
+    budget_flops: float | None = None
+    parent: str | None = None
     """The run whose checkpoint this one started from."""
-    start_tokens: int
-    """`tokens_seen` of that checkpoint, or 0."""
-    tokens_seen: int
-    slots_seen: int
-    position: int
-    """Rows of the sample order consumed since the base."""
-    steps: int
-    sequence_length: int
-    world_sizes: tuple[int, ...]
-    worker_pids: tuple[int, ...]
-    attempts: int
-    first_steps: tuple[int, ...]
-    """The step at which each attempt began; above 0 after a resume."""
-    flops: float
-    """Of this run's own steps; of a trajectory point, of its parent's up to it."""
-    mean_tokens_per_s: float
-    mfu: float | None
-    peak_flops_per_s: float | None
-    peak_basis: str = ""
-    """How the peak was found."""
-    flops_basis: str = ""
-    """How model FLOPs are counted, attention included."""
-    wall_s: float
-    """Sum of the steps' times."""
-    data_wait_s: float = 0.0
-    """Of `wall_s`, reading batches."""
-    checkpoint_s: float = 0.0
-    """What checkpoints held training up, beside `wall_s`."""
-    held_out_s: float = 0.0
-    """What held-out losses during training took, beside `wall_s`."""
-    steps_skipped: int = 0
-    """Since the base: loss or gradient was not finite. Counted in `steps`."""
-    tokens_skipped: int = 0
-    """Loss-bearing tokens of these, not in `tokens_seen`."""
-    spikes: int = 0
-    """Loss spikes of this run."""
-    host_peak_bytes: int | None = None
-    """Highest resident memory of a worker."""
-    device_peak_bytes: int | None = None
-    """Highest memory that torch allocated on a worker's GPU."""
-    self_test: SelfTest | None
-    metrics_path: str | None
-    """JSON lines, one per step, relative to the run's artifact folder."""
     export_path: str | None
     """HF safetensors folder, absolute; None for a trunk, which is never a budget."""
     annealed: bool
     """Whether the learning rate has decayed: only such a run may be called a budget."""
-    schedule: RateSchedule | None = None
-    """The learning rate that it was trained with; None for a base."""
-    optimizer: Literal["fresh", "kept"] = "fresh"
-    budget_flops: float | None = None
-    mixes: tuple[RunMix, ...] = ()
-    """The mixtures that its rows were drawn by since the base, as they came out."""
+    training: TrainingRecord | None = None
+    """None for the base."""
+
+    @property
+    def tokens_seen(self) -> int:
+        """Loss-bearing tokens in its weights since the base."""
+        return self.training.progress.tokens_seen if self.training else 0
 
     @property
     def tokens_paid(self) -> int:
         """Tokens that this run itself was trained on; what its parents saw is paid by them."""
-        return self.tokens_seen - self.start_tokens
+        return self.tokens_seen - self.training.start_tokens if self.training else 0
 
 
 class StepMetrics(Record):

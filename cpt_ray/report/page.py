@@ -123,7 +123,9 @@ def render_report(contents: ReportContents) -> str:
         scores=score_rows(contents),
         watch=watch_rows(contents),
         mfu_bases=mfu_bases(contents),
-        self_tests=[run for run in contents.runs if run.self_test is not None],
+        self_tests=[
+            (run.run, run.training.last.self_test) for run in contents.runs if run.training and run.training.last.self_test
+        ],
     )
     # The macros at the top of the template leave blank lines before the doctype.
     return page.lstrip()

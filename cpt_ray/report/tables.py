@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, RunRecord, ShardTable, StageReport
+from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, ShardTable, StageReport, TrainingCost
 from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.wording import count, delta_digits, duration, integer, number, percent, signed, unit_of
 
@@ -70,7 +70,8 @@ class ExamRow:
 class WatchRow:
     """What a run took beside its steps. Shares are of all of its time: steps, checkpoints and held-out losses."""
 
-    run: RunRecord
+    run: str
+    cost: TrainingCost
     seconds: float
     data_wait: float
     checkpoint: float
@@ -243,14 +244,18 @@ def watch_rows(contents: ReportContents) -> list[WatchRow]:
     """What each trained run took beside its steps; a trajectory point is part of its parent."""
     rows = []
     for run in contents.runs:
-        seconds = run.wall_s + run.checkpoint_s + run.held_out_s
-        if run.kind in ("base", "trajectory") or not seconds:
+        if run.training is None or run.kind == "trajectory":
             continue
-        parts = (run.data_wait_s / seconds, run.checkpoint_s / seconds, run.held_out_s / seconds)
-        rows.append(WatchRow(run, seconds, *parts, contents.planned.get(run.model)))
+        cost = run.training.cost
+        seconds = cost.wall_s + cost.checkpoint_s + cost.held_out_s
+        if seconds:
+            parts = (cost.data_wait_s / seconds, cost.checkpoint_s / seconds, cost.held_out_s / seconds)
+            rows.append(WatchRow(run.run, cost, seconds, *parts, contents.planned.get(run.model)))
     return rows
 
 
 def mfu_bases(contents: ReportContents) -> list[tuple[str, str]]:
     """How MFU was counted, as (peak, FLOPs), once for all runs that did it alike."""
-    return list(dict.fromkeys((r.peak_basis, r.flops_basis) for r in contents.runs if r.mfu is not None and r.peak_basis))
+    trained = [run.training for run in contents.runs if run.training is not None]
+    counted = [one.last for one in trained if one.cost.mfu is not None and one.last.peak_basis]
+    return list(dict.fromkeys((attempt.peak_basis, attempt.flops_basis) for attempt in counted))

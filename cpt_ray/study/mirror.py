@@ -93,7 +93,7 @@ class LiveMirror:
         if self._given_up or time.monotonic() - self._last < _EVERY_S:
             return
         found = committed.newest(self._folder)
-        covered = [step for step in steps if found is not None and step.step <= found[1].step]
+        covered = [step for step in steps if found is not None and step.step <= found[1].progress.step]
         if not covered:
             return
         self._last = time.monotonic()

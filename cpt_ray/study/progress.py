@@ -62,7 +62,7 @@ def describe_mixes(record: RunRecord) -> list[str]:
     return [
         f"          rows {mix.first_position} to {mix.first_position + mix.rows - 1}: "
         + ", ".join(f"{source} {100 * weight:.2f} %" for source, weight in mix.weights.items())
-        for mix in record.mixes
+        for mix in (record.training.mixes if record.training else ())
     ]
 
 

@@ -171,10 +171,10 @@ class Study:
             {name: shards.loss_tokens(name) for name in names} if shards else None,
             rows={name: shards.rows(name) for name in names} if shards else None,
         )
-        tree = load_deepspeed(deepspeed_path(config, self.config_path))
+        deepspeed = load_deepspeed(deepspeed_path(config, self.config_path))
         memory = [
             estimate_memory(
-                name, shape=shape, deepspeed=tree, train=config.train, num_workers=config.runtime.workers.min, specs=specs
+                name, shape=shape, deepspeed=deepspeed, train=config.train, num_workers=config.runtime.workers.min, specs=specs
             )
             for name, shape in shapes.items()
         ]

@@ -23,7 +23,6 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.config.sections.watch import WatchConfig
 from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, worker_environment
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
@@ -31,7 +30,7 @@ from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
 from cpt_ray.train.monitor.metrics import append_driver_event, read_events, read_metrics
 from cpt_ray.train.shutdown import Preemption
-from cpt_ray.train.task import RUN_FILE, TrainTask
+from cpt_ray.train.task import TrainTask
 
 OnSteps = Callable[[int, tuple[StepMetrics, ...]], None]
 OnDone = Callable[[int, RunRecord], None]
@@ -237,7 +236,7 @@ class _Watcher(threading.Thread):
                 if not finished:
                     self._look_for_silence(task, steps)
                     return
-                self._on_done(self._current, RunRecord.load(Path(task.run_folder) / RUN_FILE))
+                self._on_done(self._current, RunRecord.of(task.run_folder))
                 self._current += 1
         except Exception as error:  # raised by the driver: an exception in a thread is only printed
             self.error = error
@@ -273,7 +272,7 @@ def _key(event: RunEvent) -> tuple[str, int, int]:
 
 def hang_report_s(task: TrainTask) -> int:
     """Seconds of silence after which a run's workers are reported."""
-    return WatchConfig.model_validate(task.config["train"]["watch"]).hang_report
+    return task.settings.train.watch.hang_report
 
 
 def _behind(task: TrainTask) -> tuple[Heartbeat, ...]:

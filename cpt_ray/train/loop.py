@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
-from cpt_ray.records import RunEvent, StepMetrics
+from cpt_ray.records import RunEvent, RunProgress, StepMetrics
 from cpt_ray.train.order.batches import Batch, MicroBatch
 
 
@@ -35,36 +34,20 @@ class StepGuards(Protocol):
         """Account for a step that was dropped because loss or gradient is not finite, or refuse."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands; all of it is saved with a checkpoint."""
-
-    step: int = 0
-    """Batches consumed: optimizer steps, and those that were skipped."""
-    position: int = 0
-    """Rows of the sample order consumed."""
-    tokens_seen: int = 0
-    """Loss-bearing tokens that are in the weights."""
-    slots_seen: int = 0
-    """Row slots of these, with padding."""
-    steps_skipped: int = 0
-    tokens_skipped: int = 0
-    """Loss-bearing tokens of skipped steps: not in the weights, not in `tokens_seen`."""
-
-    def after(self, batch: Batch, *, taken: bool) -> Progress:
-        """Where the run stands after a batch whose step was taken or skipped."""
-        return Progress(
-            step=self.step + 1,
-            position=self.position + len(batch.sample_ids),
-            tokens_seen=self.tokens_seen + (batch.loss_tokens if taken else 0),
-            slots_seen=self.slots_seen + (batch.slots if taken else 0),
-            steps_skipped=self.steps_skipped + (not taken),
-            tokens_skipped=self.tokens_skipped + (0 if taken else batch.loss_tokens),
-        )
+def after(progress: RunProgress, batch: Batch, *, taken: bool) -> RunProgress:
+    """Where a run is after a batch whose step was taken or skipped."""
+    return RunProgress(
+        step=progress.step + 1,
+        position=progress.position + len(batch.sample_ids),
+        tokens_seen=progress.tokens_seen + (batch.loss_tokens if taken else 0),
+        slots_seen=progress.slots_seen + (batch.slots if taken else 0),
+        steps_skipped=progress.steps_skipped + (not taken),
+        tokens_skipped=progress.tokens_skipped + (0 if taken else batch.loss_tokens),
+    )
 
 
 def train(
-    progress: Progress,
+    progress: RunProgress,
     *,
     stop_tokens: int,
     engine: StepEngine,
@@ -76,12 +59,12 @@ def train(
     enter: Callable[[str, int], None],
     log: Callable[[StepMetrics], None],
     report: Callable[[RunEvent], None],
-    observe: Callable[[Progress, Progress], None],
-    checkpoint_due: Callable[[Progress, Progress], bool],
-    save: Callable[[Progress], None],
+    observe: Callable[[RunProgress, RunProgress], None],
+    checkpoint_due: Callable[[RunProgress, RunProgress], bool],
+    save: Callable[[RunProgress], None],
     attempt: int,
     requested: Callable[[], str | None] = lambda: None,
-) -> Progress:
+) -> RunProgress:
     """Train until `tokens_seen >= stop_tokens`.
 
     Args:
@@ -127,7 +110,7 @@ def train(
         if not taken:
             report(guards.skip(loss, norm, skipped=progress.steps_skipped, batch=batch, **place))
 
-        before, progress = progress, progress.after(batch, taken=taken)
+        before, progress = progress, after(progress, batch, taken=taken)
         elapsed = time.perf_counter() - start
         spent = flops(batch) if taken else 0.0
         log(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from cpt_ray.config.study import StudyConfig
 from cpt_ray.model.export import model_card
-from cpt_ray.records import RunRecord, ShardManifest
+from cpt_ray.records import RunRecord, ShardManifest, TrainingRecord
 from cpt_ray.train.order.mixes import mixes_in_tokens
 from cpt_ray.train.task import TrainTask
 
@@ -14,13 +13,13 @@ _VERSIONS = ("cpt-ray", "deepspeed", "torch", "transformers")
 """Who computes with others computes something else."""
 
 
-def run_card(record: RunRecord, config: StudyConfig, task: TrainTask, *, shards: ShardManifest, zero_stage: int) -> str:
+def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shards: ShardManifest) -> str:
     """The card that lies in an export's folder."""
-    spec, train = task.spec, config.train
-    model = next(m for m in config.models if m.name == spec.model)
-    schedule = mixes_in_tokens(config.arms[spec.arm], cooldown_start_tokens=spec.schedule.decay_start_tokens)
-    drawn = {name for mix in record.mixes for name in mix.weights}
-    licenses = {s.name: s.license or "not stated" for s in config.sources if s.name in drawn}
+    spec, settings = task.spec, task.settings
+    model, train = settings.model, settings.train
+    schedule = mixes_in_tokens(settings.arm, cooldown_start_tokens=spec.schedule.decay_start_tokens)
+    drawn = {name for mix in training.mixes for name in mix.weights}
+    licenses = {name: terms or "not stated" for name, terms in settings.licenses.items() if name in drawn}
     tables = [shards.of_source(source) for source in sorted(drawn)]
     documents, tokens = (sum(table.total(column) for table in tables) for column in ("documents", "tokens"))
     return model_card(
@@ -29,18 +28,18 @@ def run_card(record: RunRecord, config: StudyConfig, task: TrainTask, *, shards:
             "base model": model.base,
             "about the base": model.note or "",
             "base license": model.license or "not stated",
-            "study": config.study.name,
+            "study": settings.study,
             "arm": f"{spec.arm}: " + "; ".join(f"from {t} tokens {m}" if t else f"{m}" for t, m in schedule),
             "tokens seen (loss-bearing)": record.tokens_seen,
             "budget (tokens)": record.budget_tokens or "none: its learning rate has not decayed",
-            "optimizer steps": record.steps,
+            "optimizer steps": training.progress.step,
             "peak learning rate": spec.schedule.peak_rate,
             "final learning rate": spec.schedule.final_rate,
             "document isolation": train.isolation,
             "trained": "all weights" if train.lora is None else f"LoRA, merged: {train.lora}",
             "new tokens": ", ".join(model.new_tokens) or "none",
             "precision": f"{train.precision}, exported as {train.export_precision}",
-            "DeepSpeed": f"ZeRO stage {zero_stage} on {record.world_sizes[-1]} workers",
+            "DeepSpeed": f"ZeRO stage {settings.deepspeed.zero_stage} on {training.last.world_size} workers",
             "training text": f"{documents} documents, {tokens} tokens in {sum(len(table) for table in tables)} shards",
             "shards fingerprint (held-out sets are a part of it)": task.data_fingerprint,
             "licenses of the training text": licenses,

@@ -1,16 +1,16 @@
-"""What a training worker is told: light enough for the driver, which imports neither torch's nor DeepSpeed's engine."""
+"""What a training worker is given: resolved by the driver, so that no worker reads the study file again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from cpt_ray.records import Record, RunSpec
+from cpt_ray.config.deepspeed import DeepSpeedConfig
+from cpt_ray.config.sections.prepare import ArmConfig
+from cpt_ray.config.sections.train import ModelConfig, TrainConfig
+from cpt_ray.records import Record, RunRecord, RunSpec
 
 POINTS = "trajectory"
-"""Folder of a run's trajectory points: one folder per mark, with a record and an export of its own."""
-RUN_FILE = "run.json"
-"""A run's record, written last: a run that has it is finished."""
+"""Folder of a run's trajectory points: one folder per mark, with a separate record and export."""
 
 
 def point_folder(run_folder: str | Path, mark: int) -> Path:
@@ -18,17 +18,28 @@ def point_folder(run_folder: str | Path, mark: int) -> Path:
     return Path(run_folder) / POINTS / str(mark)
 
 
+class RunSettings(Record):
+    """The sections of the study file that decide one run, and what its model card quotes of the others."""
+
+    study: str
+    model: ModelConfig
+    arm: ArmConfig
+    train: TrainConfig
+    deepspeed: DeepSpeedConfig
+    licenses: dict[str, str | None]
+    """Of each source's text."""
+
+
 class TrainTask(Record):
     """Everything a worker needs; paths are absolute and seen by every node."""
 
     spec: RunSpec
-    config: dict[str, Any]
+    settings: RunSettings
     model_folder: str
     shards_folder: str
     held_out_folder: str | None = None
-    """Where the held-out sets lie that training may watch; None for none."""
+    """The held-out sets that training may watch; None for none."""
     data_fingerprint: str
-    deepspeed_path: str
     run_folder: str
     parent_folder: str | None
     fingerprint: str
@@ -36,6 +47,8 @@ class TrainTask(Record):
     parent_fingerprint: str | None
     lease_path: str
     lease_attempt: int
+    scratch: str | None = None
+    """Node-local folder for snapshots; None is the system's temporary folder."""
     threads: int | None
     """Torch threads of a CPU worker; None leaves torch's own choice."""
 
@@ -47,4 +60,4 @@ class TrainTask(Record):
     @property
     def finished(self) -> bool:
         """Whether an earlier start has finished this run."""
-        return (Path(self.run_folder) / RUN_FILE).exists()
+        return (Path(self.run_folder) / RunRecord.FILE).exists()

@@ -47,7 +47,7 @@ def settings(tmp_path_factory, train_runs):
         model=root / "model",
         shards=root / "shards",
         micro_rows=2,
-        deepspeed=load_deepspeed(config.train.deepspeed),
+        deepspeed=load_deepspeed(config.train.deepspeed).tree,
         result=root / "peer.json",
     )
     return made, [step.loss for step in steps]

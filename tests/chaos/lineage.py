@@ -37,10 +37,10 @@ def lineage_of(root: Path, run: str) -> Lineage:
     folder = folder_of(root, run)
     record = RunRecord.load(folder / "run.json")
     last = max(attempts_of(folder), key=lambda attempt: attempt.attempt)
-    steps, resumes = _follow(root, record, last.attempt, record.steps)
+    steps, resumes = _follow(root, record, last.attempt, record.training.progress.step)
     own = sum(len(lines) for lines in (steps_of(folder, attempt.attempt) for attempt in attempts_of(folder)))
     first = min(attempt.first_step for attempt in attempts_of(folder))
-    return Lineage(tuple(steps), tuple(resumes), own - (record.steps - first))
+    return Lineage(tuple(steps), tuple(resumes), own - (record.training.progress.step - first))
 
 
 def _follow(root: Path, record: RunRecord, attempt: int, upto: int) -> tuple[list[StepMetrics], list[int]]:
@@ -60,7 +60,7 @@ def _follow(root: Path, record: RunRecord, attempt: int, upto: int) -> tuple[lis
     older = [
         manifest.attempt
         for manifest in checkpoints_of(folder_of(root, parent.run))
-        if manifest.step == begin and (manifest.attempt < attempt or not started.resumed)
+        if manifest.progress.step == begin and (manifest.attempt < attempt or not started.resumed)
     ]
     assert older, f"{record.run}, attempt {attempt}: went on from step {begin} of {parent.run}, which nobody committed"
     before, resumes = _follow(root, parent, max(older), begin)

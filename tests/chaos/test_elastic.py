@@ -98,7 +98,11 @@ def test_a_group_shrinks_when_a_node_is_lost_and_grows_when_it_is_back(tmp_path,
     assert done.ended_by_themselves == []
     found = require_equal(study, quiet)
     record = RunRecord.load(folder_of(study.root, RUN) / "run.json")
-    sizes = [size for number, size in enumerate(record.world_sizes) if number == 0 or size != record.world_sizes[number - 1]]
+    sizes = [
+        size
+        for number, size in enumerate(record.training.world_sizes)
+        if number == 0 or size != record.training.world_sizes[number - 1]
+    ]
     assert sizes == [2, 1, 2]
     starts = attempts_of(folder_of(study.root, RUN))
     assert any(start.loaded is not None and start.loaded.converted for start in starts)

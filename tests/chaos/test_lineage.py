@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.records import CheckpointManifest, RunAttempt, StateFigures, StepMetrics
+from cpt_ray.records import CheckpointManifest, RunAttempt, RunProgress, RunRecord, StateFigures, StepMetrics
 from tests.chaos import lineage
 from tests.chaos.lineage import lineage_of
+from tests.run_records import training
 
 
 class Written:
@@ -19,8 +20,10 @@ class Written:
         monkeypatch.setattr(lineage.RunRecord, "load", lambda path: self.ends[path.parent.name[:-9]])
 
     def run(self, name: str, *, steps: int, parent: str | None = None) -> None:
-        # Only what the lineage asks of a finished run.
-        self.ends[name] = type("Ended", (), {"run": name, "steps": steps, "parent": parent})()
+        ended = training(100, progress=RunProgress(step=steps))
+        self.ends[name] = RunRecord(
+            run=name, kind="cooldown", model="m", parent=parent, export_path=None, annealed=True, training=ended
+        )
         (self.root / "train" / f"{name}-00000000").mkdir(parents=True)
 
     def attempt(self, run: str, number: int, *, first: int, did: list[int], resumed: bool) -> None:
@@ -44,8 +47,8 @@ class Written:
     def commit(self, run: str, attempt: int, step: int) -> None:
         folder = self.root / "train" / f"{run}-00000000" / "checkpoints" / f"step-{step:08d}-a{attempt}"
         manifest = CheckpointManifest(
-            run=run, attempt=attempt, step=step, position=step, tokens_seen=step, slots_seen=step, world_size=1, zero_stage=2,
-            precision="fp32", global_batch_size=1, run_fingerprint="f", data_fingerprint="f", files=(), versions={}, created="",
+            run=run, attempt=attempt, progress=RunProgress(step=step, position=step, tokens_seen=step), world_size=1,
+            zero_stage=2, precision="fp32", global_batch_size=1, run_fingerprint="f", data_fingerprint="f", files=(), versions={}, created="",
             figures=StateFigures(loss=1, weights_norm=1, exp_avg_norm=1, exp_avg_sq_norm=1, optimizer_steps=1),
         )  # fmt: skip
         folder.mkdir(parents=True)

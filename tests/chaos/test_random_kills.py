@@ -107,11 +107,14 @@ def test_the_same_shards_were_packed(pair):
 def test_each_position_occurs_once_in_the_lineage_of_the_final_weights(pair, run, record_property):
     disturbed, quiet = pair.lineages(run)
     record, undisturbed = pair.records(run)
-    assert len(disturbed.sample_ids) == record.position > 0
+    assert len(disturbed.sample_ids) == record.training.progress.position > 0
     assert disturbed.sample_ids == quiet.sample_ids
     shards = ShardManifest.load(next(pair.disturbed.root.glob("shards/*/manifest.json")))
     require_each_row_once_an_epoch(disturbed.sample_ids, shards)
-    counts = [(r.steps, r.position, r.tokens_seen, r.slots_seen) for r in (record, undisturbed)]
+    counts = [
+        (r.training.progress.step, r.training.progress.position, r.tokens_seen, r.training.progress.slots_seen)
+        for r in (record, undisturbed)
+    ]
     assert counts[0] == counts[1]
     assert [step.tokens_seen for step in disturbed.steps] == [step.tokens_seen for step in quiet.steps]
     if run == RUNS[-1]:
@@ -173,7 +176,7 @@ def render(pair: Pair) -> str:
         gap = max(abs(a.loss - b.loss) for a, b in zip(disturbed.steps, quiet.steps, strict=True))
         same = "" if disturbed.sample_ids == quiet.sample_ids else " (rows differ)"
         lines.append(
-            f"| {run} | {record.attempts} | {', '.join(map(str, disturbed.resumes))} | {len(disturbed.steps)} | "
+            f"| {run} | {len(record.training.attempts)} | {', '.join(map(str, disturbed.resumes))} | {len(disturbed.steps)} | "
             f"{disturbed.in_vain} | {len(disturbed.sample_ids)}{same} | {record.tokens_seen} | {gap:.2g} |"
         )
     first, second = (held_out_losses(study) for study in (pair.disturbed, pair.quiet))

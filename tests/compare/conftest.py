@@ -12,6 +12,7 @@ from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.evaluate.bits_per_byte import aggregate
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, format_scores
 from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunRecord
+from tests.run_records import training
 
 CONFIG = CompareConfig(bootstrap_samples=400)
 LABEL = "smoke check on 4-way questions; not a real exam"
@@ -108,33 +109,17 @@ class Laboratory:
 
 
 def _run(record: EvalRecord, *, annealed: bool) -> RunRecord:
+    base = record.arm is None
     return RunRecord(
         run=record.run,
-        kind="base" if record.arm is None else "cooldown",
+        kind="base" if base else "cooldown",
         model=record.model,
         arm=record.arm,
         seed=record.seed,
         budget_tokens=record.budget_tokens,
-        parent=None,
-        start_tokens=0,
-        tokens_seen=record.tokens_seen,
-        slots_seen=0,
-        position=0,
-        steps=0,
-        sequence_length=64,
-        world_sizes=(),
-        worker_pids=(),
-        attempts=0,
-        first_steps=(),
-        flops=0.0,
-        mean_tokens_per_s=0.0,
-        mfu=None,
-        peak_flops_per_s=None,
-        wall_s=0.0,
-        self_test=None,
-        metrics_path=None,
         export_path="/nowhere",
         annealed=annealed,
+        training=None if base else training(record.tokens_seen),
     )
 
 

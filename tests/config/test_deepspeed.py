@@ -12,9 +12,9 @@ from cpt_ray.config.deepspeed import (
     REMOVED_BY_DEEPSPEED,
     REMOVED_FROM_ZERO,
     RENAMED_IN_ZERO,
+    check_deepspeed,
     load_deepspeed,
     resolve_deepspeed,
-    zero_stage,
 )
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
@@ -107,8 +107,8 @@ def refusal(path):
 
 
 def test_a_file_written_for_hugging_face_is_accepted_and_every_auto_is_resolved(write):
-    tree = load_deepspeed(write(HUGGING_FACE))
-    resolved = resolve_deepspeed(tree, train=train(), accumulation_steps=4, hidden_size=100)
+    config = load_deepspeed(write(HUGGING_FACE))
+    resolved = resolve_deepspeed(config, train=train(), accumulation_steps=4, hidden_size=100)
     assert "auto" not in json.dumps(resolved)
     assert resolved["train_micro_batch_size_per_gpu"] == 2
     assert resolved["gradient_accumulation_steps"] == 4
@@ -125,8 +125,8 @@ def test_a_file_written_for_hugging_face_is_accepted_and_every_auto_is_resolved(
 def test_the_zero_sections_of_hugging_faces_documentation_pass_unchanged(write, zero):
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
-    tree = load_deepspeed(write({**HUGGING_FACE, "zero_optimization": zero}))
-    resolved = resolve_deepspeed(tree, train=train(), accumulation_steps=4, hidden_size=100)["zero_optimization"]
+    config = load_deepspeed(write({**HUGGING_FACE, "zero_optimization": zero}))
+    resolved = resolve_deepspeed(config, train=train(), accumulation_steps=4, hidden_size=100)["zero_optimization"]
     assert {key: resolved[key] for key in zero if zero[key] != "auto"} == {k: v for k, v in zero.items() if v != "auto"}
     assert DeepSpeedZeroConfig(**resolved).stage == zero["stage"]  # DeepSpeed refuses keys and types that it does not know
 
@@ -154,21 +154,23 @@ def test_another_kind_of_parallelism_is_refused(write, key):
 
 
 def test_fp16_keeps_the_files_loss_scaling(write):
-    tree = load_deepspeed(write(HUGGING_FACE))
-    resolved = resolve_deepspeed(tree, train=train(precision="fp16"), accumulation_steps=1, hidden_size=8)
+    config = load_deepspeed(write(HUGGING_FACE))
+    resolved = resolve_deepspeed(config, train=train(precision="fp16"), accumulation_steps=1, hidden_size=8)
     assert resolved["fp16"] == {**HUGGING_FACE["fp16"], "enabled": True}
     assert resolved["bf16"]["enabled"] is False
 
 
 def test_resolving_leaves_the_tree_alone(write):
-    tree = load_deepspeed(write(HUGGING_FACE))
-    resolve_deepspeed(tree, train=train(), accumulation_steps=4, hidden_size=100)
-    assert tree == HUGGING_FACE
+    config = load_deepspeed(write(HUGGING_FACE))
+    resolve_deepspeed(config, train=train(), accumulation_steps=4, hidden_size=100)
+    assert config.tree == HUGGING_FACE
 
 
 def test_the_study_decides_precision_and_clipping(write):
-    tree = load_deepspeed(write({"bf16": {"enabled": "auto", "check_grad_overflow": False}}))
-    resolved = resolve_deepspeed(tree, train=train(precision="fp32", gradient_clipping=0), accumulation_steps=1, hidden_size=8)
+    config = load_deepspeed(write({"bf16": {"enabled": "auto", "check_grad_overflow": False}}))
+    resolved = resolve_deepspeed(
+        config, train=train(precision="fp32", gradient_clipping=0), accumulation_steps=1, hidden_size=8
+    )
     assert resolved["bf16"] == {"enabled": False, "check_grad_overflow": False}
     assert resolved["gradient_clipping"] == 0  # said, because DeepSpeed's default is 1.0
 
@@ -229,11 +231,11 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 def test_an_auto_without_a_rule_is_refused(write):
-    tree = load_deepspeed(write({"zero_optimization": {"stage": 3, "sub_group_size": "auto"}}))
+    config = load_deepspeed(write({"zero_optimization": {"stage": 3, "sub_group_size": "auto"}}))
     with pytest.raises(ConfigError, match='sub_group_size is "auto", and there is no rule for it'):
-        resolve_deepspeed(tree, train=train(), accumulation_steps=1, hidden_size=8)
+        resolve_deepspeed(config, train=train(), accumulation_steps=1, hidden_size=8)
 
 
 @pytest.mark.parametrize(("tree", "stage"), [({}, 0), ({"zero_optimization": {}}, 0), ({"zero_optimization": {"stage": 2}}, 2)])
-def test_the_stage_is_read_where_it_stands(tree, stage):
-    assert zero_stage(tree) == stage
+def test_the_stage_is_0_where_the_file_names_none(tree, stage):
+    assert check_deepspeed(tree, "ds.json").zero_stage == stage

@@ -16,6 +16,7 @@ from cpt_ray.edges.tracking import PARENT_TAG, RUN_TAG, Tracking
 from cpt_ray.edges.tracking_metrics import event_metrics, held_out_metrics, memory_metrics
 from cpt_ray.records import RunRecord, StepMetrics
 from tests.edges.points import CONTROL, POINTS, event, held_out, memory, point
+from tests.run_records import attempt, cost, training
 from tests.run_specs import make_spec
 
 CONFIG = {"study": {"name": "s", "seeds": [0]}, "hub": {"api_token": "hf_x"}, "path": "s3://me:pw@bucket/x", "batch_tokens": 3}
@@ -33,14 +34,12 @@ def steps(count: int, **changes: Any) -> tuple[StepMetrics, ...]:
     return tuple(step(n, **changes) for n in range(1, count + 1))
 
 
-def record(kind: str = "independent", name: str = SPEC.name, wall_s: float = 2.0) -> RunRecord:
-    base = kind == "base"
+def record(kind: str = "independent", name: str = SPEC.name, **changes: Any) -> RunRecord:
+    if kind == "base":
+        return RunRecord(run=name, kind="base", model="m", export_path="/x", annealed=True)
     return RunRecord(
-        run=name, kind=kind, model="m", arm=None if base else "legal", seed=None if base else 0,
-        budget_tokens=None if base else 100, parent=None, start_tokens=0, tokens_seen=0 if base else 100, slots_seen=0,
-        position=0, steps=10, sequence_length=8, world_sizes=(1,), worker_pids=(1,), attempts=1, first_steps=(0,), flops=1e6,
-        mean_tokens_per_s=50.0, mfu=None, peak_flops_per_s=None, wall_s=wall_s, self_test=None, metrics_path=None,
-        export_path="/x", annealed=True,
+        run=name, kind=kind, model="m", arm="legal", seed=0, budget_tokens=100, export_path="/x", annealed=True,
+        training=training(100, **changes),
     )  # fmt: skip
 
 
@@ -184,8 +183,9 @@ def test_a_skipped_step_leaves_no_point_in_the_curves(uri):
 def test_a_finished_run_says_how_its_mfu_was_counted_and_what_watching_found(uri):
     tracking = Tracking(uri, "exp")
     parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
-    changes = {"peak_basis": "measured", "flops_basis": "keys attended", "spikes": 2, "host_peak_bytes": 7}
-    run = tracking.mirror_run(parent, record().model_copy(update=changes), metrics=steps(2))
+    counted = attempt(peak_basis="measured", flops_basis="keys attended")
+    finished = record(attempts=(counted,), spikes=2, cost=cost(host_peak_bytes=7))
+    run = tracking.mirror_run(parent, finished, metrics=steps(2))
     data = MlflowClient(uri).get_run(run).data
     assert (data.tags["peak_basis"], data.tags["flops_basis"]) == ("measured", "keys attended")
     assert (data.metrics["final.spikes"], data.metrics["final.host_peak_bytes"]) == (2.0, 7.0)
@@ -197,7 +197,7 @@ def test_fewer_steps_or_another_record_are_other_content(uri):
     parent = tracking.mirror_study("s", "r", config={}, points=(), control_arms=CONTROL)
     first = tracking.mirror_run(parent, record(), metrics=steps(6))
     second = tracking.mirror_run(parent, record(), metrics=steps(5))
-    third = tracking.mirror_run(parent, record(wall_s=3.0), metrics=steps(5))
+    third = tracking.mirror_run(parent, record(cost=cost(wall_s=3.0)), metrics=steps(5))
     assert len({first, second, third}) == 3
     assert count_runs(uri, ViewType.ACTIVE_ONLY) == 2
 

@@ -56,32 +56,5 @@ def build_model(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
 
 
 def make_run(export: Path, run: str = "tiny-base", **changes: object) -> RunRecord:
-    fields: dict[str, object] = {
-        "run": run,
-        "kind": "base",
-        "model": "tiny",
-        "arm": None,
-        "seed": None,
-        "budget_tokens": None,
-        "parent": None,
-        "start_tokens": 0,
-        "tokens_seen": 0,
-        "slots_seen": 0,
-        "position": 0,
-        "steps": 0,
-        "sequence_length": 64,
-        "world_sizes": (),
-        "worker_pids": (),
-        "attempts": 0,
-        "first_steps": (),
-        "flops": 0.0,
-        "mean_tokens_per_s": 0.0,
-        "mfu": None,
-        "peak_flops_per_s": None,
-        "wall_s": 0.0,
-        "self_test": None,
-        "metrics_path": None,
-        "export_path": str(export),
-        "annealed": True,
-    }
+    fields: dict[str, object] = {"run": run, "kind": "base", "model": "tiny", "export_path": str(export), "annealed": True}
     return RunRecord(**{**fields, **changes})

@@ -37,8 +37,8 @@ def test_a_chain_is_trained_scored_and_shown_with_its_parents(study, capsys):
     first, second = (
         RunRecord.load(next(study.root.glob(f"train/tiny-legal-{budget}-seed0-*")) / "run.json") for budget in (2000, 4000)
     )
-    assert (second.parent, second.start_tokens) == (first.run, first.tokens_seen)
-    assert second.first_steps == (first.steps,)
+    assert (second.parent, second.training.start_tokens) == (first.run, first.tokens_seen)
+    assert second.training.first_steps == (first.training.progress.step,)
     assert all(point.annealed for point in comparison.points)
     assert comparison.tokens_paid == comparison.tokens_seen == second.tokens_seen
     assert "tokens seen: 4." in said

@@ -226,8 +226,8 @@ def test_report_and_comparison_lie_under_the_root_and_agree_with_the_log(submitt
 def test_the_work_was_done_by_the_cluster_in_two_processes(submitted):
     study, _ = submitted
     record = RunRecord.load(next(study.root.glob("train/tiny-legal-2000-*/run.json")))
-    assert record.world_sizes == (2,)
-    assert len(set(record.worker_pids)) == 2
+    assert record.training.world_sizes == (2,)
+    assert len(set(record.training.worker_pids)) == 2
 
 
 def test_a_request_without_the_token_is_turned_away(head):

@@ -239,8 +239,8 @@ def test_every_stage_ran_in_at_least_two_processes(done):
     assert {stage: len(set(found)) >= 2 for stage, found in pids.items()} == dict.fromkeys(pids, True)
     assert os.getpid() not in {pid for found in pids.values() for pid in found}
     for name in (TRUNK, SMALL, LARGE, CONTROL):
-        assert len(set(done.run(name).worker_pids)) == 2
-        assert done.run(name).world_sizes == (2,)
+        assert len(set(done.run(name).training.worker_pids)) == 2
+        assert done.run(name).training.world_sizes == (2,)
 
 
 def test_each_budget_is_met_within_one_global_batch(done):
@@ -249,7 +249,7 @@ def test_each_budget_is_met_within_one_global_batch(done):
         assert record.budget_tokens == budget
         assert budget <= record.tokens_seen < budget + GLOBAL_BATCH_SLOTS
         assert record.annealed
-        assert record.slots_seen == record.steps * GLOBAL_BATCH_SLOTS
+        assert record.training.progress.slots_seen == record.training.progress.step * GLOBAL_BATCH_SLOTS
     assert not done.run(TRUNK).annealed
     assert done.run(TRUNK).export_path is None
 
@@ -262,10 +262,10 @@ def test_the_branches_go_on_from_the_trunk_and_the_counts_are_those_of_the_rows(
         own = {step.step: step for step in read_metrics(done.folder("train", name))}
         first = min(own)
         assert first - 1 in trunk, "the branch starts after a step of the trunk"
-        assert done.run(name).first_steps == (first - 1,)
+        assert done.run(name).training.first_steps == (first - 1,)
         lineage = [trunk[step] for step in range(1, first)] + [own[step] for step in sorted(own)]
         rows = [sample for step in lineage for sample in step.sample_ids]
-        assert len(rows) == len(set(rows)) == done.run(name).position  # below one epoch no row is seen twice
+        assert len(rows) == len(set(rows)) == done.run(name).training.progress.position  # below one epoch no row is seen twice
         seen = [(source, int(row)) for source, row in (sample.rsplit(":", 1) for sample in rows)]
         assert sum(int(reader.loss_tokens(source, [row])[0]) for source, row in seen) == done.run(name).tokens_seen
         assert {source for source, _ in seen} == {"law", "news"}
@@ -273,7 +273,7 @@ def test_the_branches_go_on_from_the_trunk_and_the_counts_are_those_of_the_rows(
 
 def test_the_self_test_passed_and_its_control_failed(done):
     for name in (TRUNK, SMALL, LARGE, CONTROL):
-        proof = done.run(name).self_test
+        proof = done.run(name).training.last.self_test
         assert proof.passed
         assert proof.masked_difference <= proof.allowed_difference < proof.unmasked_difference
         assert proof.unmasked_difference > 0.01

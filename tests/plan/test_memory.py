@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import ModelShape
@@ -32,10 +33,13 @@ def estimate(stage: int, workers: int, precision: str = "bf16", sums: str | None
     return estimate_memory(
         "m",
         shape=SHAPE,
-        deepspeed={
-            "zero_optimization": {"stage": stage, **zero},
-            **({"data_types": {"grad_accum_dtype": sums}} if sums else {}),
-        },
+        deepspeed=check_deepspeed(
+            {
+                "zero_optimization": {"stage": stage, **zero},
+                **({"data_types": {"grad_accum_dtype": sums}} if sums else {}),
+            },
+            "ds.json",
+        ),
         train=make_train(precision),
         num_workers=workers,
     )
@@ -78,9 +82,8 @@ def test_disk_counts_kept_checkpoints_branch_points_and_exports_of_budgets_and_m
     trunk = make_spec(8, name="m-a-trunk-seed0", kind="trunk", budget_tokens=None, branch_tokens=(4, 8), trajectory_tokens=(2,))
     branch = make_spec(10, cooldown=8, kind="cooldown", parent=trunk.name, start_tokens=8)
     other = branch.model_copy(update={"model": "another"})
-    plan = estimate_memory(
-        "m", shape=SHAPE, deepspeed={}, train=make_train(), num_workers=1, specs=(trunk, branch, other)
-    )  # fmt: skip
+    plain, specs = check_deepspeed({}, "ds.json"), (trunk, branch, other)
+    plan = estimate_memory("m", shape=SHAPE, deepspeed=plain, train=make_train(), num_workers=1, specs=specs)
     assert plan.checkpoint_bytes == 14 * SHAPE.parameters
     assert plan.export_bytes == 2 * SHAPE.parameters
     assert plan.disk_bytes == (2 + 2 + 2) * plan.checkpoint_bytes + (1 + 1) * plan.export_bytes

@@ -19,6 +19,7 @@ from cpt_ray.records import (
     Histogram,
     Interval,
     Point,
+    RunProgress,
     RunRecord,
     SelfTest,
     ShardEntry,
@@ -29,6 +30,7 @@ from cpt_ray.records import (
     Term,
 )
 from cpt_ray.report.contents import PlannedStates, ReportContents
+from tests.run_records import attempt, cost, training
 
 PEAK_BASIS = "measured on each worker (H200) as the fastest 8192 x 8192 bfloat16 matrix product, summed over workers"
 FLOPS_BASIS = "6 per parameter and token, and attention with the keys that a token attends"
@@ -46,26 +48,40 @@ def interval(value: float, half: float, kind: str = ONE_SEED) -> Interval:
 
 
 def run_record(name: str, kind: str, arm: str | None, start: int, stop: int, **changes: Any) -> RunRecord:
-    base = kind == "base"
+    if kind == "base":
+        return RunRecord(run=name, kind="base", model="smollm2-135m", export_path=f"/exports/{name}", annealed=True, **changes)
+    seconds = (stop - start) / 181_234
+    proof = SelfTest(
+        kernel="sdpa", dtype="bf16", masked_difference=3.1e-3, unmasked_difference=0.42, allowed_difference=0.042,
+        gradient_leak=0.0, gradient_control=1.7, passed=True,
+    )  # fmt: skip
+    trained = training(
+        stop,
+        progress=RunProgress(
+            step=stop // 120_000, position=stop // 1950, tokens_seen=stop, slots_seen=round(stop * 1.04)
+        ),
+        start_tokens=start,
+        attempts=(
+            attempt(
+                first_step=start // 120_000, world_size=2, self_test=proof, peak_flops_per_s=989e12, peak_basis=PEAK_BASIS,
+                flops_basis=FLOPS_BASIS,
+            ),
+        ),
+        cost=cost(
+            flops=(stop - start) * 9.46e8, mean_tokens_per_s=181_234.0, mfu=0.382, wall_s=seconds, data_wait_s=seconds * 0.015,
+            checkpoint_s=4.2, held_out_s=6.1, host_peak_bytes=3_410_000_000, device_peak_bytes=21_800_000_000,
+        ),
+    )  # fmt: skip
     fields: dict[str, Any] = {
-        "run": name, "kind": kind, "model": "smollm2-135m", "arm": arm, "seed": None if base else 0,
-        "budget_tokens": stop if kind in ("cooldown", "independent") else None, "parent": None, "start_tokens": start,
-        "tokens_seen": stop, "slots_seen": round(stop * 1.04), "position": stop // 1950,
-        "steps": (stop - start) // 120_000, "sequence_length": 2048, "world_sizes": () if base else (2,),
-        "worker_pids": (), "attempts": 0 if base else 1, "first_steps": () if base else (start // 120_000,),
-        "flops": (stop - start) * 9.46e8, "mean_tokens_per_s": 0.0 if base else 181_234.0,
-        "mfu": None if base else 0.382, "peak_flops_per_s": None if base else 989e12,
-        "wall_s": 0.0 if base else (stop - start) / 181_234,
-        **({} if base else {
-            "peak_basis": PEAK_BASIS, "flops_basis": FLOPS_BASIS, "data_wait_s": (stop - start) / 181_234 * 0.015,
-            "checkpoint_s": 4.2, "held_out_s": 6.1, "host_peak_bytes": 3_410_000_000, "device_peak_bytes": 21_800_000_000,
-        }),
-        "self_test": None if base else SelfTest(kernel="sdpa", dtype="bf16", masked_difference=3.1e-3,
-            unmasked_difference=0.42, allowed_difference=0.042, gradient_leak=0.0, gradient_control=1.7, passed=True),
-        "metrics_path": None if base else "metrics.jsonl", "export_path": f"/exports/{name}",
-        "annealed": kind in ("cooldown", "independent"),
+        "run": name, "kind": kind, "model": "smollm2-135m", "arm": arm, "seed": 0,
+        "budget_tokens": stop if kind in ("cooldown", "independent") else None, "export_path": f"/exports/{name}",
+        "annealed": kind in ("cooldown", "independent"), "training": trained,
     }  # fmt: skip
     return RunRecord(**{**fields, **changes})
+
+
+def run_start(run: RunRecord) -> int:
+    return run.training.start_tokens if run.training else 0
 
 
 def exam_scan(task: str, *, late: bool) -> TaskScan:
@@ -120,8 +136,8 @@ def metrics(start: int, stop: int, loss: float, *, cooldown: bool, per_step: int
 
 def watched(run: RunRecord) -> tuple[HeldOutPoint, ...]:
     """Held-out losses of a run during training: ten marks, and those of the base where it begins there."""
-    own = run.tokens_seen - run.start_tokens
-    marks = [run.start_tokens + own * i // 10 for i in range(1 if run.start_tokens else 0, 11)]
+    own = run.tokens_seen - run_start(run)
+    marks = [run_start(run) + own * i // 10 for i in range(1 if run_start(run) else 0, 11)]
     points = []
     for tokens in marks:
         for source, role, base, slope in (("licences", "domain", 1.36, -0.018), ("news", "general", 1.11, 0.001)):
@@ -230,7 +246,7 @@ def _runs() -> tuple[RunRecord, ...]:
     )
     return (
         run_record(BASE, "base", None, 0, 0),
-        run_record(trunk, "trunk", "legal", 0, round(BUDGETS[-1] * 0.8), attempts=2, first_steps=(0, 161), world_sizes=(2, 1)),
+        run_record(trunk, "trunk", "legal", 0, round(BUDGETS[-1] * 0.8)),
         *branches,
         run_record(f"smollm2-135m-control-{BUDGETS[-1]}-seed0", "independent", "control", 0, BUDGETS[-1]),
     )
@@ -263,7 +279,7 @@ def _comparison(runs: tuple[RunRecord, ...]) -> Comparison:
 def make_contents(**changes: Any) -> ReportContents:
     runs = _runs()
     step_metrics = {
-        run.run: metrics(run.start_tokens, run.tokens_seen, 2.1 if run.arm == "control" else 1.9, cooldown=run.kind != "trunk")
+        run.run: metrics(run_start(run), run.tokens_seen, 2.1 if run.arm == "control" else 1.9, cooldown=run.kind != "trunk")
         for run in runs[1:]
     }
     shards = tuple(shard(source, i, 4000) for source in ("licences", "news") for i in range(8))

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from markupsafe import Markup
 
-from cpt_ray.records import Comparison, CorpusProfile, Term
+from cpt_ray.records import Comparison, CorpusProfile, RunRecord, Term
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.page import SECTIONS, PageFigure, render_report, write_report
 from cpt_ray.report.series import run_styles
@@ -182,13 +182,16 @@ def test_points_without_decay_are_called_not_annealed(page):
     assert "not annealed" not in render_words(clean)
 
 
+def trained_otherwise(run: RunRecord, **changes: object) -> RunRecord:
+    return run.model_copy(update={"training": run.training.model_copy(update=changes)})
+
+
 def test_runs_show_what_they_paid_their_rates_and_where_a_chain_came_from():
     contents = make_contents()
     schedule = make_schedule(2_000_000, start=1_800_000, peak=3e-4, final_rate=3e-5)
-    first = run_record("m-legal-1000000-seed0", "chain", "legal", 0, 1_000_000, schedule=schedule, annealed=True)
-    second = run_record(
-        "m-legal-2000000-seed0", "chain", "legal", 1_000_000, 2_500_000, parent=first.run, schedule=schedule, annealed=True
-    )
+    first = run_record("m-legal-1000000-seed0", "chain", "legal", 0, 1_000_000, annealed=True)
+    second = run_record("m-legal-2000000-seed0", "chain", "legal", 1_000_000, 2_500_000, parent=first.run, annealed=True)
+    second = trained_otherwise(second, schedule=schedule)
     html = render_words(replace(contents, runs=(*contents.runs, first, second)))
     assert "chain, from m-legal-1000000-seed0 at 1,000,000 tokens, optimizer fresh" in html
     row = html.partition("<tr><td>m-legal-2000000-seed0")[2].partition("</tr>")[0]
@@ -219,8 +222,8 @@ def test_held_out_losses_during_training_are_drawn_and_never_called_scores(page)
 
 def test_skipped_steps_and_spikes_are_counted_in_the_run_table():
     contents = make_contents()
-    changes = {"steps_skipped": 2, "tokens_skipped": 240_000, "spikes": 1}
-    marred = contents.runs[1].model_copy(update=changes)
+    progress = contents.runs[1].training.progress.model_copy(update={"steps_skipped": 2, "tokens_skipped": 240_000})
+    marred = trained_otherwise(contents.runs[1], progress=progress, spikes=1)
     text = read(render_words(replace(contents, runs=(contents.runs[0], marred, *contents.runs[2:])))).text
     assert "2 skipped240,000 tokens1 loss spike" in text
     assert "1 loss spike" not in read(render_words(contents)).text
@@ -239,7 +242,11 @@ def test_shares_of_time_and_the_basis_of_mfu_are_named(page):
 def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
     contents = make_contents()
     assert "1.34\xa0GB of states planned, 2 workers" in read(render_words(contents)).text
-    bare = tuple(run.model_copy(update={"host_peak_bytes": None, "device_peak_bytes": None}) for run in contents.runs)
+    unknown = {"host_peak_bytes": None, "device_peak_bytes": None}
+    bare = tuple(
+        trained_otherwise(run, cost=run.training.cost.model_copy(update=unknown)) if run.training else run
+        for run in contents.runs
+    )
     text = read(render_words(replace(contents, runs=bare, planned={}))).text
     assert "not measured" in text[text.index("Time and memory") :]
     assert "of states planned" not in text

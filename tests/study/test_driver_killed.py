@@ -98,10 +98,12 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     assert attempts(quiet)[0].first_step == 0
     assert read_lease(disturbed.root / FILE).attempt == read_lease(quiet.root / FILE).attempt + 2
     pair = [RunRecord.load(run_folder(study) / "run.json") for study in studies]
-    assert pair[0].first_steps == tuple(attempt.first_step for attempt in tries)
-    assert [(r.tokens_seen, r.position, r.steps) for r in pair[:1]] == [(r.tokens_seen, r.position, r.steps) for r in pair[1:]]
+    assert pair[0].training.first_steps == tuple(attempt.first_step for attempt in tries)
+    assert [(r.tokens_seen, r.training.progress.position, r.training.progress.step) for r in pair[:1]] == [
+        (r.tokens_seen, r.training.progress.position, r.training.progress.step) for r in pair[1:]
+    ]
     steps = [[(m.step, m.sample_ids, m.tokens_seen, m.loss) for m in read_metrics(run_folder(s))] for s in studies]
-    assert len(steps[0]) == pair[0].steps > 50
+    assert len(steps[0]) == pair[0].training.progress.step > 50
     assert steps[0] == steps[1]
     weights = [load_file(Path(record.export_path) / "model.safetensors") for record in pair]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

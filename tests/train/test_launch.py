@@ -65,7 +65,7 @@ def launch(root: Path, folder: str, runtime: RuntimeConfig = TWO_WORKERS) -> tup
 @pytest.fixture(scope="module")
 def undisturbed(root) -> RunRecord:
     record, shown = launch(root, "undisturbed")
-    assert shown[-1] == record.steps > 20
+    assert shown[-1] == record.training.progress.step > 20
     return record
 
 
@@ -86,11 +86,11 @@ def kill_after(folder: Path, *, checkpoints: int, rank: int, killed: list[int]) 
 
 
 def test_two_workers_train_a_run_to_its_budget(undisturbed):
-    assert undisturbed.world_sizes == (2,)
-    assert len(set(undisturbed.worker_pids)) == 2
-    assert os.getpid() not in undisturbed.worker_pids
+    assert undisturbed.training.world_sizes == (2,)
+    assert len(set(undisturbed.training.worker_pids)) == 2
+    assert os.getpid() not in undisturbed.training.worker_pids
     assert BUDGET <= undisturbed.tokens_seen < BUDGET + 4 * 64
-    assert undisturbed.first_steps == (0,)
+    assert undisturbed.training.first_steps == (0,)
 
 
 def test_a_killed_worker_is_followed_by_a_resume_that_equals_an_undisturbed_run_bitwise(root, undisturbed):
@@ -103,18 +103,18 @@ def test_a_killed_worker_is_followed_by_a_resume_that_equals_an_undisturbed_run_
     killer.join()
     first, second = attempts(root / "killed")
     assert killed == [first.worker_pids[1]]
-    assert record.attempts == 2
+    assert len(record.training.attempts) == 2
     assert (first.first_step, first.resumed) == (0, False)
     assert second.resumed
-    assert 0 < second.first_step < record.steps
-    assert record.first_steps == (0, second.first_step)
+    assert 0 < second.first_step < record.training.progress.step
+    assert record.training.first_steps == (0, second.first_step)
     assert not set(first.worker_pids) & set(second.worker_pids)
 
-    assert record.steps == undisturbed.steps
-    assert (record.tokens_seen, record.slots_seen, record.position) == (
+    assert record.training.progress.step == undisturbed.training.progress.step
+    assert (record.tokens_seen, record.training.progress.slots_seen, record.training.progress.position) == (
         undisturbed.tokens_seen,
-        undisturbed.slots_seen,
-        undisturbed.position,
+        undisturbed.training.progress.slots_seen,
+        undisturbed.training.progress.position,
     )
     pair = [read_metrics(root / name) for name in ("undisturbed", "killed")]
     facts = [[(m.step, m.sample_ids, m.tokens_seen, m.loss, m.gradient_norm, m.learning_rate) for m in run] for run in pair]
@@ -131,8 +131,8 @@ def test_the_driver_was_not_left_with_rays_own_storage(root, undisturbed):
 
 def test_one_process_without_ray_gives_the_same_rows_and_losses(root, undisturbed):
     record, shown = launch(root, "here", HERE)
-    assert record.worker_pids == (os.getpid(),)
-    assert shown[-1] == record.steps
+    assert record.training.worker_pids == (os.getpid(),)
+    assert shown[-1] == record.training.progress.step
     pair = [read_metrics(root / name) for name in ("undisturbed", "here")]
     assert [m.sample_ids for m in pair[0]] == [m.sample_ids for m in pair[1]]
     assert [m.tokens_seen for m in pair[0]] == [m.tokens_seen for m in pair[1]]

@@ -8,7 +8,8 @@ import pytest
 
 from cpt_ray.config.sections.watch import GuardsConfig
 from cpt_ray.errors import TrainingError
-from cpt_ray.train.loop import Progress, train
+from cpt_ray.records import RunProgress
+from cpt_ray.train.loop import train
 from cpt_ray.train.monitor.step_checks import Guards
 from cpt_ray.train.order.batches import Batch
 from cpt_ray.train.order.samples import SampleId
@@ -30,7 +31,7 @@ class ScriptedEngine:
         return norm if take else math.nan
 
 
-START = Progress()
+START = RunProgress()
 
 
 class Seen:
@@ -66,7 +67,7 @@ def run(losses, norms=None, *, stop=250, start=START, **guards):
 
 def test_it_stops_at_the_first_step_at_or_past_the_budget():
     seen = run([3.0, 2.0, 1.0])
-    assert seen.end == Progress(step=3, position=12, tokens_seen=300, slots_seen=384)
+    assert seen.end == RunProgress(step=3, position=12, tokens_seen=300, slots_seen=384)
     assert seen.engine.rates == [50, 150, 250]
     assert [line.tokens_seen for line in seen.lines] == [100, 200, 300]
     assert [progress.step for progress in seen.saved] == [2]
@@ -77,12 +78,12 @@ def test_it_stops_at_the_first_step_at_or_past_the_budget():
 
 
 def test_it_goes_on_from_where_it_was():
-    seen = run([1.0], start=Progress(2, 8, 200, 256))
+    seen = run([1.0], start=RunProgress(step=2, position=8, tokens_seen=200, slots_seen=256))
     assert (seen.end.step, seen.end.position, seen.lines[0].step) == (3, 12, 3)
 
 
 def test_a_finished_run_takes_no_step():
-    seen = run([], start=Progress(3, 12, 300, 384))
+    seen = run([], start=RunProgress(step=3, position=12, tokens_seen=300, slots_seen=384))
     assert seen.end.step == 3
     assert seen.engine.rates == []
 
@@ -107,7 +108,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_is_not_taken(losses, norms,
 @pytest.mark.parametrize(("losses", "norms", "what"), BAD)
 def test_within_the_limit_it_is_skipped_and_its_tokens_do_not_count(losses, norms, what):
     seen = run([*losses, 1.0, 1.0], [*norms, 1.0, 1.0], max_skipped_steps=1)
-    assert seen.end == Progress(step=4, position=16, tokens_seen=300, slots_seen=384, steps_skipped=1, tokens_skipped=100)
+    assert seen.end == RunProgress(step=4, position=16, tokens_seen=300, slots_seen=384, steps_skipped=1, tokens_skipped=100)
     assert seen.engine.taken == [True, False, True, True]
     assert seen.engine.rates == [50, 150, 150, 250]  # the rate is a function of tokens in the weights
     assert [line.skipped for line in seen.lines] == [False, True, False, False]

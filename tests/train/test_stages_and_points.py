@@ -48,9 +48,14 @@ def test_a_stage_goes_on_from_the_end_of_the_one_before_with_or_without_its_mome
     first = run(root, "legal-600", "first", **settings, chain=CHAIN)
     kept = run(root, "legal-1400", "kept", "first", **settings, chain=CHAIN)
     fresh = run(root, "legal-1400", "fresh", "first", **settings, chain={**CHAIN, "optimizer": "fresh"})
-    assert (first.kind, first.optimizer, kept.optimizer, fresh.optimizer) == ("chain", "fresh", "kept", "fresh")
+    assert (first.kind, first.training.optimizer, kept.training.optimizer, fresh.training.optimizer) == (
+        "chain",
+        "fresh",
+        "kept",
+        "fresh",
+    )
     assert kept.parent == first.run
-    assert kept.start_tokens == fresh.start_tokens == first.tokens_seen > 0
+    assert kept.training.start_tokens == fresh.training.start_tokens == first.tokens_seen > 0
     assert kept.tokens_paid == kept.tokens_seen - first.tokens_seen
     assert first.annealed
     assert kept.annealed
@@ -73,8 +78,8 @@ def test_a_stage_that_is_resumed_keeps_the_moments_of_its_own_checkpoint(root):
     shutil.rmtree(checkpoint.newest(root / "cut")[0])
     assert checkpoint.newest(root / "cut") is not None
     resumed = run(root, "legal-1400", "cut", "first", **whole)
-    assert resumed.attempts == 2
-    assert resumed.start_tokens == undisturbed.start_tokens
+    assert len(resumed.training.attempts) == 2
+    assert resumed.training.start_tokens == undisturbed.training.start_tokens
     expected, found = weights(undisturbed.export_path), weights(resumed.export_path)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
@@ -96,7 +101,7 @@ def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, stage, tmp_p
         return Engine(
             load_model(root / "model", precision="fp32"),
             train=config.train,
-            deepspeed_json=load_deepspeed(path),
+            deepspeed=load_deepspeed(path),
             accumulation_steps=1,
             device=torch.device("cpu"),
         )
@@ -148,7 +153,7 @@ def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root):
         assert "none: its learning rate has not decayed" in (Path(str(record.export_path)) / "README.md").read_text()
     early, late = (weights(record.export_path) for record in records)
     assert any(not torch.equal(early[name], late[name]) for name in early)
-    assert records[0].flops < records[1].flops == trunk.flops
+    assert records[0].training.cost.flops < records[1].training.cost.flops == trunk.training.cost.flops
 
 
 def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root):
@@ -158,13 +163,13 @@ def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root):
     late = point_folder(root / "died", 1500)
     expected = weights(late / "export")
     shutil.rmtree(late)
-    kept = [folder for folder, manifest in checkpoint.committed(root / "died") if manifest.tokens_seen >= 1500]
+    kept = [folder for folder, manifest in checkpoint.committed(root / "died") if manifest.progress.tokens_seen >= 1500]
     assert kept
     for folder in kept:
         shutil.rmtree(folder)
     record = run(root, "legal-trunk", "died", trajectory_tokens=[300, 1500])
-    assert record.attempts == 2
-    assert record.first_steps[-1] > 0
+    assert len(record.training.attempts) == 2
+    assert record.training.first_steps[-1] > 0
     found = weights(late / "export")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert record.run == RunRecord.load(late / "run.json").parent

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ArtifactError, LeaseError, TrainingError, TrainingStopped
-from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, StateFigures, StepMetrics
+from cpt_ray.records import CheckpointManifest, RunAttempt, RunProgress, RunRecord, StateFigures, StepMetrics
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint.snapshot import read_times
 from cpt_ray.train.monitor.metrics import read_metrics
@@ -47,9 +47,9 @@ def stop_after(root: Path, source: str, target: str, step: int) -> None:
     (root / target / "run.json").unlink()
     shutil.rmtree(root / target / "export", ignore_errors=True)
     for folder, manifest in checkpoint.committed(root / target):
-        if manifest.step > step:
+        if manifest.progress.step > step:
             shutil.rmtree(folder)
-    assert checkpoint.newest(root / target)[1].step == step
+    assert checkpoint.newest(root / target)[1].progress.step == step
 
 
 WHOLE = {"precision": "fp32", "budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
@@ -68,8 +68,8 @@ def test_a_resumed_run_equals_an_undisturbed_one_bitwise(root, precision):
     whole = run(root, "legal-1500", f"whole-{precision}", **settings)
     stop_after(root, f"whole-{precision}", f"cut-{precision}", step=4)
     again = run(root, "legal-1500", f"cut-{precision}", **settings)
-    assert again.first_steps == (0, 4)  # it really resumed
-    assert again.attempts == 2
+    assert again.training.first_steps == (0, 4)  # it really resumed
+    assert len(again.training.attempts) == 2
     first, second = read_metrics(root / f"whole-{precision}"), read_metrics(root / f"cut-{precision}")
     assert [(m.loss, m.sample_ids, m.tokens_seen, m.gradient_norm) for m in first] == [
         (m.loss, m.sample_ids, m.tokens_seen, m.gradient_norm) for m in second
@@ -83,18 +83,18 @@ def test_a_cooldown_of_its_own_mixture_begins_at_the_checkpoint_and_survives_a_r
     arm = {"cooldown_mix": {"news": 1.0}, "segments": [{"from": 400, "mix": {"law": 0.5, "news": 0.5}}]}
     trunk = run(root, "legal-trunk", "mixed-trunk", arm=arm, **settings)
     branch = run(root, "legal-2000", "mixed", parent="mixed-trunk", arm=arm, **settings)
-    assert [mix.weights for mix in branch.mixes][-1] == {"news": 1.0}
-    assert branch.mixes[-1].first_position == trunk.position
-    assert branch.mixes[:-1] == trunk.mixes
-    assert len(trunk.mixes) == 2
+    assert [mix.weights for mix in branch.training.mixes][-1] == {"news": 1.0}
+    assert branch.training.mixes[-1].first_position == trunk.training.progress.position
+    assert branch.training.mixes[:-1] == trunk.training.mixes
+    assert len(trunk.training.mixes) == 2
     steps = read_metrics(root / "mixed")
     assert {name.split(":")[0] for step in steps for name in step.sample_ids} == {"news"}
-    first = checkpoint.committed(root / "mixed")[0][1].step
+    first = checkpoint.committed(root / "mixed")[0][1].progress.step
     stop_after(root, "mixed", "mixed-cut", step=first)
     again = run(root, "legal-2000", "mixed-cut", parent="mixed-trunk", arm=arm, **settings)
-    assert again.attempts == 2
+    assert len(again.training.attempts) == 2
     assert [step.sample_ids for step in read_metrics(root / "mixed-cut")] == [step.sample_ids for step in steps]
-    assert again.mixes == branch.mixes
+    assert again.training.mixes == branch.training.mixes
 
 
 def test_a_branch_continues_the_trunks_positions_and_anneals(root):
@@ -103,7 +103,7 @@ def test_a_branch_continues_the_trunks_positions_and_anneals(root):
     assert trunk.export_path is None
     assert not trunk.annealed
     assert branch.annealed
-    assert branch.first_steps[0] > 0
+    assert branch.training.first_steps[0] > 0
     assert RunAttempt.load(root / "branch" / "attempts" / "attempt-0001.json").resumed is False
     steps, trunk_steps = read_metrics(root / "branch"), read_metrics(root / "trunk")
     assert steps[0].step == trunk_steps[-1].step + 1
@@ -139,8 +139,8 @@ def test_training_lowers_the_loss_of_text_it_repeats(root):
     record = run(root, "control", "learns", budgets=[1000, 9000], learning_rate=3e-3)
     steps = read_metrics(root / "learns")
     assert steps[-1].loss < steps[0].loss - 0.3
-    assert record.self_test is not None
-    assert record.self_test.passed
+    assert record.training.last.self_test is not None
+    assert record.training.last.self_test.passed
 
 
 def test_gradient_checkpointing_gives_the_same_losses(root):
@@ -152,7 +152,7 @@ def test_gradient_checkpointing_gives_the_same_losses(root):
 
 def test_isolation_none_trains_without_a_proof(root):
     record = run(root, "control", "leaky", budgets=[500], isolation="none")
-    assert record.self_test is None
+    assert record.training.last.self_test is None
     run(root, "control", "isolated", budgets=[500])
     # The first step may hold one document per row, where there is nothing to leak.
     leaky, plain = ([step.loss for step in read_metrics(root / name)] for name in ("leaky", "isolated"))
@@ -172,10 +172,10 @@ def test_a_checkpoint_that_contradicts_its_manifest_is_skipped_and_reported(root
     flip_a_bit(newest / "engine" / "mp_rank_00_model_states.pt")
     record = run(root, "legal-1500", "broken", **WHOLE)
     loaded = RunAttempt.load(root / "broken" / "attempts" / "attempt-0002.json").loaded
-    assert record.first_steps == (0, CheckpointManifest.load(older / "manifest.json").step)
+    assert record.training.first_steps == (0, CheckpointManifest.load(older / "manifest.json").progress.step)
     assert loaded.folder == str(older)
-    assert len(loaded.skipped_checkpoints) == 1
-    assert "mp_rank_00_model_states.pt: sha256" in loaded.skipped_checkpoints[0]
+    assert len(loaded.skipped) == 1
+    assert "mp_rank_00_model_states.pt: sha256" in loaded.skipped[0]
     undisturbed, again = (load_file(root / name / "export" / "model.safetensors") for name in (whole, "broken"))
     assert all(torch.equal(undisturbed[name], again[name]) for name in undisturbed)
 
@@ -218,8 +218,8 @@ def test_a_manifest_says_what_a_resume_needs(root, whole):
     _, manifest = checkpoint.newest(root / whole)
     assert (manifest.world_size, manifest.zero_stage, manifest.precision, manifest.global_batch_size) == (1, 2, "fp32", 4)
     assert (manifest.run_fingerprint, manifest.data_fingerprint) == ("e" * 64, "f" * 64)
-    assert manifest.position == 4 * manifest.step
-    assert manifest.figures.optimizer_steps == manifest.step
+    assert manifest.progress.position == 4 * manifest.progress.step
+    assert manifest.figures.optimizer_steps == manifest.progress.step
     assert min(manifest.figures.loss, manifest.figures.weights_norm, manifest.figures.exp_avg_sq_norm) > 0
     assert set(manifest.versions) == {"torch", "deepspeed", "transformers"}
     assert {Path(entry.path).name for entry in manifest.files} >= {"mp_rank_00_model_states.pt"}
@@ -229,7 +229,7 @@ def test_a_manifest_says_what_a_resume_needs(root, whole):
 def test_the_times_of_each_checkpoint_are_on_record(root, whole):
     times = read_times(root / whole)
     assert [(entry.step, entry.world_size, entry.reason) for entry in times] == [
-        (manifest.step, 1, "interval") for _, manifest in checkpoint.committed(root / whole)
+        (manifest.progress.step, 1, "interval") for _, manifest in checkpoint.committed(root / whole)
     ]
     assert min(entry.checkpoint_stall_s for entry in times) > 0
     assert min(entry.upload_s for entry in times) > 0
@@ -267,11 +267,11 @@ def test_a_stop_is_obeyed_between_steps_and_the_same_task_resumes(root, whole, m
     with monkeypatch.context() as patched, pytest.raises(TrainingStopped, match="stopped at step 2, "):
         patched.setattr(worker, "train", train_two_steps)
         worker.run_worker(task)
-    assert checkpoint.newest(root / "stopped")[1].step == 2
+    assert checkpoint.newest(root / "stopped")[1].progress.step == 2
     assert read_times(root / "stopped")[0].reason == "stop"
     task.stop_file.unlink()
     worker.run_worker(task)
-    assert RunRecord.load(root / "stopped" / "run.json").first_steps == (0, 0, 2)
+    assert RunRecord.load(root / "stopped" / "run.json").training.first_steps == (0, 0, 2)
     steps = [[(m.loss, m.sample_ids) for m in read_metrics(root / name)] for name in (whole, "stopped")]
     assert steps[0] == steps[1]
 
@@ -294,15 +294,15 @@ def test_pruning_keeps_the_newest_and_the_branch_points(tmp_path):
         folder = tmp_path / "checkpoints" / f"step-{step:08d}-a1"
         folder.mkdir(parents=True)
         manifest = CheckpointManifest(
-            run="r", attempt=1, step=step, position=step, tokens_seen=100 * step, slots_seen=0, world_size=1, zero_stage=2,
-            precision="fp32", global_batch_size=4, run_fingerprint="r", data_fingerprint="d", versions={}, files=(),
+            run="r", attempt=1, progress=RunProgress(step=step, position=step, tokens_seen=100 * step), world_size=1,
+            zero_stage=2, precision="fp32", global_batch_size=4, run_fingerprint="r", data_fingerprint="d", versions={}, files=(),
             created="now", figures=FIGURES,
         )  # fmt: skip
         (folder / "manifest.json").write_text(manifest.to_json())
     (tmp_path / "checkpoints" / "step-00000009-a1").mkdir()  # never committed
     checkpoint.prune(tmp_path, keep=2, keep_tokens=(150, 300))
-    assert [manifest.step for _, manifest in checkpoint.committed(tmp_path)] == [2, 3, 5, 6]
+    assert [manifest.progress.step for _, manifest in checkpoint.committed(tmp_path)] == [2, 3, 5, 6]
     assert not (tmp_path / "checkpoints" / "step-00000009-a1").exists()
-    assert checkpoint.first_at_or_past(tmp_path, 250)[1].step == 3
+    assert checkpoint.first_at_or_past(tmp_path, 250)[1].progress.step == 3
     with pytest.raises(TrainingError, match="no committed checkpoint at or past 700 tokens"):
         checkpoint.first_at_or_past(tmp_path, 700)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.data.rows.pack import pack
@@ -19,7 +20,7 @@ from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.model.shape import describe_model
 from cpt_ray.records import ImportedModel, RunSpec, ShardEntry, ShardManifest
 from cpt_ray.train.runs.specs import plan_runs
-from cpt_ray.train.task import TrainTask
+from cpt_ray.train.task import RunSettings, TrainTask
 from tests.evaluate.tiny import build_model, build_tokenizer
 
 T = 64
@@ -125,11 +126,17 @@ def make_task(root: Path, config: StudyConfig, spec: RunSpec, run: str, parent: 
     write_atomic(lease, Lease(attempt=1, host="test", pid=1, process_start=0, renewed=0).to_json())
     return TrainTask(
         spec=spec,
-        config=config.model_dump(mode="json"),
+        settings=RunSettings(
+            study=config.study.name,
+            model=config.models[0],
+            arm=config.arms[spec.arm],
+            train=config.train,
+            deepspeed=load_deepspeed(config.train.deepspeed),
+            licenses={source.name: source.license for source in config.sources},
+        ),
         model_folder=str(root / "model"),
         shards_folder=str(root / "shards"),
         data_fingerprint="f" * 64,
-        deepspeed_path=config.train.deepspeed,
         run_folder=str(root / run),
         parent_folder=str(parent) if parent else None,
         fingerprint="e" * 64,

@@ -1,7 +1,7 @@
 """Check a study file and what it names, without spending anything."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.config.deepspeed import load_deepspeed, zero_stage
+from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.edges.source_files import list_source_files
@@ -30,7 +30,7 @@ def main(request: Request) -> None:
     for source in config.sources:
         request.console.say(f"source {source.name}: {_files(source)}")
     path = deepspeed_path(config, request.path)
-    request.console.say(f"deepspeed: {path.name}, ZeRO stage {zero_stage(load_deepspeed(path))}")
+    request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
     there = sum(store.find(node) is not None for node in graph.all())
     request.console.say(
         f"runs: {len(graph.of(TRAIN))}; artifacts: {there} of {len(graph.all())} are there under {config.study.root}"

@@ -66,13 +66,14 @@ class RunOrder:
             raise ConfigError(f"there is no run {name!r} in this study", fix=f"name one of {', '.join(runs)}")
         self.spec, folder = runs[name].work.spec, runs[name].folder
         self._graph = graph
-        if not _is_trained(folder):
+        training = RunRecord.of(folder).training if _is_trained(folder) else None
+        if training is None:
             raise ConfigError(f"run {name} is not trained yet", fix=f"run cpt-ray train {graph.config_path} first")
-        self.end = RunRecord.of(folder).position
+        self.end = training.progress.position
         self.start = 0
         if self.spec.parent is not None:
             parent = runs[self.spec.parent].folder
-            self.start = committed.first_at_or_past(parent, self.spec.start_tokens)[1].position
+            self.start = committed.first_at_or_past(parent, self.spec.start_tokens)[1].progress.position
         self.order: SampleOrder = sample_order(
             graph.config.arms[self.spec.arm],
             self.spec,

@@ -33,7 +33,6 @@ class Scoring:
     is_base: bool
     mark: int | None
     """Of a trajectory point; it is in its parent's folder."""
-    sequence_length: int
     evaluate: EvaluateConfig
     compare: CompareConfig
 
@@ -81,7 +80,7 @@ def _planned(
         "bos": model.bos,
         **({} if mark is None else {"trajectory_tokens": mark}),
     }
-    work = Scoring(model, is_base, mark, config.prepare.pack.sequence_length, config.evaluate, config.compare)
+    work = Scoring(model, is_base, mark, config.evaluate, config.compare)
     return Planned(name=name, inputs=inputs, settings=settings, work=work)
 
 
@@ -93,44 +92,12 @@ def _score_settings(config: StudyConfig) -> dict[str, object]:
 
 
 def scored_run(node: ScoresNode) -> RunRecord:
-    """The record of the run that is scored: of a base, one made up here, so that it is scored and tabled like any other."""
+    """The record of the model that is scored; a base is scored and tabled like any run."""
     subject, work = node.input("subject"), node.work
     if work.is_base:
-        return base_record(node.name, work.model.name, work.sequence_length, export_path=str(subject.folder))
+        return RunRecord(run=node.name, kind="base", model=work.model.name, export_path=str(subject.folder), annealed=True)
     folder = store.require(subject)
     return RunRecord.of(folder if work.mark is None else point_folder(folder, work.mark))
-
-
-def base_record(run: str, model: str, sequence_length: int, *, export_path: str) -> RunRecord:
-    """The untrained base as a run."""
-    return RunRecord(
-        run=run,
-        kind="base",
-        model=model,
-        arm=None,
-        seed=None,
-        budget_tokens=None,
-        parent=None,
-        start_tokens=0,
-        tokens_seen=0,
-        slots_seen=0,
-        position=0,
-        steps=0,
-        sequence_length=sequence_length,
-        world_sizes=(),
-        worker_pids=(),
-        attempts=0,
-        first_steps=(),
-        flops=0.0,
-        mean_tokens_per_s=0.0,
-        mfu=None,
-        peak_flops_per_s=None,
-        wall_s=0.0,
-        self_test=None,
-        metrics_path=None,
-        export_path=export_path,
-        annealed=True,
-    )
 
 
 def _build(nodes: Sequence[ScoresNode], session: Session) -> None:

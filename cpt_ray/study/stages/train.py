@@ -20,7 +20,7 @@ from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
 from cpt_ray.train.runs.specs import plan_runs
-from cpt_ray.train.task import TrainTask
+from cpt_ray.train.task import RunSettings, TrainTask
 
 _NOT_IN_RESULT = {
     "budgets",
@@ -50,8 +50,7 @@ class Training:
     """One run: what its workers are told, but for folders and lease."""
 
     spec: RunSpec
-    config: StudyConfig
-    deepspeed_path: Path
+    settings: RunSettings
 
 
 RunNode = Node[Training, RunRecord]
@@ -66,9 +65,11 @@ def deepspeed_path(config: StudyConfig, config_path: Path) -> Path:
 
 def _plan(graph: Graph) -> Iterator[Planned[Training]]:
     config = graph.config
-    path = deepspeed_path(config, graph.config_path)
+    deepspeed = load_deepspeed(deepspeed_path(config, graph.config_path))
+    models = {model.name: model for model in config.models}
+    licenses = {source.name: source.license for source in config.sources}
     settings = config.train.model_dump(mode="json", exclude=_NOT_IN_RESULT)
-    settings["deepspeed"] = load_deepspeed(path)
+    settings["deepspeed"] = deepspeed.tree
     for spec in plan_runs(config, _flops_budgets(graph)):
         parent = {"parent": graph.one(TRAIN, spec.parent)} if spec.parent else {}
         yield Planned(
@@ -79,7 +80,17 @@ def _plan(graph: Graph) -> Iterator[Planned[Training]]:
                 **_mixture_settings(config.arms[spec.arm], spec),
                 "spec": spec.model_dump(mode="json", exclude={"name", "model", "arm", "parent", "budget_flops"}),
             },
-            work=Training(spec, config, path),
+            work=Training(
+                spec,
+                RunSettings(
+                    study=config.study.name,
+                    model=models[spec.model],
+                    arm=config.arms[spec.arm],
+                    train=config.train,
+                    deepspeed=deepspeed,
+                    licenses=licenses,
+                ),
+            ),
         )
 
 
@@ -134,7 +145,7 @@ def _build(nodes: Sequence[RunNode], session: Session) -> None:
     session.console.progress(f"  starting {session.runtime.workers} worker(s) for {len(nodes)} run(s)")
     run_training(
         [_task(node, session) for node in nodes],
-        name=f"{nodes[0].work.config.study.name}-{session.attempt}",
+        name=f"{nodes[0].work.settings.study}-{session.attempt}",
         runtime=session.runtime,
         storage=session.root / "ray",
         on_steps=on_steps,
@@ -148,18 +159,18 @@ def _task(node: RunNode, session: Session) -> TrainTask:
     parent = node.input("parent") if "parent" in node.inputs else None
     return TrainTask(
         spec=node.work.spec,
-        config=node.work.config.model_dump(mode="json"),
+        settings=node.work.settings,
         model_folder=str(node.input("model").folder),
         shards_folder=str(shards.folder),
         held_out_folder=str(shards.input("held_out").folder),
         data_fingerprint=shards.fingerprint,
-        deepspeed_path=str(node.work.deepspeed_path),
         run_folder=str(node.folder),
         parent_folder=str(parent.folder) if parent else None,
         fingerprint=node.fingerprint,
         parent_fingerprint=parent.fingerprint if parent else None,
         lease_path=str(session.lease_path),
         lease_attempt=session.attempt,
+        scratch=runtime.scratch,
         threads=max(1, int(runtime.cpus_per_worker)) if runtime.kind == "ray" else None,
     )
 

@@ -34,7 +34,7 @@ def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple
             found.append((path.parent, CheckpointManifest.load(path)))
         except ValueError as error:
             problems.append(f"{path}: not a checkpoint manifest: {str(error).splitlines()[0]}")
-    return sorted(found, key=lambda item: (item[1].step, item[1].attempt)), tuple(sorted(problems))
+    return sorted(found, key=lambda item: (item[1].progress.step, item[1].attempt)), tuple(sorted(problems))
 
 
 def committed(run_folder: Path) -> list[tuple[Path, CheckpointManifest]]:
@@ -55,7 +55,7 @@ def first_at_or_past(run_folder: Path, tokens: int) -> tuple[Path, CheckpointMan
         TrainingError: If there is none.
     """
     for folder, manifest in committed(run_folder):
-        if manifest.tokens_seen >= tokens:
+        if manifest.progress.tokens_seen >= tokens:
             return folder, manifest
     raise TrainingError(
         f"{run_folder}: no committed checkpoint at or past {tokens} tokens to branch from",
@@ -109,7 +109,7 @@ def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:
     found = committed(run_folder)
     kept = {folder for folder, _ in found[-keep:]}
     for tokens in keep_tokens:
-        kept.update([folder for folder, manifest in found if manifest.tokens_seen >= tokens][:1])
+        kept.update([folder for folder, manifest in found if manifest.progress.tokens_seen >= tokens][:1])
     for folder in (run_folder / FOLDER).glob("step-*"):
         if folder not in kept:
             # The manifest goes first: a half-deleted checkpoint must not look committed.

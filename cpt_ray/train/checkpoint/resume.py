@@ -35,7 +35,7 @@ class Resume:
     """What the engine loads: the checkpoint itself, or its universal form."""
     own: bool
     """Whether the run itself wrote it, or its parent."""
-    skipped_checkpoints: tuple[str, ...]
+    skipped: tuple[str, ...]
     verify_s: float
     convert_s: float
 
@@ -46,9 +46,19 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where a run starts."""
+
+    branch_position: int | None
+    """Of the parent's checkpoint that the run branched from, the same after every resume; None without a parent."""
+    resume: Resume | None
+    """None at the base."""
+
+
+@dataclass(frozen=True)
 class _Candidates:
     own: list[tuple[Path, CheckpointManifest]]
-    parent: tuple[Path, CheckpointManifest] | None
+    branch: tuple[Path, CheckpointManifest] | None
     unreadable: tuple[str, ...]
     start: str
     refusal: CptRayError | None = None
@@ -70,7 +80,7 @@ def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: i
     return next(filter(None, problems), None)
 
 
-def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: int, world_size: int) -> Resume | None:
+def find_start(task: TrainTask, *, rank: int, world_size: int) -> Start:
     """Find, verify and if need be convert what the run goes on from; collective.
 
     Raises:
@@ -84,33 +94,42 @@ def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: i
     candidates = shared[0]
     if candidates is None or candidates.refusal is not None:
         raise (candidates.refusal if candidates and candidates.refusal else RuntimeError("rank 0 sent no candidates"))
+    branch = candidates.branch
+    return Start(
+        branch_position=branch[1].progress.position if branch else None,
+        resume=_first_whole(task, candidates, rank=rank, world_size=world_size),
+    )
+
+
+def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_size: int) -> Resume | None:
     started = time.perf_counter()
-    skipped_checkpoints = list(candidates.unreadable)
+    skipped = list(candidates.unreadable)
     own = [(folder, manifest, task.fingerprint) for folder, manifest in reversed(candidates.own)]
-    parent = [(*candidates.parent, task.parent_fingerprint or "")] if candidates.parent and not own else []
+    # A run that has checkpoints never starts again from its parent's, which would repeat rows that it was charged for.
+    parent = [(*candidates.branch, task.parent_fingerprint or "")] if candidates.branch and not own and not skipped else []
     for folder, manifest, run_fingerprint in own + parent:
         checkpoint.require_compatible(
             folder,
             manifest,
-            zero_stage=zero_stage,
-            precision=precision,
+            zero_stage=task.settings.deepspeed.zero_stage,
+            precision=task.settings.train.precision,
             data_fingerprint=task.data_fingerprint,
             run_fingerprint=run_fingerprint,
         )
         problem = verify(folder, manifest.files, rank=rank, world_size=world_size)
         if problem is not None:
-            skipped_checkpoints.append(problem)
+            skipped.append(problem)
             continue
         verify_s = time.perf_counter() - started
         state_folder, convert_s = folder, 0.0
         if universal.needs_conversion(manifest, world_size):
             state_folder, convert_s = universal.provide(folder, manifest, rank=rank, attempt=candidates.start)
-        return Resume(folder, manifest, state_folder, bool(own), tuple(skipped_checkpoints), verify_s, convert_s)
-    if skipped_checkpoints:
-        place = Path(task.parent_folder if parent and task.parent_folder else task.run_folder)
+        return Resume(folder, manifest, state_folder, bool(own), tuple(skipped), verify_s, convert_s)
+    if skipped:
+        folder = Path(task.parent_folder if parent and task.parent_folder else task.run_folder)
         raise ArtifactError(
-            f"{place}: no checkpoint is whole: {'; '.join(skipped_checkpoints)}",
-            fix=f"delete {place} and re-run the same command; it will be trained from the start",
+            f"{folder}: no checkpoint is whole: {'; '.join(skipped)}",
+            fix=f"delete {folder} and re-run the same command; it will be trained from the start",
         )
     return None
 
@@ -118,32 +137,12 @@ def find_checkpoint(task: TrainTask, *, zero_stage: int, precision: str, rank: i
 def describe_resume(attempt: RunAttempt) -> str | None:
     """What somebody should know of where an attempt goes on from; None for a plain start at the base or a branch point."""
     loaded = attempt.loaded
-    if loaded is None or not (attempt.resumed or loaded.converted or loaded.skipped_checkpoints):
+    if loaded is None or not (attempt.resumed or loaded.converted or loaded.skipped):
         return None
     workers = f"{loaded.world_size} {'worker' if loaded.world_size == 1 else 'workers'}"
     now = f", taken on by {attempt.world_size} through DeepSpeed's universal format" if loaded.converted else ""
     text = f"goes on from {loaded.folder}, written by {workers}{now}"
-    return f"{text}; skipped: {'; '.join(loaded.skipped_checkpoints)}" if loaded.skipped_checkpoints else text
-
-
-def branch_position(task: TrainTask, *, rank: int) -> int | None:
-    """The position of the parent's checkpoint that a run starts from, the same after every resume; collective.
-
-    Raises:
-        TrainingError: On every rank, if the parent has no checkpoint there.
-    """
-    if task.parent_folder is None:
-        return None
-    answer: list[int | CptRayError] = [0]
-    if rank == 0:
-        try:
-            answer = [checkpoint.first_at_or_past(Path(task.parent_folder), task.spec.start_tokens)[1].position]
-        except CptRayError as refusal:
-            answer = [refusal]
-    dist.broadcast_object_list(answer)
-    if isinstance(answer[0], CptRayError):
-        raise answer[0]
-    return answer[0]
+    return f"{text}; skipped: {'; '.join(loaded.skipped)}" if loaded.skipped else text
 
 
 def load_checkpoint(found: Resume, engine: Engine, vocabulary_size: int, precision: str) -> LoadedCheckpoint:
@@ -161,7 +160,7 @@ def load_checkpoint(found: Resume, engine: Engine, vocabulary_size: int, precisi
         folder=str(found.folder),
         world_size=found.manifest.world_size,
         converted=found.converted,
-        skipped_checkpoints=found.skipped_checkpoints,
+        skipped=found.skipped,
         verify_s=found.verify_s,
         convert_s=found.convert_s,
         load_s=load_s,
@@ -173,10 +172,10 @@ def load_checkpoint(found: Resume, engine: Engine, vocabulary_size: int, precisi
 def _look(task: TrainTask) -> _Candidates:
     own, unreadable = checkpoint.scan(Path(task.run_folder))
     start = f"{os.getpid()}-{time.time_ns()}"
-    parent = None
-    if not own and not unreadable and task.parent_folder is not None:
+    branch = None
+    if task.parent_folder is not None:
         try:
-            parent = checkpoint.first_at_or_past(Path(task.parent_folder), task.spec.start_tokens)
+            branch = checkpoint.first_at_or_past(Path(task.parent_folder), task.spec.start_tokens)
         except CptRayError as refusal:
             return _Candidates(own, None, unreadable, start, refusal)
-    return _Candidates(own, parent, unreadable, start)
+    return _Candidates(own, branch, unreadable, start)

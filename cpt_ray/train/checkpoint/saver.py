@@ -10,14 +10,12 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.lease import require_lease
 from cpt_ray.errors import TrainingStopped
-from cpt_ray.records import CheckpointManifest
+from cpt_ray.records import CheckpointManifest, RunProgress
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint.snapshot import Snapshots
 from cpt_ray.train.engine.engine import Engine
-from cpt_ray.train.loop import Progress
 from cpt_ray.train.shutdown import AskPreemption, Request, Requests
 from cpt_ray.train.task import TrainTask
 
@@ -27,7 +25,6 @@ class Saver:
 
     Args:
         task: The run.
-        config: The study.
         engine: What is saved.
         attempt: Number of this start of the run.
         vocabulary_size: The fixed row of the state guard is drawn below it.
@@ -37,22 +34,21 @@ class Saver:
     def __init__(
         self,
         task: TrainTask,
-        config: StudyConfig,
         engine: Engine,
         *,
         attempt: int,
         vocabulary_size: int,
         ask_preemption: AskPreemption | None,
     ) -> None:
-        self._task, self._config, self._engine = task, config, engine
+        self._task, self._engine = task, engine
         self._attempt, self._vocabulary_size = attempt, vocabulary_size
         self._snapshots = Snapshots(
             Path(task.run_folder),
-            config.runtime.scratch,
+            task.scratch,
             rank=dist.get_rank(),
             world_size=dist.get_world_size(),
             attempt=attempt,
-            keep=config.train.keep_checkpoints,
+            keep=task.settings.train.keep_checkpoints,
             keep_tokens=task.spec.branch_tokens,
             may_commit=partial(require_lease, Path(task.lease_path), task.lease_attempt),
         )
@@ -70,7 +66,7 @@ class Saver:
         self._request = self._requests()
         return self._request
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: RunProgress) -> None:
         """Save; a checkpoint that was asked for is committed when this returns, the others in the background."""
         started = time.perf_counter()
         request, self._request = self._request, None
@@ -90,7 +86,7 @@ class Saver:
         """Wait until everything saved is committed."""
         self._snapshots.drain()
 
-    def stop_before_training(self, progress: Progress) -> None:
+    def stop_before_training(self, progress: RunProgress) -> None:
         """End before the first step if a stop is asked for already.
 
         Raises:
@@ -115,20 +111,15 @@ class Saver:
                 "were due to go: the notice is too short for it; set runtime.scratch to a faster disk\n"
             )
 
-    def _manifest(self, progress: Progress) -> CheckpointManifest:
+    def _manifest(self, progress: RunProgress) -> CheckpointManifest:
         return CheckpointManifest(
             run=self._task.spec.name,
             attempt=self._attempt,
-            step=progress.step,
-            position=progress.position,
-            tokens_seen=progress.tokens_seen,
-            slots_seen=progress.slots_seen,
-            steps_skipped=progress.steps_skipped,
-            tokens_skipped=progress.tokens_skipped,
+            progress=progress,
             world_size=dist.get_world_size(),
             zero_stage=self._engine.zero_stage,
-            precision=self._config.train.precision,
-            global_batch_size=self._config.train.global_batch_size,
+            precision=self._task.settings.train.precision,
+            global_batch_size=self._task.settings.train.global_batch_size,
             run_fingerprint=self._task.fingerprint,
             data_fingerprint=self._task.data_fingerprint,
             figures=self._engine.state_figures(self._vocabulary_size),
@@ -138,7 +129,7 @@ class Saver:
         )
 
 
-def stopped_at(task: TrainTask, progress: Progress) -> TrainingStopped:
+def stopped_at(task: TrainTask, progress: RunProgress) -> TrainingStopped:
     """What is said when a run has saved and ended because it was asked to."""
     return TrainingStopped(
         f"{task.spec.name}: stopped at step {progress.step}, {progress.tokens_seen} tokens, saved",

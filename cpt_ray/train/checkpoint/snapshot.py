@@ -105,7 +105,7 @@ class Snapshots:
             LeaseError: If the upload before was refused by the lease.
         """
         self.drain()
-        local = self._scratch / self._name / f"step-{manifest.step:08d}" / f"rank-{self._rank:04d}"
+        local = self._scratch / self._name / f"step-{manifest.progress.step:08d}" / f"rank-{self._rank:04d}"
         self._agree(_no_room(self._scratch, expected_bytes, ranks=_ranks_of_node(self._world_size)))
         problem: CptRayError | None = None
         try:
@@ -115,7 +115,7 @@ class Snapshots:
             problem = _scratch_problem(local, error)
         self._agree(problem)
         stall_s = time.perf_counter() - started
-        target = self._run_folder / checkpoint.FOLDER / f"step-{manifest.step:08d}-a{manifest.attempt:04d}"
+        target = self._run_folder / checkpoint.FOLDER / f"step-{manifest.progress.step:08d}-a{manifest.attempt:04d}"
         self._thread = threading.Thread(target=self._upload, args=(local, target, manifest, stall_s, reason), daemon=True)
         self._thread.start()
 
@@ -211,8 +211,8 @@ class Snapshots:
     def _record(self, manifest: CheckpointManifest, files: tuple[FileEntry, ...], stall_s: float, reason: str) -> None:
         times = CheckpointTimes(
             attempt=manifest.attempt,
-            step=manifest.step,
-            tokens_seen=manifest.tokens_seen,
+            step=manifest.progress.step,
+            tokens_seen=manifest.progress.tokens_seen,
             world_size=manifest.world_size,
             size_bytes=sum(entry.size_bytes for entry in files),
             checkpoint_stall_s=stall_s,

@@ -155,7 +155,10 @@ def convert(folder: Path) -> None:
         sync(working / entry.path)
     working.rename(folder / FOLDER)
     made = UniversalManifest(
-        source_step=manifest.step, source_world_size=manifest.world_size, wall_s=time.perf_counter() - started, files=files
+        source_step=manifest.progress.step,
+        source_world_size=manifest.world_size,
+        wall_s=time.perf_counter() - started,
+        files=files,
     )
     write_atomic(folder / FOLDER / MANIFEST, made.to_json())
 

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed import zero
+from deepspeed import initialize, zero
 from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_VERSION_KEY, UNIVERSAL_CHECKPOINT_VERSION_VALUE
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cpt_ray.config.deepspeed import resolve_deepspeed, zero_stage
+from cpt_ray.config.deepspeed import DeepSpeedConfig, resolve_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.adapter import add_adapters, merged
@@ -66,7 +65,7 @@ class Engine:
     Args:
         lm: The loaded model, in the compute type.
         train: The study's train section.
-        deepspeed_json: What `config.deepspeed.load_deepspeed` returned.
+        deepspeed: The checked JSON.
         accumulation_steps: Forward passes per step.
         device: Where to compute.
         load_universal: Whether `load` will be given a checkpoint of another worker count, converted; DeepSpeed must know first.
@@ -81,7 +80,7 @@ class Engine:
         lm: PreTrainedModel,
         *,
         train: TrainConfig,
-        deepspeed_json: Mapping[str, Any],
+        deepspeed: DeepSpeedConfig,
         accumulation_steps: int,
         device: torch.device,
         load_universal: bool = False,
@@ -97,13 +96,13 @@ class Engine:
             _compile_beside_attention(lm)
         lm.train()
         resolved = resolve_deepspeed(
-            dict(deepspeed_json), train=train, accumulation_steps=accumulation_steps, hidden_size=lm.config.hidden_size
+            deepspeed, train=train, accumulation_steps=accumulation_steps, hidden_size=lm.config.hidden_size
         )
         if load_universal:
             resolved["checkpoint"] = {**resolved.get("checkpoint", {}), "load_universal": True}
         self._load_universal = load_universal
         model = PackedLossModel(lm, isolate=train.isolation == "document")
-        self.zero_stage = zero_stage(resolved)
+        self.zero_stage = deepspeed.zero_stage
         self.device = device
         self.heads = head_shape(lm.config)
         self.kernel = kernel_name(device, lm.dtype, self.heads[2])
@@ -111,7 +110,7 @@ class Engine:
         self._seed = seed
         with warnings.catch_warnings(), one_thread() if device.type == "cpu" else nullcontext():
             warnings.simplefilter("ignore")
-            self._engine, *_ = deepspeed.initialize(
+            self._engine, *_ = initialize(
                 model=model, optimizer=build_optimizer(model, train, resolved), config=resolved, dist_init_required=False
             )
             if device.type == "cpu":

@@ -24,8 +24,7 @@ from torch import Tensor
 from cpt_ray.model.base import load_tokenizer
 from cpt_ray.model.loss import IGNORED
 from cpt_ray.model.scoring import EncodedDocument, encode_document
-from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet
-from cpt_ray.train.loop import Progress
+from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet, RunProgress
 from cpt_ray.train.order.batches import MicroBatch
 
 MOST_COST_SHARE = 0.02
@@ -115,7 +114,7 @@ class HeldOutLoss:
         self._passes = [(_row(group or passes[0], prefix=prefix, row_tokens=row_tokens), group or []) for group in mine]
 
     def measure(
-        self, nats_of: Callable[[MicroBatch], Tensor], progress: Progress, *, attempt: int, on_pass: Callable[[], None]
+        self, nats_of: Callable[[MicroBatch], Tensor], progress: RunProgress, *, attempt: int, on_pass: Callable[[], None]
     ) -> list[HeldOutPoint]:
         """Score everything.
 
@@ -144,7 +143,7 @@ class HeldOutLoss:
         ]
 
 
-def _point(entry: WatchedSet, nats: float, *, attempt: int, progress: Progress, seconds: float) -> HeldOutPoint:
+def _point(entry: WatchedSet, nats: float, *, attempt: int, progress: RunProgress, seconds: float) -> HeldOutPoint:
     tokens = sum(len(document.tokens) for document in entry.documents)
     num_bytes = sum(document.bytes for document in entry.documents)
     return HeldOutPoint(

@@ -17,23 +17,21 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from cpt_ray.config.sections.watch import WatchConfig
 from cpt_ray.edges.storage import remove_tree
-from cpt_ray.records import HeldOutPoint, MemoryPoint, Record, RunEvent, StepMetrics
-from cpt_ray.train.loop import Progress
+from cpt_ray.records import HeldOutPoint, Record, RunEvent, RunProgress, StepMetrics
 from cpt_ray.train.monitor import heartbeat, held_out, memory
-from cpt_ray.train.monitor.metrics import EVENTS, HELD_OUT, MEMORY, METRICS, LineWriter, read_events, read_lineage
+from cpt_ray.train.monitor.metrics import EVENTS, HELD_OUT, MEMORY, METRICS, LineWriter
 
 MEMORY_POINTS = 10
 """Measured steps of a run, where the study does not say how often."""
 _STREAMS = (METRICS, EVENTS, MEMORY, HELD_OUT)
 
-MeasureHeldOut = Callable[[Progress], list[HeldOutPoint]]
+MeasureHeldOut = Callable[[RunProgress], list[HeldOutPoint]]
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,10 @@ class Watch:
         self._attempt, self._every = 0, Intervals(1, None)
         self._measure_held_out: MeasureHeldOut = _no_points
         self._measured_step = True
-        self._progress = Progress()
+        self._progress = RunProgress()
         self._phase, self._step, self._entered = "start", 0, time.perf_counter()
 
-    def begin(self, progress: Progress, *, attempt: int, every: Intervals, measure_held_out: MeasureHeldOut) -> None:
+    def begin(self, progress: RunProgress, *, attempt: int, every: Intervals, measure_held_out: MeasureHeldOut) -> None:
         """Training begins: open the files, and measure the base.
 
         Args:
@@ -110,7 +108,7 @@ class Watch:
         """Write an event."""
         self._write(EVENTS, [event])
 
-    def observe(self, before: Progress, after: Progress) -> None:
+    def observe(self, before: RunProgress, after: RunProgress) -> None:
         """Measure what is due after a step; collective."""
         self._progress = after
         if _passes(self._every.held_out, before, after):
@@ -134,7 +132,7 @@ class Watch:
         """Stop the heartbeat, whatever happened."""
         self._heart.close()
 
-    def _score(self, progress: Progress) -> None:
+    def _score(self, progress: RunProgress) -> None:
         self.enter("held_out", progress.step)
         self._write(HELD_OUT, self._measure_held_out(progress))
         self.enter("steps")
@@ -160,23 +158,9 @@ class Watch:
                 self._writers[kind].write(record)
 
 
-def costs_of_watching(run_folder: Path) -> dict[str, Any]:
-    """What a run's record says of its checkpoints, held-out losses and memory, from the lines that were written."""
-    points = read_lineage(run_folder, HELD_OUT, HeldOutPoint)
-    samples = read_lineage(run_folder, MEMORY, MemoryPoint)
-    host = [sample.host_peak_bytes_most or sample.host_bytes for sample in samples]
-    device = [sample.device_peak_bytes_most for sample in samples if sample.device_peak_bytes_most is not None]
-    return {
-        "checkpoint_s": sum(event.seconds or 0.0 for event in read_events(run_folder) if event.kind == "checkpoint"),
-        "held_out_s": sum({point.step: point.seconds for point in points}.values()),
-        "host_peak_bytes": max(host, default=None),
-        "device_peak_bytes": max(device, default=None),
-    }
-
-
-def _passes(every: int | None, before: Progress, after: Progress) -> bool:
+def _passes(every: int | None, before: RunProgress, after: RunProgress) -> bool:
     return every is not None and before.tokens_seen // every < after.tokens_seen // every
 
 
-def _no_points(_: Progress) -> list[HeldOutPoint]:
+def _no_points(_: RunProgress) -> list[HeldOutPoint]:
     return []

@@ -1,30 +1,43 @@
-"""How the rows of a global batch are dealt to workers: in blocks, so many to each that all take equally many forward passes."""
+"""How the rows of a global batch are split over workers: in blocks, with equally many forward passes on every worker."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
 
 
-def rows_per_worker(global_batch_size: int, world_size: int) -> int:
-    """Rows of a block; the last workers may get fewer, or none."""
-    return -(-global_batch_size // world_size)
+class BatchSplit(NamedTuple):
+    """A global batch over workers, in micro-batches."""
 
+    rows: int
+    """Rows per optimizer step."""
+    workers: int
+    micro_batch: int
+    """Rows per forward pass."""
 
-def accumulation_steps(global_batch_size: int, world_size: int, micro_batch_size: int) -> int:
-    """Forward passes per optimizer step: the same on every worker, or collectives hang."""
-    return -(-rows_per_worker(global_batch_size, world_size) // micro_batch_size)
+    @property
+    def rows_per_worker(self) -> int:
+        """Rows of a block; the last workers may get fewer, or none."""
+        return -(-self.rows // self.workers)
 
+    @property
+    def accumulation_steps(self) -> int:
+        """Forward passes per optimizer step: the same on every worker, or collectives hang."""
+        return -(-self.rows_per_worker // self.micro_batch)
 
-def idle_share(global_batch_size: int, world_size: int, micro_batch_size: int) -> float:
-    """Share of the rows that all workers compute which are fillers without labels: 0 where the batch divides evenly."""
-    computed = world_size * accumulation_steps(global_batch_size, world_size, micro_batch_size) * micro_batch_size
-    return 1 - global_batch_size / computed
+    @property
+    def idle_share(self) -> float:
+        """Fraction of the rows that all workers compute which are fillers without labels: 0 where the batch divides evenly."""
+        return 1 - self.rows / (self.workers * self.accumulation_steps * self.micro_batch)
 
-
-def describe_idle(global_batch_size: int, world_size: int, micro_batch_size: int) -> str | None:
-    """What an uneven batch split costs and which numbers of workers deal evenly; None where nothing is idle."""
-    idle = idle_share(global_batch_size, world_size, micro_batch_size)
-    if not idle:
-        return None
-    even = [str(n) for n in range(1, global_batch_size + 1) if not idle_share(global_batch_size, n, micro_batch_size)]
-    wanted = f"even with {', '.join(even)} workers" if even else f"a micro-batch of {micro_batch_size} never divides it evenly"
-    return (
-        f"{100 * idle:.1f} % of the computed rows are idle: {global_batch_size} rows per step over {world_size} workers "
-        f"in micro-batches of {micro_batch_size}; {wanted}"
-    )
+    def describe_idle(self) -> str | None:
+        """What an uneven split costs, and which numbers of workers split evenly; None where nothing is idle."""
+        if not self.idle_share:
+            return None
+        even = [str(n) for n in range(1, self.rows + 1) if not self._replace(workers=n).idle_share]
+        wanted = (
+            f"even with {', '.join(even)} workers" if even else f"a micro-batch of {self.micro_batch} never divides it evenly"
+        )
+        return (
+            f"{100 * self.idle_share:.1f} % of the computed rows are idle: {self.rows} rows per step over "
+            f"{self.workers} workers in micro-batches of {self.micro_batch}; {wanted}"
+        )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cpt_ray.data.rows.shards import Integers, PackedRow, ShardReader
 from cpt_ray.model.loss import IGNORED
-from cpt_ray.train.order.batch_split import accumulation_steps, rows_per_worker
+from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.samples import SampleId, SampleOrder
 
 
@@ -49,50 +49,39 @@ class BatchSource:
     Args:
         order: The order of samples.
         reader: Packed rows by index.
-        sequence_length: Tokens per row.
+        split: How a step's rows are split over the workers.
         rank: This worker.
-        world_size: All workers.
-        global_batch_size: Rows per step.
-        micro_batch_size: Rows per forward pass.
+        sequence_length: Tokens per row.
     """
 
     def __init__(
         self,
         order: SampleOrder,
         reader: ShardReader,
+        split: BatchSplit,
         *,
-        sequence_length: int,
         rank: int,
-        world_size: int,
-        global_batch_size: int,
-        micro_batch_size: int,
+        sequence_length: int,
     ) -> None:
-        self._order, self._reader = order, reader
-        self._rank, self._world_size = rank, world_size
-        self._rows, self._micro = global_batch_size, micro_batch_size
+        self._order, self._reader, self._split, self._rank = order, reader, split, rank
         self._sequence_length = sequence_length
         self._filler = _unlabeled_row(self._sequence_length)
 
-    @property
-    def accumulation_steps(self) -> int:
-        """Forward passes per optimizer step on every worker."""
-        return accumulation_steps(self._rows, self._world_size, self._micro)
-
     def at(self, position: int) -> Batch:
         """The step that begins at `position`."""
-        numbers, rows = self._order.draw(position, self._rows)
+        split = self._split
+        numbers, rows = self._order.draw(position, split.rows)
         names = self._order.sources
         loss_tokens = sum(int(self._reader.loss_tokens(names[n], rows[numbers == n]).sum()) for n in np.unique(numbers))
-        per_worker = rows_per_worker(self._rows, self._world_size)
-        mine = slice(self._rank * per_worker, (self._rank + 1) * per_worker)
+        mine = slice(self._rank * split.rows_per_worker, (self._rank + 1) * split.rows_per_worker)
         read = self._read(numbers[mine], rows[mine])
-        read += [self._filler] * (self.accumulation_steps * self._micro - len(read))
-        micro = tuple(join_rows(read[i : i + self._micro]) for i in range(0, len(read), self._micro))
+        read += [self._filler] * (split.accumulation_steps * split.micro_batch - len(read))
+        micro = tuple(join_rows(read[i : i + split.micro_batch]) for i in range(0, len(read), split.micro_batch))
         lengths = np.array([length for batch in micro for length in batch.segment_lengths], dtype=np.float64)
         return Batch(
             micro_batches=micro,
             loss_tokens=loss_tokens,
-            slots=self._rows * self._sequence_length,
+            slots=split.rows * self._sequence_length,
             sample_ids=tuple(SampleId(names[n], row) for n, row in zip(numbers.tolist(), rows.tolist(), strict=True)),
             attended=float((lengths**2).sum() / lengths.sum()),
         )

@@ -1,5 +1,6 @@
 """The plan as a shell shows it."""
 
+from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.report.text.plan import render_plan
 from tests.plan.planned import SCHEDULE, SHAPE, make_plan, make_study
@@ -75,7 +76,11 @@ def test_mixtures_on_the_way_and_an_uneven_deal_are_printed_where_there_are_any(
 def test_memory_is_printed_in_gib_and_called_an_estimate():
     config = make_study()
     item = estimate_memory(
-        "m", shape=SHAPE.model_copy(update={"parameters": 1 << 30}), deepspeed={}, train=config.train, num_workers=2
+        "m",
+        shape=SHAPE.model_copy(update={"parameters": 1 << 30}),
+        deepspeed=check_deepspeed({}, "ds.json"),
+        train=config.train,
+        num_workers=2,
     )
     text = render_plan(make_plan(config), [item])
     row = next(line for line in text.partition("Memory, in GiB")[2].splitlines() if line.startswith("m  "))

@@ -72,9 +72,9 @@ def cut_after(root: Path, source: str, target: str, step: int) -> None:
     (root / target / "run.json").unlink()
     shutil.rmtree(root / target / "export", ignore_errors=True)
     for folder, manifest in checkpoint.committed(root / target):
-        if manifest.step > step:
+        if manifest.progress.step > step:
             shutil.rmtree(folder)
-    assert checkpoint.newest(root / target)[1].step == step
+    assert checkpoint.newest(root / target)[1].progress.step == step
 
 
 def attempts(folder: Path) -> list[RunAttempt]:

@@ -90,7 +90,7 @@ def test_another_number_of_workers_goes_on_and_without_moments_it_would_be_refus
     root, zero_groups, record_property, before, after, stage, precision
 ):
     whole, settings = undisturbed(root, zero_groups, before, stage, precision)
-    step = checkpoint.committed(root / whole)[0][1].step
+    step = checkpoint.committed(root / whole)[0][1].progress.step
     names = {kind: f"{before}-to-{after}-{stage}-{precision}-{kind}" for kind in ("with", "without", "guarded")}
     for name in names.values():
         resume_jobs.cut_after(root, whole, name, step)

@@ -12,8 +12,9 @@ import pytest
 import torch.distributed as dist
 
 from cpt_ray.errors import ArtifactError, LeaseError
-from cpt_ray.records import CheckpointManifest, StateFigures
+from cpt_ray.records import CheckpointManifest, RunProgress, StateFigures
 from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.checkpoint import resume
 from cpt_ray.train.checkpoint.snapshot import Part, Snapshots, read_times
 
 FIGURES = StateFigures(loss=1.0, weights_norm=1.0, exp_avg_norm=0.0, exp_avg_sq_norm=0.0, optimizer_steps=1)
@@ -37,7 +38,7 @@ def allowed() -> None:
 
 def manifest(step: int) -> CheckpointManifest:
     return CheckpointManifest(
-        run="r", attempt=1, step=step, position=step, tokens_seen=100 * step, slots_seen=0, world_size=1, zero_stage=2,
+        run="r", attempt=1, progress=RunProgress(step=step, position=step, tokens_seen=100 * step), world_size=1, zero_stage=2,
         precision="fp32", global_batch_size=4, run_fingerprint="r", data_fingerprint="d", versions={}, files=(),
         created="now", figures=FIGURES,
     )  # fmt: skip
@@ -73,12 +74,12 @@ def test_a_checkpoint_is_committed_with_hashes_and_leaves_nothing_on_the_node(ru
         save(snapshots, step)
     snapshots.drain()
     found = checkpoint.committed(run)
-    assert [one.step for _, one in found] == [2, 3]
+    assert [one.progress.step for _, one in found] == [2, 3]
     folder, newest = found[-1]
     assert [entry.path for entry in newest.files] == ["deep/moments.pt", "state.pt"]
-    assert checkpoint.verify(folder, newest.files, rank=0, world_size=1) is None
+    assert resume.verify(folder, newest.files, rank=0, world_size=1) is None
     (folder / "state.pt").write_bytes(b"weighty")
-    assert "state.pt" in (checkpoint.verify(folder, newest.files, rank=0, world_size=1) or "")
+    assert "state.pt" in (resume.verify(folder, newest.files, rank=0, world_size=1) or "")
     assert scratch_files(run) == []
     assert [(one.step, one.reason) for one in read_times(run)] == [(1, "interval"), (2, "interval"), (3, "interval")]
 
@@ -153,7 +154,7 @@ def test_a_late_commit_of_a_superseded_driver_is_refused_in_the_background(run):
     save(snapshots, 2)
     with pytest.raises(LeaseError, match="attempt 1 may no longer write"):
         snapshots.drain()
-    assert [one.step for _, one in checkpoint.committed(run)] == [1]
+    assert [one.progress.step for _, one in checkpoint.committed(run)] == [1]
 
 
 def test_waiting_for_a_part_that_never_comes_ends_when_the_others_give_up(run, monkeypatch):

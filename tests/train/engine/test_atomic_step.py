@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.errors import ConfigError
 from cpt_ray.train.engine.atomic_step import StepGuard
 from cpt_ray.train.order.batches import MicroBatch
@@ -42,7 +43,7 @@ def build(root: str, stage: int, precision: str, offload: bool) -> Any:
     return Engine(
         load_model(Path(root) / "model", precision=precision),
         train=tiny_config(Path(root) / f"config-{dist.get_rank()}", precision=precision).train,
-        deepspeed_json={"zero_optimization": zero, "bf16": {"check_grad_overflow": False}},
+        deepspeed=check_deepspeed({"zero_optimization": zero, "bf16": {"check_grad_overflow": False}}, "ds.json"),
         accumulation_steps=2,
         device=torch.device("cpu"),
     )
@@ -210,6 +211,6 @@ def test_a_norm_that_is_switched_off_is_refused():
     assert "delete compute_grad_norm" in error.value.fix
 
 
-def test_a_step_that_was_taken_in_spite_of_its_norm_is_not_skipped_checkpoints():
+def test_a_step_that_was_taken_in_spite_of_its_norm_is_not_skipped():
     with pytest.raises(Exception, match="DeepSpeed took a step whose gradient norm is inf"):
         StepGuard(_Engine()).step(take=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cpt_ray.config.deepspeed import load_deepspeed, zero_stage
+from cpt_ray.config.deepspeed import load_deepspeed
 from tests.train.engine.zero_cases import write_model
 
 FOLDER = Path(__file__).parents[3] / "ds_configs"
@@ -28,7 +28,7 @@ def train_two_steps(model: str, path: str) -> dict[str, Any]:
     engine = Engine(
         load_model(model, precision="bf16"),
         train=TrainConfig(budgets=(1000,), learning_rate=1e-2, global_batch_size=1, micro_batch_size=1, deepspeed=path),
-        deepspeed_json=load_deepspeed(Path(path)),
+        deepspeed=load_deepspeed(Path(path)),
         accumulation_steps=1,
         device=torch.device("cpu"),
     )
@@ -54,7 +54,7 @@ def train_two_steps(model: str, path: str) -> dict[str, Any]:
 def test_the_file_trains_a_tiny_llama_under_deepspeed(zero_groups, tmp_path, path):
     model = write_model(tmp_path / "model", tied=True)
     (found,) = zero_groups.of(1).run(train_two_steps, str(model), str(path))
-    assert found["stage"] == zero_stage(load_deepspeed(path))
+    assert found["stage"] == load_deepspeed(path).zero_stage
     assert found["bf16"]
     assert found["steps"] == 2
     assert found["losses"][1] < found["losses"][0], "the step changed nothing"
@@ -63,10 +63,10 @@ def test_the_file_trains_a_tiny_llama_under_deepspeed(zero_groups, tmp_path, pat
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_file_does_what_its_name_says(path):
-    tree = load_deepspeed(path)
+    config = load_deepspeed(path)
     stage, offload = re.fullmatch(r"zero(\d)_bf16(_offload_cpu)?", path.stem).groups()
-    assert zero_stage(tree) == int(stage)
-    assert ("offload_optimizer" in tree["zero_optimization"]) == bool(offload)
+    assert config.zero_stage == int(stage)
+    assert ("offload_optimizer" in config.tree["zero_optimization"]) == bool(offload)
 
 
 def test_the_read_me_has_a_row_for_each_file_and_no_other_in_both_tables():

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from cpt_ray.config.deepspeed import DeepSpeedConfig, check_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.model.loss import IGNORED
 from cpt_ray.train.order.batches import MicroBatch
@@ -38,7 +39,7 @@ class Case:
     def __str__(self) -> str:
         return f"z{self.stage}-{self.precision}-{self.offload}-{'tied' if self.tied else 'untied'}"
 
-    def deepspeed(self) -> dict[str, Any]:
+    def deepspeed(self) -> DeepSpeedConfig:
         """The JSON that a user would bring for it."""
         zero: dict[str, Any] = {"stage": self.stage, "overlap_comm": False}
         if self.offload != "none":
@@ -47,7 +48,8 @@ class Case:
             zero["offload_param"] = {"device": "cpu"}
         if self.stage == 3:
             zero["stage3_param_persistence_threshold"] = 100  # most tensors of a tiny model would stay whole
-        return {"bf16": {"enabled": "auto", "check_grad_overflow": False}, "zero_optimization": zero}
+        tree = {"bf16": {"enabled": "auto", "check_grad_overflow": False}, "zero_optimization": zero}
+        return check_deepspeed(tree, "ds.json")
 
 
 def train_config(precision: str, **changes: Any) -> TrainConfig:
@@ -112,7 +114,7 @@ def build_engine(folder: str, case: Case, **changes: Any) -> Any:
     return Engine(
         load_model(folder, precision=case.precision),
         train=train_config(case.precision, **changes),
-        deepspeed_json=case.deepspeed(),
+        deepspeed=case.deepspeed(),
         accumulation_steps=ROWS // dist.get_world_size(),
         device=torch.device("cpu"),
     )

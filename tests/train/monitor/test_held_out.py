@@ -12,8 +12,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from cpt_ray.model.scoring import EncodedDocument
-from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet, MemoryPoint, RunRecord
-from cpt_ray.train.loop import Progress
+from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet, MemoryPoint, RunProgress, RunRecord
 from cpt_ray.train.monitor.held_out import HeldOutLoss, WatchedSet, interval, read_watched_sets
 from cpt_ray.train.monitor.metrics import read_events, read_lineage, read_metrics
 from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
@@ -69,7 +68,7 @@ def test_on_or_off_the_training_is_bitwise_the_same(root):
     assert next(point.tokens_seen for point in points if point.source == "law") == 0
     assert 4 <= len({point.tokens_seen for point in points}) <= 6
     assert all(point.nats_per_token > 0 and point.bits_per_byte > 0 for point in points)
-    assert on.held_out_s > 0 == off.held_out_s
+    assert on.training.cost.held_out_s > 0 == off.training.cost.held_out_s
 
 
 def test_memory_and_checkpoints_of_that_run_are_measured(root):
@@ -94,14 +93,14 @@ def test_memory_and_checkpoints_of_that_run_are_measured(root):
     assert {point.tokens_seen > 0 for point in points} == {True}
     assert all(point.host_bytes > 50_000_000 for point in points)
     assert all(point.host_peak_bytes is None or point.host_peak_bytes >= point.host_bytes // 2 for point in points)
-    assert record.host_peak_bytes >= max(point.host_bytes for point in points)
-    assert record.device_peak_bytes is None or torch.cuda.is_available()
+    assert record.training.cost.host_peak_bytes >= max(point.host_bytes for point in points)
+    assert record.training.cost.device_peak_bytes is None or torch.cuda.is_available()
     stalls = [event for event in read_events(root / "on") if event.kind == "checkpoint"]
     assert len(stalls) >= 3
-    assert record.checkpoint_s == pytest.approx(sum(event.seconds for event in stalls))
-    assert 0 < record.data_wait_s < record.wall_s
-    assert "matrix product" in record.peak_basis
-    assert "within its own document" in record.flops_basis
+    assert record.training.cost.checkpoint_s == pytest.approx(sum(event.seconds for event in stalls))
+    assert 0 < record.training.cost.data_wait_s < record.training.cost.wall_s
+    assert "matrix product" in record.training.last.peak_basis
+    assert "within its own document" in record.training.last.flops_basis
 
 
 def test_the_points_equal_the_evaluations_own_rule(root):
@@ -151,7 +150,7 @@ def score_shares(lengths: tuple[int, ...]) -> tuple[int, float]:
 
     loss = HeldOutLoss(watched(*lengths), prefix=9, row_tokens=32, rank=dist.get_rank(), world_size=dist.get_world_size())
     moves = []
-    (point,) = loss.measure(nats_of, Progress(), attempt=1, on_pass=lambda: moves.append(len(passes)))
+    (point,) = loss.measure(nats_of, RunProgress(), attempt=1, on_pass=lambda: moves.append(len(passes)))
     assert moves == list(range(len(passes)))  # a heartbeat before each pass: a long look is no hang
     for row in passes:
         assert sum(row.segment_lengths) == len(row.input_ids) == 32

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cpt_ray.data.rows.shards import PackedRow, ShardReader
 from cpt_ray.model.loss import IGNORED
 from cpt_ray.records import ShardManifest
+from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.batches import BatchSource, join_rows
 from cpt_ray.train.order.samples import MixAt, SampleOrder
 from tests.train.tiny_run import T, make_shards
@@ -51,11 +52,9 @@ def source(folder: Path, rank: int, world: int, micro: int = 1, rows: int = 8) -
     return BatchSource(
         order,
         ShardReader(folder, manifest),
-        sequence_length=T,
+        BatchSplit(rows, world, micro),
         rank=rank,
-        world_size=world,
-        global_batch_size=rows,
-        micro_batch_size=micro,
+        sequence_length=T,
     )
 
 

@@ -1,0 +1,90 @@
+"""What a run leaves behind as models: the export of a budget, and those of trajectory points on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from cpt_ray.edges.lease import require_lease
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.model.export import export_model
+from cpt_ray.model.precision import PRECISIONS
+from cpt_ray.records import RunProgress, RunRecord, ShardManifest, TrainingRecord
+from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.model_card import run_card
+from cpt_ray.train.order.mixes import realized_mixes
+from cpt_ray.train.order.samples import SampleOrder
+from cpt_ray.train.runs.record import run_record, training_record
+from cpt_ray.train.runs.specs import trajectory_specs
+from cpt_ray.train.task import TrainTask, point_folder
+
+EXPORT = "export"
+
+
+class Exports:
+    """Writes exports and records of one run; every call is collective.
+
+    Args:
+        task: The run.
+        engine: Holds the weights.
+        order: The rows that the run was trained on.
+        shards: The manifest that they are from.
+        tokens_seen: Of the progress that this start began with; marks before it have been exported.
+    """
+
+    def __init__(self, task: TrainTask, engine: Engine, order: SampleOrder, shards: ShardManifest, *, tokens_seen: int) -> None:
+        self._task, self._engine, self._order, self._shards = task, engine, order, shards
+        self._folder = Path(task.run_folder)
+        self._saved_tokens = tokens_seen
+        self._require_lease = partial(require_lease, Path(task.lease_path), task.lease_attempt)
+        self._dtype = PRECISIONS[task.settings.train.export_precision].dtype
+
+    def points(self, progress: RunProgress) -> None:
+        """Export the model at the trajectory marks that were passed since the last checkpoint."""
+        specs = trajectory_specs([self._task.spec])
+        points = [point for point in specs if self._saved_tokens < point.stop_tokens <= progress.tokens_seen]
+        self._saved_tokens = progress.tokens_seen
+        if not points:
+            return
+        state = self._engine.whole_state(self._dtype)
+        if dist.get_rank() == 0:
+            self._require_lease()
+            # A point has cost nothing of its own: it starts where it ends.
+            training = self._training(progress).model_copy(update={"start_tokens": progress.tokens_seen})
+            for point in points:
+                folder = point_folder(self._folder, point.stop_tokens)
+                self._write(state, folder, run_record(point, training, export=folder / EXPORT, annealed=False), training)
+        dist.barrier()
+
+    def finish(self, progress: RunProgress, *, close: Callable[[], None]) -> None:
+        """Export a budget, then write the run's record.
+
+        Args:
+            progress: Where the run ended.
+            close: Writes what was measured, the gathering of the weights included: the record sums it up.
+        """
+        spec = self._task.spec
+        is_budget = spec.budget_tokens is not None
+        state = self._engine.whole_state(self._dtype) if is_budget else None
+        close()
+        if dist.get_rank() == 0:
+            self._require_lease()
+            training = self._training(progress)
+            annealed = spec.schedule.decay_start_tokens is not None
+            record = run_record(spec, training, export=self._folder / EXPORT if is_budget else None, annealed=annealed)
+            self._write(state, self._folder, record, training)
+        dist.barrier()
+
+    def _training(self, progress: RunProgress) -> TrainingRecord:
+        return training_record(self._folder, self._task.spec, progress, realized_mixes(self._order, progress.position))
+
+    def _write(self, state: dict[str, torch.Tensor] | None, folder: Path, record: RunRecord, training: TrainingRecord) -> None:
+        if state is not None:
+            card = run_card(record, training, self._task, self._shards)
+            base = Path(self._task.model_folder)
+            export_model(self._engine.lm, state, tokenizer=base, folder=folder / EXPORT, card=card)
+        write_atomic(folder / RunRecord.FILE, record.to_json())

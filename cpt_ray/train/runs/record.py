@@ -1,0 +1,76 @@
+"""The record of a finished run, from the lines that its attempts wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cpt_ray.records import (
+    HeldOutPoint,
+    MemoryPoint,
+    RunAttempt,
+    RunMix,
+    RunProgress,
+    RunRecord,
+    RunSpec,
+    TrainingCost,
+    TrainingRecord,
+)
+from cpt_ray.train.monitor.metrics import ATTEMPTS, HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
+
+
+def read_attempts(run_folder: Path) -> tuple[RunAttempt, ...]:
+    """Every start of a run, in order."""
+    return tuple(RunAttempt.load(path) for path in sorted((run_folder / ATTEMPTS).glob("attempt-*.json")))
+
+
+def training_record(run_folder: Path, spec: RunSpec, progress: RunProgress, mixes: tuple[RunMix, ...]) -> TrainingRecord:
+    """How a run was trained, up to `progress`."""
+    attempts = read_attempts(run_folder)
+    return TrainingRecord(
+        progress=progress,
+        start_tokens=attempts[0].first_tokens,
+        schedule=spec.schedule,
+        optimizer=spec.optimizer,
+        mixes=mixes,
+        spikes=sum(step.spike for step in read_metrics(run_folder)),
+        attempts=attempts,
+        cost=_cost(run_folder, attempts[-1].peak_flops_per_s),
+    )
+
+
+def run_record(spec: RunSpec, training: TrainingRecord, *, export: Path | None, annealed: bool) -> RunRecord:
+    """The record of a run, or of a trajectory point of one."""
+    return RunRecord(
+        run=spec.name,
+        kind=spec.kind,
+        model=spec.model,
+        arm=spec.arm,
+        seed=spec.seed,
+        budget_tokens=spec.budget_tokens,
+        budget_flops=spec.budget_flops,
+        parent=spec.parent,
+        export_path=None if export is None else str(export),
+        annealed=annealed,
+        training=training,
+    )
+
+
+def _cost(run_folder: Path, peak_flops_per_s: float) -> TrainingCost:
+    steps = read_metrics(run_folder)
+    seconds = sum(step.step_s for step in steps)
+    flops = sum(step.flops for step in steps)
+    points = read_lineage(run_folder, HELD_OUT, HeldOutPoint)
+    samples = read_lineage(run_folder, MEMORY, MemoryPoint)
+    host = [sample.host_peak_bytes_most or sample.host_bytes for sample in samples]
+    device = [sample.device_peak_bytes_most for sample in samples if sample.device_peak_bytes_most is not None]
+    return TrainingCost(
+        flops=flops,
+        mean_tokens_per_s=sum(step.tokens_per_s * step.step_s for step in steps) / seconds if seconds else 0.0,
+        mfu=flops / seconds / peak_flops_per_s if seconds else None,
+        wall_s=seconds,
+        data_wait_s=sum(step.data_wait_s for step in steps),
+        checkpoint_s=sum(event.seconds or 0.0 for event in read_events(run_folder) if event.kind == "checkpoint"),
+        held_out_s=sum({point.step: point.seconds for point in points}.values()),
+        host_peak_bytes=max(host, default=None),
+        device_peak_bytes=max(device, default=None),
+    )
