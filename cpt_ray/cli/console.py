@@ -1,4 +1,4 @@
-"""Lines for people and shells: results on stdout, progress on stderr, and a bar-free transient line on a terminal."""
+"""Lines for people and shells: results on stdout, progress and warnings on stderr, and no bar that fills a log."""
 
 from __future__ import annotations
 
@@ -10,20 +10,37 @@ _QUIET_S = 10.0
 
 
 class TerminalConsole:
-    """Prints lines that stay to stdout; progress replaces itself on a terminal and appears every ten seconds elsewhere."""
+    """Prints results and steps to stdout; progress replaces itself on a terminal and appears every ten seconds elsewhere.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Print results, warnings and errors only.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._transient = sys.stderr.isatty()
         self._shown = False
         self._last = 0.0
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a result."""
         self._clear()
         print(text, flush=True)
 
+    def step(self, text: str) -> None:
+        """Print what was done."""
+        if not self._quiet:
+            self.say(text)
+
+    def warn(self, text: str) -> None:
+        """Print a warning to stderr."""
+        self._clear()
+        print(f"  warning: {text}", file=sys.stderr, flush=True)
+
     def progress(self, text: str) -> None:
         """Show a line that the next one replaces."""
+        if self._quiet:
+            return
         if self._transient:
             width = shutil.get_terminal_size().columns - 1
             sys.stderr.write("\r\x1b[2K" + text[:width])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt_ray import __version__
 from cpt_ray.cli.console import TerminalConsole
-from cpt_ray.edges import allocator
+from cpt_ray.edges import logs, process
 from cpt_ray.errors import CptRayError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def program() -> int:
     """The command `cpt-ray`: `main` in a process of its own, which may start anew with the allocator settings of training."""
     restarted = os.environ.pop(_RESTARTED, None) is not None
     if restarted:
-        os.environ.pop(allocator.VARIABLE)  # glibc has read it; Ray's processes that start from here have settings of their own
+        os.environ.pop(process.ALLOCATOR)  # glibc has read it; Ray's processes that start from here have settings of their own
     return main(sys.argv[1:], may_restart=not restarted)
 
 
@@ -72,6 +72,10 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     """
     options = _parser().parse_args(arguments)
     _quieten()
+    process.choose_accelerator()
+    logs.LOCATIONS.clear()
+    if options.verbose:
+        logs.be_verbose()
     try:
         path = Path(options.config)
         from cpt_ray.config.load import load_study  # the schema takes longer to import than `--help` to answer
@@ -82,20 +86,28 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
         request = importlib.import_module("cpt_ray.cli.request").Request
         chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
-        module.main(request(config, path, TerminalConsole(), dry_run=options.dry_run, options=chosen))
+        module.main(request(config, path, TerminalConsole(quiet=options.quiet), dry_run=options.dry_run, options=chosen))
     except CptRayError as error:
         if options.debug:
             raise
-        print(f"cpt-ray {options.verb}: {error}", file=sys.stderr)
+        print(f"cpt-ray {options.verb}: {error}{_logs()}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"\ncpt-ray {options.verb}: interrupted; re-run the same command to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of a pipe has left (`| head`); what was asked for may be half done, and the same command goes on.
+        # The reader of a pipe has left (`| head`); what was asked for may be half done; the same command resumes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception:
+        print(f"cpt-ray {options.verb}: a defect; please report it with the traceback{_logs()}", file=sys.stderr)
+        raise
     return 0
+
+
+def _logs() -> str:
+    """Where to read more after a failure, as further lines of the message."""
+    return "".join(f"\n  log: {path}" for path in dict.fromkeys(logs.LOCATIONS))
 
 
 def _restart(runtime: RuntimeConfig, arguments: Sequence[str]) -> None:
@@ -103,7 +115,7 @@ def _restart(runtime: RuntimeConfig, arguments: Sequence[str]) -> None:
     from cpt_ray.edges.ray_runtime import worker_environment
 
     environment = worker_environment(runtime)
-    if allocator.VARIABLE in environment and allocator.VARIABLE not in os.environ:
+    if process.ALLOCATOR in environment and process.ALLOCATOR not in os.environ:
         variables = {**environment, **os.environ, _RESTARTED: "1"}
         os.execve(sys.executable, [sys.executable, "-m", "cpt_ray.cli.main", *arguments], variables)  # noqa: S606
 
@@ -125,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         for option, settings in OPTIONS.get(name, {}).items():
             verb.add_argument(f"--{option}", **settings)
+        said = verb.add_mutually_exclusive_group()
+        said.add_argument("-v", "--verbose", action="store_true", help="also print what goes to the log files")
+        said.add_argument("-q", "--quiet", action="store_true", help="print results, warnings and errors only")
         verb.add_argument("--debug", action="store_true", help="print a traceback for every error")
     return parser
 
@@ -138,7 +153,6 @@ def _quieten() -> None:
         "TQDM_DISABLE": "1",
         "RAY_DEDUP_LOGS": "0",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONWARNINGS": "ignore",
     }.items():
         os.environ.setdefault(name, value)
 

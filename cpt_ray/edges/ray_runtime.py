@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.edges import allocator
+from cpt_ray.edges import process
 from cpt_ray.errors import CptRayError
 
 _STARTS = 3
@@ -33,7 +33,7 @@ def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
     """Environment of a training or scoring process on top of the session's."""
     variables = {"TOKENIZERS_PARALLELISM": "false", **operator_environment()}
     if runtime.recycle_memory and runtime.gpus_per_worker == 0 and sys.platform == "linux":
-        variables[allocator.VARIABLE] = allocator.RECYCLE_MEMORY
+        variables[process.ALLOCATOR] = process.RECYCLE_MEMORY
     if runtime.gpus_per_worker == 0:
         variables["DS_ACCELERATOR"] = "cpu"
     return variables

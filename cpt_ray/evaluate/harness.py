@@ -12,6 +12,7 @@ import functools
 import logging
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -328,12 +329,22 @@ def _mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-eval's notices and progress bars, of which none can be switched off by an argument, out of the study's output."""
+    """Keep lm-eval's notices and progress bars, of which none can be switched off by an argument, out of the study's output.
+
+    By file descriptor, because it also runs `git describe`, whose complaint outside a repository would reach the terminal.
+    """
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    sys.stderr.flush()
+    kept = os.dup(2)
     try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
-            yield
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            with contextlib.redirect_stderr(nowhere):  # where somebody has put another object there
+                yield
     finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
         logger.setLevel(level)

@@ -6,6 +6,7 @@ GPU it is given), so scores beside training do not stall the collectives. The dr
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ import torch
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges.logs import tell_warnings
 from cpt_ray.edges.ray_runtime import worker_environment
 from cpt_ray.errors import CptRayError
 from cpt_ray.evaluate.suite import evaluate_model
 from cpt_ray.records import EvalRecord, HeldOutRecord, RunRecord
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ def _run_tasks(
 
 def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
     try:
-        record: EvalRecord = ray.get(reference)
+        record: EvalRecord
+        record, warned = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, CptRayError):
             raise error.cause from None
@@ -143,6 +148,8 @@ def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
             f"scoring {job.run.run} lost its worker three times: {str(error).splitlines()[0]}",
             fix="most often memory: lower evaluate.batch_tokens or runtime.evaluate_workers, then re-run the same command",
         ) from error
+    for text in warned:
+        logger.warning("scoring: %s", text)
     return record
 
 
@@ -157,10 +164,13 @@ def _evaluate(job: EvaluateJob, settings: dict[str, Any]) -> EvalRecord:
     )
 
 
-def _evaluate_in_task(job: EvaluateJob, settings: dict[str, Any]) -> EvalRecord:
+def _evaluate_in_task(job: EvaluateJob, settings: dict[str, Any]) -> tuple[EvalRecord, list[str]]:
+    """Score in a Ray task; returns also what was warned of."""
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # the task asked Ray for one CPU
-    return _evaluate(job, settings)
+    warned: list[str] = []
+    with tell_warnings(warned.append):
+        return _evaluate(job, settings), warned
 
 
 def _progress(records: dict[int, EvalRecord], total: int, started: float) -> EvaluateProgress:

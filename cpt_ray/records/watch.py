@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from cpt_ray.records.base import Record, SourceRole
 
-EventKind = Literal["resume", "spike", "skipped_step", "checkpoint", "hang"]
+EventKind = Literal["resume", "spike", "skipped_step", "checkpoint", "hang", "warning"]
 
 
 class RunEvent(Record):
@@ -30,7 +30,7 @@ class RunEvent(Record):
     seconds: float | None = None
     """How long it took, for a checkpoint; how long nobody had moved, for a hang."""
     rank: int | None = None
-    """The worker that is behind, for a hang."""
+    """The worker that is behind, for a hang; that warned, for a warning."""
     sample_ids: tuple[str, ...] = ()
     """`source:row` of each row of the step, for a spike and a skipped step."""
 

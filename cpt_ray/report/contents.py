@@ -16,6 +16,7 @@ from cpt_ray.records import (
     ExamHit,
     HeldOutPoint,
     HeldOutSet,
+    RunEvent,
     RunRecord,
     ShardManifest,
     StageReport,
@@ -73,6 +74,8 @@ class ReportContents:
     """Artifact name to fingerprint."""
     watched: Mapping[str, tuple[HeldOutPoint, ...]] = field(default_factory=dict)
     """Run to its held-out losses during training; a run may lack them."""
+    warnings: Mapping[str, tuple[RunEvent, ...]] = field(default_factory=dict)
+    """Run to what its workers warned of, and where they hung."""
     planned: Mapping[str, PlannedStates] = field(default_factory=dict)
     """Model to the memory that was planned for its states."""
 

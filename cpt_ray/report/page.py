@@ -17,6 +17,7 @@ from markupsafe import Markup
 from cpt_ray.edges.redaction import redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.report.contents import ReportContents
+from cpt_ray.report.current import report_fingerprint
 from cpt_ray.report.figures import KEPT, forgetting_figure, loss_figure, profile_figure, scaling_figure, watched_figure
 from cpt_ray.report.series import INK, Style, curves, loss_lines, sets_of, thinned_by, trades, watched_lines
 from cpt_ray.report.tables import (
@@ -29,6 +30,7 @@ from cpt_ray.report.tables import (
     mfu_bases,
     score_rows,
     tiles,
+    warning_rows,
     watch_rows,
 )
 from cpt_ray.report.wording import FILTERS
@@ -79,7 +81,7 @@ PROFILE_LEGEND = (
 
 
 def write_report(path: Path, contents: ReportContents) -> None:
-    """Write the page for `contents` to `path`, whole or not at all.
+    """Write the page for `contents` to `path`, whole or not at all; `report.current` tells whether it is needed.
 
     Raises:
         ArtifactError: If the folder cannot be written.
@@ -100,6 +102,7 @@ def render_report(contents: ReportContents) -> str:
     environment.filters.update(FILTERS)
     page: str = environment.get_template("page.html.j2").render(
         c=contents,
+        fingerprint=report_fingerprint(contents),
         config_yaml=redact_text(contents.config_yaml),
         sections=SECTIONS,
         tiles=tiles(contents),
@@ -123,6 +126,7 @@ def render_report(contents: ReportContents) -> str:
         scores=score_rows(contents),
         watch=watch_rows(contents),
         mfu_bases=mfu_bases(contents),
+        warnings=warning_rows(contents),
         self_tests=[
             (run.run, run.training.last.self_test) for run in contents.runs if run.training and run.training.last.self_test
         ],

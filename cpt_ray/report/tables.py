@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, ShardTable, StageReport, TrainingCost
+from cpt_ray.records import Amount, Delta, EvalRecord, ExamScore, HeldOutScore, RunEvent, ShardTable, StageReport, TrainingCost
 from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.wording import count, delta_digits, duration, integer, number, percent, signed, unit_of
 
@@ -77,6 +77,19 @@ class WatchRow:
     checkpoint: float
     held_out: float
     planned: PlannedStates | None
+
+
+@dataclass(frozen=True, slots=True)
+class WarningRow:
+    """What workers of a run warned of."""
+
+    run: str
+    kind: str
+    text: str
+    step: int
+    """The first at which it was said."""
+    workers: int
+    """How many said it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +265,18 @@ def watch_rows(contents: ReportContents) -> list[WatchRow]:
             parts = (cost.data_wait_s / seconds, cost.checkpoint_s / seconds, cost.held_out_s / seconds)
             rows.append(WatchRow(run.run, cost, seconds, *parts, contents.planned.get(run.model)))
     return rows
+
+
+def warning_rows(contents: ReportContents) -> list[WarningRow]:
+    """What workers warned of, each text of a run once."""
+    rows: dict[tuple[str, str], list[RunEvent]] = {}
+    for run, events in contents.warnings.items():
+        for event in events:
+            rows.setdefault((run, event.text), []).append(event)
+    return [
+        WarningRow(run, events[0].kind, text, min(event.step for event in events), len({event.rank for event in events}))
+        for (run, text), events in rows.items()
+    ]
 
 
 def mfu_bases(contents: ReportContents) -> list[tuple[str, str]]:

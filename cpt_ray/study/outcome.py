@@ -12,7 +12,9 @@ from typing import Any
 from cpt_ray.config.load import dump_study
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Comparison, ExamHit, ExamScan, HeldOutPoint, TaskScan, read_hits
+from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.corpus_files import corpus_tables
+from cpt_ray.report.current import is_current, report_fingerprint
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
@@ -23,6 +25,7 @@ from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.study.study import Study
+from cpt_ray.train.monitor.metrics import HELD_OUT, read_events, read_lineage, read_metrics
 from cpt_ray.train.runs.specs import trajectory_specs
 
 REPORT = "report.html"
@@ -59,10 +62,6 @@ def summarize_preparation(study: Study) -> str:
 
 def write_study_report(study: Study, comparison: Comparison) -> Path:
     """Write the HTML report from records."""
-    from cpt_ray.report.contents import PlannedStates, ReportContents
-    from cpt_ray.report.page import write_report
-    from cpt_ray.train.monitor.metrics import HELD_OUT, read_lineage, read_metrics
-
     artifacts = {node.label: store.find(node) for node in study.graph.all()}
     timings: dict[str, float] = {}
     for artifact in filter(None, artifacts.values()):
@@ -104,11 +103,18 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         languages=documents.languages,
         redacted=documents.redacted,
         watched={node.name: read_lineage(node.folder, HELD_OUT, HeldOutPoint) for node in study.graph.of(TRAIN)},
+        warnings={
+            node.name: tuple(event for event in read_events(node.folder) if event.kind in ("warning", "hang"))
+            for node in study.graph.of(TRAIN)
+        },
         planned=planned,
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
     path = study.root / REPORT
-    write_report(path, contents)
+    if not is_current(path, report_fingerprint(contents)):
+        from cpt_ray.report.page import write_report  # brings matplotlib
+
+        write_report(path, contents)
     return path
 
 

@@ -50,7 +50,8 @@ def describe_event(spec: RunSpec, event: RunEvent) -> str:
     """A line that stays, for what somebody should look at."""
     what = {"spike": "loss spike", "skipped_step": "skipped"}.get(event.kind, event.kind)
     rows = f"; rows {', '.join(event.sample_ids[:4])}{', ...' if len(event.sample_ids) > 4 else ''}" if event.sample_ids else ""
-    return f"{spec.name}  step {event.step}  {what}: {event.text}{rows}"
+    who = f" of worker {event.rank}" if event.kind == "warning" else ""
+    return f"{spec.name}  step {event.step}  {what}{who}: {event.text}{rows}"
 
 
 def _count(number: int, one: str, several: str) -> list[str]:

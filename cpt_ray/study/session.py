@@ -7,6 +7,8 @@ has work for it, and ends with the session.
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +18,12 @@ from typing import Any, Self, TypeAlias
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.lease import FILE as LEASE_FILE
 from cpt_ray.edges.lease import hold_lease
+from cpt_ray.edges.logs import FOLDER, log_to
 from cpt_ray.records import Artifact, StepMetrics
 from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Console, Node
+
+logger = logging.getLogger(__name__)
 
 MakeMirror: TypeAlias = Callable[[Node[Any, Any]], Callable[[tuple[StepMetrics, ...]], None]]
 
@@ -46,9 +51,13 @@ class Session:
     def __enter__(self) -> Self:
         store.require_writable(self.root)
         self.attempt = self._stack.enter_context(hold_lease(self.root)).attempt
+        self._stack.enter_context(log_to(self.root / FOLDER / "driver.log", self.console.warn))
+        logger.info("attempt %d: %s", self.attempt, " ".join(sys.argv))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if error is not None:
+            logger.info("ended with an error", exc_info=error)
         self._stack.close()
 
     @property
@@ -73,7 +82,7 @@ class Session:
         """
         found = store.find(node)
         if found is not None:
-            self.console.say(f"  reused  {node.label}  (made in {found.wall_s:.0f} s)")
+            self.console.step(f"  reused  {node.label}  (made in {found.wall_s:.0f} s)")
             if node.stage.reuse_check is not None:
                 node.stage.reuse_check(node)
         return found
@@ -95,4 +104,5 @@ class Session:
             started: `time.perf_counter()` when building it began.
         """
         artifact = store.commit(node, started=started)
-        self.console.say(f"  made    {node.label}  in {artifact.wall_s:.0f} s")
+        logger.info("made %s in %.1f s", node.label, artifact.wall_s)
+        self.console.step(f"  made    {node.label}  in {artifact.wall_s:.0f} s")

@@ -84,7 +84,7 @@ class Study:
             ConfigError: If an artifact of an earlier verb is missing.
             CptRayError: What a stage refuses.
         """
-        self.console.say(verb)
+        self.console.step(verb)
         if verb == "train":
             self.require_budgets()
         for stage in self.graph.stages:

@@ -23,6 +23,8 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges.logs import FOLDER, LOCATIONS
+from cpt_ray.edges.process import choose_accelerator
 from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, worker_environment
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
@@ -71,17 +73,20 @@ def run_training(
         here = runtime.kind == "local"
         with stop_on_signals([task.stop_file for task in tasks]):
             refusal = _run_here(tasks) if here else _run_group(tasks, name, runtime, storage, watcher.who_is_behind)
+    except BaseException:
+        LOCATIONS.extend(watcher.log_folders())
+        raise
     finally:
         watcher.finish()
     if refusal is not None:
+        LOCATIONS.extend(watcher.log_folders())
         raise refusal
     if watcher.error is not None:
         raise watcher.error
 
 
 def _run_here(tasks: Sequence[TrainTask]) -> CptRayError | None:
-    if "CUDA_VISIBLE_DEVICES" not in os.environ and not Path("/dev/nvidia0").exists():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    choose_accelerator()
     os.environ.update(operator_environment())
     put_interpreter_on_path()
     return _work({"tasks": [task.to_json() for task in tasks], "under_ray": False})
@@ -114,7 +119,7 @@ def _run_group(
         raise TrainingError(
             f"{name}: workers failed more than {runtime.max_failures} times; the last failure: {_last_line(error)}"
             f"{who_is_behind()}",
-            fix="re-run the same command to resume from the last checkpoint; Ray's session logs hold the workers' output",
+            fix="re-run the same command to resume from the last checkpoint; the workers' logs say what happened",
         ) from error
     remove_tree(storage)
     refusal: CptRayError | None = result.return_value
@@ -224,6 +229,11 @@ class _Watcher(threading.Thread):
         behind = [beat for task in self._tasks[self._current : self._current + 1] for beat in _behind(task)]
         return f"; {describe(behind)}, behind the others" if behind else ""
 
+    def log_folders(self) -> list[Path]:
+        """Where the workers of the run in work have logged."""
+        folders = [Path(task.run_folder) / FOLDER for task in self._tasks[self._current : self._current + 1]]
+        return [folder for folder in folders if folder.is_dir()]
+
     def _look(self) -> None:
         try:
             while self._current < len(self._tasks):
@@ -266,8 +276,10 @@ class _Watcher(threading.Thread):
         self._tell_events(task)
 
 
-def _key(event: RunEvent) -> tuple[str, int, int]:
-    return event.kind, event.attempt, event.step
+def _key(event: RunEvent) -> tuple[str, int, int, str]:
+    if event.kind == "warning":  # once for all workers that say the same
+        return event.kind, event.attempt, 0, event.text
+    return event.kind, event.attempt, event.step, ""
 
 
 def hang_report_s(task: TrainTask) -> int:

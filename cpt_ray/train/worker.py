@@ -5,6 +5,8 @@ The same function runs in a Ray Train worker and in the driver's own process. Fi
     checkpoints/step-*/     committed states            attempts/attempt-*.json   who started, from which step
     metrics/attempt-*.jsonl one line per step           export/                   HF folder, for budgets
     trajectory/MARK/        record and HF folder of the model as it stood at a mark
+    events/*.jsonl          what happened on the way, warnings of each worker among it
+    logs/rank-*.log         what each worker and its libraries logged
     run.json                the RunRecord, written last
 """
 
@@ -20,6 +22,7 @@ import torch
 import torch.distributed as dist
 
 from cpt_ray.data.rows.shards import ShardReader
+from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.model.base import load_model
 from cpt_ray.model.parameters import FLOPS_BASIS, adapted_shape, flops_per_token
@@ -71,7 +74,13 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
     device = _prepare_process(task)
     watch = Watch(Path(task.run_folder), device)
     try:
-        _train(task, device, watch, ask_preemption)
+        with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
+            logger.info("run %s on rank %d of %d", task.spec.name, dist.get_rank(), dist.get_world_size())
+            try:
+                _train(task, device, watch, ask_preemption)
+            except BaseException as error:
+                logger.info("ended early", exc_info=error)
+                raise
     finally:
         watch.stop()
 

@@ -73,7 +73,7 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     assert f"{RUN}: stopped at step " in said
     assert "fix: re-run the same command to resume" in said
     stopped = newest(run_folder(disturbed))[1]
-    assert f"stopped at step {stopped.step}, {stopped.tokens_seen} tokens, saved" in said
+    assert f"stopped at step {stopped.progress.step}, {stopped.progress.tokens_seen} tokens, saved" in said
     assert read_lease(disturbed.root / FILE).released
 
     second = start(disturbed)
@@ -94,7 +94,7 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     tries = attempts(disturbed)
     assert [attempt.resumed for attempt in tries] == [False, True, True]
     assert 0 == tries[0].first_step < tries[1].first_step < tries[2].first_step
-    assert tries[1].first_step == stopped.step  # not a step was lost
+    assert tries[1].first_step == stopped.progress.step  # not a step was lost
     assert attempts(quiet)[0].first_step == 0
     assert read_lease(disturbed.root / FILE).attempt == read_lease(quiet.root / FILE).attempt + 2
     pair = [RunRecord.load(run_folder(study) / "run.json") for study in studies]

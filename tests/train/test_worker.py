@@ -295,8 +295,8 @@ def test_pruning_keeps_the_newest_and_the_branch_points(tmp_path):
         folder.mkdir(parents=True)
         manifest = CheckpointManifest(
             run="r", attempt=1, progress=RunProgress(step=step, position=step, tokens_seen=100 * step), world_size=1,
-            zero_stage=2, precision="fp32", global_batch_size=4, run_fingerprint="r", data_fingerprint="d", versions={}, files=(),
-            created="now", figures=FIGURES,
+            zero_stage=2, precision="fp32", global_batch_size=4, run_fingerprint="r", data_fingerprint="d",
+            versions={}, files=(), created="now", figures=FIGURES,
         )  # fmt: skip
         (folder / "manifest.json").write_text(manifest.to_json())
     (tmp_path / "checkpoints" / "step-00000009-a1").mkdir()  # never committed

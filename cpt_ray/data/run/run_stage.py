@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import os
 import secrets
@@ -25,12 +26,14 @@ import ray.data
 from cpt_ray import errors
 from cpt_ray.data.run.units import UnitContext, UnitTask, finished_unit
 from cpt_ray.edges import storage
+from cpt_ray.edges.logs import tell_warnings
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import UnitReport
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Told about every unit that is done: stage, units done, units in all."""
 
+logger = logging.getLogger(__name__)
 TaskT = TypeVar("TaskT", bound=UnitTask)
 _SIGN_IN_S = 20.0
 
@@ -70,6 +73,8 @@ def run_stage(
         )
         try:
             for row in results.iter_rows():
+                for text in json.loads(row["warned"]):
+                    logger.warning("%s: %s", stage, text)
                 if row["error"]:
                     raise getattr(errors, row["error"])(row["problem"], fix=row["fix"])
                 report = UnitReport.from_json(row["report"])
@@ -93,11 +98,13 @@ def _one_unit(
     """Do one unit in a worker. An error that the user can fix returns as a row: Ray Data's own wrapping loses the exception."""
     _meet(Path(sign_in), expected)
     row = {"report": "", "error": "", "problem": "", "fix": ""}
+    warned: list[str] = []
     try:
-        row["report"] = work(kind.from_json(batch["task"][0]), context).to_json()
+        with tell_warnings(warned.append):
+            row["report"] = work(kind.from_json(batch["task"][0]), context).to_json()
     except CptRayError as error:
         row.update(error=type(error).__name__, problem=error.problem, fix=error.fix)
-    return {key: [value] for key, value in row.items()}
+    return {"warned": [json.dumps(warned)], **{key: [value] for key, value in row.items()}}
 
 
 def _meet(folder: Path, expected: int) -> None:

@@ -30,7 +30,13 @@ class Console(Protocol):
     """Where a study says what it does."""
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a result."""
+
+    def step(self, text: str) -> None:
+        """Print what was done."""
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
 
     def progress(self, text: str) -> None:
         """Show a line that the next one replaces."""

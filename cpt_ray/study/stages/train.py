@@ -133,13 +133,14 @@ def _build(nodes: Sequence[RunNode], session: Session) -> None:
         live[index](steps)
 
     def on_event(index: int, event: RunEvent) -> None:
-        session.console.say(f"  {describe_event(nodes[index].work.spec, event)}")
+        line = describe_event(nodes[index].work.spec, event)
+        session.console.warn(line) if event.kind in ("warning", "hang") else session.console.step(f"  {line}")
 
     def on_done(index: int, record: RunRecord) -> None:
         nonlocal started
         session.commit(nodes[index], started=started)
         for line in describe_mixes(record):
-            session.console.say(line)
+            session.console.step(line)
         started = time.perf_counter()
 
     session.console.progress(f"  starting {session.runtime.workers} worker(s) for {len(nodes)} run(s)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from functools import partial
 from importlib.metadata import version
@@ -18,6 +18,8 @@ from cpt_ray.train.checkpoint.snapshot import Snapshots
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.shutdown import AskPreemption, Request, Requests
 from cpt_ray.train.task import TrainTask
+
+logger = logging.getLogger(__name__)
 
 
 class Saver:
@@ -106,9 +108,12 @@ class Saver:
             return
         left = notice.deadline - time.time()
         if left < 0:
-            sys.stderr.write(
-                f"the checkpoint took {took_s:.0f} s and was committed {-left:.0f} s after nodes {', '.join(notice.nodes)} "
-                "were due to go: the notice is too short for it; set runtime.scratch to a faster disk\n"
+            logger.warning(
+                "the checkpoint took %.0f s and was committed %.0f s after nodes %s were due to go: the notice is too short "
+                "for it; set runtime.scratch to a faster disk",
+                took_s,
+                -left,
+                ", ".join(notice.nodes),
             )
 
     def _manifest(self, progress: RunProgress) -> CheckpointManifest:

@@ -7,7 +7,6 @@ count of loss-bearing tokens, so worker count, micro-batch and accumulation do n
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -108,8 +107,7 @@ class Engine:
         self.kernel = kernel_name(device, lm.dtype, self.heads[2])
         self._world_size = dist.get_world_size()
         self._seed = seed
-        with warnings.catch_warnings(), one_thread() if device.type == "cpu" else nullcontext():
-            warnings.simplefilter("ignore")
+        with one_thread() if device.type == "cpu" else nullcontext():
             self._engine, *_ = initialize(
                 model=model, optimizer=build_optimizer(model, train, resolved), config=resolved, dist_init_required=False
             )

@@ -25,10 +25,11 @@ _Line = TypeVar("_Line", bound=Record)
 class LineWriter:
     """Appends the records of one attempt; each line is flushed, so a killed worker loses at most the line in hand."""
 
-    def __init__(self, run_folder: Path, kind: str, attempt: int) -> None:
+    def __init__(self, run_folder: Path, kind: str, attempt: int, *, rank: int | None = None) -> None:
         folder = run_folder / kind
         folder.mkdir(parents=True, exist_ok=True)
-        self._stream = (folder / f"attempt-{attempt:04d}.jsonl").open("a", encoding="utf-8")
+        writer = "" if rank is None else f"-rank-{rank:05d}"
+        self._stream = (folder / f"attempt-{attempt:04d}{writer}.jsonl").open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
         """Append one record."""
@@ -72,7 +73,7 @@ def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Lin
     starts = {a.attempt: a.first_step for a in map(RunAttempt.load, (run_folder / ATTEMPTS).glob("attempt-*.json"))}
     lines: list[_Line] = []
     for path in sorted((run_folder / kind).glob("attempt-*.jsonl")):
-        attempt = int(path.stem.removeprefix("attempt-"))
+        attempt = int(path.stem.split("-")[1])
         end = min((first for later, first in starts.items() if later > attempt), default=None)
         lines += [line for line in _read(path, record) if end is None or getattr(line, "step", 0) <= end]
     return tuple(lines)

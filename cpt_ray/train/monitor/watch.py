@@ -13,6 +13,7 @@ together.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ class Watch:
         self._measure_held_out: MeasureHeldOut = _no_points
         self._measured_step = True
         self._progress = RunProgress()
+        self._warnings: list[str] = []
+        self._warned: LineWriter | None = None
         self._phase, self._step, self._entered = "start", 0, time.perf_counter()
 
     def begin(self, progress: RunProgress, *, attempt: int, every: Intervals, measure_held_out: MeasureHeldOut) -> None:
@@ -84,6 +87,10 @@ class Watch:
         self._attempt, self._every, self._measure_held_out, self._progress = attempt, every, measure_held_out, progress
         if self._rank == 0:
             self._writers = {kind: LineWriter(self._folder, kind, attempt) for kind in _STREAMS}
+        early, self._warnings = self._warnings, []
+        self._warned = LineWriter(self._folder, EVENTS, attempt, rank=self._rank)
+        for text in early:
+            self.warn(text)
         if every.held_out is not None and progress.step == 0:
             self._score(progress)
 
@@ -108,6 +115,23 @@ class Watch:
         """Write an event."""
         self._write(EVENTS, [event])
 
+    def warn(self, text: str) -> None:
+        """Write down that this worker warned; before training begins, remember it. Other threads may warn too."""
+        writer = self._warned
+        if writer is None:
+            self._warnings.append(text)
+            return
+        event = RunEvent(
+            kind="warning",
+            attempt=self._attempt,
+            step=self._progress.step,
+            tokens_seen=self._progress.tokens_seen,
+            text=text,
+            rank=self._rank,
+        )
+        with contextlib.suppress(ValueError):  # closed by another thread
+            writer.write(event)
+
     def observe(self, before: RunProgress, after: RunProgress) -> None:
         """Measure what is due after a step; collective."""
         self._progress = after
@@ -131,6 +155,8 @@ class Watch:
     def stop(self) -> None:
         """Stop the heartbeat, whatever happened."""
         self._heart.close()
+        if self._warned is not None:
+            self._warned.close()
 
     def _score(self, progress: RunProgress) -> None:
         self.enter("held_out", progress.step)

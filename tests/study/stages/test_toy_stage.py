@@ -46,6 +46,12 @@ class Lines:
     def say(self, text):
         self.said.append(text)
 
+    def step(self, text):
+        self.said.append(text)
+
+    def warn(self, text):
+        self.said.append(text)
+
     def progress(self, text):
         """Nothing."""
 
