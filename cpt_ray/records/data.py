@@ -105,18 +105,54 @@ def sum_reports(reports: Iterable[StageReport]) -> list[StageReport]:
     return list(total.values())
 
 
-class UnitReport(Record):
-    """What one task did to one unit: its reports, its files, and the process that did it."""
+class ShownDocument(Record):
+    """A member of a large component of duplicates, to be quoted."""
+
+    reference: int
+    """Unit and row of the document, as `dedup` numbers them."""
+    id: str
+    text: str
+    """Its beginning."""
+
+
+class UnitFacts(Record):
+    """What a task says of a unit beside its files; each stage fills in what it knows."""
+
+    reports: tuple[StageReport, ...] = ()
+    counts: dict[str, int] = Field(default_factory=dict)
+    """Numbers with names of their stage, such as `pairs` or `loss_tokens`."""
+    samples: tuple[dict[str, str], ...] = ()
+    """A few dropped documents: reason, id and the beginning of the text."""
+    languages: dict[str, int] = Field(default_factory=dict)
+    """Kept documents by language, of `clean`."""
+    redacted: dict[str, int] = Field(default_factory=dict)
+    """What placeholders replaced, by kind, of `clean`."""
+    component_sizes: dict[str, int] = Field(default_factory=dict)
+    """Components of duplicates by size class, of `components`."""
+    shown: tuple[ShownDocument, ...] = ()
+
+
+class UnitReport(UnitFacts):
+    """What one task did to one unit: its files, its facts, and the process that did it."""
 
     unit: str
     stage: str
+    task_checksum: int
+    """Of the task and the settings; a report of another checksum is not of this work."""
     pid: int
     node: str
-    files: tuple[FileEntry, ...]
-    reports: tuple[StageReport, ...] = ()
-    counts: dict[str, int] = Field(default_factory=dict)
-    samples: tuple[dict[str, str], ...] = ()
-    """A few dropped documents: reason, id and the beginning of the text."""
+    outputs: dict[str, tuple[FileEntry, ...]]
+    """The unit's files by what they are, such as `clean`, `keys` and `sketches`."""
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """All of them."""
+        return tuple(entry for entries in self.outputs.values() for entry in entries)
+
+    def path(self, name: str) -> str:
+        """Path of the only file of that name, relative to the artifact's folder."""
+        (entry,) = self.outputs[name]
+        return entry.path
 
 
 class HeldOutSet(Record):

@@ -169,6 +169,11 @@ class PrepareConfig(Section):
     seed: int = Field(
         default=0, description="seed of the held-out split, the MinHash functions and the order of rows in a shard"
     )
+    keep_dropped: bool = Field(
+        default=False,
+        description="write every dropped document with its reason to `dropped/*/*.parquet` next to the kept ones; changes "
+        "nothing that is kept, and takes effect when text is prepared, not for artifacts that exist already",
+    )
     clean: CleanConfig = CleanConfig()
     near_duplicates: NearDuplicateConfig = NearDuplicateConfig()
     held_out: HeldOutConfig = HeldOutConfig()

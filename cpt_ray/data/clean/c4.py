@@ -4,7 +4,7 @@ Part of stage `clean`. It edits: lines that do not read like sentences are taken
 the lines of the document at hand.
 
 Guarantee: verdicts and text are those of datatrove's `C4QualityFilter` at equal settings, but where sentences are counted
-differently (`benchmarks/data_clean.py`).
+differently (`benchmarks/data/clean.py`).
 """
 
 from __future__ import annotations

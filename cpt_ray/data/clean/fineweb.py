@@ -3,7 +3,7 @@
 Part of stage `clean`. Memory: the lines and tokens of the document at hand.
 
 Guarantee: verdicts of `fineweb` are those of datatrove's `FineWebQualityFilter` at equal thresholds, but where the tokens
-differ (`benchmarks/data_clean.py`). Of the education paper's rules only "fewer than three lines" has a published threshold.
+differ (`benchmarks/data/clean.py`). Of the education paper's rules only "fewer than three lines" has a published threshold.
 """
 
 from __future__ import annotations

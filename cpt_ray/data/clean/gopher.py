@@ -4,7 +4,7 @@ Part of stage `clean`. Words are tokens, so punctuation marks count where a shar
 mean length of words leave them out. Memory: the n-grams of the document at hand.
 
 Guarantee: verdicts are those of datatrove's `GopherQualityFilter` and `GopherRepetitionFilter` at equal thresholds, but where
-the tokens differ (`benchmarks/data_clean.py`).
+the tokens differ (`benchmarks/data/clean.py`).
 """
 
 from __future__ import annotations

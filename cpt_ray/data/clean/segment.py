@@ -3,7 +3,7 @@
 Part of stage `clean`. Text in, tokens out. Gopher and FineWeb count words without saying how they are found; datatrove uses
 spaCy's tokenizer for English, and thresholds are tried on it. This is a small one with the same habits: marks around a word,
 hyphens and slashes inside it, and `'s` or `n't` at its end are tokens; addresses, numbers and abbreviations stay whole. How
-often a verdict differs from theirs is measured in `benchmarks/data_clean.py`. Memory: the pieces of at most 65,536 strings
+often a verdict differs from theirs is measured in `benchmarks/data/clean.py`. Memory: the pieces of at most 65,536 strings
 without white space.
 
 Guarantee: the tokens of a text, joined, are the text without its white space.

@@ -108,6 +108,4 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
 def _pinned_rows(folder: Path, source: SourceConfig) -> Iterator[dict[str, Any]]:
     reports = (folder / "units" / "read").glob(f"{source.name}-read-[0-9]*.json")
     for path in sorted(reports, key=lambda path: (len(path.name), path.name)):
-        for entry in UnitReport.load(path).files:
-            if entry.path.startswith(f"{FOLDER}/"):
-                yield from pq.read_table(folder / entry.path).to_pylist()
+        yield from pq.read_table(folder / UnitReport.load(path).path("inputs")).to_pylist()

@@ -21,15 +21,15 @@ from cpt_ray.data.clean import clean
 from cpt_ray.data.dedup.exchange import write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, exact_hash, signatures
 from cpt_ray.data.read import INPUTS, ReadTask, Rejected, pin_inputs, read_documents, write_inputs
-from cpt_ray.data.run.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
+from cpt_ray.data.run.units import Outputs, Samples, Tally, UnitContext, UnitTask, finish_unit, write_content, write_dropped
 from cpt_ray.data.words import seeded_uint64
-from cpt_ray.records import Document, Dropped, FileEntry, UnitReport
+from cpt_ray.records import Document, Dropped, FileEntry, UnitFacts, UnitReport
 
 _ABOUT = ("language", "origin", "date", "license")
 RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), *[(name, pa.string()) for name in _ABOUT]])
 CLEAN_SCHEMA = pa.schema([*RAW_SCHEMA, ("bytes", pa.int64()), ("exact", pa.binary(16))])
-REDACTED, LANGUAGE, UNKNOWN = "redacted_", "language_", "unknown"
-"""Beginnings of a clean unit's counts: what was redacted, by kind, and the languages of kept documents."""
+UNKNOWN = "unknown"
+"""Language of a document where none was identified."""
 REFERENCE_BITS = 32
 """A document's reference is its unit's number shifted by this, plus its row."""
 
@@ -56,8 +56,8 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
     """Read a part of a source and cut it into raw units of `unit_bytes` of text."""
     source = context.source(task.source)
-    tally, samples = Tally("read", source.name), Samples("read", source.name, context.prepare.seed)
-    files: list[FileEntry] = []
+    tally, samples = Tally("read", source.name), Samples("read", source.name, context.prepare)
+    raw: list[FileEntry] = []
     buffer: list[Document] = []
     filled = 0
     ids: set[str] = set()
@@ -70,17 +70,19 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
         tally.keep(num_bytes)
         ids.add(item.id)
         if buffer and filled + num_bytes > context.prepare.unit_bytes:
-            files.append(_write_raw(task, context, len(files), buffer))
+            raw.append(_write_raw(task, context, len(raw), buffer))
             buffer, filled = [], 0
         buffer.append(item)
         filled += num_bytes
     if buffer:
-        files.append(_write_raw(task, context, len(files), buffer))
+        raw.append(_write_raw(task, context, len(raw), buffer))
     inputs = pin_inputs(task.read, source)
-    files.append(write_content(context.root, f"{INPUTS}/{task.unit}", ".parquet", lambda path: write_inputs(inputs, path)))
+    pins = write_content(context.root, f"{INPUTS}/{task.unit}", ".parquet", lambda path: write_inputs(inputs, path))
     report = tally.report()
     counts = {"repeated_ids": report.kept.documents - len(ids)} if source.id_field else {}
-    return finish_unit(task, context, "read", files=files, reports=[report], counts=counts, samples=samples.records())
+    outputs: Outputs = {"raw": raw, "inputs": pins, "dropped": write_dropped(task, context, samples)}
+    facts = UnitFacts(reports=(report,), counts=counts, samples=samples.records())
+    return finish_unit(task, context, "read", outputs, facts)
 
 
 def _write_raw(task: UnitTask, context: UnitContext, number: int, documents: list[Document]) -> FileEntry:
@@ -91,10 +93,11 @@ def _write_raw(task: UnitTask, context: UnitContext, number: int, documents: lis
 def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     """Clean the documents of a raw unit and compute their duplicate keys."""
     source, prepare = context.source(task.source), context.prepare
-    tally, samples = Tally("clean", source.name), Samples("clean", source.name, prepare.seed)
+    tally, samples = Tally("clean", source.name), Samples("clean", source.name, prepare)
     kept: list[Document] = []
     sizes: list[int] = []
-    counts: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    redacted: Counter[str] = Counter()
     for row in pq.read_table(context.root / task.raw).to_pylist():
         before = len(row["text"].encode())
         document = Document(source=source.name, **row)
@@ -104,8 +107,8 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
             samples.add(verdict.reason, document.id, document.text)
             continue
         kept.append(verdict.document)
-        counts.update({f"{REDACTED}{kind}": number for kind, number in verdict.redacted.items()})
-        counts[f"{LANGUAGE}{verdict.document.language or UNKNOWN}"] += 1
+        redacted.update(verdict.redacted)
+        languages[verdict.document.language or UNKNOWN] += 1
         sizes.append(len(verdict.document.text.encode()))
         tally.keep(before, edited_to=sizes[-1])
     texts = [document.text for document in kept]
@@ -122,12 +125,16 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     )
     place = (keys["key"].to_numpy() % np.uint64(task.partitions)).astype(np.int64)
     stem = task.unit
-    files = [
-        write_content(context.root, f"clean/{stem}", ".parquet", lambda p: write_parquet(table, p)),
-        write_content(context.root, f"keys/{stem}", ".arrow", lambda p: write_partitions(keys, place, p, task.partitions)),
-        write_content(context.root, f"sketches/{stem}", ".npy", lambda p: _write_array(p, sketches)),
-    ]
-    return finish_unit(task, context, "clean", files=files, reports=[tally.report()], counts=counts, samples=samples.records())
+    outputs: Outputs = {
+        "clean": write_content(context.root, f"clean/{stem}", ".parquet", lambda p: write_parquet(table, p)),
+        "keys": write_content(
+            context.root, f"keys/{stem}", ".arrow", lambda p: write_partitions(keys, place, p, task.partitions)
+        ),
+        "sketches": write_content(context.root, f"sketches/{stem}", ".npy", lambda p: _write_array(p, sketches)),
+        "dropped": write_dropped(task, context, samples),
+    }
+    facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), languages=languages, redacted=redacted)
+    return finish_unit(task, context, "clean", outputs, facts)
 
 
 def _write_array(path: Path, array: Sketches) -> None:

@@ -1,6 +1,6 @@
 """What a worker does to find duplicates: compare within a partition of keys, link within a partition of documents, decide.
 
-Not a stage: `duplicates` strings the tasks together, `pipeline` hands them to Ray Data. Files, all but the last of them
+`duplicates` strings the tasks together, and `pipeline` hands them to Ray Data. Files, all but the last of them
 removed once the last is whole: `keys/`, `sketches/` (written by `document_tasks`), `pairs/`, `repeats/`, `links/`, `roots/`,
 `near_duplicates/` (component, reason, duplicate_of; row by row beside `clean/`). Memory: one partition of keys and the
 sketches of documents that meet in it; one partition of pairs; or the verdicts of one unit.
@@ -26,12 +26,20 @@ from cpt_ray.data.dedup.components import Pairs, both_ways, downward, partition_
 from cpt_ray.data.dedup.exchange import read_partition, write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, similarity, threshold
 from cpt_ray.data.run.document_tasks import REFERENCE_BITS, write_parquet
-from cpt_ray.data.run.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
+from cpt_ray.data.run.units import (
+    Outputs,
+    Samples,
+    Tally,
+    UnitContext,
+    UnitTask,
+    finish_unit,
+    keep_bytes,
+    write_content,
+    write_dropped,
+)
 from cpt_ray.data.words import Hashes
-from cpt_ray.records import UnitReport
+from cpt_ray.records import ShownDocument, UnitFacts, UnitReport
 
-SHOWN = "shown"
-"""Reason of the samples that describe members of the largest components."""
 _LARGEST = 3
 _MEMBERS = 4
 _COMPARE_ROWS = 1 << 14
@@ -93,16 +101,16 @@ def pair_unit(task: PairUnit, context: UnitContext) -> UnitReport:
     pairs = both_ways(found.pairs)
     repeats = pa.table([found.repeats], names=["document"])
     place, owner = partition_of(pairs[:, 0], task.partitions), unit_number(found.repeats)
-    files = [
-        write_content(
+    outputs = {
+        "pairs": write_content(
             context.root, f"pairs/{task.unit}", ".arrow", lambda p: write_partitions(_table(pairs), place, p, task.partitions)
         ),
-        write_content(
+        "repeats": write_content(
             context.root, f"repeats/{task.unit}", ".arrow", lambda p: write_partitions(repeats, owner, p, len(sketches))
         ),
-    ]
+    }
     counts = {"pairs": len(found.pairs), "compared": found.candidates, "left": found.left}
-    return finish_unit(task, context, "duplicate_pairs", files=files, counts=counts)
+    return finish_unit(task, context, "duplicate_pairs", outputs, UnitFacts(counts=counts))
 
 
 def _read_sketches(paths: Sequence[Path], documents: Hashes) -> Sketches:
@@ -141,7 +149,7 @@ def link_unit(task: LinkUnit, context: UnitContext) -> UnitReport:
     entry = write_content(
         context.root, f"links/{task.unit}", ".arrow", lambda p: write_partitions(_table(pairs), place, p, task.partitions)
     )
-    return finish_unit(task, context, task.unit.rsplit("-", 1)[0], files=[entry], counts=counts)
+    return finish_unit(task, context, task.unit.rsplit("-", 1)[0], {"pairs": entry}, UnitFacts(counts=counts))
 
 
 def root_unit(task: RootUnit, context: UnitContext) -> UnitReport:
@@ -161,19 +169,20 @@ def root_unit(task: RootUnit, context: UnitContext) -> UnitReport:
         for i, root in sorted(enumerate(roots), key=lambda entry: (-sizes[entry[0]], entry[1]))[:_LARGEST]
     ]
     owner = unit_number(links[:, 0])
-    files = [
-        write_content(
+    outputs = {
+        "roots": write_content(
             context.root, f"roots/{task.unit}", ".arrow", lambda p: write_partitions(_table(links), owner, p, task.units)
         ),
-        write_content(context.root, f"roots/{task.unit}", ".json", lambda p: _write_json(p, largest)),
-    ]
-    return finish_unit(task, context, "components", files=files, counts=components.histogram((sizes + 1).tolist()))
+        "largest": keep_bytes(context.root, f"roots/{task.unit}", ".json", json.dumps(largest).encode()),
+    }
+    facts = UnitFacts(component_sizes=components.histogram((sizes + 1).tolist()))
+    return finish_unit(task, context, "components", outputs, facts)
 
 
 def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
     """Write component, reason and the document that was kept instead, for every document of a clean unit."""
     source = task.source
-    tally, samples = Tally("near_duplicates", source), Samples("near_duplicates", source, context.prepare.seed)
+    tally, samples = Tally("near_duplicates", source), Samples("near_duplicates", source, context.prepare)
     table = pq.read_table(context.root / task.clean, columns=["id", "bytes", "exact"])
     roots = _pairs(_listed(context, task.roots), task.number)
     kept_instead = dict(zip((roots[:, 0] & np.uint64((1 << REFERENCE_BITS) - 1)).tolist(), roots[:, 1].tolist(), strict=True))
@@ -190,19 +199,20 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
             names.append(exact.hex())
             reasons.append(None)
             tally.keep(size)
-    shown: list[dict[str, str]] = []
+    shown: list[ShownDocument] = []
     if kept_instead or task.show:
         texts = pq.read_table(context.root / task.clean, columns=["text"])["text"]
         for row in sorted(kept_instead):
             samples.add(str(reasons[row]), table["id"][row].as_py(), texts[row].as_py())
         for row in task.show:
             quoted = {"id": table["id"][row].as_py(), "text": texts[row].as_py()[:_SHOWN_CHARACTERS]}
-            shown.append({"reason": SHOWN, "reference": str((task.number << REFERENCE_BITS) + row), **quoted})
+            shown.append(ShownDocument(reference=(task.number << REFERENCE_BITS) + row, **quoted))
     columns = [names, reasons, [kept_instead.get(row) for row in range(len(names))]]
     verdicts = pa.table(columns, schema=_VERDICT_SCHEMA)
     entry = write_content(context.root, f"near_duplicates/{task.unit}", ".parquet", lambda path: write_parquet(verdicts, path))
-    quotes = [*samples.records(), *shown]
-    return finish_unit(task, context, "near_duplicates", files=[entry], reports=[tally.report()], samples=quotes)
+    outputs: Outputs = {"verdicts": entry, "dropped": write_dropped(task, context, samples)}
+    facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), shown=tuple(shown))
+    return finish_unit(task, context, "near_duplicates", outputs, facts)
 
 
 def _listed(context: UnitContext, listing: str) -> list[Path]:
@@ -216,7 +226,3 @@ def _pairs(paths: Sequence[Path], partition: int | None) -> Pairs:
 
 def _table(pairs: Pairs) -> pa.Table:
     return pa.table([np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])], schema=_PAIR_SCHEMA)
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value))

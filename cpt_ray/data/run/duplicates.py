@@ -20,8 +20,8 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.dedup.components import size_class
 from cpt_ray.data.run import duplicate_tasks
 from cpt_ray.data.run.document_tasks import REFERENCE_BITS, CleanUnit
-from cpt_ray.data.run.duplicate_tasks import SHOWN, LinkUnit, PairUnit, RootUnit, VerdictUnit
-from cpt_ray.data.run.units import UnitContext, write_content
+from cpt_ray.data.run.duplicate_tasks import LinkUnit, PairUnit, RootUnit, VerdictUnit
+from cpt_ray.data.run.units import UnitContext, keep_bytes
 from cpt_ray.edges import storage
 from cpt_ray.records import DuplicateComponents, LargeComponent, UnitReport
 
@@ -56,7 +56,7 @@ def find_duplicates(
     listing = functools.partial(_listing, context.root)
     by_number = [report for _, report in sorted(zip(cleans, cleaned, strict=True), key=lambda entry: entry[0].number)]
     partitions = cleans[0].partitions
-    inputs = {"partitions": partitions, "keys": listing(by_number, 1), "sketches": listing(by_number, 2)}
+    inputs = {"partitions": partitions, "keys": listing(by_number, "keys"), "sketches": listing(by_number, "sketches")}
     pairs = stage(
         "duplicate_pairs",
         duplicate_tasks.pair_unit,
@@ -65,13 +65,13 @@ def find_duplicates(
     roots = _roots(stage, listing, pairs, partitions, units=len(cleans))
     largest = _largest(context.root, roots)
     shown = [reference for entry in largest for reference in (entry["root"], *entry["members"])]
-    files = {"roots": listing(roots, 0), "repeats": listing(pairs, 1)}
+    files = {"roots": listing(roots, "roots"), "repeats": listing(pairs, "repeats")}
     verdicts = [
         VerdictUnit(
             unit=task.unit,
             source=task.source,
             number=task.number,
-            clean=report.files[0].path,
+            clean=report.path("clean"),
             show=tuple(sorted(r & ((1 << REFERENCE_BITS) - 1) for r in shown if r >> REFERENCE_BITS == task.number)),
             **files,
         )
@@ -82,27 +82,27 @@ def find_duplicates(
 
 
 def _roots(
-    stage: RunStage, listing: Callable[[Sequence[UnitReport], int], str], pairs: list[UnitReport], partitions: int, units: int
+    stage: RunStage, listing: Callable[[Sequence[UnitReport], str], str], pairs: list[UnitReport], partitions: int, units: int
 ) -> list[UnitReport]:
     """Solve in one task where one can hold the pairs; else step until a large step finds what the one before it found."""
     if sum(report.counts["pairs"] for report in pairs) <= PAIRS_PER_TASK:
         return stage(
             "components",
             duplicate_tasks.root_unit,
-            [RootUnit(unit="roots", source="", partition=None, pairs=listing(pairs, 0), units=units)],
+            [RootUnit(unit="roots", source="", partition=None, pairs=listing(pairs, "pairs"), units=units)],
         )
     links, before, step = pairs, None, 0
     while True:
         name = f"large_star_{step:02d}"
-        large = stage(name, duplicate_tasks.link_unit, _link_tasks("large_star", name, listing(links, 0), partitions))
+        large = stage(name, duplicate_tasks.link_unit, _link_tasks("large_star", name, listing(links, "pairs"), partitions))
         found = sum(report.counts["checksum"] for report in large) % 2**62
         if found == before:
             break
         name = f"small_star_{step:02d}"
-        links = stage(name, duplicate_tasks.link_unit, _link_tasks("small_star", name, listing(large, 0), partitions))
+        links = stage(name, duplicate_tasks.link_unit, _link_tasks("small_star", name, listing(large, "pairs"), partitions))
         before, step = found, step + 1
     tasks = [
-        RootUnit(unit=f"roots-{number:05d}", source="", partition=number, pairs=listing(links, 0), units=units)
+        RootUnit(unit=f"roots-{number:05d}", source="", partition=number, pairs=listing(links, "pairs"), units=units)
         for number in range(partitions)
     ]
     return stage("components", duplicate_tasks.root_unit, tasks)
@@ -115,28 +115,23 @@ def _link_tasks(step: Any, name: str, pairs: str, partitions: int) -> list[LinkU
     ]
 
 
-def _listing(root: Path, reports: Sequence[UnitReport], place: int) -> str:
-    """Write the names of a stage's files, for tasks that read all of them; a task itself stays small."""
-    data = json.dumps([report.files[place].path for report in reports]).encode()
-    return write_content(root, "lists/files", ".json", lambda path: _write(path, data)).path
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+def _listing(root: Path, reports: Sequence[UnitReport], name: str) -> str:
+    """Write the paths of one output of a stage, for tasks that read all of them; a task itself stays small."""
+    return keep_bytes(root, "lists/files", ".json", json.dumps([report.path(name) for report in reports]).encode()).path
 
 
 def _largest(root: Path, roots: Sequence[UnitReport]) -> list[dict[str, Any]]:
-    found = [entry for report in roots for entry in json.loads((root / report.files[1].path).read_bytes())]
+    found = [entry for report in roots for entry in json.loads((root / report.path("largest")).read_bytes())]
     return sorted(found, key=lambda entry: (-entry["documents"], entry["root"]))[:_LARGEST]
 
 
 def _describe(
     pairs: Sequence[UnitReport], roots: Sequence[UnitReport], largest: Sequence[dict[str, Any]], decided: Sequence[UnitReport]
 ) -> DuplicateComponents:
-    quotes = {s["reference"]: s for report in decided for s in report.samples if s["reason"] == SHOWN}
+    quotes = {one.reference: one for report in decided for one in report.shown}
     sizes: dict[str, int] = {}
     for upper in (1 << power for power in range(1, 64)):
-        count = sum(report.counts.get(size_class(upper), 0) for report in roots)
+        count = sum(report.component_sizes.get(size_class(upper), 0) for report in roots)
         if count:
             sizes[size_class(upper)] = count
     return DuplicateComponents(
@@ -146,8 +141,8 @@ def _describe(
         largest=tuple(
             LargeComponent(
                 documents=entry["documents"],
-                members=tuple(quotes[str(member)]["id"] for member in (entry["root"], *entry["members"])),
-                texts=tuple(quotes[str(member)]["text"] for member in (entry["root"], *entry["members"])),
+                members=tuple(quotes[member].id for member in (entry["root"], *entry["members"])),
+                texts=tuple(quotes[member].text for member in (entry["root"], *entry["members"])),
             )
             for entry in largest
         ),

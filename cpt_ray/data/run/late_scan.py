@@ -1,6 +1,6 @@
 """What a worker does to look for exams in a unit that is packed already.
 
-Not a stage: it strings decontaminate's index and a shard's index together; `pipeline` hands it to Ray Data. In: a clean unit
+Strings decontaminate's index and a shard's index together; `pipeline` hands it to Ray Data. In: a clean unit
 and the index of its shard. Out: `hits/`. The text is the clean one: what `redact` took out may be found in it again.
 Memory: one unit's documents, and the index of exam text once per process.
 
@@ -38,4 +38,4 @@ def late_scan_unit(task: LateScanUnit, context: UnitContext) -> UnitReport:
         if row["id"] in packed:
             matches = exams.find(hash_words(row["text"]))
             hits += exams.describe(matches, source=task.source, document=row["id"], text=row["text"])
-    return finish_unit(task, context, "late_scan", files=write_hits(task, context, hits))
+    return finish_unit(task, context, "late_scan", {"hits": write_hits(task, context, hits)})

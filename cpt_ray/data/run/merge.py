@@ -1,6 +1,6 @@
 """From the files of units to the files of an artifact: held-out sets, exam hits, manifest entries.
 
-Not a stage: `pipeline` calls these on the driver. Unit reports and the files they name in, whole files or records out, in
+`pipeline` calls these on the driver. Unit reports and the files they name in, whole files or records out, in
 canonical order. Memory: about 100 bytes per held-out document, and the exam hits; never text of more than one document.
 
 Guarantee: the order of what is written is a function of content and settings, not of which unit was done first.
@@ -9,7 +9,7 @@ Guarantee: the order of what is written is a function of content and settings, n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,12 @@ from cpt_ray.edges import storage
 from cpt_ray.records import ExamHit, ExamScan, HeldOutSet, ShardEntry, ShardTable, UnitReport, read_items
 
 
-def count_by_source(tasks: Sequence[UnitTask], units: Sequence[UnitReport], prefix: str) -> dict[str, dict[str, int]]:
-    """Add up the counts whose names begin with `prefix`, by source, the most frequent first."""
+def count_by_source(tasks: Sequence[UnitTask], counts: Iterable[Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Add up counts of units by the units' sources, the most frequent first; a source without any is left out."""
     totals: dict[str, Counter[str]] = {}
-    for task, unit in zip(tasks, units, strict=True):
-        for name, number in unit.counts.items():
-            if name.startswith(prefix):
-                totals.setdefault(task.source, Counter())[name.removeprefix(prefix)] += number
+    for task, found in zip(tasks, counts, strict=True):
+        if found:
+            totals.setdefault(task.source, Counter()).update(found)
     return {source: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))) for source, counts in totals.items()}
 
 
@@ -41,8 +40,8 @@ def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
     return {
         "unit": unit,
         "source": cleaned.reports[0].source,
-        "clean": cleaned.files[0].path,
-        "near_duplicates": decided.files[0].path,
+        "clean": cleaned.path("clean"),
+        "near_duplicates": decided.path("verdicts"),
     }
 
 
@@ -50,7 +49,7 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path)
     """Write a source's sets in hash order; holds the place of each held-out document, not its text."""
     places: dict[str, list[tuple[float, int, int, int, int]]] = {part: [] for part in PARTS}
     for number, report in enumerate(units):
-        table = pq.read_table(folder / report.files[1].path, columns=["part", "order", "start", "size", "bytes"])
+        table = pq.read_table(folder / report.path("table"), columns=["part", "order", "start", "size", "bytes"])
         for row in table.to_pylist():
             places[row["part"]].append((row["order"], number, row["start"], row["size"], row["bytes"]))
     sets = []
@@ -60,7 +59,7 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path)
         path = folder / f"{source.name}-{part}.jsonl"
         with storage.atomic_path(path) as temporary, temporary.open("wb") as out:
             for _, number, start, size, _ in sorted(places[part]):
-                with (folder / units[number].files[0].path).open("rb") as lines:
+                with (folder / units[number].path("documents")).open("rb") as lines:
                     lines.seek(start)
                     out.write(lines.read(size))
         sets.append(
@@ -79,14 +78,14 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path)
 def drawn_ngrams(drawn: Sequence[UnitReport], folder: Path) -> Iterator[tuple[Any, int]]:
     """The n-grams of every held-out document and their length, as `ContainmentIndex.build` takes them."""
     for report in drawn:
-        table = pq.read_table(folder / report.files[1].path, columns=["ngrams", "ngram_words"])
+        table = pq.read_table(folder / report.path("table"), columns=["ngrams", "ngram_words"])
         for grams, used in zip(table["ngrams"], table["ngram_words"].to_pylist(), strict=True):
             yield grams.values.to_numpy(), used
 
 
 def shard_entry(task: PackUnit, report: UnitReport) -> ShardEntry:
     """The manifest's entry of a packed unit."""
-    shard, index = report.files[:2]
+    (shard,), (index,) = report.outputs["shard"], report.outputs["index"]
     numbers = {name: value for name, value in report.counts.items() if name in ShardEntry.model_fields}
     return ShardEntry(
         path=shard.path,
@@ -108,7 +107,7 @@ def write_exam_scan(
     scanned: Sequence[UnitReport], folder: Path, items: Path | None, prepare: PrepareConfig, *, late: bool = False
 ) -> None:
     """Gather the hits of all units in canonical order, and count them per task."""
-    files = [entry for report in scanned for entry in report.files if entry.path.startswith("hits/")]
+    files = [entry for report in scanned for entry in report.outputs["hits"]]
     lines = [line for entry in files for line in (folder / entry.path).read_text().splitlines()]
     index = ExamIndex.build(read_items(items) if items else (), prepare.decontaminate.ngram_words)
     scans = index.summary(ExamHit.from_json(line) for line in lines)

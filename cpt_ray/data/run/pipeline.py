@@ -26,7 +26,6 @@ from cpt_ray.data.rows.shards import FORMAT_VERSION
 from cpt_ray.data.rows.tokenize import ModelTokenizer, ResolvedTokenizer, resolve_tokenizer, token_dtype
 from cpt_ray.data.run import document_tasks, training_tasks
 from cpt_ray.data.run.document_tasks import CleanUnit, ReadUnit
-from cpt_ray.data.run.duplicate_tasks import SHOWN
 from cpt_ray.data.run.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.run.funnel import check_funnel, refuse_empty
 from cpt_ray.data.run.late_scan import LateScanUnit, late_scan_unit
@@ -34,7 +33,7 @@ from cpt_ray.data.run.merge import count_by_source, drawn_ngrams, merge_drawn, s
 from cpt_ray.data.run.profile import merge_profiles, profile_tasks, profile_unit
 from cpt_ray.data.run.run_stage import Progress, TaskT, run_stage
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
-from cpt_ray.data.run.units import UnitContext, merge_samples, write_content
+from cpt_ray.data.run.units import UnitContext, keep_bytes, merge_samples
 from cpt_ray.data.split import ContainmentIndex
 from cpt_ray.errors import DataError
 from cpt_ray.records import (
@@ -109,17 +108,17 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
     reports = _checked(_reports(read, cleaned, decided), sources)
     measured = stage("profile", profile_unit, profile_tasks(cleans, cleaned, decided))
     remove_scratch(folder)
-    samples = (s for report in (*read, *cleaned, *decided) for s in report.samples if s["reason"] != SHOWN)
+    samples = (sample for report in (*read, *cleaned, *decided) for sample in report.samples)
     return DocumentsRecord(
         units=tuple(task.unit for task in cleans),
         reports=reports,
         task_pids={"read": _pids(read), "clean": _pids(cleaned), "near_duplicates": _pids([*pairs, *decided])},
         near_duplicate_threshold=threshold(prepare.near_duplicates),
         components=components,
-        languages=count_by_source(cleans, cleaned, document_tasks.LANGUAGE),
-        redacted=count_by_source(cleans, cleaned, document_tasks.REDACTED),
+        languages=count_by_source(cleans, [report.languages for report in cleaned]),
+        redacted=count_by_source(cleans, [report.redacted for report in cleaned]),
         profile=merge_profiles(folder, cleans, measured, {source.name: source.role for source in sources}),
-        samples=merge_samples(samples, prepare.seed),
+        samples=merge_samples(samples, prepare),
     )
 
 
@@ -132,7 +131,7 @@ def _clean_tasks(
     by_source: dict[str, list[CleanUnit]] = {}
     for name in order_of_priority(sources):
         of_source = [report for task, report in zip(reads, read, strict=True) if task.source == name]
-        raws = [entry.path for report in of_source for entry in report.files if entry.path.startswith("raw/")]
+        raws = [entry.path for report in of_source for entry in report.outputs["raw"]]
         by_source[name] = [
             CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=raw, partitions=partitions)
             for place, raw in enumerate(raws)
@@ -222,7 +221,7 @@ def pack_shards(
         bos_id=resolved.bos_id,
         tokenizer_sha256=resolved.sha256,
         shards=shard_table(tasks, packed),
-        samples=merge_samples((sample for report in packed for sample in report.samples), prepare.seed),
+        samples=merge_samples((sample for report in packed for sample in report.samples), prepare),
         reports=_checked([*documents.record.reports, *_reports(packed)], sources),
         task_pids={
             **documents.record.task_pids,
@@ -243,7 +242,7 @@ def scan_packed(job: DataJob, documents: Made[DocumentsRecord], shards: Made[Sha
         shards: What of them was packed.
         exam_items: File of `ExamItem`s.
     """
-    items = _keep_content(job.folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes())
+    items = keep_bytes(job.folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes()).path
     indices = {entry.unit: entry.index_path for entry in shards.record.shards}
     tasks = [
         LateScanUnit(**unit_files(documents.folder, unit), index=indices[unit], exam_items=items)
@@ -260,18 +259,14 @@ def _pack_inputs(
     """Put tokenizer and exam items beside the shards, named by content; return what every pack task needs of them."""
     exams = None
     if exam_items is not None and prepare.decontaminate.enabled:
-        exams = _keep_content(folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes())
+        exams = keep_bytes(folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes()).path
     return {
-        "tokenizer": _keep_content(folder, "inputs/tokenizer", ".json", resolved.definition.encode()),
+        "tokenizer": keep_bytes(folder, "inputs/tokenizer", ".json", resolved.definition.encode()).path,
         "exam_items": exams,
         "separator_id": resolved.separator_id,
         "bos_id": resolved.bos_id,
         "token_dtype": token_dtype(vocabulary_size),
     }
-
-
-def _keep_content(folder: Path, stem: str, suffix: str, data: bytes) -> str:
-    return write_content(folder, stem, suffix, lambda path: path.write_bytes(data)).path
 
 
 def _reports(*stages: Sequence[UnitReport]) -> list[StageReport]:

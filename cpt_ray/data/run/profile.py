@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from cpt_ray.data.clean.repetition import repetition
 from cpt_ray.data.run.document_tasks import CleanUnit
-from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit, write_content
+from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit, keep_bytes
 from cpt_ray.data.words import seeded_uint64, words
 from cpt_ray.records import CorpusProfile, Histogram, Term, UnitReport
 
@@ -52,7 +52,7 @@ def profile_tasks(
 ) -> list[ProfileUnit]:
     """The tasks of all clean units, from their reports and those of their verdicts."""
     return [
-        ProfileUnit(unit=c.unit, source=c.source, raw=c.raw, clean=done.files[0].path, verdicts=verdict.files[0].path)
+        ProfileUnit(unit=c.unit, source=c.source, raw=c.raw, clean=done.path("clean"), verdicts=verdict.path("verdicts"))
         for c, done, verdict in zip(cleans, cleaned, decided, strict=True)
     ]
 
@@ -68,12 +68,8 @@ def profile_unit(task: ProfileUnit, context: UnitContext) -> UnitReport:
     histograms["kept"] = _histograms(texts)
     sampled, counts = sample_ngrams(kept["id"].to_pylist(), texts, context.prepare.seed)
     content = json.dumps({"histograms": histograms, "words": sampled, "ngrams": counts}, ensure_ascii=False)
-    entry = write_content(context.root, f"profile/{task.unit}", ".json", lambda path: _write(path, content))
-    return finish_unit(task, context, "profile", files=[entry])
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    entry = keep_bytes(context.root, f"profile/{task.unit}", ".json", content.encode())
+    return finish_unit(task, context, "profile", {"profile": entry})
 
 
 def _histograms(texts: Sequence[str]) -> dict[str, list[int]]:
@@ -135,7 +131,7 @@ def merge_profiles(
     sampled = {"domain": 0, "general": 0}
     for task, report in zip(tasks, units, strict=True):
         source = task.source
-        content: dict[str, Any] = json.loads((folder / report.files[0].path).read_bytes())
+        content: dict[str, Any] = json.loads((folder / report.path("profile")).read_bytes())
         for when, measures in content["histograms"].items():
             for measure, counts in measures.items():
                 known = totals.setdefault((source, measure, when), [0] * len(counts))

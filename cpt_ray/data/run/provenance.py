@@ -47,7 +47,7 @@ def _read_task(documents_folder: Path, source: SourceConfig, unit_bytes: int, un
     tasks = plan_reads(source, unit_bytes)
     for task in tasks:
         report = unit_report(documents_folder, "read", f"{source.name}-read-{task.index:05d}")
-        left -= sum(entry.path.startswith("raw/") for entry in report.files)
+        left -= len(report.outputs["raw"])
         if left < 0:
             return task
     raise ValueError(f"unit {unit}: source {source.name} was read into fewer units")

@@ -1,6 +1,6 @@
 """What a worker does with one clean unit: its share of the held-out sets, then its training rows.
 
-Not a stage: it strings split, decontaminate, tokenize, pack and shards together; `pipeline` hands these functions to Ray Data.
+Strings split, decontaminate, tokenize, pack and shards together; `pipeline` hands these functions to Ray Data.
 Files: `drawn/` (JSON lines, and a table of where each line is and its n-grams); `shards/` (Arrow, and an index); `hits/`.
 Memory: one unit's documents and tokens; the indices of held-out and exam text are loaded once per process.
 
@@ -28,10 +28,19 @@ from cpt_ray.data.rows.shard_index import write_index
 from cpt_ray.data.rows.shards import write_shard
 from cpt_ray.data.rows.token_rules import judge_tokens, unknown_ids
 from cpt_ray.data.rows.tokenize import Encoder, Tokens
-from cpt_ray.data.run.units import Samples, Tally, UnitContext, UnitTask, finish_unit, write_content
+from cpt_ray.data.run.units import (
+    Samples,
+    Tally,
+    UnitContext,
+    UnitTask,
+    finish_unit,
+    keep_bytes,
+    write_content,
+    write_dropped,
+)
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
 from cpt_ray.data.words import NO_WORDS, hash_words
-from cpt_ray.records import ExamHit, FileEntry, UnitReport, read_items
+from cpt_ray.records import ExamHit, FileEntry, UnitFacts, UnitReport, read_items
 
 DRAWN_SCHEMA = pa.schema(
     [
@@ -95,11 +104,11 @@ def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
         start += len(line)
     table = pa.Table.from_pylist(rows, schema=DRAWN_SCHEMA)
     stem = f"drawn/{task.unit}"
-    files = [
-        write_content(context.root, stem, ".jsonl", lambda path: _write_bytes(path, b"".join(lines))),
-        write_content(context.root, stem, ".parquet", lambda path: pq.write_table(table, path)),
-    ]
-    return finish_unit(task, context, "held_out", files=files, reports=[tally.report()])
+    outputs = {
+        "documents": keep_bytes(context.root, stem, ".jsonl", b"".join(lines)),
+        "table": write_content(context.root, stem, ".parquet", lambda path: pq.write_table(table, path)),
+    }
+    return finish_unit(task, context, "held_out", outputs, UnitFacts(reports=(tally.report(),)))
 
 
 def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) -> list[FileEntry]:
@@ -107,11 +116,7 @@ def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) ->
     if not hits:
         return []
     data = "".join(f"{hit.model_dump_json()}\n" for hit in hits).encode()
-    return [write_content(context.root, f"hits/{task.unit}", ".jsonl", lambda path: _write_bytes(path, data))]
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+    return [keep_bytes(context.root, f"hits/{task.unit}", ".jsonl", data)]
 
 
 @functools.lru_cache(maxsize=2)
@@ -138,7 +143,9 @@ def _unknown(path: str) -> frozenset[int]:
 def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     """Drop held-out and exam text from a unit, tokenize the rest and write it as packed rows."""
     prepare = context.prepare
-    tallies = {stage: Tally(stage, task.source) for stage in ("held_out", "decontaminate", "tokenize")}
+    stages = ("held_out", "decontaminate", "tokenize")
+    tallies = {stage: Tally(stage, task.source) for stage in stages}
+    samples = {stage: Samples(stage, task.source, prepare) for stage in stages}
     index = _containment(str(Path(context.inputs["held_out"]) / "containment"))
     rule = prepare.decontaminate
     items = str(context.root / task.exam_items) if task.exam_items else None
@@ -155,6 +162,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
         hashes = hash_words(text) if scanned else NO_WORDS
         if index.contains(hashes, prepare.held_out.containment_share):
             tallies["held_out"].drop(split.OVERLAP_REASON, size)
+            samples["held_out"].add(split.OVERLAP_REASON, row["id"], text)
             continue
         tallies["held_out"].keep(size)
         matches = exams.find(hashes)
@@ -163,18 +171,23 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
             redacted = exams.redact(text) if rule.action == "redact" else None
             if redacted is None:
                 tallies["decontaminate"].drop(decontaminate.REASON, size)
+                samples["decontaminate"].add(decontaminate.REASON, row["id"], text)
                 continue
             text = redacted
         after = len(text.encode()) if matches else size
         tallies["decontaminate"].keep(size, edited_to=after)
         ids.append(row["id"])
         texts.append(text)
-    samples = Samples("tokenize", task.source, prepare.seed)
-    ids, tokens, lengths = _encode(task, context, ids, texts, tallies["tokenize"], samples)
-    files, counts = _write_rows(task, context, ids, tokens, lengths)
-    files += write_hits(task, context, hits)
-    reports = [tally.report() for tally in tallies.values()]
-    return finish_unit(task, context, "pack", files=files, reports=reports, counts=counts, samples=samples.records())
+    ids, tokens, lengths = _encode(task, context, ids, texts, tallies["tokenize"], samples["tokenize"])
+    outputs, counts = _write_rows(task, context, ids, tokens, lengths)
+    outputs["hits"] = write_hits(task, context, hits)
+    outputs["dropped"] = write_dropped(task, context, *samples.values())
+    facts = UnitFacts(
+        reports=tuple(tally.report() for tally in tallies.values()),
+        counts=counts,
+        samples=tuple(record for sample in samples.values() for record in sample.records()),
+    )
+    return finish_unit(task, context, "pack", outputs, facts)
 
 
 def _encode(
@@ -208,7 +221,7 @@ def _encode(
 
 def _write_rows(
     task: PackUnit, context: UnitContext, ids: list[str], tokens: Tokens, lengths: npt.NDArray[np.int64]
-) -> tuple[list[FileEntry], dict[str, int]]:
+) -> tuple[dict[str, list[FileEntry]], dict[str, int]]:
     config = context.prepare.pack
     pieces = pack(lengths, config.sequence_length, config.strategy)
     pieces = permute(pieces, seed=context.prepare.seed, source=task.source, unit=task.unit)
@@ -227,12 +240,10 @@ def _write_rows(
         "loss_tokens": len(tokens) - segments,
     }
     if rows == 0:
-        return [], counts
+        return {}, counts
     starts = np.cumsum(lengths) - lengths
     shape = {"sequence_length": config.sequence_length, "separator_id": task.separator_id}
     stem = f"shards/{task.unit}"
-    files = [
-        write_content(context.root, stem, ".arrow", lambda path: write_shard(path, pieces, tokens, starts, **shape)),
-        write_content(context.root, stem, ".index.parquet", lambda path: write_index(path, pieces, ids)),
-    ]
-    return files, counts
+    shard = write_content(context.root, stem, ".arrow", lambda path: write_shard(path, pieces, tokens, starts, **shape))
+    index = write_content(context.root, stem, ".index.parquet", lambda path: write_index(path, pieces, ids))
+    return {"shard": [shard], "index": [index]}, counts

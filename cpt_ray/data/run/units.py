@@ -1,6 +1,6 @@
 """The unit of preparation: where its files and its report lie, how drops are counted and sampled, how a rerun resumes.
 
-Not a stage: `pipeline` and the tasks use it. A unit's files are written under an attempt-unique name and renamed to one
+A unit's files are written under an attempt-unique name and renamed to one
 that holds their content hash; its `UnitReport` is written last, so a unit with a valid report is whole. Memory: nothing per
 document beyond at most `_SAMPLES` samples per reason.
 
@@ -14,21 +14,27 @@ import os
 import secrets
 import socket
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.words import seeded_uint64
 from cpt_ray.edges import storage
 from cpt_ray.errors import ArtifactError
-from cpt_ray.records import Amount, FileEntry, Record, StageReport, UnitReport
+from cpt_ray.records import Amount, FileEntry, Record, StageReport, UnitFacts, UnitReport
 
 _SAMPLES = 3
 _SAMPLE_CHARACTERS = 200
 _NAME_DIGITS = 12
-_TASK = "task_crc32"
+
+
+Outputs: TypeAlias = Mapping[str, FileEntry | Sequence[FileEntry]]
+"""Files of a unit by what they are."""
 
 
 class UnitContext(Record):
@@ -91,30 +97,41 @@ def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], 
     return FileEntry(path=final.relative_to(folder).as_posix(), size_bytes=size, sha256=digest)
 
 
+def keep_bytes(folder: Path, stem: str, suffix: str, data: bytes) -> FileEntry:
+    """Write bytes as a file named by its content; see `write_content`."""
+    return write_content(folder, stem, suffix, lambda path: path.write_bytes(data))
+
+
 def finish_unit(
     task: UnitTask,
     context: UnitContext,
     stage: str,
-    *,
-    files: Sequence[FileEntry],
-    reports: Sequence[StageReport] = (),
-    counts: dict[str, int] | None = None,
-    samples: Sequence[dict[str, str]] = (),
+    outputs: Outputs,
+    facts: UnitFacts | None = None,
 ) -> UnitReport:
     """Write the unit's report, the last file of the unit: from here on it is done.
+
+    Args:
+        task: What was done.
+        context: The artifact's folder and the settings.
+        stage: The stage.
+        outputs: Files by what they are.
+        facts: What is known of the unit beside its files.
 
     Raises:
         DataError: If a stage lost documents or bytes.
     """
+    facts = facts or UnitFacts()
+    for found in facts.reports:
+        found.check()
     report = UnitReport(
         unit=task.unit,
         stage=stage,
+        task_checksum=task.checksum(context),
         pid=os.getpid(),
         node=socket.gethostname(),
-        files=tuple(files),
-        reports=tuple(report.check() for report in reports),
-        counts={**(counts or {}), _TASK: task.checksum(context)},
-        samples=tuple(samples),
+        outputs={name: (entries,) if isinstance(entries, FileEntry) else tuple(entries) for name, entries in outputs.items()},
+        **{name: getattr(facts, name) for name in UnitFacts.model_fields},
     )
     storage.write_atomic(_report_path(context.root, stage, task.unit), report.to_json())
     return report
@@ -131,7 +148,7 @@ def finished_unit(task: UnitTask, context: UnitContext, stage: str) -> UnitRepor
         storage.verify_files(context.root, report.files, deep=False)
     except (FileNotFoundError, ValidationError, ArtifactError):
         return None
-    return report if report.counts.get(_TASK) == task.checksum(context) else None
+    return report if report.task_checksum == task.checksum(context) else None
 
 
 def _report_path(folder: Path, stage: str, unit: str) -> Path:
@@ -198,17 +215,29 @@ def _amount(counts: list[int]) -> Amount:
     return Amount(documents=counts[0], bytes=counts[1])
 
 
-class Samples:
-    """A seeded sample of dropped documents: at most three per reason, whatever the order they come in."""
+DROPPED_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("stage", "source", "reason", "id")] + [("bytes", pa.int64()), ("text", pa.string())]
+)
 
-    def __init__(self, stage: str, source: str, seed: int) -> None:
-        self._stage = stage
-        self._source = source
-        self._seed = seed
+
+class Samples:
+    """A seeded sample of dropped documents: at most three per reason, whatever the order they come in.
+
+    Args:
+        stage: The stage that drops them.
+        source: Their source.
+        prepare: The seed of the sample, and whether all of them are kept (`keep_dropped`).
+    """
+
+    def __init__(self, stage: str, source: str, prepare: PrepareConfig) -> None:
+        self._stage, self._source, self._seed = stage, source, prepare.seed
         self._best: dict[str, list[tuple[int, str, str]]] = {}
+        self._all: list[tuple[str, str, str]] | None = [] if prepare.keep_dropped else None
 
     def add(self, reason: str, document_id: str, text: str) -> None:
-        """Offer a dropped document to the sample."""
+        """Take in a dropped document."""
+        if self._all is not None:
+            self._all.append((reason, document_id, text))
         entry = (-seeded_uint64("sample", self._seed, document_id), document_id, text[:_SAMPLE_CHARACTERS])
         chosen = self._best.setdefault(reason, [])
         if len(chosen) < _SAMPLES:
@@ -224,11 +253,35 @@ class Samples:
             for _, document_id, text in sorted(chosen, reverse=True)
         ]
 
+    def dropped_rows(self) -> list[dict[str, object]]:
+        """Every dropped document, as rows of `DROPPED_SCHEMA`; none unless `prepare.keep_dropped` asks for them."""
+        return [
+            {
+                "stage": self._stage,
+                "source": self._source,
+                "reason": reason,
+                "id": document_id,
+                "bytes": len(text.encode()),
+                "text": text,
+            }
+            for reason, document_id, text in self._all or ()
+        ]
 
-def merge_samples(samples: Iterable[dict[str, str]], seed: int) -> tuple[dict[str, str], ...]:
+
+def write_dropped(task: UnitTask, context: UnitContext, *samples: Samples) -> list[FileEntry]:
+    """Write the documents that a task dropped, with their reasons, if they are kept and there are any."""
+    rows = [row for sample in samples for row in sample.dropped_rows()]
+    if not rows:
+        return []
+    table = pa.Table.from_pylist(rows, schema=DROPPED_SCHEMA)
+    stem = f"dropped/{rows[0]['stage']}/{task.unit}"
+    return [write_content(context.root, stem, ".parquet", lambda path: pq.write_table(table, path, compression="zstd"))]
+
+
+def merge_samples(samples: Iterable[dict[str, str]], prepare: PrepareConfig) -> tuple[dict[str, str], ...]:
     """Cut the samples of many units down to three per stage, source and reason."""
     groups: dict[tuple[str, str], Samples] = {}
     for sample in samples:
         key = (sample["stage"], sample["source"])
-        groups.setdefault(key, Samples(*key, seed)).add(sample["reason"], sample["id"], sample["text"])
+        groups.setdefault(key, Samples(*key, prepare)).add(sample["reason"], sample["id"], sample["text"])
     return tuple(record for _, group in groups.items() for record in group.records())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.data_dedup import CONFIG, Corpus, build_corpus, find_ours, precision, recall, recall_by_similarity
+from benchmarks.data.dedup import CONFIG, Corpus, build_corpus, find_ours, precision, recall, recall_by_similarity
 from cpt_ray.data.dedup.signatures import threshold
 
 

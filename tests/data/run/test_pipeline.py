@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import DataError
 from cpt_ray.records import DocumentsRecord, Made, ShardManifest
 from tests.data.conftest import EXAM, LEAK, LONG, document, settings, sources_of
-from tests.data.prepared import Prepared, job, model_tokenizer, prepare
+from tests.data.prepared import Prepared, job, model_tokenizer, prepare, prepare_sources
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session_2cpu")]
 STAGES = ["read", "clean", "near_duplicates", "held_out", "decontaminate", "tokenize"]
@@ -202,6 +203,28 @@ def test_every_stage_ran_in_at_least_two_processes(prepared: Prepared) -> None:
     for stage, pids in prepared.manifest.task_pids.items():
         assert len(pids) >= 2, stage
     assert ("pack", len(prepared.documents.units), len(prepared.documents.units)) in prepared.heard
+
+
+def test_all_dropped_documents_are_written_if_the_study_asks_for_them_and_nothing_else_changes(
+    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    config = settings(keep_dropped=True)
+    other = prepare_sources(sources_of(corpus), config, tokenizer_folder, tmp_path, 2, exam_items=corpus / "exams.jsonl")
+    assert without_pids(other.manifest).shards == without_pids(prepared.manifest).shards
+    written = Counter(
+        (row["stage"], row["source"], row["reason"])
+        for path in tmp_path.glob("*/dropped/*/*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    )
+    counted = Counter(
+        {
+            (report.stage, report.source, reason): amount.documents
+            for report in other.manifest.reports
+            for reason, amount in report.dropped.items()
+            if reason != "held_out"
+        }
+    )
+    assert written == counted
 
 
 class KilledError(Exception):

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from cpt_ray.data.run.units import (
@@ -12,8 +13,10 @@ from cpt_ray.data.run.units import (
     merge_samples,
     unit_report,
     write_content,
+    write_dropped,
 )
 from cpt_ray.errors import ArtifactError, DataError
+from cpt_ray.records import UnitFacts
 from tests.data.conftest import settings
 
 TASK = UnitTask(unit="law-00000", source="law")
@@ -34,7 +37,8 @@ def test_a_file_is_named_by_its_content_and_leaves_nothing_else(tmp_path: Path) 
 def test_a_finished_unit_is_known_again_until_its_task_or_files_change(tmp_path: Path) -> None:
     entry = write_content(tmp_path, "raw/a", ".txt", lambda path: path.write_text("x") and None)
     assert finished_unit(TASK, context(tmp_path), "read") is None
-    report = finish_unit(TASK, context(tmp_path), "read", files=[entry])
+    report = finish_unit(TASK, context(tmp_path), "read", {"raw": entry})
+    assert report.path("raw") == entry.path
     assert finished_unit(TASK, context(tmp_path), "read") == report == unit_report(tmp_path, "read", TASK.unit)
     assert finished_unit(TASK.model_copy(update={"source": "news"}), context(tmp_path), "read") is None
     changed = context(tmp_path).model_copy(update={"prepare": settings(seed=1)})
@@ -44,7 +48,7 @@ def test_a_finished_unit_is_known_again_until_its_task_or_files_change(tmp_path:
 
 
 def test_a_torn_report_is_no_report(tmp_path: Path) -> None:
-    finish_unit(TASK, context(tmp_path), "read", files=[])
+    finish_unit(TASK, context(tmp_path), "read", {})
     (tmp_path / "units/read/law-00000.json").write_text('{"unit"')
     assert finished_unit(TASK, context(tmp_path), "read") is None
     with pytest.raises(ArtifactError, match="unit law-00000 of stage read has no readable report") as caught:
@@ -60,16 +64,31 @@ def test_a_tally_that_does_not_add_up_is_never_reported(tmp_path: Path) -> None:
     assert (report.input.bytes, report.kept.bytes, report.edited_bytes) == (15, 8, 2)
     broken = report.model_copy(update={"edited_bytes": 0})
     with pytest.raises(DataError, match="lost bytes: 15 in, 8 kept, 5 dropped, 0 edited"):
-        finish_unit(TASK, context(tmp_path), "clean", files=[], reports=[broken])
+        finish_unit(TASK, context(tmp_path), "clean", {}, UnitFacts(reports=(broken,)))
 
 
 def test_the_sample_does_not_depend_on_the_order_or_the_units() -> None:
-    whole = Samples("clean", "law", 0)
-    halves = [Samples("clean", "law", 0), Samples("clean", "law", 0)]
+    whole = Samples("clean", "law", settings())
+    halves = [Samples("clean", "law", settings()), Samples("clean", "law", settings())]
     for number in range(20):
         whole.add("symbols", f"d{number}", "text" * 100)
         halves[number % 2].add("symbols", f"d{number}", "text" * 100)
-    merged = merge_samples([*halves[1].records(), *halves[0].records()], 0)
+    merged = merge_samples([*halves[1].records(), *halves[0].records()], settings())
     assert list(merged) == whole.records()
     assert len(merged) == 3
     assert len(merged[0]["text"]) == 200
+
+
+def test_every_dropped_document_is_written_where_the_study_asks_for_it(tmp_path: Path) -> None:
+    kept = UnitContext(folder=str(tmp_path), sources=(), prepare=settings(keep_dropped=True))
+    clean, late = (Samples(stage, "law", kept.prepare) for stage in ("clean", "decontaminate"))
+    for number in range(5):
+        clean.add("symbols", f"d{number}", "tëxt")
+    late.add("exam_item", "e1", "a question")
+    (entry,) = write_dropped(TASK, kept, clean, late)
+    rows = pq.read_table(tmp_path / entry.path).to_pylist()
+    assert rows[0] == {"stage": "clean", "source": "law", "reason": "symbols", "id": "d0", "bytes": 5, "text": "tëxt"}
+    assert [(row["stage"], row["id"]) for row in rows] == [*(("clean", f"d{n}") for n in range(5)), ("decontaminate", "e1")]
+    silent = Samples("clean", "law", settings())
+    silent.add("symbols", "d0", "text")
+    assert write_dropped(TASK, context(tmp_path), silent) == []

@@ -78,9 +78,8 @@ def test_the_read_me_has_a_row_for_each_file_and_no_other_in_both_tables():
     assert len(FILES) >= 4
 
 
-def test_measuring_rewrites_the_table_and_nothing_else(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER.parent / "benchmarks"))
-    from ds_configs import rewrite, table
+def test_measuring_rewrites_the_table_and_nothing_else():
+    from benchmarks.train.ds_configs import rewrite, table
 
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     results = {path.name: {"tokens_per_s": 123.4, "ratio": 0.5, "peak_bytes": 2**30} for path in FILES}
@@ -98,8 +97,16 @@ def test_the_benchmark_runs_on_a_tiny_model(tmp_path):
     build_model(100).save_pretrained(tmp_path / "model")
     readme = tmp_path / "README.md"
     readme.write_text("\n".join(MARKS))
-    script = Path(__file__).parents[3] / "benchmarks" / "ds_configs.py"
-    command = [sys.executable, str(script), str(tmp_path / "model"), "--length", "64", "--readme", str(readme)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.train.ds_configs",
+        str(tmp_path / "model"),
+        "--length",
+        "64",
+        "--readme",
+        str(readme),
+    ]
     command += ["--out", str(tmp_path / "out"), "--steps", "3"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout + ran.stderr

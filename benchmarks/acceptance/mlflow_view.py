@@ -1,0 +1,87 @@
+"""Start MLflow's UI on a study's database, photograph the list of runs and the curves, and check both through its API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from benchmarks.acceptance import browser
+from benchmarks.acceptance.evidence import check
+
+
+def photograph_study(database: Path, images: Path) -> list[str]:
+    """Photograph the parent run's curves and the run list; returns the evidence."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        f"{sys.executable} -m mlflow server --host 127.0.0.1 --port {port} --workers 1 "
+        f"--backend-store-uri sqlite:///{database}".split(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )
+    try:
+        _wait(base)
+        experiments = _post(f"{base}/api/2.0/mlflow/experiments/search", {"max_results": 10})["experiments"]
+        experiment = next(one["experiment_id"] for one in experiments if one["name"] == "cpt-ray")
+        runs = _post(f"{base}/api/2.0/mlflow/runs/search", {"experiment_ids": [experiment], "max_results": 100})["runs"]
+        tags = {run["info"]["run_id"]: {t["key"]: t["value"] for t in run["data"].get("tags", [])} for run in runs}
+        parents = [run for run in runs if "mlflow.parentRunId" not in tags[run["info"]["run_id"]]]
+        parent = parents[0]
+        children = [run["info"]["run_name"] for run in runs if tags[run["info"]["run_id"]].get("mlflow.parentRunId")]
+        keys = sorted(metric["key"] for metric in parent["data"]["metrics"])
+        curve = next(key for key in keys if key.startswith("domain.") and key.endswith("bits_per_byte"))
+        run_id = parent["info"]["run_id"]
+        history = _get(f"{base}/api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key={curve}")["metrics"]
+        check(len(children) >= 5, f"only {children} below the study")
+        check(len(history) >= 3, f"{curve} has {len(history)} points")
+        runs_page = f"{base}/#/experiments/{experiment}/runs"
+        curve_page = f"{base}/#/experiments/{experiment}/runs/{run_id}/model-metrics"
+        expand = "document.querySelector('.ag-row .ag-cell button').click()"
+        browser.photograph(
+            runs_page, images / "mlflow_runs.png", until="document.querySelector('.ag-row button')", before=expand
+        )
+        browser.photograph(
+            curve_page, images / "mlflow_curve.png", until="document.querySelector('.js-plotly-plot .scatterlayer')"
+        )
+        points = [(int(point["step"]), round(point["value"], 4)) for point in history]
+        return [
+            f"MLflow: parent {parent['info']['run_name']} with {curve} = {points}",
+            f"children: {sorted(children)}",
+            "mlflow_runs.png",
+            "mlflow_curve.png",
+        ]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+
+
+def _wait(base: str) -> None:
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{base}/health", timeout=2)
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError("MLflow's server did not come up in 60 s")
+
+
+def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    result: dict[str, Any] = json.load(urllib.request.urlopen(request, timeout=30))
+    return result
+
+
+def _get(url: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.load(urllib.request.urlopen(url, timeout=30))
+    return result

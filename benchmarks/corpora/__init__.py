@@ -1,0 +1,1 @@
+"""Texts to measure with: from packages, and made up."""

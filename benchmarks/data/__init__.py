@@ -1,0 +1,1 @@
+"""Preparation against its peers: `python -m benchmarks.data`."""

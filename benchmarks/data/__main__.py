@@ -1,0 +1,350 @@
+"""The data pipeline against its peers, against itself without Ray, and at ten times the data.
+
+Run by `make bench-data` as `python -m benchmarks.data [PART ...] [--quick]`; `QUICK=1` measures little text and writes no
+results file. Each part adds its claims to `benchmarks/results/data.json`, so parts may be run one by one:
+
+    tokenize   tokenize + pack + write from Parquet, against datasets.map + group_texts, datatrove and litdata
+    ray        the same tasks on 0.5 GB, on Ray and without it
+    workers    one worker against two
+    packing    packing alone, tokens moved and position ids written, against trl
+    growth     ten times the data, from raw files to shards
+    neardup    near-duplicates against datasketch (`dedup.py`)
+    clean      cleaning rules against datatrove's (`clean.py`)
+
+CPU seconds are those of every process that a command starts, Ray's daemons too. Commands that are compared take turns in slices
+of seconds (`watch.py`). What a program takes before it has text (imports, Ray) is measured with next to no text and taken
+off, from every side alike; both figures are in `raw`. Peers run in an environment of their own, under the user's cache folder,
+on the same files, cores, tokenizer and version of its engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.data import clean as data_clean
+from benchmarks.data import dedup as data_dedup
+from benchmarks.data.bench import HERE, ROW_TOKENS, WORKERS, Bench, ours, peers_python, text_bytes
+from benchmarks.data.watch import watch_together
+from benchmarks.measure.claims import POSITIVE, SHARE, Claim, Figure, beyond_start
+from benchmarks.measure.record import write_results
+
+ENGINE = "SmolLM2's tokenizer, Hugging Face's engine, two processes"
+
+
+def measure_tokenize(bench: Bench) -> list[Claim]:
+    """Every side on a little text and on all of it."""
+    little = 1
+    for size in (little, bench.small):
+        bench.units(size)
+    peers_python()
+
+    def sides(size: int) -> dict[str, list[str]]:
+        peers = ("datasets", "datatrove", "litdata")
+        return {"ours": _pack(bench, size, "ours"), **{name: _peer(bench, name, size) for name in peers}}
+
+    start, whole = watch_together(sides(little)), watch_together(sides(bench.small))
+    raw: dict[str, Any] = {
+        name: {"start": bench.say(f"{name}, start", start[name]), "all": bench.say(name, whole[name])} for name in whole
+    }
+    megabytes = (text_bytes(bench.corpus(bench.small)) - text_bytes(bench.corpus(little))) / 1e6
+    spent = {name: beyond_start(runs["all"]["cpu_s"], runs["start"]["cpu_s"]) for name, runs in raw.items()}
+    best = min((name for name in spent if name != "ours"), key=lambda name: spent[name].value)
+    gain = spent[best] / spent["ours"]
+    raw["cpu_s_beyond_start"] = {name: figure.value for name, figure in spent.items()}
+    claims = [
+        Claim(
+            id="data.tokenize_pack_ratio",
+            possible=POSITIVE,
+            claim=f"tokenize + pack + write, Parquet to shards, text per core-second, start-up apart ({ENGINE})",
+            value=gain.value,
+            spread=gain.spread,
+            work=(round(megabytes), "MB"),
+            unit="times",
+            target=">= 1.15",
+            compared_with=f"{best}, the best of datasets.map + group_texts, datatrove and litdata",
+            raw=raw,
+        )
+    ]
+    for name, figure in spent.items():
+        speed = Figure(megabytes) / figure
+        claims.append(
+            Claim(
+                id=f"data.tokenize_pack_speed_{name}",
+                possible=POSITIVE,
+                claim=f"the same in figures: {name}",
+                value=speed.value,
+                spread=speed.spread,
+                work=(round(megabytes), "MB"),
+                unit="MB per core-second",
+            )
+        )
+    return claims
+
+
+def _pack(bench: Bench, size: int, out: str, *, workers: int = WORKERS) -> list[str]:
+    return ours("pack", bench.units(size), bench.model(), bench.out(out), workers)
+
+
+def _peer(bench: Bench, name: str, size: int) -> list[str]:
+    arguments = [bench.corpus(size)[0].parent, bench.model(), bench.out(name), WORKERS]
+    return [str(peers_python()), str(HERE / "peers.py"), name, *map(str, arguments)]
+
+
+def measure_ray(bench: Bench) -> list[Claim]:
+    """On Ray, and in two processes without it that have half of the units each."""
+
+    def sides(size: int) -> dict[str, list[str]]:
+        out = bench.out("plain")
+        plain = [ours("plain", bench.units(size), bench.model(), out / str(n), f"{n}/{WORKERS}") for n in range(WORKERS)]
+        return {"ray": _pack(bench, size, "ray"), "plain": ["bash", "-c", " & ".join(map(shlex.join, plain)) + " & wait"]}
+
+    start, whole = watch_together(sides(1)), watch_together(sides(bench.large))
+    raw = {name: {"start": bench.say(f"{name}, start", start[name]), "all": bench.say(name, whole[name])} for name in whole}
+    cpu, wall = (
+        {name: beyond_start(one["all"][key], one["start"][key]) for name, one in raw.items()} for key in ("cpu_s", "wall_s")
+    )
+    share, wall_share = cpu["plain"] / cpu["ray"], wall["plain"] / wall["ray"]
+    work = (bench.large, "MB")
+    return [
+        Claim(
+            id="data.ray_efficiency",
+            possible=(0.0, 1.3),
+            claim=f"the same on {bench.large} MB on Ray Data, CPU seconds, start-up apart: with 1 MB of text "
+            f"{start['ray'].cpu_s:.0f} CPU s on Ray, {start['plain'].cpu_s:.0f} without",
+            value=share.value,
+            spread=share.spread,
+            work=work,
+            unit="share",
+            target=">= 0.85",
+            compared_with="the same tasks in two processes without Ray",
+            raw=raw,
+        ),
+        Claim(
+            id="data.ray_wall_efficiency",
+            possible=(0.0, 2.0),
+            claim="the same in wall time, start-up apart",
+            value=wall_share.value,
+            spread=wall_share.spread,
+            work=work,
+            unit="share",
+            compared_with="the same tasks in two processes without Ray",
+        ),
+    ]
+
+
+def measure_workers(bench: Bench) -> list[Claim]:
+    """One worker against two, in wall time beyond what Ray takes to start."""
+
+    def sides(size: int) -> dict[str, list[str]]:
+        return {f"workers {count}": _pack(bench, size, str(count), workers=count) for count in (1, 2)}
+
+    start, whole = watch_together(sides(1)), watch_together(sides(bench.large))
+    raw = {name: {"start": bench.say(f"{name}, start", start[name]), "all": bench.say(name, whole[name])} for name in whole}
+    one, two = (beyond_start(whole[name].wall_s, start[name].wall_s) for name in whole)
+    gain = one / two
+    control = _two_processes_at_once()
+    return [
+        Claim(
+            id="data.two_worker_speedup",
+            possible=(0.0, 2.5),
+            claim="tokenize + pack + write with two workers over one, wall time beyond Ray's start",
+            value=gain.value,
+            spread=gain.spread,
+            work=(bench.large, "MB"),
+            unit="times",
+            target=">= 1.8",
+            compared_with=f"one worker; two unrelated processes on these two cores do {control:.2f} times the work of one",
+            raw={**raw, "two_processes": control},
+        )
+    ]
+
+
+def _two_processes_at_once() -> float:
+    """How much two copies of a plain loop do beside one another, over one alone: what these cores can give."""
+    loop = shlex.join([sys.executable, "-c", "x = 0\nfor i in range(60_000_000): x += i * i"])
+    found = watch_together({"one": ["bash", "-c", loop], "two": ["bash", "-c", f"{loop} & {loop} & wait"]})
+    return 2 * found["one"].wall_s / found["two"].wall_s
+
+
+def measure_packing(bench: Bench) -> list[Claim]:
+    """Packing alone, on lengths drawn from the corpus's own."""
+    import pyarrow.parquet as pq
+    from tokenizers import Tokenizer
+
+    from cpt_ray.data.rows.pack import pack
+
+    engine = Tokenizer.from_file(str(bench.model() / "tokenizer.json"))
+    texts = pq.read_table(bench.corpus(2)[0])["text"].to_pylist()
+    seen = np.array([len(encoding.ids) + 1 for encoding in engine.encode_batch_fast(texts)])
+    draw = np.random.default_rng(0)
+    sizes = draw.choice(seen, 5_000 if bench.quick else 80_000) + draw.integers(0, 200, 5_000 if bench.quick else 80_000)
+    np.save(bench.folder / "lengths.npy", sizes)
+    command = [str(peers_python()), str(HERE / "peers.py"), "trl", str(bench.folder / "lengths.npy"), str(ROW_TOKENS)]
+    mine, theirs = [], []
+    for _ in range(3):
+        mine.append(_pack_ours(sizes))
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        theirs.append(json.loads(done.stdout.splitlines()[-1]))
+    spent, other = (statistics.median(one["cpu_s"] for one in runs) for runs in (mine, theirs))
+    unit = pack(sizes[: int(np.searchsorted(np.cumsum(sizes), 14_500_000))], ROW_TOKENS, "best_fit")
+    slots = unit.num_rows * ROW_TOKENS
+    raw = {"ours": mine, "trl": theirs, "tokens": int(sizes.sum()), "documents": len(sizes)}
+    return [
+        Claim(
+            id="data.pack_ratio",
+            possible=POSITIVE,
+            claim="packing: tokens per CPU second, tokens moved and position ids written",
+            value=other / spent,
+            unit="times",
+            target=">= 3.0",
+            compared_with="trl 1.16.0, pack_dataset with strategy bfd_split",
+            raw=raw,
+        ),
+        Claim(
+            id="data.pack_speed",
+            possible=POSITIVE,
+            claim="the same in figures",
+            value=sizes.sum() / spent / 1e6,
+            unit="million tokens per CPU second",
+        ),
+        Claim(
+            id="data.pack_waste_share",
+            possible=SHARE,
+            claim=f"packing: padding over slots of one full unit of 64 MB, rows of {ROW_TOKENS} tokens",
+            value=1 - float(unit.tokens.sum()) / slots,
+            unit="share",
+            target="<= 0.0005",
+            raw={"rows": unit.num_rows, "tokens": int(unit.tokens.sum())},
+        ),
+    ]
+
+
+def _pack_ours(sizes: np.ndarray) -> dict[str, float]:
+    from cpt_ray.data.rows.pack import pack, permute
+    from cpt_ray.data.rows.shards import lay_out
+
+    flat = np.random.default_rng(0).integers(0, 49000, int(sizes.sum()), dtype=np.uint16)
+    starts = np.cumsum(sizes) - sizes
+    started = time.process_time()
+    pieces = permute(pack(sizes, ROW_TOKENS, "best_fit"), seed=0, source="x", unit="x")
+    planned = time.process_time()
+    lay_out(pieces, flat, starts, sequence_length=ROW_TOKENS, filler=0)
+    moved = time.process_time()
+    ends = np.cumsum(pieces.tokens)
+    positions = np.arange(ends[-1], dtype=np.int32)
+    positions -= np.repeat((ends - pieces.tokens).astype(np.int32), pieces.tokens)
+    done = time.process_time()
+    return {"cpu_s": done - started, "plan_s": planned - started, "move_s": moved - planned, "rows": pieces.num_rows}
+
+
+def measure_growth(bench: Bench) -> list[Claim]:
+    """All of preparation on two sizes of unique text: the larger once; the smaller, and a mere start, some times meanwhile."""
+    small, large = bench.growth
+    again = 2 if bench.quick else 5
+    out = {small: [bench.out(f"growth-{small}-{number}") for number in range(again)], large: [bench.out(f"growth-{large}")]}
+
+    def sides(command: Callable[[int, Path], list[str]]) -> dict[str, list[str]]:
+        started = [ours("start", WORKERS)] * again
+        work = {f"{size} MB": [command(size, folder) for folder in out[size]] for size in bench.growth}
+        return {name: _one_after_another(commands) for name, commands in {"start": started, **work}.items()}
+
+    stages = {
+        "prepare": sides(lambda size, folder: ours("prepare", folder, WORKERS, *bench.corpus(size))),
+        "rows": sides(lambda _, folder: ours("rows", folder, bench.model(), WORKERS)),
+    }
+    raw: dict[str, Any] = {"runs_of_the_smaller": again}
+    for stage, commands in stages.items():
+        for name, usage in watch_together(commands).items():
+            raw[f"{stage}, {name}"] = bench.say(f"{stage}, {name}", usage)
+    sizes = [text_bytes(bench.corpus(size)) for size in bench.growth]
+    peak = [max(raw[f"{stage}, {size} MB"]["peak_bytes"] for stage in stages) for size in bench.growth]
+    spent = [
+        sum(raw[f"{stage}, {size} MB"]["cpu_s"] / runs - raw[f"{stage}, start"]["cpu_s"] / again for stage in stages)
+        for size, runs in zip(bench.growth, (again, 1), strict=True)
+    ]
+    raw |= {"text_bytes": sizes, "peak_bytes": peak, "cpu_s_beyond_start": spent}
+    what = f"{sizes[0] / 1e6:.0f} to {sizes[1] / 1e6:.0f} MB of unique text, from raw files to shards, duplicates included"
+    return [
+        Claim(
+            id="data.memory_growth",
+            possible=POSITIVE,
+            claim=f"{what}: growth of the peak private memory of the largest process",
+            value=peak[1] / peak[0],
+            unit="times",
+            target="<= 1.2",
+            raw=raw,
+        ),
+        Claim(
+            id="data.cpu_growth",
+            possible=POSITIVE,
+            claim=f"{what}: CPU seconds per byte, the larger over the smaller, Ray's start apart",
+            value=(spent[1] / spent[0]) / (sizes[1] / sizes[0]),
+            unit="times",
+            target="<= 1.1",
+        ),
+        Claim(
+            id="data.prepare_speed",
+            possible=POSITIVE,
+            claim=f"{what}: text per core-second",
+            value=sizes[1] / spent[1] / 1e6,
+            unit="MB per core-second",
+        ),
+    ]
+
+
+def _one_after_another(commands: Sequence[list[str]]) -> list[str]:
+    return ["bash", "-c", " && ".join(map(shlex.join, commands))]
+
+
+def measure_neardup(bench: Bench) -> list[Claim]:
+    """Near-duplicates against datasketch."""
+    return data_dedup.measure(1_000, 200) if bench.quick else data_dedup.measure()
+
+
+def measure_clean(bench: Bench) -> list[Claim]:
+    """Cleaning rules against datatrove."""
+    return data_clean.measure(200) if bench.quick else data_clean.measure()
+
+
+PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
+    "tokenize": measure_tokenize,
+    "ray": measure_ray,
+    "workers": measure_workers,
+    "packing": measure_packing,
+    "growth": measure_growth,
+    "neardup": measure_neardup,
+    "clean": measure_clean,
+}
+
+
+def main() -> None:
+    """Run the parts that were asked for, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="little text; no results file")
+    options = parser.parse_args()
+    bench = Bench(quick=options.quick)
+    claims: list[Claim] = []
+    for part in options.parts or PARTS:
+        found = PARTS[part](bench)
+        claims += found
+        if found and not options.quick:
+            write_results("data", found, merge=True)
+    if claims and options.quick:
+        write_results("data", claims, folder=bench.folder)
+
+
+if __name__ == "__main__":
+    main()

