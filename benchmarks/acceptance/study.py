@@ -175,7 +175,7 @@ def box_5_processes_and_plants() -> list[str]:
                 f"mask off {proof.unmasked_difference:.2g} (allowed {proof.allowed_difference:.2g})"
             )
     output, _ = shell(
-        f"{sys.executable} -m pytest tests/data tests/model/test_isolation.py -v "
+        f"{sys.executable} -m pytest tests/data tests/model/attention/test_isolation.py -v "
         "-k 'planted or leak or duplicate or mask_is_off'",
         cwd=REPOSITORY,
         log="plants",

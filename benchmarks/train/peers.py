@@ -62,8 +62,8 @@ class Rows:
 
 def run_bare(settings: Settings) -> dict[str, Any]:
     """Train with torch alone."""
+    from cpt_ray.model.attention.isolation import hidden_states
     from cpt_ray.model.base import load_model
-    from cpt_ray.model.isolation import hidden_states
     from cpt_ray.model.loss import ChunkedCrossEntropy
 
     model = load_model(settings.model, precision="bf16").train()

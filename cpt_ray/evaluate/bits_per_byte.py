@@ -23,7 +23,7 @@ from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.per_item import ScoredDocument
-from cpt_ray.model.isolation import hidden_states
+from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import HeldOutScore, HeldOutSet
 

@@ -29,7 +29,7 @@ from cpt_ray.config.sections.evaluate import EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.per_item import ScoredItem, format_scores
-from cpt_ray.model.isolation import hidden_states
+from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.records import ExamItem, ExamScore, write_items
 
 _LOGIT_ROWS = 256

@@ -17,8 +17,8 @@ from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
+from cpt_ray.model.attention.isolation import use_document_attention
 from cpt_ray.model.head import install_loss_head
-from cpt_ray.model.isolation import use_document_attention
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.model.shape import describe_model
 from cpt_ray.model.vocabulary import add_tokens

@@ -24,10 +24,10 @@ import torch.distributed as dist
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.model.attention.self_test import require_isolation, run_self_test
 from cpt_ray.model.base import load_model
 from cpt_ray.model.parameters import FLOPS_BASIS, adapted_shape, flops_per_token
 from cpt_ray.model.precision import PRECISIONS
-from cpt_ray.model.self_test import require_isolation, run_self_test
 from cpt_ray.records import (
     ImportedModel,
     LoadedCheckpoint,

@@ -23,8 +23,8 @@ from cpt_ray.evaluate.bits_per_byte import (
     score_documents,
 )
 from cpt_ray.evaluate.per_item import ScoredDocument
+from cpt_ray.model.attention.isolation import use_document_attention
 from cpt_ray.model.head import install_loss_head
-from cpt_ray.model.isolation import use_document_attention
 from cpt_ray.model.scoring import EncodedDocument, encode_document
 from cpt_ray.records import HeldOutSet
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer, make_text

@@ -8,9 +8,9 @@ import transformers
 from torch.nn import functional
 
 from cpt_ray.errors import ConfigError
+from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.base import load_model
 from cpt_ray.model.head import find_rule
-from cpt_ray.model.isolation import hidden_states
 from cpt_ray.model.loss import IGNORED, LogitRule
 
 VOCABULARY = 97

@@ -37,7 +37,7 @@ def measure_state(
     """Measure the figures; collective.
 
     Args:
-        score: The engine's, see `model.self_test.ScoreTokens`.
+        score: The engine's, see `model.attention.self_test.ScoreTokens`.
         optimizer: DeepSpeed's, at whatever stage.
         zero_stage: At stage 0 every worker holds everything, else each a share.
         vocabulary_size: The fixed row is drawn below it from a fixed seed; every rank scores the same row.

@@ -24,7 +24,7 @@ from cpt_ray.config.deepspeed import DeepSpeedConfig, resolve_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.adapter import add_adapters, merged
-from cpt_ray.model.isolation import head_shape, hidden_states, kernel_name
+from cpt_ray.model.attention.isolation import head_shape, hidden_states, kernel_name
 from cpt_ray.records import StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state
 from cpt_ray.train.engine.atomic_step import StepGuard

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cpt_ray.errors import TrainingError
-from cpt_ray.model.isolation import attend, make_segments
+from cpt_ray.model.attention.isolation import attend, make_segments
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import SelfTest
 

@@ -8,8 +8,8 @@ import transformers
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cpt_ray.errors import TrainingError
-from cpt_ray.model import gpu_attention
-from cpt_ray.model.isolation import (
+from cpt_ray.model.attention import gpu
+from cpt_ray.model.attention.isolation import (
     SDPA,
     SDPA_BLOCKS,
     attend,
@@ -202,26 +202,26 @@ def test_a_window_that_no_document_reaches_changes_nothing(model):
 def test_the_mask_of_flex_attention_equals_masked_attention(lengths):
     """On CPU it runs uncompiled, which proves the mask and the call, not the GPU's kernel."""
     query, key, value, _ = attention_inputs(sum(lengths), 4, 2, 16, torch.float32)
-    segments = make_segments(lengths, device=torch.device("cpu"), kernel=gpu_attention.FLEX)
+    segments = make_segments(lengths, device=torch.device("cpu"), kernel=gpu.FLEX)
     found = attend(query, key, value, segments, 0.25)
     torch.testing.assert_close(found, dense(query, key, value, lengths, 0.25), atol=1e-5, rtol=1e-5)
 
 
 def test_the_gpu_kernel_is_chosen_by_type_and_head_size(monkeypatch):
     monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
-    assert gpu_attention.gpu_kernel(torch.bfloat16, 64) == "varlen_attn"
-    assert gpu_attention.gpu_kernel(torch.float32, 64) == "flex_attention"
-    assert gpu_attention.gpu_kernel(torch.bfloat16, 512) == "flex_attention"
+    assert gpu.gpu_kernel(torch.bfloat16, 64) == "varlen_attn"
+    assert gpu.gpu_kernel(torch.float32, 64) == "flex_attention"
+    assert gpu.gpu_kernel(torch.bfloat16, 512) == "flex_attention"
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("kernel", [gpu_attention.VARLEN, gpu_attention.FLASH, gpu_attention.FLEX])
+@pytest.mark.parametrize("kernel", [gpu.VARLEN, gpu.FLASH, gpu.FLEX])
 @pytest.mark.parametrize("heads", [(4, 4, 64), (9, 3, 64)])
 def test_gpu_kernels_equal_masked_attention_forward_and_backward(kernel, heads):
-    if kernel == gpu_attention.FLASH:
+    if kernel == gpu.FLASH:
         pytest.importorskip("flash_attn")
     lengths = (1, 2, 511, 70)
-    dtype = torch.float32 if kernel == gpu_attention.FLEX else torch.bfloat16
+    dtype = torch.float32 if kernel == gpu.FLEX else torch.bfloat16
     inputs = attention_inputs(sum(lengths), *heads, dtype, "cuda")
     segments = make_segments(lengths, device=torch.device("cuda"), kernel=kernel)
     found = differentiate(lambda q, k, v: attend(q, k, v, segments, 0.125), *inputs)

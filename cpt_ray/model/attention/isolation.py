@@ -2,7 +2,7 @@
 
 A packed row is given as its segment lengths, not as a mask: every kernel here computes each segment's causal attention alone,
 which is exact and faster than one causal call over the row. Padding is a segment of its own.
-Guarantee: `model.self_test` proves it on the very model and kernel, forward and backward, before a step is taken.
+Guarantee: `model.attention.self_test` proves it on the very model and kernel, forward and backward, before a step is taken.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 
 from cpt_ray.errors import TrainingError
-from cpt_ray.model import gpu_attention
-from cpt_ray.model.cpu_attention import BlockBackward, document_sdpa
+from cpt_ray.model.attention import gpu
+from cpt_ray.model.attention.cpu import BlockBackward, document_sdpa
 
 ATTENTION = "document"
 
@@ -50,7 +50,7 @@ def use_document_attention(model: PreTrainedModel) -> None:
 def kernel_name(device: torch.device, dtype: torch.dtype, head_size: int) -> str:
     """The kernel that tensors of this device, type and head size get, as the reports call it."""
     if device.type == "cuda":
-        return gpu_attention.gpu_kernel(dtype, head_size)
+        return gpu.gpu_kernel(dtype, head_size)
     return SDPA_BLOCKS if dtype == torch.bfloat16 else SDPA
 
 
@@ -67,7 +67,7 @@ def make_segments(lengths: Sequence[int], *, device: torch.device, kernel: str) 
     if kernel in (SDPA, SDPA_BLOCKS):
         return Segments(whole, kernel)
     boundaries = torch.tensor([0, *whole]).cumsum(0).to(device, torch.int32, non_blocking=True)
-    mask = gpu_attention.document_block_mask(boundaries, sum(whole)) if kernel == gpu_attention.FLEX else None
+    mask = gpu.document_block_mask(boundaries, sum(whole)) if kernel == gpu.FLEX else None
     return Segments(whole, kernel, boundaries, mask)
 
 
@@ -113,8 +113,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale:
     if segments.boundaries is None:
         return document_sdpa(query, key, value, segments.lengths, scale)
     if segments.mask is not None:
-        return gpu_attention.flex_document_attention(query, key, value, segments.mask, scale)
-    flash = gpu_attention.varlen_attention if segments.kernel == gpu_attention.VARLEN else gpu_attention.flash_attention
+        return gpu.flex_document_attention(query, key, value, segments.mask, scale)
+    flash = gpu.varlen_attention if segments.kernel == gpu.VARLEN else gpu.flash_attention
     return flash(query, key, value, segments.boundaries, max(segments.lengths), scale)
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from cpt_ray.errors import TrainingError
-from cpt_ray.model import self_test
-from cpt_ray.model.isolation import SDPA, SDPA_BLOCKS, head_shape, hidden_states, kernel_name, use_document_attention
+from cpt_ray.model.attention import self_test
+from cpt_ray.model.attention.isolation import SDPA, SDPA_BLOCKS, head_shape, hidden_states, kernel_name, use_document_attention
+from cpt_ray.model.attention.self_test import gradient_at_first, require_isolation, run_self_test
 from cpt_ray.model.loss import token_nats
-from cpt_ray.model.self_test import gradient_at_first, require_isolation, run_self_test
 from tests.evaluate.tiny import build_model
 
 CPU = torch.device("cpu")

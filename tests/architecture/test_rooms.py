@@ -1,0 +1,39 @@
+"""Rooms stay small, and tests are found where the code is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MOST_ENTRIES = 12
+LEAST_SHARE = 0.55
+"""Of modules with a test of their name. The aim is 0.9; raise this as tests are split, never lower it."""
+
+ROOMS = sorted(
+    {path.parent.relative_to(ROOT) for top in ("cpt_ray", "benchmarks") for path in (ROOT / top).rglob("*.py")}
+    - {Path("cpt_ray")}  # the rooms themselves, and their errors
+)
+
+
+def modules() -> list[Path]:
+    return [path.relative_to(ROOT / "cpt_ray") for path in (ROOT / "cpt_ray").rglob("*.py") if path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=str)
+def test_a_room_has_few_entries(room):
+    entries = [path.name for path in (ROOT / room).iterdir() if path.name not in ("__init__.py", "__pycache__")]
+    assert len(entries) <= MOST_ENTRIES, f"{room} has {len(entries)}: make a room of those that belong together"
+
+
+def test_every_room_says_what_it_is_for():
+    silent = [str(room) for room in ROOMS if not (ROOT / room / "__init__.py").read_text(encoding="utf-8").startswith('"""')]
+    assert silent == []
+
+
+def test_most_modules_have_a_test_of_their_name(record_property):
+    without = [path for path in modules() if not (ROOT / "tests" / path.parent / f"test_{path.name}").exists()]
+    share = 1 - len(without) / len(modules())
+    record_property("modules with a test of their name", f"{100 * share:.0f} % of {len(modules())}")
+    assert share >= LEAST_SHARE, f"without one: {', '.join(map(str, without))}"
