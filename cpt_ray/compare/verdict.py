@@ -195,11 +195,11 @@ def _going_on(finding: ArmFindings, *, forgets: bool) -> list[str]:
             )
     helped = any(delta.better is True for delta in marginal) and all(delta.better is not False for delta in marginal)
     if helped and not forgets:
-        decision = "going on is indicated"
+        decision = "more training is indicated"
     elif helped:
-        decision = "more tokens still help the domain, but the forgetting comes first: more general text in the mix"
+        decision = "more tokens still help the domain, but reduce forgetting first: raise the replay share"
     else:
-        decision = "going on is not indicated"
+        decision = "more training is not indicated"
     return [*clauses, decision]
 
 

@@ -158,7 +158,7 @@ class ExamIndex:
         """Cut every match out of a text, leaving a blank line in its place.
 
         Returns:
-            The text without the words of any item; None where its words cannot be found back in the text as it stands,
+            The text without the words of any item; None where its words cannot be found back in the original text,
             because folding its case changed their number, or where no word is left.
         """
         while matches := self.find(hash_words(text)):

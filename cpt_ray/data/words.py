@@ -1,6 +1,6 @@
 r"""Words, word n-grams and seeded hashes: the one definition that near-duplicates, held-out and exam scans share.
 
-Not a stage: stages import it. A word is a run of `\w` in casefolded NFC text, so case, punctuation and line breaks never
+A word is a run of `\w` in casefolded NFC text, so case, punctuation and line breaks never
 hide a match. Hashes are 64 bits wide and the same on every machine and in every process. Memory: tables of about 14 MB per
 process, 8 bytes per word of the documents at hand, and 30 bytes per character of a window.
 

@@ -40,7 +40,7 @@ def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
 
 
 def put_interpreter_on_path() -> None:
-    """Let child processes find what stands beside this interpreter: DeepSpeed loads its operators with that ninja."""
+    """Let child processes find what is next to this interpreter: DeepSpeed loads its operators with that ninja."""
     folder = str(Path(sys.executable).parent)
     if folder not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")

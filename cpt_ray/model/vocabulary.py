@@ -29,7 +29,7 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, confi
     pieces = {word: _pieces(tokenizer, word, config) for word in config.new_tokens}
     if len(pieces) < len(config.new_tokens):
         raise ConfigError(f"models.{config.name}.new_tokens names a word twice", fix="list every word once")
-    # Matched as it stands in the text, wherever it stands; normalization would look for another word.
+    # Matched verbatim, anywhere in the text; normalization would look for another word.
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in pieces])
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

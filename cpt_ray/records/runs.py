@@ -122,7 +122,7 @@ class RunSpec(Record):
     branch_tokens: tuple[int, ...] = ()
     """Checkpoints that children start from: the first step at or past each of these."""
     trajectory_tokens: tuple[int, ...] = ()
-    """Marks at which the model is exported as it stands, for scores that are not budgets."""
+    """Marks at which the model is exported as is, for scores that are not budgets."""
 
 
 class RunAttempt(Record):
@@ -130,7 +130,7 @@ class RunAttempt(Record):
 
     attempt: int
     first_step: int
-    """The step that it goes on from: 0 at the start of the base, above 0 after a resume or on a branch."""
+    """The step that it continues from: 0 at the start of the base, above 0 after a resume or on a branch."""
     first_tokens: int = 0
     """`tokens_seen` at that step."""
     resumed: bool

@@ -232,7 +232,7 @@ def test_a_checkpoint_that_contradicts_its_manifest_is_reported_and_the_one_befo
     capsys.readouterr()
     assert main(["train", str(prepared.config), *one_run]) == 0
     said = capsys.readouterr().out
-    assert f"step {before.progress.step}  resume: goes on from " in said
+    assert f"step {before.progress.step}  resume: continues from " in said
     assert f"skipped: {path}: sha256 " in said
     again = json.loads((run / "run.json").read_text())
     assert again["training"]["attempts"][-1]["first_step"] == before.progress.step < manifest.progress.step

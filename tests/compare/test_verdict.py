@@ -39,7 +39,7 @@ def test_the_whole_sentence_of_a_plain_gain(laboratory):
         "control m-control-32000-seed0; general text (news) rose by 0.0100 (95 % interval 0.0100 to 0.0100, +1.0 % relative) "
         "against the base, within the tolerance of 0.02; general text (news) rose by 0.0150 (95 % interval 0.0150 to 0.0150, "
         "+1.5 % relative) against the equal-token control m-control-32000-seed0, within the tolerance of 0.02; "
-        "the last 16k tokens bought 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); going on is indicated."
+        "the last 16k tokens bought 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); more training is indicated."
     )
 
 
@@ -117,7 +117,7 @@ def test_forgetting_against_a_control_that_improved_is_seen(laboratory):
     assert (
         "against the equal-token control m-control-32000-seed0, more than the tolerance of 0.02: this is forgetting" in verdict
     )
-    assert "the forgetting comes first" in verdict
+    assert "reduce forgetting first" in verdict
 
 
 @pytest.mark.parametrize(
@@ -127,16 +127,16 @@ def test_forgetting_against_a_control_that_improved_is_seen(laboratory):
             0.95,
             1.0,
             0.0,
-            "the last 16k tokens bought 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); going on is ind",
+            "the last 16k tokens bought 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); more training is ind",
         ),
         (0.90, 1.0, 0.05, "the last 16k tokens bought nothing measurable on law: "),
         (
             0.85,
             1.0,
             0.0,
-            "the last 16k tokens cost 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); going on is not i",
+            "the last 16k tokens cost 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); more training is not i",
         ),
-        (0.95, 1.2, 0.0, "more tokens still help the domain, but the forgetting comes first: more general text in the mix."),
+        (0.95, 1.2, 0.0, "more tokens still help the domain, but reduce forgetting first: raise the replay share."),
         (None, 1.0, 0.0, "with one budget nothing says whether more tokens would help."),
     ],
 )
@@ -144,11 +144,11 @@ def test_the_last_tokens_decide_about_going_on(laboratory, small, news, noise, s
     verdict = study(laboratory, law=0.9, small=small, news=news, noise=noise)
 
     assert says in verdict
-    assert ("going on is not indicated" in verdict) is (small is not None and small <= 0.9)
+    assert ("more training is not indicated" in verdict) is (small is not None and small <= 0.9)
 
 
 def test_nothing_measurable_means_going_on_is_not_indicated(laboratory):
-    assert study(laboratory, small=0.9, law=0.9, noise=0.05).endswith("going on is not indicated.")
+    assert study(laboratory, small=0.9, law=0.9, noise=0.05).endswith("more training is not indicated.")
 
 
 @pytest.mark.parametrize(
@@ -231,12 +231,12 @@ def test_a_base_at_chance_is_noted(laboratory, right, noted):
             {"law": 0.9, "news": 1.01, "small": 0.95, "control": (0.98, 1.0)},
             "32k tokens of legal text on m bought 0.100 bits per byte on held-out law (-10.0 %); 0.080 more than as many "
             "tokens of general text; news got worse by 0.010 (+1.0 %), which is 0.010 behind as many tokens of general text; "
-            "going on is indicated.",
+            "more training is indicated.",
         ),
         (
             {"law": 1.1, "news": 0.9, "small": 1.0, "control": (0.95, 1.0)},
             "32k tokens of legal text on m cost 0.100 bits per byte on held-out law (+10.0 %); 0.150 less than as many "
-            "tokens of general text; news improved by 0.100 (-10.0 %); going on is not indicated.",
+            "tokens of general text; news improved by 0.100 (-10.0 %); more training is not indicated.",
         ),
         (
             {"law": 1.0, "news": 1.0, "small": None, "control": (1.0, 1.0)},

@@ -1,6 +1,6 @@
 """Exchange by key through files: a task writes its rows by partition, another reads one partition out of every file.
 
-Not a stage: the stages of duplicate removal hand rows to one another with it. One Arrow IPC file per writing task, a record
+The stages of duplicate removal hand rows to one another with it. One Arrow IPC file per writing task, a record
 batch per partition. Memory: the rows of one task when writing; when reading, the rows of one partition.
 
 Guarantee: each row lies in exactly one partition, and a reader touches no other part of a file.

@@ -1,6 +1,6 @@
 """What a worker does with one unit on the way from raw files to clean documents and the keys of their duplicates.
 
-Not a stage: it strings the per-document stages together over one unit's files; `pipeline` hands the functions to Ray Data.
+Strings the per-document stages together over one unit's files; `pipeline` hands the functions to Ray Data.
 Files: `inputs/` (what a unit was read from), `raw/` (id, text, language, origin, date, license), `clean/` (the same and bytes,
 exact), `keys/` (Arrow, one batch per partition),
 `sketches/` (uint8, a row per document). Memory: one unit's documents.

@@ -1,6 +1,6 @@
 """The funnel: that stages hand on exactly what they kept, and what to say when nothing comes out at the end.
 
-Not a stage: `pipeline` uses it. Stage reports in, the same reports or an error out. Memory: the reports.
+`pipeline` uses it. Stage reports in, the same reports or an error out. Memory: the reports.
 
 Guarantee: a funnel that passes has no document or byte between two stages that neither of them accounts for.
 """

@@ -1,6 +1,6 @@
 """Where a document came from: the raw file whose text stands in a row today.
 
-Not a stage: `cpt-ray trace` asks. The name of a unit and a finished `documents` artifact say which raw files the unit was read
+Answers `cpt-ray trace`. The name of a unit and a finished `documents` artifact say which raw files the unit was read
 from; these are read again, and a document is found by its id. Memory: one document.
 
 Guarantee: a file that is named holds a document of that id now.

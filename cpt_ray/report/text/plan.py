@@ -109,7 +109,7 @@ def _render_runs(plan: StudyPlan) -> str:
     note = f"Steps are estimates: row slots that bear loss, {origin}: {shares}. A run stops by its tokens."
     lines = ["Runs, in tokens, with their learning rate", text_table(header, body, text_columns=2), note]
     lines += [
-        f"{run.run} is also scored as it stands, not annealed, at {', '.join(map(format_count, run.trajectory_tokens))} tokens."
+        f"{run.run} is also scored as is, not annealed, at {', '.join(map(format_count, run.trajectory_tokens))} tokens."
         for run in plan.runs
         if run.trajectory_tokens
     ]

@@ -74,7 +74,7 @@ def require_compatible(
     if manifest.zero_stage != zero_stage:
         raise TrainingError(
             f"{folder}: written at ZeRO stage {manifest.zero_stage}, but train.deepspeed asks for {zero_stage}; "
-            "another number of workers may go on from it, another stage may not",
+            "another number of workers may resume from it, another stage may not",
             fix=f"use a DeepSpeed JSON of stage {manifest.zero_stage}, e.g. ds_configs/zero{manifest.zero_stage}_bf16.json",
         )
     if manifest.precision != precision:

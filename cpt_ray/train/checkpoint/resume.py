@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and in which form: answered by all ranks together, before the engine is built.
+"""Which checkpoint a run resumes from, and in which form: answered by all ranks together, before the engine is built.
 
 The newest committed checkpoint of the run that is whole; a newer one that contradicts its manifest is skipped and
 reported. Else the branch point of its parent; else nothing, and the run starts at the base. If it was written by another
@@ -81,7 +81,7 @@ def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: i
 
 
 def find_start(task: TrainTask, *, rank: int, world_size: int) -> Start:
-    """Find, verify and if need be convert what the run goes on from; collective.
+    """Find, verify and if need be convert the checkpoint that the run resumes from; collective.
 
     Raises:
         TrainingError: If the checkpoint is of another stage, precision, data or run, if it cannot be converted, or if a
@@ -135,13 +135,13 @@ def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_s
 
 
 def describe_resume(attempt: RunAttempt) -> str | None:
-    """What somebody should know of where an attempt goes on from; None for a plain start at the base or a branch point."""
+    """What to know of the checkpoint that an attempt resumes from; None for a plain start at the base or a branch."""
     loaded = attempt.loaded
     if loaded is None or not (attempt.resumed or loaded.converted or loaded.skipped):
         return None
     workers = f"{loaded.world_size} {'worker' if loaded.world_size == 1 else 'workers'}"
     now = f", taken on by {attempt.world_size} through DeepSpeed's universal format" if loaded.converted else ""
-    text = f"goes on from {loaded.folder}, written by {workers}{now}"
+    text = f"continues from {loaded.folder}, written by {workers}{now}"
     return f"{text}; skipped: {'; '.join(loaded.skipped)}" if loaded.skipped else text
 
 

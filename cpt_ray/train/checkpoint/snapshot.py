@@ -196,7 +196,7 @@ class Snapshots:
             if self._given_up.is_set() or time.monotonic() > end:
                 raise ArtifactError(
                     f"{path}: did not come",
-                    fix="look at the other workers' errors; the same command goes on from the last commit",
+                    fix="look at the other workers' errors, then re-run the same command to resume",
                 )
             time.sleep(_POLL_S)
 

@@ -2,7 +2,7 @@
 
 At each save the figures go into the checkpoint's manifest, after each load they are measured again. The loss
 of a fixed row shows lost or changed weights; it does not show a lost optimizer, whose absence costs a visible amount of loss
-only steps later. So the global L2 norms of the fp32 master weights and of Adam's two moments stand beside it, and the step
+only steps later. So the global L2 norms of the fp32 master weights and of Adam's two moments are compared too, and the step
 count, which decides Adam's bias correction.
 
 Guarantee: a state whose weights, moments or step count differ by more than the stated bounds is refused before a step is taken.

@@ -97,7 +97,7 @@ class Guards:
         if self._config.on_spike == "stop":
             raise TrainingError(
                 f"step {spike.step} at {spike.tokens_seen} tokens: loss spike: {spike.text}; rows {_some(spike.sample_ids)}",
-                fix="look at these rows, or lower train.learning_rate; train.guards.on_spike=warn goes on past it",
+                fix="look at these rows, or lower train.learning_rate; train.guards.on_spike=warn continues past it",
             )
 
     def skip(self, loss: float, norm: float, *, step: int, tokens_seen: int, skipped: int, batch: Batch) -> RunEvent:

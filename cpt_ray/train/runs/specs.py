@@ -38,7 +38,7 @@ def plan_runs(config: StudyConfig, budgets: Mapping[str, Sequence[int]] | None =
 
 
 def trajectory_specs(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The points that runs are scored at as they stand; each is part of its parent and costs no training of its own."""
+    """Points on the way at which runs are scored; each is part of its parent and costs no further training."""
     return [
         run.model_copy(
             update={

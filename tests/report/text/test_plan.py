@@ -54,7 +54,7 @@ def test_after_preparation_the_known_tokens_and_epochs_stand_there():
 
 def test_trajectory_marks_are_said_to_be_no_budgets():
     text = render_plan(make_plan(make_study(trajectory_points=2)))
-    assert "m-legal-trunk-seed0 is also scored as it stands, not annealed, at 1.5k, 3k tokens.\n" in text
+    assert "m-legal-trunk-seed0 is also scored as is, not annealed, at 1.5k, 3k tokens.\n" in text
     assert "not annealed" not in render_plan(make_plan(make_study()))
 
 
