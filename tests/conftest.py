@@ -29,6 +29,14 @@ LONGEST_FIRST = (
 """Files that take over ten seconds. Two processes end at the same time only if the long files do not come last."""
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Print the seed of this run's order: pytest-randomly does so in a header that `-q` hides."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    seed = session.config.getoption("randomly_seed", None)
+    if terminal is not None and seed is not None and not hasattr(session.config, "workerinput"):
+        terminal.write_line(f"random order; repeat it with: pytest --randomly-seed={seed}")
+
+
 @pytest.fixture(scope="session")
 def ray_session_2cpu() -> Iterator[None]:
     """A private Ray for two workers, shared by all tests of this process."""
