@@ -21,6 +21,7 @@ from tests.train.tiny_run import make_model, make_shards, make_task, spec_named,
 os.environ["DS_ACCELERATOR"] = "cpu"
 
 CHAIN = {"rewarm": 400, "rewarm_from": "zero", "peak_share": 1, "optimizer": "kept"}
+CHAINED = {"budgets": [600, 1400], "budget_mode": "chain", "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +44,21 @@ def weights(export: str | Path | None) -> dict[str, torch.Tensor]:
     return load_file(Path(str(export)) / "model.safetensors")
 
 
-def test_a_stage_goes_on_from_the_end_of_the_one_before_with_or_without_its_moments(root):
-    settings = {"budgets": [600, 1400], "budget_mode": "chain", "precision": "fp32"}
-    first = run(root, "legal-600", "first", **settings, chain=CHAIN)
-    kept = run(root, "legal-1400", "kept", "first", **settings, chain=CHAIN)
-    fresh = run(root, "legal-1400", "fresh", "first", **settings, chain={**CHAIN, "optimizer": "fresh"})
+@pytest.fixture(scope="module")
+def first(root) -> RunRecord:
+    """The first stage of a chain. Its worker leaves a process group of one behind, which DeepSpeed needs."""
+    return run(root, "legal-600", "first", **CHAINED, chain=CHAIN)
+
+
+@pytest.fixture(scope="module")
+def trunk(root) -> RunRecord:
+    """A trunk with two points on its way."""
+    return run(root, "legal-trunk", "trunk", trajectory_tokens=[300, 1500])
+
+
+def test_a_stage_goes_on_from_the_end_of_the_one_before_with_or_without_its_moments(root, first):
+    kept = run(root, "legal-1400", "kept", "first", **CHAINED, chain=CHAIN)
+    fresh = run(root, "legal-1400", "fresh", "first", **CHAINED, chain={**CHAIN, "optimizer": "fresh"})
     assert (first.kind, first.training.optimizer, kept.training.optimizer, fresh.training.optimizer) == (
         "chain",
         "fresh",
@@ -69,9 +80,8 @@ def test_a_stage_goes_on_from_the_end_of_the_one_before_with_or_without_its_mome
     assert with_moments[-1].learning_rate < with_moments[-2].learning_rate
 
 
-def test_a_stage_that_is_resumed_keeps_the_moments_of_its_own_checkpoint(root):
-    settings = {"budgets": [600, 1400], "budget_mode": "chain", "precision": "fp32", "checkpoint_every": 200}
-    whole = {**settings, "keep_checkpoints": 9, "chain": {**CHAIN, "optimizer": "fresh"}}
+def test_a_stage_that_is_resumed_keeps_the_moments_of_its_own_checkpoint(root, first):
+    whole = {**CHAINED, "checkpoint_every": 200, "keep_checkpoints": 9, "chain": {**CHAIN, "optimizer": "fresh"}}
     undisturbed = run(root, "legal-1400", "whole", "first", **whole)
     shutil.copytree(root / "whole", root / "cut")
     (root / "cut" / "run.json").unlink()
@@ -85,14 +95,12 @@ def test_a_stage_that_is_resumed_keeps_the_moments_of_its_own_checkpoint(root):
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, stage, tmp_path):
+def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, first, stage, tmp_path):
     from cpt_ray.config.deepspeed import load_deepspeed
     from cpt_ray.model.base import load_model
     from cpt_ray.train.engine.engine import Engine
     from cpt_ray.train.order.batches import MicroBatch
 
-    run_folder = root / "first"
-    assert run_folder.exists()  # its worker has left a process group of one behind
     config = tiny_config(tmp_path, precision="fp32", stage=stage)
     path = Path(config.train.deepspeed)
     assert json.loads(path.read_text())["zero_optimization"]["stage"] == stage
@@ -140,9 +148,8 @@ def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, stage, tmp_p
     newborn.close()
 
 
-def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root):
+def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root, trunk):
     config = tiny_config(root, trajectory_tokens=[300, 1500])
-    trunk = run(root, "legal-trunk", "trunk", trajectory_tokens=[300, 1500])
     points = trajectory_specs([spec_named(config, "legal-trunk")])
     records = [RunRecord.load(point_folder(root / "trunk", point.stop_tokens) / "run.json") for point in points]
     steps = read_metrics(root / "trunk")
@@ -156,7 +163,7 @@ def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root):
     assert records[0].training.cost.flops < records[1].training.cost.flops == trunk.training.cost.flops
 
 
-def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root):
+def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root, trunk):
     """Points come before the commit, so that what was not exported is passed again by whoever resumes."""
     shutil.copytree(root / "trunk", root / "died")
     (root / "died" / "run.json").unlink()
