@@ -377,11 +377,12 @@ def test_a_second_run_redoes_nothing_and_starts_no_ray(done, monkeypatch):
     assert "report:  " in said
 
 
-def test_another_learning_rate_redoes_training_and_its_scores_and_nothing_else(done):
-    before = artifact_times(done.study.root)
+def test_another_learning_rate_redoes_training_and_its_scores_and_nothing_else(done, tmp_path):
+    study = done.study.copy(tmp_path / "study")  # the others count the folders of `done`
+    before = artifact_times(study.root)
     # Runtime is no part of an address: one process is quicker to start than a worker group.
     local = ("runtime.kind=local", "runtime.workers=1")
-    code, said = cpt_ray("run", str(done.study.config), "train.learning_rate=1e-3", *local)
+    code, said = cpt_ray("run", str(study.config), "train.learning_rate=1e-3", *local)
     assert code == 0
     made = re.findall(r"^  made    (\S+)-[0-9a-f]{8} ", said, re.MULTILINE)
     reused = re.findall(r"^  reused  (\S+)-[0-9a-f]{8} ", said, re.MULTILINE)
@@ -391,6 +392,6 @@ def test_another_learning_rate_redoes_training_and_its_scores_and_nothing_else(d
     assert set(reused) == {
         *("models/tiny", "exams/tiny", "scan/tiny", "documents/tiny", "held_out/tiny", "shards/tiny", "evaluate/tiny-base")
     }
-    after = artifact_times(done.study.root)
+    after = artifact_times(study.root)
     assert {name: after[name] for name in before} == before
-    assert len(list((done.study.root / "train").glob(f"{LARGE}-*"))) == 2
+    assert len(list((study.root / "train").glob(f"{LARGE}-*"))) == 2
