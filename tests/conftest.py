@@ -31,9 +31,9 @@ LONGEST_FIRST = (
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Print the seed of this run's order: pytest-randomly does so in a header that `-q` hides."""
-    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")  # a process of xdist has none
     seed = session.config.getoption("randomly_seed", None)
-    if terminal is not None and seed is not None and not hasattr(session.config, "workerinput"):
+    if terminal is not None and seed is not None:
         terminal.write_line(f"random order; repeat it with: pytest --randomly-seed={seed}")
 
 

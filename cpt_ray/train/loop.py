@@ -1,10 +1,14 @@
-"""The training loop, on one page. Everything it touches is handed in; every rank runs it in step."""
+"""The training loop, on one page. Everything it touches is handed in; every rank runs it in step.
+
+`train` repeats `_step`, and saves where a checkpoint is due or asked for.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from cpt_ray.records import RunEvent, RunProgress, StepMetrics
@@ -34,6 +38,56 @@ class StepGuards(Protocol):
         """Account for a step that was dropped because loss or gradient is not finite, or refuse."""
 
 
+class StepMonitor(Protocol):
+    """Who is told what happens; `Watch` is the real one."""
+
+    def enter(self, phase: str, step: int | None = None) -> None:
+        """This worker begins to read, or to save."""
+
+    def log(self, metrics: StepMetrics) -> None:
+        """Receives every step's metrics."""
+
+    def report(self, event: RunEvent) -> None:
+        """Receives spikes and skipped steps."""
+
+    def observe(self, before: RunProgress, after: RunProgress) -> None:
+        """Measures what is measured once in a while, after a step."""
+
+
+class Checkpoints(Protocol):
+    """When and how the run is saved; `Saver` is the real one."""
+
+    def requested(self) -> str | None:
+        """Asked after each step: `stop` saves and ends, anything else but None only saves."""
+
+    def due(self, before: RunProgress, after: RunProgress) -> bool:
+        """Whether a checkpoint is saved after the step."""
+
+    def save(self, progress: RunProgress) -> None:
+        """Commits a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run trains on, and how fast: all that the loop knows of a run.
+
+    Attributes:
+        stop_tokens: Budget, in loss-bearing tokens.
+        batch_at: Position to batch.
+        learning_rate: `tokens_seen` to rate.
+        flops: Model FLOPs of a batch over all workers.
+        peak_flops_per_s: What MFU is measured against, over all workers.
+        attempt: Number of this start of the run.
+    """
+
+    stop_tokens: int
+    batch_at: Callable[[int], Batch]
+    learning_rate: Callable[[float], float]
+    flops: Callable[[Batch], float]
+    peak_flops_per_s: float
+    attempt: int
+
+
 def after(progress: RunProgress, batch: Batch, *, taken: bool) -> RunProgress:
     """Where a run is after a batch whose step was taken or skipped."""
     return RunProgress(
@@ -48,42 +102,22 @@ def after(progress: RunProgress, batch: Batch, *, taken: bool) -> RunProgress:
 
 def train(
     progress: RunProgress,
+    course: Course,
     *,
-    stop_tokens: int,
     engine: StepEngine,
-    batch_at: Callable[[int], Batch],
-    learning_rate: Callable[[float], float],
-    flops: Callable[[Batch], float],
-    peak_flops_per_s: float,
     guards: StepGuards,
-    enter: Callable[[str, int], None],
-    log: Callable[[StepMetrics], None],
-    report: Callable[[RunEvent], None],
-    observe: Callable[[RunProgress, RunProgress], None],
-    checkpoint_due: Callable[[RunProgress, RunProgress], bool],
-    save: Callable[[RunProgress], None],
-    attempt: int,
-    requested: Callable[[], str | None] = lambda: None,
+    monitor: StepMonitor,
+    checkpoints: Checkpoints,
 ) -> RunProgress:
-    """Train until `tokens_seen >= stop_tokens`.
+    """Train until `tokens_seen >= course.stop_tokens`.
 
     Args:
         progress: Where to begin.
-        stop_tokens: Budget, in loss-bearing tokens.
+        course: What to train on.
         engine: Forward, backward, step.
-        batch_at: Position to batch.
-        learning_rate: `tokens_seen` to rate.
-        flops: Model FLOPs of a batch over all workers.
-        peak_flops_per_s: What MFU is measured against, over all workers.
         guards: What refuses, skips or reports a step.
-        enter: (phase, step): this worker begins to read, or to save.
-        log: Receives every step's metrics.
-        report: Receives spikes and skipped steps.
-        observe: (before, after): what is measured once in a while, after a step.
-        checkpoint_due: (before, after) to whether a checkpoint is saved after the step.
-        save: Commits a checkpoint.
-        attempt: Number of this start of the run.
-        requested: Asked after each step: `stop` saves and ends, anything else but None only saves.
+        monitor: Who is told.
+        checkpoints: When and how to save.
 
     Returns:
         Where it ended: at the budget, or at the step after which it was asked to stop.
@@ -91,52 +125,59 @@ def train(
     Raises:
         TrainingError: If the guards refuse; nothing of that step is in the weights.
     """
-    while progress.tokens_seen < stop_tokens:
-        place = {"step": progress.step + 1, "tokens_seen": progress.tokens_seen}
-        enter("data", place["step"])
-        start = time.perf_counter()
-        batch = batch_at(progress.position)
-        fetched = time.perf_counter()
-
-        loss = engine.accumulate(batch.micro_batches, loss_tokens=batch.loss_tokens)
-        spike = guards.see_loss(loss, batch=batch, **place)
-        if spike is not None:
-            report(spike)
-            guards.require_no_stop(spike)
-
-        rate = learning_rate(progress.tokens_seen + batch.loss_tokens / 2)
-        norm = engine.step(rate, take=math.isfinite(loss))
-        taken = math.isfinite(norm)
-        if not taken:
-            report(guards.skip(loss, norm, skipped=progress.steps_skipped, batch=batch, **place))
-
-        before, progress = progress, after(progress, batch, taken=taken)
-        elapsed = time.perf_counter() - start
-        spent = flops(batch) if taken else 0.0
-        log(
-            StepMetrics(
-                attempt=attempt,
-                step=progress.step,
-                tokens_seen=progress.tokens_seen,
-                loss=loss,
-                learning_rate=rate,
-                gradient_norm=norm,
-                tokens_per_s=batch.loss_tokens / elapsed if taken else 0.0,
-                step_s=elapsed,
-                data_wait_s=fetched - start,
-                mfu=spent / elapsed / peak_flops_per_s,
-                flops=spent,
-                skipped=not taken,
-                tokens_skipped=progress.tokens_skipped,
-                spike=spike is not None,
-                sample_ids=tuple(str(sample) for sample in batch.sample_ids),
-            )
-        )
-        observe(before, progress)
-        request = requested() if progress.tokens_seen < stop_tokens else None
-        if request or checkpoint_due(before, progress):
-            enter("checkpoint", progress.step)
-            save(progress)
+    while progress.tokens_seen < course.stop_tokens:
+        before = progress
+        progress = _step(before, course, engine, guards, monitor)
+        monitor.observe(before, progress)
+        request = checkpoints.requested() if progress.tokens_seen < course.stop_tokens else None
+        if request or checkpoints.due(before, progress):
+            monitor.enter("checkpoint", progress.step)
+            checkpoints.save(progress)
         if request == "stop":
             break
+    return progress
+
+
+def _step(before: RunProgress, course: Course, engine: StepEngine, guards: StepGuards, monitor: StepMonitor) -> RunProgress:
+    at = {"step": before.step + 1, "tokens_seen": before.tokens_seen}
+    monitor.enter("data", at["step"])
+    start = time.perf_counter()
+    batch = course.batch_at(before.position)
+    fetched = time.perf_counter()
+
+    loss = engine.accumulate(batch.micro_batches, loss_tokens=batch.loss_tokens)
+    spike = guards.see_loss(loss, batch=batch, **at)
+    if spike is not None:
+        monitor.report(spike)
+        guards.require_no_stop(spike)
+
+    # The rate at the middle of the step's tokens: a function of tokens alone, whatever the batch size.
+    rate = course.learning_rate(before.tokens_seen + batch.loss_tokens / 2)
+    norm = engine.step(rate, take=math.isfinite(loss))
+    taken = math.isfinite(norm)
+    if not taken:
+        monitor.report(guards.skip(loss, norm, skipped=before.steps_skipped, batch=batch, **at))
+
+    progress = after(before, batch, taken=taken)
+    elapsed = time.perf_counter() - start
+    spent = course.flops(batch) if taken else 0.0
+    monitor.log(
+        StepMetrics(
+            attempt=course.attempt,
+            step=progress.step,
+            tokens_seen=progress.tokens_seen,
+            loss=loss,
+            learning_rate=rate,
+            gradient_norm=norm,
+            tokens_per_s=batch.loss_tokens / elapsed if taken else 0.0,
+            step_s=elapsed,
+            data_wait_s=fetched - start,
+            mfu=spent / elapsed / course.peak_flops_per_s,
+            flops=spent,
+            skipped=not taken,
+            tokens_skipped=progress.tokens_skipped,
+            spike=spike is not None,
+            sample_ids=tuple(str(sample) for sample in batch.sample_ids),
+        )
+    )
     return progress

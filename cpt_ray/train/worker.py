@@ -43,7 +43,7 @@ from cpt_ray.train.checkpoint.resume import Start, describe_resume, find_start, 
 from cpt_ray.train.checkpoint.saver import Saver, stopped_at
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.exports import Exports
-from cpt_ray.train.loop import train
+from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
 from cpt_ray.train.monitor.metrics import ATTEMPTS, read_metrics
 from cpt_ray.train.monitor.peak import measure_peak_flops, peak_basis
@@ -128,35 +128,27 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
     attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed)
+    exports = Exports(task, engine, parts.order, manifest, tokens_seen=progress.tokens_seen)
     saver = Saver(
-        task, engine, attempt=attempt.attempt, vocabulary_size=manifest.vocabulary_size, ask_preemption=ask_preemption
+        task,
+        engine,
+        attempt=attempt.attempt,
+        vocabulary_size=manifest.vocabulary_size,
+        ask_preemption=ask_preemption,
+        before_save=exports.points,  # a run that resumes from the checkpoint does not pass their marks again
     )
     saver.stop_before_training(progress)
-    exports = Exports(task, engine, parts.order, manifest, tokens_seen=progress.tokens_seen)
-
-    def save(progress: RunProgress) -> None:
-        exports.points(progress)  # first, because a run that resumes from the checkpoint does not pass their marks again
-        saver.save(progress)
-
     _begin_watching(task, parts, watch, progress, attempt)
-    progress = train(
-        progress,
+    course = Course(
         stop_tokens=spec.stop_tokens,
-        engine=engine,
         batch_at=_batches(parts).at,
         learning_rate=partial(learning_rate, schedule=spec.schedule),
         flops=partial(_flops, adapted_shape(ImportedModel.of(task.model_folder), settings.lora)),
         peak_flops_per_s=attempt.peak_flops_per_s,
-        guards=_guards(task, progress, attempt),
-        enter=watch.enter,
-        log=watch.log,
-        report=watch.report,
-        observe=watch.observe,
-        checkpoint_due=partial(_checkpoint_due, task),
-        save=save,
         attempt=attempt.attempt,
-        requested=saver.requested,
     )
+    guards = _guards(task, progress, attempt)
+    progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver)
     if progress.tokens_seen < spec.stop_tokens:
         watch.close()
         engine.close()
@@ -298,26 +290,20 @@ def _flops(shape: ModelShape, batch: Batch) -> float:
     return batch.slots * flops_per_token(shape, batch.attended / 2)
 
 
-def _checkpoint_due(task: TrainTask, before: RunProgress, after: RunProgress) -> bool:
-    """Whether `after` is the first step past an interval or a branch point; a budget's end is exported instead."""
-    spec, every = task.spec, task.settings.train.checkpoint_every
-    marks = (*spec.branch_tokens, *spec.trajectory_tokens)
-    if any(before.tokens_seen < mark <= after.tokens_seen for mark in marks):
-        return True
-    if after.tokens_seen >= spec.stop_tokens:
-        return False
-    return before.tokens_seen // every < after.tokens_seen // every
-
-
 def _prepare_process(task: TrainTask) -> torch.device:
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    if not dist.is_initialized():
-        for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
-            os.environ[name] = value
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+    require_process_group()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def require_process_group() -> None:
+    """Form a process group of one if this process is in none. DeepSpeed also reads its ranks from the environment."""
+    if dist.is_initialized():
+        return
+    os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"})
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)

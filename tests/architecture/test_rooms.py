@@ -21,6 +21,11 @@ def modules() -> list[Path]:
     return [path.relative_to(ROOT / "cpt_ray") for path in (ROOT / "cpt_ray").rglob("*.py") if path.name != "__init__.py"]
 
 
+def untested() -> list[Path]:
+    """Modules without a test of their name."""
+    return [path for path in modules() if not (ROOT / "tests" / path.parent / f"test_{path.name}").exists()]
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=str)
 def test_a_room_has_few_entries(room):
     entries = [path.name for path in (ROOT / room).iterdir() if path.name not in ("__init__.py", "__pycache__")]
@@ -33,7 +38,7 @@ def test_every_room_says_what_it_is_for():
 
 
 def test_most_modules_have_a_test_of_their_name(record_property):
-    without = [path for path in modules() if not (ROOT / "tests" / path.parent / f"test_{path.name}").exists()]
+    without = untested()
     share = 1 - len(without) / len(modules())
     record_property("modules with a test of their name", f"{100 * share:.0f} % of {len(modules())}")
     assert share >= LEAST_SHARE, f"without one: {', '.join(map(str, without))}"

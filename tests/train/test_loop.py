@@ -9,7 +9,7 @@ import pytest
 from cpt_ray.config.sections.watch import GuardsConfig
 from cpt_ray.errors import TrainingError
 from cpt_ray.records import RunProgress
-from cpt_ray.train.loop import train
+from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.step_checks import Guards
 from cpt_ray.train.order.batches import Batch
 from cpt_ray.train.order.samples import SampleId
@@ -35,31 +35,39 @@ START = RunProgress()
 
 
 class Seen:
+    """A monitor and checkpoints that remember: one is due after every second step."""
+
     def __init__(self) -> None:
         self.lines, self.saved, self.events, self.phases, self.observed = [], [], [], [], []
+        self.log, self.report, self.save = self.lines.append, self.events.append, self.saved.append
+
+    def enter(self, phase, step=None):
+        self.phases.append((phase, step))
+
+    def observe(self, before, after):
+        self.observed.append((before.step, after.step))
+
+    def requested(self):
+        return None
+
+    def due(self, before, after):
+        return after.step % 2 == 0
 
 
 def run(losses, norms=None, *, stop=250, start=START, **guards):
     engine, seen = ScriptedEngine(losses, norms or [1.0] * len(losses)), Seen()
     seen.engine = engine
     try:
-        seen.end = train(
-            start,
+        course = Course(
             stop_tokens=stop,
-            engine=engine,
             batch_at=lambda position: Batch((), 100, 128, tuple(SampleId("law", position + i) for i in range(4)), 32.0),
             learning_rate=lambda tokens: tokens,
             flops=lambda batch: 1e6,
             peak_flops_per_s=1e9,
-            guards=Guards(GuardsConfig(**guards), attempt=1),
-            enter=lambda phase, step: seen.phases.append((phase, step)),
-            log=seen.lines.append,
-            report=seen.events.append,
-            observe=lambda before, after: seen.observed.append((before.step, after.step)),
-            checkpoint_due=lambda before, after: after.step % 2 == 0,
-            save=seen.saved.append,
             attempt=1,
         )
+        checks = Guards(GuardsConfig(**guards), attempt=1)
+        seen.end = train(start, course, engine=engine, guards=checks, monitor=seen, checkpoints=seen)
     except TrainingError as error:
         seen.error = error
     return seen

@@ -254,18 +254,15 @@ def test_a_stop_is_obeyed_between_steps_and_the_same_task_resumes(root, whole, m
     assert error.value.exit_code == 130
     task.stop_file.unlink()
 
-    train = worker.train
+    log = worker.Watch.log
 
-    def train_two_steps(*args, log, **parts):
-        def log_and_ask(metrics: StepMetrics) -> None:
-            log(metrics)
-            if metrics.step == 2:
-                task.stop_file.touch()
-
-        return train(*args, log=log_and_ask, **parts)
+    def log_and_ask(self, metrics: StepMetrics) -> None:
+        log(self, metrics)
+        if metrics.step == 2:
+            task.stop_file.touch()
 
     with monkeypatch.context() as patched, pytest.raises(TrainingStopped, match="stopped at step 2, "):
-        patched.setattr(worker, "train", train_two_steps)
+        patched.setattr(worker.Watch, "log", log_and_ask)
         worker.run_worker(task)
     assert checkpoint.newest(root / "stopped")[1].progress.step == 2
     assert read_times(root / "stopped")[0].reason == "stop"

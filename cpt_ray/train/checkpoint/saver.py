@@ -1,9 +1,10 @@
-"""What the loop calls to save and to learn of requests: the engine's state, its manifest, and the upload behind it."""
+"""The loop's checkpoints: when one is due or asked for, the engine's state, its manifest, and the upload behind it."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +32,7 @@ class Saver:
         attempt: Number of this start of the run.
         vocabulary_size: The fixed row of the state guard is drawn below it.
         ask_preemption: How to learn that a node will be taken away.
+        before_save: Called first with what is saved: what a run that resumes from the checkpoint will not do again.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class Saver:
         attempt: int,
         vocabulary_size: int,
         ask_preemption: AskPreemption | None,
+        before_save: Callable[[RunProgress], None],
     ) -> None:
-        self._task, self._engine = task, engine
+        self._task, self._engine, self._before_save = task, engine, before_save
         self._attempt, self._vocabulary_size = attempt, vocabulary_size
         self._snapshots = Snapshots(
             Path(task.run_folder),
@@ -68,8 +71,19 @@ class Saver:
         self._request = self._requests()
         return self._request
 
+    def due(self, before: RunProgress, after: RunProgress) -> bool:
+        """Whether `after` is the first step past an interval or a branch point; a budget's end is exported instead."""
+        spec, every = self._task.spec, self._task.settings.train.checkpoint_every
+        marks = (*spec.branch_tokens, *spec.trajectory_tokens)
+        if any(before.tokens_seen < mark <= after.tokens_seen for mark in marks):
+            return True
+        if after.tokens_seen >= spec.stop_tokens:
+            return False
+        return before.tokens_seen // every < after.tokens_seen // every
+
     def save(self, progress: RunProgress) -> None:
         """Save; a checkpoint that was asked for is committed when this returns, the others in the background."""
+        self._before_save(progress)
         started = time.perf_counter()
         request, self._request = self._request, None
         reached = any(mark <= progress.tokens_seen for mark in self._task.spec.branch_tokens)
