@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cpt_ray.config.sections.clean import CleanConfig
-from cpt_ray.data.clean import RULE_SETS, clean
+from cpt_ray.data.clean import clean, reason_key
 from cpt_ray.records import Document, Dropped
 
 SETTINGS = {"stop_words", "short_line_characters"}
@@ -31,6 +31,28 @@ def config(name: str | None = None, **rules: object) -> CleanConfig:
     return CleanConfig.model_validate({**own, "rules": [name], name: {**off(name), **rules}})
 
 
+Case = tuple[str, str, object, str, str]
+"""Rule set, key, its setting, a text at the border, a text beyond it."""
+
+EDITING = ("terminal_punctuation", "min_line_words", "max_word_characters", "javascript", "policy")
+"""Rules of `c4` that take a line out; of a text of one line, nothing is left."""
+
+
+def check_border(case: Case) -> None:
+    """A rule keeps a text at its border, drops one beyond it under its own name, and nothing where it is off."""
+    name, key, setting, kept, dropped = case
+    settings = config(name, **{key: setting})
+    assert judge(kept, settings) is None
+    reason = judge(dropped, settings)
+    if name == "c4" and key in EDITING:
+        assert reason == "empty"
+    else:
+        size = f".{next(iter(setting))}" if isinstance(setting, dict) else ""
+        assert reason == f"{name}.{key}{size}"
+        assert reason_key(reason) == f"prepare.clean.{name}.{key}{size}"
+    assert judge(dropped, config(name)) is None
+
+
 def judge(text: str, settings: CleanConfig, language: str | None = None) -> str | None:
     """The reason for which a text is dropped."""
     result = clean(Document("d", text, "law", language), settings)
@@ -42,6 +64,3 @@ def cleaned(text: str, settings: CleanConfig) -> str:
     result = clean(Document("d", text, "law"), settings)
     assert not isinstance(result, Dropped), result
     return result.document.text
-
-
-__all__ = ["RULE_SETS", "cleaned", "config", "judge", "off", "thresholds"]

@@ -1,6 +1,5 @@
 """Raw files that change or go, and a disk that fills: noticed by name, nothing half-written, and the same command goes on."""
 
-import itertools
 import json
 import os
 import resource
@@ -8,38 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
-from cpt_ray.data.read import check_inputs, plan_reads, read_documents
 from cpt_ray.data.run.document_tasks import read_unit
 from cpt_ray.data.run.units import finished_unit
-from cpt_ray.errors import ArtifactError, DataError
+from cpt_ray.errors import ArtifactError
 from cpt_ray.records import UnitReport
-from tests.data.read.test_bad_files import LINES, ROWS, parquet, unit
+from tests.data.read.test_bad_files import LINES, unit
 from tests.data.read.test_formats import source
 
 pytestmark = pytest.mark.accept(data=4)
-
-
-@pytest.mark.parametrize("when", ["before", "while"])
-def test_a_file_that_changes_between_listing_and_reading_is_named(tmp_path: Path, when: str) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(LINES)
-    config = source(path, "jsonl")
-    (task,) = plan_reads(config, 10**6)
-    stream = read_documents(task, config)
-    if when == "while":
-        next(stream)
-    with path.open("ab") as out:
-        out.write(b'{"text": "one more"}\n')
-    os.utime(path, ns=(1, 1))  # a clock that stands still is no excuse
-    with pytest.raises(DataError, match=r"a\.jsonl: changed while it was read: version .*, now ") as caught:
-        list(stream)
-    assert caught.value.fix.startswith("let nothing write to the files of source law while it is prepared")
-    path.unlink()
-    with pytest.raises(DataError, match=r"a\.jsonl: gone, after it was listed at the start"):
-        list(read_documents(task, config))
 
 
 def test_a_unit_of_a_changed_file_is_done_again_and_of_an_unchanged_one_is_not(tmp_path: Path) -> None:
@@ -52,52 +29,6 @@ def test_a_unit_of_a_changed_file_is_done_again_and_of_an_unchanged_one_is_not(t
     path.write_bytes(LINES.replace(b"law_7", b"law_X"))  # the same size
     os.utime(path, ns=(1, 1))
     assert finished_unit(unit(config, tmp_path / "out", 10**6)[0][0], context, "read") is None
-
-
-@pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
-def test_a_finished_artifact_notices_changed_bytes_and_forgives_a_touched_or_moved_file(
-    tmp_path: Path, file_format: str
-) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
-    for folder in (old, new):
-        folder.mkdir()
-    data = (
-        {"a": LINES, "b": LINES.replace(b"law", b"tax")} if file_format == "jsonl" else {"a": parquet(), "b": parquet(ROWS[:9])}
-    )
-    for name, content in data.items():
-        (old / f"{name}.x").write_bytes(content)
-    config = source(old / "*.x", file_format)
-    tasks, context = unit(config, tmp_path / "out")
-    listed = (old / "a.x").stat()
-    assert len(tasks) > 3
-    inputs = [entry for task in tasks for entry in read_unit(task, context).files if entry.path.startswith("inputs/")]
-    rows = [row for entry in inputs for row in pq.read_table(context.root / entry.path).to_pylist()]
-    assert [Path(row["path"]).name for row in rows] == sorted(Path(row["path"]).name for row in rows)
-    for name, content in data.items():  # the parts of a file cover it without gap or overlap
-        parts = [(row["start"], row["end"]) for row in rows if row["path"].endswith(f"{name}.x")]
-        assert parts[0][0] == 0
-        assert parts[-1][1] == len(content)
-        assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
-    check_inputs(context.root, config)
-    for name, content in data.items():
-        (new / f"{name}.x").write_bytes(content)
-        os.utime(old / f"{name}.x")
-    check_inputs(context.root, config)
-    moved = config.model_copy(update={"path": (str(new / "*.x"),)})
-    check_inputs(context.root, moved)
-    for at in (10, len(data["a"]) // 2, len(data["a"]) - 3):
-        spoiled = bytearray(data["a"])
-        spoiled[at] ^= 1
-        (new / "a.x").write_bytes(spoiled)
-        with pytest.raises(DataError, match=r"source law: .*new/a\.x has changed since out was made of it") as caught:
-            check_inputs(context.root, moved)
-        assert caught.value.fix.startswith(f"delete {context.root} and re-run the same command")
-    check_inputs(context.root, config, deep=True)
-    (old / "a.x").write_bytes(spoiled)
-    os.utime(old / "a.x", ns=(listed.st_atime_ns, listed.st_mtime_ns))
-    check_inputs(context.root, config)  # a file whose time of change was set back passes the quick look ...
-    with pytest.raises(DataError, match=r"source law: .*old/a\.x has changed since out was made of it"):
-        check_inputs(context.root, config, deep=True)  # ... and not the deep one
 
 
 FILL = """
