@@ -1,0 +1,109 @@
+"""The tasks of preparation one after another in this process, without Ray: what workers do, to look at it closely."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
+from cpt_ray.data.read import plan_reads
+from cpt_ray.data.run.document_tasks import CleanUnit, ReadUnit, clean_unit, read_unit
+from cpt_ray.data.run.duplicates import find_duplicates, order_of_priority
+from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit, draw_unit, pack_unit
+from cpt_ray.data.run.units import UnitContext
+from cpt_ray.records import DuplicateComponents, UnitReport
+from tests.data.conftest import SEPARATOR, VOCABULARY, settings
+
+PARTITIONS = 3
+
+
+def source_of(folder: Path, name: str, texts: dict[str, str], role: str = "domain") -> SourceConfig:
+    """A source of JSON lines: id to text."""
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in texts.items()))
+    fields = {"name": name, "role": role, "path": str(path), "format": "jsonl", "id_field": "id"}
+    return SourceConfig.model_validate(fields)
+
+
+@dataclass
+class Documents:
+    """Clean units and their verdicts."""
+
+    context: UnitContext
+    cleans: list[CleanUnit]
+    cleaned: list[UnitReport]
+    decided: list[UnitReport]
+    components: DuplicateComponents
+
+    def draw_tasks(self) -> list[DrawUnit]:
+        return [
+            DrawUnit(unit=task.unit, source=task.source, clean=clean.path("clean"), near_duplicates=verdict.path("verdicts"))
+            for task, clean, verdict in zip(self.cleans, self.cleaned, self.decided, strict=True)
+        ]
+
+
+def read(context: UnitContext) -> list[UnitReport]:
+    """Read all sources, in the order of priority."""
+    return [
+        read_unit(ReadUnit(unit=f"{name}-read-{read.index:05d}", source=name, read=read), context)
+        for name in order_of_priority(context.sources)
+        for read in plan_reads(context.source(name), context.prepare.unit_bytes)
+    ]
+
+
+def clean(context: UnitContext) -> tuple[list[CleanUnit], list[UnitReport]]:
+    """Read and clean all sources."""
+    raw = [(report.reports[0].source, entry.path) for report in read(context) for entry in report.outputs["raw"]]
+    tasks = [
+        CleanUnit(unit=f"{name}-{number:05d}", source=name, number=number, raw=path, partitions=PARTITIONS)
+        for number, (name, path) in enumerate(raw)
+    ]
+    return tasks, [clean_unit(task, context) for task in tasks]
+
+
+def stage_in(context: UnitContext, seen: list[str] | None = None) -> Callable[..., list[UnitReport]]:
+    """A `RunStage` that does its tasks here, and remembers which stages there were."""
+
+    def stage(name: str, work: Callable[[Any, UnitContext], UnitReport], tasks: Sequence[Any]) -> list[UnitReport]:
+        if seen is not None:
+            seen.append(name)
+        return [work(task, context) for task in tasks]
+
+    return stage
+
+
+def documents(folder: Path, sources: Sequence[SourceConfig], config: PrepareConfig | None = None) -> Documents:
+    """Sources on their way to clean documents with verdicts."""
+    context = UnitContext(folder=str(folder), sources=tuple(sources), prepare=config or settings())
+    tasks, cleaned = clean(context)
+    _, decided, components = find_duplicates(stage_in(context), context, tasks, cleaned)
+    return Documents(context, tasks, cleaned, decided, components)
+
+
+def draw(made: Documents, folder: Path) -> tuple[UnitContext, list[UnitReport]]:
+    """Draw the held-out documents of all units."""
+    context = made.context.model_copy(update={"folder": str(folder), "inputs": {"documents": made.context.folder}})
+    return context, [draw_unit(task, context) for task in made.draw_tasks()]
+
+
+def pack(
+    made: Documents, folder: Path, tokenizer: Path, *, held_out: Path, exam_items: Path | None = None
+) -> tuple[UnitContext, list[PackUnit], list[UnitReport]]:
+    """Pack all units; the tokenizer's file is named by its absolute path."""
+    inputs = {"documents": made.context.folder, "held_out": str(held_out)}
+    context = made.context.model_copy(update={"folder": str(folder), "inputs": inputs})
+    encoder = {"tokenizer": str(tokenizer / "tokenizer.json"), "separator_id": separator_id(tokenizer), "bos_id": None}
+    items = None if exam_items is None else str(exam_items)
+    tasks = [PackUnit(**task.model_dump(), exam_items=items, token_dtype="uint16", **encoder) for task in made.draw_tasks()]
+    return context, tasks, [pack_unit(task, context) for task in tasks]
+
+
+def separator_id(tokenizer: Path) -> int:
+    """The separator's id in the tests' tokenizer."""
+    tree = json.loads((tokenizer / "tokenizer.json").read_text())
+    found = next(int(token["id"]) for token in tree["added_tokens"] if token["content"] == SEPARATOR)
+    assert found < VOCABULARY
+    return found

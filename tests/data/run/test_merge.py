@@ -1,0 +1,86 @@
+"""From the files of units to the files of an artifact, in an order that does not depend on who was done first."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.data.run.merge import count_by_source, drawn_ngrams, merge_drawn, unit_files, write_exam_scan
+from cpt_ray.data.run.training_tasks import write_hits
+from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit
+from cpt_ray.records import ExamHit, ExamItem, ExamScan, read_hits, write_items
+from tests.data.conftest import document, settings
+from tests.data.run.in_process import Documents, documents, draw, source_of
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Documents:
+    folder = tmp_path_factory.mktemp("merge")
+    texts = {f"law_{number}": document(f"law_{number}") for number in range(40)}
+    return documents(folder / "documents", [source_of(folder, "law", texts)], settings(unit_bytes=8000))
+
+
+def test_counts_add_up_by_source_the_most_frequent_first_and_ties_by_name() -> None:
+    tasks = [UnitTask(unit=str(number), source=name) for number, name in enumerate(("law", "news", "law", "wiki"))]
+    counts = [{"de": 1, "en": 2}, {"fr": 1}, {"de": 1, "cs": 2}, {}]
+    found = count_by_source(tasks, counts)
+    assert found == {"law": {"cs": 2, "de": 2, "en": 2}, "news": {"fr": 1}}
+    assert list(found["law"]) == ["cs", "de", "en"]
+
+
+def test_a_clean_unit_is_found_with_its_verdicts(made: Documents) -> None:
+    task = made.draw_tasks()[0]
+    assert unit_files(made.context.root, task.unit) == task.model_dump()
+
+
+def test_held_out_sets_are_the_same_however_the_documents_were_spread_over_units(made: Documents, tmp_path: Path) -> None:
+    texts = {
+        json.loads(line)["id"]: json.loads(line)["text"]
+        for line in Path(made.context.sources[0].path[0]).read_text().splitlines()
+    }
+    (tmp_path / "in").mkdir()
+    other = documents(tmp_path / "documents", [source_of(tmp_path / "in", "law", texts)], settings(unit_bytes=50_000))
+    assert len(other.cleans) < len(made.cleans)
+    sets = []
+    for name, documents_made in (("many", made), ("few", other)):
+        context, drawn = draw(documents_made, tmp_path / name)
+        merged = merge_drawn(drawn, context.sources[0], context.root)
+        sets.append([(entry, (context.root / entry.path).read_bytes()) for entry in merged])
+    assert sets[0] == sets[1]
+    for entry, data in sets[0]:
+        assert entry.documents == len(data.splitlines())
+        assert entry.bytes == sum(len(json.loads(line)["text"].encode()) for line in data.splitlines())
+
+
+def test_there_is_an_entry_of_n_grams_for_each_held_out_document(made: Documents, tmp_path: Path) -> None:
+    context, drawn = draw(made, tmp_path)
+    merged = merge_drawn(drawn, context.sources[0], context.root)
+    assert len(list(drawn_ngrams(drawn, context.root))) == sum(entry.documents for entry in merged)
+
+
+def test_hits_are_gathered_in_the_order_of_the_units_and_counted_by_task(tmp_path: Path) -> None:
+    context = UnitContext(folder=str(tmp_path), sources=(), prepare=settings())
+    question = document("a question")
+    items = [ExamItem(task=task, id="1", question=question) for task in ("bar", "tax")]
+    (tmp_path / "items.jsonl").write_text(write_items(items))
+
+    def hit(task: str, name: str) -> ExamHit:
+        fields = {"source": "law", "words": 80, "ratio": 1.0, "matched": "words", "part": "question"}
+        return ExamHit.model_validate({"task": task, "item": "1", "document": name, **fields})
+
+    reports = []
+    for number, hits in enumerate(([hit("tax", "z")], [], [hit("tax", "a"), hit("tax", "b")])):
+        task = UnitTask(unit=f"law-{number:05d}", source="law")
+        reports.append(finish_unit(task, context, "pack", {"hits": write_hits(task, context, hits)}))
+    write_exam_scan(reports, tmp_path, tmp_path / "items.jsonl", context.prepare, late=True)
+    assert [found.document for found in read_hits(tmp_path)] == ["z", "a", "b"]
+    scans = {scan.task: scan for scan in ExamScan.of(tmp_path).tasks}
+    assert {name: (scan.items_found, scan.documents_found, scan.late) for name, scan in scans.items()} == {
+        "bar": (0, 0, True), "tax": (1, 3, True),
+    }  # fmt: skip
+
+
+def test_without_exams_the_scan_is_empty_and_there(tmp_path: Path) -> None:
+    write_exam_scan([], tmp_path, None, settings())
+    assert ExamScan.of(tmp_path).tasks == ()
+    assert read_hits(tmp_path) == []
