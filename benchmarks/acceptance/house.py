@@ -32,7 +32,7 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def _tests(*paths: str) -> str:
-    done = _run(sys.executable, "-m", "pytest", "-q", *paths)
+    done = _run(sys.executable, "-m", "pytest", *paths)
     check(done.returncode == 0, done.stdout[-2000:])
     return done.stdout.strip().splitlines()[-1]
 

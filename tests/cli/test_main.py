@@ -12,31 +12,7 @@ from cpt_ray.cli.verbs import run as run_verb
 from cpt_ray.cli.verbs import train as train_verb
 from cpt_ray.edges.lease import FILE, read_lease
 from cpt_ray.study.study import Study
-from tests.integration.tiny_study import TinyStudy, write_tiny_study
-
-
-@pytest.fixture
-def tiny(tmp_path) -> TinyStudy:
-    return write_tiny_study(tmp_path / "study", kind="local")
-
-
-@pytest.fixture
-def prepared(prepared_study, tmp_path) -> TinyStudy:
-    return prepared_study.copy(tmp_path / "study")
-
-
-def said(capsys, *arguments: str, code: int = 0) -> str:
-    """Run a verb and return its stdout, or its stderr where it is refused."""
-    capsys.readouterr()
-    assert main(list(arguments)) == code
-    captured = capsys.readouterr()
-    return captured.err if code else captured.out
-
-
-def would(text: str, state: str) -> set[str]:
-    """Artifacts that a dry run lists under `make` or `reuse`."""
-    lines = [line.split() for line in text.splitlines() if line.startswith("  ")]
-    return {name.rsplit("-", 1)[0] for said_state, name in lines if said_state == state}
+from tests.cli.said import said, would
 
 
 def test_help_lists_every_verb_with_what_it_does(capsys):
@@ -117,21 +93,6 @@ def test_each_verb_works_on_what_the_one_before_left_and_says_which_is_next(prep
     assert f"report:  {prepared.root / 'report.html'}" in text
 
 
-@pytest.mark.ray
-@pytest.mark.parametrize(("verb", "first"), [("evaluate", "train"), ("compare", "evaluate"), ("report", "evaluate")])
-def test_a_verb_out_of_order_says_which_to_run_first(prepared, capsys, verb, first):
-    text = said(capsys, verb, str(prepared.config), code=2)
-    assert "has not been built yet under" in text
-    assert f"fix: run cpt-ray {first} first, with the same study file and overrides" in text
-
-
-def test_training_without_preparation_says_to_prepare_first(tiny, capsys):
-    text = said(capsys, "train", str(tiny.config), code=2)
-    assert "models/tiny-" in text
-    assert "fix: run cpt-ray prepare first" in text
-    assert not (tiny.root / "train").exists()
-
-
 def test_an_interrupt_ends_with_code_130_says_how_to_go_on_and_releases_the_study(tiny, capsys, monkeypatch):
     def interrupted(study, verb):
         assert not read_lease(tiny.root / FILE).released
@@ -148,38 +109,6 @@ def test_debug_lets_the_error_through_with_its_traceback(tiny):
 
     with pytest.raises(ConfigError, match="unknown key"):
         main(["check", str(tiny.config), "train.nonsense=1", "--debug"])
-
-
-def test_the_plan_of_an_unprepared_study_says_what_it_does_not_know(tiny, capsys):
-    text = said(capsys, "plan", str(tiny.config))
-    assert "tokens seen  4k by the model that sees most" in text
-    assert "tokens paid  8.5k of 10k (85 % of running each budget independently)" in text
-    assert "FLOPs, attention over 32 keys on average" in text
-    assert "unknown until prepared" in text
-    assert "assumed until prepared" in text
-    assert not tiny.root.exists()
-
-
-@pytest.mark.ray
-def test_the_plan_of_a_prepared_study_counts_tokens_epochs_and_steps_per_arm(prepared, capsys):
-    text = said(capsys, "plan", str(prepared.config))
-    assert "unknown until prepared" not in text
-    assert "counted in the shards" in text
-    rows = [line.split() for line in text.splitlines()]
-    needs = {(row[0], row[1], row[3]): row for row in rows if len(row) == 8 and row[0] in ("legal", "control")}
-    assert set(needs) == {
-        ("legal", "law", "2k"),
-        ("legal", "news", "2k"),
-        ("legal", "law", "4k"),
-        ("legal", "news", "4k"),
-        ("control", "news", "4k"),
-    }
-    assert all(0 < float(row[6]) < 1 for row in needs.values())  # epochs
-    runs = {row[0]: row for row in rows if row and row[0].startswith("tiny-")}
-    assert runs["tiny-legal-trunk-seed0"][1:6] == ["trunk", "0", "3k", "-", "3k"]
-    assert runs["tiny-legal-4000-seed0"][1:6] == ["cooldown", "3k", "4k", "3k", "1k"]
-    assert all(row[6].startswith("~") and float(row[7]) > 0 for row in runs.values())
-    assert "Memory, in GiB" in text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cpt_ray.cli.main import main
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.study.graph import StudyGraph
@@ -176,34 +175,3 @@ def test_an_exam_that_is_added_to_a_listed_one_moves_neither_shards_nor_runs(tin
     after = addresses(tiny.config, "prepare.decontaminate.tasks=[tiny_exam]")
     assert set(after) - set(before) == {"scan/tiny-late", "late_scan/tiny"}
     assert moved(before, after) == {"exams/tiny", BASE} | BUDGETS
-
-
-def test_fetched_items_are_those_of_the_listed_exams_and_tasks(tiny, tmp_path, capsys):
-    tasks = tmp_path / "tasks"
-    tasks.mkdir()
-    data = tmp_path / "own.jsonl"
-    data.write_text(json.dumps({"q": "What is said here?", "a": "What is always said."}) + "\n")
-    own = {
-        "task": "own",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(tmp_path / "cache")},
-        "test_split": "test",
-        "output_type": "loglikelihood",
-        "doc_to_text": "{{q}}",
-        "doc_to_target": "{{a}}",
-        "metric_list": [{"metric": "acc"}],
-    }
-    (tasks / "own.yaml").write_text(yaml.safe_dump(own))
-    given = [str(tiny.config), f"evaluate.harness_path={tasks}", "prepare.decontaminate.tasks=[tiny_exam, own]"]
-    assert main(["fetch-tasks", *given]) == 0
-    said = capsys.readouterr().out
-    path = Path(next(line for line in said.splitlines() if line.startswith("items: ")).removeprefix("items: "))
-    items = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [item["task"] for item in items] == ["tiny_exam"] * 8 + ["own"]
-    assert (items[-1]["question"], items[-1]["answer"]) == ("What is said here?", "What is always said.")
-    # Once: the data may be gone afterwards.
-    data.unlink()
-    before = path.stat().st_mtime_ns
-    shutil.rmtree(tmp_path / "cache")
-    assert main(["fetch-tasks", *given]) == 0
-    assert path.stat().st_mtime_ns == before

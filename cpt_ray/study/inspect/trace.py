@@ -1,7 +1,7 @@
 """From a row of a run to its documents, and from a document to the rows and steps in which runs saw it.
 
 Reads the manifest, the indices beside the shards, the runs' records and, for the file of a document, the raw input again. The
-order of samples is a function of the position, so nothing was logged for this; `tests/study/inspect/test_trace.py` holds it
+order of samples is a function of the position, so nothing was logged for this; `tests/integration/test_whole_study.py` holds it
 against the sample ids of the metrics. Memory: one shard's index, and one block of positions.
 
 Guarantee: what is said of a run is what its workers read: the same `sample_order`, over the same manifest.
