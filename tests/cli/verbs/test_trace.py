@@ -20,7 +20,7 @@ from tests.integration.tiny_study import law_documents
     ids=" ".join,
 )
 def test_a_row_of_a_run_or_a_document_must_be_named(tiny, capsys, options):
-    text = said(capsys, "trace", str(tiny.config), *options.split(), code=2)
+    text = said(capsys, "trace", str(tiny.config), *options, code=2)
     assert "--run NAME and --row I, or --document ID" in text
 
 
