@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.base import import_base, load_model, load_tokenizer
-from cpt_ray.model.export import export_model, model_card
 from cpt_ray.records import ImportedModel
-from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer
-
-
-@pytest.fixture
-def base(tmp_path):
-    tokenizer = build_tokenizer()
-    folder = tmp_path / "base"
-    build_model(len(tokenizer)).to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+from tests.evaluate.tiny import SEPARATOR
 
 
 def test_a_folder_is_imported_with_its_tokenizer(base, tmp_path):
@@ -46,52 +33,6 @@ def test_a_base_that_is_not_there_is_named(tmp_path):
     assert "safetensors" in error.value.fix
     with pytest.raises(ConfigError, match="no such GGUF file"):
         import_base(ModelConfig(name="m", base=str(tmp_path / "x.gguf")), tmp_path / "out")
-
-
-def test_an_export_loads_and_generates(base, tmp_path):
-    model = load_model(base, precision="bf16")
-    state = {name: tensor + 0.01 for name, tensor in model.state_dict().items()}
-    export_model(model, state, tokenizer=base, folder=tmp_path / "export", card=model_card({"name": "x", "tokens": 7}))
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
-    assert torch.equal(loaded.state_dict()["model.norm.weight"], state["model.norm.weight"])
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "export")
-    ids = tokenizer("The licensee", return_tensors="pt").input_ids
-    assert loaded.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
-    assert "| tokens | 7 |" in (tmp_path / "export" / "README.md").read_text()
-    assert not list(tmp_path.glob(".export*"))
-    assert (tmp_path / "export" / "generation_config.json").is_file()
-
-
-def test_a_large_export_is_cut_into_shards_that_load_as_one(base, tmp_path):
-    model = load_model(base, precision="bf16")
-    state = {name: tensor.float() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
-    export_model(model, state, tokenizer=base, folder=tmp_path / "export", card="", max_shard_size="100KB")
-    assert len(list((tmp_path / "export").glob("model-*.safetensors"))) > 1
-    assert (tmp_path / "export" / "model.safetensors.index.json").is_file()
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
-    assert loaded.dtype == torch.float32  # the type of the state, not of the model in memory
-    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in state.items())
-
-
-@pytest.mark.parametrize("moment", ["copy_tokenizer", "os.replace"])
-def test_a_kill_during_an_export_leaves_nothing_that_looks_finished(base, tmp_path, monkeypatch, moment):
-    model, folder = load_model(base, precision="bf16"), tmp_path / "export"
-
-    def export():
-        export_model(model, model.state_dict(), tokenizer=base, folder=folder, card="card")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(f"cpt_ray.model.export.{moment}", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        child = multiprocessing.get_context("fork").Process(target=export)
-        child.start()
-        child.join(60)
-    assert child.exitcode == -signal.SIGKILL
-    assert not folder.exists()
-    assert (tmp_path / ".export.tmp" / "model.safetensors").is_file()  # it really was under way
-    export()
-    assert (folder / "README.md").read_text() == "card"
-    assert torch.equal(AutoModelForCausalLM.from_pretrained(folder).lm_head.weight, model.lm_head.weight)
-    assert not (tmp_path / ".export.tmp").exists()
 
 
 def test_code_that_comes_with_a_model_runs_only_when_asked(base, tmp_path):

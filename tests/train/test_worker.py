@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.errors import ArtifactError, LeaseError, TrainingError, TrainingStopped
-from cpt_ray.records import CheckpointManifest, RunAttempt, RunProgress, RunRecord, StateFigures, StepMetrics
+from cpt_ray.errors import ArtifactError, LeaseError, TrainingStopped
+from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, StepMetrics
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint.snapshot import read_times
 from cpt_ray.train.monitor.metrics import read_metrics
@@ -36,9 +36,6 @@ def run(root: Path, part: str, folder: str, parent: str | None = None, **train) 
     config = tiny_config(root, **train)
     run_worker(make_task(root, config, spec_named(config, part), folder, root / parent if parent else None))
     return RunRecord.load(root / folder / "run.json")
-
-
-FIGURES = StateFigures(loss=1, weights_norm=1, exp_avg_norm=1, exp_avg_sq_norm=1, optimizer_steps=1)
 
 
 def stop_after(root: Path, source: str, target: str, step: int) -> None:
@@ -110,19 +107,6 @@ def test_a_branch_continues_the_trunks_positions_and_anneals(root):
     assert steps[0].sample_ids != trunk_steps[-1].sample_ids
     assert steps[-1].learning_rate < steps[0].learning_rate
     assert 2000 <= branch.tokens_seen < 2000 + 4 * 64
-
-
-def test_the_card_of_an_export_says_what_it_was_made_of(root):
-    record = run(root, "control", "card", budgets=[500], export_precision="fp32")
-    card = (Path(record.export_path) / "README.md").read_text(encoding="utf-8")
-    assert "| training text | 120 documents, " in card
-    assert " tokens in 2 shards |" in card
-    assert "| precision | fp32, exported as fp32 |" in card
-    assert "| DeepSpeed | ZeRO stage 2 on 1 workers |" in card
-    assert f"| shards fingerprint (held-out sets are a part of it) | {'f' * 64} |" in card
-    assert f"torch {torch.__version__.split('+')[0]}" in card
-    weights = load_file(Path(record.export_path) / "model.safetensors")
-    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
 def test_micro_batch_size_changes_nothing_beyond_rounding(root):
@@ -199,21 +183,6 @@ def test_a_run_without_a_whole_checkpoint_is_an_error_and_not_a_new_start(root, 
     )
 
 
-def test_another_stage_precision_data_or_run_is_refused_with_a_fix(root, whole):
-    folder, manifest = checkpoint.newest(root / whole)
-    same = {"zero_stage": 2, "precision": "fp32", "data_fingerprint": "f" * 64, "run_fingerprint": "e" * 64}
-    checkpoint.require_compatible(folder, manifest, **same)
-    for key, value, problem, fix in (
-        ("zero_stage", 3, r"written at ZeRO stage 2, but train\.deepspeed asks for 3", "a DeepSpeed JSON of stage 2"),
-        ("precision", "bf16", r"written with train\.precision=fp32, but it is bf16", "set train.precision=fp32"),
-        ("data_fingerprint", "0", "written on other data", "delete the run's folder"),
-        ("run_fingerprint", "0" * 64, "by a run with other settings", "restore the settings"),
-    ):
-        with pytest.raises(TrainingError, match=problem) as error:
-            checkpoint.require_compatible(folder, manifest, **{**same, key: value})
-        assert fix in error.value.fix
-
-
 def test_a_manifest_says_what_a_resume_needs(root, whole):
     _, manifest = checkpoint.newest(root / whole)
     assert (manifest.world_size, manifest.zero_stage, manifest.precision, manifest.global_batch_size) == (1, 2, "fp32", 4)
@@ -284,22 +253,3 @@ def test_a_superseded_driver_may_not_commit(root, record_property):
         run_worker(task)
     assert checkpoint.newest(root / "zombie") is None
     record_property("commit of an older attempt", refused.value.problem)
-
-
-def test_pruning_keeps_the_newest_and_the_branch_points(tmp_path):
-    for step in range(1, 7):
-        folder = tmp_path / "checkpoints" / f"step-{step:08d}-a1"
-        folder.mkdir(parents=True)
-        manifest = CheckpointManifest(
-            run="r", attempt=1, progress=RunProgress(step=step, position=step, tokens_seen=100 * step), world_size=1,
-            zero_stage=2, precision="fp32", global_batch_size=4, run_fingerprint="r", data_fingerprint="d",
-            versions={}, files=(), created="now", figures=FIGURES,
-        )  # fmt: skip
-        (folder / "manifest.json").write_text(manifest.to_json())
-    (tmp_path / "checkpoints" / "step-00000009-a1").mkdir()  # never committed
-    checkpoint.prune(tmp_path, keep=2, keep_tokens=(150, 300))
-    assert [manifest.progress.step for _, manifest in checkpoint.committed(tmp_path)] == [2, 3, 5, 6]
-    assert not (tmp_path / "checkpoints" / "step-00000009-a1").exists()
-    assert checkpoint.first_at_or_past(tmp_path, 250)[1].progress.step == 3
-    with pytest.raises(TrainingError, match="no committed checkpoint at or past 700 tokens"):
-        checkpoint.first_at_or_past(tmp_path, 700)

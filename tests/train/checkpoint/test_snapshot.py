@@ -5,43 +5,23 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
 
 from cpt_ray.errors import ArtifactError, LeaseError
-from cpt_ray.records import CheckpointManifest, RunProgress, StateFigures
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint import resume
 from cpt_ray.train.checkpoint.snapshot import Part, Snapshots, read_times
+from tests.train.checkpoint.manifests import manifest
 
-FIGURES = StateFigures(loss=1.0, weights_norm=1.0, exp_avg_norm=0.0, exp_avg_sq_norm=0.0, optimizer_steps=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[None]:
-    """A group of one worker, as in `runtime: local`, whose tests may have left one behind in this process."""
-    if dist.is_initialized():
-        assert dist.get_world_size() == 1
-        yield
-        return
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def allowed() -> None:
     """A lease that is held."""
-
-
-def manifest(step: int) -> CheckpointManifest:
-    return CheckpointManifest(
-        run="r", attempt=1, progress=RunProgress(step=step, position=step, tokens_seen=100 * step), world_size=1, zero_stage=2,
-        precision="fp32", global_batch_size=4, run_fingerprint="r", data_fingerprint="d", versions={}, files=(),
-        created="now", figures=FIGURES,
-    )  # fmt: skip
 
 
 def state(folder: Path) -> None:

@@ -1,0 +1,30 @@
+"""The card of an export, as a finished run wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from cpt_ray.records import RunRecord
+from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
+
+
+def test_the_card_of_an_export_says_what_it_was_made_of(tmp_path):
+    from cpt_ray.train.worker import run_worker
+
+    make_model(tmp_path)
+    make_shards(tmp_path)
+    config = tiny_config(tmp_path, budgets=[500], export_precision="fp32")
+    run_worker(make_task(tmp_path, config, spec_named(config, "control"), "card"))
+    record = RunRecord.of(tmp_path / "card")
+    card = (Path(record.export_path) / "README.md").read_text(encoding="utf-8")
+    assert "| training text | 120 documents, " in card
+    assert " tokens in 2 shards |" in card
+    assert "| precision | fp32, exported as fp32 |" in card
+    assert "| DeepSpeed | ZeRO stage 2 on 1 workers |" in card
+    assert f"| shards fingerprint (held-out sets are a part of it) | {'f' * 64} |" in card
+    assert f"torch {torch.__version__.split('+')[0]}" in card
+    weights = load_file(Path(record.export_path) / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
