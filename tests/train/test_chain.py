@@ -1,4 +1,4 @@
-"""Chains and trajectory points as a worker trains them: what goes on, what starts anew, what is exported on the way."""
+"""Chains as a worker trains them: what a stage continues, and what it starts afresh."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from safetensors.torch import load_file
 from cpt_ray.records import RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import read_metrics
-from cpt_ray.train.runs.specs import trajectory_specs
-from cpt_ray.train.task import point_folder
 from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
 
 os.environ["DS_ACCELERATOR"] = "cpu"
@@ -48,12 +46,6 @@ def weights(export: str | Path | None) -> dict[str, torch.Tensor]:
 def first(root) -> RunRecord:
     """The first stage of a chain."""
     return run(root, "legal-600", "first", **CHAINED, chain=CHAIN)
-
-
-@pytest.fixture(scope="module")
-def trunk(root) -> RunRecord:
-    """A trunk with two points on its way."""
-    return run(root, "legal-trunk", "trunk", trajectory_tokens=[300, 1500])
 
 
 def test_a_stage_goes_on_from_the_end_of_the_one_before_with_or_without_its_moments(root, first):
@@ -148,37 +140,3 @@ def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, stage, tmp_p
         assert [step(taught) for _ in range(3)] == pytest.approx([step(newborn) for _ in range(3)], rel=1e-6)
     taught.close()
     newborn.close()
-
-
-def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root, trunk):
-    config = tiny_config(root, trajectory_tokens=[300, 1500])
-    points = trajectory_specs([spec_named(config, "legal-trunk")])
-    records = [RunRecord.load(point_folder(root / "trunk", point.stop_tokens) / "run.json") for point in points]
-    steps = read_metrics(root / "trunk")
-    for record, point in zip(records, points, strict=True):
-        assert (record.run, record.kind, record.parent) == (point.name, "trajectory", trunk.run)
-        assert record.tokens_seen == next(m.tokens_seen for m in steps if m.tokens_seen >= point.stop_tokens)
-        assert (record.annealed, record.budget_tokens, record.tokens_paid) == (False, None, 0)
-        assert "none: its learning rate has not decayed" in (Path(str(record.export_path)) / "README.md").read_text()
-    early, late = (weights(record.export_path) for record in records)
-    assert any(not torch.equal(early[name], late[name]) for name in early)
-    assert records[0].training.cost.flops < records[1].training.cost.flops == trunk.training.cost.flops
-
-
-def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root, trunk):
-    """Points come before the commit, so that what was not exported is passed again by whoever resumes."""
-    shutil.copytree(root / "trunk", root / "died")
-    (root / "died" / "run.json").unlink()
-    late = point_folder(root / "died", 1500)
-    expected = weights(late / "export")
-    shutil.rmtree(late)
-    kept = [folder for folder, manifest in checkpoint.committed(root / "died") if manifest.progress.tokens_seen >= 1500]
-    assert kept
-    for folder in kept:
-        shutil.rmtree(folder)
-    record = run(root, "legal-trunk", "died", trajectory_tokens=[300, 1500])
-    assert len(record.training.attempts) == 2
-    assert record.training.first_steps[-1] > 0
-    found = weights(late / "export")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert record.run == RunRecord.load(late / "run.json").parent

@@ -1,0 +1,80 @@
+"""Exports of trajectory points: at which step, as what, and not lost with a run that dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cpt_ray.records import RunRecord
+from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.monitor.metrics import read_metrics
+from cpt_ray.train.runs.specs import trajectory_specs
+from cpt_ray.train.task import point_folder
+from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
+
+os.environ["DS_ACCELERATOR"] = "cpu"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("points")
+    make_model(root)
+    make_shards(root)
+    return root
+
+
+def run(root: Path, part: str, folder: str, parent: str | None = None, **train) -> RunRecord:
+    from cpt_ray.train.worker import run_worker
+
+    config = tiny_config(root, **train)
+    run_worker(make_task(root, config, spec_named(config, part), folder, root / parent if parent else None))
+    return RunRecord.load(root / folder / "run.json")
+
+
+def weights(export: str | Path | None) -> dict[str, torch.Tensor]:
+    return load_file(Path(str(export)) / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trunk(root) -> RunRecord:
+    """A trunk with two points on its way."""
+    return run(root, "legal-trunk", "trunk", trajectory_tokens=[300, 1500])
+
+
+def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root, trunk):
+    config = tiny_config(root, trajectory_tokens=[300, 1500])
+    points = trajectory_specs([spec_named(config, "legal-trunk")])
+    records = [RunRecord.load(point_folder(root / "trunk", point.stop_tokens) / "run.json") for point in points]
+    steps = read_metrics(root / "trunk")
+    for record, point in zip(records, points, strict=True):
+        assert (record.run, record.kind, record.parent) == (point.name, "trajectory", trunk.run)
+        assert record.tokens_seen == next(m.tokens_seen for m in steps if m.tokens_seen >= point.stop_tokens)
+        assert (record.annealed, record.budget_tokens, record.tokens_paid) == (False, None, 0)
+        assert "none: its learning rate has not decayed" in (Path(str(record.export_path)) / "README.md").read_text()
+    early, late = (weights(record.export_path) for record in records)
+    assert any(not torch.equal(early[name], late[name]) for name in early)
+    assert records[0].training.cost.flops < records[1].training.cost.flops == trunk.training.cost.flops
+
+
+def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root, trunk):
+    """Points come before the commit, so that what was not exported is passed again by whoever resumes."""
+    shutil.copytree(root / "trunk", root / "died")
+    (root / "died" / "run.json").unlink()
+    late = point_folder(root / "died", 1500)
+    expected = weights(late / "export")
+    shutil.rmtree(late)
+    kept = [folder for folder, manifest in checkpoint.committed(root / "died") if manifest.progress.tokens_seen >= 1500]
+    assert kept
+    for folder in kept:
+        shutil.rmtree(folder)
+    record = run(root, "legal-trunk", "died", trajectory_tokens=[300, 1500])
+    assert len(record.training.attempts) == 2
+    assert record.training.first_steps[-1] > 0
+    found = weights(late / "export")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert record.run == RunRecord.load(late / "run.json").parent
