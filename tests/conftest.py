@@ -1,10 +1,10 @@
-"""Fixtures shared by the whole test run: a private Ray and a prepared tiny study, made by the first test that asks for them.
+"""Fixtures shared by the whole test run: a private Ray, and tiny studies made by the first test that asks for them.
 
-`make test` runs in two processes, a file at a time. Each has a Ray of its own; the prepared study is made once for both.
+`make test` runs in two processes, a file at a time. Each has a Ray of its own; a study is made once for both.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from tests.integration.finished import FinishedStudy, cpt_ray
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 LONGEST_FIRST = (
@@ -56,18 +57,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process of this test run to ask for it makes, and the other reads."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # the folder of the whole run, which its processes share
+    folder, done = shared / name, shared / f"{name}.done"
+    with FileLock(shared / f"{name}.lock"):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def prepared_study(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: None) -> TinyStudy:
     """A tiny study that is prepared and not trained; tests copy it (`TinyStudy.copy`) and leave it as it is."""
     from cpt_ray.cli.main import main
 
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent  # the folder of the whole run, which its processes share
-    study, done = TinyStudy.at(shared / "prepared" / "study"), shared / "prepared" / "done"
-    with FileLock(shared / "prepared.lock"):
-        if not done.exists():
-            write_tiny_study(study.config.parent, kind="local")
-            assert main(["prepare", str(study.config)]) == 0
-            done.touch()
-    return study
+    def make(folder: Path) -> None:
+        assert main(["prepare", str(write_tiny_study(folder, kind="local").config)]) == 0
+
+    return TinyStudy.at(made_once(tmp_path_factory, "prepared", make))
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: None) -> FinishedStudy:
+    """A tiny study that two workers ran from text to report; tests read it, or change a copy."""
+
+    def make(folder: Path) -> None:
+        study = write_tiny_study(folder)
+        code, said = cpt_ray("run", str(study.config))
+        (folder / "said.txt").write_text(said)
+        assert code == 0
+
+    folder = made_once(tmp_path_factory, "finished", make)
+    return FinishedStudy(TinyStudy.at(folder), (folder / "said.txt").read_text())

@@ -6,9 +6,11 @@ Out: a folder with safetensors and a fast tokenizer, which every other room load
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -47,7 +49,7 @@ def import_base(config: ModelConfig, folder: Path) -> None:
     What the two say of themselves goes to `model.json`, so that later steps need not load them to know it.
 
     Raises:
-        ConfigError: If the base is not there or needs code of its own that is not trusted, a GGUF names a pre-tokenizer that
+        ConfigError: If the base is not there, lacks weights, or needs code of its own that is not trusted, a GGUF names a pre-tokenizer that
             is not known here, or a new token is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,9 +101,10 @@ def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokeni
     path = resolve_package(config.base)
     options = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16, **options)
+        model, loading = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(config.tokenizer or path, **options)
-    except (OSError, ValueError) as error:
+    # A damaged weight file is a SafetensorError, tensors that do not fit the config a RuntimeError.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if "trust_remote_code" in str(error):
             raise ConfigError(
                 f"models.{config.name}.base: {config.base!r} brings Python code of its own, and "
@@ -113,7 +116,18 @@ def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokeni
             f"models.{config.name}.base: cannot load {config.base!r}: {str(error).splitlines()[0]}",
             fix="give a folder with config.json and safetensors, a hub name that this machine can reach, or a .gguf file",
         ) from error
+    _require_every_weight(config, loading["missing_keys"])
     return model, tokenizer
+
+
+def _require_every_weight(config: ModelConfig, missing: Collection[str]) -> None:
+    # transformers only warns, fills them with random numbers and goes on.
+    if missing:
+        raise ConfigError(
+            f"models.{config.name}.base: the files of {config.base!r} lack {len(missing)} of the model's weights, "
+            f"among them {min(missing)}",
+            fix="fetch the base again, or give one that is a whole causal language model",
+        )
 
 
 def _load_gguf(path: Path, config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -128,9 +142,14 @@ def _load_gguf(path: Path, config: ModelConfig) -> tuple[PreTrainedModel, PreTra
             f"{path}: its pre-tokenizer {pre!r} is not known here, and a wrong one changes token ids silently",
             fix="set models.*.tokenizer to a folder with the model's own tokenizer.json",
         )
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+        output_loading_info=True,
     )
+    _require_every_weight(config, loading["missing_keys"])
     if config.tokenizer is not None:
         return model, AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=config.trust_remote_code)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import json
 import math
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,65 +14,26 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt_ray.cli.main import main
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges import ray_runtime
-from cpt_ray.records import Comparison, DocumentsRecord, EvalRecord, HeldOutRecord, RunRecord, ShardManifest
+from cpt_ray.records import Comparison, DocumentsRecord, EvalRecord, HeldOutRecord
 from cpt_ray.study.stages.evaluate import base_run
 from cpt_ray.train.monitor.metrics import read_metrics
-from tests.integration.tables import table_of
-from tests.integration.tiny_study import BUDGETS, DOCUMENTS, SEQUENCE_LENGTH, TinyStudy, document, write_tiny_study
+from tests.integration.finished import CONTROL, LARGE, SMALL, TRUNK, FinishedStudy, cpt_ray
+from tests.integration.tiny_study import BUDGETS, DOCUMENTS, SEQUENCE_LENGTH, document
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 STAGES = ["read", "clean", "near_duplicates", "held_out", "decontaminate", "tokenize"]
 GLOBAL_BATCH_SLOTS = 4 * SEQUENCE_LENGTH
-TRUNK, SMALL, LARGE, CONTROL = (
-    "tiny-legal-trunk-seed0",
-    f"tiny-legal-{BUDGETS[0]}-seed0",
-    f"tiny-legal-{BUDGETS[1]}-seed0",
-    f"tiny-control-{BUDGETS[1]}-seed0",
-)
-
-
-@dataclass
-class Finished:
-    """A study that has run, and what it said."""
-
-    study: TinyStudy
-    code: int
-    said: str
-
-    def folder(self, stage: str, name: str = "tiny") -> Path:
-        found = [path for path in (self.study.root / stage).glob(f"{name}-*") if re.fullmatch(r".*-[0-9a-f]{8}", path.name)]
-        found = [path for path in found if path.name[:-9] == name]
-        assert len(found) == 1, found
-        return found[0]
-
-    def manifest(self) -> ShardManifest:
-        return ShardManifest.load(self.folder("shards") / "manifest.json")
-
-    def run(self, name: str) -> RunRecord:
-        return RunRecord.load(self.folder("train", name) / "run.json")
-
-
-def cpt_ray(*arguments: str) -> tuple[int, str]:
-    """Run the command line here; returns exit code and stdout."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        code = main(list(arguments))
-    return code, out.getvalue()
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, ray_session_2cpu) -> Finished:
-    study = write_tiny_study(tmp_path_factory.mktemp("whole") / "study")
-    code, said = cpt_ray("run", str(study.config))
-    return Finished(study, code, said)
+def done(finished_study) -> FinishedStudy:
+    return finished_study
 
 
 def test_the_study_ends_well_with_a_summary_and_the_path_of_the_report(done):
-    assert done.code == 0
     lines = done.said.splitlines()
     for name in (base_run("tiny"), SMALL, LARGE, CONTROL):
         assert any(line.startswith(name) and line.count("[") == 2 for line in lines), name
@@ -113,12 +71,12 @@ def test_shard_tokens_slots_and_loss_tokens_balance(done):
     assert f"= {sum(entry.tokens for entry in manifest.shards)} in" in done.said
 
 
-def dropped(done: Finished, stage: str) -> dict[str, int]:
+def dropped(done: FinishedStudy, stage: str) -> dict[str, int]:
     report = next(r for r in done.manifest().reports if r.stage == stage and r.source == "law")
     return {reason: amount.documents for reason, amount in report.dropped.items() if amount.documents}
 
 
-def trained_on(done: Finished) -> set[str]:
+def trained_on(done: FinishedStudy) -> set[str]:
     folder, manifest = done.folder("shards"), done.manifest()
     return {name for entry in manifest.shards for name in pq.read_table(folder / entry.index_path)["document_id"].to_pylist()}
 
@@ -179,58 +137,6 @@ def test_a_raw_document_is_found_again_in_decoded_rows(done):
         ids = [token for offset in sorted(parts) for token in parts[offset]]
         assert ids[-1] == manifest.separator_id
         assert tokenizer.decode(ids[:-1]) == document("law", wanted[name])
-
-
-def test_trace_goes_from_a_row_of_a_run_to_its_documents_and_their_file(done):
-    batch, steps = 4, read_metrics(done.folder("train", LARGE))
-    config, law = str(done.study.config), {f"law_{number}" for number in range(DOCUMENTS)}
-    seen = 0
-    for step in (steps[0], steps[-1]):
-        place = (step.step - 1) * batch + 1
-        source, _, row = step.sample_ids[1].partition(":")
-        code, said = cpt_ray("trace", config, "--run", LARGE, "--row", str(place))
-        assert code == 0
-        assert said.startswith(f"row {place} of run {LARGE}: step {step.step}; row {row} of source {source}\n")
-        found = table_of(said, "document")
-        assert all(line["file"] == str(done.study.inputs / f"{source}.jsonl") for line in found)
-        assert {line["document"] for line in found} <= (law | {"dup_of_law_3"}) or source == "news"
-        seen += len(found)
-    assert seen > 1
-    code, said = cpt_ray("trace", config, "--run", LARGE, "--row", "0")
-    assert re.match(rf"row 0 of run {LARGE}: step 1, which is in run tiny-legal-trunk-seed0; row \d+ of source", said)
-
-
-def test_trace_of_a_document_names_exactly_the_steps_whose_recorded_rows_hold_it(done):
-    table = pq.read_table(done.folder("shards") / done.manifest().of_source("law")[0].index_path)
-    name = table["document_id"][0].as_py()
-    code, said = cpt_ray("trace", str(done.study.config), "--document", name)
-    assert code == 0
-    assert f"was read from {done.study.inputs / 'law.jsonl'}" in said
-    rows = {f"law:{line['row']}" for line in table_of(said, "source")}
-    recorded = {
-        (run, str(step.step))
-        for run in ("tiny-legal-trunk-seed0", SMALL, LARGE, CONTROL)
-        for step in read_metrics(done.folder("train", run))
-        for sample in step.sample_ids
-        if sample in rows
-    }
-    assert recorded
-    assert {(line["run"], line["in step"]) for line in table_of(said, "run")} == recorded
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        ((), "trace needs a row of a run, or a document"),
-        (("--run", LARGE), "trace needs a row of a run, or a document"),
-        (("--run", "nobody", "--row", "0"), "there is no run 'nobody' in this study"),
-        (("--run", CONTROL, "--row", "100000"), rf"run {CONTROL} has rows 0 to \d+, not 100000"),
-        (("--document", "short_1"), "no shard of model tiny holds a document 'short_1'"),
-    ],
-)
-def test_trace_says_what_it_cannot_find(done, capsys, arguments, problem):
-    assert cpt_ray("trace", str(done.study.config), *arguments)[0] == 2
-    assert re.search(f"cpt-ray trace: {problem}", capsys.readouterr().err)
 
 
 def test_every_stage_ran_in_at_least_two_processes(done):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from cpt_ray.config.sections.train import ModelConfig
@@ -33,6 +35,17 @@ def test_a_base_that_is_not_there_is_named(tmp_path):
     assert "safetensors" in error.value.fix
     with pytest.raises(ConfigError, match="no such GGUF file"):
         import_base(ModelConfig(name="m", base=str(tmp_path / "x.gguf")), tmp_path / "out")
+
+
+def test_a_base_that_lacks_a_weight_is_refused_and_not_filled_with_random_numbers(base, tmp_path):
+    weights = load_file(base / "model.safetensors")
+    lost = "model.layers.1.mlp.up_proj.weight"
+    save_file({name: t for name, t in weights.items() if name != lost}, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=rf"lack 1 of the model's weights, among them {re.escape(lost)}"):
+        import_base(ModelConfig(name="m", base=str(base)), tmp_path / "out")
+    (base / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ConfigError, match=r"models\.m\.base: cannot load"):
+        import_base(ModelConfig(name="m", base=str(base)), tmp_path / "out")
 
 
 def test_code_that_comes_with_a_model_runs_only_when_asked(base, tmp_path):

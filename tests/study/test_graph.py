@@ -14,7 +14,6 @@ from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.evaluate import base_run
 from cpt_ray.study.stages.train import TRAIN
-from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 BASE = "evaluate/tiny-base"
 RUNS = {
@@ -28,11 +27,6 @@ TEXT = {"documents/tiny", "held_out/tiny", "shards/tiny"}
 ITEMS = {"exams/tiny", "scan/tiny"}
 EVERYTHING = {"models/tiny", BASE} | ITEMS | TEXT | RUNS | BUDGETS
 AFTER_SHARDS = {"shards/tiny"} | RUNS | BUDGETS
-
-
-@pytest.fixture
-def tiny(tmp_path) -> TinyStudy:
-    return write_tiny_study(tmp_path / "study", kind="local")
 
 
 def addresses(config: Path, *overrides: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from cpt_ray.study.inputs import listing
 from cpt_ray.study.inspect.verify import verify_study
 from cpt_ray.study.stages.stage import Checked, Planned, Stage, one_by_one
 from cpt_ray.study.study import Study
-from tests.integration.tiny_study import write_tiny_study
+from tests.study.planned import Lines
 
 
 # The toy stage: everything that a new stage needs.
@@ -35,30 +35,6 @@ def build(node, _session):
 
 
 LETTERS = Stage("letters", 1, "prepare", plan, one_by_one(build), LetterCount, files=("*.json",))
-
-
-class Lines:
-    """A console that remembers."""
-
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def step(self, text):
-        self.said.append(text)
-
-    def warn(self, text):
-        self.said.append(text)
-
-    def progress(self, text):
-        """Nothing."""
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    return write_tiny_study(tmp_path / "study", kind="local")
 
 
 def open_study(tiny, *overrides, stages=(LETTERS,)):
