@@ -49,8 +49,8 @@ def import_base(config: ModelConfig, folder: Path) -> None:
     What the two say of themselves goes to `model.json`, so that later steps need not load them to know it.
 
     Raises:
-        ConfigError: If the base is not there, lacks weights, or needs code of its own that is not trusted, a GGUF names a pre-tokenizer that
-            is not known here, or a new token is none.
+        ConfigError: If the base is not there, lacks weights, or needs code of its own that is not trusted; if a GGUF names a
+            pre-tokenizer that is not known here; or if a new token is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if is_gguf(config):

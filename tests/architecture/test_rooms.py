@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MOST_ENTRIES = 12
-LEAST_SHARE = 0.55
-"""Of modules with a test of their name. The aim is 0.9; raise this as tests are split, never lower it."""
+LEAST_SHARE = 0.9
+"""Of modules with a test of their name."""
 
 ROOMS = sorted(
     {path.parent.relative_to(ROOT) for top in ("cpt_ray", "benchmarks") for path in (ROOT / top).rglob("*.py")}

@@ -47,3 +47,21 @@ def test_help_loads_neither_a_framework_nor_the_schema_of_studies():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_whole_commands_on_a_finished_study_load_no_framework(finished_study, tmp_path):
+    study = finished_study.study.copy(tmp_path / "study")
+    config = str(study.config)
+    questions = {
+        "check": (),
+        "plan": (),
+        "inspect": (),
+        "trace": ("--document", "law_20"),
+        "verify": (),
+        "compare": (),
+        "report": (),
+        "run": ("--dry-run",),
+    }
+    assert {verb: loaded(verb, config, *options) for verb, options in questions.items()} == {verb: [] for verb in questions}

@@ -22,10 +22,11 @@ TRUNK, SMALL, LARGE, CONTROL = (
 
 @dataclass(frozen=True)
 class FinishedStudy:
-    """A study that has run, and what it said."""
+    """A study that has run, and what it said on stdout and on stderr."""
 
     study: TinyStudy
     said: str
+    warned: str
 
     def folder(self, stage: str, name: str = "tiny") -> Path:
         """The folder of the one artifact of that name."""

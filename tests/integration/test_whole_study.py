@@ -18,7 +18,7 @@ from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges import ray_runtime
 from cpt_ray.records import Comparison, DocumentsRecord, EvalRecord, HeldOutRecord
 from cpt_ray.study.stages.evaluate import base_run
-from cpt_ray.train.monitor.metrics import read_metrics
+from cpt_ray.train.monitor.metrics import read_events, read_metrics
 from tests.integration.finished import CONTROL, LARGE, SMALL, TRUNK, FinishedStudy, cpt_ray
 from tests.integration.tiny_study import BUDGETS, DOCUMENTS, SEQUENCE_LENGTH, document
 
@@ -40,6 +40,17 @@ def test_the_study_ends_well_with_a_summary_and_the_path_of_the_report(done):
     assert f"report:  {done.study.root / 'report.html'}" in lines
     assert any(line.startswith("mlflow:  mlflow ui --host 127.0.0.1") for line in lines)
     assert Comparison.load(done.study.root / "comparison.json").verdict in done.said
+
+
+def test_what_a_worker_warned_of_is_in_console_log_events_and_report(done):
+    text = "of the computed rows are idle: 4 rows per step over 2 workers"
+    assert re.search(rf"^  warning: .*{text}", done.warned, re.MULTILINE)
+    for name in (TRUNK, SMALL, LARGE, CONTROL):
+        (warning,) = (event for event in read_events(done.folder("train", name)) if event.kind == "warning")
+        assert text in warning.text
+        log = (done.folder("train", name) / "logs" / "rank-00000.log").read_text()
+        assert re.search(rf"WARNING cpt_ray\.train\.worker: .*{text}", log)
+    assert text in (done.study.root / "report.html").read_text()
 
 
 def test_the_funnel_adds_up_for_every_stage_and_source(done):

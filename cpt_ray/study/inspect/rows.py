@@ -46,7 +46,7 @@ def decode_rows(shards: Made[ShardManifest], source: str, rows: range) -> Iterat
         )
     engine = Tokenizer.from_file(str(folder / "inputs" / f"tokenizer-{manifest.tokenizer_sha256[:12]}.json"))
     reader = ShardReader(folder, manifest)
-    for number in rows[: reader.num_rows(source)]:
+    for number in range(rows.start, min(rows.stop, reader.num_rows(source)), rows.step):
         tokens = reader.rows(source, [number])[0].tokens.tolist()
         placed = pieces_of_row(folder, manifest, source, number)
         texts = [engine.decode(tokens[piece.start : piece.start + piece.tokens], skip_special_tokens=False) for piece in placed]

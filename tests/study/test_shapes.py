@@ -1,0 +1,51 @@
+"""The shape of a model, before and after its import, with the adapters that training puts on it."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.errors import ConfigError
+from cpt_ray.records import ImportedModel
+from cpt_ray.study import store
+from cpt_ray.study.shapes import model_shapes
+from cpt_ray.study.stages.models import MODELS
+from tests.study.planned import BareSession, graph_of
+
+
+def shapes(graph):
+    return model_shapes(graph.config, graph.of(MODELS))
+
+
+def test_a_base_has_the_same_shape_before_and_after_its_import(tiny):
+    graph = graph_of(tiny)
+    before = shapes(graph)["tiny"]
+    MODELS.build(graph.of(MODELS), BareSession(graph.root))
+    assert shapes(graph)["tiny"] == before == store.load(graph.one(MODELS)).shape
+    assert before.parameters > before.body_parameters > 0
+
+
+def test_an_imported_base_is_described_by_its_record_and_nothing_is_loaded(tiny, monkeypatch):
+    from cpt_ray.study import shapes as module
+
+    graph = graph_of(tiny)
+    MODELS.build(graph.of(MODELS), BareSession(graph.root))
+
+    def refuse(_):
+        raise AssertionError("the base was described again")
+
+    monkeypatch.setattr(module, "_describe_base", refuse)
+    assert shapes(graph)["tiny"] == ImportedModel.of(graph.one(MODELS).folder).shape
+
+
+def test_adapters_are_counted_where_the_study_trains_them(tiny):
+    whole = shapes(graph_of(tiny))["tiny"]
+    adapted = shapes(graph_of(tiny, "train.lora={rank: 4, alpha: 8}"))["tiny"]
+    assert 0 < adapted.trained_parameters < whole.parameters
+    assert adapted.parameters >= whole.parameters
+
+
+def test_a_base_without_a_readable_config_is_refused(tiny):
+    (tiny.model / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"models\.tiny\.base: the shape of .* cannot be read: ") as error:
+        shapes(graph_of(tiny))
+    assert "config.json" in error.value.fix
