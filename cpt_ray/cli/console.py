@@ -1,4 +1,4 @@
-"""Lines for people and shells: results on stdout, progress and warnings on stderr, and no bar that fills a log."""
+"""Terminal output: results on stdout, progress and warnings on stderr, and no progress bar that fills a log."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`cpt-ray VERB CONFIG [section.key=value ...]`: one module per verb, errors with a fix, exit codes that mean something.
+"""`cpt-ray VERB CONFIG [section.key=value ...]`: one module per verb, errors that name a fix, meaningful exit codes.
 
-Exit codes: 0 done; 2 a problem that the user can fix; 130 interrupted; 1 a defect (a traceback is printed).
+Exit codes: 0 done; 2 a problem the user can fix; 130 interrupted; 1 a defect (a traceback is printed).
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
     from cpt_ray.config.sections.runtime import RuntimeConfig
 
 VERBS = {
-    "check": "check a study file and what it names, without spending anything",
-    "plan": "say what the study will cost: tokens, epochs, steps, FLOPs, memory and disk",
-    "fetch-tasks": "bring the items of lm-eval tasks that training text is scanned for; once, offline afterwards",
+    "check": "check a study file and everything it refers to; costs nothing",
+    "plan": "estimate what the study will cost: tokens, epochs, steps, FLOPs, memory and disk",
+    "fetch-tasks": "download the items of the lm-eval tasks to decontaminate against; needed once, offline afterwards",
     "prepare": "clean text, remove duplicates, hold out, decontaminate, tokenize and pack",
     "train": "train every run to its token budget",
     "evaluate": "score the base models and every budget on held-out text and exams",
-    "compare": "print the differences between budgets, base and control",
+    "compare": "compare budgets with the base and the control, and print the differences",
     "report": "write the report and mirror the records to MLflow, from records alone",
-    "run": "all of it: prepare, train, evaluate, compare, report",
-    "inspect": "show packed rows as text, with the borders between documents",
-    "trace": "go from a row of a run to its documents and files, or from a document to its rows and steps",
-    "verify": "hash raw files, artifacts and shards again, and name every file that is not what it was",
+    "run": "everything: prepare, train, evaluate, compare, report",
+    "inspect": "show packed rows as text, with document boundaries",
+    "trace": "trace a row of a run to its documents and files, or a document to its rows and steps",
+    "verify": "rehash raw files, artifacts and shards, and list every file that has changed",
 }
-"""Each verb is the module of its name, with `_` for `-`, imported when it is asked for: some bring torch with them."""
+"""Each verb is a module of that name, with `_` for `-`, imported on demand: some import torch."""
 
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "inspect": {
-        "rows": {"type": int, "default": 2, "metavar": "N", "help": "how many rows, from the first on (2)"},
-        "source": {"metavar": "S", "help": "of which source (the first of the study)"},
+        "rows": {"type": int, "default": 2, "metavar": "N", "help": "number of rows, from the first onward (default: 2)"},
+        "source": {"metavar": "S", "help": "source to read (default: the first of the study)"},
     },
     "trace": {
         "run": {"metavar": "NAME", "help": "a trained run, with --row"},
-        "row": {"type": int, "metavar": "I", "help": "its row, counted from 0 in the order in which it saw them"},
-        "document": {"metavar": "ID", "help": "a document's id: its rows, and when each run saw them"},
+        "row": {"type": int, "metavar": "I", "help": "a row of that run, counted from 0 in training order"},
+        "document": {"metavar": "ID", "help": "a document id: its rows, and the steps at which each run saw them"},
     },
 }
-"""What single verbs take beside overrides."""
+"""Options of single verbs, in addition to overrides."""
 TRAINS = ("train", "run")
 _RESTARTED = "CPT_RAY_RESTARTED"
-"""Set by a process for the one that takes its place."""
+"""Set by a process for the one that replaces it."""
 
 
 def program() -> int:
-    """The command `cpt-ray`: `main` in a process of its own, which may start anew with the allocator settings of training."""
+    """The command `cpt-ray`: `main`, in a process that may restart itself with the allocator settings that training needs."""
     restarted = os.environ.pop(_RESTARTED, None) is not None
     if restarted:
-        os.environ.pop(process.ALLOCATOR)  # glibc has read it; Ray's processes that start from here have settings of their own
+        os.environ.pop(process.ALLOCATOR)  # glibc has read it; Ray's processes get their own settings
     return main(sys.argv[1:], may_restart=not restarted)
 
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
 
     Args:
         arguments: Without the program's name.
-        may_restart: Whether this process may be replaced by one with the environment that training here wants.
+        may_restart: Whether this process may be replaced by one with the environment that training needs.
     """
     options = _parser().parse_args(arguments)
     _quieten()
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         print(f"\ncpt-ray {options.verb}: interrupted; re-run the same command to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of a pipe has left (`| head`); what was asked for may be half done; the same command resumes.
+        # The reader of a pipe has gone (`| head`). The work may be half done; re-running the command resumes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception:
@@ -106,12 +106,12 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
 
 
 def _logs() -> str:
-    """Where to read more after a failure, as further lines of the message."""
+    """The log files, as extra lines of an error message."""
     return "".join(f"\n  log: {path}" for path in dict.fromkeys(logs.LOCATIONS))
 
 
 def _restart(runtime: RuntimeConfig, arguments: Sequence[str]) -> None:
-    """Replace this process by one with a training worker's environment, part of which is read only at the start."""
+    """Replace this process with one that has a training worker's environment, part of which is read only at startup."""
     from cpt_ray.edges.ray_runtime import worker_environment
 
     environment = worker_environment(runtime)
@@ -123,29 +123,29 @@ def _restart(runtime: RuntimeConfig, arguments: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cpt-ray",
-        description="Continued pretraining of a language model on domain text, and what it bought.",
-        epilog="exit codes: 0 done, 2 a problem that you can fix (a fix is printed), 130 interrupted, 1 a defect",
+        description="Continued pretraining of language models on domain text, with an honest account of what it bought.",
+        epilog="exit codes: 0 done, 2 a problem you can fix (the fix is printed), 130 interrupted, 1 a bug",
     )
     parser.add_argument("--version", action="version", version=f"cpt-ray {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, summary in VERBS.items():
         verb = verbs.add_parser(name, help=summary, description=summary)
         verb.add_argument("config", metavar="CONFIG", help="study file, e.g. configs/demo.yaml")
-        verb.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace those of the file")
+        verb.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that override the study file")
         verb.add_argument(
-            "--dry-run", action="store_true", help="say what would be made and what would be reused; change nothing"
+            "--dry-run", action="store_true", help="list what would be built and what would be reused; change nothing"
         )
         for option, settings in OPTIONS.get(name, {}).items():
             verb.add_argument(f"--{option}", **settings)
         said = verb.add_mutually_exclusive_group()
-        said.add_argument("-v", "--verbose", action="store_true", help="also print what goes to the log files")
+        said.add_argument("-v", "--verbose", action="store_true", help="also print the log to stderr")
         said.add_argument("-q", "--quiet", action="store_true", help="print results, warnings and errors only")
         verb.add_argument("--debug", action="store_true", help="print a traceback for every error")
     return parser
 
 
 def _quieten() -> None:
-    """Keep libraries' banners out of the user's terminal; set before they are imported."""
+    """Keep library banners out of the terminal; must run before the libraries are imported."""
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

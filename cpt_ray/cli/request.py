@@ -1,4 +1,4 @@
-"""What a verb receives."""
+"""What a verb is given."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Request:
     console: TerminalConsole
     dry_run: bool
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What the verb takes beside overrides, by name."""
+    """The verb's own options, by name."""
 
     def say_dry_run(self, *verbs: Verb, only: Stage[Any, Any] | None = None) -> None:
-        """List the artifacts that verbs build, or of one stage: which are there, which would be made."""
+        """List the artifacts of some verbs, or of one stage: those that exist, and those that would be built."""
         for node in StudyGraph(self.config, self.path).all(*verbs):
             if only in (None, node.stage):
                 state = "reuse" if store.find(node) else "make "
@@ -34,5 +34,5 @@ class Request:
         self.console.say(f"dry run: nothing was changed under {self.config.study.root}")
 
     def next_verb(self, verb: str) -> None:
-        """Say which verb comes next."""
+        """Print the verb to run next."""
         self.console.say(f"next: cpt-ray {verb} {self.path}")

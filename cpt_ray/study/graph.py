@@ -3,8 +3,7 @@
     models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate
     exams -> scan -> shards (decontamination); exams -> evaluate; shards, exams that came later -> late_scan
 
-Each stage says in its own module what its artifacts depend on (`study/stages/`), so that a change rebuilds exactly what depends
-on it.
+Each stage declares in its module (`study/stages/`) what its artifacts depend on, so a change rebuilds exactly its dependents.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from cpt_ray.study.stages.stage import Node, Stage
 from cpt_ray.study.stages.train import TRAIN
 
 STAGES: tuple[Stage[Any, Any], ...] = (MODELS, EXAMS, SCAN, DOCUMENTS, HELD_OUT, SHARDS, LATE_SCAN, TRAIN, EVALUATE)
-"""All stages, inputs before what depends on them."""
+"""All stages, inputs before dependents."""
 
 WorkT = TypeVar("WorkT")
 RecordT = TypeVar("RecordT", bound=Record)
 
 
 class StudyGraph:
-    """All artifacts of a study, inputs before what depends on them.
+    """All artifacts of a study, inputs before dependents.
 
     Args:
         config: The study.
-        config_path: The file that it came from; relative paths may start there.
+        config_path: The file it was read from; relative paths may start there.
         stages: Stages in order; `STAGES` if none are given.
 
     Raises:
@@ -56,7 +55,7 @@ class StudyGraph:
                 self._nodes[stage.name][planned.name] = store.locate(self.root, stage, planned)
 
     def of(self, stage: Stage[WorkT, RecordT]) -> list[Node[WorkT, RecordT]]:
-        """All artifacts of a stage, in their order; empty where the study wants none, or does not know the stage."""
+        """All artifacts of a stage, in order; empty if the study needs none or does not have the stage."""
         return list(self._nodes.get(stage.name, {}).values())
 
     def one(self, stage: Stage[WorkT, RecordT], name: str | None = None) -> Node[WorkT, RecordT]:
@@ -71,5 +70,5 @@ class StudyGraph:
         return next(iter(nodes.values())) if name is None else nodes[name]
 
     def all(self, *verbs: str) -> list[Node[Any, Any]]:
-        """Every artifact that the verbs build, inputs before what depends on them; of all verbs if none is named."""
+        """Every artifact that the verbs build, inputs before dependents; of all verbs if none is named."""
         return [node for stage in self.stages if not verbs or stage.verb in verbs for node in self.of(stage)]

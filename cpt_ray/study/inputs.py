@@ -1,8 +1,8 @@
-"""What a study reads from outside, as fingerprints: base models, sources, exams.
+"""Fingerprints of a study's external inputs: base models, sources, exams.
 
-Large files are known by name and size, not by content, so that a plan costs no reading; preparation pins what it reads by hash.
+Large files are identified by name and size, not by content, so that planning reads no data; preparation pins its input by hash.
 
-Guarantee: a fingerprint does not depend on the folder that the files happen to lie in.
+Guarantee: a fingerprint does not depend on the folder that holds the files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def base_fingerprint(model: ModelConfig) -> str:
 
 
 def source_fingerprint(source: SourceConfig) -> str:
-    """Names and sizes of a source's files; a dataset of the hub is known by its commit, so that no network is asked."""
+    """Names and sizes of a source's files; a hub dataset is identified by its commit, so that no network is needed."""
     if source.dataset is not None and source.dataset.revision is not None:
         return fingerprint({"hub": source.dataset.model_dump(mode="json")})
     if source.dataset is not None:
@@ -42,12 +42,12 @@ def source_fingerprint(source: SourceConfig) -> str:
 
 
 def listing(uri: str) -> str:
-    """Names and sizes of the files that a glob names."""
+    """Names and sizes of the files that match a glob."""
     return _names_and_sizes(list_source_files(uri))
 
 
 def _names_and_sizes(files: list[SourceFile]) -> str:
-    """Without the folder that the files happen to lie in."""
+    """Relative to the folder that holds the files."""
     heads = [file.path.split("::")[0] for file in files]
     common = len(heads[0].rsplit("/", 1)[0]) if len(heads) == 1 else len(_common_folder(heads))
     return fingerprint(json.dumps([(head[common:], file.size_bytes) for head, file in zip(heads, files, strict=True)]))

@@ -1,8 +1,8 @@
 """Mirror a study's records into MLflow: live while a run trains, whole when the study is done.
 
-MLflow shows what lies in the records and is never read back. A step is mirrored once a committed checkpoint covers it, because
-a logged metric cannot be taken back and a step after the last checkpoint may be done again. A tracking server that does not
-answer is reported once and does not stop training; `cpt-ray report` mirrors everything later.
+MLflow shows the records and is never read back. A step is mirrored once a committed checkpoint covers it, because
+a logged metric cannot be withdrawn and a step after the last checkpoint may be repeated. A tracking server that does not
+respond is reported once and does not stop training; `cpt-ray report` mirrors everything later.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class MirrorTarget:
-    """Where a study is mirrored, and as what."""
+    """Where a study is mirrored, and under which identity."""
 
     uri: str
     experiment: str
@@ -47,7 +47,7 @@ class MirrorTarget:
 
     @classmethod
     def of(cls, config: StudyConfig, graph: StudyGraph) -> Self:
-        """Resolve `tracking.uri` (sqlite in the root where it is not set) and what MLflow is told of the study."""
+        """Resolve `tracking.uri` (sqlite in the root where it is not set) and the values that MLflow is given."""
         settings = config.train.model_dump(mode="json", exclude={"budgets"})
         prints = fingerprint([node.fingerprint for node in graph.all()])
         return cls(
@@ -75,10 +75,10 @@ class LiveMirror:
     """Mirrors one run while it trains; called from the thread that watches it.
 
     Args:
-        target: Where to.
+        target: The destination.
         spec: The run.
         folder: The run's folder.
-        console: Where to say, once, that MLflow does not answer.
+        console: Where to report, once, that MLflow does not respond.
     """
 
     def __init__(self, target: MirrorTarget, spec: RunSpec, folder: Path, console: Console) -> None:
@@ -107,10 +107,10 @@ class LiveMirror:
                 watched=_watched(self._folder, until=covered[-1].step),
                 params=self._target.params,
             )
-        except Exception as error:  # whatever MLflow raises, training must not stop for it
+        except Exception as error:  # whatever MLflow raises must not stop training
             self._given_up = True
             self._console.say(
-                f"  MLflow at {self._target.uri} does not take metrics ({type(error).__name__}); training continues, and "
+                f"  MLflow at {self._target.uri} does not accept metrics ({type(error).__name__}); training continues, and "
                 "cpt-ray report mirrors them later"
             )
 
@@ -121,14 +121,14 @@ def mirror_study(
     """Mirror all runs, the token-scaling curve and the report, unless the database already holds exactly these.
 
     Args:
-        target: Where to.
+        target: The destination.
         runs: Records of bases and runs.
         folders: Run name to its folder, of those that were trained.
         found: Points and tables of the study.
         report: The HTML page.
 
     Raises:
-        CptRayError: If MLflow cannot be reached; the records are whole all the same.
+        CptRayError: If MLflow cannot be reached; the records are not affected.
     """
     content = _content(target, runs, folders, found, report)
     if is_mirrored(report.parent, target.uri, content):
@@ -153,7 +153,7 @@ def mirror_study(
 
 
 class Found(NamedTuple):
-    """What a study found, as MLflow takes it: points of its curves, and files by name."""
+    """A study's findings for MLflow: points of its curves, and files by name."""
 
     points: Sequence[Point]
     tables: Mapping[str, str]
@@ -168,10 +168,10 @@ def _content(target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[s
 
 
 def _watched(folder: Path, *, until: int | None = None) -> list[Watched]:
-    """What was watched of a run; while it trains, up to a step, only held-out losses: a line of these is final when written."""
+    """A run's monitored values; while it trains, only held-out losses up to a step, since those are final once written."""
     points = read_lineage(folder, HELD_OUT, HeldOutPoint)
     if until is not None:
         return held_out_metrics([point for point in points if point.step <= until])
-    # Held-out losses first: what stands behind them is added when the run is done.
+    # Held-out losses first: the rest is added when the run is done.
     memories = read_lineage(folder, MEMORY, MemoryPoint)
     return [*held_out_metrics(points), *memory_metrics(memories), *event_metrics(read_events(folder))]

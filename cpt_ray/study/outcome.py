@@ -1,6 +1,6 @@
-"""What a study found, as its users see it: the comparison, the report, MLflow, and the summary on the terminal.
+"""A study's findings, as its users see them: the comparison, the report, MLflow, and the summary on the terminal.
 
-Everything here reads records and nothing else, so any of it can be made again at any time.
+Everything here is derived from records alone, so it can be recreated at any time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REPORT = "report.html"
 
 
 def conclude(study: Study) -> str:
-    """Write comparison and report, mirror to MLflow, and return what there is to say: the summary, and where everything is."""
+    """Write comparison and report, mirror to MLflow, and return the summary and the paths of the results."""
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
@@ -55,7 +55,7 @@ def summarize(study: Study, comparison: Comparison) -> str:
 
 
 def summarize_preparation(study: Study) -> str:
-    """What became of the text on its way into the first model's shards."""
+    """How much text each step of preparation kept, up to the first model's shards."""
     model = study.config.models[0].name
     return render_preparation(study.documents(), study.shards(model), *exam_scans(study.graph, model))
 
@@ -112,14 +112,14 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     )
     path = study.root / REPORT
     if not is_current(path, report_fingerprint(contents)):
-        from cpt_ray.report.page import write_report  # brings matplotlib
+        from cpt_ray.report.page import write_report  # imports matplotlib
 
         write_report(path, contents)
     return path
 
 
 def exam_scans(graph: StudyGraph, model: str) -> tuple[list[TaskScan], list[ExamHit]]:
-    """What of exams was found in the text for a model's tokenizer: before it was packed, then in what is packed."""
+    """Exam items found in a model's text: before packing, then in the packed rows."""
     nodes: list[Node[Any, Any]] = [graph.one(SHARDS, model), *(node for node in graph.of(LATE_SCAN) if node.name == model)]
     folders = [store.require(node) for node in nodes]
     scans = [task for folder in folders for task in ExamScan.of(folder).tasks]

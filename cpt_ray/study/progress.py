@@ -1,4 +1,4 @@
-"""Progress lines: what is done, how fast, and when it will be finished."""
+"""Progress lines: how much is done, how fast, and how long it will take."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StageProgress:
 
 
 def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "") -> str:
-    """One line for a run in training: what is left comes before what is nice to know, because terminals cut the end."""
+    """One line for a run in training; the time left comes early, because terminals cut the end."""
     last = steps[-1]
     recent = steps[-10:]
     seconds = sum(step.step_s for step in recent)
@@ -47,7 +47,7 @@ def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "
 
 
 def describe_event(spec: RunSpec, event: RunEvent) -> str:
-    """A line that stays, for what somebody should look at."""
+    """A permanent line, for events that deserve attention."""
     what = {"spike": "loss spike", "skipped_step": "skipped"}.get(event.kind, event.kind)
     rows = f"; rows {', '.join(event.sample_ids[:4])}{', ...' if len(event.sample_ids) > 4 else ''}" if event.sample_ids else ""
     who = f" of worker {event.rank}" if event.kind == "warning" else ""
@@ -59,7 +59,7 @@ def _count(number: int, one: str, several: str) -> list[str]:
 
 
 def describe_mixes(record: RunRecord) -> list[str]:
-    """A line for each mixture that a finished run drew its rows by, with the weights as they came out."""
+    """A line for each mixture of a finished run, with the weights that it realized."""
     return [
         f"          rows {mix.first_position} to {mix.first_position + mix.rows - 1}: "
         + ", ".join(f"{source} {100 * weight:.2f} %" for source, weight in mix.weights.items())
@@ -68,7 +68,7 @@ def describe_mixes(record: RunRecord) -> list[str]:
 
 
 def format_eta(seconds: float) -> str:
-    """Seconds the way people read them: `42 s`, `7 min`, `3.2 h`."""
+    """Seconds in readable units: `42 s`, `7 min`, `3.2 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

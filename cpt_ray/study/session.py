@@ -1,7 +1,7 @@
-"""What a stage may use while it builds: the lease, Ray, the console, and the commit of what it built.
+"""What a stage may use while it builds: the lease, Ray, the console, and the commit of the result.
 
-One driver at a time holds a study's lease; a driver that died is followed by the same command. Ray starts when the first stage
-has work for it, and ends with the session.
+One driver at a time holds a study's lease; if it dies, the same command resumes. Ray starts when the first stage has work for
+it, and stops with the session.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Session:
     Args:
         root: The study's root.
         runtime: Where it runs.
-        console: Where it says what happens.
-        live_mirror: Makes what mirrors a run into MLflow while it trains.
+        console: Where it reports progress.
+        live_mirror: Returns a callback that mirrors a run into MLflow while it trains.
 
     Raises:
         CptRayError: On entering, if the root cannot be written or another driver runs the study.
@@ -75,10 +75,10 @@ class Session:
             self._has_ray = True
 
     def reuse(self, node: Node[Any, Any]) -> Artifact | None:
-        """The artifact of a node if it is whole, and say so; else None.
+        """Return a node's artifact if it is complete, and report that; else None.
 
         Raises:
-            CptRayError: If it contradicts its record, or is no longer what the study asks for.
+            CptRayError: If it contradicts its record, or no longer matches the study.
         """
         found = store.find(node)
         if found is not None:
@@ -89,7 +89,7 @@ class Session:
 
     @contextlib.contextmanager
     def building(self, node: Node[Any, Any]) -> Iterator[None]:
-        """Around the build of one artifact: its folder is there, and it is committed if nothing was raised."""
+        """Wrap the build of one artifact: create its folder, and commit it if nothing was raised."""
         started = time.perf_counter()
         node.folder.mkdir(parents=True, exist_ok=True)
         self.console.progress(f"  making  {node.label}")
@@ -97,7 +97,7 @@ class Session:
         self.commit(node, started=started)
 
     def commit(self, node: Node[Any, Any], *, started: float) -> None:
-        """Write the artifact's record, and say that it was made.
+        """Write the artifact's record, and report it.
 
         Args:
             node: The artifact.

@@ -1,7 +1,7 @@
-"""The shapes of a study's models: what an imported base says of itself, else what its configuration says.
+"""The shapes of a study's models: from the record of an imported base, else from its configuration.
 
-An imported base is described by a small file. Only for one that is not imported yet is transformers loaded, to read a folder's
-config.json, the hub's, or a GGUF file's metadata.
+An imported base has a small record. Only for a base that is not imported yet is transformers loaded, to read the config.json of
+a folder or hub model, or the metadata of a GGUF file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Artifacts on disk: a folder per node of the graph, whole once its `artifact.json` is there.
+"""Artifacts on disk: a folder per node of the graph, complete once its `artifact.json` exists.
 
 A folder is `<root>/<stage>/<name>-<fingerprint8>/`. The fingerprint covers the settings that shape the result and the
 fingerprints of its inputs, so a changed setting gets a new folder next to the old one, and everything unchanged is found again.
-Where a study runs is not part of it.
+The machine that a study runs on is not part of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fingerprint(value: object) -> str:
 
 
 def locate(root: Path, stage: Stage[WorkT, RecordT], planned: Planned[WorkT]) -> Node[WorkT, RecordT]:
-    """Derive an artifact's fingerprint and folder from what goes into it."""
+    """Derive an artifact's fingerprint and folder from its inputs and settings."""
     inputs = {name: found if isinstance(found, str) else found.fingerprint for name, found in planned.inputs.items()}
     found = fingerprint({"stage": stage.name, "format": stage.version, "inputs": inputs, "settings": dict(planned.settings)})
     return Node(
@@ -47,7 +47,7 @@ def locate(root: Path, stage: Stage[WorkT, RecordT], planned: Planned[WorkT]) ->
 
 
 def find(node: Node[Any, Any]) -> Artifact | None:
-    """The artifact of a node if it is whole, else None.
+    """The artifact of a node if it is complete, else None.
 
     Raises:
         ArtifactError: If the folder holds another fingerprint, or a file is missing or of another size.
@@ -84,7 +84,7 @@ def read(node: Node[Any, Any]) -> Artifact:
 
 
 def require(node: Node[Any, Any]) -> Path:
-    """The folder of an artifact that must be whole.
+    """The folder of an artifact that must be complete.
 
     Raises:
         ConfigError: If it was not built yet; names the verb that builds it.
@@ -99,7 +99,7 @@ def require(node: Node[Any, Any]) -> Path:
 
 
 def load(node: Node[Any, RecordT]) -> RecordT:
-    """What a whole artifact says of itself.
+    """The record of a complete artifact.
 
     Raises:
         ConfigError: If it was not built yet.
@@ -112,12 +112,12 @@ def load(node: Node[Any, RecordT]) -> RecordT:
 
 
 def made(node: Node[Any, RecordT]) -> Made[RecordT]:
-    """A whole artifact as another stage takes it; see `load`."""
+    """A complete artifact as input of another stage; see `load`."""
     return Made(node.folder, load(node))
 
 
 def commit(node: Node[Any, Any], *, started: float) -> Artifact:
-    """Write the artifact's record, last: from here on the artifact is whole.
+    """Write the artifact's record, last: this makes the artifact complete.
 
     Args:
         node: The artifact; its stage says which files belong to it.
@@ -140,7 +140,7 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
 
 
 def require_writable(root: Path) -> None:
-    """Refuse a root that cannot be written, before anything is spent.
+    """Reject a root that cannot be written, before any work is done.
 
     Raises:
         ArtifactError: With the system's reason.

@@ -1,6 +1,6 @@
-"""A study, from raw text to report: builds the stages of a verb in order, reuses what is whole, rebuilds what changed.
+"""A study, from raw text to report: builds the stages of a verb in order, reuses what is complete, rebuilds what changed.
 
-Every stage resumes and leaves artifacts; a driver that died is followed by the same command. Ray is started only if a stage has
+Every stage leaves artifacts and can be resumed: if the driver dies, re-run the same command. Ray is started only if a stage has
 work for it.
 """
 
@@ -47,12 +47,12 @@ from cpt_ray.study.stages.train import TRAIN, RunNode, deepspeed_path
 class Study:
     """A study open for work: `with Study(config, path, console) as study: study.make("prepare")`.
 
-    Verbs that only read use it without `with`: they need no lease.
+    Read-only verbs use it without `with`: they need no lease.
 
     Args:
         config: The validated study.
-        config_path: The file that it came from; relative paths may start there.
-        console: Where to say what happens.
+        config_path: The file it was read from; relative paths may start there.
+        console: Where progress is reported.
         stages: Its stages, in order; all of them if none are given.
 
     Raises:
@@ -105,7 +105,7 @@ class Study:
             stage.build(missing, self.session)
 
     def _check_early(self, verb: Verb) -> None:
-        """Let later stages refuse what they could not build; each artifact is asked until it has an answer."""
+        """Let later stages reject what they could not build; each artifact is checked until it gives an answer."""
         for node in self.graph.all(verb):
             check = node.stage.early_check
             if check is not None and node.label not in self._checked and not store.exists(node) and check(node):
@@ -122,7 +122,7 @@ class Study:
         return [node.work.spec for node in self.graph.of(TRAIN)]
 
     def documents(self) -> DocumentsRecord:
-        """What cleaning and duplicate removal left."""
+        """The documents left after cleaning and duplicate removal."""
         return store.load(self.graph.one(DOCUMENTS))
 
     def held_out(self) -> HeldOutRecord:
@@ -145,8 +145,8 @@ class Study:
         return [store.load(node) for node in self.graph.of(EVALUATE)]
 
     def comparison(self) -> Comparison:
-        """What the study found, from records alone."""
-        # Scores first: what is missing of a study that was only prepared is named from its end.
+        """The study's findings, from records alone."""
+        # Scores first: for a study that was only prepared, the error then names the last missing step.
         evaluations, runs = self.evaluations(), self.runs()
         return compare(
             evaluations,
@@ -158,7 +158,7 @@ class Study:
         )
 
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:
-        """The study as arithmetic: counted where shards exist, estimated where they do not."""
+        """The study's cost: counted where shards exist, estimated where they do not."""
         config, specs = self.config, self.specs
         shapes = model_shapes(config, self.graph.of(MODELS))
         first = self.graph.of(SHARDS)[0]
@@ -181,7 +181,7 @@ class Study:
         return plan, memory
 
     def require_budgets(self) -> None:
-        """Refuse budgets that pass over a source more often than allowed, or that end before they have cooled down.
+        """Reject budgets that repeat a source more often than allowed, or that end before their cooldown.
 
         Raises:
             ConfigError: Naming the budget, and the key to change.

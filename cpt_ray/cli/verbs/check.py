@@ -1,4 +1,4 @@
-"""Check a study file and what it names, without spending anything."""
+"""Check a study file and everything it refers to; costs nothing."""
 
 from cpt_ray.cli.request import Request
 from cpt_ray.config.deepspeed import load_deepspeed
@@ -11,7 +11,7 @@ from cpt_ray.study.stages.train import TRAIN, deepspeed_path
 
 
 def _files(source: SourceConfig) -> str:
-    """How many files there are; a pinned dataset that cannot be looked up from here is no reason to refuse the study."""
+    """The number of files; a pinned dataset that cannot be reached from here does not fail the check."""
     note = ""
     try:
         if source.dataset is not None:

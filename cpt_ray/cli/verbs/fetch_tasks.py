@@ -1,4 +1,4 @@
-"""Fetch the items that training text is scanned for: those of the exams, and those of lm-eval tasks from the hub."""
+"""Fetch the items to decontaminate against: those of the exams, and those of lm-eval tasks from the hub."""
 
 from cpt_ray.cli.request import Request
 from cpt_ray.records import ExamItem

@@ -1,4 +1,4 @@
-"""Show packed rows as text, with the borders between documents."""
+"""Show packed rows as text, with document boundaries."""
 
 from cpt_ray.cli.request import Request
 from cpt_ray.study.inspect.rows import DecodedRow, decode_rows

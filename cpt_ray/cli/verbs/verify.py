@@ -1,4 +1,4 @@
-"""Hash raw files, artifacts and shards again, and name every file that is not what it was."""
+"""Rehash raw files, artifacts and shards, and list every file that has changed."""
 
 from cpt_ray.cli.request import Request
 from cpt_ray.errors import ArtifactError
@@ -8,10 +8,10 @@ from cpt_ray.study.stages.stage import Checked
 
 
 def main(request: Request) -> None:
-    """Run the verb; it only reads, so it needs no lease.
+    """Run the verb; it only reads, so it takes no lease.
 
     Raises:
-        ArtifactError: If anything differs; all of it is printed before.
+        ArtifactError: If anything differs; all differences are printed first.
     """
 
     def say(checked: Checked) -> None:
@@ -26,6 +26,6 @@ def main(request: Request) -> None:
         raise ArtifactError(f"{len(wrong)} of what was checked differ; the first: {wrong[0].problem}", fix=wrong[0].fix)
     artifacts = sum(not checked.is_input for checked in found)
     request.console.say(
-        f"verified: {artifacts} of {len(graph.all())} artifacts are there; "
-        f"all of them are what they were{', and so are the raw files' if artifacts < len(found) else ''}"
+        f"verified: {artifacts} of {len(graph.all())} artifacts exist; "
+        f"none has changed{', and neither have the raw files' if artifacts < len(found) else ''}"
     )

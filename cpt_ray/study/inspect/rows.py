@@ -1,8 +1,8 @@
-"""Rows as text: what training reads, decoded, with the borders between documents.
+"""Packed rows as text, with document boundaries.
 
-Reads shards, their indices and the tokenizer that lies beside them. Memory: the rows that are shown.
+Reads shards, their indices and the tokenizer stored with them. Memory: the rows shown.
 
-Guarantee: a piece's text is decoded from the very tokens of the shard; its hash was checked.
+Guarantee: text is decoded from the shard's own tokens, after its hash was checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cpt_ray.records import Made, ShardManifest
 
 @dataclass(frozen=True)
 class DecodedRow:
-    """A row of a source: its pieces with their texts, and the slots of padding behind them."""
+    """A row of a source: its pieces with their text, and the padding slots after them."""
 
     source: str
     row: int
@@ -34,7 +34,7 @@ def decode_rows(shards: Made[ShardManifest], source: str, rows: range) -> Iterat
     Args:
         shards: Packed for one model's tokenizer.
         source: The source.
-        rows: Row numbers; those beyond the last row are left out.
+        rows: Row numbers; those past the last row are left out.
 
     Raises:
         ConfigError: If there is no such source, or no row of it.

@@ -1,10 +1,10 @@
-"""From a row of a run to its documents, and from a document to the rows and steps in which runs saw it.
+"""Traces a row of a run to its documents, and a document to the rows and steps in which runs saw it.
 
-Reads the manifest, the indices beside the shards, the runs' records and, for the file of a document, the raw input again. The
-order of samples is a function of the position, so nothing was logged for this; `tests/integration/test_whole_study.py` holds it
-against the sample ids of the metrics. Memory: one shard's index, and one block of positions.
+Reads the manifest, the indices of the shards, the runs' records and, for the file of a document, the raw input. The order of
+samples is a function of the position, so nothing is logged for this; `tests/study/inspect/test_trace.py` checks it against the
+sample ids in the metrics. Memory: one shard's index, and one block of positions.
 
-Guarantee: what is said of a run is what its workers read: the same `sample_order`, over the same manifest.
+Guarantee: a trace shows exactly what the workers read: it uses the same `sample_order` over the same manifest.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Seen(NamedTuple):
     """A row as one run saw it."""
 
     run: str
-    """The run that trained on it: of what a branch inherits, its trunk."""
+    """The run that trained on it: for what a branch inherited, its trunk."""
     position: int
-    """In the order of samples, from 0 at the base."""
+    """In sample order, from 0 at the base."""
     step: int
     """From 1 at the base, as in the run's metrics."""
     source: str
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 
 class RunOrder:
-    """The rows of one run and of those that it continues.
+    """The rows of one run, and of the runs it continues.
 
     Args:
         graph: The study's artifacts.
@@ -83,7 +83,7 @@ class RunOrder:
         )
 
     def at(self, position: int) -> Seen:
-        """What stands at a position.
+        """The row at a position.
 
         Raises:
             ConfigError: If the run ended before.
@@ -98,7 +98,7 @@ class RunOrder:
         return self._seen(position, *self.order.at(position))
 
     def find(self, source: str, rows: set[int]) -> Iterator[Seen]:
-        """Where this run itself, without those that it continues, saw rows of a source."""
+        """Where this run itself, without the runs it continues, saw rows of a source."""
         if source not in self.order.sources:
             return
         number, wanted = self.order.sources.index(source), np.array(sorted(rows), dtype=np.int64)
@@ -113,7 +113,7 @@ class RunOrder:
 
 
 def trace_row(graph: StudyGraph, run: str, position: int) -> tuple[Seen, list[Placed]]:
-    """What a run saw at a position, and the documents in it.
+    """The row that a run saw at a position, and its documents.
 
     Raises:
         ConfigError: If there is no such run or position, or it is not trained yet.
@@ -124,7 +124,7 @@ def trace_row(graph: StudyGraph, run: str, position: int) -> tuple[Seen, list[Pl
 
 
 def trace_document(graph: StudyGraph, model: str, document_id: str) -> tuple[list[Placed], list[Seen], list[str]]:
-    """Where a document is in a model's shards, when each run saw it, and the runs that are not trained yet.
+    """A document's pieces in a model's shards, when each run saw it, and the runs that are not trained yet.
 
     Raises:
         ConfigError: If no shard holds the document.
@@ -174,5 +174,5 @@ def shards_of(graph: StudyGraph, model: str) -> Made[ShardManifest]:
 
 
 def _is_trained(folder: Path) -> bool:
-    # Not whether the artifact is committed: a run that has ended can be traced while others still train.
+    # Not whether the artifact is committed: a finished run can be traced while others still train.
     return (folder / RunRecord.FILE).exists()

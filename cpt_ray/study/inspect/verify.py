@@ -1,10 +1,10 @@
-"""Hash everything again: raw files, artifacts, shards; and say which file is not what it was.
+"""Rehashes everything (raw files, artifacts, shards) and reports each file that has changed.
 
 Every finished artifact lists its files with sizes and hashes; its name holds the fingerprint of its settings and inputs. So the
-chain from a raw file to a score is whole if each artifact's files are those that it lists, and the raw files those that it was
-read from. Memory: one file's buffer; cost: one reading of everything.
+chain from raw file to score is intact if each artifact's files match its list, and the raw files match what was read.
+Memory: one buffer. Cost: one read of everything, at the processor's SHA-256 speed.
 
-Guarantee: a byte that changed since a file was written is found, whatever its time says.
+Guarantee: a byte that changed since a file was written is found, whatever the file's modification time.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from cpt_ray.study.stages.stage import Checked, Node
 
 
 def verify_study(graph: StudyGraph, done: Callable[[Checked], None]) -> list[Checked]:
-    """Hash all artifacts of a study that were built, and what their stages check beyond that.
+    """Hash all artifacts that were built, and run the extra checks of their stages.
 
     Args:
         graph: The study's artifacts.
-        done: Told about each thing as it is checked.
+        done: Called with each item as it is checked.
 
     Returns:
-        Everything that was checked.
+        All items checked.
     """
     checked: list[Checked] = []
     for node in graph.all():
@@ -40,7 +40,7 @@ def verify_study(graph: StudyGraph, done: Callable[[Checked], None]) -> list[Che
 
 
 def _check(node: Node[Any, Any]) -> list[Checked]:
-    """Hash an artifact's files, each on its own, so that every one that is wrong is named; then ask its stage."""
+    """Hash an artifact's files one by one, so that every changed file is named; then run its stage's check."""
     try:
         artifact = store.read(node)
     except CptRayError as error:
@@ -48,7 +48,7 @@ def _check(node: Node[Any, Any]) -> list[Checked]:
     problems = [problem for entry in artifact.files if (problem := _problem(node, entry)) is not None]
     size = sum(entry.size_bytes for entry in artifact.files)
     result = Checked(node.label, f"{len(artifact.files)} files, {size / 1e6:.1f} MB", tuple(problems))
-    # What a stage checks reads these files, so it says nothing new where they are wrong.
+    # The stage's check reads the same files, so it adds nothing if they are wrong.
     return [result] if problems or node.stage.verify is None else [result, *node.stage.verify(node)]
 
 

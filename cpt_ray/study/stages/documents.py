@@ -1,4 +1,4 @@
-"""Stage `documents`: text of all sources, read, cleaned, and with its duplicates known."""
+"""Stage `documents`: the text of all sources, read and cleaned, with duplicates identified."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """What is prepared, and how; shared by the stages between raw files and shards."""
+    """The sources and preparation settings; shared by the stages between raw files and shards."""
 
     sources: tuple[SourceConfig, ...]
     prepare: PrepareConfig
@@ -32,14 +32,14 @@ DocumentsNode = Node[Text, DocumentsRecord]
 
 
 def prepare_settings(prepare: PrepareConfig, *keys: str) -> dict[str, object]:
-    """Values of some keys of the `prepare` section, as a fingerprint takes them."""
-    # Which tasks are scanned for is in the fingerprint of stage `scan`.
+    """Some keys of the `prepare` section, as values for a fingerprint."""
+    # The tasks to scan for are in the fingerprint of stage `scan`.
     values = prepare.model_dump(mode="json", exclude={"decontaminate": {"tasks"}})
     return {key: values[key] for key in keys}
 
 
 def data_job(text: Text, folder: Path, session: Session) -> DataJob:
-    """The data room's job for one artifact; starts Ray, which does it."""
+    """The job that builds one artifact; starts Ray."""
     session.need_ray()
     from cpt_ray.data.run.pipeline import DataJob
 
@@ -68,7 +68,7 @@ def _build(node: DocumentsNode, session: Session) -> None:
 
 
 def _check_inputs(node: DocumentsNode) -> None:
-    """Refuse documents whose raw files have changed since they were read."""
+    """Reject documents whose raw files have changed since they were read."""
     for source in node.work.sources:
         check_inputs(node.folder, source)
 
@@ -79,7 +79,7 @@ def _verify(node: DocumentsNode) -> Iterator[Checked]:
 
 
 def _verify_raw_files(node: DocumentsNode, source: SourceConfig) -> Checked:
-    """Hash the files that a source was read from; where the artifact holds no hash of them, compare their versions."""
+    """Hash the raw files of a source; where the artifact holds no hash of them, compare versions."""
     try:
         files = source_files(source)[1]
         check_inputs(node.folder, source, deep=True)

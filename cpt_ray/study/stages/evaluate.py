@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the scores of each base, each budget and each trajectory point, by the same command."""
+"""Stage `evaluate`: scores each base, each budget and each trajectory point with the same code."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored, and how."""
+    """A model to score, and how."""
 
     model: ModelConfig
     is_base: bool
     mark: int | None
-    """Of a trajectory point; it is in its parent's folder."""
+    """Mark of a trajectory point, which is in its parent's folder."""
     evaluate: EvaluateConfig
     compare: CompareConfig
 
@@ -92,7 +92,7 @@ def _score_settings(config: StudyConfig) -> dict[str, object]:
 
 
 def scored_run(node: ScoresNode) -> RunRecord:
-    """The record of the model that is scored; a base is scored and tabled like any run."""
+    """The record of the model to score; a base is treated like any run."""
     subject, work = node.input("subject"), node.work
     if work.is_base:
         return RunRecord(run=node.name, kind="base", model=work.model.name, export_path=str(subject.folder), annealed=True)
@@ -101,7 +101,7 @@ def scored_run(node: ScoresNode) -> RunRecord:
 
 
 def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
-    """Score models as Ray tasks, or here with `runtime.kind: local`; each is committed as it ends."""
+    """Score models as Ray tasks, or in this process with `runtime.kind: local`; each is committed as it ends."""
     if session.runtime.kind != "local":
         session.need_ray()
     from cpt_ray.evaluate.launch import EvaluateJob, EvaluateProgress, evaluate_runs
@@ -149,7 +149,7 @@ def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
 
 
 def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
-    """The imported base of what is scored: its tokenizer is the run's."""
+    """The imported base, whose tokenizer the run uses."""
     subject = node.input("subject")
     return subject if node.work.is_base else subject.input("model")
 

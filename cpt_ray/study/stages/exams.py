@@ -1,4 +1,4 @@
-"""Stage `exams`: the questions of `evaluate.exams`, read once, as the harness scores them."""
+"""Stage `exams`: the questions of `evaluate.exams`, read once, in the form that the harness scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def exam_inputs(exams: Exams) -> dict[str, str]:
 
 
 def exam_settings(exams: Exams) -> list[dict[str, object]]:
-    """What of exams shapes their items: neither the label nor the folder that the files are in."""
+    """The settings that shape exam items: neither the label nor the folder."""
     return [exam.model_dump(mode="json", exclude={"label", "path"}) for exam in exams]
 
 

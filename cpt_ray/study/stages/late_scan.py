@@ -1,4 +1,4 @@
-"""Stage `late_scan`: exams that came later, looked up in what is packed already; nothing is taken out or packed again."""
+"""Stage `late_scan`: exams that were added later, looked up in the packed rows; nothing is removed or repacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage `models`: each base model and its tokenizer, imported into a folder that every other room loads."""
+"""Stage `models`: each base model and its tokenizer, imported into a folder that everything else loads."""
 
 from __future__ import annotations
 

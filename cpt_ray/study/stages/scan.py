@@ -1,8 +1,8 @@
-"""Stage `scan`: the exam items that training text is scanned for, those of lm-eval tasks from the hub among them.
+"""Stage `scan`: the exam items to decontaminate against, including those of lm-eval tasks from the hub.
 
-A study has up to two of these artifacts: `NAME` holds what text is scanned for before it is packed, `NAME-late` the items of
-exams that are scored but were not scanned for, which are looked up in the packed text. They are artifacts apart from the
-exams', even where they hold the same items: an exam that is added later changes that one, and must not change the shards.
+A study has up to two of these artifacts: `NAME` holds the items to scan for before packing, `NAME-late` the items of exams that
+are scored but were not scanned for, which are looked up in the packed text. They are separate from the exams' artifact, even if
+they hold the same items: an exam added later changes that one, and must not change the shards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one
 
 @dataclass(frozen=True)
 class Scanned:
-    """The exams and lm-eval tasks whose items are written."""
+    """The exams and lm-eval tasks to scan for."""
 
     exams: Exams
     tasks: tuple[str, ...]
@@ -29,7 +29,7 @@ class Scanned:
 
 
 def scanned_before(config: StudyConfig) -> Scanned:
-    """What training text is scanned for before it is packed: `prepare.decontaminate.tasks`, or all that is scored."""
+    """What to scan for before packing: `prepare.decontaminate.tasks`, or everything that is scored."""
     path = config.evaluate.harness_path
     if not config.prepare.decontaminate.enabled:
         return Scanned((), (), path)
@@ -41,7 +41,7 @@ def scanned_before(config: StudyConfig) -> Scanned:
 
 
 def scanned_late(config: StudyConfig) -> Scanned:
-    """What is scored, but was not scanned for before the text was packed."""
+    """What is scored, but was not scanned for before packing."""
     path = config.evaluate.harness_path
     if not config.prepare.decontaminate.enabled:
         return Scanned((), (), path)
@@ -54,12 +54,12 @@ def scanned_late(config: StudyConfig) -> Scanned:
 
 
 def early_name(graph: Graph) -> str:
-    """Name of the artifact whose items are scanned for before packing."""
+    """Name of the artifact with the items to scan for before packing."""
     return graph.config.study.name
 
 
 def late_name(graph: Graph) -> str:
-    """Name of the artifact whose items are looked up in packed text."""
+    """Name of the artifact with the items to look up in packed text."""
     return f"{graph.config.study.name}-late"
 
 

@@ -1,4 +1,4 @@
-"""Stage `shards`: the text of all sources without held-out and exam text, packed into rows for each model's tokenizer."""
+"""Stage `shards`: the text of all sources, without held-out and exam text, tokenized and packed for each model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, S
 
 @dataclass(frozen=True)
 class Packing(Text):
-    """What is packed, for which model."""
+    """Text to pack, for a model."""
 
     model: ModelConfig
 
@@ -64,7 +64,7 @@ def _build(node: ShardsNode, session: Session) -> None:
 
 
 def _check_tokenizer(node: ShardsNode) -> bool:
-    """Refuse a tokenizer that does not fit its model before hours of text are prepared for it."""
+    """Reject a tokenizer that does not fit its model, before hours are spent on preparing text for it."""
     if store.find(node.input("model")) is None:
         return False
     resolve_tokenizer(_tokenizer(node))
@@ -78,10 +78,10 @@ def _tokenizer(node: ShardsNode) -> ModelTokenizer:
 
 
 def _verify(node: ShardsNode) -> Iterator[Checked]:
-    """What the manifest says of its shards against the shards themselves: rows and loss-bearing tokens, shard by shard."""
+    """Compare the manifest with the shards: rows and loss-bearing tokens, shard by shard."""
     try:
         manifest = ShardManifest.of(node.folder)
-        reader = ShardReader(node.folder, manifest, verify=False)  # they have just been hashed
+        reader = ShardReader(node.folder, manifest, verify=False)  # just hashed
         for source in manifest.shards.sources:
             for number, entry in enumerate(manifest.of_source(source)):
                 loss = reader.loss_of_shard(source, number)

@@ -1,11 +1,11 @@
-"""What a stage is: a value that says which artifacts it makes of a study, from what, and how.
+"""A stage: a value that declares which artifacts a study needs, from which inputs, and how to build them.
 
-One module of this room per stage; `study.graph` asks each for its artifacts before anything runs,
-`study.study` builds those that are missing, `verify`, `--dry-run` and the command line list them.
+One module of this package per stage. `study.graph` collects the artifacts of each before anything runs, `study.study` builds
+those that are missing, and `verify`, `--dry-run` and the command line list them.
 `tests/study/stages/test_toy_stage.py` adds one.
 
-Guarantee: whatever shapes a result is in the fingerprint of its node, by way of `inputs` and `settings`; a build gets what it
-needs in the node's `work`, resolved from the study file when the graph was built.
+Guarantee: everything that shapes a result is in its node's fingerprint, through `inputs` and `settings`; a build gets what it
+needs from the node's `work`, resolved when the graph was built.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Verb = Literal["prepare", "train", "evaluate"]
 
 
 class Console(Protocol):
-    """Where a study says what it does."""
+    """Where a study reports what it does."""
 
     def say(self, text: str) -> None:
         """Print a result."""
@@ -71,17 +71,17 @@ class Session(Protocol):
         """Start or join Ray, once. Import rooms that import Ray after it: Ray reads part of its environment when imported."""
 
     def building(self, node: Node[Any, Any]) -> AbstractContextManager[None]:
-        """Around the build of one artifact: its folder exists, and it is committed if nothing was raised."""
+        """Wrap the build of one artifact: its folder exists, and it is committed if nothing was raised."""
 
     def live_mirror(self, node: Node[Any, Any]) -> Callable[[tuple[StepMetrics, ...]], None]:
-        """What is told all steps of a run so far, about once a second while it trains, and mirrors them into MLflow."""
+        """A callback that receives all steps of a run so far, about once a second, and mirrors them into MLflow."""
 
     def commit(self, node: Node[Any, Any], *, started: float) -> None:
         """Commit an artifact that was built since `started`, of `time.perf_counter()`."""
 
 
 class Checked(NamedTuple):
-    """One thing that `cpt-ray verify` checked: its name, how much of it there was, and what is wrong with it."""
+    """One item that `cpt-ray verify` checked: its name, its size, and its problems."""
 
     name: str
     amount: str
@@ -92,16 +92,16 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Planned(Generic[WorkT]):
-    """An artifact that a stage wants of a study."""
+    """An artifact that a study needs from a stage."""
 
     name: str
     """Unique within the stage."""
     inputs: Mapping[str, Node[Any, Any] | str]
-    """Artifacts of earlier stages, and fingerprints of what is read from outside the study."""
+    """Artifacts of earlier stages, and fingerprints of external inputs."""
     settings: Mapping[str, object]
-    """Every setting that shapes the result, as plain values; nothing else, so that no other change rebuilds it."""
+    """Every setting that shapes the result, as plain values, and nothing else: any other change must not rebuild it."""
     work: WorkT
-    """What `Stage.build` needs, resolved."""
+    """Resolved input of `Stage.build`."""
 
 
 @dataclass(frozen=True)
@@ -109,26 +109,26 @@ class Stage(Generic[WorkT, RecordT]):
     """A kind of artifact: how a study's artifacts of this kind are planned, built, read and verified."""
 
     name: str
-    """Folder below the study's root, and what messages call it."""
+    """Folder below the study's root, and the name used in messages."""
     version: int
     """Of the format. Raise it when the output changes for the same settings: old folders are then left alone and ignored."""
     verb: Verb
     """The verb of the command line that builds it."""
     plan: Callable[[Graph], Iterable[Planned[WorkT]]]
-    """The artifacts that a study wants; the graph holds those of earlier stages."""
+    """The artifacts that a study needs; the graph holds those of earlier stages."""
     build: Callable[[Sequence[Node[WorkT, RecordT]], Session], None]
-    """Builds artifacts that are missing, and resumes what an earlier attempt left in their folders. See `one_by_one`."""
+    """Builds missing artifacts, resuming from whatever an earlier attempt left in their folders. See `one_by_one`."""
     record: type[RecordT] | None
-    """What the artifact says of itself, in the file `record.FILE`; None if its files speak for themselves."""
+    """The artifact's metadata, in the file `record.FILE`; None if it has none."""
     files: tuple[str, ...]
     """Globs of the files that belong to the artifact, relative to its folder; anything else there is scratch."""
     early_check: Callable[[Node[WorkT, RecordT]], bool] | None = None
-    """Refuses an artifact that cannot be built, before earlier stages spend hours on its inputs. Called before each stage until
-    it returns True; False means that what it looks at has not been built yet."""
+    """Rejects an artifact that cannot be built, before earlier stages spend hours on its inputs. Called before each stage until
+    it returns True; False means that the inputs it needs do not exist yet."""
     reuse_check: Callable[[Node[WorkT, RecordT]], None] | None = None
-    """Called before an artifact is reused; raises if it no longer is what the study asks for."""
+    """Called before an artifact is reused; raises if it no longer matches the study."""
     verify: Callable[[Node[WorkT, RecordT]], Iterable[Checked]] | None = None
-    """What `cpt-ray verify` checks beyond the hashes of the artifact's files."""
+    """Checks of `cpt-ray verify` beyond the hashes of the artifact's files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +147,11 @@ class Node(Generic[WorkT, RecordT]):
 
     @property
     def label(self) -> str:
-        """`stage/name-fingerprint8`, as messages call it."""
+        """`stage/name-fingerprint8`, the name used in messages."""
         return f"{self.stage.name}/{self.folder.name}"
 
     def input(self, name: str) -> Node[Any, Any]:
-        """The artifact that is the input of that name.
+        """The input artifact of that name.
 
         Raises:
             TypeError: If the input is not an artifact of the study.
@@ -170,7 +170,7 @@ class Node(Generic[WorkT, RecordT]):
 def one_by_one(
     build: Callable[[Node[WorkT, RecordT], Session], None],
 ) -> Callable[[Sequence[Node[WorkT, RecordT]], Session], None]:
-    """Make a `Stage.build` of a function that builds one artifact: its folder exists, and it is committed afterwards."""
+    """Turn a function that builds one artifact into a `Stage.build`: its folder exists, and it is committed afterwards."""
 
     def build_all(nodes: Sequence[Node[WorkT, RecordT]], session: Session) -> None:
         for node in nodes:

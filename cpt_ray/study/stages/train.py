@@ -42,12 +42,12 @@ _NOT_IN_RESULT = {
     "guards",
     "watch",
 }
-"""Keys of `train` that a run's spec holds already, or that change memory and speed but not what is computed."""
+"""Keys of `train` that are already in a run's spec, or that change memory and speed but not the result."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One run: what its workers are told, but for folders and lease."""
+    """One run: what its workers get, except folders and lease."""
 
     spec: RunSpec
     settings: RunSettings
@@ -95,7 +95,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Training]]:
 
 
 def _mixture_settings(arm: ArmConfig, spec: RunSpec) -> dict[str, object]:
-    """What of an arm decides a run's rows; a trunk never cools down, so the cooldown's mixture is none of its business."""
+    """The settings of an arm that decide a run's rows; a trunk has no cooldown, so it leaves out the cooldown's mixture."""
     settings = arm.model_dump(mode="json", include={"mix", "segments", "cooldown_mix"})
     if spec.schedule.decay_start_tokens is None:
         del settings["cooldown_mix"]
@@ -103,7 +103,7 @@ def _mixture_settings(arm: ArmConfig, spec: RunSpec) -> dict[str, object]:
 
 
 def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
-    """The tokens that `train.budgets_flops` pays for, per model; None where budgets are tokens."""
+    """Tokens that `train.budgets_flops` buys, per model; None if budgets are given in tokens."""
     config = graph.config
     flops = config.train.budgets_flops
     if flops is None:
@@ -183,6 +183,6 @@ TRAIN = Stage[Training, RunRecord](
     plan=_plan,
     build=_build,
     record=RunRecord,
-    # Checkpoints and heartbeats do not belong to the artifact.
+    # Checkpoints and heartbeats are not part of the artifact.
     files=(RunRecord.FILE, "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*", "export/*", "trajectory/**/*"),
 )

@@ -34,7 +34,7 @@ def test_verify_hashes_every_artifact_and_changes_nothing(prepared, capsys):
     files = len(Artifact.load(shards_of(prepared) / "artifact.json").files)
     assert re.search(rf"^  same     shards/tiny-\w+  \({files} files, \d", said, re.MULTILINE)
     assert re.search(
-        r"^verified: 6 of \d+ artifacts are there; all of them are what they were, and so are the raw files$",
+        r"^verified: 6 of \d+ artifacts exist; none has changed, and neither have the raw files$",
         said,
         re.MULTILINE,
     )
