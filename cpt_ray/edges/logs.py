@@ -1,11 +1,10 @@
-"""Log files, and the warnings in them that somebody should see.
+"""Log files, and the warnings in them that users should see.
 
-    ROOT/logs/driver.log          the driver of a study, command after command
-    RUN/logs/rank-00000.log       a training worker, start after start
+    ROOT/logs/driver.log          the driver of a study, appended by each command
+    RUN/logs/rank-00000.log       a training worker, appended at each start
 
-Libraries warn through `logging` and through `warnings`; both go to the file. What is at least a warning is also told to the
-process that shows it, each text once: the driver prints it, a worker makes it an event of its run. Deprecations are only
-logged.
+Libraries warn through `logging` and `warnings`; both go to the file. Each distinct warning is also shown once: the driver
+prints it, a worker turns it into an event of its run. Deprecations are only logged.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from pathlib import Path
 
 FOLDER = "logs"
 LOCATIONS: list[Path] = []
-"""Log files of this process and of its workers, for the message of a command that fails."""
+"""Log files of this process and its workers, to be named when a command fails."""
 _MOST = 20
 _LONGEST = 400
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _OF_PYTHON = re.compile(r"^\S+:\d+: (?P<category>\w+): (?P<text>.*)", re.DOTALL)
 _ITS_OWN_STREAM = ("DeepSpeed", "transformers")
-"""Libraries whose loggers print to the terminal and pass nothing on."""
+"""Libraries whose loggers print to the terminal and do not propagate."""
 
 Tell = Callable[[str], None]
 
 
 class _Warnings(logging.Handler):
-    """Tells each warning once; after `_MOST` different ones only the file has them."""
+    """Reports each warning once; after `_MOST` different ones they go to the file only."""
 
-    current: list[_Warnings] = []  # noqa: RUF012 -- shared on purpose: of nested logs, only the innermost tells
+    current: list[_Warnings] = []  # noqa: RUF012 -- shared on purpose: of nested logs, only the innermost reports
 
     def __init__(self, tell: Tell) -> None:
         super().__init__(logging.WARNING)
@@ -52,7 +51,7 @@ def _text(record: logging.LogRecord) -> str | None:
     if record.name == "py.warnings" and (found := _OF_PYTHON.match(message)):
         if found["category"] in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning", "ImportWarning"):
             return None
-        message = found["text"].splitlines()[0]  # the line of code follows
+        message = found["text"].splitlines()[0]  # the source line follows
     return " ".join(message.split())[:_LONGEST]
 
 
@@ -108,7 +107,7 @@ def be_verbose() -> None:
 
 
 def _pass_on(name: str) -> Callable[[], None]:
-    """Let a library's records reach the root logger instead of the terminal; returns how to undo it."""
+    """Propagate a library's records to the root logger instead of the terminal; returns a function that undoes it."""
     logger = logging.getLogger(name)
     handlers, passed_on = list(logger.handlers), logger.propagate
     logger.handlers, logger.propagate = [], True

@@ -1,10 +1,10 @@
 """A note of what was last mirrored into a local MLflow database, so that unchanged records are not mirrored again.
 
-Around `edges.tracking`, which it lets callers skip. In: a tracking URI and a fingerprint of everything to be
+Lets callers skip `edges.tracking`. In: a tracking URI and a fingerprint of everything to be
 mirrored. Out: yes or no. Importing MLflow and opening its database costs 2.4 s of CPU (one core of a Xeon).
 
-Guarantee: "mirrored" means that the same content was mirrored and that nobody has written to the database since: its size
-and time of change are those right after. A tracking server gives no such sign, so for one the answer is always no.
+Guarantee: "mirrored" means that the same content was mirrored and the database has not been written since: its size and
+modification time are unchanged. A tracking server has no such marker, so for one the answer is always no.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def database_of(uri: str) -> Path | None:
 
 
 class Mirrored(Record):
-    """What was mirrored, and the database right after."""
+    """What was mirrored, and the state of the database right after."""
 
     FILE = "mirrored.json"
 
@@ -36,19 +36,19 @@ class Mirrored(Record):
     content_sha256: str
     database_bytes: int
     database_changed_ns: int
-    """Time of change, in nanoseconds since the epoch."""
+    """Modification time, in nanoseconds since the epoch."""
 
 
 def is_mirrored(root: Path, uri: str, content_sha256: str) -> bool:
-    """Whether exactly this content is in the database at `uri`, which is as the last mirroring left it."""
+    """Whether the database at `uri` holds exactly this content and has not changed since it was mirrored."""
     try:
         return Mirrored.of(root) == _note(uri, content_sha256)
-    except (OSError, ValueError):  # a note that is missing or cannot be read costs a mirroring and is not an error
+    except (OSError, ValueError):  # a missing or unreadable note only costs another mirroring
         return False
 
 
 def note_mirrored(root: Path, uri: str, content_sha256: str) -> None:
-    """Note in the study's root that this content is mirrored; nothing is noted of a tracking server."""
+    """Record in the study's root that this content is mirrored; does nothing for a tracking server."""
     note = _note(uri, content_sha256)
     if note is not None:
         write_atomic(root / Mirrored.FILE, note.to_json())

@@ -1,6 +1,6 @@
-"""The door to Ray: join the cluster that is there, or start a private one on this machine and end it afterwards.
+"""The door to Ray: join an existing cluster, or start a private one on this machine and stop it afterwards.
 
-Environment that must stand before Ray's processes start is set here, because glibc and DeepSpeed read theirs at exec.
+Environment variables that Ray's processes need at startup are set here, because glibc and DeepSpeed read theirs at exec.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from cpt_ray.errors import CptRayError
 
 _STARTS = 3
 _TOO_SLOW = "timed out during startup"
-"""What Ray says when its node did not register within 30 s, a limit that it does not let one change (2.60)."""
+"""Ray's message when its node did not register within 30 s, a limit that cannot be configured (Ray 2.60)."""
 
 ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every line of a worker appears twice
@@ -40,16 +40,16 @@ def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
 
 
 def put_interpreter_on_path() -> None:
-    """Let child processes find what is next to this interpreter: DeepSpeed loads its operators with that ninja."""
+    """Put this interpreter's folder on PATH: DeepSpeed loads its operators with the ninja in it."""
     folder = str(Path(sys.executable).parent)
     if folder not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
 
 
 def operator_environment() -> dict[str, str]:
-    """Where DeepSpeed keeps the operators that it compiles: inside this environment, if it may be written.
+    """Where DeepSpeed keeps its compiled operators: inside this environment, if it is writable.
 
-    The default is one folder per user, and two environments on one machine then rebuild each other's operators.
+    The default is one folder per user, in which two environments on one machine rebuild each other's operators.
     """
     folder = Path(sys.prefix) / "torch_extensions"
     if "TORCH_EXTENSIONS_DIR" in os.environ or not os.access(sys.prefix, os.W_OK):
@@ -96,7 +96,7 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
     import ray
 
     put_interpreter_on_path()
-    # Ray's accounting is logical: training workers and one spare for data tasks must fit beside one another.
+    # Ray's accounting is logical: training workers and one spare for data tasks must fit at the same time.
     cpus = max(
         os.cpu_count() or 1,
         int(runtime.workers.max * runtime.cpus_per_worker) + 1,
@@ -109,7 +109,7 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
                 address="local",
                 num_cpus=cpus,
                 object_store_memory=runtime.object_store,
-                include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed look-ups
+                include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed lookups
                 dashboard_host="127.0.0.1",
                 log_to_driver=False,
                 logging_level=logging.ERROR,

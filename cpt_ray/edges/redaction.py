@@ -1,6 +1,6 @@
-"""Mask secrets in whatever is shown or stored: configs in MLflow and in the report.
+"""Mask secrets in everything that is shown or stored: configs in MLflow and in the report.
 
-On the way out. In: plain values or text. Out: the same with secrets masked. A value is a secret if a word
+In: plain values or text. Out: the same with secrets masked. A value is a secret if a word
 of its key says so (`api_key`, `token`); in any text, the user part of a URI and signed query values are secrets too. Only
 whole words count, so `batch_tokens` is not a secret.
 """

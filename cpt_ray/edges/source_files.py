@@ -1,4 +1,4 @@
-"""The door to raw text: list and open files on any filesystem, compressed or not, with a version that changes when they do.
+"""The door to raw text: list and open files on any filesystem, compressed or not, with a version that tracks changes.
 
 Paths are fsspec's: local, `zip://member::archive`, `s3://`, `gs://`, `hf://` and whatever fsspec has a package for;
 `package://` names files of an installed distribution. S3 and Google Cloud Storage go through pyarrow, which is a dependency

@@ -43,7 +43,7 @@ def temporary_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        # In a folder that could not be made the path is no file either.
+        # In a folder that could not be created, the path is not a file either.
         with contextlib.suppress(OSError):
             temporary.unlink()
 
