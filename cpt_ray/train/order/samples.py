@@ -7,6 +7,18 @@ the source's rows, or of each window of them; another one each epoch.
 
 Guarantee: the rows drawn of a source are a prefix of one sequence, whatever mixtures drew them; so the position is one integer,
 resume is a seek, and any number of workers sees the same rows.
+
+Example: three rows of law to one of news, then news alone from position 8. By then law is one row into its second epoch; news
+continues with the third of its 4 rows, and starts over at position 10.
+
+    >>> mixes = [MixAt(0, {"law": 0.75, "news": 0.25}), MixAt(8, {"news": 1.0})]
+    >>> order = SampleOrder(mixes, {"law": 5, "news": 4}, seed=0)
+    >>> print(*order.batch(0, 8))
+    law:1 law:0 law:3 news:1 law:2 law:4 law:2 news:0
+    >>> print(*order.batch(8, 4))
+    news:2 news:3 news:1 news:0
+    >>> order.drawn(8), str(order.at(8))
+    ({'law': 6, 'news': 2}, 'news:2')
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import sys
 from collections import Counter
 
 import numpy as np
@@ -239,3 +241,8 @@ def test_bijections_of_old_windows_are_let_go(monkeypatch):
     order = one_mix({"law": 1.0}, {"law": 1000}, 0, 1)
     assert [i.row for i in order.batch(0, 500)] == list(range(500))
     assert len(order._bijections) <= 10
+
+
+def test_the_worked_example_of_the_module_is_what_it_does():
+    tried = doctest.testmod(sys.modules[SampleOrder.__module__])
+    assert (tried.failed, tried.attempted > 1) == (0, True)
