@@ -1,46 +1,33 @@
-"""Score many models: a Ray task each, so many at once, or one after another in this process.
+"""Score many models: one Ray task each, several at a time, or sequentially in this process.
 
-In: jobs, one per run. Out: their `EvalRecord`s, each handed on as its task ends. A task scores on one CPU thread (or on the
-GPU it is given), so scores beside training do not stall the collectives. The driver holds records only.
+In: jobs, one per run. Out: their `EvalRecord`s, each passed on as its task ends. A task scores on one CPU thread (or on the
+GPU it is given), so scoring alongside training does not stall the collectives. The driver holds only records.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 
-from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.logs import tell_warnings
 from cpt_ray.edges.ray_runtime import worker_environment
 from cpt_ray.errors import CptRayError
-from cpt_ray.evaluate.suite import evaluate_model
-from cpt_ray.records import EvalRecord, HeldOutRecord, RunRecord
+from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
+from cpt_ray.records import EvalRecord
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class EvaluateJob:
-    """One export to score, with the folder that takes its results. Paths must be seen by every node."""
-
-    run: RunRecord
-    tokenizer: Path
-    prefix: str
-    folder: Path
-    trust_remote_code: bool = False
-
-
-@dataclass(frozen=True)
 class EvaluateProgress:
-    """How far scoring is: models done, and the rate in scored tokens of all workers together."""
+    """Scoring progress: models done, and the rate in scored tokens over all workers."""
 
     done: int
     total: int
@@ -52,45 +39,27 @@ class EvaluateProgress:
 
 def evaluate_runs(
     jobs: Sequence[EvaluateJob],
-    *,
-    held_out: HeldOutRecord,
-    held_out_folder: Path,
-    exam_items: Path | None,
-    config: EvaluateConfig,
-    compare: CompareConfig,
+    settings: EvaluateSettings,
     runtime: RuntimeConfig,
+    *,
     on_done: Callable[[EvalRecord], None] = lambda _: None,
     on_progress: Callable[[EvaluateProgress], None] = lambda _: None,
-    parts: Collection[str] = ("test",),
 ) -> list[EvalRecord]:
-    """Score each job; `runtime.kind: local` runs here, anything else needs a Ray session.
+    """Score each job; `runtime.kind: local` runs in this process, anything else needs a Ray session.
 
     Args:
-        jobs: What to score.
-        held_out: The study's held-out sets.
-        held_out_folder: Folder that their paths are relative to.
-        exam_items: What `exams.write_items` wrote; None where the study has no exams.
-        config: The `evaluate` section.
-        compare: The `compare` section.
+        jobs: Exports to score.
+        settings: The same for all of them.
         runtime: The `runtime` section; at most `evaluate_workers` jobs run at once.
         on_done: Called with each record as its job ends.
         on_progress: Called at the start and after each job.
-        parts: Held-out parts to score.
 
     Returns:
         The records, in the order of `jobs`.
 
     Raises:
-        CptRayError: The first job's error; the jobs still running are ended.
+        CptRayError: The error of the first job that fails; jobs still running are canceled.
     """
-    settings: dict[str, Any] = {
-        "held_out": held_out,
-        "held_out_folder": held_out_folder,
-        "exam_items": exam_items,
-        "config": config,
-        "compare": compare,
-        "parts": tuple(parts),
-    }
     records: dict[int, EvalRecord] = {}
     started = time.monotonic()
     on_progress(_progress(records, len(jobs), started))
@@ -102,7 +71,7 @@ def evaluate_runs(
 
     if runtime.kind == "local":
         for index, job in enumerate(jobs):
-            finish(index, _evaluate(job, settings))
+            finish(index, evaluate_model(job, settings))
     else:
         _run_tasks(jobs, settings, runtime, finish)
     return [records[index] for index in range(len(jobs))]
@@ -110,14 +79,14 @@ def evaluate_runs(
 
 def _run_tasks(
     jobs: Sequence[EvaluateJob],
-    settings: dict[str, Any],
+    settings: EvaluateSettings,
     runtime: RuntimeConfig,
     finish: Callable[[int, EvalRecord], None],
 ) -> None:
     task = ray.remote(_evaluate_in_task).options(
         num_cpus=1,
         num_gpus=runtime.gpus_per_worker,
-        max_retries=2,  # a lost node, not an error of the job: those are not retried
+        max_retries=2,  # for a lost node; errors raised by a job are not retried
         runtime_env={"env_vars": worker_environment(runtime)},
     )
     waiting = list(enumerate(jobs))[::-1]
@@ -146,31 +115,20 @@ def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
         raise CptRayError(
             f"scoring {job.run.run} lost its worker three times: {str(error).splitlines()[0]}",
-            fix="most often memory: lower evaluate.batch_tokens or runtime.evaluate_workers, then re-run the same command",
+            fix="usually out of memory: lower evaluate.batch_tokens or runtime.evaluate_workers, then re-run the same command",
         ) from error
     for text in warned:
         logger.warning("scoring: %s", text)
     return record
 
 
-def _evaluate(job: EvaluateJob, settings: dict[str, Any]) -> EvalRecord:
-    return evaluate_model(
-        job.run,
-        tokenizer=job.tokenizer,
-        prefix=job.prefix,
-        folder=job.folder,
-        trust_remote_code=job.trust_remote_code,
-        **settings,
-    )
-
-
-def _evaluate_in_task(job: EvaluateJob, settings: dict[str, Any]) -> tuple[EvalRecord, list[str]]:
-    """Score in a Ray task; returns also what was warned of."""
+def _evaluate_in_task(job: EvaluateJob, settings: EvaluateSettings) -> tuple[EvalRecord, list[str]]:
+    """Score in a Ray task; also return the warnings."""
     if not torch.cuda.is_available():
-        torch.set_num_threads(1)  # the task asked Ray for one CPU
+        torch.set_num_threads(1)  # the task requested one CPU from Ray
     warned: list[str] = []
     with tell_warnings(warned.append):
-        return _evaluate(job, settings), warned
+        return evaluate_model(job, settings), warned
 
 
 def _progress(records: dict[int, EvalRecord], total: int, started: float) -> EvaluateProgress:

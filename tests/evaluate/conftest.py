@@ -1,4 +1,4 @@
-"""A tiny export and held-out sets, made once."""
+"""A tiny export and held-out sets, built once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.records import HeldOutRecord, HeldOutSet
+from cpt_ray.records import HeldOutRecord, HeldOutSet, Made
 from tests.evaluate.tiny import build_model, build_tokenizer, make_text
 
 
@@ -21,7 +21,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def held_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[HeldOutRecord, Path]:
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Made[HeldOutRecord]:
     folder = tmp_path_factory.mktemp("held_out")
     sets = []
     for source, role, part, first in (
@@ -42,4 +42,4 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[HeldOutRecord, P
                 bytes=sum(len(text.encode()) for text in texts.values()),
             )
         )
-    return HeldOutRecord(sets=tuple(sets), reports=(), task_pids={}), folder
+    return Made(folder, HeldOutRecord(sets=tuple(sets), reports=(), task_pids={}))

@@ -1,4 +1,4 @@
-"""Bits per byte: hand-worked cuts and windows, lm-eval as the reference, and independence of packing."""
+"""Bits per byte: hand-computed windows, lm-eval as the reference, and independence of packing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_rolling_windows_are_those_of_lm_eval_and_score_every_token_once(length)
 
     assert ours == [tuple(window) for window in theirs]
     assert [token for _, labels in ours for token in labels] == tokens
-    for window in theirs:  # what lm-eval does next does not change the inputs: context + continuation[:-1]
+    for window in theirs:  # lm-eval's next step does not change the inputs: context + continuation[:-1]
         context, continuation = make_disjoint_window(window)
         assert context + continuation[:-1] == list(window[0])
 
@@ -169,5 +169,5 @@ def test_a_held_out_set_that_is_missing_or_too_small_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"none\.jsonl: held-out set cannot be read: No such file"):
         read_documents(tmp_path / "none.jsonl", 9)
     (tmp_path / "one.jsonl").write_text('{"id": "a", "text": "b"}\n')
-    with pytest.raises(DataError, match="1 held-out documents, and an interval over documents needs at least 2"):
+    with pytest.raises(DataError, match="1 held-out documents; an interval over documents needs at least 2"):
         read_documents(tmp_path / "one.jsonl", 9)

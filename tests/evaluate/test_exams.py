@@ -1,4 +1,4 @@
-"""Exam items: both formats, the draw, what is left out, and the text of every error."""
+"""Exam items: both formats, sampling, what is left out, and every error message."""
 
 from __future__ import annotations
 
@@ -134,13 +134,13 @@ def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_
         ("{not json", r"quiz\.jsonl, line 2: not JSON"),
         ([1], "line 2: not a JSON object"),
         (question(1, question=" "), "line 2: no question"),
-        (question(1, choices=["only"]), r"line 2: choices must be at least two texts, saw \['only'\]"),
-        (question(1, choices=["a", ""]), "choices must be at least two texts"),
+        (question(1, choices=["only"]), r"line 2: choices must be at least two non-empty strings, saw \['only'\]"),
+        (question(1, choices=["a", ""]), "choices must be at least two non-empty strings"),
         (question(1, answer=3), "line 2: answer must name one of 3 choices, saw 3"),
         (question(1, answer="D"), "answer must name one of 3 choices, saw 3"),
         (question(1, answer="yes"), "answer must name one of 3 choices, saw 'yes'"),
         (question(1, answer=True), "answer must name one of 3 choices, saw True"),
-        (question(1, id="dup"), "line 2: id 'dup' stands in line 1 too"),
+        (question(1, id="dup"), "line 2: id 'dup' also used in line 1"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, line, message):

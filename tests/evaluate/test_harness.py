@@ -1,4 +1,4 @@
-"""The harness: packed requests against lm-eval's own Hugging Face model, exams end to end, and its errors."""
+"""The harness: packed requests against lm-eval's Hugging Face model, exams end to end, and errors."""
 
 from __future__ import annotations
 
@@ -148,13 +148,13 @@ def test_without_exams_nothing_is_run(model, tokenizer, tmp_path):
 
 def test_an_exam_without_items_is_an_error(model, tokenizer, tmp_path):
     config = EvaluateConfig(exams=(QUIZ,))
-    with pytest.raises(DataError, match=r"evaluate\.exams quiz: no items of it among \['other'\]"):
+    with pytest.raises(DataError, match=r"evaluate\.exams quiz: no items for this exam; found items for \['other'\]"):
         score_exams(model, tokenizer, {"other": make_items(1)}, prefix=0, config=config, folder=tmp_path)
 
 
 def test_an_unknown_harness_task_is_named(model, tokenizer, tmp_path):
     config = EvaluateConfig(harness_tasks=("no_such_task",))
-    with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks names 'no_such_task', which this lm-eval does not know"):
+    with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks names 'no_such_task', which the installed lm-eval does"):
         score_exams(model, tokenizer, {}, prefix=0, config=config, folder=tmp_path)
 
 
@@ -193,7 +193,7 @@ def write_own_task(folder, name, rows, **description):
 
 @pytest.fixture
 def own_tasks(tmp_path):
-    """Two task files of our own: choices by number, and a free answer; and the group that holds both."""
+    """Two custom task files, one with numbered choices and one with a free answer, and a group of both."""
     folder = tmp_path / "tasks"
     folder.mkdir()
     choices = {"doc_to_text": "Q: {{q}}", "doc_to_choice": "{{options}}", "doc_to_target": "right"}
@@ -216,7 +216,7 @@ def test_the_items_of_harness_tasks_are_their_questions_and_the_text_of_the_righ
 
 
 def test_items_of_a_task_that_cannot_be_had_say_what_to_run(monkeypatch):
-    with pytest.raises(ConfigError, match=r"prepare\.decontaminate\.tasks names 'no_such', which this lm-eval does not know"):
+    with pytest.raises(ConfigError, match=r"prepare\.decontaminate\.tasks names 'no_such', which the installed lm-eval does"):
         harness.task_items(("no_such",), None)
 
     def refuse(*_, **__):

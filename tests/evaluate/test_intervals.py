@@ -1,4 +1,4 @@
-"""The bootstrap: pairing, seeding, blocks, and that its intervals cover."""
+"""The bootstrap: pairing, seeding, blocks, and interval coverage."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_a_95_percent_interval_covers_the_truth_about_as_often_as_it_says():
         sums = intervals.resample_sums(values, samples=400, random=intervals.generator(trial, "cover"))
         interval = intervals.percentile_interval(sums[:, 0] / 60, confidence=0.95, kind="")
         covered += interval.low <= 5 <= interval.high
-    assert 900 <= covered <= 970  # a little low at 60 documents, as the percentile method is
+    assert 900 <= covered <= 970  # slightly low at 60 documents, as expected of the percentile method
 
 
 def test_bits_per_byte_of_eight_nats_of_ln_two_in_four_bytes_is_two():

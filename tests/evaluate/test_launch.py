@@ -1,4 +1,4 @@
-"""The launcher: the same records with and without Ray, progress, and the original error out of a task."""
+"""The launcher: the same records with and without Ray, progress, and the original error from a task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.errors import ConfigError, CptRayError
 from cpt_ray.evaluate import launch
-from cpt_ray.evaluate.launch import EvaluateJob, evaluate_runs
+from cpt_ray.evaluate.launch import evaluate_runs
+from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
 from tests.evaluate.tiny import SEPARATOR, make_run
 
 CONFIG = EvaluateConfig(held_out_documents=4, document_tokens=64, context=32, batch_tokens=256, precision="fp32")
@@ -19,7 +20,6 @@ RAY = RuntimeConfig(kind="ray", evaluate_workers=2)
 
 
 def run_all(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), prefixes=None, **callbacks):
-    record, held_out_folder = held_out
     jobs = [
         EvaluateJob(
             run=make_run(tiny_folder, run=name),
@@ -29,16 +29,8 @@ def run_all(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), pref
         )
         for name in names
     ]
-    return evaluate_runs(
-        jobs,
-        held_out=record,
-        held_out_folder=held_out_folder,
-        exam_items=None,
-        config=CONFIG,
-        compare=CompareConfig(bootstrap_samples=100),
-        runtime=runtime,
-        **callbacks,
-    )
+    settings = EvaluateSettings(held_out, exam_items=None, config=CONFIG, compare=CompareConfig(bootstrap_samples=100))
+    return evaluate_runs(jobs, settings, runtime, **callbacks)
 
 
 def test_local_scores_here_in_order_and_tells_how_far_it_is(tiny_folder, held_out, tmp_path):
@@ -56,7 +48,7 @@ def test_local_scores_here_in_order_and_tells_how_far_it_is(tiny_folder, held_ou
 
 
 def test_a_local_error_is_the_jobs_own(tiny_folder, held_out, tmp_path):
-    with pytest.raises(ConfigError, match="'nope', which begins each document, is no token"):
+    with pytest.raises(ConfigError, match="'nope', the prefix of each document, is not a token"):
         run_all(tiny_folder, held_out, tmp_path, LOCAL, prefixes={"a": "nope"})
 
 
@@ -69,7 +61,7 @@ def test_ray_tasks_give_the_records_of_a_local_run(tiny_folder, held_out, tmp_pa
     local = run_all(tiny_folder, held_out, tmp_path / "local", LOCAL)
     assert [record.run for record in records] == ["a", "b", "c"]
     assert sorted(done) == ["a", "b", "c"]
-    assert os.getpid() not in {record.task_pid for record in records}  # it really ran elsewhere
+    assert os.getpid() not in {record.task_pid for record in records}  # it really ran in other processes
     for theirs, ours in zip(records, local, strict=True):
         for remote, here in zip(theirs.held_out, ours.held_out, strict=True):
             assert remote.nats == pytest.approx(here.nats, rel=1e-6)
@@ -78,7 +70,7 @@ def test_ray_tasks_give_the_records_of_a_local_run(tiny_folder, held_out, tmp_pa
 
 @pytest.mark.ray
 def test_the_original_error_comes_out_of_a_task(tiny_folder, held_out, tmp_path, ray_session_2cpu):
-    with pytest.raises(ConfigError, match="'nope', which begins each document, is no token") as caught:
+    with pytest.raises(ConfigError, match="'nope', the prefix of each document, is not a token") as caught:
         run_all(tiny_folder, held_out, tmp_path, RAY, prefixes={"b": "nope"})
     assert type(caught.value) is ConfigError
     assert "set the model's bos or separator" in caught.value.fix

@@ -1,4 +1,4 @@
-"""Per-document and per-item scores survive the round trip through their file; what is damaged is named."""
+"""Per-document and per-item scores round-trip through their files; damaged files are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite: one call scores one export, and what it writes is what its record says."""
+"""The suite: one call scores one export, and the files match the record."""
 
 from __future__ import annotations
 
@@ -10,27 +10,17 @@ from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig, Exam
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.exams import write_exams
 from cpt_ray.evaluate.per_item import read_document_scores
-from cpt_ray.evaluate.suite import evaluate_model
+from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
 from cpt_ray.records import EvalRecord, ExamItem
 from tests.evaluate.tiny import SEPARATOR, make_run
 
 CONFIG = EvaluateConfig(held_out_documents=6, document_tokens=100, context=32, batch_tokens=256, precision="fp32")
 
 
-def evaluate(tiny_folder, held_out, folder, *, run=None, **changes):
-    record, held_out_folder = held_out
-    settings = {
-        "held_out": record,
-        "held_out_folder": held_out_folder,
-        "exam_items": None,
-        "config": CONFIG,
-        "compare": CompareConfig(bootstrap_samples=100),
-        "prefix": SEPARATOR,
-        "tokenizer": tiny_folder,
-        "folder": folder,
-        **changes,
-    }
-    return evaluate_model(run or make_run(tiny_folder), **settings)
+def evaluate(tiny_folder, held_out, folder, *, run=None, prefix=SEPARATOR, **changes):
+    settings = {"exam_items": None, "config": CONFIG, "compare": CompareConfig(bootstrap_samples=100), **changes}
+    job = EvaluateJob(run or make_run(tiny_folder), tokenizer=tiny_folder, prefix=prefix, folder=folder)
+    return evaluate_model(job, EvaluateSettings(held_out, **settings))
 
 
 @pytest.fixture
@@ -89,7 +79,7 @@ def test_a_part_that_no_set_has_is_an_error(tiny_folder, held_out, tmp_path):
 
 
 def test_a_prefix_that_is_no_token_is_an_error(tiny_folder, held_out, tmp_path):
-    with pytest.raises(ConfigError, match="'<eot>', which begins each document, is no token of the tokenizer in"):
+    with pytest.raises(ConfigError, match="'<eot>', the prefix of each document, is not a token of the tokenizer in"):
         evaluate(tiny_folder, held_out, tmp_path, prefix="<eot>")
 
 

@@ -22,7 +22,7 @@ SENTENCES = [
 
 
 def make_text(seed: int, sentences: int) -> str:
-    """Deterministic text with multi-byte characters in it."""
+    """Deterministic text with multi-byte characters."""
     generator = torch.Generator().manual_seed(seed)
     picks = torch.randint(len(SENTENCES), (sentences,), generator=generator).tolist()
     return " ".join(f"{SENTENCES[pick]} ({seed}.{place})" for place, pick in enumerate(picks))
@@ -50,7 +50,7 @@ def build_model(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
         vocab_size=vocabulary,
         max_position_embeddings=256,
         tie_word_embeddings=True,
-        initializer_range=0.2,  # at the usual 0.02 an untrained model hardly listens to its context
+        initializer_range=0.2,  # at the usual 0.02 an untrained model hardly depends on its context
     )
     return LlamaForCausalLM(config).eval()
 

@@ -11,7 +11,7 @@ from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.model.text_tokens import text_tokens
-from cpt_ray.records import EvalRecord, ExamItem, HeldOutRecord, RunRecord
+from cpt_ray.records import EvalRecord, ExamItem, RunRecord
 from cpt_ray.study import store
 from cpt_ray.study.inputs import listing
 from cpt_ray.study.stages.exams import EXAMS
@@ -104,7 +104,8 @@ def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
     """Score models as Ray tasks, or in this process with `runtime.kind: local`; each is committed as it ends."""
     if session.runtime.kind != "local":
         session.need_ray()
-    from cpt_ray.evaluate.launch import EvaluateJob, EvaluateProgress, evaluate_runs
+    from cpt_ray.evaluate.launch import EvaluateProgress, evaluate_runs
+    from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
 
     by_run = {node.name: node for node in nodes}
     jobs = []
@@ -134,18 +135,13 @@ def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
     # Held-out sets, exams and settings are the study's, the same for every model.
     held_out, work = nodes[0].input("held_out"), nodes[0].work
     exams = nodes[0].input("exams") if "exams" in nodes[0].inputs else None
-    sets: HeldOutRecord = store.load(held_out)
-    evaluate_runs(
-        jobs,
-        held_out=sets,
-        held_out_folder=held_out.folder,
+    settings = EvaluateSettings(
+        held_out=store.made(held_out),
         exam_items=exams.folder / ExamItem.FILE if exams else None,
         config=work.evaluate,
         compare=work.compare,
-        runtime=session.runtime,
-        on_done=done,
-        on_progress=progress,
     )
+    evaluate_runs(jobs, settings, session.runtime, on_done=done, on_progress=progress)
 
 
 def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
