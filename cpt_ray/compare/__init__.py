@@ -1,1 +1,1 @@
-"""Judging scores: paired differences, and the verdict that follows from them."""
+"""Judging scores: paired differences, and the verdict based on them."""

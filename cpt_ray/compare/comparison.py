@@ -1,7 +1,7 @@
 """What a study found: the points of its curves, the paired differences, the verdict.
 
-In: `EvalRecord`s, their folders (for the per-document files), the runs. Out: a `Comparison`. Pure but for reading those files.
-Every budget is held against the base and against the equal-token control; the two largest budgets against each other.
+In: `EvalRecord`s, their folders (for the per-document files), the runs. Out: a `Comparison`. Pure except for reading those
+files. Every budget is compared with the base and with the equal-token control, and the two largest budgets with each other.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def compare(
 
     Args:
         evals: Scores of the bases and of all budgets.
-        eval_folders: Run name to the folder of its evaluation.
-        runs: Records of all runs that `evals` speaks of.
+        eval_folders: Run name to its evaluation folder.
+        runs: Records of all runs in `evals`.
         config: The `compare` section.
         control_arms: Names of the arms whose role is `control`.
-        tokens_paid: Tokens that all runs of the study together trained on.
+        tokens_paid: Total tokens that the runs of the study trained on.
 
     Returns:
         Points, deltas, verdict and notes; the same input gives the same output.
@@ -48,7 +48,7 @@ def compare(
         if record.run not in by_run or record.run not in eval_folders:
             raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
         if not reported_sets(record):
-            raise DataError(f"{record.run} has no scores on a test set, and only those are reported", fix=_FIX)
+            raise DataError(f"{record.run} has no scores on a test set; only those are reported", fix=_FIX)
     budgets = [r for r in evals if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
     cells = _cells(budgets, eval_folders)
     deltas: list[Delta] = []
@@ -57,7 +57,7 @@ def compare(
         own = [cell for cell in cells if cell.model == model]
         base = next((cell for cell in own if cell.arm is None), None)
         if base is None:
-            raise DataError(f"the base of {model} was not scored, and everything is compared with it", fix=_FIX)
+            raise DataError(f"the base of {model} was not scored; everything is compared with it", fix=_FIX)
         model_findings, model_deltas = _compare_model(base, own, config, control_arms)
         findings += model_findings
         deltas += model_deltas

@@ -1,8 +1,8 @@
 """Paired differences between two cells of a study: the same documents, the same items, subject minus reference.
 
-In: `EvalRecord`s with their per-document and per-item files. Out: `Delta`s. Held-out sets: documents are resampled together for
-subject and reference and both bits per byte recomputed (a ratio estimator); exams: normal interval of the mean paired
-difference (Miller 2024, section 4.2). With several seeds the seeds are resampled as well, and the interval says so.
+In: `EvalRecord`s with their per-document and per-item files. Out: `Delta`s. Held-out sets: documents are resampled jointly for
+subject and reference, and both bits per byte are recomputed (a ratio estimator); exams: normal interval of the mean paired
+difference (Miller 2024, section 4.2). With several seeds, the seeds are resampled as well, and the interval's `kind` says so.
 Guarantee: two scores are never subtracted unless they cover the same documents, bytes and items.
 """
 
@@ -34,7 +34,7 @@ _ACCURACIES: dict[Literal["accuracy_points", "accuracy_norm_points"], str] = {
 
 
 class Scored(NamedTuple):
-    """One model's scores, and the folder that its per-item files lie in."""
+    """One model's scores, and the folder of its per-item files."""
 
     record: EvalRecord
     folder: Path
@@ -48,18 +48,18 @@ class Cell:
     arm: str | None
     budget_tokens: int | None
     scored: tuple[Scored, ...]
-    """Ascending by seed."""
+    """In ascending order of seeds."""
 
     @property
     def name(self) -> str:
-        """The run's name, or with several seeds the cell's."""
+        """The run's name, or the cell's if there are several seeds."""
         if len(self.scored) == 1:
             return self.scored[0].record.run
         return f"{self.model}-{self.arm}-{self.budget_tokens} (mean of {len(self.scored)} seeds)"
 
 
 class PairedDeltas(NamedTuple):
-    """The differences of two cells: over all seeds, and where there are several, seed by seed."""
+    """The differences between two cells: over all seeds and, if there are several, per seed."""
 
     overall: tuple[Delta, ...]
     by_seed: tuple[Delta, ...]
@@ -68,10 +68,10 @@ class PairedDeltas(NamedTuple):
 def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig) -> PairedDeltas:
     """Compare two cells on every test set and exam of the subject.
 
-    A base is compared with each seed; two trained cells are paired by seed, and are not comparable without a common one.
+    A base is compared with each seed; two trained cells are paired by seed, and cannot be compared without a common one.
 
     Returns:
-        Nothing on both sides where the cells have no seed in common.
+        The differences; both tuples are empty if the cells have no seed in common.
 
     Raises:
         DataError: If the two were not scored on the same documents, bytes or items.
@@ -92,7 +92,7 @@ def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig) -> Paired
 
 
 def reported_sets(record: EvalRecord) -> list[HeldOutScore]:
-    """The scores that are reported: those of the test part. Validation is for choosing."""
+    """The scores that are reported: those on the test part. Validation is for selection."""
     return [score for score in record.held_out if score.part == "test"]
 
 
@@ -197,7 +197,7 @@ def _exam_interval(differences: Floats, config: CompareConfig, name: str) -> Int
         resampled = (sums / num_items * _seed_weights(num_seeds, config, f"seeds/{name}")).sum(axis=1)
         return intervals.percentile_interval(resampled, confidence=config.confidence, kind=kind)
     mean = float(differences.mean())
-    # One item says nothing about its spread: as wide as points go.
+    # One item gives no estimate of the spread: use the full range of points.
     stderr = float(differences.std(ddof=1)) / math.sqrt(num_items) if num_items > 1 else 100.0
     half = NormalDist().inv_cdf(0.5 + config.confidence / 2) * stderr
     return Interval(low=mean - half, high=mean + half, confidence=config.confidence, kind=kind)
@@ -210,7 +210,7 @@ def _kind(single: str, num_seeds: int, items: str) -> str:
 
 
 def relative_percent(value: float, reference: float) -> float:
-    """Difference as a percentage of the reference; from a reference of 0, which has no percentage, 100 by convention."""
+    """Difference as a percentage of the reference; with a reference of 0, 100 in absolute value by convention."""
     if reference == 0:
         return 0.0 if value == 0 else math.copysign(100.0, value)
     return 100 * (value - reference) / reference

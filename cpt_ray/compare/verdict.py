@@ -1,7 +1,7 @@
-"""The sentences: what the tokens bought, what they cost, whether to go on, in the words that the figures allow.
+"""The verdict: what the tokens bought, what they cost, whether to train on, in words that the figures support.
 
-In: the differences of one arm's largest budget. Out: one sentence per model and arm, and the caveats that belong beside it.
-Guarantee: a difference whose interval holds 0 is never called a gain or a loss.
+In: the differences of one arm's largest budget. Out: one sentence per model and arm, and the caveats that go with it.
+Guarantee: a difference whose interval contains 0 is never called a gain or a loss.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from cpt_ray.config.values import format_count
 from cpt_ray.records import Delta, EvalRecord
 
 _FEW_DOCUMENTS = 30
-"""Below this the percentile bootstrap covers clearly less than it says, more so on skewed lengths."""
+"""Below this, the percentile bootstrap clearly falls short of its nominal coverage, more so with skewed lengths."""
 
 
 @dataclass(frozen=True)
 class ArmFindings:
-    """The differences that the verdict on one arm rests on, over all seeds."""
+    """The differences that the verdict on one arm is based on, over all seeds."""
 
     largest: Cell
     previous: Cell | None
     """The next smaller budget."""
     against_base: tuple[Delta, ...]
     against_control: tuple[Delta, ...]
-    """Empty where no control ran at the largest budget."""
+    """Empty if no control ran at the largest budget."""
     marginal: tuple[Delta, ...]
     """Largest budget against the next smaller one."""
     control_against_base: tuple[Delta, ...]
 
 
 def describe(findings: Sequence[ArmFindings], config: CompareConfig, labels: Mapping[str, str]) -> str:
-    """Say what was found, a sentence per model and arm.
+    """Describe the findings, one sentence per model and arm.
 
     Args:
         findings: One per model and domain arm.
         config: The `compare` section; `forgetting_tolerance` decides what is called forgetting.
-        labels: Exam task to what it is called wherever it is shown.
+        labels: Exam task to its display label.
     """
     if not findings:
         return "Only base models were scored, so there is nothing to compare yet."
@@ -47,20 +47,20 @@ def describe(findings: Sequence[ArmFindings], config: CompareConfig, labels: Map
 
 
 def headline(findings: Sequence[ArmFindings], config: CompareConfig) -> str:
-    """The verdict in one breath: gain, gain over the control, general text, whether to go on; figures are in `describe`."""
+    """The verdict in brief: gain, gain over the control, general text, whether to train on; `describe` has the intervals."""
     if not findings:
         return "Only base models were scored."
     return " ".join(_headline_of_arm(finding, config) for finding in findings)
 
 
 def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_annealed: int) -> tuple[str, ...]:
-    """The caveats that belong beside the verdict, one sentence each; `not_annealed` scores are points, not budgets."""
+    """The caveats that go with the verdict, one sentence each; `not_annealed` is the number of scores that are not budgets."""
     lines: list[str] = []
     seeds = [len(finding.largest.scored) for finding in findings]
     if 1 in seeds:
         lines.append(
             "One seed: intervals cover the evaluation items only, not training randomness; another seed may move the result "
-            "by more than they say."
+            "by more than they suggest."
         )
     if max(seeds, default=1) > 1:
         lines.append(f"With {max(seeds)} seeds the spread between seeds is itself a rough estimate.")
@@ -69,10 +69,10 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
     few = {
         score.source: score.documents for record in evals for score in reported_sets(record) if score.documents < _FEW_DOCUMENTS
     }
-    lines += [f"{name} has {count} scored documents: intervals on so few are too narrow." for name, count in few.items()]
+    lines += [f"{name} has {count} scored documents: intervals from so few are too narrow." for name, count in few.items()]
     lines += _chance_notes(evals)
     if not_annealed:
-        lines.append(f"{not_annealed} scores are of checkpoints whose learning rate has not decayed: drawn, never compared.")
+        lines.append(f"{not_annealed} scores are of checkpoints whose learning rate has not decayed: plotted, never compared.")
     return tuple(dict.fromkeys(lines))
 
 
@@ -86,9 +86,9 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
     for delta in _of_role(finding.against_control, "domain")[:1]:
         size = f"{abs(delta.difference):.3f}"
         words = {
-            True: f"{size} more than as many tokens of general text",
-            None: "no measurably more than as many tokens of general text",
-            False: f"{size} less than as many tokens of general text",
+            True: f"{size} more than the same number of tokens of general text",
+            None: "not measurably more than the same number of tokens of general text",
+            False: f"{size} less than the same number of tokens of general text",
         }
         clauses.append(words[delta.better])
     clauses += _worst_general(finding)
@@ -98,11 +98,11 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
 
 
 def _worst_general(finding: ArmFindings) -> list[str]:
-    """The clause on the general text that did worst, against the base or against the control; with one such text, on that."""
+    """The clause on the general text that did worst against the base or the control; if there is only one, on that one."""
     base, control = (_of_role(deltas, "general") for deltas in (finding.against_base, finding.against_control))
     if not base:
         return []
-    # A measured loss stands before a larger difference that may be chance.
+    # A measured loss ranks above a larger difference that may be chance.
     name = max([*base, *control], key=lambda delta: (delta.better is False, delta.difference)).set_name
     several = len({delta.set_name for delta in base}) > 1
     clause = f"{name}, the general text that did worst," if several else name
@@ -113,7 +113,7 @@ def _worst_general(finding: ArmFindings) -> list[str]:
             clause += f" {words[delta.better]}"
     for delta in control:
         if delta.set_name == name and delta.better is False:
-            clause += f", which is {delta.difference:.3f} behind as many tokens of general text"
+            clause += f", which is {delta.difference:.3f} behind the same number of tokens of general text"
     return [clause]
 
 
@@ -140,12 +140,12 @@ def _gain(finding: ArmFindings) -> list[str]:
     for delta in controls:
         clause = f"on {delta.set_name} it {_change(delta)} against the equal-token control {delta.reference}"
         if delta.better is None:
-            clause += ", so nothing shows that it was the domain text and not more training as such"
+            clause += ", so nothing shows that the domain text did more than additional training alone"
         elif delta.better is False:
-            clause += ", so the same tokens of the control's text did more for the domain"
+            clause += ", so the same number of tokens of the control's text did more for the domain"
         clauses.append(clause)
     if not controls:
-        clauses.append("without an equal-token control it is open whether the domain text did it or more training as such")
+        clauses.append("without an equal-token control, the effects of domain text and of more training are confounded")
     return clauses
 
 
@@ -172,7 +172,7 @@ def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool
 def _going_on(finding: ArmFindings, *, forgets: bool) -> list[str]:
     marginal = _of_role(finding.marginal, "domain")
     if finding.previous is None or not marginal:
-        return ["with one budget nothing says whether more tokens would help"]
+        return ["with only one budget, it is unknown whether more tokens would help"]
     last = format_count((finding.largest.budget_tokens or 0) - (finding.previous.budget_tokens or 0))
     clauses = []
     for delta in marginal:
@@ -207,7 +207,7 @@ def _control_notes(finding: ArmFindings) -> list[str]:
     arm = f"{finding.largest.arm} on {finding.largest.model}"
     if not finding.control_against_base:
         return [
-            f"{arm} has no equal-token control at its largest budget: a gain may come from more training as such, and "
+            f"{arm} has no equal-token control at its largest budget: a gain may come from additional training alone, and "
             "forgetting may be understated."
         ]
     return [
@@ -224,7 +224,7 @@ def _chance_notes(evals: Sequence[EvalRecord]) -> list[str]:
             if exam.chance > 0 and abs(exam.accuracy - exam.chance) <= 2 * exam.accuracy_stderr:
                 lines.append(
                     f"{exam.label}: the base {record.run} scores {100 * exam.accuracy:.1f} % over {exam.items} items, within "
-                    f"two standard errors of chance ({100 * exam.chance:.1f} %), so a change there says little."
+                    f"two standard errors of chance ({100 * exam.chance:.1f} %), so a change there means little."
                 )
     return lines
 

@@ -1,1 +1,1 @@
-"""From raw text to packed shards: stages that explain every drop, composed by `pipeline` on Ray Data."""
+"""From raw text to packed shards: stages that account for every drop, composed by `pipeline` on Ray Data."""

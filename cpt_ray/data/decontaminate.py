@@ -1,15 +1,15 @@
-"""Stage `decontaminate`: what training documents hold of the items of the study's own exams is dropped or redacted.
+"""Stage `decontaminate`: drop or redact training documents that contain items of the study's exams.
 
-Flow: exam items -> `ExamIndex`; then a document's word hashes in, the
-matches with items out; a document with a match is dropped (`exam_item`) or loses the matching words. Memory: 20 bytes per
-word of exam text in every process, and the document at hand.
+Flow: exam items -> `ExamIndex`; then a document's word hashes in, its matches with items out. A document with a match is
+dropped (`exam_item`) or loses the matching words. Memory: 20 bytes per word of exam text in every process, plus the current
+document.
 
 The rule is the n-gram overlap of Brown et al. 2020 (arXiv 2005.14165, appendix C), 13 words by default, over the question
 followed by the answer. A match is extended to the longest run of equal words; the share of the question, or of the answer,
-that the run covers is its ratio, and `min_match_ratio` can ask for more than a turn of phrase.
+that the run covers is its ratio, and `min_match_ratio` can require more than a common phrase.
 
-Guarantee: an item whose words stand in a row in a document is found whatever their case, punctuation or line breaks; an item
-too short to be told from ordinary language is counted as `too_short_to_scan`, not skipped.
+Guarantee: an item whose words occur consecutively in a document is found regardless of case, punctuation and line breaks; an
+item too short to distinguish from ordinary language is counted as `too_short_to_scan`, not silently skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GAP = "\n\n"
 
 @dataclass(frozen=True)
 class Match:
-    """A run of words that a document shares with an item: `first` and `words` are the document's."""
+    """A run of words that a document shares with an item: `first` and `words` refer to the document."""
 
     item: int
     part: Literal["question", "answer"]
@@ -43,7 +43,7 @@ class Match:
 
 @dataclass(frozen=True)
 class _Grams:
-    """N-grams of one length: sorted hashes, and of each the number of its item and its first word in the item."""
+    """N-grams of one length: sorted hashes, each with the number of its item and its first word in the item."""
 
     hashes: Hashes
     items: npt.NDArray[np.int64]
@@ -52,13 +52,13 @@ class _Grams:
 
 @dataclass
 class ExamIndex:
-    """N-grams of exam items.
+    """Index of the n-grams of exam items.
 
     Attributes:
         items: The items that can be scanned for.
-        sizes: Words of the question and of the answer of each.
-        grams: Words per n-gram to the n-grams.
-        too_short: Task to its number of items that are too short to scan for.
+        sizes: Word counts of the question and the answer of each item.
+        grams: The n-grams, by words per n-gram.
+        too_short: Number of items that are too short to scan for, by task.
         min_ratio: Smallest share of a question or an answer that counts as a match.
     """
 
@@ -70,7 +70,7 @@ class ExamIndex:
 
     @classmethod
     def build(cls, items: Iterable[ExamItem], ngram_words: int, min_ratio: float = 0.0) -> ExamIndex:
-        """Index question and answer of every item.
+        """Index the question and the answer of every item.
 
         Args:
             items: Exam items.
@@ -103,13 +103,13 @@ class ExamIndex:
         return index
 
     def find(self, word_hashes: Hashes) -> list[Match]:
-        """Find what a document shares with items.
+        """Find the word runs that a document shares with items.
 
         Args:
             word_hashes: `hash_words` of the document.
 
         Returns:
-            Every run of equal words that an n-gram of an item starts, by place in the document.
+            Every run of equal words that starts with an n-gram of an item, by position in the document.
         """
         matches = [
             self._match(item, first, position, words)
@@ -158,8 +158,8 @@ class ExamIndex:
         """Cut every match out of a text, leaving a blank line in its place.
 
         Returns:
-            The text without the words of any item; None where its words cannot be found back in the original text,
-            because folding its case changed their number, or where no word is left.
+            The text without the words of any item; None if its words cannot be located in the original text because
+            case folding changed their number, or if no words are left.
         """
         while matches := self.find(hash_words(text)):
             spans = word_spans(text)
@@ -171,7 +171,7 @@ class ExamIndex:
         return text if len(hash_words(text)) else None
 
     def summary(self, hits: Iterable[ExamHit]) -> list[TaskScan]:
-        """Count per task what was scanned and found."""
+        """Count scanned and found items per task."""
         parts: dict[str, dict[str, set[str]]] = {}
         documents: dict[str, set[tuple[str, str]]] = {}
         for hit in hits:
@@ -195,7 +195,7 @@ class ExamIndex:
 
 
 def _merged(matches: Iterable[Match]) -> list[tuple[int, int]]:
-    """First word and end of the stretches of a document that matches cover, in order and without overlap."""
+    """First word and end of the spans that the matches cover, in order and without overlap."""
     merged: list[tuple[int, int]] = []
     for first, end in sorted((match.first, match.first + match.words) for match in matches):
         if merged and first <= merged[-1][1]:
@@ -206,10 +206,10 @@ def _merged(matches: Iterable[Match]) -> list[tuple[int, int]]:
 
 
 def _runs(grams: _Grams, document: Hashes, length: int) -> Iterator[tuple[int, int, int, int]]:
-    """Join matching n-grams that follow one another both in the document and in the item.
+    """Join matching n-grams that are consecutive in both the document and the item.
 
     Yields:
-        Number of the item, first word in the document, first word in the item, words.
+        Item number, first word in the document, first word in the item, number of words.
     """
     low = np.searchsorted(grams.hashes, document, side="left")
     places = np.flatnonzero(low < len(grams.hashes))

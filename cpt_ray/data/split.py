@@ -1,12 +1,12 @@
-"""Held-out sets: who belongs to them, and which training documents hold too much of one.
+"""Held-out sets: which documents belong to them, and which training documents overlap too much with one.
 
 Flow: stage `held_out`. Membership: component id in, `validation`, `test` or None out. Containment: held-out texts in, an
-index out; then a training document's word hashes in, verdict out (`held_out_overlap`). Memory: membership none; the index
-12 bytes per word of held-out text, memory-mapped, so the processes of a node share it, and 2 to 4 bytes in each process.
-Held-out documents are never compared with one another.
+index out; then a training document's word hashes in, verdict out (`held_out_overlap`). Memory: none for membership; the index
+takes 12 bytes per word of held-out text, memory-mapped and thus shared by the processes of a node, plus 2 to 4 bytes per word
+in each process. Held-out documents are never compared with one another.
 
-Guarantee: membership depends on the component's id and the seed only, so it is drawn before and independent of any arm; the
-containment rule is exact (up to 64-bit hashes) for the n-gram it is given.
+Guarantee: membership depends only on the component's id and the seed, so it is drawn before any arm and independently of it;
+the containment rule is exact (up to 64-bit hash collisions) for the given n-gram length.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def held_out_part(component: str, config: HeldOutConfig, seed: int) -> Part | No
 
 
 def held_out_order(component: str, seed: int) -> float:
-    """Where a held-out document stands in its set: any beginning of the set is a fair sample of it."""
+    """Sort key of a held-out document within its set: any prefix of the set is a fair sample of it."""
     return seeded_share("order", seed, component)
 
 
@@ -55,7 +55,7 @@ def document_ngrams(text: str, length: int) -> tuple[Hashes, int]:
         length: Words per n-gram; a shorter document is one n-gram of all its words.
 
     Returns:
-        Sorted distinct hashes, and the words per n-gram that was used (0 for a text without words).
+        Sorted distinct hashes, and the number of words per n-gram used (0 for a text without words).
     """
     sequence = hash_words(text)
     used = min(length, len(sequence))
@@ -64,13 +64,13 @@ def document_ngrams(text: str, length: int) -> tuple[Hashes, int]:
 
 @dataclass(frozen=True)
 class ContainmentIndex:
-    """Which held-out document each n-gram belongs to.
+    """Map from n-grams to the held-out documents that contain them.
 
     Attributes:
         hashes: Sorted n-gram hashes, uint64[n].
-        owners: Number of the held-out document of each, uint32[n].
-        totals: Distinct n-grams of each held-out document, uint32[documents].
-        lengths: Words per n-gram that occur, int64: the configured one, and those of shorter documents.
+        owners: Number of the held-out document that each n-gram belongs to, uint32[n].
+        totals: Number of distinct n-grams of each held-out document, uint32[documents].
+        lengths: N-gram lengths in use, int64: the configured one, and those of shorter documents.
     """
 
     hashes: Hashes
@@ -102,7 +102,7 @@ class ContainmentIndex:
         return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names))
 
     def contains(self, word_hashes: Hashes, share: float) -> bool:
-        """Whether a document holds at least `share` of some held-out document's distinct n-grams.
+        """Whether a document contains at least `share` of some held-out document's distinct n-grams.
 
         Args:
             word_hashes: `hash_words` of the training document.
@@ -121,7 +121,7 @@ class ContainmentIndex:
 
     @functools.cached_property
     def _slots(self) -> npt.NDArray[np.uint8]:
-        """A bit for each value of the first bits of a hash, set where an n-gram has it: 16 to 32 bits per n-gram."""
+        """A bitmap over hash prefixes, set where an n-gram has that prefix: 16 to 32 bits per n-gram."""
         taken = np.zeros(1 << self._slot_bits, dtype=np.bool_)
         taken[self.hashes >> np.uint64(64 - self._slot_bits)] = True
         return np.packbits(taken, bitorder="little")
@@ -131,7 +131,7 @@ class ContainmentIndex:
         return len(self.hashes).bit_length() + 4
 
     def _perhaps(self, grams: Hashes) -> Hashes:
-        """The n-grams that may be in the index; of those that are not, 19 of 20 need no search, whose cost grows with it."""
+        """The n-grams that may be in the index; 19 of 20 that are not skip the search, whose cost grows with the index."""
         places = grams >> np.uint64(64 - self._slot_bits)
         taken: npt.NDArray[np.uint8] = self._slots[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1
         found: Hashes = grams[taken.astype(np.bool_)]
@@ -139,7 +139,7 @@ class ContainmentIndex:
 
     def _owners(self, grams: Hashes) -> npt.NDArray[np.uint32]:
         low = np.searchsorted(self.hashes, grams, side="left")
-        # Most n-grams are in no held-out document: only for the others is the end of their run looked up.
+        # Most n-grams are in no held-out document: look up the end of the run only for those that are.
         hit = low < len(self.hashes)
         hit[hit] = self.hashes[low[hit]] == grams[hit]
         low = low[hit]

@@ -1,10 +1,10 @@
-r"""Words, word n-grams and seeded hashes: the one definition that near-duplicates, held-out and exam scans share.
+r"""Words, word n-grams and seeded hashes: the definitions shared by near-duplicate detection, held-out sets and exam scans.
 
-A word is a run of `\w` in casefolded NFC text, so case, punctuation and line breaks never
-hide a match. Hashes are 64 bits wide and the same on every machine and in every process. Memory: tables of about 14 MB per
-process, 8 bytes per word of the documents at hand, and 30 bytes per character of a window.
+A word is a run of `\w` in casefolded NFC text, so case, punctuation and line breaks never hide a match. Hashes have 64 bits
+and are the same on every machine and in every process. Memory: tables of about 14 MB per process, 8 bytes per word of the
+current documents, and 30 bytes per character of a window.
 
-Guarantee: equal word sequences have equal hashes; two different n-grams meet with probability about 2^-64.
+Guarantee: equal word sequences have equal hashes; two different n-grams collide with probability about 2^-64.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def word_spans(text: str) -> list[tuple[int, int]] | None:
     """Start and end of each word of `words(text)` in `text` itself.
 
     Returns:
-        None where folding does not keep the characters in their order: text with composed and decomposed letters that only
-        folding makes equal.
+        None if folding does not preserve the order of characters: text that mixes composed and decomposed letters which are
+        equal only after folding.
     """
     folded = fold(text)
     spans = [match.span() for match in _WORD.finditer(folded)]
@@ -67,7 +67,7 @@ def hash_words(text: str) -> Hashes:
     """Hash each word of `words(text)`.
 
     Returns:
-        uint64[words]; a word's hash depends on its characters only.
+        uint64[words]; a word's hash depends only on its characters.
     """
     return hash_words_batch([text])[0]
 
@@ -75,14 +75,14 @@ def hash_words(text: str) -> Hashes:
 def hash_words_batch(texts: Sequence[str]) -> tuple[Hashes, Offsets]:
     """Hash the words of many texts at once, without a Python object per word.
 
-    A polynomial hash over code points, modulo 2^64, read off prefix sums (Karp and Rabin 1987): a few numpy passes over the
-    characters, 8 bytes per character of a window of `_WINDOW` at a time.
+    A polynomial hash over code points, modulo 2^64, computed from prefix sums (Karp and Rabin 1987): a few numpy passes over
+    the characters, in windows of `_WINDOW` characters at 8 bytes each.
 
     Args:
-        texts: Any texts.
+        texts: The texts.
 
     Returns:
-        Hashes of the words of all texts, uint64[words], and where each text's begin, int64[texts + 1].
+        Hashes of the words of all texts, uint64[words], and the offset of each text's first word, int64[texts + 1].
     """
     folded = [fold(text) for text in texts]
     joined = "\n".join(folded)
@@ -111,7 +111,7 @@ def hash_words_batch(texts: Sequence[str]) -> tuple[Hashes, Offsets]:
 
 
 def _window(codes: npt.NDArray[Any], values: Hashes, begin: int) -> Hashes:
-    """Values of about `_WINDOW` characters from `begin` on, ending outside a word or with the text."""
+    """Values of about `_WINDOW` characters starting at `begin`, ending outside a word or at the end of the text."""
     size = _WINDOW
     terms = values.take(codes[begin : begin + size])
     while terms[-1] and begin + len(terms) < len(codes):
@@ -125,7 +125,7 @@ def _window(codes: npt.NDArray[Any], values: Hashes, begin: int) -> Hashes:
 
 @functools.lru_cache(maxsize=3)
 def _values(size: int) -> Hashes:
-    """The value of each code point in the polynomial: 0 where `_WORD` does not have it in a word."""
+    """The value of each code point in the polynomial: 0 for characters that `_WORD` does not match."""
     values = mix((np.arange(size, dtype=np.uint64) + np.uint64(1)) * _FACTOR)
     inside = np.zeros(size, dtype=np.bool_)
     for match in _WORD.finditer("".join(map(chr, range(size)))):
@@ -156,11 +156,11 @@ def hash_ngrams(word_hashes: Hashes, length: int) -> Hashes:
     """Hash every window of `length` words, in O(words x length).
 
     Args:
-        word_hashes: What `hash_words` gave for a document.
+        word_hashes: Result of `hash_words` for a document.
         length: Words per n-gram.
 
     Returns:
-        uint64[max(words - length + 1, 0)], in the order of the text.
+        uint64[max(words - length + 1, 0)], in text order.
     """
     count = len(word_hashes) - length + 1
     if count <= 0:
@@ -177,11 +177,11 @@ def hash_ngrams_batch(word_hashes: Hashes, offsets: Offsets, length: int) -> tup
 
     Args:
         word_hashes: Hashes of the words of all texts.
-        offsets: Where each text's begin, as `hash_words_batch` gives them.
+        offsets: Offset of each text's first word, as returned by `hash_words_batch`.
         length: Words per n-gram.
 
     Returns:
-        Hashes, text after text, and where each text's begin, int64[texts + 1].
+        Hashes, text after text, and the offset of each text's first n-gram, int64[texts + 1].
     """
     sizes = np.diff(offsets)
     windows = hash_ngrams(word_hashes, length)
@@ -192,11 +192,11 @@ def hash_ngrams_batch(word_hashes: Hashes, offsets: Offsets, length: int) -> tup
 
 
 def seeded_uint64(*parts: object) -> int:
-    """A 64-bit hash of the parts: the seed of anything that is drawn by name."""
+    """A 64-bit hash of the parts: the seed of everything that is drawn by name."""
     data = "\x1f".join(str(part) for part in parts).encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def seeded_share(*parts: object) -> float:
-    """A number in [0, 1), uniform over names, fixed by the parts."""
+    """A number in [0, 1), uniform over names, determined by the parts."""
     return (seeded_uint64(*parts) >> 11) / (1 << 53)

@@ -1,10 +1,10 @@
-"""Bits per byte: each held-out document is scored alone, by the same rule for the base and for every run.
+"""Bits per byte: each held-out document is scored independently, by the same rule for the base and every run.
 
 In: JSON lines {id, text}. Out: per document {id, nats, tokens, bytes}, and their aggregate. The rule is lm-eval's
-`loglikelihood_rolling` with `context_len=1`: a prefix token stands before the document, so that the first token is scored too;
+`loglikelihood_rolling` with `context_len=1`: a prefix token precedes the document, so that the first token is scored too;
 the first window scores up to `context` tokens, later ones the next `context` (the last with as much context as fits).
-Many windows share one forward pass as segments that do not see each other. Guarantee: a document's score does not depend on
-what it was packed with. Held in memory: the tokens of the chosen documents.
+Many windows share one forward pass as segments that cannot attend to each other. Guarantee: a document's score does not depend
+on what it is packed with. Memory: the tokens of the selected documents.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import HeldOutScore, HeldOutSet
 
-_HELD_OUT_FIX = "run `cpt-ray prepare` again; it draws the held-out sets again"
+_HELD_OUT_FIX = "run `cpt-ray prepare` again to redraw the held-out sets"
 
 
 class Window(NamedTuple):
-    """One segment to score: `labels` are the tokens after the last `len(labels)` of `inputs`."""
+    """One segment to score: `labels` are the next tokens at the last `len(labels)` positions of `inputs`."""
 
     document: int
     inputs: list[int]
@@ -39,10 +39,10 @@ class Window(NamedTuple):
 
 
 def read_documents(path: Path, limit: int) -> list[tuple[str, str]]:
-    """Read the first `limit` documents; the file is in hash order already, so this is a random draw.
+    """Read the first `limit` documents; the file is already in hash order, so this is a random sample.
 
     Raises:
-        DataError: If a line is no {id, text}, or the file holds fewer than two documents.
+        DataError: If a line is not {id, text}, or the file has fewer than two documents.
     """
     documents: list[tuple[str, str]] = []
     try:
@@ -57,16 +57,16 @@ def read_documents(path: Path, limit: int) -> list[tuple[str, str]]:
         raise DataError(f"{path}: held-out set cannot be read: {error.strerror}", fix=_HELD_OUT_FIX) from error
     if len(documents) < 2:
         raise DataError(
-            f"{path}: {len(documents)} held-out documents, and an interval over documents needs at least 2",
+            f"{path}: {len(documents)} held-out documents; an interval over documents needs at least 2",
             fix="raise prepare.held_out.share, or give the source more text",
         )
     return documents
 
 
 def rolling_windows(tokens: Sequence[int], *, prefix: int, context: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Cut a document into (inputs, labels); labels are the tokens after the last `len(labels)` inputs.
+    """Split a document into (inputs, labels); labels are the next tokens at the last `len(labels)` positions.
 
-    lm-eval's `get_rolling_token_windows(max_seq_len=context, context_len=1)`; every token is a label exactly once.
+    Same as lm-eval's `get_rolling_token_windows(max_seq_len=context, context_len=1)`; every token is a label exactly once.
     """
     stream = [prefix, *tokens]
     for start in range(0, len(tokens), context):
@@ -75,9 +75,9 @@ def rolling_windows(tokens: Sequence[int], *, prefix: int, context: int) -> Iter
 
 
 def plan_forwards(windows: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
-    """Group windows into forward passes of at most `batch_tokens` inputs; a longer window goes alone.
+    """Group windows into forward passes of at most `batch_tokens` inputs; a longer window gets its own pass.
 
-    Longest first, ties in document order: the same windows always make the same passes, and the largest comes first.
+    Longest first, ties in document order: the same windows always give the same passes, and the largest runs first.
     """
     forwards: list[list[Window]] = []
     used = batch_tokens
@@ -99,14 +99,14 @@ def score_documents(
     context: int,
     batch_tokens: int,
 ) -> list[ScoredDocument]:
-    """Score each document alone.
+    """Score each document independently.
 
     Args:
-        model: What `model.base.load_model` returned: document attention, loss head, eval mode.
-        documents: What to score.
-        prefix: Token id given before each document.
-        context: Most input tokens of a window.
-        batch_tokens: Most input tokens of a forward pass.
+        model: A model from `model.base.load_model`: document attention, loss head, eval mode.
+        documents: Documents to score.
+        prefix: Token id that precedes each document.
+        context: Maximum input tokens per window.
+        batch_tokens: Maximum input tokens per forward pass.
 
     Returns:
         One score per document, in order.
@@ -128,7 +128,7 @@ def score_documents(
             for place in [False] * (len(window.inputs) - len(window.labels)) + [True] * len(window.labels)
         ]
         hidden = hidden_states(model, inputs, [len(window.inputs) for window in group])
-        # Logits are the larger half of the work at this size: only positions that are scored get any.
+        # Logits are more than half of the work at this size, so they are computed for scored positions only.
         hidden = hidden[torch.tensor(scored, device=device)]
         values = head(hidden, labels, per_token=True).double()
         for window, part in zip(group, values.split([len(window.labels) for window in group]), strict=True):
@@ -151,7 +151,7 @@ def aggregate(
         if not np.isfinite(score.nats):
             raise DataError(
                 f"document {score.id!r} of {held_out.source} scored {score.nats} nats",
-                fix="the weights hold NaN or infinity: look at the run's loss, or score with evaluate.precision=fp32",
+                fix="the weights contain NaN or infinity: check the run's loss, or score with evaluate.precision=fp32",
             )
     columns = np.array([(score.nats, score.tokens, score.bytes) for score in scores], dtype=np.float64)
     nats, tokens, num_bytes = columns.sum(axis=0)

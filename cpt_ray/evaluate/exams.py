@@ -1,8 +1,8 @@
-"""Exam items: multiple-choice questions out of JSON lines, or out of the few-shot examples in lm-eval's MMLU task files.
+"""Exam items: multiple-choice questions from JSON lines, or from the few-shot examples in lm-eval's MMLU task files.
 
-In: `evaluate.exams` of the study file. Out: one JSONL file {task, id, question, choices, answer}, `answer` being an index.
-The same file is scored by `harness` and scanned for by data preparation, so what is scored is what was looked for.
-Guarantee: the draw depends on the items' content only, never on file order.
+In: `evaluate.exams` of the study file. Out: one JSONL file {task, id, question, choices, answer}, where `answer` is an index.
+`harness` scores the items of this file, and data preparation scans the training text for the same items.
+Guarantee: the sample depends only on the items' content, never on file order.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from cpt_ray.records import ExamItem, write_items
 REPORT_FILE = "exam_report.json"
 
 _LETTERS = "ABCDEFGHIJ"
-_LINE_FIX = "each line is {question: text, choices: [text, text, ...], answer: index from 0, or a letter from A}"
+_LINE_FIX = "each line must be {question: string, choices: [string, string, ...], answer: index from 0, or letter from A}"
 
 
 @dataclass(frozen=True)
 class ExamReading:
-    """The items of one exam, and what reading it left out, by reason."""
+    """The items of one exam, and what was left out, by reason."""
 
     items: tuple[ExamItem, ...]
     found: int
@@ -43,7 +43,7 @@ class ExamReading:
 
 
 def read_exam(exam: ExamConfig) -> ExamReading:
-    """Read an exam's files, drop repeated questions, and draw `limit` items by hash.
+    """Read an exam's files, drop repeated questions, and sample `limit` items by hash.
 
     Raises:
         DataError: If a file cannot be read as the exam's format, or no item is left.
@@ -77,7 +77,7 @@ def read_exam(exam: ExamConfig) -> ExamReading:
 
 
 def write_exams(exams: Sequence[ExamConfig], folder: Path) -> None:
-    """Write the items of all exams as one file, and beside it what was left out of each.
+    """Write the items of all exams to one file, and next to it a report of what was left out of each.
 
     Raises:
         DataError: See `read_exam`.
@@ -121,7 +121,7 @@ def _read_jsonl(task: str, path: str, content: bytes) -> Iterator[tuple[str, Exa
         item = _jsonl_item(task, place, fields)
         explicit = "id" in fields
         if explicit and item.id in seen:
-            raise DataError(f"{place}: id {item.id!r} stands in line {seen[item.id]} too", fix="give each question its own id")
+            raise DataError(f"{place}: id {item.id!r} also used in line {seen[item.id]}", fix="give each question a unique id")
         if explicit:
             seen[item.id] = number
         yield place, item
@@ -134,7 +134,7 @@ def _jsonl_item(task: str, place: str, fields: Any) -> ExamItem:
     if not isinstance(question, str) or not question.strip():
         raise DataError(f"{place}: no question", fix=_LINE_FIX)
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
-        raise DataError(f"{place}: choices must be at least two texts, saw {choices!r}", fix=_LINE_FIX)
+        raise DataError(f"{place}: choices must be at least two non-empty strings, saw {choices!r}", fix=_LINE_FIX)
     if isinstance(answer, str) and len(answer) == 1 and answer in _LETTERS:
         answer = _LETTERS.index(answer)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
@@ -142,7 +142,7 @@ def _jsonl_item(task: str, place: str, fields: Any) -> ExamItem:
     return _item(task, str(fields["id"]) if "id" in fields else None, question.strip(), choices, answer)
 
 
-# Greedy up to "(A)": a question that mentions "(A)" itself keeps its text, the last run of letters is the choices.
+# Greedy up to "(A)": a question that itself mentions "(A)" keeps its text; the last run of letters gives the choices.
 _MMLU_QUESTION = re.compile(r"(.*)\(A\)(.*?)\(B\)(.*?)\(C\)(.*?)\(D\)(.*)", re.DOTALL)
 _MMLU_ANSWER = re.compile(r"answer is \(([A-Z])\)")
 

@@ -1,8 +1,8 @@
-"""The door to lm-eval: the study's own exams as local tasks, and harness tasks by name as they are.
+"""Interface to lm-eval: the study's exams as local tasks, and named harness tasks as they are.
 
-In: a loaded model under document attention, and exam items. Out: `ExamScore`s and per-item results as JSON lines. Requests
-are scored by `PackedLM`, which packs them as segments instead of padding a batch: the same numbers as lm-eval's own Hugging
-Face model, without logits for positions that nobody reads. The local exams need no network.
+In: a loaded model with document attention, and exam items. Out: `ExamScore`s and per-item results as JSON lines. Requests
+are scored by `PackedLM`, which packs them as segments instead of padding a batch: the same numbers as lm-eval's Hugging Face
+model, without computing logits that are never read. The local exams need no network.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class PackedLM(HFLM):  # type: ignore[misc]
     """lm-eval's Hugging Face model, with log-likelihoods computed over packed segments.
 
     Args:
-        model: A causal LM under document attention, in eval mode.
+        model: A causal LM with document attention, in eval mode.
         tokenizer: Its tokenizer.
-        prefix: Token id before a continuation without context, as in `bits_per_byte`.
-        max_length: Most tokens of a context and its continuation.
-        batch_tokens: Most input tokens of a forward pass.
+        prefix: Token id that precedes a continuation without context, as in `bits_per_byte`.
+        max_length: Maximum tokens of a context plus its continuation.
+        batch_tokens: Maximum input tokens per forward pass.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class PackedLM(HFLM):  # type: ignore[misc]
         disable_tqdm: bool = False,  # noqa: ARG002 -- lm-eval's signature
         override_bs: int | None = None,  # noqa: ARG002
     ) -> list[tuple[float, bool]]:
-        """Score (context, continuation) token pairs: sum of log p, and whether greedy decoding would have written it."""
+        """Score (context, continuation) token pairs: sum of log p, and whether greedy decoding gives the continuation."""
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        # As lm-eval does: what does not fit is cut from the left, and the last token is only predicted.
+        # As in lm-eval: truncate from the left; the last token is only predicted, never an input.
         streams = [(context + continuation)[-(self.max_length + 1) :] for _, context, continuation in requests]
         # Longest first; ties (the choices of one question) stay together.
         order = sorted(range(len(requests)), key=lambda index: (-len(streams[index]), index))
@@ -119,7 +119,7 @@ class PackedLM(HFLM):  # type: ignore[misc]
         return torch.cat(log_p), torch.cat(greedy)
 
     def _model_generate(self, *arguments: Any, **options: Any) -> Any:
-        # Generation calls the model with a cache and a padding mask, which document attention refuses.
+        # Generation calls the model with a cache and a padding mask, which document attention rejects.
         installed = self.model.config._attn_implementation
         self.model.set_attn_implementation("sdpa")
         try:
@@ -140,27 +140,27 @@ def score_exams(
     """Score the study's exams and the named harness tasks.
 
     Args:
-        model: A causal LM under document attention, in eval mode.
+        model: A causal LM with document attention, in eval mode.
         tokenizer: Its tokenizer.
         items: Items of each of `config.exams`, by task.
-        prefix: Token id before a continuation without context.
+        prefix: Token id that precedes a continuation without context.
         config: The `evaluate` section.
-        folder: Folder of the evaluation; per-item results go to `exams/TASK.jsonl` in it.
+        folder: Evaluation folder; per-item results go to `exams/TASK.jsonl` in it.
 
     Returns:
-        Exams in the order of the config, then harness tasks in lm-eval's order.
+        Exams in config order, then harness tasks in lm-eval's order.
 
     Raises:
         DataError: If an exam of the config has no items.
-        ConfigError: If a harness task is unknown, its data cannot be had, or it does not report accuracy.
+        ConfigError: If a harness task is unknown, its data is unavailable, or it does not report accuracy.
     """
     if not config.exams and not config.harness_tasks:
         return ()
     for exam in config.exams:
         if not items.get(exam.name):
             raise DataError(
-                f"evaluate.exams {exam.name}: no items of it among {sorted(items) or 'none'}",
-                fix="run `cpt-ray prepare` again; it writes the exam items again",
+                f"evaluate.exams {exam.name}: no items for this exam; found items for {sorted(items) or 'none'}",
+                fix="run `cpt-ray prepare` again to rewrite the exam items",
             )
     with _quiet():
         lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=config.batch_tokens)
@@ -181,9 +181,9 @@ def score_exams(
 
 
 def _write_task(folder: Path, task: str, items: Sequence[ExamItem]) -> None:
-    """Write one exam as an lm-eval task: its items, and the YAML that says how they are asked.
+    """Write one exam as an lm-eval task: its items, and the YAML that defines the prompt.
 
-    The choices are scored as continuations (the "cloze" form): at this size it has far more signal than a letter.
+    The choices are scored as continuations (cloze form): at this model size that gives far more signal than scoring letters.
     """
     data = folder / f"{task}.jsonl"
     data.write_text(write_items(items), encoding="utf-8")
@@ -213,7 +213,7 @@ def _run(lm: PackedLM, tasks: Sequence[str], manager: TaskManager, *, num_fewsho
 
 @functools.cache
 def _known_tasks(own: str | None) -> TaskManager:
-    # Reading the index of thousands of task files takes seconds; one process may score many models.
+    # Indexing thousands of task files takes seconds, and one process may score many models.
     return TaskManager(include_path=own)
 
 
@@ -222,24 +222,24 @@ def _find_tasks(tasks: Sequence[str], own: str | None, key: str) -> TaskManager:
     unknown = [task for task in tasks if task not in manager.all_tasks]
     if unknown:
         raise ConfigError(
-            f"{key} names {unknown[0]!r}, which this lm-eval does not know",
-            fix="`lm-eval ls tasks` lists the names; task files of your own lie in evaluate.harness_path",
+            f"{key} names {unknown[0]!r}, which the installed lm-eval does not have",
+            fix="`lm-eval ls tasks` lists the names; custom task files go in evaluate.harness_path",
         )
     return manager
 
 
 def task_items(tasks: Sequence[str], own: str | None) -> list[ExamItem]:
-    """Fetch the items of lm-eval tasks as text: what is asked, and what counts as the answer.
+    """Fetch the items of lm-eval tasks as text: the question, and what counts as the answer.
 
     Args:
         tasks: Names of tasks or groups.
         own: `evaluate.harness_path`.
 
     Returns:
-        Every item that an evaluation scores, without choices; its answer is a text.
+        All items that an evaluation scores, without choices; each answer is a string.
 
     Raises:
-        ConfigError: If a task is unknown, or its data cannot be had.
+        ConfigError: If a task is unknown, or its data is unavailable.
     """
     key = "prepare.decontaminate.tasks"
     manager = _find_tasks(tasks, own, key)
@@ -249,7 +249,7 @@ def task_items(tasks: Sequence[str], own: str | None) -> list[ExamItem]:
     except (OSError, ValueError) as error:  # as in `_run_harness_tasks`
         raise ConfigError(
             f"{key} {', '.join(tasks)}: lm-eval could not load them: {str(error).splitlines()[0]}",
-            fix="their data comes from the Hugging Face hub: run `cpt-ray fetch-tasks` once where the hub can be reached "
+            fix="their data comes from the Hugging Face Hub: run `cpt-ray fetch-tasks` once where the Hub can be reached "
             "(HF_HUB_OFFLINE unset), then copy the study's root here",
         ) from error
     return [
@@ -267,7 +267,7 @@ def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
 def _question_and_answer(task: Any, item: dict[str, Any]) -> dict[str, str]:
     question, target = task.doc_to_text(item), task.doc_to_target(item)
     choices = task.doc_to_choice(item) if task.OUTPUT_TYPE == "multiple_choice" else None
-    if choices and isinstance(question, int):  # the choices are the questions, and the target is what follows all of them
+    if choices and isinstance(question, int):  # the choices are contexts, and the target is their shared continuation
         return {"question": f"{choices[question]}", "answer": str(target)}
     answer = choices[target] if choices and isinstance(target, int) else target
     return {"question": str(question), "answer": "\n".join(map(str, answer)) if isinstance(answer, list) else str(answer)}
@@ -277,21 +277,21 @@ def _run_harness_tasks(lm: PackedLM, tasks: Sequence[str], own: str | None) -> d
     manager = _find_tasks(tasks, own, "evaluate.harness_tasks")
     try:
         return _run(lm, tasks, manager, num_fewshot=None)
-    except (OSError, ValueError) as error:  # datasets and the hub raise these, with many children, where data is missing
+    except (OSError, ValueError) as error:  # datasets and the Hub raise these, or subclasses, if data is missing
         raise ConfigError(
             f"evaluate.harness_tasks {', '.join(tasks)}: lm-eval could not run them: {str(error).splitlines()[0]}",
-            fix="their data comes from the Hugging Face hub: run once where the hub can be reached (HF_HUB_OFFLINE unset) and "
-            "copy HF_HOME here, or give the questions as evaluate.exams",
+            fix="their data comes from the Hugging Face Hub: run once where the Hub can be reached (HF_HUB_OFFLINE unset) and "
+            "copy HF_HOME here, or provide the questions as evaluate.exams",
         ) from error
 
 
 def _exam_score(task: str, label: str, results: dict[str, Any], folder: Path) -> ExamScore:
-    """Turn lm-eval's samples into a score, and save them one by one."""
+    """Turn lm-eval's samples into a score, and save the per-item results."""
     samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
     if not samples or "acc" not in samples[0]:
         raise ConfigError(
             f"evaluate.harness_tasks {task}: it does not report accuracy per item",
-            fix="name multiple-choice tasks only; everything else is not compared yet",
+            fix="use multiple-choice tasks only; other tasks cannot be compared yet",
         )
     choices = results["configs"][task]["output_type"] == "multiple_choice"
     lines = [
@@ -329,9 +329,9 @@ def _mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-eval's notices and progress bars, of which none can be switched off by an argument, out of the study's output.
+    """Keep lm-eval's notices and progress bars, which no argument turns off, out of the study's output.
 
-    By file descriptor, because it also runs `git describe`, whose complaint outside a repository would reach the terminal.
+    Works on the file descriptor because lm-eval also runs `git describe`, whose error outside a repository would be printed.
     """
     logger = logging.getLogger("lm_eval")
     level = logger.level
@@ -341,7 +341,7 @@ def _quiet() -> Iterator[None]:
     try:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-            with contextlib.redirect_stderr(nowhere):  # where somebody has put another object there
+            with contextlib.redirect_stderr(nowhere):  # in case sys.stderr has been replaced
                 yield
     finally:
         sys.stderr.flush()

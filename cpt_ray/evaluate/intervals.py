@@ -1,7 +1,7 @@
-"""Bootstrap over documents: seeded, blockwise, shared by single scores and by paired differences.
+"""Bootstrap over documents: seeded, in blocks, shared by single scores and paired differences.
 
 In: per-document sums as columns. Out: the resampled sums, and the percentile interval of a statistic of them.
-Holds at most `_BLOCK_CELLS` resampling counts at a time, whatever the number of documents.
+Memory: at most `_BLOCK_CELLS` resampling counts at a time, however many documents there are.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _BLOCK_CELLS = 4_000_000
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """A random generator that depends on a seed of the config and on what it is used for."""
+    """A random generator seeded by a config seed and by `name`, which says what it is used for."""
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])
 
 
 def resample_sums(columns: Floats, *, samples: int, random: np.random.Generator) -> Floats:
     """Draw documents with replacement and add up each column, `samples` times.
 
-    The columns of one call are resampled together: that is what makes a difference paired.
+    All columns of a call share the same resamples, which is what makes a difference paired.
 
     Args:
         columns: [documents, columns].
-        samples: Resamples.
+        samples: Number of resamples.
         random: Seeded generator.
 
     Returns:
@@ -49,12 +49,12 @@ def resample_sums(columns: Floats, *, samples: int, random: np.random.Generator)
 
 
 def percentile_interval(values: Floats, *, confidence: float, kind: str) -> Interval:
-    """The central share `confidence` of resampled values (Efron 1979, percentile method)."""
+    """The interval of the central share `confidence` of resampled values (Efron 1979, percentile method)."""
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(values, [tail, 100 - tail])
     return Interval(low=float(low), high=float(high), confidence=confidence, kind=kind)
 
 
 def bits_per_byte(nats: Floats | float, num_bytes: Floats | float) -> Floats:
-    """Turn sums of nats and of UTF-8 bytes into bits per byte."""
+    """Convert sums of nats and of UTF-8 bytes to bits per byte."""
     return np.asarray(nats, dtype=np.float64) / (math.log(2) * np.asarray(num_bytes, dtype=np.float64))

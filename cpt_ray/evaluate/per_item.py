@@ -1,4 +1,4 @@
-"""Scores of single documents and exam items, as JSON lines: what every interval of a comparison is computed from.
+"""Scores of single documents and exam items, as JSON lines: every interval of a comparison is computed from them.
 
 Scorers write them and `compare` reads them, so nothing here needs torch.
 """
@@ -18,7 +18,7 @@ _FIX = "delete the evaluation's folder and run `cpt-ray evaluate` again"
 
 @dataclass(frozen=True, slots=True)
 class ScoredDocument:
-    """The score of one document: sum of -log p over its scored tokens, and what they cover."""
+    """The score of one document: sum of -log p over its scored tokens, and the tokens and bytes covered."""
 
     id: str
     nats: float
@@ -32,9 +32,9 @@ class ScoredItem:
 
     id: str
     accuracy: float
-    """1 where the right choice has the highest log-probability, else 0."""
+    """1 if the correct choice has the highest log-probability, else 0."""
     accuracy_norm: float | None
-    """The same per character of choice; None where the task does not report it."""
+    """The same with log-probability per character of the choice; None if the task does not report it."""
     log_p: tuple[float, ...]
     """Nats, one per choice."""
 
@@ -43,7 +43,7 @@ _Score = TypeVar("_Score", ScoredDocument, ScoredItem)
 
 
 def format_scores(scores: Sequence[ScoredDocument] | Sequence[ScoredItem]) -> str:
-    """Scores as JSON lines."""
+    """Format scores as JSON lines."""
     return "".join(json.dumps(asdict(score)) + "\n" for score in scores)
 
 
@@ -51,7 +51,7 @@ def read_document_scores(path: Path) -> list[ScoredDocument]:
     """Read the scores of documents.
 
     Raises:
-        DataError: If the file is missing or a line does not fit.
+        DataError: If the file is missing or a line is invalid.
     """
     return _read(path, ScoredDocument, "per-document score")
 
@@ -60,7 +60,7 @@ def read_item_scores(path: Path) -> list[ScoredItem]:
     """Read the scores of exam items.
 
     Raises:
-        DataError: If the file is missing or a line does not fit.
+        DataError: If the file is missing or a line is invalid.
     """
     return _read(path, ScoredItem, "per-item score", tuple_fields=("log_p",))
 

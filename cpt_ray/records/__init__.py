@@ -1,8 +1,8 @@
-"""The nouns: what the rooms hand to one another and what is written beside every artifact.
+"""Records: what the rooms pass to each other and what is stored with every artifact.
 
 All records are frozen and serialize to JSON; a shard manifest, which may have a million entries, to JSON and columns.
-A record says where its numbers come from; no room passes a bare dict on.
-Units stand in the names: `_tokens`, `_bytes`, `_s`, `_nats`.
+A record states where its numbers come from; no room passes on a bare dict.
+Units are part of the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """
 
 from cpt_ray.records.base import Artifact, FileEntry, Made, Record, RunKind, SourceRole

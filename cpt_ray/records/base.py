@@ -1,4 +1,4 @@
-"""What all records share: JSON with a stable key order, unknown keys refused; files and artifacts by content hash."""
+"""What all records share: JSON with a stable key order, unknown keys rejected; files and artifacts by content hash."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ RunKind = Literal["base", "trunk", "cooldown", "chain", "independent", "trajecto
 
 
 class Record(BaseModel):
-    """A frozen fact that serializes to JSON and refuses unknown keys."""
+    """Frozen data that serializes to JSON and rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     FILE: ClassVar[str]
-    """Name of the file in an artifact's folder, of a kind that has one."""
+    """File name in an artifact's folder, for kinds that have one."""
 
     def to_json(self) -> str:
         """Serialize with a stable key order."""
@@ -25,12 +25,12 @@ class Record(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read back what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         return cls.model_validate_json(text)
 
     @classmethod
     def of(cls, folder: str | Path) -> Self:
-        """Read the record of its kind that lies in an artifact's folder, under the kind's own name."""
+        """Read the record of this kind from an artifact's folder, where it is stored as `FILE`."""
         return cls.load(Path(folder) / cls.FILE)
 
     @classmethod
@@ -43,7 +43,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 
 class Made(NamedTuple, Generic[RecordT]):
-    """A finished artifact as another stage takes it: the folder it lies in, and its record."""
+    """A finished artifact as input of another stage: its folder and its record."""
 
     folder: Path
     record: RecordT
@@ -58,7 +58,7 @@ class FileEntry(Record):
 
 
 class Artifact(Record):
-    """The last file written into an artifact's folder: it exists, so the artifact is whole.
+    """The last file written into an artifact's folder: if it exists, the artifact is complete.
 
     `inputs` maps the name of each input to its fingerprint: the chain from raw file to score.
     """

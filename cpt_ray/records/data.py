@@ -1,4 +1,4 @@
-"""The nouns of preparation: documents and what became of them, units, held-out sets."""
+"""Records of preparation: documents and what became of them, units, held-out sets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cpt_ray.records.profile import CorpusProfile
 class Document:
     """One document on its way through `data`.
 
-    `id` is the source's own id or a content hash. Of the rest None is what nobody said: `language` is an ISO code, `origin`
-    where the text is from, `date` as the source writes it, `license` the document's own (else the source's holds).
+    `id` is the source's id or a content hash. The other fields are None if unknown: `language` is an ISO code, `origin` where
+    the text comes from, `date` as written in the source, `license` the document's (if None, the source's license applies).
     """
 
     id: str
@@ -32,13 +32,13 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The verdict of a stage that refuses a document; `reason` is counted by name."""
+    """The verdict of a stage that drops a document; drops are counted by `reason`."""
 
     reason: str
 
 
 class Amount(Record):
-    """Documents and the UTF-8 bytes of their text."""
+    """Number of documents, and the UTF-8 bytes of their text."""
 
     documents: int = 0
     bytes: int = 0
@@ -50,7 +50,7 @@ class Amount(Record):
 class StageReport(Record):
     """What one stage did to one source: in = kept + dropped by reason, in documents and in bytes.
 
-    `edited_bytes` is what a stage that rewrites text took away from (negative: added to) the documents that it kept.
+    `edited_bytes` is what a stage that rewrites text removed from (negative: added to) the documents that it kept.
     """
 
     stage: str
@@ -85,13 +85,13 @@ class StageReport(Record):
             raise DataError(
                 f"stage {self.stage} of source {self.source} lost documents: {self.input.documents} in, "
                 f"{self.kept.documents} kept, {lost.documents} dropped",
-                fix="report this: it is a defect of the stage, not of the data",
+                fix="report this: it is a bug in the stage, not a problem with the data",
             )
         if self.input.bytes != self.kept.bytes + lost.bytes + self.edited_bytes:
             raise DataError(
                 f"stage {self.stage} of source {self.source} lost bytes: {self.input.bytes} in, {self.kept.bytes} kept, "
                 f"{lost.bytes} dropped, {self.edited_bytes} edited",
-                fix="report this: it is a defect of the stage, not of the data",
+                fix="report this: it is a bug in the stage, not a problem with the data",
             )
         return self
 
@@ -106,47 +106,47 @@ def sum_reports(reports: Iterable[StageReport]) -> list[StageReport]:
 
 
 class ShownDocument(Record):
-    """A member of a large component of duplicates, to be quoted."""
+    """A member of a large duplicate component, to be quoted."""
 
     reference: int
-    """Unit and row of the document, as `dedup` numbers them."""
+    """Unit and row of the document, as numbered by `dedup`."""
     id: str
     text: str
-    """Its beginning."""
+    """The beginning of the text."""
 
 
 class UnitFacts(Record):
-    """What a task says of a unit beside its files; each stage fills in what it knows."""
+    """What a task reports about a unit besides its files; each stage fills in the fields that apply."""
 
     reports: tuple[StageReport, ...] = ()
     counts: dict[str, int] = Field(default_factory=dict)
-    """Numbers with names of their stage, such as `pairs` or `loss_tokens`."""
+    """Stage-specific counts by name, such as `pairs` or `loss_tokens`."""
     samples: tuple[dict[str, str], ...] = ()
     """A few dropped documents: reason, id and the beginning of the text."""
     languages: dict[str, int] = Field(default_factory=dict)
-    """Kept documents by language, of `clean`."""
+    """Kept documents by language; set by `clean`."""
     redacted: dict[str, int] = Field(default_factory=dict)
-    """What placeholders replaced, by kind, of `clean`."""
+    """What placeholders replaced, by kind; set by `clean`."""
     component_sizes: dict[str, int] = Field(default_factory=dict)
-    """Components of duplicates by size class, of `components`."""
+    """Duplicate components by size class; set by `components`."""
     shown: tuple[ShownDocument, ...] = ()
 
 
 class UnitReport(UnitFacts):
-    """What one task did to one unit: its files, its facts, and the process that did it."""
+    """What one task did to one unit: output files, facts, and the process that ran it."""
 
     unit: str
     stage: str
     task_checksum: int
-    """Of the task and the settings; a report of another checksum is not of this work."""
+    """Checksum of the task and its settings; a report with another checksum is not from this work."""
     pid: int
     node: str
     outputs: dict[str, tuple[FileEntry, ...]]
-    """The unit's files by what they are, such as `clean`, `keys` and `sketches`."""
+    """The unit's files by kind, such as `clean`, `keys` and `sketches`."""
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
-        """All of them."""
+        """All output files."""
         return tuple(entry for entries in self.outputs.values() for entry in entries)
 
     def path(self, name: str) -> str:
@@ -156,22 +156,22 @@ class UnitReport(UnitFacts):
 
 
 class HeldOutSet(Record):
-    """One half of a source's held-out documents: no arm trains on them, and no component lies in both halves.
+    """One half of a source's held-out documents: no arm trains on them, and no duplicate component spans both halves.
 
-    `path` names JSON lines {id, text} below the artifact's folder; any beginning of the file is a fair sample of the set.
+    `path` names JSON lines {id, text} in the artifact's folder; any leading part of the file is a fair sample of the set.
     """
 
     source: str
     role: SourceRole
     part: Literal["validation", "test"]
-    """`validation` is what training may watch and select on; `test` is what is reported, and nothing is chosen by it."""
+    """`validation` may be monitored and selected on during training; `test` is reported, and never used for selection."""
     path: str
     documents: int
     bytes: int
 
 
 class LargeComponent(Record):
-    """One of the largest components of duplicates: ids and beginnings of some members, the kept document first."""
+    """One of the largest duplicate components: ids and text beginnings of some members, the kept document first."""
 
     documents: int
     members: tuple[str, ...]
@@ -182,11 +182,11 @@ class DuplicateComponents(Record):
     """What duplicate removal found."""
 
     pairs_compared: int
-    """Documents that share a band, compared by their signatures; a pair counts once per partition that it shares a band in."""
+    """Documents that share a band, compared by signature; a pair counts once per partition in which it shares a band."""
     documents_left: int
-    """Documents of crowded buckets that were similar to none of the representatives they were compared with."""
+    """Documents in crowded buckets that were similar to none of the representatives they were compared with."""
     sizes: dict[str, int]
-    """Components by number of documents, in classes that double: `2`, `3-4`, `5-8`, ..."""
+    """Components by number of documents, in doubling classes: `2`, `3-4`, `5-8`, ..."""
     largest: tuple[LargeComponent, ...]
 
 
@@ -202,7 +202,7 @@ class DocumentsRecord(Record):
     near_duplicate_threshold: float | None
     components: DuplicateComponents
     languages: dict[str, dict[str, int]]
-    """Documents that cleaning kept, by source and language; `unknown` where neither the source nor the model was asked."""
+    """Documents that cleaning kept, by source and language; `unknown` if neither the source nor a model supplied one."""
     redacted: dict[str, dict[str, int]]
     """What placeholders replaced, by source and kind."""
     profile: CorpusProfile
@@ -210,9 +210,9 @@ class DocumentsRecord(Record):
 
 
 class HeldOutRecord(Record):
-    """The held-out sets of a study, and what drawing them took from the training text.
+    """The held-out sets of a study, and what drawing them removed from the training text.
 
-    To watch a run, read `HeldOutRecord.of(folder).of_part("validation")`, and the first documents of each
+    To monitor a run, read `HeldOutRecord.of(folder).of_part("validation")`, and the first documents of each
     `folder / entry.path`.
     """
 
@@ -223,5 +223,5 @@ class HeldOutRecord(Record):
     task_pids: dict[str, tuple[int, ...]]
 
     def of_part(self, part: Literal["validation", "test"]) -> tuple[HeldOutSet, ...]:
-        """The sets of one half, a source each, in the order of the study file; without those that got no document."""
+        """The sets of one half, one per source, in the order of the study file; sets without documents are left out."""
         return tuple(entry for entry in self.sets if entry.part == part)

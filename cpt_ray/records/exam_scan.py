@@ -1,4 +1,4 @@
-"""The nouns of decontamination: what of an exam was found in the training text."""
+"""Records of decontamination: exam items found in the training text."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from cpt_ray.records.base import Record
 
 
 class ExamHit(Record):
-    """An exam item found in a training document: the longest run of its words, and what share it is."""
+    """An exam item found in a training document: the longest run of its words, and the share it covers."""
 
     task: str
     item: str
     part: Literal["question", "answer"]
-    """The part of which the run covers the larger share."""
+    """The part that the run covers more of."""
     source: str
     document: str
     words: int
     ratio: float
-    """Share of the part's words that stand in the run."""
+    """Share of the part's words that are in the run."""
     matched: str
 
 
 class TaskScan(Record):
-    """What was scanned for one exam task and what was found."""
+    """What was scanned for and found, for one exam task."""
 
     task: str
     items: int
@@ -35,11 +35,11 @@ class TaskScan(Record):
     """Of these, how many by their answer alone."""
     documents_found: int
     late: bool = False
-    """Whether the text was packed before it was scanned: what was found is trained on, and stays."""
+    """Whether the text was packed before the scan: what was found stays in the text and is trained on."""
 
 
 class ExamScan(Record):
-    """What a scan of training text for exam items found, by task; the hits are in a file beside it, one per line."""
+    """What a scan of training text for exam items found, by task; the hits are in a separate file, one per line."""
 
     FILE = "exam_scan.json"
     HITS: ClassVar[str] = "exam_hits.jsonl"
@@ -48,5 +48,5 @@ class ExamScan(Record):
 
 
 def read_hits(folder: Path) -> list[ExamHit]:
-    """The hits of the scan in a folder."""
+    """Read the hits of the scan in a folder."""
     return [ExamHit.from_json(line) for line in (folder / ExamScan.HITS).read_text(encoding="utf-8").splitlines()]

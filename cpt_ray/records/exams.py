@@ -1,4 +1,4 @@
-"""An exam item as it is scored and as training text is scanned for it, and the file that holds them."""
+"""Exam items, which are scored and scanned for in training text, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from cpt_ray.records.base import Record
 class ExamItem(Record):
     """One question of an exam.
 
-    `answer` is the index of the right choice, or its letter; for an lm-eval task that is only scanned for, the text that counts
-    as the answer, without choices.
+    `answer` is the index of the correct choice, or its letter; for an lm-eval task that is only scanned for, it is the text
+    that counts as the answer, without choices.
     """
 
     FILE: ClassVar[str] = "items.jsonl"
@@ -27,21 +27,21 @@ class ExamItem(Record):
 
     @property
     def right_choice(self) -> int:
-        """Index of the right choice.
+        """Index of the correct choice.
 
         Raises:
-            ValueError: If the item has a text for an answer.
+            ValueError: If the answer is a text.
         """
         if isinstance(self.answer, int):
             return self.answer
         letter = self.answer.strip().upper()
         if len(letter) == 1 and self.answer.strip() not in self.choices and "A" <= letter < chr(ord("A") + len(self.choices)):
             return ord(letter) - ord("A")
-        raise ValueError(f"item {self.id!r} of {self.task} has no right choice: its answer is {self.answer!r}")
+        raise ValueError(f"item {self.id!r} of {self.task} has no correct choice: its answer is {self.answer!r}")
 
     @property
     def answer_text(self) -> str:
-        """The text of the right answer."""
+        """The text of the correct answer."""
         try:
             return self.choices[self.right_choice] if self.choices else str(self.answer)
         except ValueError:
@@ -52,7 +52,7 @@ def read_items(path: Path) -> Iterator[ExamItem]:
     """Read a file of exam items, line by line.
 
     Raises:
-        DataError: If the file is missing or a line is not an item; names file and line.
+        DataError: If the file is missing or a line is not an item; the message names file and line.
     """
     try:
         with path.open(encoding="utf-8") as stream:
@@ -62,7 +62,7 @@ def read_items(path: Path) -> Iterator[ExamItem]:
     except OSError as error:
         raise DataError(
             f"{path}: exam items cannot be read: {error.strerror}",
-            fix="delete the folder of the exam items and re-run the same command",
+            fix="delete the exam items folder and re-run the same command",
         ) from error
 
 
@@ -70,7 +70,7 @@ def _item(path: Path, number: int, line: str) -> ExamItem:
     try:
         item = ExamItem.from_json(line)
         if isinstance(item.answer, int) and item.choices and not 0 <= item.answer < len(item.choices):
-            raise ValueError(f"answer {item.answer} of {len(item.choices)} choices")
+            raise ValueError(f"answer {item.answer} is out of range for {len(item.choices)} choices")
     except ValueError as error:
         raise DataError(
             f"{path}, line {number}: not an exam item ({' '.join(str(error).split())[:200]})",
@@ -80,8 +80,8 @@ def _item(path: Path, number: int, line: str) -> ExamItem:
 
 
 def write_items(items: Iterable[ExamItem]) -> str:
-    """Items as JSON lines.
+    """Format items as JSON lines.
 
-    ASCII only: pydantic leaves U+2028 as it is, which readers that split lines by Unicode's rules take for the end of a line.
+    ASCII only: pydantic leaves U+2028 as is, and readers that split lines by Unicode rules treat it as a line break.
     """
     return "".join(f"{item.model_dump_json(ensure_ascii=True)}\n" for item in items)

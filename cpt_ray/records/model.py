@@ -1,4 +1,4 @@
-"""The nouns of a base model: its sizes, and what an imported one says of itself."""
+"""Records of a base model: its sizes, and the metadata of an imported one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from cpt_ray.records.base import Record
 
 
 class ModelShape(Record):
-    """The sizes that memory and FLOPs follow from."""
+    """The sizes that determine memory and FLOPs."""
 
     parameters: int
-    """All parameters, tied ones once."""
+    """All parameters; tied ones count once."""
     body_parameters: int
     """Without input and output embeddings."""
     hidden_size: int
@@ -19,7 +19,7 @@ class ModelShape(Record):
     vocabulary_size: int
     tied: bool
     adapter_parameters: int | None = None
-    """Parameters of LoRA adapters, the only ones that train; None where all do. They are not counted in `parameters`."""
+    """Parameters of LoRA adapters, the only ones that train; None if all parameters do. Not counted in `parameters`."""
 
     @property
     def trained_parameters(self) -> int:
@@ -28,7 +28,7 @@ class ModelShape(Record):
 
 
 class ImportedModel(Record):
-    """What an imported base says of itself, so that plans and checks need neither its weights nor transformers."""
+    """Metadata of an imported base, so that plans and checks need neither its weights nor transformers."""
 
     FILE = "model.json"
 
@@ -36,11 +36,11 @@ class ImportedModel(Record):
     shape: ModelShape
     linear_sizes: dict[str, int]
     """Name of linear layers, as LoRA targets it, to the sum of their in- and out-features: adapters of rank r on all of them
-    have r times as many parameters."""
+    have r times that many parameters."""
     end_of_text: str | None
     """The tokenizer's end-of-text token."""
     added_bos: str | None
-    """The token that the tokenizer itself puts before a text."""
+    """The token that the tokenizer itself prepends to a text."""
     special_tokens: tuple[str, ...]
 
 
@@ -54,5 +54,5 @@ class TextTokens(Record):
 
     @property
     def prefix(self) -> str:
-        """What is in front of a document that is scored alone, as in training: its BOS, else the separator of another."""
+        """The token before a document that is scored alone, as in training: BOS, else the previous document's separator."""
         return self.bos or self.separator

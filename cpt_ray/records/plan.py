@@ -1,6 +1,6 @@
-"""What a study will cost: the plan that `plan` works out and `report` prints.
+"""What a study will cost: the plan that `plan` computes and `report` prints.
 
-They are records because both rooms need them and neither imports the other.
+These are records because both rooms need them and neither imports the other.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class SourceNeed(Record):
     available_tokens: int | None
     """Loss-bearing tokens of one pass; None until prepared."""
     epochs: float | None
-    """None until prepared, and where the source has no tokens."""
+    """None until prepared, and if the source has no tokens."""
     max_epochs: float
     key: str
-    """The key that sets `max_epochs` and can raise it."""
+    """The config key that sets `max_epochs`."""
 
 
 class PlannedMix(Record):
-    """A mixture that applies to a part of a budget."""
+    """A mixture that applies to part of a budget."""
 
     arm: str
     budget_tokens: int
@@ -37,7 +37,7 @@ class PlannedMix(Record):
 
 
 class PlannedBudget(Record):
-    """One budget of one model: its tokens, and the training FLOPs of that many tokens from the base on."""
+    """One budget of one model: its tokens, and the training FLOPs for that many tokens, starting at the base."""
 
     model: str
     flops_per_token: float
@@ -116,7 +116,7 @@ class MemoryPlan(Record):
     gradients_bytes: int
     optimizer_bytes: int
     device_bytes: int
-    """The part of these three in the memory where the model computes: the GPU, or the worker's own memory without one."""
+    """The part of these three in the memory where the model computes: on the GPU, or without one, on the worker's host."""
     host_bytes: int
     """The part that offload moves to host memory, per worker."""
     checkpoint_bytes: int

@@ -1,4 +1,4 @@
-"""The nouns of a corpus profile: what the documents of a study look like, before and after preparation."""
+"""Records of a corpus profile: what the documents of a study look like, before and after preparation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cpt_ray.records.base import Record
 class Histogram(Record):
     """Documents of one source by size or by repetition.
 
-    `edges` has one number more than `counts`; the first and the last class also hold what lies beyond them.
+    `edges` has one more number than `counts`; the first and last bins also hold what is beyond them.
     """
 
     source: str
@@ -26,7 +26,7 @@ class Term(Record):
 
     text: str
     domain: int
-    """How often it was counted in the sample of the domain's text."""
+    """Its count in the sample of domain text."""
     background: int
     z: float
     """Log-odds ratio with an informative Dirichlet prior, over its standard deviation (Monroe et al. 2008)."""
@@ -38,5 +38,5 @@ class CorpusProfile(Record):
     histograms: tuple[Histogram, ...] = ()
     terms: tuple[Term, ...] = ()
     domain_words: int = 0
-    """Words in the sample that terms were counted in."""
+    """Words in the sample in which terms were counted."""
     background_words: int = 0

@@ -1,4 +1,4 @@
-"""The nouns of training: a run as planned, its attempts, checkpoints and steps, and the run as it ended."""
+"""Records of training: a run as planned, its attempts, checkpoints and steps, and the finished run."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from cpt_ray.records.base import FileEntry, Record, RunKind
 
 
 class StateFigures(Record):
-    """What a saved state is known by, whatever the number of workers; see `train/checkpoint/state_figures.py`."""
+    """Figures that identify a saved state at any number of workers; see `train/checkpoint/state_figures.py`."""
 
     loss: float
-    """Of a fixed row, nats per token."""
+    """On a fixed row, in nats per token."""
     weights_norm: float
     """Global L2 norm of the fp32 master weights."""
     exp_avg_norm: float
     exp_avg_sq_norm: float
     optimizer_steps: int
-    """Adam's own count, which decides its bias correction."""
+    """Adam's step count, which determines its bias correction."""
 
 
 class RunProgress(Record):
-    """How far a run is, counted from the base; saved with every checkpoint."""
+    """Progress of a run, counted from the base; saved with every checkpoint."""
 
     step: int = 0
-    """Batches consumed: optimizer steps, and those that were skipped."""
+    """Batches consumed: optimizer steps and skipped steps."""
     position: int = 0
     """Rows of the sample order consumed."""
     tokens_seen: int = 0
     """Loss-bearing tokens that are in the weights."""
     slots_seen: int = 0
-    """Row slots of these, with padding."""
+    """Row slots of these tokens, padding included."""
     steps_skipped: int = 0
-    """Loss or gradient was not finite."""
+    """Steps whose loss or gradient was not finite."""
     tokens_skipped: int = 0
     """Loss-bearing tokens of skipped steps: not in the weights, not in `tokens_seen`."""
 
@@ -51,9 +51,9 @@ class CheckpointManifest(Record):
     zero_stage: int
     precision: str
     global_batch_size: int
-    """Rows per optimizer step; the same at every worker count."""
+    """Rows per optimizer step; the same at any number of workers."""
     run_fingerprint: str
-    """Of everything that decides the run's result: its settings, model, data and parent."""
+    """Of everything that determines the run's result: its settings, model, data and parent."""
     data_fingerprint: str
     figures: StateFigures
     versions: dict[str, str]
@@ -62,7 +62,7 @@ class CheckpointManifest(Record):
 
 
 class CheckpointTimes(Record):
-    """What one checkpoint cost, a line of `metrics/checkpoints-*.jsonl`; rank 0's times."""
+    """The cost of one checkpoint, a line of `metrics/checkpoints-*.jsonl`; times are those of rank 0."""
 
     attempt: int
     step: int
@@ -71,7 +71,7 @@ class CheckpointTimes(Record):
     size_bytes: int
     """Of all ranks."""
     checkpoint_stall_s: float
-    """What training waited for: figures, the local snapshot, and the upload before if it was still under way."""
+    """How long training waited: for figures, the local snapshot, and the previous upload if it was still running."""
     upload_s: float
     """From the end of the snapshot to the commit, in the background."""
     reason: str
@@ -81,7 +81,7 @@ class CheckpointTimes(Record):
 class RateSchedule(Record):
     """A run's learning rate as a function of `tokens_seen`; `train/runs/schedule.py` evaluates it.
 
-    From `warmup_start_tokens` it rises in a line from `start_rate` to `peak_rate`, stays, then falls to `final_rate`.
+    From `warmup_start_tokens` it rises linearly from `start_rate` to `peak_rate`, stays, then falls to `final_rate`.
     """
 
     warmup_start_tokens: int
@@ -96,7 +96,7 @@ class RateSchedule(Record):
 
 
 class RunSpec(Record):
-    """A training run as planned; `train/runs/specs.py` derives all of a study's.
+    """A planned training run; `train/runs/specs.py` derives all runs of a study.
 
     Learning rate and stop are functions of `tokens_seen`, which counts from the base: a branch continues its trunk's count.
     """
@@ -118,7 +118,7 @@ class RunSpec(Record):
     optimizer: Literal["fresh", "kept"] = "fresh"
     """AdamW's moments at the start: zeros, or those of the parent's checkpoint."""
     budget_flops: float | None = None
-    """What the budget was given as, where it was given in FLOPs."""
+    """The budget as configured, if it was given in FLOPs."""
     branch_tokens: tuple[int, ...] = ()
     """Checkpoints that children start from: the first step at or past each of these."""
     trajectory_tokens: tuple[int, ...] = ()
@@ -130,29 +130,29 @@ class RunAttempt(Record):
 
     attempt: int
     first_step: int
-    """The step that it continues from: 0 at the start of the base, above 0 after a resume or on a branch."""
+    """The step that it continues from: 0 when starting from the base, above 0 after a resume or on a branch."""
     first_tokens: int = 0
     """`tokens_seen` at that step."""
     resumed: bool
-    """Whether it went on from a checkpoint of this very run."""
+    """Whether it resumed from a checkpoint of this same run."""
     world_size: int
     worker_pids: tuple[int, ...]
     kernel: str
     peak_flops_per_s: float
-    """What MFU is measured against, over all workers."""
+    """The peak that MFU is measured against, over all workers."""
     peak_basis: str = ""
-    """How the peak was found."""
+    """How the peak was determined."""
     flops_basis: str = ""
     """How model FLOPs are counted, attention included."""
     self_test: SelfTest | None
     loaded: LoadedCheckpoint | None = None
-    """What it went on from."""
+    """The checkpoint that it continued from."""
     idle_share: float = 0.0
-    """Share of the computed rows that are fillers, because the workers do not divide the global batch."""
+    """Share of the computed rows that are fillers, because the global batch does not divide evenly among the workers."""
 
 
 class LoadedCheckpoint(Record):
-    """How a checkpoint came back, and what that cost."""
+    """How a checkpoint was restored, and how long it took."""
 
     folder: str
     world_size: int
@@ -160,7 +160,7 @@ class LoadedCheckpoint(Record):
     converted: bool
     """Whether it went through DeepSpeed's universal format."""
     skipped: tuple[str, ...]
-    """Newer checkpoints that contradict their manifests, with what is wrong."""
+    """Newer checkpoints that do not match their manifests, with what is wrong."""
     verify_s: float
     convert_s: float
     load_s: float
@@ -171,9 +171,9 @@ class LoadedCheckpoint(Record):
 class SelfTest(Record):
     """Proof that packed documents do not see each other, on the model and kernels in use.
 
-    `masked_difference` is the largest change of a document's token log-probabilities, in nats, when it is packed behind
+    `masked_difference` is the largest change in a document's token log-probabilities, in nats, when it is packed after
     another one; `unmasked_difference` is the same with the mask off, the control that must fail. `gradient_leak` is the largest
-    gradient that a document's attention sends to another one (it must be 0), `gradient_control` the same with the mask off.
+    gradient that a document's attention passes to another one (it must be 0), `gradient_control` the same with the mask off.
     """
 
     kernel: str
@@ -187,7 +187,7 @@ class SelfTest(Record):
 
 
 class RunMix(Record):
-    """One mixture that a run drew its rows by."""
+    """One mixture from which a run drew its rows."""
 
     first_position: int
     rows: int
@@ -196,7 +196,7 @@ class RunMix(Record):
 
 
 class TrainingCost(Record):
-    """Time, arithmetic and memory of a run's own steps; of a trajectory point, of its parent's up to it."""
+    """Time, FLOPs and memory of a run's own steps; for a trajectory point, of its parent's steps up to it."""
 
     flops: float
     mean_tokens_per_s: float
@@ -204,11 +204,11 @@ class TrainingCost(Record):
     wall_s: float
     """Sum of the steps' times."""
     data_wait_s: float
-    """Of `wall_s`, reading batches."""
+    """The part of `wall_s` spent reading batches."""
     checkpoint_s: float
-    """What checkpoints held training up, in addition to `wall_s`."""
+    """How long checkpoints stalled training, in addition to `wall_s`."""
     held_out_s: float
-    """What held-out losses during training took, in addition to `wall_s`."""
+    """How long held-out losses during training took, in addition to `wall_s`."""
     host_peak_bytes: int | None
     """Highest resident memory of a worker."""
     device_peak_bytes: int | None
@@ -225,7 +225,7 @@ class TrainingRecord(Record):
     optimizer: Literal["fresh", "kept"]
     """AdamW's moments at the start: zeros, or those of the parent's checkpoint."""
     mixes: tuple[RunMix, ...]
-    """The mixtures that its rows were drawn by since the base, as realized."""
+    """The mixtures from which its rows were drawn since the base, as realized."""
     spikes: int
     """Loss spikes of this run."""
     attempts: tuple[RunAttempt, ...]
@@ -282,14 +282,14 @@ class RunRecord(Record):
 
     @property
     def tokens_paid(self) -> int:
-        """Tokens that this run itself was trained on; what its parents saw is paid by them."""
+        """Tokens that this run itself was trained on; its parents paid for the tokens they saw."""
         return self.tokens_seen - self.training.start_tokens if self.training else 0
 
 
 class StepMetrics(Record):
-    """One line of a run's metrics file. The x axis is `tokens_seen`. What a skipped step did not do is 0, or not finite."""
+    """One line of a run's metrics file. The x axis is `tokens_seen`. Fields that a skipped step lacks are 0 or not finite."""
 
-    # JSON has no NaN; as text it comes back as what it was.
+    # JSON has no NaN; as a string it round-trips.
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
     attempt: int
@@ -305,13 +305,13 @@ class StepMetrics(Record):
     step_s: float
     """From reading the batch to the end of the optimizer step, on rank 0; checkpoints and held-out losses are not in it."""
     data_wait_s: float
-    """Of `step_s`, reading the batch."""
+    """The part of `step_s` spent reading the batch."""
     mfu: float | None
-    """`flops` over `step_s` and the peak that `RunAttempt` names."""
+    """`flops` divided by `step_s` and by the peak in `RunAttempt`."""
     flops: float = 0.0
     """Model FLOPs of the step, over all workers."""
     skipped: bool = False
-    """Whether the step was dropped, because its loss or gradient norm is not finite."""
+    """Whether the step was skipped because its loss or gradient norm is not finite."""
     tokens_skipped: int = 0
     """Loss-bearing tokens of all steps skipped so far."""
     spike: bool = False

@@ -1,4 +1,4 @@
-"""The nouns of scoring and comparing: intervals, scores, paired differences, points of a curve, the verdict."""
+"""Records of scoring and comparison: intervals, scores, paired differences, points of a curve, the verdict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Interval(Record):
 
 
 class HeldOutScore(Record):
-    """Scores of one model on one held-out set; per-document sums lie in `documents_path`."""
+    """Scores of one model on one held-out set; per-document sums are in `documents_path`."""
 
     source: str
     role: SourceRole
@@ -35,7 +35,7 @@ class HeldOutScore(Record):
 
 
 class ExamScore(Record):
-    """Scores of one model on one lm-eval task; per-item results lie in `items_path`."""
+    """Scores of one model on one lm-eval task; per-item results are in `items_path`."""
 
     task: str
     label: str
@@ -68,8 +68,8 @@ class EvalRecord(Record):
 class Delta(Record):
     """A paired difference, subject minus reference, of one measure on one set.
 
-    `difference` is in the measure's own unit (bits per byte, or accuracy in points of 100); `relative_percent` is against
-    the reference. `better` is None where the interval holds 0.
+    `difference` is in the measure's unit (bits per byte, or percentage points of accuracy); `relative_percent` is relative to
+    the reference. `better` is None if the interval contains 0.
     """
 
     measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"]
@@ -102,17 +102,17 @@ class Point(Record):
 
 
 class Comparison(Record):
-    """What the study found: the deltas, the curves, the sentences that say it, and what they rest on."""
+    """What the study found: the deltas, the curves, the verdict in words, and its caveats."""
 
     FILE = "comparison.json"
 
     points: tuple[Point, ...]
     deltas: tuple[Delta, ...]
     headline: str
-    """The verdict in one breath."""
+    """The verdict in brief."""
     verdict: str
-    """One sentence: what the tokens bought, what they cost, whether to go on."""
+    """One sentence: what the tokens bought, what they cost, whether to train on."""
     notes: tuple[str, ...]
-    """Caveats that belong beside the verdict, one sentence each."""
+    """Caveats that go with the verdict, one sentence each."""
     tokens_seen: int
     tokens_paid: int

@@ -1,11 +1,11 @@
-"""The nouns of packed text: a shard, the table of all of them, and the manifest that training reads.
+"""Records of packed text: a shard, the table of all shards, and the manifest that training reads.
 
 A study can have a million shards, so a manifest is two files: a small JSON head, and the shards' entries as columns in one
-uncompressed Arrow file beside it, which the head names with its hash. Columns: `path`, `index_path`, `unit` string, `source`
-dictionary, `sha256` fixed binary, all counts int64. Memory: the file is mapped, and an entry is made only when it is asked for;
+uncompressed Arrow file next to it, which the head names with its hash. Columns: `path`, `index_path`, `unit` string, `source`
+dictionary, `sha256` fixed binary, all counts int64. Memory: the file is memory-mapped, and an entry is built only on access;
 a record for each of a million shards would cost gigabytes (`benchmarks/order.py`).
 
-Guarantee: a manifest whose columns are not those that its head was written with is refused.
+Guarantee: a manifest whose columns are not the ones its head was written with is rejected.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _Integers: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PackedPieces:
-    """Which tokens lie in which row: consecutive tokens of documents, row after row, int64[pieces] each.
+    """Which tokens are in which row: consecutive tokens of documents, row by row, int64[pieces] each.
 
-    Row r holds the pieces from `borders[r]` to before `borders[r + 1]`; `borders` is int64[rows + 1].
+    Row r holds the pieces from `borders[r]` up to, but not including, `borders[r + 1]`; `borders` is int64[rows + 1].
     """
 
     document: _Integers
@@ -44,12 +44,12 @@ class PackedPieces:
     """Where the piece begins in its document."""
     tokens: _Integers
     part: _Integers
-    """Numbers the pieces of a document that was cut, from 0."""
+    """Index of the piece within a document that was cut, from 0."""
     borders: _Integers
 
     @property
     def num_rows(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return len(self.borders) - 1
 
     @property
@@ -98,14 +98,14 @@ _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.int64())) for name in ShardEntry
 
 
 class ShardTable(Sequence[ShardEntry]):
-    """The entries of all shards in canonical order, held as columns; an entry is made when it is asked for."""
+    """The entries of all shards in canonical order, held as columns; an entry is built on access."""
 
     def __init__(self, columns: pa.RecordBatch) -> None:
         self._columns = columns
 
     @classmethod
     def of(cls, entries: Iterable[ShardEntry]) -> Self:
-        """Make a table of entries, in their order."""
+        """Build a table from entries, in their order."""
         rows = [entry.model_dump() for entry in entries]
         columns = []
         for field in _SCHEMA:
@@ -117,7 +117,7 @@ class ShardTable(Sequence[ShardEntry]):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Map the file that `write` made."""
+        """Memory-map a file written by `write`."""
         return cls(pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0))
 
     def write(self, path: Path) -> None:
@@ -172,7 +172,7 @@ class ShardTable(Sequence[ShardEntry]):
         return self._take(self.places(source))
 
     def column(self, name: str) -> npt.NDArray[np.int64]:
-        """A count of every shard, int64[shards]; a view of the mapped file."""
+        """One count for every shard, int64[shards]; a view of the mapped file."""
         values: npt.NDArray[np.int64] = self._columns.column(name).to_numpy()
         return values
 
@@ -182,13 +182,13 @@ class ShardTable(Sequence[ShardEntry]):
 
     @property
     def padding_share(self) -> float:
-        """Padding over row slots."""
+        """Padding as a share of row slots."""
         slots = self.total("tokens") + self.total("padding")
         return self.total("padding") / slots if slots else 0.0
 
     @property
     def segments_per_row(self) -> float:
-        """Documents, or parts of documents that were cut, in a row on average."""
+        """Mean number of documents, or parts of cut documents, per row."""
         rows = self.total("rows")
         return self.total("segments") / rows if rows else 0.0
 
@@ -221,37 +221,37 @@ def _entries(columns: pa.RecordBatch) -> Iterator[ShardEntry]:
 
 
 class _Head(Record):
-    """What both forms of a manifest hold."""
+    """The fields of both forms of a manifest."""
 
     format_version: int
     sequence_length: int
     vocabulary_size: int
     token_dtype: str
     separator_id: int
-    """Written after every document, and fills the padding."""
+    """Written after every document, and used as padding."""
     bos_id: int | None = None
-    """Written before every document; None where no token is."""
+    """Written before every document; None if there is none."""
     tokenizer_sha256: str
     reports: tuple[StageReport, ...]
     task_pids: dict[str, tuple[int, ...]]
     """Stage name to the distinct processes that ran its tasks."""
     samples: tuple[dict[str, str], ...] = ()
-    """A few documents that rules on tokens dropped."""
+    """A few documents that were dropped by token rules."""
 
     @property
     def prefix_id(self) -> int:
-        """What stands before a document that is scored alone, as in training: its BOS, else the separator of another."""
+        """The token before a document that is scored alone, as in training: BOS, else the previous document's separator."""
         return self.separator_id if self.bos_id is None else self.bos_id
 
 
 class ShardManifestHead(_Head):
-    """A manifest as it lies in storage: the file of columns stands in place of the entries."""
+    """A manifest as stored: the file of columns replaces the entries."""
 
     shards: FileEntry
 
 
 class ShardManifest(_Head):
-    """All shards of a study and one tokenizer, in canonical order; `data.shards.save_manifest` writes it."""
+    """All shards of a study for one tokenizer, in canonical order; `data.shards.save_manifest` writes it."""
 
     FILE = "manifest.json"
 
@@ -259,10 +259,10 @@ class ShardManifest(_Head):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read the head at `path`, and map the columns beside it.
+        """Read the head at `path`, and memory-map the columns next to it.
 
         Raises:
-            ArtifactError: If the columns are missing, or are not those that the head names.
+            ArtifactError: If the columns are missing, or are not the ones that the head names.
         """
         path = Path(path)
         head = ShardManifestHead.load(path)

@@ -1,4 +1,4 @@
-"""The nouns of watching a run: events, memory and held-out loss while it trains, and a worker's heartbeat."""
+"""Records of monitoring a run: events, memory and held-out loss during training, and a worker's heartbeat."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ EventKind = Literal["resume", "spike", "skipped_step", "checkpoint", "hang", "wa
 
 
 class RunEvent(Record):
-    """Something that happened at a step and that somebody may want to know later."""
+    """Something that happened at a step and may be of interest later."""
 
-    # JSON has no NaN; as text it comes back as what it was.
+    # JSON has no NaN; as a string it round-trips.
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
     kind: EventKind
     attempt: int
     step: int
     tokens_seen: int
-    """Before the step; for a checkpoint, what it holds."""
+    """Before the step; for a checkpoint, the tokens in it."""
     text: str
-    """For people."""
+    """Human-readable."""
     loss: float | None = None
     usual_loss: float | None = None
     """Median of the recent steps, for a spike."""
     seconds: float | None = None
-    """How long it took, for a checkpoint; how long nobody had moved, for a hang."""
+    """How long it took, for a checkpoint; how long no worker had made progress, for a hang."""
     rank: int | None = None
-    """The worker that is behind, for a hang; that warned, for a warning."""
+    """The worker that lags, for a hang; the one that warned, for a warning."""
     sample_ids: tuple[str, ...] = ()
-    """`source:row` of each row of the step, for a spike and a skipped step."""
+    """`source:row` of each row of the step, for a spike or a skipped step."""
 
 
 class Heartbeat(Record):
-    """A worker's heartbeat. `moves` counts the phases it has entered: all workers pass through the same ones."""
+    """A worker's heartbeat. `moves` counts the phases it has entered; all workers go through the same phases."""
 
     rank: int
     world_size: int
@@ -46,13 +46,13 @@ class Heartbeat(Record):
     phase: str
     moves: int
     time: float
-    """Unix seconds at which it entered the phase."""
+    """When it entered the phase, in Unix seconds."""
 
 
 class MemoryPoint(Record):
     """Memory of one phase of a run, in bytes. `host` is resident memory; `device` is what torch has allocated on the GPU.
 
-    A peak is the highest value within the phase; None where the system cannot tell: no GPU, or no peak that can be reset.
+    A peak is the highest value within the phase; None if it cannot be measured: no GPU, or no peak that can be reset.
     """
 
     attempt: int
@@ -64,14 +64,14 @@ class MemoryPoint(Record):
     host_peak_bytes: int | None
     """Rank 0."""
     host_peak_bytes_most: int | None
-    """The worker with the highest."""
+    """The highest of any worker."""
     device_bytes: int | None
     device_peak_bytes: int | None
     device_peak_bytes_most: int | None
 
 
 class HeldOutPoint(Record):
-    """Held-out loss of the weights as they stood during training: not annealed, never a budget, never reported as a score."""
+    """Held-out loss of the weights at a point during training: not annealed, never a budget, never reported as a score."""
 
     attempt: int
     step: int
@@ -85,4 +85,4 @@ class HeldOutPoint(Record):
     nats_per_token: float
     bits_per_byte: float
     seconds: float
-    """Of all sets of this point together."""
+    """For all sets of this point together."""

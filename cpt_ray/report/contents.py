@@ -1,6 +1,6 @@
-"""What a report is made of: records only, gathered by `study`.
+"""The contents of a report: records only, collected by `study`.
 
-The last hand-over before the page. Nothing here is computed; the page shows what the records say.
+The input of the page. Nothing is computed here; the page shows what is in the records.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from cpt_ray.records import (
 
 @dataclass(frozen=True, slots=True)
 class PlannedStates:
-    """What `plan` expects of a model's states, per worker, in bytes: weights, gradients, optimizer, and nothing else."""
+    """The size of a model's states as planned, per worker, in bytes: weights, gradients and optimizer only."""
 
     workers: int
     host_bytes: int
     device_bytes: int | None
-    """None where there is no GPU: all of it lies on the host."""
+    """None without a GPU: everything is on the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportContents:
     """The records of a finished study.
 
-    `labels` are warnings such as `isolation: none` that must stand at every figure and table. `metrics` maps a run's name to
-    its step metrics; a run may lack them. `samples` are a few dropped documents: reason, id and the beginning of the text.
+    `labels` are warnings such as `isolation: none` that must appear at every figure and table. `metrics` maps a run's name to
+    its step metrics; a run may have none. `samples` are a few dropped documents: reason, id and the beginning of the text.
     """
 
     study: str
@@ -61,7 +61,7 @@ class ReportContents:
     labels: tuple[str, ...] = ()
     samples: tuple[Mapping[str, str], ...] = ()
     scans: tuple[TaskScan, ...] = ()
-    """What of each exam was found in the training text."""
+    """What was found of each exam in the training text."""
     exam_hits: tuple[ExamHit, ...] = ()
     profile: CorpusProfile = field(default_factory=CorpusProfile)
     languages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -69,15 +69,15 @@ class ReportContents:
     redacted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Source to what placeholders replaced, by kind."""
     wall_s: float | None = None
-    """Wall time of the study; default: the sum of the stages."""
+    """Wall time of the study; if None, the sum of the stages."""
     lineage: Mapping[str, str] = field(default_factory=dict)
     """Artifact name to fingerprint."""
     watched: Mapping[str, tuple[HeldOutPoint, ...]] = field(default_factory=dict)
-    """Run to its held-out losses during training; a run may lack them."""
+    """Run to its held-out losses during training; a run may have none."""
     warnings: Mapping[str, tuple[RunEvent, ...]] = field(default_factory=dict)
-    """Run to what its workers warned of, and where they hung."""
+    """Run to the warnings and hangs of its workers."""
     planned: Mapping[str, PlannedStates] = field(default_factory=dict)
-    """Model to the memory that was planned for its states."""
+    """Model to the memory planned for its states."""
 
     @property
     def total_wall_s(self) -> float:
@@ -85,11 +85,11 @@ class ReportContents:
         return self.wall_s if self.wall_s is not None else sum(self.stage_timings.values())
 
     def find_run(self, name: str) -> RunRecord | None:
-        """The run of that name, or the first of a cell `model-arm-budget (mean of 3 seeds)`."""
+        """The run with that name, or the first run of a cell `model-arm-budget (mean of 3 seeds)`."""
         return next((r for r in self.runs if name == r.run or name.startswith(f"{r.model}-{r.arm}-{r.budget_tokens} (")), None)
 
     def role_of(self, run: str) -> str:
-        """`base`, `domain`, `control`, or an empty string for a run or cell that is not known."""
+        """`base`, `domain`, `control`, or an empty string for an unknown run or cell."""
         record = self.find_run(run)
         if record is None or record.kind == "base":
             return "base" if record is not None or run == "base" else ""

@@ -1,4 +1,4 @@
-"""What preparation found in the text, as files that MLflow keeps with a run: CSV and JSON."""
+"""What preparation found in the text, as CSV and JSON files that MLflow stores with a run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether a page already shows what it would be written with.
+"""Whether an existing page is up to date.
 
-Drawing a page takes seconds of CPU, most of them to import matplotlib and to draw each figure twice. So a page names a
-fingerprint of what it was made of: the contents, and the code of this room.
+Rendering a page takes seconds of CPU, mostly to import matplotlib and to draw each figure twice. So a page carries a
+fingerprint of its inputs: the contents, and the code of this room.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _HEAD_BYTES = 4096
 
 
 def report_fingerprint(contents: ReportContents) -> str:
-    """SHA-256 of all that a page follows from. The shards' columns are in it through the fingerprint of their artifact."""
+    """SHA-256 of everything a page depends on. The shards' columns enter through the fingerprint of their artifact."""
     digest = hashlib.sha256()
     for field in fields(contents):
         digest.update(f"{field.name}={getattr(contents, field.name)!r}\n".encode())
@@ -26,7 +26,7 @@ def report_fingerprint(contents: ReportContents) -> str:
 
 
 def is_current(path: Path, fingerprint: str) -> bool:
-    """Whether the page at `path` names this fingerprint."""
+    """Whether the page at `path` carries this fingerprint."""
     try:
         with path.open("rb") as stream:
             return fingerprint.encode() in stream.read(_HEAD_BYTES)

@@ -1,7 +1,7 @@
-"""The figures, as inline SVG that is the same bytes for the same records.
+"""The figures, as inline SVG; the same records give the same bytes.
 
-Between `series` and the page. In: series. Out: SVG text without XML header, metadata or address of any
-kind. Each figure is drawn twice, wide and narrow, and the page shows the one that fits. Text stays text, in the page's font.
+In: `series`. Out: SVG text for the page, without XML header, metadata or URLs. Each figure is drawn twice, wide and narrow,
+and the page shows the one that fits. Text stays text, in the page's font.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 def loss_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
-    """Loss of all runs over tokens, the learning rate beneath; None where no run has metrics."""
+    """Loss of all runs over tokens, with the learning rate below; None if no run has metrics."""
     lines = loss_lines(contents)
     if not lines:
         return None
@@ -69,7 +69,7 @@ def loss_figure(contents: ReportContents, *, narrow: bool = False) -> str | None
 
 
 def watched_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
-    """Held-out loss during training, one panel per set; None where no run was watched."""
+    """Held-out loss during training, one panel per set; None if no run was watched."""
     panels = watched_lines(contents)
     if not panels:
         return None
@@ -79,7 +79,7 @@ def watched_figure(contents: ReportContents, *, narrow: bool = False) -> str | N
 
 
 def scaling_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
-    """Bits per byte over tokens, one panel per held-out set; None where nothing was scored."""
+    """Bits per byte over tokens, one panel per held-out set; None if nothing was scored."""
     sets = sets_of(contents.comparison.points)
     if not sets:
         return None
@@ -89,7 +89,7 @@ def scaling_figure(contents: ReportContents, *, narrow: bool = False) -> str | N
 
 
 def forgetting_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
-    """Domain gain against general change; None where no run was compared with its base on both."""
+    """Domain gain against general change; None if no run was compared with its base on both."""
     pairs = trades(contents)
     if not pairs:
         return None
@@ -104,7 +104,7 @@ def forgetting_figure(contents: ReportContents, *, narrow: bool = False) -> str 
 
 
 def profile_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
-    """Documents by length and by repetition, as read and as kept, two panels per source; None where nothing was measured."""
+    """Documents by length and by repetition, as read and as kept, two panels per source; None if nothing was measured."""
     panels: dict[tuple[str, str], dict[str, Histogram]] = {}
     for histogram in contents.profile.histograms:
         panels.setdefault((histogram.source, histogram.measure), {})[histogram.when] = histogram
@@ -145,7 +145,7 @@ def _histogram(axes: Any, source: str, measure: str, pair: Mapping[str, Histogra
         )
     else:
         axes.set_title(f"{source}: repetition")
-        axes.set_xlabel("share of 5-word sequences that stood there before")
+        axes.set_xlabel("share of 5-word sequences that occurred before")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
 
 
@@ -161,7 +161,7 @@ def _draw(name: str, narrow: bool, heights: tuple[float, float], paint: Callable
 
 
 def _inline(svg: str) -> str:
-    """Keep what HTML needs: no header, no metadata, no name spaces, no id that nothing refers to, size left to the page."""
+    """Keep what HTML needs: no header, metadata, namespaces or unreferenced ids; the page sets the size."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
@@ -178,7 +178,7 @@ def _loss(figure: Figure, lines: Sequence[Line]) -> None:
     bottom = figure.add_subplot(grid[1], sharex=top)
     for line in lines:
         look: Any = {"color": line.style.color, "dashes": line.style.dash or (None, None)}
-        # A single step is a point: a line through it would not be seen.
+        # A single step is a point: a line through it would be invisible.
         mark: Any = {"marker": line.style.marker, "markersize": 4} if len(line.tokens) < 3 else {}
         if line.smooth != line.loss:
             top.plot(line.tokens, line.loss, linewidth=0.7, color=line.style.color, alpha=0.3)
@@ -250,7 +250,7 @@ def _curve(axes: Any, curve: Curve) -> None:
 
 
 def _label_hollow(axes: Any, hollow: Sequence[Point], all_points: Sequence[Point]) -> None:
-    """Write "not annealed" over the last hollow point, above the bars of its neighbors."""
+    """Write "not annealed" over the last hollow point, above its neighbors' error bars."""
     if not hollow:
         return
     last = max(hollow, key=lambda p: p.tokens_seen)
@@ -319,7 +319,7 @@ def _trade(axes: Any, domain: str, general: str, items: Sequence[Trade]) -> None
     narrow = axes.figure.get_figwidth() < 6
     axes.set_xlabel(f"domain gain on {domain},{chr(10) if narrow else ' '}bits per byte better than base")
     axes.set_ylabel(f"general gain on {general},\nbits per byte better than base")
-    # The words stand in the corners, so each axis reaches over zero far enough to leave them room.
+    # The words are in the corners, so each axis extends past zero far enough to leave room for them.
     for low, high, fix in ((*axes.get_xlim(), axes.set_xlim), (*axes.get_ylim(), axes.set_ylim)):
         room = (0.6 if narrow else 0.28) * max(high, -low)
         fix(min(low, -room) - 0.12 * room, max(high, room) + 0.12 * room)
@@ -361,10 +361,10 @@ def _log_tokens(axes: Any, tokens: Sequence[int]) -> None:
     axes.set_xlim(-0.1 * budgets[0], budgets[-1] * 1.35)
     ticks = [0]
     for budget in budgets:
-        # Labels need about a factor of 1.6 between them on this width.
+        # At this width, labels need a factor of about 1.6 between them.
         if ticks[-1] == 0 or budget / ticks[-1] > 1.6:
             ticks.append(budget)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    axes.set_xlabel(f"tokens seen (log scale from {count(budgets[0])} on)")
+    axes.set_xlabel(f"tokens seen (log scale from {count(budgets[0])})")

@@ -1,8 +1,8 @@
-"""Write the report: one HTML file that needs nothing else, made of records alone.
+"""Write the report: one self-contained HTML file, built from records alone.
 
-The end. In: `ReportContents`. Out: an HTML file with inline style and inline SVG, no script and no
-address that is loaded; a Content-Security-Policy in the page forbids both. Guarantee: the same contents give the same bytes,
-and every text from outside is escaped.
+In: `ReportContents`. Out: an HTML file with inline styles and inline SVG, without scripts or external resources; a
+Content-Security-Policy in the page forbids both. Guarantee: the same contents give the same bytes, and all text from outside
+is escaped.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MARKER_PATHS = {
 
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
-    """A swatch and its words."""
+    """A swatch and its label."""
 
     label: str
     style: Style
@@ -67,7 +67,7 @@ class LegendEntry:
 
 @dataclass(frozen=True, slots=True)
 class PageFigure:
-    """A figure in both widths, and its legend."""
+    """A figure at both widths, and its legend."""
 
     wide: Markup
     narrow: Markup
@@ -81,7 +81,7 @@ PROFILE_LEGEND = (
 
 
 def write_report(path: Path, contents: ReportContents) -> None:
-    """Write the page for `contents` to `path`, whole or not at all; `report.current` tells whether it is needed.
+    """Write the page for `contents` to `path` atomically; `report.current` tells whether that is needed.
 
     Raises:
         ArtifactError: If the folder cannot be written.
@@ -90,7 +90,7 @@ def write_report(path: Path, contents: ReportContents) -> None:
 
 
 def render_report(contents: ReportContents) -> str:
-    """The page as text."""
+    """Render the page as text."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -139,7 +139,7 @@ def _figure(contents: ReportContents, draw: Callable[..., str | None], legend: t
     wide, narrow = draw(contents), draw(contents, narrow=True)
     if wide is None or narrow is None:
         return None
-    # Markup: our own SVG, in which matplotlib has escaped every text.
+    # Safe as Markup: our own SVG, in which matplotlib has escaped all text.
     return PageFigure(Markup(wide), Markup(narrow), legend)  # noqa: S704
 
 

@@ -1,7 +1,7 @@
-"""From records to what a figure draws: series with a color, a dash and a marker.
+"""Turn records into what `figures` draws: series with a color, a dash and a marker.
 
-Between records and `figures`. Guarantee: a run looks the same in every figure and in every legend.
-Colors are those of Okabe and Ito (2008), told apart with any color vision; dashes and markers say the same again.
+Guarantee: a run looks the same in every figure and legend. Colors are those of Okabe and Ito (2008), distinguishable with any
+color vision; dashes and markers repeat the distinction.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Line:
     tokens: tuple[float, ...]
     loss: tuple[float, ...]
     smooth: tuple[float, ...]
-    """Centred running mean of `loss`; the same as `loss` where there are few points."""
+    """Centered running mean of `loss`; the same as `loss` if there are few points."""
     learning_rate: tuple[float, ...]
 
 
@@ -56,7 +56,7 @@ class WatchedLine:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One token-scaling curve: the annealed points of a model and arm from the base on, and its hollow points."""
+    """One token-scaling curve: the annealed points of a model and arm, starting at the base, and its hollow points."""
 
     label: str
     style: Style
@@ -66,7 +66,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """One model in the figure of gain against forgetting; better than the base is positive on both axes."""
+    """One model in the gain-against-forgetting figure; on both axes, positive is better than the base."""
 
     label: str
     style: Style
@@ -76,7 +76,7 @@ class Trade:
 
 
 def run_styles(contents: ReportContents) -> dict[str, Style]:
-    """A style for each trained run: colors first, then dashes; control arms are grey."""
+    """A style for each trained run: colors first, then dashes; control arms are gray."""
     styles: dict[str, Style] = {}
     domain = control = 0
     for run in contents.runs:
@@ -97,9 +97,9 @@ def run_styles(contents: ReportContents) -> dict[str, Style]:
 
 
 def lineage(metrics: Iterable[StepMetrics]) -> list[StepMetrics]:
-    """The steps that led to the final weights: of a step done twice, the later attempt; none that was skipped.
+    """The steps that led to the final weights: if a step ran twice, the later attempt; skipped steps are left out.
 
-    A skipped step's loss may be no number, and its tokens are not seen.
+    A skipped step's loss may not be finite, and its tokens do not count as seen.
     """
     last: dict[int, StepMetrics] = {}
     for item in sorted(metrics, key=lambda m: m.attempt):
@@ -108,7 +108,7 @@ def lineage(metrics: Iterable[StepMetrics]) -> list[StepMetrics]:
 
 
 def loss_lines(contents: ReportContents) -> list[Line]:
-    """The loss of every run that has metrics, in the order of the runs."""
+    """The loss of every run that has metrics, in run order."""
     styles = run_styles(contents)
     lines = []
     for run in contents.runs:
@@ -119,13 +119,13 @@ def loss_lines(contents: ReportContents) -> list[Line]:
 
 
 def watched_lines(contents: ReportContents) -> dict[tuple[str, str], list[WatchedLine]]:
-    """Held-out losses during training, by (set, role), domain first; runs in their order."""
+    """Held-out losses during training, by (set, role), domain first; in run order."""
     panels: dict[tuple[str, str], list[WatchedLine]] = {}
     styles = run_styles(contents)
     for run in contents.runs:
         of_run: dict[tuple[str, str], dict[int, float]] = {}
         for point in contents.watched.get(run.run, ()) if run.run in styles else ():
-            # The base is scored again where a run starts over; the later line stands.
+            # The base is scored again if a run starts over; the later line wins.
             of_run.setdefault((point.source, str(point.role)), {})[point.tokens_seen] = point.bits_per_byte
         for place, values in of_run.items():
             style = replace(styles[run.run], dash=styles[run.run].dash or DASHES[1])
@@ -136,7 +136,7 @@ def watched_lines(contents: ReportContents) -> dict[tuple[str, str], list[Watche
 
 
 def thinned_by(contents: ReportContents) -> int:
-    """Most steps that one drawn point averages."""
+    """The largest number of steps averaged into one drawn point."""
     longest = max((len(lineage(steps)) for steps in contents.metrics.values()), default=0)
     return max(1, math.ceil(longest / MOST_POINTS))
 
@@ -156,7 +156,7 @@ def _line(run: RunRecord, steps: Sequence[StepMetrics], style: Style) -> Line:
 
 
 def _running_mean(values: tuple[float, ...]) -> tuple[float, ...]:
-    # The window shrinks at the ends, so that no curve is shifted and none is cut.
+    # The window shrinks at the ends, so that curves are neither shifted nor cut.
     half = len(values) // 60
     windows = (
         values[max(0, i - min(half, i, len(values) - 1 - i)) : i + min(half, i, len(values) - 1 - i) + 1]
@@ -172,7 +172,7 @@ def sets_of(points: Sequence[Point]) -> list[tuple[str, str]]:
 
 
 def curves(contents: ReportContents, set_name: str) -> list[Curve]:
-    """The curves of one held-out set: one per model and arm, each from its base."""
+    """The curves of one held-out set: one per model and arm, each starting at its base."""
     points = [p for p in contents.comparison.points if p.set_name == set_name]
     keys = list(dict.fromkeys((p.model, p.arm) for p in points if p.arm is not None))
     several = len({model for model, _ in keys}) > 1
@@ -211,7 +211,7 @@ def wants_log(tokens: Iterable[int]) -> bool:
 
 
 def trades(contents: ReportContents) -> dict[tuple[str, str], list[Trade]]:
-    """Gain and general change against the base, by pair of a domain and a general set."""
+    """Domain gain and general change against the base, by (domain set, general set)."""
     rows = [d for d in contents.comparison.deltas if d.measure == "bits_per_byte" and contents.role_of(d.reference) == "base"]
     styles = run_styles(contents)
     pairs: dict[tuple[str, str], list[Trade]] = {}

@@ -1,7 +1,7 @@
-"""From records to the rows of the page's tables and its key figures.
+"""Turn records into the rows of the page's tables and its key figures.
 
-Between records and the template. Guarantee: sums are taken here, once, and each ledger carries whether it
-balances, so a page cannot show a loss of documents or tokens without saying so.
+Guarantee: sums are computed here, once, and each ledger records whether it balances, so a page cannot show lost documents or
+tokens without saying so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cpt_ray.report.wording import count, delta_digits, duration, integer, numbe
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A key figure: what, how much, in detail. `tone` is good, bad or plain; the words say the same."""
+    """A key figure: title, value, detail. `tone` is good, bad or plain; the words say the same."""
 
     title: str
     value: str
@@ -68,7 +68,7 @@ class ExamRow:
 
 @dataclass(frozen=True, slots=True)
 class WatchRow:
-    """What a run took beside its steps. Shares are of all of its time: steps, checkpoints and held-out losses."""
+    """What a run spent besides its steps. Shares are of its total time: steps, checkpoints and held-out losses."""
 
     run: str
     cost: TrainingCost
@@ -81,15 +81,15 @@ class WatchRow:
 
 @dataclass(frozen=True, slots=True)
 class WarningRow:
-    """What workers of a run warned of."""
+    """A warning from workers of a run."""
 
     run: str
     kind: str
     text: str
     step: int
-    """The first at which it was said."""
+    """The first step with this warning."""
     workers: int
-    """How many said it."""
+    """How many workers gave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _ledger(source: str, shards: ShardTable, sequence_length: int) -> Ledger:
 
 
 def tiles(contents: ReportContents) -> list[Tile]:
-    """The key figures of the header, for the domain arm that saw most tokens."""
+    """The key figures of the header, for the domain arm that saw the most tokens."""
     wanted = (
         ("domain", "base", "Domain, against the base"),
         ("domain", "control", "Domain, against the control arm"),
@@ -168,11 +168,11 @@ def tiles(contents: ReportContents) -> list[Tile]:
         else:
             result.append(_delta_tile(title, delta))
     paid, seen = contents.comparison.tokens_paid, contents.comparison.tokens_seen
-    result.append(Tile("Tokens seen", count(seen), f"{integer(seen)} loss-bearing tokens by the model that saw most"))
+    result.append(Tile("Tokens seen", count(seen), f"{integer(seen)} loss-bearing tokens by the model that saw the most"))
     result.append(
-        Tile("Tokens paid", count(paid), f"{integer(paid)} that all runs together were trained on; a shared trunk counts once")
+        Tile("Tokens paid", count(paid), f"{integer(paid)} trained on by all runs together; a shared trunk counts once")
     )
-    how = "from start to end" if contents.wall_s is not None else "sum of the stages; those that ran side by side count in full"
+    how = "from start to end" if contents.wall_s is not None else "sum of the stages; concurrent stages count in full"
     result.append(Tile("Wall time", duration(contents.total_wall_s), how))
     return result
 
@@ -189,12 +189,12 @@ def _headline(contents: ReportContents, role: str, reference: str) -> Delta | No
 
     def rank(delta: Delta) -> tuple[int, bool, bool, float]:
         run = contents.find_run(delta.subject)
-        # A cell of several seeds stands before its single seeds; of several general texts the one that did worst, and a
-        # measured loss before a larger difference that may be chance.
+        # A cell of several seeds ranks above its single seeds; of several general texts, the one that did worst comes first,
+        # and a measured loss ranks above a larger difference that may be chance.
         worst = (delta.better is False, delta.difference) if role == "general" else (False, 0.0)
         return (run.budget_tokens or run.tokens_seen if run else 0, run is not None and run.run != delta.subject, *worst)
 
-    # max keeps the first of equals, so the study's own order of models and sets decides.
+    # max keeps the first of equals, so the study's order of models and sets decides.
     return max(candidates, key=rank, default=None)
 
 
@@ -227,7 +227,7 @@ def exam_deltas(contents: ReportContents) -> list[Delta]:
 
 
 def exam_labels(evals: Sequence[EvalRecord]) -> dict[str, str]:
-    """Task to the full label under which its score may be shown."""
+    """Task to the full label that must accompany its score."""
     return {exam.task: exam.label for record in evals for exam in record.exams}
 
 
@@ -254,7 +254,7 @@ def score_rows(contents: ReportContents) -> list[ScoreRow]:
 
 
 def watch_rows(contents: ReportContents) -> list[WatchRow]:
-    """What each trained run took beside its steps; a trajectory point is part of its parent."""
+    """What each trained run spent besides its steps; a trajectory point is part of its parent."""
     rows = []
     for run in contents.runs:
         if run.training is None or run.kind == "trajectory":
@@ -268,7 +268,7 @@ def watch_rows(contents: ReportContents) -> list[WatchRow]:
 
 
 def warning_rows(contents: ReportContents) -> list[WarningRow]:
-    """What workers warned of, each text of a run once."""
+    """Warnings from workers, each text once per run."""
     rows: dict[tuple[str, str], list[RunEvent]] = {}
     for run, events in contents.warnings.items():
         for event in events:
@@ -280,7 +280,7 @@ def warning_rows(contents: ReportContents) -> list[WarningRow]:
 
 
 def mfu_bases(contents: ReportContents) -> list[tuple[str, str]]:
-    """How MFU was counted, as (peak, FLOPs), once for all runs that did it alike."""
+    """How MFU was computed, as (peak, FLOPs); runs with the same basis are listed once."""
     trained = [run.training for run in contents.runs if run.training is not None]
     counted = [one.last for one in trained if one.cost.mfu is not None and one.last.peak_basis]
     return list(dict.fromkeys((attempt.peak_basis, attempt.flops_basis) for attempt in counted))

@@ -1,6 +1,6 @@
-"""Numbers as people read them: the template's filters.
+"""Human-readable numbers: the template's filters.
 
-Between records and page. Guarantee: a number is rounded here and nowhere else, always the same way.
+Guarantee: numbers are rounded here and nowhere else, always the same way.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Fixed digits, a true minus sign, a dash where there is no number."""
+    """Fixed digits, a true minus sign, a dash for None."""
     if value is None:
         return "\N{EN DASH}"
     text = f"{value:,.{digits}f}"
@@ -19,18 +19,18 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """As `number`, with a plus sign before what is above zero."""
+    """As `number`, with a plus sign for positive values."""
     text = number(value, digits)
     return f"+{text}" if value is not None and value > 0 and text != f"{0:.{digits}f}" else text
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A signed percentage that is already times 100."""
+    """A signed percentage, from a value already in percent."""
     return f"{signed(value, digits)}\N{NO-BREAK SPACE}%" if value is not None else number(None)
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """A share of one as a percentage without sign."""
+    """A share of one as a percentage, without a plus sign."""
     return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%" if value is not None else number(None)
 
 
@@ -40,7 +40,7 @@ def integer(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A count in k, M, B or T, three digits."""
+    """A count in k, M, B or T, with three digits."""
     if value is None:
         return number(None)
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -72,7 +72,7 @@ def duration(seconds: float | None) -> str:
 
 
 def scientific(value: float | None, digits: int = 2) -> str:
-    """A power of ten for FLOPs and differences."""
+    """Scientific notation, for FLOPs and differences."""
     return number(None) if value is None else f"{value:.{digits}e}".replace("-", MINUS)
 
 
@@ -82,7 +82,7 @@ def rate(value: float) -> str:
 
 
 def delta_digits(delta: Delta) -> int:
-    """Digits that suit a delta's measure."""
+    """Number of decimals for a delta's measure."""
     return 3 if delta.measure == "bits_per_byte" else 1
 
 
@@ -101,7 +101,7 @@ def measure_name(delta: Delta) -> str:
 
 
 def judgement(delta: Delta) -> str:
-    """Better, worse, or no clear difference where the interval holds 0."""
+    """Better, worse, or no clear difference if the interval contains 0."""
     if delta.better is None:
         return "no clear difference"
     return "better" if delta.better else "worse"

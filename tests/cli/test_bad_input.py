@@ -162,7 +162,7 @@ def test_a_base_that_is_no_model_is_refused(tiny, capsys):
 @pytest.mark.ray
 def test_an_empty_corpus_names_the_rule_that_dropped_most(tiny, capsys, ray_session_2cpu):
     said = refused(capsys, "prepare", str(tiny.config), "prepare.clean.min_bytes=1MB")
-    assert "source law: no document is left of 165; stage clean dropped most, 165 as min_bytes" in said
+    assert "source law: none of its 165 documents are left; stage clean dropped the most, 165 as min_bytes" in said
     assert "change prepare.clean.min_bytes" in said
     assert results(tiny) == set()
 
@@ -248,7 +248,7 @@ def test_a_run_none_of_whose_checkpoints_is_whole_is_refused(prepared, capsys):
         path.unlink()
     for path in run.glob("checkpoints/*/engine/mp_rank_00_model_states.pt"):
         flip_a_bit(path)
-    assert f"{run}: no checkpoint is whole: " in refused(capsys, "train", str(prepared.config), *one_run)
+    assert f"{run}: no checkpoint is intact: " in refused(capsys, "train", str(prepared.config), *one_run)
     assert not (run / "run.json").exists()
 
 

@@ -44,7 +44,7 @@ def test_plan_passes_as_a_chain_and_as_branches(tmp_path, capsys, variant):
     # The base's shape is the hub's to say; the same architecture comes in a package.
     assert main(["plan", STUDY, f"study.root={tmp_path}", BASE, "models.0.revision=null", *variant]) == 0
     said = capsys.readouterr().out
-    assert "1B by the model that sees most" in said
+    assert "1B by the model that sees the most" in said
 
 
 def test_the_local_twin_is_the_same_study_on_other_text_and_smaller():

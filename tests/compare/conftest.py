@@ -1,4 +1,4 @@
-"""Made-up evaluations with known differences, written as an evaluation's folder would be."""
+"""Made-up evaluations with known differences, laid out like an evaluation folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABEL = "smoke check on 4-way questions; not a real exam"
 
 
 class Laboratory:
-    """Builds evaluations whose bits per byte differ by what a test asks for."""
+    """Builds evaluations whose bits per byte differ by the amount a test sets."""
 
     def __init__(self, root: Path, documents: int = 40) -> None:
         self.root = root
@@ -44,7 +44,7 @@ class Laboratory:
         sets: tuple[str, ...] = ("law", "news"),
         parts: tuple[str, ...] = ("test",),
     ) -> EvalRecord:
-        """One evaluation: bits per byte of the `sets`, with `noise` per document, and `right` of 40 exam items."""
+        """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items."""
         run = f"{model}-base" if arm is None else f"{model}-{arm}-{budget}-seed{seed}"
         folder = self.root / run
         random = np.random.default_rng([seed, len(self.evals)])

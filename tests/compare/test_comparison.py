@@ -1,4 +1,4 @@
-"""The comparison: which pairs are formed, what the points are, determinism, and the text of every error."""
+"""The comparison: pairs, points, determinism, and every error message."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_same_scores_give_the_same_comparison_and_survive_json(laboratory):
 
 def test_a_base_without_scores_is_an_error(laboratory):
     laboratory.add("legal", 100)
-    with pytest.raises(DataError, match="the base of m was not scored, and everything is compared with it"):
+    with pytest.raises(DataError, match="the base of m was not scored; everything is compared with it"):
         conclude(laboratory)
 
 

@@ -1,4 +1,4 @@
-"""Paired differences: hand-worked values, pairing, seeds, coverage, and refusals."""
+"""Paired differences: hand-computed values, pairing, seeds, coverage, and errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_difference_pools_documents_by_bytes(laboratory):
     assert delta.difference == pytest.approx(-0.2)
     assert delta.relative_percent == pytest.approx(-100 / 6)
     assert (delta.subject, delta.reference, delta.items) == ("m-legal-100-seed0", "m-base", 2)
-    # Drawn: b twice (0 of 16 bits), one each (-0.2), a twice (-1): the interval spans them and holds 0.
+    # Resamples: b twice (0 of 16 bits), one each (-0.2), a twice (-1): the interval spans them and contains 0.
     assert (delta.interval.low, delta.interval.high) == (pytest.approx(-1.0), pytest.approx(0.0))
     assert delta.better is None
 
@@ -116,7 +116,7 @@ def test_with_several_seeds_the_mean_is_labeled_and_each_seed_stays_visible(labo
     assert delta.subject == "m-legal-100 (mean of 3 seeds)"
     assert delta.difference == pytest.approx(-0.1)
     assert delta.interval.kind == "paired bootstrap over 3 seeds and documents"
-    # No spread between documents here: what is left is the seeds', whose mean ranges over 0.8 ... 1.0.
+    # No spread between documents here: only the seeds vary, and their mean ranges over 0.8 ... 1.0.
     assert delta.interval.low == pytest.approx(-0.2, abs=0.04)
     assert delta.interval.high == pytest.approx(0.0, abs=0.04)
     assert only(paired.overall, "smoke", "accuracy_points").interval.kind == "paired bootstrap over 3 seeds and items"

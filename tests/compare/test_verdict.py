@@ -1,4 +1,4 @@
-"""The sentences, each wording both ways: gain, none, loss; control better, equal, worse, missing; forgetting; going on."""
+"""Every wording of the verdict: gain, none, loss; control better, equal, worse, missing; forgetting; more training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def conclude(laboratory: Laboratory, config: CompareConfig = CONFIG):
 
 
 def study(laboratory: Laboratory, *, law=0.9, news=1.0, small=0.95, control=(1.0, 1.0), right=None, noise=0.0) -> str:
-    """The verdict on 16k and 32k tokens of `legal`, with a control at 32k unless told otherwise."""
+    """The verdict on 16k and 32k tokens of `legal`, by default with a control at 32k."""
     laboratory.add(right=None if right is None else right[0], noise=noise)
     exam = None if right is None else right[1]
     if small is not None:
@@ -62,8 +62,8 @@ def test_the_gain_is_called_what_it_is(laboratory, law, noise, says, never):
     ("control", "says"),
     [
         (1.0, "on law it fell by 0.1000"),
-        (0.9, "so nothing shows that it was the domain text and not more training as such"),
-        (0.8, "so the same tokens of the control's text did more for the domain"),
+        (0.9, "so nothing shows that the domain text did more than additional training alone"),
+        (0.8, "so the same number of tokens of the control's text did more for the domain"),
     ],
 )
 def test_the_control_is_heard(laboratory, control, says):
@@ -76,7 +76,7 @@ def test_the_control_is_heard(laboratory, control, says):
 def test_a_missing_control_is_said_in_the_sentence_and_in_the_notes(laboratory):
     verdict = study(laboratory, control=None)
 
-    assert "without an equal-token control it is open whether the domain text did it" in verdict
+    assert "without an equal-token control, the effects of domain text and of more training are confounded" in verdict
     assert "against the equal-token control" not in verdict
     assert any("legal on m has no equal-token control" in note for note in conclude(laboratory).notes)
 
@@ -137,7 +137,7 @@ def test_forgetting_against_a_control_that_improved_is_seen(laboratory):
             "the last 16k tokens cost 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); more training is not i",
         ),
         (0.95, 1.2, 0.0, "more tokens still help the domain, but reduce forgetting first: raise the replay share."),
-        (None, 1.0, 0.0, "with one budget nothing says whether more tokens would help."),
+        (None, 1.0, 0.0, "with only one budget, it is unknown whether more tokens would help."),
     ],
 )
 def test_the_last_tokens_decide_about_going_on(laboratory, small, news, noise, says):
@@ -181,7 +181,7 @@ def test_a_missing_domain_set_is_called_unknown(laboratory):
     laboratory.add("legal", 100, sets=("news",))
     verdict = conclude(laboratory).verdict
     assert "no domain text was held out, so the gain is unknown" in verdict
-    assert "with one budget" in verdict
+    assert "with only one budget" in verdict
 
 
 def test_a_base_alone_has_no_verdict(laboratory):
@@ -215,7 +215,7 @@ def test_few_documents_are_noted(tmp_path, documents, noted):
     laboratory = Laboratory(tmp_path, documents=documents)
     study(laboratory)
     notes = conclude(laboratory).notes
-    assert (f"law has {documents} scored documents: intervals on so few are too narrow." in notes) is noted
+    assert (f"law has {documents} scored documents: intervals from so few are too narrow." in notes) is noted
 
 
 @pytest.mark.parametrize(("right", "noted"), [(10, True), (30, False)])
@@ -229,19 +229,20 @@ def test_a_base_at_chance_is_noted(laboratory, right, noted):
     [
         (
             {"law": 0.9, "news": 1.01, "small": 0.95, "control": (0.98, 1.0)},
-            "32k tokens of legal text on m bought 0.100 bits per byte on held-out law (-10.0 %); 0.080 more than as many "
-            "tokens of general text; news got worse by 0.010 (+1.0 %), which is 0.010 behind as many tokens of general text; "
-            "more training is indicated.",
+            "32k tokens of legal text on m bought 0.100 bits per byte on held-out law (-10.0 %); 0.080 more than the same "
+            "number of tokens of general text; news got worse by 0.010 (+1.0 %), which is 0.010 behind the same number of "
+            "tokens of general text; more training is indicated.",
         ),
         (
             {"law": 1.1, "news": 0.9, "small": 1.0, "control": (0.95, 1.0)},
-            "32k tokens of legal text on m cost 0.100 bits per byte on held-out law (+10.0 %); 0.150 less than as many "
-            "tokens of general text; news improved by 0.100 (-10.0 %); more training is not indicated.",
+            "32k tokens of legal text on m cost 0.100 bits per byte on held-out law (+10.0 %); 0.150 less than the same "
+            "number of tokens of general text; news improved by 0.100 (-10.0 %); more training is not indicated.",
         ),
         (
             {"law": 1.0, "news": 1.0, "small": None, "control": (1.0, 1.0)},
-            "32k tokens of legal text on m bought nothing measurable on held-out law; no measurably more than as many tokens "
-            "of general text; news did not measurably change; with one budget nothing says whether more tokens would help.",
+            "32k tokens of legal text on m bought nothing measurable on held-out law; not measurably more than the same number "
+            "of tokens of general text; news did not measurably change; with only one budget, it is unknown whether more "
+            "tokens would help.",
         ),
     ],
 )
@@ -254,9 +255,9 @@ def test_the_headline_says_gain_control_cost_and_whether_to_go_on(laboratory, fi
 @pytest.mark.parametrize(
     ("essays", "of_control", "expected"),
     [
-        (1.03, 1.0, "essays, the general text that did worst, got worse by 0.030 (+3.0 %), which is 0.030 behind as many"),
-        (0.99, 0.95, "essays, the general text that did worst, improved by 0.010 (-1.0 %), which is 0.040 behind as many"),
-        (0.80, 1.0, "news, the general text that did worst, got worse by 0.010 (+1.0 %), which is 0.010 behind as many"),
+        (1.03, 1.0, "essays, the general text that did worst, got worse by 0.030 (+3.0 %), which is 0.030 behind the same"),
+        (0.99, 0.95, "essays, the general text that did worst, improved by 0.010 (-1.0 %), which is 0.040 behind the same"),
+        (0.80, 1.0, "news, the general text that did worst, got worse by 0.010 (+1.0 %), which is 0.010 behind the same"),
     ],
 )
 def test_of_several_general_texts_the_headline_names_the_one_that_did_worst(laboratory, essays, of_control, expected):

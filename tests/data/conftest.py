@@ -1,4 +1,4 @@
-"""Corpora and a tokenizer, made here: ids tell the role of each document."""
+"""Generated corpora and a tokenizer; ids state the role of each document."""
 
 import json
 import random
@@ -18,14 +18,14 @@ LEAK = "which ANCIENT instrument, did the sailors -- of the Northern harbour use
 
 
 def sentence(words: int, *, seed: object) -> str:
-    """Readable nonsense without repeats: `words` words, three syllables from a seeded generator each."""
+    """Readable nonsense without repeats: `words` words of three syllables each, from a seeded generator."""
     draw = random.Random(str(seed))
     syllables = ["ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "ve"]
     return " ".join("".join(draw.choices(syllables, k=3)) for _ in range(words))
 
 
 def document(name: str, words: int = 80) -> str:
-    """The text of a document of that name, in a few lines."""
+    """The text of the document with that name, in a few lines."""
     return "\n".join(sentence(words // 4, seed=(name, line)) for line in range(4))
 
 
@@ -75,7 +75,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources_of(corpus: Path) -> list[SourceConfig]:
-    """General before domain, so that the kept copy is chosen by role and not by order."""
+    """General before domain, so that the kept copy is chosen by role, not by order."""
     return [
         SourceConfig(name="news", role="general", path=str(corpus / "news.jsonl"), format="jsonl", id_field="id"),
         SourceConfig(name="law", role="domain", path=str(corpus / "law.jsonl"), format="jsonl", id_field="id"),
@@ -83,7 +83,7 @@ def sources_of(corpus: Path) -> list[SourceConfig]:
 
 
 def settings(**changes: object) -> PrepareConfig:
-    """Settings under which the corpus makes several units."""
+    """Settings under which the corpus yields several units."""
     return PrepareConfig.model_validate(
         {"unit_bytes": 15_000, "held_out": {"share": 0.15}, "pack": {"sequence_length": 128}, **changes}
     )

@@ -1,4 +1,4 @@
-"""A small corpus on its way through all three verbs of preparation."""
+"""Run a small corpus through all three verbs of preparation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def job(
 
 
 def prepare(corpus: Path, tokenizer: Path, root: Path, num_workers: int) -> Prepared:
-    """The corpus of all tests of this folder, under its settings."""
+    """Prepare the corpus shared by the tests in this folder, with its settings."""
     return prepare_sources(sources_of(corpus), settings(), tokenizer, root, num_workers, exam_items=corpus / "exams.jsonl")
 
 
@@ -54,7 +54,7 @@ def prepare_sources(
     *,
     exam_items: Path | None = None,
 ) -> Prepared:
-    """Any sources, under any settings."""
+    """Prepare any sources with any settings."""
     heard: list[tuple[str, int, int]] = []
 
     def told(stage: str, done: int, total: int) -> None:

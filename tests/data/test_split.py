@@ -49,7 +49,7 @@ def test_other_text_and_an_empty_index_hold_nothing(index: ContainmentIndex) -> 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.7, 1.0])
 def test_verdicts_are_those_of_counting_document_by_document(share: float) -> None:
-    # Documents of a few common phrases, so that n-grams have many owners and verdicts lie on both sides of the border.
+    # Documents with a few common phrases, so that n-grams have many owners and verdicts fall on both sides of the threshold.
     draw = np.random.default_rng(int(100 * share))
     phrases = [sentence(int(draw.integers(3, 30)), seed=f"phrase_{number}") for number in range(30)]
 

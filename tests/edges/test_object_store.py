@@ -103,11 +103,11 @@ def test_an_object_that_is_written_again_is_noticed(bucket: pyarrow.fs.S3FileSys
     (task,) = plan_reads(config, 10**6)
     (part,) = task.parts
     older = task.model_copy(update={"parts": (part.model_copy(update={"version": "2001-01-01 00:00:00+00:00"}),)})
-    with pytest.raises(DataError, match=r"s3://texts/changing/a\.jsonl: changed while it was read: version 2001.*, now 20"):
+    with pytest.raises(DataError, match=r"s3://texts/changing/a\.jsonl: changed while being read: version 2001.*, now 20"):
         list(read_documents(older, config))
     assert len(list(read_documents(task, config))) == len(ROWS)
     bucket.delete_file("texts/changing/a.jsonl")
-    with pytest.raises(DataError, match=r"s3://texts/changing/a\.jsonl: gone, after it was listed at the start"):
+    with pytest.raises(DataError, match=r"s3://texts/changing/a\.jsonl: disappeared after it was listed at the start"):
         list(read_documents(task, config))
 
 
@@ -132,7 +132,7 @@ def test_units_read_from_a_bucket_are_those_of_the_same_file_on_disk(bucket: pya
     put(bucket, "whole/part.jsonl", LINES)
     wait_for_another_second(bucket)
     put(bucket, "whole/part.jsonl", LINES.replace(b"law_7", b"law_X"))
-    with pytest.raises(DataError, match=r"source law: s3://texts/whole/part.jsonl has changed since bucket was made of it"):
+    with pytest.raises(DataError, match=r"source law: s3://texts/whole/part.jsonl has changed since bucket was made from it"):
         check_inputs(tmp_path / "bucket", source("s3://texts/whole/*", "jsonl"))
     check_inputs(tmp_path / "disk", source(f"{tmp_path}/*.jsonl", "jsonl"))
 

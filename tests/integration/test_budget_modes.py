@@ -51,7 +51,7 @@ def test_trajectory_points_are_scored_drawn_hollow_and_enter_no_verdict(study, c
     assert points == {"tiny-legal-trajectory-1000-seed0", "tiny-legal-trajectory-3000-seed0"}
     assert not points & {name for delta in comparison.deltas for name in (delta.subject, delta.reference)}
     assert "tiny-legal-trajectory-1000-seed0 *" in said
-    assert "* not annealed: its learning rate has not decayed, it is no budget" in said
+    assert "* not annealed: its learning rate has not decayed, so it is not a budget" in said
     assert "hollow: not annealed, never a budget" in page
     assert "tiny-legal-trajectory-1000-seed0<small>not annealed, never a budget</small>" in page
     # Paid is what was trained: the trunk once, each branch from where it left.

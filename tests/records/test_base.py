@@ -1,4 +1,4 @@
-"""Records read back as they were written, and cannot be changed."""
+"""Records round-trip through JSON and are immutable."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_a_record_reads_back_as_it_was_written(tmp_path):
     assert Artifact.from_json(written.to_json()) == written
     (tmp_path / "artifact.json").write_text(written.to_json())
     assert Artifact.load(tmp_path / "artifact.json") == written
-    assert Artifact.of(tmp_path) == written  # under the name that the kind says
+    assert Artifact.of(tmp_path) == written  # under the kind's file name
 
 
 def test_a_folder_without_the_record_says_which_file_is_missing(tmp_path):

@@ -1,4 +1,4 @@
-"""Stage reports add up and notice a loss; files of a unit are found by name."""
+"""Stage reports add up and detect losses; held-out sets are read by half."""
 
 import re
 

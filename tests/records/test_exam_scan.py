@@ -1,4 +1,4 @@
-"""Hits of a scan come back from their file."""
+"""Scan hits round-trip through their file."""
 
 from cpt_ray.records import ExamHit, ExamScan, TaskScan, read_hits
 

@@ -1,4 +1,4 @@
-"""Exam items: which choice is right, and the file that holds them."""
+"""Exam items: which choice is correct, and the file that holds them."""
 
 import pytest
 
@@ -18,14 +18,14 @@ def test_the_right_choice_is_an_index_or_a_letter(answer, index):
 
 @pytest.mark.parametrize("answer", ["D", "AB", "", "green"])
 def test_what_is_no_letter_of_a_choice_has_no_right_choice(answer):
-    with pytest.raises(ValueError, match="no right choice"):
+    with pytest.raises(ValueError, match="no correct choice"):
         _ = item(answer).right_choice
     assert item(answer).answer_text == answer
 
 
 def test_a_choice_that_is_spelled_like_a_letter_is_a_text():
     """Of the choices B and A, the answer `A` may mean either."""
-    with pytest.raises(ValueError, match="no right choice"):
+    with pytest.raises(ValueError, match="no correct choice"):
         _ = item("A", choices=("B", "A")).right_choice
     assert item("A", choices=("B", "A")).answer_text == "A"
 

@@ -1,4 +1,4 @@
-"""What follows from a model's sizes and from the tokens around its documents."""
+"""Values derived from a model's sizes and from the tokens around its documents."""
 
 import pytest
 

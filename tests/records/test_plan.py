@@ -1,4 +1,4 @@
-"""What a plan says of its own sums."""
+"""Figures that a plan derives from its sums."""
 
 import pytest
 

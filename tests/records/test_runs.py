@@ -1,4 +1,4 @@
-"""What a run's record says beyond its fields."""
+"""Values derived from a run's record."""
 
 from cpt_ray.records import RunRecord
 from tests import run_records

@@ -1,4 +1,4 @@
-"""Scores and comparisons as files: whole after a journey, under their names, and refused with a field too many."""
+"""Scores and comparisons as files: they round-trip, are stored under their names, and reject unknown fields."""
 
 from __future__ import annotations
 

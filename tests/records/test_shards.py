@@ -1,4 +1,4 @@
-"""Tables of shards count by source, and a manifest is read with the columns that it names."""
+"""Shard tables count by source, and a manifest is read with the columns that it names."""
 
 import hashlib
 
@@ -64,7 +64,7 @@ def test_a_manifest_reads_back_with_its_columns(tmp_path):
     written = manifest(shard("law", 3), shard("news", 5), bos_id=7)
     write(tmp_path, written)
     assert ShardManifest.of(tmp_path) == written
-    assert "rows" not in (tmp_path / "manifest.json").read_text()  # counts of shards are columns, not JSON
+    assert "rows" not in (tmp_path / "manifest.json").read_text()  # shard counts are columns, not JSON
 
 
 def test_columns_that_are_missing_or_of_another_manifest_are_refused(tmp_path):
@@ -80,7 +80,7 @@ def test_columns_that_are_missing_or_of_another_manifest_are_refused(tmp_path):
 def test_the_prefix_is_the_bos_if_there_is_one():
     assert manifest(bos_id=None).prefix_id == 0
     assert manifest(bos_id=7, separator_id=3).prefix_id == 7
-    assert manifest(bos_id=0, separator_id=3).prefix_id == 0  # an identifier of 0 is one
+    assert manifest(bos_id=0, separator_id=3).prefix_id == 0  # 0 is a valid id
 
 
 def test_shares_of_a_table_are_over_all_its_shards():

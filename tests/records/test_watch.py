@@ -1,4 +1,4 @@
-"""Events of a run keep what JSON cannot say."""
+"""Run events keep values that JSON cannot represent."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Made-up records of a study, in proportion to real ones. No figure here was measured."""
+"""Made-up records of a study, with realistic proportions. No figure here was measured."""
 
 import math
 from dataclasses import replace
@@ -94,7 +94,7 @@ def exam_hit(task: str, matched: str) -> ExamHit:
 
 
 def corpus_profile() -> CorpusProfile:
-    """Histograms of two sources, hand-drawn, and terms."""
+    """Made-up histograms of two sources, and terms."""
     from cpt_ray.data.run.profile import BYTE_EDGES, REPETITION_EDGES
 
     edges = {"bytes": BYTE_EDGES, "repetition": REPETITION_EDGES}
@@ -135,7 +135,7 @@ def metrics(start: int, stop: int, loss: float, *, cooldown: bool, per_step: int
 
 
 def watched(run: RunRecord) -> tuple[HeldOutPoint, ...]:
-    """Held-out losses of a run during training: ten marks, and those of the base where it begins there."""
+    """Held-out losses of a run during training: at ten marks, and at the base if the run starts there."""
     own = run.tokens_seen - run_start(run)
     marks = [run_start(run) + own * i // 10 for i in range(1 if run_start(run) else 0, 11)]
     points = []

@@ -1,4 +1,4 @@
-"""What the page finds in the records that it was given."""
+"""What the page looks up in its records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MLflow keeps of a corpus."""
+"""What MLflow stores about a corpus."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A page names what it was made of, so that one that shows it already is not drawn again."""
+"""A page carries a fingerprint of its inputs, so that an up-to-date page is not rendered again."""
 
 from dataclasses import replace
 from pathlib import Path

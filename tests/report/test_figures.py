@@ -1,4 +1,4 @@
-"""Figures: the same bytes for the same records, text as text, nothing where there is nothing to draw."""
+"""Figures: the same bytes for the same records, text kept as text, None if there is nothing to draw."""
 
 from __future__ import annotations
 

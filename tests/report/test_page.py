@@ -1,4 +1,4 @@
-"""The page: five parts, the records' numbers, the same bytes each time, nothing loaded, nothing unescaped."""
+"""The page: five parts, the records' numbers, the same bytes each time, nothing loaded, everything escaped."""
 
 import re
 import shutil
@@ -60,7 +60,7 @@ def page() -> str:
 
 
 def render_words(contents: ReportContents) -> str:
-    """The page with nothing drawn: drawing takes seconds, and most tests read words."""
+    """The page without figures: drawing takes seconds, and most tests read only the text."""
 
     def undrawn(_, __, legend):
         return PageFigure(Markup(), Markup(), legend)
@@ -71,8 +71,8 @@ def render_words(contents: ReportContents) -> str:
 
 def test_what_stands_of_exams_in_the_text_is_tabled_and_what_stays_there_is_said(page):
     assert "Exams in the training text" in page
-    assert "packed before: they are trained on" in page
-    assert "taken out" in page
+    assert "already packed: they are trained on" in page
+    assert "removed</td>" in page
     assert "&lt;b&gt;the answer&lt;/b&gt;" in page
 
 
@@ -196,7 +196,7 @@ def test_runs_show_what_they_paid_their_rates_and_where_a_chain_came_from():
     assert "chain, from m-legal-1000000-seed0 at 1,000,000 tokens, optimizer fresh" in html
     row = html.partition("<tr><td>m-legal-2000000-seed0")[2].partition("</tr>")[0]
     assert '<b>2,500,000</b></td><td class="n">1,500,000</td>' in row
-    assert "0.0003<small>falls to 3e\N{MINUS SIGN}05</small>" in row
+    assert "0.0003<small>decays to 3e\N{MINUS SIGN}05</small>" in row
 
 
 def test_trajectory_points_are_marked_in_the_tables_and_take_no_color():
@@ -241,7 +241,7 @@ def test_shares_of_time_and_the_basis_of_mfu_are_named(page):
 
 def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
     contents = make_contents()
-    assert "1.34\xa0GB of states planned, 2 workers" in read(render_words(contents)).text
+    assert "1.34\xa0GB planned for states, 2 workers" in read(render_words(contents)).text
     unknown = {"host_peak_bytes": None, "device_peak_bytes": None}
     bare = tuple(
         trained_otherwise(run, cost=run.training.cost.model_copy(update=unknown)) if run.training else run
@@ -249,7 +249,7 @@ def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
     )
     text = read(render_words(replace(contents, runs=bare, planned={}))).text
     assert "not measured" in text[text.index("Time and memory") :]
-    assert "of states planned" not in text
+    assert "planned for states" not in text
 
 
 def test_exams_carry_their_label_and_chance(page):
@@ -348,7 +348,7 @@ def browse(page: Path, profile: Path, *arguments: str) -> str:
 def test_a_browser_shows_five_parts_and_figures_with_size(tmp_path, width):
     path = tmp_path / "report.html"
     write_report(path, make_contents())
-    # The page itself may run no script, so a copy without its policy measures what the browser laid out.
+    # The page itself may not run scripts, so a copy without its policy measures the browser's layout.
     policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
     text = path.read_text(encoding="utf-8")
     assert policy.search(text)

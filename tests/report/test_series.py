@@ -28,7 +28,7 @@ def test_a_skipped_step_is_not_drawn_because_its_loss_may_be_no_number():
     assert len(line.tokens) == 4
     assert all(math.isfinite(value) for value in (*line.loss, *line.smooth))
     assert loss_lines(make_contents(metrics={run: (bad,)})) == []
-    # The control: without the mark the same loss spoils the line.
+    # The control: without the flag, the same loss spoils the line.
     spoilt = loss_lines(make_contents(metrics={run: (bad.model_copy(update={"skipped": False}),)}))[0]
     assert math.isnan(spoilt.loss[0])
 

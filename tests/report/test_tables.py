@@ -1,4 +1,4 @@
-"""Rows of the page's tables: sums by hand, ledgers that do not balance, and which difference leads."""
+"""Rows of the page's tables: hand-computed sums, ledgers that do not balance, and which difference comes first."""
 
 from __future__ import annotations
 

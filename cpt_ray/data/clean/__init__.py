@@ -1,10 +1,9 @@
-"""Stage `clean`: one document at a time is normalized, judged by the rules that are on, and redacted.
+"""Stage `clean`: normalize one document at a time, apply the enabled rules, and redact.
 
-Flow: `Document` in, `Document` with its new text and language, or `Dropped(reason)`, out. A reason is the key below
-`prepare.clean` that sets the threshold; `empty`, `language` and `language_uncertain` have names of their own. Memory: the
-document at hand.
+Flow: `Document` in, `Document` with its new text and language, or `Dropped(reason)`, out. A reason is the key under
+`prepare.clean` that sets the threshold, except for `empty`, `language` and `language_uncertain`. Memory: the current document.
 
-Guarantee: the same document and settings always get the same verdict, and the first rule that objects names the reason.
+Guarantee: the same document and settings always get the same verdict, and the first rule violated is the reason.
 """
 
 from __future__ import annotations
@@ -36,26 +35,26 @@ RULE_SETS: dict[str, RuleSet] = {
     "fineweb": fineweb,
     "education": education,
 }
-"""Name of a rule set to the function that asks it: a view of the document in, a view (`c4` edits) or the drop out."""
+"""Functions that apply the rule sets, by name: a view of the document in, a view (`c4` edits) or the drop out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A document that is kept, and how often something of each kind was redacted in it."""
+    """A document that is kept, and the number of redactions in it by kind."""
 
     document: Document
     redacted: dict[str, int]
 
 
 def clean(document: Document, config: CleanConfig) -> Cleaned | Dropped:
-    """Mend a document, ask every rule that is on, and redact what is kept.
+    """Normalize a document, apply every enabled rule, and redact it if it is kept.
 
     Args:
-        document: The document as read.
+        document: The document, as read.
         config: `prepare.clean`.
 
     Returns:
-        The document with its new text and, if that was to be found out, its language; or the reason for dropping it.
+        The document with its new text and, if detection was requested, its language; or the reason for dropping it.
     """
     if config.normalize:
         document = dataclasses.replace(document, text=normalize(document.text))
@@ -86,7 +85,7 @@ def _judge(view: TextView, config: CleanConfig) -> Dropped | TextView:
 
 
 def _in_language(view: TextView, config: CleanConfig) -> Dropped | TextView:
-    """The document with its language, or the drop because it is not a wanted one or not clearly so."""
+    """The document with its language, or a drop because the language is unwanted or uncertain."""
     rule, document, probability = config.language_id, view.document, 1.0
     if rule.detect == "always" or (rule.detect == "missing" and document.language is None):
         code, probability = identify(document.text, rule.characters)
@@ -99,7 +98,7 @@ def _in_language(view: TextView, config: CleanConfig) -> Dropped | TextView:
 
 
 def reason_key(reason: str) -> str | None:
-    """The key of the study file that a reason of this stage comes from; None for reasons of other stages and for `empty`."""
+    """The study file key behind a reason of this stage; None for reasons of other stages and for `empty`."""
     special = {"language": "languages", "language_uncertain": "language_id.min_probability"}
     if reason in special:
         return f"prepare.clean.{special[reason]}"

@@ -1,8 +1,8 @@
-"""The rules that hold for any corpus: language, size, and the set `basic`.
+"""Rules that suit any corpus: language, size, and the set `basic`.
 
-Part of stage `clean`. The thresholds are `prepare.clean`'s, and one of null is not asked.
+Part of stage `clean`. The thresholds are in `prepare.clean`; a threshold of null disables its rule.
 
-Guarantee: a rule looks at nothing but the document and its setting, so its verdict never depends on the rest of the corpus.
+Guarantee: a rule looks only at the document and its setting, so its verdict never depends on the rest of the corpus.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _LETTER = re.compile(r"[^\W\d_]")
 
 
 def unwanted_language(view: TextView, allowed: tuple[str, ...]) -> bool:
-    """Whether a document is of a known language that is not wanted; `en-GB` counts as `en`."""
+    """Whether a document has a known language that is not allowed; `en-GB` counts as `en`."""
     code = view.document.language
     return code is not None and code not in allowed and code.replace("_", "-").split("-")[0].lower() not in allowed
 
 
 def size(view: TextView, config: CleanConfig) -> Dropped | TextView:
-    """Ask for the least and the most bytes."""
+    """Apply the minimum and maximum size in bytes."""
     if config.min_bytes is not None and view.num_bytes < config.min_bytes:
         return Dropped("min_bytes")
     if config.max_bytes is not None and view.num_bytes > config.max_bytes:
@@ -32,7 +32,7 @@ def size(view: TextView, config: CleanConfig) -> Dropped | TextView:
 
 
 def basic(view: TextView, rules: BasicRules) -> Dropped | TextView:
-    """Ask the set `basic`."""
+    """Apply the set `basic`."""
     lines, words = view.lines, view.words
     if above(len(lines) - len(set(lines)), rules.max_repeated_line_share, len(lines)):
         return Dropped("basic.max_repeated_line_share")
@@ -47,5 +47,5 @@ def basic(view: TextView, rules: BasicRules) -> Dropped | TextView:
 
 
 def symbols(text: str) -> int:
-    """Hash signs or ellipses in a text, whichever are more."""
+    """Number of hash signs or ellipses in a text, whichever is larger."""
     return max(text.count("#"), text.count("...") + text.count("…"))

@@ -1,9 +1,9 @@
 """The rule set `c4` (Raffel et al. 2020, arXiv 1910.10683, section 2.2, and the code of TensorFlow Datasets).
 
-Part of stage `clean`. It edits: lines that do not read like sentences are taken out, and what is left is the document. Memory:
-the lines of the document at hand.
+Part of stage `clean`. It edits: lines that do not read like sentences are removed, and the rest is the document. Memory: the
+lines of the current document.
 
-Guarantee: verdicts and text are those of datatrove's `C4QualityFilter` at equal settings, but where sentences are counted
+Guarantee: verdicts and text match datatrove's `C4QualityFilter` at equal settings, except where sentences are counted
 differently (`benchmarks/data/clean.py`).
 """
 
@@ -23,7 +23,7 @@ _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "u
 
 
 def c4(view: TextView, rules: C4Rules) -> Dropped | TextView:
-    """Take out lines, and drop the document if what is left is not enough."""
+    """Remove lines, and drop the document if too little is left."""
     kept: list[str] = []
     for raw in view.text.splitlines():
         line = _kept_line(raw, rules)
@@ -61,7 +61,7 @@ def _kept_line(line: str, rules: C4Rules) -> str | None:
 
 
 def _enough_sentences(lines: list[str], least: int) -> bool:
-    """Whether the lines hold at least `least` sentences; a line begins one, so most documents need no counting."""
+    """Whether the lines contain at least `least` sentences; each line starts one, so most documents need no counting."""
     if sum(map(bool, lines)) >= least:
         return True
     count = 0

@@ -1,9 +1,9 @@
 """The rule sets `fineweb` (Penedo et al. 2024, arXiv 2406.17557, section 3.6) and `education` (Faroz 2025, arXiv 2504.09687).
 
-Part of stage `clean`. Memory: the lines and tokens of the document at hand.
+Part of stage `clean`. Memory: the lines and tokens of the current document.
 
-Guarantee: verdicts of `fineweb` are those of datatrove's `FineWebQualityFilter` at equal thresholds, but where the tokens
-differ (`benchmarks/data/clean.py`). Of the education paper's rules only "fewer than three lines" has a published threshold.
+Guarantee: verdicts of `fineweb` match datatrove's `FineWebQualityFilter` at equal thresholds, except where the tokens differ
+(`benchmarks/data/clean.py`). Of the education paper's rules, only "fewer than three lines" has a published threshold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SENTENCE_TERMINAL = regex.compile(r"\p{Sentence_Terminal}")
 
 
 def fineweb(view: TextView, rules: FineWebRules) -> Dropped | TextView:
-    """Ask the set `fineweb`."""
+    """Apply the set `fineweb`."""
     lines = [line for line in view.text.split("\n") if line.strip()]
     ended = sum(_ends_sentence(line[-1]) for line in lines)
     short = sum(len(line) <= rules.short_line_characters for line in lines)
@@ -43,7 +43,7 @@ def _ends_sentence(character: str) -> bool:
 
 
 def education(view: TextView, rules: EducationRules) -> Dropped | TextView:
-    """Ask the set `education`."""
+    """Apply the set `education`."""
     lines = view.lines
     short = sum(len(line) < rules.short_line_characters for line in lines)
     if rules.min_lines is not None and len(lines) < rules.min_lines:

@@ -1,10 +1,10 @@
 """The rule sets `gopher_quality` and `gopher_repetition` (Rae et al. 2021, arXiv 2112.11446, appendix A.1 and table A1).
 
-Part of stage `clean`. Words are tokens, so punctuation marks count where a share of words is asked for; the number and the
-mean length of words leave them out. Memory: the n-grams of the document at hand.
+Part of stage `clean`. Words are tokens, so punctuation marks count in rules on a share of words; the number and the mean length
+of words exclude them. Memory: the n-grams of the current document.
 
-Guarantee: verdicts are those of datatrove's `GopherQualityFilter` and `GopherRepetitionFilter` at equal thresholds, but where
-the tokens differ (`benchmarks/data/clean.py`).
+Guarantee: verdicts match datatrove's `GopherQualityFilter` and `GopherRepetitionFilter` at equal thresholds, except where the
+tokens differ (`benchmarks/data/clean.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ELLIPSES = ("...", "…")
 
 
 def gopher_quality(view: TextView, rules: GopherQualityRules) -> Dropped | TextView:
-    """Ask the set `gopher_quality`."""
+    """Apply the set `gopher_quality`."""
     words, text = view.tokens, view.text
     lengths = [len(word) for word in words if word.isalnum() or not is_mark(word)]
     if rules.min_words is not None and len(lengths) < rules.min_words:
@@ -50,7 +50,7 @@ def gopher_quality(view: TextView, rules: GopherQualityRules) -> Dropped | TextV
 
 
 def gopher_repetition(view: TextView, rules: GopherRepetitionRules) -> Dropped | TextView:
-    """Ask the set `gopher_repetition`."""
+    """Apply the set `gopher_repetition`."""
     text = view.text
     paragraphs, lines = _PARAGRAPH.split(text.strip()), _LINE.split(text)
     count, characters = repeated(paragraphs)
@@ -68,7 +68,7 @@ def gopher_repetition(view: TextView, rules: GopherRepetitionRules) -> Dropped |
         if ngrams.top_characters(size) > share * len(text):
             return Dropped(f"gopher_repetition.max_top_ngram_share.{size}")
     for place, (size, share) in enumerate(sorted((rules.max_duplicate_ngram_share or {}).items())):
-        # Where the shortest n-grams do not repeat, no longer ones do; most documents end here.
+        # If the shortest n-grams do not repeat, no longer ones do; most documents end here.
         if place == 0 and not ngrams.any_repeats(size):
             break
         if ngrams.duplicates_exceed(size, share * len(text)):

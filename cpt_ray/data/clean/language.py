@@ -1,8 +1,8 @@
-"""Language identification, one document at a time, by py3langid (BSD-3-Clause; 139 languages; its model lies in the package).
+"""Language identification, one document at a time, by py3langid (BSD-3-Clause; 139 languages; model included in the package).
 
-Part of stage `clean`. Memory: the model, about 60 MB per process, loaded when first asked for.
+Part of stage `clean`. Memory: the model, about 60 MB per process, loaded on first use.
 
-Guarantee: the same text always gets the same language and probability, without a network.
+Guarantee: the same text always gets the same language and probability, without network access.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ def identify(text: str, characters: int) -> tuple[str, float]:
     """The most probable language of a text.
 
     Args:
-        text: Any text.
-        characters: How many characters from its middle are looked at: the beginning is often a menu or a header.
+        text: The text.
+        characters: Number of characters to examine, from the middle: the beginning is often a menu or a header.
 
     Returns:
         ISO 639-1 code and probability.
@@ -28,6 +28,6 @@ def identify(text: str, characters: int) -> tuple[str, float]:
 
 @functools.lru_cache(maxsize=1)
 def _model() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # half a second to load, and most studies do not ask
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # takes half a second to load, and most studies do not need it
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

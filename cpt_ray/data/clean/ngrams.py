@@ -1,9 +1,9 @@
 """Characters in repeated n-grams of a document's tokens, as Gopher counts them.
 
-Part of stage `clean`. Tokens in, numbers of characters out. An n-gram is a 64-bit hash, n-grams of all lengths are made in one
-pass each over arrays. Memory: about 40 bytes per token of the document at hand.
+Part of stage `clean`. Tokens in, character counts out. An n-gram is a 64-bit hash; the n-grams of each length are computed in
+one pass over arrays. Memory: about 40 bytes per token of the current document.
 
-Guarantee: the numbers of a count over tuples of tokens, but where two different n-grams meet (about 2^-64 for a pair).
+Guarantee: the counts equal those over tuples of tokens, except for hash collisions (about 2^-64 for a pair).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TokenNgrams:
         self._ends = np.concatenate([[0], np.cumsum(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))])
 
     def top_characters(self, size: int) -> int:
-        """Characters in all copies of the most frequent n-gram, spaces between its words included; of equals, the first."""
+        """Characters in all copies of the most frequent n-gram, including spaces between words; ties go to the first."""
         hashes = hash_ngrams(self._words, size)
         if not len(hashes):
             return 0
@@ -42,17 +42,17 @@ class TokenNgrams:
         return (int(self._ends[first + size] - self._ends[first]) + size - 1) * most
 
     def any_repeats(self, size: int) -> bool:
-        """Whether any n-gram comes twice."""
+        """Whether any n-gram occurs twice."""
         ordered = np.sort(hash_ngrams(self._words, size))
         return bool((ordered[1:] == ordered[:-1]).any())
 
     def duplicates_exceed(self, size: int, characters: float) -> bool:
-        """Whether the n-grams that stood there before, left to right and without overlap, have more characters than that."""
+        """Whether n-grams that occurred before, counted left to right and without overlap, have more than `characters`."""
         hashes = hash_ngrams(self._words, size)
         order = np.argsort(hashes, kind="stable")
         ordered = hashes[order]
         again = order[1:][ordered[1:] == ordered[:-1]]
-        # All that they cover together is at least what the count without overlap finds, and mostly little enough already.
+        # Everything they cover is an upper bound on the count without overlap, and usually already low enough.
         edges = np.zeros(len(self._words) + 1, dtype=np.int64)
         np.add.at(edges, again, 1)
         np.add.at(edges, again + size, -1)

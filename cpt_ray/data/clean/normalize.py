@@ -1,10 +1,10 @@
-"""Normalization of one document's text: mojibake repaired, NFC, control characters dropped, lines trimmed.
+"""Normalize the text of a document: repair mojibake, compose to NFC, drop control characters, trim lines.
 
-Flow: part of stage `clean`. Text in, text out. Memory: the document at hand. Only lines with non-ASCII characters go through
-ftfy (Speer 2019), which works line by line anyway. Its typographic edits (straight quotes, half-width forms) stay off: they
-change what an author wrote, and in Chinese and Japanese the punctuation.
+Flow: part of stage `clean`. Text in, text out. Memory: the current document. Only lines with non-ASCII characters go through
+ftfy (Speer 2019), which works line by line anyway. Its typographic edits (straight quotes, half-width forms) are disabled: they
+change what an author wrote, and the punctuation of Chinese and Japanese.
 
-Guarantee: ASCII text without control characters or trailing spaces comes back as it went in.
+Guarantee: ASCII text without control characters or trailing spaces is returned unchanged.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ def normalize(text: str) -> str:
     Page breaks, vertical tabs and Unicode line separators become newlines, so that no words run together.
 
     Args:
-        text: Any text.
+        text: The text.
 
     Returns:
-        NFC text with `\n` line ends, no control characters but `\n` and tab, no space at line ends, no blank lines around.
+        NFC text with `\n` line endings, no control characters except `\n` and tab, no trailing spaces, and no leading or
+        trailing blank lines.
     """
     text = _LINE_BREAKS.sub("\n", text)
     if not text.isascii():

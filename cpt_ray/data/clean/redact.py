@@ -1,10 +1,11 @@
-"""Replace personal data and secrets in a text: e-mail addresses, telephone numbers, IP addresses, keys.
+"""Replace personal data and secrets in a text: email addresses, phone numbers, IP addresses, keys.
 
-Part of stage `clean`, on documents that are kept. Patterns are strict where text is full of look-alikes: a telephone number
-needs a plus sign, brackets or separators, and must not be a date, a version or part of a longer number; an IP address must be
-valid and public; a key has a known prefix, is a private-key block, or is named as a secret and is random. Memory: one text.
+Part of stage `clean`, for documents that are kept. Patterns are strict where text is full of look-alikes: a phone number needs
+a plus sign, parentheses or separators, and must not be a date, a version or part of a longer number; an IP address must be
+valid and public; a key has a known prefix, is a private-key block, or is labeled as a secret and looks random. Memory: one
+text.
 
-Guarantee: what is counted is what was replaced; a redacted text has nothing left to redact.
+Guarantee: counts equal the number of replacements; a redacted text has nothing left to redact.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _NAMED_SECRET = re.compile(
     r"(?i)((?:api[_-]?key|secret|token|passw(?:or)?d|access[_-]?key)[\w-]{0,20}[\"']?\s{0,3}(?:=|:|=>)\s{0,3}[\"'])"
     r"([A-Za-z0-9+/_=.-]{16,200})(?=[\"'])"
 )
-# What no match is without, and quick to look for: most texts need no pattern.
+# Cheap pre-checks that every match passes: most texts need no full pattern.
 _DIGITS = re.compile(r"\d{2,4}[ .-]?\d{2}|\(\d")
 _DOTTED = re.compile(r"\d\.\d{1,3}\.\d")
 _KEY_PARTS = (
@@ -56,18 +57,18 @@ _LEAST_LONG_PARTS = 2
 
 
 def redact(text: str, kinds: Sequence[str], placeholder: str) -> tuple[str, dict[str, int]]:
-    """Replace what is found of the kinds asked for.
+    """Replace personal data and secrets of the requested kinds.
 
     Args:
         text: The text of a document.
-        kinds: Of `email`, `phone`, `ip` and `key`.
-        placeholder: What stands in its place, with `{kind}` for the kind in capitals.
+        kinds: Any of `email`, `phone`, `ip` and `key`.
+        placeholder: The replacement, with `{kind}` for the kind in upper case.
 
     Returns:
-        The text, and how often each kind was replaced; kinds that were not found are left out.
+        The text, and the number of replacements by kind; kinds that were not found are left out.
     """
     counts: dict[str, int] = {}
-    for kind in ("key", "email", "ip", "phone"):  # a key may hold what looks like the others
+    for kind in ("key", "email", "ip", "phone"):  # a key may contain what looks like the others
         if kind in kinds:
             text, count = _KINDS[kind](text, placeholder.replace("{kind}", kind.upper()))
             if count:
@@ -138,7 +139,7 @@ def _is_public_v4(found: str) -> bool:
 
 
 def _is_random(found: str) -> bool:
-    """Letters and digits of at least three bits a character: no word, no placeholder such as `your-api-key-here`."""
+    """Letters and digits with at least three bits per character: not a word or a placeholder such as `your-api-key-here`."""
     counts = collections.Counter(found).values()
     bits = -sum(count / len(found) * math.log2(count / len(found)) for count in counts)
     return bits >= _LEAST_BITS and any(map(str.isdigit, found)) and any(map(str.isalpha, found))

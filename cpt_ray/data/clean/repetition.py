@@ -1,9 +1,9 @@
-"""How much a document repeats itself: the share of its 5-word sequences that stood in it before.
+"""How much a document repeats itself: the share of its 5-word sequences that occurred in it before.
 
-Part of stage `clean`. The report draws it for every document, and the rule set `education` has a bound for it. Words are those
-of `data.words`, so case and punctuation do not hide a repetition. Memory: 8 bytes per word of 64 texts, a few times over.
+Part of stage `clean`. The report plots it for every document, and the rule set `education` has a limit for it. Words are those
+of `data.words`, so case and punctuation do not hide a repetition. Memory: a few times 8 bytes per word of 64 texts.
 
-Guarantee: 0 where no sequence of five words comes twice, below 1 always.
+Guarantee: 0 if no sequence of five words occurs twice, and always below 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 def repetition(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """The share of n-grams that stood there before, float64[texts]; 0 for texts of fewer than five words."""
+    """The share of n-grams that occurred before, float64[texts]; 0 for texts of fewer than five words."""
     shares = np.zeros(len(texts))
     for start in range(0, len(texts), _BATCH):
         ngrams, offsets = hash_ngrams_batch(*hash_words_batch(texts[start : start + _BATCH]), NGRAM_WORDS)

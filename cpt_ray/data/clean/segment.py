@@ -1,12 +1,12 @@
-"""Words and sentences as the published filters count them: punctuation marks are words of their own.
+"""Words and sentences as the published filters count them: punctuation marks are separate words.
 
-Part of stage `clean`. Text in, tokens out. Gopher and FineWeb count words without saying how they are found; datatrove uses
-spaCy's tokenizer for English, and thresholds are tried on it. This is a small one with the same habits: marks around a word,
-hyphens and slashes inside it, and `'s` or `n't` at its end are tokens; addresses, numbers and abbreviations stay whole. How
-often a verdict differs from theirs is measured in `benchmarks/data/clean.py`. Memory: the pieces of at most 65,536 strings
-without white space.
+Part of stage `clean`. Text in, tokens out. Gopher and FineWeb count words without saying how they are segmented; datatrove uses
+spaCy's tokenizer for English, and thresholds are tuned on it. This is a small tokenizer with the same behavior: marks around a
+word, hyphens and slashes inside it, and `'s` or `n't` at its end are tokens; addresses, numbers and abbreviations stay whole.
+How often a verdict differs from theirs is measured in `benchmarks/data/clean.py`. Memory: the pieces of at most 65,536 strings
+without whitespace.
 
-Guarantee: the tokens of a text, joined, are the text without its white space.
+Guarantee: the tokens of a text, joined, are the text without its whitespace.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def tokens(text: str) -> list[str]:
 
 
 def _pieces(chunk: str) -> tuple[str, ...]:
-    """The tokens of a string without white space."""
+    """The tokens of a string without whitespace."""
     core = chunk.lstrip(_BEFORE)
     before = _marks(chunk[: len(chunk) - len(core)])
     after: list[str] = []
@@ -127,11 +127,11 @@ def count_sentences(words: Sequence[str]) -> int:
 
 @functools.lru_cache(maxsize=1 << 12)
 def is_punctuation(word: str) -> bool:
-    """Whether a token is made of punctuation marks alone."""
+    """Whether a token consists only of punctuation marks."""
     return all(unicodedata.category(character).startswith("P") for character in word)
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def is_mark(word: str) -> bool:
-    """Whether a token has no letter, no digit and no sign but punctuation and the like of `+`, `$` and `=`."""
+    """Whether a token consists only of punctuation, control characters and ASCII symbols such as `+`, `$` and `=`."""
     return all(character in _ASCII_MARKS or unicodedata.category(character)[0] in "PC" for character in word)

@@ -1,6 +1,6 @@
-"""A document as the rules look at it: its lines, words and tokens, each found when first asked for.
+"""A document as the rules see it: its lines, words and tokens, computed on first use.
 
-Part of stage `clean`. Memory: the lines, words and tokens of the document at hand.
+Part of stage `clean`. Memory: the lines, words and tokens of the current document.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cpt_ray.records import Document
 
 
 class TextView:
-    """A document with its lines and words, computed when first asked for."""
+    """A document with its lines and words, computed on first use."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -30,17 +30,17 @@ class TextView:
 
     @functools.cached_property
     def words(self) -> list[str]:
-        """What white space parts."""
+        """Whitespace-separated words."""
         return self.text.split()
 
     @functools.cached_property
     def tokens(self) -> list[str]:
-        """Words and punctuation marks, as `segment` finds them."""
+        """Words and punctuation marks, as segmented by `segment`."""
         return tokens(self.text)
 
 
 def repeated(pieces: list[str]) -> tuple[int, int]:
-    """How many pieces stood there before, and their characters."""
+    """The number of pieces that occurred before, and of their characters."""
     seen: set[str] = set()
     count = characters = 0
     for piece in pieces:
@@ -53,15 +53,15 @@ def repeated(pieces: list[str]) -> tuple[int, int]:
 
 
 def above(amount: float, share: float | None, whole: float) -> bool:
-    """Whether an amount is more than its share of the whole; never where the rule is off."""
+    """Whether an amount is more than its share of the whole; False if the rule is off."""
     return share is not None and amount > share * whole
 
 
 def below(amount: float, share: float | None, whole: float) -> bool:
-    """Whether an amount is less than its share of the whole; never where the rule is off."""
+    """Whether an amount is less than its share of the whole; False if the rule is off."""
     return share is not None and amount < share * whole
 
 
 def outside(value: float, bounds: tuple[float, float] | None) -> bool:
-    """Whether a value lies outside of its bounds; never where the rule is off."""
+    """Whether a value is outside its bounds; False if the rule is off."""
     return bounds is not None and not bounds[0] <= value <= bounds[1]

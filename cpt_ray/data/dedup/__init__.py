@@ -1,1 +1,1 @@
-"""Exact and near-duplicate removal across documents: `signatures` gives the keys, `components` joins what shares one."""
+"""Exact and near-duplicate removal across documents: `signatures` computes keys, `components` joins what shares one."""

@@ -1,15 +1,15 @@
-"""Pairs of duplicates out of one partition of the key space: documents that share a key, and are similar indeed.
+"""Find duplicate pairs within one partition of the key space: documents that share a key and are in fact similar.
 
-Flow: stage `duplicate_edges`. Rows of `KEY_SCHEMA` and a way to compare documents in; out the pairs of duplicates, and the
-documents that repeat another word for word. A shared band makes a pair a candidate, its sketches decide: a band alone would
-join documents far below the threshold, and components would grow through them. Memory: 24 bytes per key, and the sketches
-of the documents that share one.
+Flow: stage `duplicate_edges`. Rows of `KEY_SCHEMA` and a way to compare documents in; duplicate pairs, and the documents that
+repeat another word for word, out. A shared band makes a pair a candidate, and the sketches decide: bands alone would join
+documents far below the threshold, and components would grow through them. Memory: 24 bytes per key, plus the sketches of the
+documents that share one.
 
-Cost: a bucket of up to `ALL_PAIRS` documents compares all pairs; of a larger one, documents are compared with one
-representative after another, at most `REPRESENTATIVES`, and leave with the first that they are similar to. So n keys cost at
+Cost: in a bucket of up to `ALL_PAIRS` documents, all pairs are compared; in a larger one, documents are compared with one
+representative after another, at most `REPRESENTATIVES`, and assigned to the first that they are similar to. So n keys cost at
 most about `REPRESENTATIVES` x n comparisons, however full a bucket is.
 
-Guarantee: the result depends on the set of rows only, not on their order.
+Guarantee: the result depends only on the set of rows, not on their order.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ REPRESENTATIVES = 16
 Similar: TypeAlias = Callable[[Hashes, Hashes], npt.NDArray[np.bool_]]
 """Whether documents are similar, pair by pair, given their references."""
 Load: TypeAlias = Callable[[Hashes], Similar]
-"""Fetches what is needed to compare these documents."""
+"""Loads the data needed to compare these documents."""
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What one partition found.
+    """Duplicates found in one partition.
 
     Attributes:
-        pairs: References of duplicates, uint64[n, 2], the smaller first, sorted, each pair once.
-        repeats: References of the documents whose exact hash an earlier one has, sorted uint64.
-        candidates: Comparisons made.
-        left: Documents of large buckets that were similar to none of the representatives.
+        pairs: References of duplicates, uint64[n, 2], smaller reference first, sorted, each pair once.
+        repeats: References of the documents whose exact hash an earlier document has, sorted uint64.
+        candidates: Number of comparisons made.
+        left: Number of documents in large buckets that were similar to none of the representatives.
     """
 
     pairs: Hashes
@@ -55,7 +55,7 @@ def duplicates(keys: pa.Table, load: Load) -> Duplicates:
 
     Args:
         keys: All rows of the partition.
-        load: Called once with the sorted references of the documents that share a band with one of another text.
+        load: Called once with the sorted references of the documents that share a band with a document of different text.
     """
     key, exact, document = _shared(keys)
     same_text = _follows(key, exact)
@@ -88,16 +88,16 @@ def _shared(keys: pa.Table) -> tuple[Hashes, Hashes, Hashes]:
 
 
 def _follows(key: Hashes, exact: Hashes) -> npt.NDArray[np.bool_]:
-    """Whether the row before has the same key and the same text."""
+    """Whether the previous row has the same key and the same text."""
     result = np.zeros(len(key), dtype=np.bool_)
     result[1:] = (key[1:] == key[:-1]) & (exact[1:] == exact[:-1])
     return result
 
 
 def _band_rows(key: Hashes, exact: Hashes, document: Hashes) -> tuple[Hashes, Hashes]:
-    """Key and reference of the band rows whose bucket holds two texts, each bucket in the order of references.
+    """Key and reference of the band rows whose bucket contains at least two texts, each bucket in order of references.
 
-    Documents of one text share all their bands: one stands for the others, which their exact key has joined to it.
+    Documents with the same text share all bands: one represents the others, which the exact key has already joined to it.
     """
     kept = ~_follows(key, exact) & (key != exact)
     key, document = key[kept], document[kept]
@@ -108,14 +108,14 @@ def _band_rows(key: Hashes, exact: Hashes, document: Hashes) -> tuple[Hashes, Ha
 
 
 def _group_sizes(key: Hashes) -> npt.NDArray[np.int64]:
-    """Size of the run of equal keys that each row is in."""
+    """For each row: the size of the run of equal keys it belongs to."""
     starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.empty(0, dtype=np.int64)
     sizes = np.diff(np.concatenate([starts, [len(key)]]))
     return np.repeat(sizes, sizes)
 
 
 def _all_pairs(key: Hashes, document: Hashes) -> Hashes:
-    """All pairs of each bucket, each pair once however many buckets it shares."""
+    """All pairs of each bucket; a pair that shares several buckets is returned once."""
     pairs = [np.empty((0, 2), dtype=np.uint64)]
     for distance in range(1, ALL_PAIRS):
         rows = np.flatnonzero(key[distance:] == key[:-distance])
@@ -126,7 +126,7 @@ def _all_pairs(key: Hashes, document: Hashes) -> Hashes:
 
 
 def _with_representatives(key: Hashes, document: Hashes, similar: Similar) -> tuple[Hashes, int, int]:
-    """Compare the documents of large buckets with representatives, all buckets at once, a representative each per round."""
+    """Compare documents of large buckets with representatives: all buckets at once, one representative each per round."""
     pairs = [np.empty((0, 2), dtype=np.uint64)]
     compared = 0
     for _ in range(REPRESENTATIVES):

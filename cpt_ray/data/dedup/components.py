@@ -1,13 +1,13 @@
-"""From pairs of duplicates to components: which document each one is represented by.
+"""Connected components of duplicate pairs: find the document that represents each component.
 
-Flow: between stages `duplicate_edges` and `near_duplicates`. Pairs of references in, (document, root) out, the root being the
-smallest reference of the component. References ascend with priority, so the root is the document that is kept.
+Flow: between stages `duplicate_edges` and `near_duplicates`. Pairs of references in, (document, root) out, where the root is
+the smallest reference of the component. References are ordered by priority, so the root is the document that is kept.
 
 Connected components by alternating large-star and small-star steps (Kiveris et al. 2014, Connected Components in MapReduce
-and Beyond): each step needs the pairs of one document at a time, so the documents are spread over partitions and the pairs
-exchanged between steps, and no process holds them all. Where there are few, one process does all steps (`solve`). Memory: 16
-bytes per pair of the partition, and as much again while sorting; a component's own star lies in one partition. Cost: a sort
-per step; steps grow with the logarithm of the longest chain.
+and Beyond): each step needs the pairs of one document at a time, so documents are spread over partitions, pairs are exchanged
+between steps, and no process holds them all. If there are few, one process does all steps (`solve`). Memory: 16 bytes per pair
+of the partition, and as much again while sorting; the star of a component is in one partition. Cost: one sort per step; the
+number of steps grows with the logarithm of the longest chain.
 
 Guarantee: the result is a function of the set of pairs.
 """
@@ -29,17 +29,17 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def both_ways(pairs: Pairs) -> Pairs:
-    """Each pair once for either end, so that the end stands first."""
+    """Each pair in both directions, so that either end comes first once."""
     return np.concatenate([pairs, pairs[:, ::-1]])
 
 
 def downward(pairs: Pairs) -> Pairs:
-    """Each pair once, the larger reference first."""
+    """Each pair in one direction, larger reference first."""
     return np.ascontiguousarray(np.sort(pairs, axis=1)[:, ::-1])
 
 
 def unique(pairs: Pairs) -> Pairs:
-    """Pairs sorted, each once."""
+    """Pairs sorted and without duplicates."""
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     repeated = np.zeros(len(pairs), dtype=np.bool_)
     repeated[1:] = (pairs[1:] == pairs[:-1]).all(axis=1)
@@ -50,7 +50,7 @@ def large_star(pairs: Pairs) -> Pairs:
     """Link the larger neighbors of each document to the smallest of its neighbors and itself.
 
     Args:
-        pairs: `both_ways` of the pairs of some documents, all pairs of each.
+        pairs: Result of `both_ways` for some documents; all pairs of each of them.
     """
     pairs = unique(pairs)
     smallest = _smallest(pairs)
@@ -62,7 +62,7 @@ def small_star(pairs: Pairs) -> Pairs:
     """Link each document and its smaller neighbors to the smallest of them.
 
     Args:
-        pairs: `downward` pairs of some documents, all pairs of each.
+        pairs: Result of `downward` for some documents; all pairs of each of them.
     """
     pairs = unique(pairs)
     smallest = _smallest(pairs)
@@ -80,14 +80,14 @@ def _smallest(pairs: Pairs) -> Hashes:
 
 
 def checksum(pairs: Pairs) -> int:
-    """A number of the set of downward pairs among `pairs`; those of disjoint sets add up modulo 2^62."""
+    """Checksum of the set of downward pairs among `pairs`; checksums of disjoint sets add up modulo 2^62."""
     pairs = unique(pairs)
     pairs = pairs[pairs[:, 0] > pairs[:, 1]]
     return int(mix(pairs[:, 0] * _FACTOR + pairs[:, 1]).sum(dtype=np.uint64)) % 2**62
 
 
 def solve(pairs: Pairs) -> Pairs:
-    """All steps in one process: pairs of duplicates in, (document, root) of every document but the roots out, sorted."""
+    """All steps in one process: duplicate pairs in, sorted (document, root) of every document except the roots out."""
     links = unique(downward(pairs))
     while True:
         next_links = small_star(downward(large_star(both_ways(links))))
@@ -102,7 +102,7 @@ def partition_of(documents: Hashes, partitions: int) -> npt.NDArray[np.int64]:
 
 
 def histogram(sizes: Iterable[int]) -> dict[str, int]:
-    """Count components by size, in classes that double: `2`, `3-4`, `5-8` and so on."""
+    """Count components by size, in classes of doubling width: `2`, `3-4`, `5-8` and so on."""
     counts: dict[int, int] = {}
     for size in sizes:
         upper = 1 << (size - 1).bit_length()

@@ -1,9 +1,9 @@
-"""Exchange by key through files: a task writes its rows by partition, another reads one partition out of every file.
+"""File-based shuffle by key: a task writes its rows by partition, another reads one partition from every file.
 
-The stages of duplicate removal hand rows to one another with it. One Arrow IPC file per writing task, a record
-batch per partition. Memory: the rows of one task when writing; when reading, the rows of one partition.
+Used between the stages of duplicate removal. One Arrow IPC file per writing task, with one record batch per partition. Memory:
+the rows of one task when writing; the rows of one partition when reading.
 
-Guarantee: each row lies in exactly one partition, and a reader touches no other part of a file.
+Guarantee: each row is in exactly one partition, and a reader touches no other part of a file.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pyarrow as pa
 
 
 def write_partitions(table: pa.Table, partition: npt.NDArray[np.int64], path: Path, partitions: int) -> None:
-    """Write rows as one Arrow file with a record batch per partition.
+    """Write rows to an Arrow file with one record batch per partition.
 
     Args:
         table: The rows, in any order.
         partition: Partition of each row, int64[rows].
         path: File to write.
-        partitions: How many there are.
+        partitions: Number of partitions.
     """
     order = np.argsort(partition, kind="stable")
     borders = np.searchsorted(partition[order], np.arange(partitions + 1))
@@ -36,7 +36,7 @@ def write_partitions(table: pa.Table, partition: npt.NDArray[np.int64], path: Pa
 
 
 def read_partition(paths: Iterable[Path], partition: int | None) -> pa.Table:
-    """Read one partition of files that `write_partitions` wrote, or all of them for None; rows in the order of the files."""
+    """Read one partition (all for None) of files written by `write_partitions`; rows are in the order of the files."""
     batches: list[pa.RecordBatch] = []
     for path in paths:
         with pa.memory_map(str(path)) as source:

@@ -1,14 +1,14 @@
-"""Keys under which duplicates meet, and signatures by which a meeting is checked.
+"""Keys that bring candidate duplicates together, and sketches that verify them.
 
-Flow: part of stage `clean`. Texts in; out a table of keys (a hash of the whole text, and one per MinHash band of its word
-n-grams), partitioned by key for the exchange, and a sketch per document. Memory: 8 bytes per word of a batch while hashing,
-then 24 bytes per key and `bands + 1` keys and `bands x rows` bytes of sketch per document of the unit; nothing is kept from
-one unit to the next.
+Flow: part of stage `clean`. Texts in; a table of keys (a hash of the whole text, and one per MinHash band of its word
+n-grams), partitioned by key for the exchange, and a sketch per document out. Memory: 8 bytes per word of a batch while
+hashing, then per document of the unit `bands + 1` keys of 24 bytes and a sketch of `bands x rows` bytes; nothing is kept
+between units.
 
-MinHash is Broder 1997, the banding Leskovec et al., Mining of Massive Datasets, section 3.4; the engine is rensa. A sketch
-keeps 8 bits of each minimum (b-bit minwise hashing, Li and König 2010): a quarter of the size at nearly the same error.
+MinHash follows Broder 1997, the banding Leskovec et al., Mining of Massive Datasets, section 3.4; the engine is rensa. A
+sketch keeps 8 bits of each minimum (b-bit minwise hashing, Li and König 2010): a quarter of the size at nearly the same error.
 
-Guarantee: keys and sketches depend on the text and the settings only, not on the unit, its neighbors or the machine.
+Guarantee: keys and sketches depend only on the text and the settings, not on the unit, its neighbors or the machine.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ _SKETCH_FACTOR = np.uint32(0x9E3779B1)
 _SKETCH_VALUES = 256
 
 KEY_SCHEMA = pa.schema([("key", pa.uint64()), ("document", pa.uint64()), ("exact", pa.uint64())])
-"""One row per key: its value, the document's reference, and 64 bits of its exact hash; these are the key of the exact row."""
+"""One row per key: its value, the document's reference, and 64 bits of its exact hash, which are the key of the exact row."""
 
 
 def exact_hash(text: str) -> bytes:
-    """Hash the casefolded text with its white space collapsed: equal for texts that differ in nothing else."""
+    """Hash the casefolded text with whitespace collapsed: equal for texts that differ in nothing else."""
     normalized = " ".join(text.casefold().split())
     return hashlib.blake2b(normalized.encode(), digest_size=_EXACT_BYTES).digest()
 
 
 def threshold(config: NearDuplicateConfig) -> float | None:
-    """The similarity at which two documents share a band about half the time, and from which they count as duplicates.
+    """The similarity at which two documents share a band about half the time; at or above it they count as duplicates.
 
-    (1/bands)^(1/rows), from Leskovec et al.; None where near-duplicates are switched off.
+    (1/bands)^(1/rows), from Leskovec et al.; None if near-duplicate removal is disabled.
     """
     return float((1 / config.bands) ** (1 / config.rows)) if config.enabled else None
 
@@ -57,7 +57,7 @@ def digests(texts: Sequence[str], config: NearDuplicateConfig, seed: int) -> tup
     """Compute the MinHash digests of documents.
 
     Args:
-        texts: Texts of the documents.
+        texts: The texts.
         config: Words per shingle, bands and rows.
         seed: Seed of the permutations.
 
@@ -71,7 +71,7 @@ def digests(texts: Sequence[str], config: NearDuplicateConfig, seed: int) -> tup
         long_enough = np.flatnonzero(np.diff(offsets))
         if not len(long_enough):
             continue
-        borders = np.unique(offsets).astype(np.uint64)  # without the documents that have no shingle
+        borders = np.unique(offsets).astype(np.uint64)  # skips documents without shingles
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(shingles, borders, permutations, seed & (2**63 - 1))
         flat = np.fromiter(chain.from_iterable(matrix.to_rows()), dtype=np.uint32, count=len(long_enough) * permutations)
         positions.append(long_enough + start)
@@ -89,18 +89,18 @@ def band_keys(values: Digests, config: NearDuplicateConfig) -> Hashes:
 
 
 def sketches(values: Digests) -> Sketches:
-    """Eight bits of each digest, drawn from all of its bits: a minimum of many hashes has few high ones."""
+    """Eight bits of each digest, mixed from all of its bits: the minimum of many hashes has few high bits set."""
     return ((values * _SKETCH_FACTOR) >> np.uint32(24)).astype(np.uint8)
 
 
 def similarity(first: Sketches, second: Sketches) -> npt.NDArray[np.float64]:
     """Estimate the Jaccard similarity of documents from their sketches, pair by pair.
 
-    The share of equal values, without those that are equal by chance. Unbiased; standard error sqrt(J(1 - J) / permutations).
+    The share of equal values, corrected for chance agreement. Unbiased; standard error sqrt(J(1 - J) / permutations).
 
     Args:
         first: uint8[n, permutations].
-        second: The same, of the other documents.
+        second: The same for the other documents.
     """
     equal = np.count_nonzero(first == second, axis=1) / first.shape[1]
     return np.asarray((equal - 1 / _SKETCH_VALUES) / (1 - 1 / _SKETCH_VALUES))
@@ -109,18 +109,18 @@ def similarity(first: Sketches, second: Sketches) -> npt.NDArray[np.float64]:
 def signatures(
     texts: Sequence[str], exact: Sequence[bytes], *, first: int, salt: int, config: NearDuplicateConfig, seed: int
 ) -> tuple[pa.Table, Sketches]:
-    """The keys and the sketches of a unit's documents.
+    """Compute the keys and sketches of a unit's documents.
 
     Args:
-        texts: Texts of the documents, in the unit's order.
+        texts: The texts, in the unit's order.
         exact: `exact_hash` of each.
         first: Reference of the unit's first document.
-        salt: Mixed into every key: documents of different salts never meet. 0 mixes nothing.
-        config: Words per shingle, bands and rows; with `enabled: false` there are exact keys only.
+        salt: Mixed into every key, so documents with different salts are never compared. 0 leaves keys unchanged.
+        config: Words per shingle, bands and rows; with `enabled: false`, only exact keys.
         seed: Seed of the permutations.
 
     Returns:
-        A table of `KEY_SCHEMA`, in no particular order, and uint8[texts, bands x rows], zeros for documents without a shingle.
+        A table of `KEY_SCHEMA`, in no particular order, and uint8[texts, bands x rows], zero for documents without shingles.
     """
     hashes = np.frombuffer(b"".join(value[:8] for value in exact), dtype="<u8").astype(np.uint64) ^ np.uint64(salt)
     keys, owners = [hashes], [np.arange(len(texts), dtype=np.int64)]

@@ -1,12 +1,12 @@
-"""Stage `read`: files on any filesystem, or a Hugging Face dataset, become documents.
+"""Stage `read`: turn files on any filesystem, or a Hugging Face dataset, into documents.
 
 Flow: a source's files -> `plan_reads` (driver) -> `ReadTask`s -> `read_documents` (worker) -> documents in canonical order.
-Out: `Document`s, or `Rejected` with the reasons of `BAD` and `empty`. Memory: one document at a time (Parquet: one batch of
-rows; a broken list of JSON objects: up to its file); the plan holds one entry per file, byte range or run of row groups. A task
-never depends on the cluster, so neither does the order of documents.
+Out: `Document`s, or `Rejected` with a reason from `BAD`, or `empty`. Memory: one document at a time (Parquet: one batch of
+rows; a broken list of JSON objects: up to the whole file); the plan holds one entry per file, byte range or run of row groups.
+Tasks never depend on the cluster, so neither does the order of documents.
 
 Guarantee: every line, row or file of the input is yielded exactly once, as a document or as a rejection, or the run stops
-with an error that names the place. A file that is cut, damaged or changed while it is read is always such an error.
+with an error that names the location. A file that is truncated, damaged or changed while it is read is always such an error.
 """
 
 from cpt_ray.data.read.documents import BAD, Rejected

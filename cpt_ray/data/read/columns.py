@@ -1,6 +1,6 @@
-"""Read Parquet and Arrow streams: rows of named, typed columns.
+"""Read Parquet files and Arrow streams: rows of named, typed columns.
 
-Part of stage `read`; runs in a worker. Memory: one batch of rows (Arrow streams: one batch as it was written).
+Part of stage `read`; runs in a worker. Memory: one batch of rows (Arrow streams: one batch, as written).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROWS = 256
 
 
 def read_parquet(part: ReadPart, source: SourceConfig) -> Iterator[Document | Rejected]:
-    """The rows of some row groups."""
+    """Read the rows of some row groups."""
     with open_source(part.path) as stream:
         try:
             file = pq.ParquetFile(stream)
@@ -37,13 +37,13 @@ def read_parquet(part: ReadPart, source: SourceConfig) -> Iterator[Document | Re
 
 
 def read_arrow(part: ReadPart, source: SourceConfig) -> Iterator[Document | Rejected]:
-    """The rows of a stream of Arrow batches, as `datasets` writes them."""
+    """Read the rows of an Arrow stream, as written by `datasets`."""
     with open_source(part.path) as stream:
         try:
             reader = pa.ipc.open_stream(stream)
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"{part.path}: not a stream of Arrow batches: {error}", fix=f"check path and format of source {source.name}"
+                f"{part.path}: not an Arrow stream: {error}", fix=f"check path and format of source {source.name}"
             ) from error
         names = _checked_columns(reader.schema, part, source)
         small = (piece.select(names) for batch in reader for piece in _slices(batch))
@@ -57,7 +57,7 @@ def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 def _checked_columns(schema: pa.Schema, part: ReadPart, source: SourceConfig) -> list[str]:
     problem = missing_columns(schema.names, source)
     if problem is not None:
-        raise DataError(f"{part.path}: {problem}", fix=f"set the field names of source {source.name} to columns that are there")
+        raise DataError(f"{part.path}: {problem}", fix=f"set the field names of source {source.name} to existing columns")
     kind = schema.field(source.text_field).type
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner)):
@@ -82,7 +82,7 @@ def _rows(batches: Any, before: int, source: SourceConfig) -> Iterator[Document 
 def _python_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
-    except UnicodeDecodeError:  # Parquet does not promise that a string is UTF-8
+    except UnicodeDecodeError:  # Parquet does not guarantee that strings are UTF-8
         columns = {name: [_lenient(value) for value in batch[name]] for name in batch.schema.names}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return rows

@@ -1,4 +1,4 @@
-"""From the fields of a record to a document, or to the reason why it is none.
+"""From the fields of a record to a document, or to the reason why it is not one.
 
 Part of stage `read`. Memory: one record.
 """
@@ -19,19 +19,19 @@ _PREVIEW = 1000
 
 BAD = {
     "bad_encoding": "convert the files of source {source} to UTF-8",
-    "bad_json": "check path and format of source {source}: it holds something that is no JSON object",
-    "bad_row": "quote fields that hold commas, quotes or newlines, or repair this row",
-    "missing_field": "set the field names of source {source} to what its records have",
-    "not_text": "set text_field of source {source} to a field that holds text",
+    "bad_json": "check path and format of source {source}: it contains something other than JSON objects",
+    "bad_row": "quote fields that contain commas, quotes or newlines, or repair this row",
+    "missing_field": "set the field names of source {source} to fields that its records have",
+    "not_text": "set text_field of source {source} to a field that contains text",
 }
-"""Why a record is bad, with what to do about it. A record without text is `empty`, and not bad."""
+"""Reasons why a record is bad, each with its fix. A record without text is `empty`, not bad."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """Input that is not a document.
 
-    `id` is the record's own where it has one, else its place; `problem` says what is wrong with a bad record, and `place`
+    `id` is that of the record if it has one, else its location; `problem` says what is wrong with a bad record, and `place`
     where in the file it is.
     """
 
@@ -44,17 +44,17 @@ class Rejected:
 
     @classmethod
     def bad(cls, reason: str, problem: str, raw: bytes | str) -> Rejected:
-        """A bad record of which nothing is known but its bytes."""
+        """A bad record of which only the bytes are known."""
         data = raw.encode(errors="surrogateescape") if isinstance(raw, str) else raw
         return cls(reason, "", len(data), data[:_PREVIEW].decode(errors="replace"), problem)
 
 
 def make_document(source: SourceConfig, text: str, fields: Mapping[str, object]) -> Document | Rejected:
-    """A document of a text and the other fields of its record, under the names that the document has for them.
+    """Make a document from a text and the other fields of its record, keyed by the field names of `Document`.
 
     Args:
-        source: Name, and what holds where a field says nothing.
-        text: The text; bytes that are not UTF-8 may stand in it as lone surrogates.
+        source: Provides the name, and defaults for missing fields.
+        text: The text; bytes that are not UTF-8 may occur in it as lone surrogates.
         fields: `id`, `language`, `origin`, `date`, `license`, each of any type, or missing.
     """
     known = {name: _written(value) for name, value in fields.items() if value is not None and value != ""}
@@ -76,7 +76,7 @@ def _written(value: object) -> str:
 
 
 def mapped_fields(source: SourceConfig) -> dict[str, str]:
-    """The fields of a document that a source has a name for: `id` and so on to column or key."""
+    """The document fields that a source maps: `id` and so on to a column or key."""
     names = {
         "id": source.id_field,
         "language": source.language_field,
@@ -88,10 +88,10 @@ def mapped_fields(source: SourceConfig) -> dict[str, str]:
 
 
 def from_record(row: Mapping[str, Any], source: SourceConfig, raw: bytes | str) -> Document | Rejected:
-    """A document of a record of named fields; text and id must be there, the rest may be missing."""
+    """Make a document from a record of named fields; text and id are required, the rest may be missing."""
     for key in filter(None, (source.text_field, source.id_field)):
         if key not in row:
-            return Rejected.bad("missing_field", f"no field {key!r}; there are: {_names(row)}", raw)
+            return Rejected.bad("missing_field", f"no field {key!r}; fields present: {_names(row)}", raw)
     text = row[source.text_field]
     if text is not None and not isinstance(text, str):
         return Rejected.bad("not_text", f"{source.text_field!r} holds {type(text).__name__}, not text", raw)
@@ -99,11 +99,11 @@ def from_record(row: Mapping[str, Any], source: SourceConfig, raw: bytes | str) 
 
 
 def missing_columns(names: Iterable[str], source: SourceConfig) -> str | None:
-    """What to say of a table that lacks a column which the source names; None if it has them all."""
+    """The problem with a table that lacks a column named by the source; None if it has them all."""
     present = list(names)
     for key in (source.text_field, *mapped_fields(source).values()):
         if key not in present:
-            return f"no column {key!r}; there are: {', '.join(present)}"
+            return f"no column {key!r}; columns present: {', '.join(present)}"
     return None
 
 

@@ -1,7 +1,7 @@
-"""Read JSON lines, JSON, CSV and plain text, packed or not.
+"""Read JSON lines, JSON, CSV and plain text, compressed or not.
 
-Part of stage `read`; runs in a worker. Memory: one line, one row, one file of the formats that hold a document per file; of a
-list of JSON objects one object.
+Part of stage `read`; runs in a worker. Memory: one line, row or element of a JSON list, or one file for formats with one
+document per file.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _CUT_NEAR_THE_END = 16
 
 
 def read_jsonl(part: ReadPart, source: SourceConfig) -> Iterator[Document | Rejected]:
-    """The lines of a file, or those that begin in a byte range of it."""
+    """Read the lines of a file, or those that begin in a byte range of it."""
     with open_source(part.path) as stream:
         position = part.start
         if part.start:
-            # The line that crosses the border belongs to the part before; one that begins exactly on it is ours.
+            # A line that crosses the boundary belongs to the previous part; one that begins exactly on it is ours.
             stream.seek(part.start - 1)
             position += len(stream.readline()) - 1
         number = 0
@@ -60,7 +60,7 @@ def _json_line(line: bytes, source: SourceConfig) -> Document | Rejected:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return Rejected.bad("bad_encoding", f"not UTF-8: {error.reason}", line)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits raises a plain ValueError
         return Rejected.bad("bad_json", f"not JSON: {error}", line)
     if not isinstance(row, dict):
         return Rejected.bad("bad_json", f"{type(row).__name__}, not an object", line)
@@ -68,7 +68,7 @@ def _json_line(line: bytes, source: SourceConfig) -> Document | Rejected:
 
 
 def line_of(place: str, part: ReadPart) -> str:
-    """A place as a line number, where it is a byte of a large file of lines; counts the lines before it."""
+    """Convert a byte offset in a large file of lines to a line number by counting the lines before it."""
     if not place.startswith("byte "):
         return place
     count, left = 1, int(place.removeprefix("byte "))
@@ -80,7 +80,7 @@ def line_of(place: str, part: ReadPart) -> str:
 
 
 class _Text:
-    """A stream as text of which only what is still needed is kept."""
+    """A stream as text; only the part that is still needed is kept in memory."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -89,13 +89,13 @@ class _Text:
         self.text, self.at, self.ended = "", 0, False
 
     def more(self) -> None:
-        """Read on: as much again as there is, so that a long value is not parsed once per chunk."""
+        """Read more, doubling the buffer so that a long value is not parsed once per chunk."""
         data = self._stream.read(max(_CHUNK, len(self.text) - self.at))
         self.ended = not data
         self.text, self.at = self.text[self.at :] + self._decoder.decode(data, final=self.ended), 0
 
     def peek(self) -> str:
-        """The next character that is no space, or nothing at the end."""
+        """The next non-whitespace character, or an empty string at the end."""
         while True:
             space = _SPACE.match(self.text, self.at)
             self.at = space.end() if space else self.at
@@ -104,10 +104,11 @@ class _Text:
             self.more()
 
     def value(self) -> tuple[Any, str]:
-        """The next JSON value and its text.
+        """Read the next JSON value and its text.
 
         Raises:
-            ValueError: If there is none; RecursionError if it is too deep.
+            ValueError: If there is none.
+            RecursionError: If it is nested too deeply.
         """
         while True:
             try:
@@ -124,7 +125,7 @@ class _Text:
 
 
 def read_json(part: ReadPart, source: SourceConfig) -> Iterator[Document | Rejected]:
-    """The objects of a list, or the one object, that a file holds."""
+    """Read the objects of a list, or the single object, in a file."""
     with open_source(part.path) as stream:
         text = _Text(stream)
         first = text.peek()
@@ -144,8 +145,8 @@ def _json_object(text: _Text, part: ReadPart, source: SourceConfig) -> Document 
         return Rejected.bad("bad_json", f"not JSON: {error}", text.text)
     if text.peek():
         raise DataError(
-            f"{part.path}: holds more than one JSON value",
-            fix=f"set format of source {source.name} to jsonl, or make it a list",
+            f"{part.path}: contains more than one JSON value",
+            fix=f"set format of source {source.name} to jsonl, or make the file a JSON list",
         )
     return _json_value(value, raw, source)
 
@@ -159,10 +160,10 @@ def _json_list(text: _Text, part: ReadPart, source: SourceConfig) -> Iterator[Do
             value, raw = text.value()
             mark = text.peek()
             if mark not in (",", "]"):
-                raise ValueError(f"expected a comma or the end of the list, saw {mark or 'the end of the file'!r}")
+                raise ValueError(f"expected a comma or the end of the list, found {mark or 'the end of the file'!r}")
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"{part.path}, element {number}: not JSON: {error}; what follows in the list cannot be told apart",
+                f"{part.path}, element {number}: not JSON: {error}; the rest of the list cannot be parsed",
                 fix=f"repair the file, or leave it out of source {source.name}",
             ) from error
         item = _json_value(value, raw, source)
@@ -173,7 +174,7 @@ def _json_list(text: _Text, part: ReadPart, source: SourceConfig) -> Iterator[Do
     text.at += 1
     if text.peek():
         raise DataError(
-            f"{part.path}: something follows the end of the list",
+            f"{part.path}: unexpected content after the end of the list",
             fix=f"repair the file, or leave it out of source {source.name}",
         )
 
@@ -185,7 +186,7 @@ def _json_value(value: object, raw: str, source: SourceConfig) -> Document | Rej
 
 
 def read_csv(part: ReadPart, source: SourceConfig) -> Iterator[Document | Rejected]:
-    """The rows below a header. A quoted field may hold newlines."""
+    """Read the rows below a header. A quoted field may contain newlines."""
     csv.field_size_limit(_LONGEST_FIELD)
     with open_source(part.path) as stream:
         lines = _Lines(stream)
@@ -195,9 +196,7 @@ def read_csv(part: ReadPart, source: SourceConfig) -> Iterator[Document | Reject
             return
         problem = missing_columns(header, source)
         if problem is not None:
-            raise DataError(
-                f"{part.path}: {problem}", fix=f"set the field names of source {source.name} to columns that are there"
-            )
+            raise DataError(f"{part.path}: {problem}", fix=f"set the field names of source {source.name} to existing columns")
         while True:
             lines.taken.clear()
             try:
@@ -205,7 +204,7 @@ def read_csv(part: ReadPart, source: SourceConfig) -> Iterator[Document | Reject
             except csv.Error as error:
                 if "unexpected end of data" in str(error):
                     raise DataError(
-                        f"{part.path}, line {lines.number - len(lines.taken) + 1}: a quote that opens here is never closed",
+                        f"{part.path}, line {lines.number - len(lines.taken) + 1}: the quote opened here is never closed",
                         fix=f"repair the file, or leave it out of source {source.name}",
                     ) from error
                 item: Document | Rejected = Rejected.bad("bad_row", f"not CSV: {error}", "".join(lines.taken))
@@ -217,13 +216,13 @@ def read_csv(part: ReadPart, source: SourceConfig) -> Iterator[Document | Reject
                 if len(row) == len(header):
                     item = from_record(dict(zip(header, row, strict=True)), source, "".join(lines.taken))
                 else:
-                    problem = f"{len(row)} columns, where the header has {len(header)}"
+                    problem = f"{len(row)} columns, but the header has {len(header)}"
                     item = Rejected.bad("bad_row", problem, "".join(lines.taken))
             yield replace(item, place=f"line {lines.number}") if isinstance(item, Rejected) else item
 
 
 class _Lines:
-    """The lines of a stream, and those that the present row has taken."""
+    """The lines of a stream, and those that the current row has consumed."""
 
     def __init__(self, stream: Any) -> None:
         # Bytes that are not UTF-8 become lone surrogates, which `make_document` rejects.
@@ -242,13 +241,13 @@ class _Lines:
 
 
 def read_text(part: ReadPart, source: SourceConfig) -> Iterator[Document | Rejected]:
-    """A file is a document."""
+    """Read a file as one document."""
     text = _file_text(part)
     yield text if isinstance(text, Rejected) else make_document(source, text, {"id": _stem(part)})
 
 
 def read_front_matter(part: ReadPart, source: SourceConfig) -> Iterator[Document | Rejected]:
-    """A file is a document behind a YAML header."""
+    """Read a file as one document after a YAML header."""
     text = _file_text(part)
     if isinstance(text, Rejected):
         yield text
@@ -261,7 +260,7 @@ def read_front_matter(part: ReadPart, source: SourceConfig) -> Iterator[Document
 
 
 def _header_field(header: str, name: str) -> object:
-    # Only the one line is parsed: a whole header costs a millisecond in YAML, more than all other reading together.
+    # Only this line is parsed: a whole header takes a millisecond in YAML, more than all other reading together.
     match = re.search(rf"^{re.escape(name)}[ \t]*:[^\n]*", header, re.MULTILINE)
     if match is None:
         return None
@@ -269,7 +268,7 @@ def _header_field(header: str, name: str) -> object:
         value = yaml.safe_load(match[0])[name]
     except (yaml.YAMLError, KeyError, TypeError):
         return None
-    # YAML 1.1 reads the code of Norwegian as a boolean.
+    # YAML 1.1 parses the language code of Norwegian as a boolean.
     return "no" if value is False else value
 
 

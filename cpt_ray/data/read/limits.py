@@ -1,4 +1,4 @@
-"""The limit on bad records, applied to a whole source once its units are read.
+"""The limit on bad records, applied to a whole source after its units are read.
 
 Part of stage `read`; runs on the driver. Memory: the reports.
 """
@@ -21,12 +21,12 @@ def check_bad_share(
     """Refuse a source with more bad records than its `max_bad_share`.
 
     Args:
-        reports: One per source, of the stage `read`.
+        reports: One report of stage `read` per source.
         sources: The study's sources.
-        samples: Rejected records, of which one is shown; its `id` is its place.
+        samples: Rejected records, one of which is shown; its `id` is its location.
 
     Raises:
-        DataError: With the counts, the commonest reason and a place.
+        DataError: With the counts, the most common reason and a location.
     """
     by_name = {report.source: report for report in reports}
     for source in sources:
@@ -40,7 +40,7 @@ def check_bad_share(
         worst = max(bad, key=lambda reason: (bad[reason], reason))
         shown = next((s for s in samples if (s["source"], s["reason"]) == (source.name, worst)), {"id": "", "text": ""})
         raise DataError(
-            f"source {source.name}: {count} of {records} records are bad ({count / records:.1%}), and max_bad_share is "
-            f"{source.max_bad_share:g}; {bad[worst]} are {worst}, such as {shown['id']}: {shown['text'][:_SHOWN]}",
+            f"source {source.name}: {count} of {records} records are bad ({count / records:.1%}), but max_bad_share is "
+            f"{source.max_bad_share:g}; {bad[worst]} are {worst}, for example {shown['id']}: {shown['text'][:_SHOWN]}",
             fix=f"{BAD[worst].format(source=source.name)}; or raise max_bad_share of source {source.name}",
         )

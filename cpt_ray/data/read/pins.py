@@ -1,11 +1,11 @@
-"""Pin the raw files that a unit was read from, and find out later whether they still are what they were.
+"""Pin the raw files that a unit was read from, and detect later whether they have changed.
 
 Part of stage `read`. Out: a Parquet file per unit: `path`, `size_bytes`, `version`, `start`, `end`, `sha256`. A local file is
-hashed, a second reading from the page cache at over 1 GB/s, because a time of change proves nothing; elsewhere the version (an
-ETag, a time that every write sets, a commit) has to do, and so it has where `limit_documents` reads a part of a file.
+hashed, in a second pass from the page cache at over 1 GB/s, because a modification time proves nothing; elsewhere the version
+(an ETag, a time set by every write, a commit) has to suffice, as it does if `limit_documents` reads only part of a file.
 Memory: one entry per file of a unit.
 
-Guarantee: a local file whose bytes changed is found, whatever its size and time say.
+Guarantee: a local file whose bytes changed is detected, regardless of its size and modification time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SCHEMA = pa.schema(
 
 
 def pin_inputs(task: ReadTask, source: SourceConfig) -> pa.Table:
-    """What a unit was read from: a row per file or part of a file, in canonical order.
+    """Describe the input of a unit: a row per file or part of a file, in canonical order.
 
     Raises:
         DataError: If a file was written to since it was listed.
@@ -73,14 +73,13 @@ def _hash(path: str, start: int, end: int) -> str:
 def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> None:
     """Compare a source's files with those that a finished artifact was read from.
 
-    The artifact's name says that names and sizes agree. Where the version does too, a file counts as unchanged, unless `deep`
-    is asked for; where it does not, the content decides. A corpus that was copied elsewhere is
-    hashed once more, and found the same.
+    The artifact's name already covers file names and sizes. If the version matches too, a file counts as unchanged unless
+    `deep` is set; if not, the content decides. A corpus that was copied elsewhere is hashed again and found to be the same.
 
     Args:
         folder: The artifact's folder.
         source: The source.
-        deep: Hash everything that has a hash.
+        deep: Hash every file that has a pinned hash.
 
     Raises:
         DataError: Naming the first file that changed.
@@ -88,7 +87,7 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
     present = iter(source_files(source)[1])
     pinned, path, version = "", "", None
     for row in _pinned_rows(folder, source):
-        if row["path"] != pinned:  # a file's parts follow one another, and files come in the order of the listing
+        if row["path"] != pinned:  # the parts of a file are consecutive, and files are in listing order
             pinned = row["path"]
             file = next(present, None)
             path = file.path if file else pinned
@@ -100,8 +99,8 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
             same = _hash(path, row["start"], row["end"]) == row["sha256"]
         if not same:
             raise DataError(
-                f"source {source.name}: {path} has changed since {folder.name} was made of it, though not in name and size",
-                fix=f"delete {folder} and re-run the same command to prepare the new text, or bring the old file back",
+                f"source {source.name}: {path} has changed since {folder.name} was made from it, though not in name or size",
+                fix=f"delete {folder} and re-run the same command to prepare the new text, or restore the old file",
             )
 
 

@@ -1,9 +1,9 @@
-"""From a source to tasks: which files there are, and where the large ones are cut.
+"""From a source to tasks: list its files and split the large ones.
 
 Part of stage `read`; runs on the driver. In: a source. Out: `ReadTask`s. Memory: one entry per file, byte range or run of row
-groups; of a large Parquet file the footer is read, of others nothing.
+groups; only the footers of large Parquet files are read.
 
-Guarantee: tasks depend on the files and on `unit_bytes`, and hold the size and version of each file as it was listed.
+Guarantee: tasks depend only on the files and `unit_bytes`, and record the size and version of each file as listed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cpt_ray.records import Record
 class ReadPart(Record):
     """A file, a byte range of a JSON-lines file, or some row groups of a Parquet file and the byte range that they span.
 
-    `size_bytes` and `version` are the whole file's, as it was listed.
+    `size_bytes` and `version` are those of the whole file, as listed.
     """
 
     path: str
@@ -58,16 +58,16 @@ def source_files(source: SourceConfig) -> tuple[SourceFormat, list[SourceFile]]:
 def plan_reads(source: SourceConfig, unit_bytes: int) -> list[ReadTask]:
     """Cut a source into tasks of about `unit_bytes` of input.
 
-    Small files are grouped; plain JSON lines are split in byte ranges and Parquet by row groups; other formats, compressed
-    files and archive members are never split. With `limit_documents` the source is one task, so that the limit follows the
-    order.
+    Small files are grouped; uncompressed JSON lines are split by byte ranges and Parquet by row groups; other formats,
+    compressed files and archive members are never split. With `limit_documents`, the source is one task, so that the limit
+    applies in canonical order.
 
     Args:
         source: The source.
         unit_bytes: Input bytes per task, at least one file, range or row group.
 
     Returns:
-        Tasks in canonical order: by path, then by place in the file.
+        Tasks in canonical order: by path, then by position in the file.
 
     Raises:
         DataError: If no file matches, or a large Parquet file has no footer.
@@ -133,8 +133,8 @@ def _first_byte(group: pq.RowGroupMetaData) -> int:
 
 
 def not_parquet(path: str, error: Exception, source: str) -> DataError:
-    """The error for a file that has no Parquet footer: another format, or a file cut short."""
+    """The error for a file without a Parquet footer: another format, or a truncated file."""
     return DataError(
-        f"{path}: not a Parquet file, or cut short: {error}",
-        fix=f"check path and format of source {source}; fetch the file again if it was cut",
+        f"{path}: not a Parquet file, or truncated: {error}",
+        fix=f"check path and format of source {source}; fetch the file again if it was truncated",
     )

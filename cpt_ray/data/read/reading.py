@@ -1,8 +1,8 @@
-"""Read the parts of a task in order, apply the policy for bad records, and stop at a file that is damaged or changed.
+"""Read the parts of a task in order, apply the policy for bad records, and stop at a damaged or changed file.
 
 Part of stage `read`; runs in a worker. In: a `ReadTask`. Out: documents and rejections.
 
-Guarantee: what was yielded came from the files as they were listed; the version is compared before and after each part.
+Guarantee: everything yielded came from the files as listed; the version is compared before and after each part.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def read_documents(task: ReadTask, source: SourceConfig) -> Iterator[Document | 
     """Stream the documents of a task in canonical order.
 
     Args:
-        task: What to read.
-        source: Names of the fields, limit, and what to do with a bad record.
+        task: The task to read.
+        source: Field names, limit, and policy for bad records.
 
     Yields:
-        Each document, or its rejection; at most `limit_documents` of both together.
+        Each document or rejection; at most `limit_documents` in total.
 
     Raises:
-        DataError: If a column is missing or not text, a file is cut, damaged or changed; at the first bad record where
-            `on_bad_record` is `fail`, or if of a thousand more than half are bad. Names the file and the place.
+        DataError: If a column is missing or not text, or a file is truncated, damaged or changed; at the first bad record if
+            `on_bad_record` is `fail`, or if after a thousand records more than half are bad. Names the file and the location.
     """
     left, records, bad = source.limit_documents, 0, 0
     for part in task.parts:
@@ -70,25 +70,25 @@ def read_documents(task: ReadTask, source: SourceConfig) -> Iterator[Document | 
         except _DAMAGE as error:
             check_unchanged(part, source.name)
             raise DataError(
-                f"{part.path}: damaged or cut short, {here} records into it: {error}",
-                fix=f"fetch the file again, or leave it out of source {source.name}: how much of it is lost cannot be counted",
+                f"{part.path}: damaged or truncated after {here} records: {error}",
+                fix=f"fetch the file again, or leave it out of source {source.name}: the amount of lost data is unknown",
             ) from error
         check_unchanged(part, source.name)
 
 
 def check_unchanged(part: ReadPart, source: str) -> None:
-    """Compare a file with what was listed.
+    """Check that a file still has the version that was listed.
 
     Raises:
-        DataError: If it was written to, or is gone.
+        DataError: If it was written to or has disappeared.
     """
-    fix = f"let nothing write to the files of source {source} while it is prepared, then re-run the same command"
+    fix = f"make sure nothing writes to the files of source {source} while it is prepared, then re-run the same command"
     try:
         version = source_version(part.path)
     except FileNotFoundError:
-        raise DataError(f"{part.path}: gone, after it was listed at the start", fix=fix) from None
+        raise DataError(f"{part.path}: disappeared after it was listed at the start", fix=fix) from None
     if version is not None and version != part.version:
-        raise DataError(f"{part.path}: changed while it was read: version {part.version}, now {version}", fix=fix)
+        raise DataError(f"{part.path}: changed while being read: version {part.version}, now {version}", fix=fix)
 
 
 def _apply_policy(item: Rejected, part: ReadPart, source: SourceConfig, records: int, bad: int) -> None:

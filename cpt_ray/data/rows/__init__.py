@@ -1,1 +1,1 @@
-"""Documents to rows: tokenize, pack, and the shards that training reads."""
+"""From documents to rows: tokenizing, packing, and the shards that training reads."""

@@ -1,11 +1,26 @@
-"""Stage `pack`: documents become rows of a fixed number of tokens.
+"""Stage `pack`: pack documents into rows of a fixed number of tokens.
 
 Flow: lengths of a unit's documents (separators included) -> `pack` -> `PackedPieces` -> `permute`. Memory: about 100 bytes per
 document of the unit. `best_fit` is best-fit decreasing, Ding et al. 2024 (arXiv 2404.10830, section 3): documents longer than a
-row are cut into full rows and a remainder, no other document is cut. Rows that this leaves with room are filled again by exact
-sums where that saves a row. `concat` cuts wherever a row ends.
+row are cut into full rows and a remainder, no other document is cut. Rows left with free space are repacked by exact sums if
+that saves a row. `concat` cuts wherever a row ends.
 
-Guarantee: every token of every document lies in exactly one row, and the rows depend on the lengths alone.
+Guarantee: every token of every document is in exactly one row, and the rows depend only on the lengths.
+
+Example: six documents, rows of 8 tokens. Document 5 is longer than a row, so its first 8 tokens fill one and its last 3 are
+placed like any document; `4 of 2` is all of document 2, and shares a row with them.
+
+    >>> rows = pack([7, 3, 4, 5, 2, 11], 8, "best_fit")
+    >>> for row in range(rows.num_rows):
+    ...     pieces = slice(rows.borders[row], rows.borders[row + 1])
+    ...     print(*(f"{n} of {d}" for d, n in zip(rows.document[pieces], rows.tokens[pieces])), sep=" | ")
+    8 of 5
+    7 of 0
+    5 of 3 | 3 of 1
+    4 of 2 | 3 of 5
+    2 of 4
+
+`concat` needs four rows for the same 32 tokens, and cuts documents 1, 3 and 5.
 """
 
 from __future__ import annotations
@@ -32,14 +47,14 @@ def pack(lengths: Sequence[int] | Integers, capacity: int, strategy: Literal["be
         strategy: `best_fit` or `concat`.
 
     Returns:
-        Rows, and their pieces in the order in which they were put there.
+        The rows, each with its pieces in the order in which they were placed.
     """
     array = np.asarray(lengths, dtype=np.int64)
     return _best_fit(array, capacity) if strategy == "best_fit" else _concat(array, capacity)
 
 
 def permute(pieces: PackedPieces, *, seed: int, source: str, unit: str) -> PackedPieces:
-    """Shuffle the rows of a unit: best-fit sorts by length, and in that order a window of rows would be a curriculum."""
+    """Shuffle the rows of a unit: best-fit sorts by length, so in that order training would follow a length curriculum."""
     generator = np.random.Generator(np.random.PCG64(seeded_uint64("rows", seed, source, unit)))
     order = generator.permutation(pieces.num_rows)
     counts = np.diff(pieces.borders)[order]
@@ -51,11 +66,12 @@ def permute(pieces: PackedPieces, *, seed: int, source: str, unit: str) -> Packe
 
 
 def _best_fit(lengths: Integers, capacity: int) -> PackedPieces:
-    """Best-fit decreasing: each piece goes to the row with the least room that still holds it.
+    """Best-fit decreasing: each piece goes to the row with the least free space that still fits it.
 
-    Ties between pieces go by canonical order, between rows to the one that reached this room last. Cost: a sort, and one step
-    for each class of rows with equal room that a class of equal pieces meets: O(N log N + L^2 / 64) where the paper's
-    segment tree has O(N log L); a step moves all rows and pieces of its classes at once.
+    Ties between pieces are broken by canonical order, ties between rows in favor of the one that reached this free space last.
+    Cost: a sort, plus one step per pair of a class of equal pieces and a class of rows with equal free space that it fills:
+    O(N log N + L^2 / 64), compared with O(N log L) for the paper's segment tree; a step moves all rows and pieces of its
+    classes at once.
     """
     parts = -(-lengths // capacity)
     document = np.repeat(np.arange(len(lengths)), parts)
@@ -70,14 +86,14 @@ def _best_fit(lengths: Integers, capacity: int) -> PackedPieces:
 
 
 def _rows_of(sizes: Integers, capacity: int) -> Integers:
-    """The row of each piece by best fit; `sizes` descend.
+    """The row of each piece by best fit; `sizes` are in descending order.
 
-    All pieces of one size are placed together. Of `size` tokens a row with room r takes r // size, one after another, because
-    what is left of the best fit is the best fit again, until it is too small.
+    All pieces of one size are placed together. A row with free space r takes r // size of them in succession, because after
+    each one the row is still the best fit, until it is too small.
     """
     row_of = np.empty(len(sizes), dtype=np.int64)
     by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
-    rooms = 0  # bit r is set where a row with room r waits
+    rooms = 0  # bit r is set if some row has free space r
     opened = at = end = 0
     ascending, counts = np.unique(sizes, return_counts=True)
     for size, count in zip(ascending[::-1].tolist(), counts[::-1].tolist(), strict=True):
@@ -106,11 +122,12 @@ def _rows_of(sizes: Integers, capacity: int) -> Integers:
 
 
 def _refilled(row_of: Integers, sizes: Integers, capacity: int) -> Integers:
-    """Fill again the rows with room for more than 1/128 of a row, if that saves a row; `sizes` descend.
+    """Repack the rows with free space of more than 1/128 of a row, if that saves a row; `sizes` are in descending order.
 
-    Best fit places the smallest pieces last, so in its last rows nothing is left that fits the gaps. Here a row gets the
-    largest pieces down to half of it, then those of the others whose sum comes nearest to what is left: minimum bin slack
-    (Gupta and Ho 1999), with sums as the bits of an integer. Cost: for each such row, at most a step per waiting piece.
+    Best fit places the smallest pieces last, so nothing is left to fit the gaps of its last rows. Here a row gets the largest
+    pieces until it is at least half full, then the subset of the others whose sum comes closest to the remaining space:
+    minimum bin slack (Gupta and Ho 1999), with the reachable sums as bits of an integer. Cost: at most one step per remaining
+    piece for each such row.
     """
     room = capacity - np.bincount(row_of, weights=sizes).astype(np.int64)
     loose = room > capacity // 128
@@ -136,7 +153,7 @@ def _refilled(row_of: Integers, sizes: Integers, capacity: int) -> Integers:
         free = capacity
         while 2 * free > capacity and (fitting := bisect_right(waiting, free)):
             free -= take(waiting[fitting - 1])
-        sums, seen = 1, []  # bit s of `sums` is set where some of the pieces in `seen` have the sum s
+        sums, seen = 1, []  # bit s of `sums` is set if a subset of the pieces in `seen` has the sum s
         for size in reversed(waiting[: bisect_right(waiting, free)]):
             for _ in range(min(left[size], free // size)):
                 seen.append((size, sums))

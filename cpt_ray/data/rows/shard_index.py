@@ -1,10 +1,10 @@
-"""The index of a shard: which part of which document lies where, and the way back from a row to its documents.
+"""The index of a shard: where each part of each document is, and how to get from a row back to its documents.
 
-Beside stage `shards`: packed pieces and document ids -> `write_index`; `pieces_of_row` and `pieces_of_document` read it.
-Columns (Parquet): `document_id`, `row`, `offset` (in the document), `tokens`, `part`; a row's pieces stand in their order.
-Memory: one shard's index, about 20 bytes a piece and the ids.
+Alongside stage `shards`: packed pieces and document ids -> `write_index`; `pieces_of_row` and `pieces_of_document` read it.
+Columns (Parquet): `document_id`, `row`, `offset` (in the document), `tokens`, `part`; the pieces of a row are in row order.
+Memory: one shard's index, about 20 bytes per piece plus the ids.
 
-Guarantee: the tokens of a row, and those of a document, add up to what its shard holds.
+Guarantee: the tokens of a row, and those of a document, add up to what its shard contains.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class Placed(NamedTuple):
     source: str
     unit: str
     row: int
-    """Among all rows of the source, in canonical order: what the order of samples counts."""
+    """Number among all rows of the source, in canonical order; the order of samples uses these numbers."""
     start: int
-    """The first token in the row."""
+    """Position of the first token in the row."""
     offset: int
-    """The first token in the document."""
+    """Position of the first token in the document."""
     tokens: int
     part: int
 
 
 def write_index(path: Path, pieces: PackedPieces, document_ids: Sequence[str]) -> None:
-    """Write which document lies where in a shard."""
+    """Write where each document is in a shard."""
     table = pa.table(
         {
             "document_id": pa.array(document_ids, type=pa.string()).take(pa.array(pieces.document)),
@@ -52,10 +52,10 @@ def write_index(path: Path, pieces: PackedPieces, document_ids: Sequence[str]) -
 
 
 def pieces_of_row(folder: Path, manifest: ShardManifest, source: str, row: int) -> list[Placed]:
-    """What lies in a row of a source, in its order.
+    """The pieces of a row of a source, in row order.
 
     Args:
-        folder: What the manifest's paths are relative to.
+        folder: The folder that the manifest's paths are relative to.
         manifest: The shards.
         source: The source.
         row: Row number within the source.
@@ -66,14 +66,14 @@ def pieces_of_row(folder: Path, manifest: ShardManifest, source: str, row: int) 
     places = manifest.shards.places(source)
     ends = np.cumsum(manifest.shards.column("rows")[places])
     if not len(ends) or not 0 <= row < ends[-1]:
-        raise IndexError(f"row {row} of source {source}, which has {ends[-1] if len(ends) else 0} rows")
+        raise IndexError(f"no row {row} in source {source}, which has {ends[-1] if len(ends) else 0} rows")
     number = int(np.searchsorted(ends, row, side="right"))
     first = int(ends[number - 1]) if number else 0
     return list(_read(folder, manifest, int(places[number]), first, pc.field("row") == row - first))
 
 
 def pieces_of_document(folder: Path, manifest: ShardManifest, document_id: str) -> Iterator[Placed]:
-    """All pieces of a document, by source and row; reads one index after another."""
+    """All pieces of a document, by source and row; reads the indices one after another."""
     for source in manifest.shards.sources:
         places = manifest.shards.places(source)
         rows = manifest.shards.column("rows")[places]

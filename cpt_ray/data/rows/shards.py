@@ -2,11 +2,11 @@
 
 Flow: packed pieces and flat tokens -> `write_shard`; folder and manifest -> `ShardReader.rows`.
 Columns of a shard (uncompressed Arrow IPC, one record batch): `tokens` fixed_size_list<uint16|uint32>[T], `segment_lengths`
-list<int32> with sum <= T, `loss_tokens` int32; what follows the last segment is padding, filled with the separator. Columns of
-its index (Parquet): `document_id`, `row`, `offset` (in the document), `tokens`, `part`. Memory: the writer holds a unit's rows;
-the reader maps files and holds nothing per row or document.
+list<int32> with sum <= T, `loss_tokens` int32; everything after the last segment is padding, filled with the separator. Columns
+of its index (Parquet): `document_id`, `row`, `offset` (in the document), `tokens`, `part`. Memory: the writer holds a unit's
+rows; the reader maps files and holds nothing per row or document.
 
-Guarantee: a reader returns exactly the rows whose hash stands in the manifest, or refuses the shard.
+Guarantee: a reader returns exactly the rows whose hash is in the manifest, or refuses the shard.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cpt_ray.records import FileEntry, PackedPieces, ShardManifest
 
 FORMAT_VERSION = 3
 COLUMNS = "shards.arrow"
-"""The entries of a manifest, beside its head."""
+"""File with the entries of a manifest, next to its head."""
 _OPEN_SHARDS = 128
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PackedRow:
-    """One row of a shard: tokens int64[T], the lengths of its segments, and how many tokens carry loss."""
+    """One row of a shard: tokens int64[T], the lengths of its segments, and the number of tokens that carry loss."""
 
     tokens: npt.NDArray[np.int64]
     segment_lengths: tuple[int, ...]
@@ -54,11 +54,11 @@ def write_shard(
 
     Args:
         path: File to write.
-        pieces: What lies in each row.
-        tokens: Flat tokens of the unit's documents; their type becomes the column's.
+        pieces: The pieces of each row.
+        tokens: Flat tokens of the unit's documents; their dtype becomes that of the column.
         starts: Where each document begins in `tokens`.
         sequence_length: T.
-        separator_id: Fills the padding.
+        separator_id: Token that fills the padding.
     """
     table = lay_out(pieces, tokens, starts, sequence_length=sequence_length, filler=separator_id)
     columns = {
@@ -81,17 +81,17 @@ def lay_out(
     sequence_length: int,
     filler: int,
 ) -> npt.NDArray[np.unsignedinteger]:
-    """Move tokens to where they are packed.
+    """Copy tokens to their packed positions.
 
     Args:
-        pieces: What lies in each row.
+        pieces: The pieces of each row.
         tokens: Flat tokens of the documents.
         starts: Where each document begins in `tokens`.
         sequence_length: T.
-        filler: What stands where no piece lies.
+        filler: Token for positions without a piece.
 
     Returns:
-        Tokens of all rows, [rows * T], of the type of `tokens`.
+        Tokens of all rows, [rows * T], with the dtype of `tokens`.
     """
     table = np.full(pieces.num_rows * sequence_length, filler, dtype=tokens.dtype)
     begins = (starts[pieces.document] + pieces.offset).tolist()
@@ -105,7 +105,7 @@ def lay_out(
 
 
 def save_manifest(path: Path, manifest: ShardManifest) -> None:
-    """Write a manifest so that `ShardManifest.load(path)` reads it: the columns first, then the head that names them."""
+    """Write a manifest for `ShardManifest.load(path)`: the columns first, then the head that names them."""
     columns = path.with_name(COLUMNS)
     with storage.atomic_path(columns) as temporary:
         manifest.shards.write(temporary)
@@ -113,15 +113,15 @@ def save_manifest(path: Path, manifest: ShardManifest) -> None:
 
 
 class ShardReader:
-    """Reads rows by their number within a source, from memory-mapped shards.
+    """Reads rows by number within a source from memory-mapped shards.
 
     Args:
         folder: The folder that the manifest's paths are relative to.
         manifest: The shards in canonical order.
         verify: Whether a shard's content hash is checked when it is first opened; existence and size always are.
 
-    Memory: 16 bytes per shard, and `_OPEN_SHARDS` open maps. Nothing is opened before its first row is read, so a start costs
-    the same for a million shards as for ten; what is missing before a run, the artifact's own check notices.
+    Memory: 16 bytes per shard, and `_OPEN_SHARDS` open maps. No shard is opened before its first row is read, so startup
+    costs the same for a million shards as for ten; files missing before a run are detected by the artifact's check.
     """
 
     def __init__(self, folder: Path, manifest: ShardManifest, *, verify: bool = True) -> None:
@@ -132,7 +132,7 @@ class ShardReader:
         self._open: OrderedDict[int, _Shard] = OrderedDict()
         rows = manifest.shards.column("rows")
         self._places = {source: manifest.shards.places(source) for source in manifest.shards.sources}
-        # Row number at which each shard of a source ends: the shard of row j is found by bisection.
+        # Row number at which each shard of a source ends; the shard of row j is found by bisection.
         self._ends = {source: np.cumsum(rows[places]) for source, places in self._places.items()}
 
     def num_rows(self, source: str) -> int:
@@ -140,11 +140,11 @@ class ShardReader:
         return int(self._ends[source][-1]) if source in self._ends else 0
 
     def rows(self, source: str, indices: Sequence[int] | Integers) -> list[PackedRow]:
-        """Read rows of a source by number, in the order asked for; a shard is opened once for all of its rows.
+        """Read rows of a source by number, in the requested order; a shard is opened once for all of its rows.
 
         Raises:
             ArtifactError: If a shard is missing, or contradicts the manifest.
-            IndexError: If a number is negative or not below the source's rows.
+            IndexError: If a number is negative or not below the number of rows in the source.
         """
         found: list[PackedRow | None] = [None] * len(indices)
         for shard, rows, asked in self._located(source, indices):
@@ -153,11 +153,11 @@ class ShardReader:
         return [row for row in found if row is not None]
 
     def loss_tokens(self, source: str, indices: Sequence[int] | Integers) -> Integers:
-        """Loss-bearing tokens of rows by number, int64[len(indices)]; touches no tokens.
+        """Number of loss-bearing tokens of rows by number, int64[len(indices)]; does not read the tokens.
 
         Raises:
             ArtifactError: If a shard is missing, or contradicts the manifest.
-            IndexError: If a number is negative or not below the source's rows.
+            IndexError: If a number is negative or not below the number of rows in the source.
         """
         result = np.empty(len(indices), dtype=np.int64)
         for shard, rows, asked in self._located(source, indices):
@@ -165,7 +165,7 @@ class ShardReader:
         return result
 
     def loss_of_shard(self, source: str, number: int) -> Integers:
-        """Loss-bearing tokens of each row of a source's shard by its number, int64[rows of the shard].
+        """Number of loss-bearing tokens of each row in the numbered shard of a source, int64[rows of the shard].
 
         Raises:
             ArtifactError: If the shard is missing, or contradicts the manifest.
@@ -173,11 +173,11 @@ class ShardReader:
         return self._shard(int(self._places[source][number])).loss.astype(np.int64)
 
     def _located(self, source: str, indices: Sequence[int] | Integers) -> Iterator[tuple[_Shard, Integers, Integers]]:
-        """Per shard that is touched: the shard, row numbers within it, and their places among `indices`."""
+        """For each shard needed: the shard, row numbers within it, and their positions in `indices`."""
         wanted = np.asarray(indices, dtype=np.int64)
         outside = np.flatnonzero((wanted < 0) | (wanted >= self.num_rows(source)))
         if len(outside):
-            raise IndexError(f"row {wanted[outside[0]]} of source {source}, which has {self.num_rows(source)} rows")
+            raise IndexError(f"no row {wanted[outside[0]]} in source {source}, which has {self.num_rows(source)} rows")
         if not len(wanted):
             return
         ends = self._ends[source]
@@ -205,7 +205,7 @@ class ShardReader:
 
 
 class _Shard:
-    """A memory-mapped shard, seen through arrays without a copy."""
+    """A memory-mapped shard, exposed as zero-copy arrays."""
 
     def __init__(self, path: Path, sequence_length: int) -> None:
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)

@@ -1,10 +1,10 @@
-"""Rules on a document's token ids: what only the tokenizer can tell of a text.
+"""Rules on a document's token ids: what only the tokenizer reveals about a text.
 
 Part of stage `tokenize`. The ids of a unit's documents in, a reason or None for each out. Text that the tokenizer was not made
-for falls into single bytes; a scan's noise, a table of dots or a base64 block shows as one token over and over, or as tokens of
-a byte or two. Memory: a few times the ids of one unit.
+for is split into single bytes; OCR noise, a table of dots or a base64 block shows up as one token repeated, or as tokens of one
+or two bytes. Memory: a few times the ids of one unit.
 
-Guarantee: only a document's own ids are looked at, never what stands between documents.
+Guarantee: only the ids of a document itself are examined, never those between documents.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Bools = npt.NDArray[np.bool_]
 
 
 def unknown_ids(definition: str) -> frozenset[int]:
-    """The ids that stand for text a tokenizer does not know: its unknown token, and single bytes where it falls back to them.
+    """The ids for text outside a tokenizer's vocabulary: its unknown token, and single bytes if it falls back to them.
 
     Args:
-        definition: The tokenizer's own JSON. Byte-level tokenizers know every text, and have none.
+        definition: The tokenizer's JSON. Byte-level tokenizers cover every text and have no such ids.
     """
     model: dict[str, Any] = json.loads(definition)["model"]
     vocabulary = model.get("vocab") or {}
@@ -52,19 +52,19 @@ def judge_tokens(
     before: int,
     after: int,
 ) -> list[str | None]:
-    """Ask every rule that is on.
+    """Apply every rule that is enabled.
 
     Args:
-        tokens: Ids of all documents, end to end.
-        lengths: Ids of each document, int64[documents], with what stands before and after it.
+        tokens: Ids of all documents, concatenated.
+        lengths: Number of ids of each document, int64[documents], including those added before and after it.
         sizes: UTF-8 bytes of each document.
         config: `prepare.token_rules`.
-        unknown: What `unknown_ids` gave.
-        before: Ids in front of each document that are not its own.
-        after: Ids behind each document that are not its own.
+        unknown: Result of `unknown_ids`.
+        before: Number of ids added before each document.
+        after: Number of ids added after each document.
 
     Returns:
-        The key of the first rule that objects, in the order of the section, for each document; None where none does.
+        For each document, the key of the first rule it violates, in the order of the section; None if it violates none.
     """
     if all(value is None for value in config.model_dump().values()):
         return [None] * len(lengths)  # the default: no pass over the tokens
@@ -99,7 +99,7 @@ def judge_tokens(
 
 
 def _inside(size: int, starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> Bools:
-    """Which ids are a document's own."""
+    """Which ids belong to a document."""
     edges = np.zeros(size + 1, dtype=np.int64)
     np.add.at(edges, starts, 1)
     np.add.at(edges, starts + counts, -1)

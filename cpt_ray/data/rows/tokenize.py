@@ -1,9 +1,9 @@
-"""Stage `tokenize`: text becomes token ids, with a separator after every document and, where it is the policy, a BOS before it.
+"""Stage `tokenize`: turn text into token ids, with a separator after every document and, if configured, a BOS before it.
 
 Flow: a Hugging Face tokenizer folder -> `resolve_tokenizer` (driver; the only import of transformers) -> one JSON file ->
 `Encoder.load` (worker) -> `Encoder.encode`: texts in, a flat array of ids and the length of each document out. Memory: the
-tokens of one unit, 2 or 4 bytes each, the engine's own objects (about 100 bytes a token) for `_BATCH_CHARACTERS` of text, or
-for the longest stretch of a document in which no cut is safe, and about 50 MB of words whose ids are known.
+tokens of one unit, 2 or 4 bytes each; the engine's objects (about 100 bytes per token) for `_BATCH_CHARACTERS` of text, or for
+the longest span of a document without a safe cut; and a cache of about 50 MB of words and their ids.
 
 Guarantee: the ids of a document are those of `tokenizer(text, add_special_tokens=False)`, between BOS and separator.
 """
@@ -29,7 +29,7 @@ _BATCH_CHARACTERS = 1 << 20
 _KNOWN_WORDS = 1 << 18
 _LONGEST_KNOWN = 64
 _CUT = re.compile(r" (?<=\S )")
-"""A space after anything but white space; begins with the space, because that is what the search for it is fast at."""
+"""A space after a non-whitespace character; starts with the literal space so that the search is fast."""
 _UINT16_VOCABULARY = 1 << 16
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -49,14 +49,14 @@ _WORD_PATTERNS = frozenset(
         ),
     }
 )
-"""Split patterns that look at nothing before a match, and of which no match has a space after another character."""
+"""Split patterns without lookbehind, none of whose matches contains a space after another character."""
 
 Tokens = npt.NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
 class ResolvedTokenizer:
-    """A tokenizer as transformers resolves it: the engine's own JSON, its hash, and the ids around a document."""
+    """A tokenizer as resolved by transformers: the engine's JSON, its hash, and the ids around a document."""
 
     definition: str
     sha256: str
@@ -66,7 +66,7 @@ class ResolvedTokenizer:
 
 @dataclass(frozen=True)
 class ModelTokenizer:
-    """The tokenizer of a model, and what its documents are packed with."""
+    """The tokenizer of a model, and the special tokens around its documents."""
 
     folder: Path
     """Hugging Face folder with a fast tokenizer."""
@@ -87,9 +87,9 @@ def resolve_tokenizer(model: ModelTokenizer) -> ResolvedTokenizer:
         The tokenizer, with padding and truncation off.
 
     Raises:
-        DataError: If there is no fast tokenizer, an id lies outside the embedding, or separator or BOS is not one token.
+        DataError: If there is no fast tokenizer, an id is outside the embedding, or separator or BOS is not a single token.
     """
-    from transformers import AutoTokenizer  # seconds to import, and the workers never need it
+    from transformers import AutoTokenizer  # takes seconds to import, and workers never need it
 
     try:
         engine = AutoTokenizer.from_pretrained(str(model.folder), local_files_only=True).backend_tokenizer
@@ -119,7 +119,7 @@ def _one_token(engine: Tokenizer, path: Path, name: str, token: str) -> int:
     found = engine.token_to_id(token)
     if found is None:
         raise DataError(
-            f"{path}: the {name} {token!r} is not one token of this tokenizer",
+            f"{path}: the {name} {token!r} is not a single token of this tokenizer",
             fix=f"set the model's {name} to a special token that tokenizer_config.json or config.json names",
         )
     return int(found)
@@ -127,11 +127,11 @@ def _one_token(engine: Tokenizer, path: Path, name: str, token: str) -> int:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes documents; made by `load`.
+    """Encodes documents; created by `load`.
 
-    Where the tokenizer's definition says that a cut before a space changes no ids (`cuts_at_spaces`), documents are cut there:
-    what stands between two cuts is encoded once and then looked up, and no document is too long. Elsewhere they are encoded
-    whole.
+    If the tokenizer's definition guarantees that a cut before a space changes no ids (`cuts_at_spaces`), documents are cut
+    there: the text between two cuts is encoded once and then looked up, and no document is too long. Otherwise they are
+    encoded whole.
     """
 
     engine: Tokenizer
@@ -141,7 +141,7 @@ class Encoder:
     may_cut: bool
     batch_characters: int = _BATCH_CHARACTERS
     known: dict[str, bytes] = field(default_factory=dict)
-    """Words without the space before them, and their ids with it."""
+    """Words without their leading space, and their ids with it."""
 
     @classmethod
     def load(cls, path: Path, *, separator_id: int, bos_id: int | None, dtype: str) -> Encoder:
@@ -150,7 +150,7 @@ class Encoder:
         Args:
             path: The file.
             separator_id: Id written after each document.
-            bos_id: Id written before each document; None for none.
+            bos_id: Id written before each document, or None.
             dtype: `uint16` or `uint32`.
         """
         definition = path.read_text(encoding="utf-8")
@@ -161,7 +161,7 @@ class Encoder:
         """Encode documents in canonical order.
 
         Returns:
-            Flat ids[sum of lengths], and lengths int64[documents], BOS and separators included.
+            Flat ids[sum of lengths], and lengths int64[documents], including BOS and separators.
         """
         before = b"" if self.bos_id is None else np.array([self.bos_id], self.dtype).tobytes()
         separator = np.array([self.separator_id], self.dtype).tobytes()
@@ -175,12 +175,12 @@ class Encoder:
         return np.frombuffer(bytearray().join(flat), dtype=self.dtype), lengths // np.dtype(self.dtype).itemsize
 
     def _ids(self, texts: Sequence[str]) -> list[bytes]:
-        """The ids of each text; what stands between two cuts is looked up, or encoded and kept if it is short."""
+        """The ids of each text; the text between two cuts is looked up, or encoded and cached if it is short."""
         known = self.known
         if len(known) > _KNOWN_WORDS:
             known.clear()
         pieces = [_CUT.split(text) if self.may_cut else [text] for text in texts]
-        firsts = [of_text.pop(0) for of_text in pieces]  # no cut before it: with its own space, or with none
+        firsts = [of_text.pop(0) for of_text in pieces]  # not preceded by a cut: keeps its space, if any
         new = list(set().union(*pieces).difference(known))
         encodings = self.engine.encode_batch_fast([*firsts, *(f" {word}" for word in new)], add_special_tokens=False)
         encoded = [np.array(encoding.ids, self.dtype).tobytes() for encoding in encodings]
@@ -217,7 +217,7 @@ class Encoder:
 
 
 def _safe_cut(text: str, start: int, wanted: int) -> int | None:
-    """A space after anything but white space: the last one before `wanted`, else the first one after it, or None."""
+    """A space after a non-whitespace character: the last one before `wanted`, else the first one after it, or None."""
     at = text.rfind(" ", start + 1, wanted)
     while at > start and text[at - 1].isspace():
         at = text.rfind(" ", start + 1, at)
@@ -228,14 +228,14 @@ def _safe_cut(text: str, start: int, wanted: int) -> int | None:
 
 
 def cuts_at_spaces(definition: dict[str, Any]) -> bool:
-    """Whether a text may be cut before any space that follows anything but white space without changing its ids.
+    """Whether a text can be cut before any space that follows a non-whitespace character without changing its ids.
 
-    True only where the tokenizer is made of parts for which it is proven; the argument, part by part. A model sees one
-    pre-token at a time. Composing (NFC, NFD) never joins a space with what stands before it. Added tokens without a space of
-    their own that take none from their surroundings cannot lie across the cut. One pre-tokenizer must split there whatever
-    stands around: the patterns of `_WORD_PATTERNS` look at nothing before a match, no match of theirs has a space after
-    another character than white space, none looks ahead but in white space, and so one ends before the cut and the next
-    begins at it. The others may split there, and look at nothing beyond what the splits so far have left together.
+    True only if the tokenizer consists of parts for which this is proven; the argument, part by part: A model sees one
+    pre-token at a time. Normalization (NFC, NFD) never joins a space with the preceding character. Added tokens that contain no
+    space and absorb none around them cannot span the cut. One pre-tokenizer must split there regardless of context: the
+    patterns of `_WORD_PATTERNS` have no lookbehind, none of their matches contains a space after a non-whitespace character,
+    and they look ahead only within whitespace, so one match ends before the cut and the next begins at it. The others may
+    split there, and look at nothing outside the pieces left by the splits so far.
 
     Args:
         definition: A tokenizer's JSON.
@@ -258,7 +258,7 @@ def _reaches_out(token: dict[str, Any]) -> bool:
 
 
 def _splits(step: dict[str, Any]) -> bool | None:
-    """Whether a pre-tokenizer always splits before a space that follows no white space; None where it is not known."""
+    """Whether a pre-tokenizer always splits before a space that follows a non-whitespace character; None if unknown."""
     kind = step["type"]
     if kind == "ByteLevel":
         return bool(step.get("use_regex", True))

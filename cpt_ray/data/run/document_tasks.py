@@ -1,11 +1,10 @@
-"""What a worker does with one unit on the way from raw files to clean documents and the keys of their duplicates.
+"""Worker tasks that turn one unit of raw files into clean documents and their duplicate keys.
 
-Strings the per-document stages together over one unit's files; `pipeline` hands the functions to Ray Data.
-Files: `inputs/` (what a unit was read from), `raw/` (id, text, language, origin, date, license), `clean/` (the same and bytes,
-exact), `keys/` (Arrow, one batch per partition),
-`sketches/` (uint8, a row per document). Memory: one unit's documents.
+Chains the per-document stages over the files of one unit; `pipeline` passes the functions to Ray Data. Files: `inputs/` (the
+input files of a unit), `raw/` (id, text, language, origin, date, license), `clean/` (the same plus bytes, exact), `keys/`
+(Arrow, one batch per partition), `sketches/` (uint8, a row per document). Memory: one unit's documents.
 
-Guarantee: a function reads only files that its task names and writes files named by their content: twice is as once.
+Guarantee: a function reads only files that its task names and writes files named by their content, so it is idempotent.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ _ABOUT = ("language", "origin", "date", "license")
 RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), *[(name, pa.string()) for name in _ABOUT]])
 CLEAN_SCHEMA = pa.schema([*RAW_SCHEMA, ("bytes", pa.int64()), ("exact", pa.binary(16))])
 UNKNOWN = "unknown"
-"""Language of a document where none was identified."""
+"""Language of a document for which none was identified."""
 REFERENCE_BITS = 32
-"""A document's reference is its unit's number shifted by this, plus its row."""
+"""A document's reference is its unit's number shifted left by this many bits, plus its row."""
 
 
 class ReadUnit(UnitTask):
@@ -41,7 +40,7 @@ class ReadUnit(UnitTask):
 
 
 class CleanUnit(UnitTask):
-    """Clean a raw unit and spread its keys over the partitions; of duplicates, the one of the lowest `number` is kept."""
+    """Clean a raw unit and spread its keys over the partitions; of duplicates, the one with the lowest `number` is kept."""
 
     number: int
     raw: str
@@ -49,7 +48,7 @@ class CleanUnit(UnitTask):
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table as Parquet with the compression all units use."""
+    """Write a table as Parquet with the compression used for all units."""
     pq.write_table(table, path, compression="zstd", compression_level=1)
 
 
@@ -138,5 +137,5 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
 
 
 def _write_array(path: Path, array: Sketches) -> None:
-    with path.open("wb") as out:  # numpy adds a suffix to a name that has none
+    with path.open("wb") as out:  # np.save would append .npy to a path
         np.save(out, array, allow_pickle=False)

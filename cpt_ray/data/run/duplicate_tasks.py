@@ -1,11 +1,11 @@
-"""What a worker does to find duplicates: compare within a partition of keys, link within a partition of documents, decide.
+"""Worker tasks that find duplicates: compare within a partition of keys, link within a partition of documents, decide.
 
-`duplicates` strings the tasks together, and `pipeline` hands them to Ray Data. Files, all but the last of them
-removed once the last is whole: `keys/`, `sketches/` (written by `document_tasks`), `pairs/`, `repeats/`, `links/`, `roots/`,
-`near_duplicates/` (component, reason, duplicate_of; row by row beside `clean/`). Memory: one partition of keys and the
-sketches of documents that meet in it; one partition of pairs; or the verdicts of one unit.
+`duplicates` chains the tasks, and `pipeline` passes them to Ray Data. Files, all except the last removed once the last is
+complete: `keys/`, `sketches/` (written by `document_tasks`), `pairs/`, `repeats/`, `links/`, `roots/`, `near_duplicates/`
+(component, reason, duplicate_of; row-aligned with `clean/`). Memory: one partition of keys and the sketches of documents that
+share one; one partition of pairs; or the verdicts of one unit.
 
-Guarantee: a function reads only files that its task names and writes files named by their content: twice is as once.
+Guarantee: a function reads only files that its task names and writes files named by their content, so it is idempotent.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PairUnit(UnitTask):
 
 
 class LinkUnit(UnitTask):
-    """Take one step towards components with all pairs of one partition of the documents; `pairs` is a JSON list of files."""
+    """Take one step toward components with all pairs of one partition of the documents; `pairs` is a JSON list of files."""
 
     step: Literal["large_star", "small_star"]
     partition: int
@@ -70,7 +70,7 @@ class LinkUnit(UnitTask):
 
 
 class RootUnit(UnitTask):
-    """Spread (document, root) over the `units`; a partition of None is all of them, still to be solved."""
+    """Distribute (document, root) to the `units`; a partition of None means all partitions, still to be solved."""
 
     partition: int | None
     pairs: str
@@ -78,7 +78,7 @@ class RootUnit(UnitTask):
 
 
 class VerdictUnit(UnitTask):
-    """Write the duplicate verdicts of one clean unit; `show` are rows to quote."""
+    """Write the duplicate verdicts of one clean unit; `show` lists rows to quote."""
 
     number: int
     clean: str
@@ -88,7 +88,7 @@ class VerdictUnit(UnitTask):
 
 
 def unit_number(documents: Hashes) -> npt.NDArray[np.int64]:
-    """Number of the unit that each document lies in."""
+    """Number of the unit that each document is in."""
     return (documents >> np.uint64(REFERENCE_BITS)).astype(np.int64)
 
 
@@ -114,7 +114,7 @@ def pair_unit(task: PairUnit, context: UnitContext) -> UnitReport:
 
 
 def _read_sketches(paths: Sequence[Path], documents: Hashes) -> Sketches:
-    """Sketches of documents, sorted by reference, out of their units' files: only these rows are read."""
+    """Sketches of documents, sorted by reference, from their units' files; only these rows are read."""
     numbers = unit_number(documents)
     rows = (documents & np.uint64((1 << REFERENCE_BITS) - 1)).astype(np.int64)
     parts = [
@@ -137,7 +137,7 @@ def _comparer(documents: Hashes, sketches: Sketches, at_least: float) -> Similar
 
 
 def link_unit(task: LinkUnit, context: UnitContext) -> UnitReport:
-    """Link the documents of a partition to the smallest of their neighbors, and hand the pairs on to those who need them."""
+    """Link the documents of a partition to the smallest of their neighbors, and repartition the pairs for the next step."""
     pairs = _pairs(_listed(context, task.pairs), task.partition)
     counts = {}
     if task.step == "large_star":
@@ -153,7 +153,7 @@ def link_unit(task: LinkUnit, context: UnitContext) -> UnitReport:
 
 
 def root_unit(task: RootUnit, context: UnitContext) -> UnitReport:
-    """Write which root each document has, for the units, and count components by size."""
+    """Write the root of each document, partitioned by unit, and count components by size."""
     pairs = _pairs(_listed(context, task.pairs), task.partition)
     if task.partition is None:
         pairs = both_ways(components.solve(downward(pairs)))
@@ -180,7 +180,7 @@ def root_unit(task: RootUnit, context: UnitContext) -> UnitReport:
 
 
 def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
-    """Write component, reason and the document that was kept instead, for every document of a clean unit."""
+    """Write component, reason and the document kept instead for every document of a clean unit."""
     source = task.source
     tally, samples = Tally("near_duplicates", source), Samples("near_duplicates", source, context.prepare)
     table = pq.read_table(context.root / task.clean, columns=["id", "bytes", "exact"])

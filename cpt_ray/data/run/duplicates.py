@@ -1,10 +1,10 @@
-"""Find the duplicates among all clean units: the tasks in their order, and what is told of the components.
+"""Find the duplicates among all clean units: run the tasks in order and describe the components.
 
-Flow: between stages `clean` and `near_duplicates`; `pipeline` gives it the means to run a stage. Keys -> pairs -> links, in as
-many steps as the components need -> roots -> verdicts. Memory on the driver: names of files and the reports of tasks; nothing
-per document.
+Flow: between stages `clean` and `near_duplicates`; `pipeline` provides the function that runs a stage. Keys -> pairs -> links,
+in as many steps as the components need -> roots -> verdicts. Memory on the driver: file names and task reports; nothing per
+document.
 
-Guarantee: of each component the first document is kept, in the order: sources with the role `domain`, then the others, each
+Guarantee: of each component the first document is kept, in this order: sources with the role `domain`, then the others, each
 in the order of the study file; within a source, the order of its files and of the documents in them.
 """
 
@@ -29,13 +29,13 @@ RunStage: TypeAlias = Callable[..., list[UnitReport]]
 """Called with a stage's name, its function and its tasks."""
 
 PAIRS_PER_TASK = 4_000_000
-"""Most pairs that one process links: about 200 MB of them while they are sorted."""
+"""Maximum number of pairs that one process links: about 200 MB while they are sorted."""
 _LARGEST = 3
 _SCRATCH = ("raw", "keys", "sketches", "pairs", "repeats", "links", "roots")
 
 
 def order_of_priority(sources: Sequence[SourceConfig]) -> list[str]:
-    """Names of the sources: of two duplicates the one whose source comes first is kept."""
+    """Names of the sources by priority: of two duplicates, the one whose source comes first is kept."""
     return [source.name for source in sorted(sources, key=lambda source: source.role != "domain")]
 
 
@@ -51,7 +51,7 @@ def find_duplicates(
         cleaned: Their reports.
 
     Returns:
-        The reports of the tasks that compared, those of the verdicts in the order of `cleans`, and the components.
+        The reports of the comparison tasks, those of the verdict tasks in the order of `cleans`, and the components.
     """
     listing = functools.partial(_listing, context.root)
     by_number = [report for _, report in sorted(zip(cleans, cleaned, strict=True), key=lambda entry: entry[0].number)]
@@ -84,7 +84,7 @@ def find_duplicates(
 def _roots(
     stage: RunStage, listing: Callable[[Sequence[UnitReport], str], str], pairs: list[UnitReport], partitions: int, units: int
 ) -> list[UnitReport]:
-    """Solve in one task where one can hold the pairs; else step until a large step finds what the one before it found."""
+    """Solve in one task if it can hold the pairs; else step until a large-star step repeats the result of the previous one."""
     if sum(report.counts["pairs"] for report in pairs) <= PAIRS_PER_TASK:
         return stage(
             "components",
@@ -116,7 +116,7 @@ def _link_tasks(step: Any, name: str, pairs: str, partitions: int) -> list[LinkU
 
 
 def _listing(root: Path, reports: Sequence[UnitReport], name: str) -> str:
-    """Write the paths of one output of a stage, for tasks that read all of them; a task itself stays small."""
+    """Write the paths of one output of a stage to a file for tasks that read all of them, so that tasks stay small."""
     return keep_bytes(root, "lists/files", ".json", json.dumps([report.path(name) for report in reports]).encode()).path
 
 
@@ -150,9 +150,9 @@ def _describe(
 
 
 def remove_scratch(root: Path) -> None:
-    """Remove raw text and exchanged keys, which nothing reads once every unit has its verdicts.
+    """Remove raw text and exchanged keys, which are no longer read once every unit has its verdicts.
 
-    An attempt that is killed in here begins again at the sources: the artifact is committed after this.
+    An attempt that is killed here starts again from the sources: the artifact is committed after this.
     """
     for name in _SCRATCH:
         storage.remove_tree(root / name)

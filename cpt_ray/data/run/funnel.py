@@ -1,8 +1,8 @@
-"""The funnel: that stages hand on exactly what they kept, and what to say when nothing comes out at the end.
+"""The funnel: check that each stage receives exactly what the previous one kept, and that something is left at the end.
 
-`pipeline` uses it. Stage reports in, the same reports or an error out. Memory: the reports.
+Used by `pipeline`. Stage reports in, the same reports or an error out. Memory: the reports.
 
-Guarantee: a funnel that passes has no document or byte between two stages that neither of them accounts for.
+Guarantee: in a funnel that passes, no document or byte is unaccounted for between two stages.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from cpt_ray.errors import DataError
 from cpt_ray.records import StageReport, sum_reports
 
 _FIXES = {
-    "empty": "set text_field of source {source} to the field that holds the text",
+    "empty": "set text_field of source {source} to the field that contains the text",
     "bad_json": "check path and format of source {source}: its lines are not JSON objects",
     "bad_encoding": "convert the files of source {source} to UTF-8",
-    "exact_duplicate": "take out of source {source} what another source holds already",
-    "near_duplicate": "raise prepare.near_duplicates.rows, or take out of source {source} what another source holds already",
+    "exact_duplicate": "remove from source {source} what another source already contains",
+    "near_duplicate": "raise prepare.near_duplicates.rows, or remove from source {source} what another source already contains",
     "held_out": "lower prepare.held_out.share, or add text to source {source}",
     "held_out_overlap": "raise prepare.held_out.containment_share, or add text to source {source}",
     "exam_item": "set prepare.decontaminate.action to redact, or leave source {source} out",
@@ -26,7 +26,7 @@ _FIXES = {
 
 
 def check_funnel(reports: Sequence[StageReport], sources: Sequence[str]) -> tuple[StageReport, ...]:
-    """Add up reports, put them in order of source and stage, and check each against the one before.
+    """Sum reports, sort them by source and stage, and check each against the previous one.
 
     Args:
         reports: Reports of units, stage after stage.
@@ -36,7 +36,7 @@ def check_funnel(reports: Sequence[StageReport], sources: Sequence[str]) -> tupl
         One report per source and stage.
 
     Raises:
-        DataError: If a stage lost something, or did not get what the one before it kept.
+        DataError: If a stage lost something, or did not receive what the previous one kept.
     """
     totals = sum_reports(reports)
     ordered: list[StageReport] = []
@@ -45,10 +45,10 @@ def check_funnel(reports: Sequence[StageReport], sources: Sequence[str]) -> tupl
         for report in (report.check() for report in totals if report.source == source):
             if before is not None and report.input != before.kept:
                 raise DataError(
-                    f"stage {report.stage} of source {source} got {report.input.documents} documents "
+                    f"stage {report.stage} of source {source} received {report.input.documents} documents "
                     f"({report.input.bytes} bytes), but stage {before.stage} kept {before.kept.documents} "
                     f"({before.kept.bytes} bytes)",
-                    fix="delete the prepared data and re-run the same command; if it comes back, report it",
+                    fix="delete the prepared data and re-run the same command; if it happens again, report it",
                 )
             ordered.append(report)
             before = report
@@ -56,7 +56,7 @@ def check_funnel(reports: Sequence[StageReport], sources: Sequence[str]) -> tupl
 
 
 def refuse_empty(reports: Iterable[StageReport], sources: Sequence[str]) -> None:
-    """Stop if the last stage kept nothing of a source.
+    """Raise an error if the last stage kept nothing of a source.
 
     Raises:
         DataError: Naming the source, the rule that dropped most of it, and the key to change.
@@ -68,11 +68,11 @@ def refuse_empty(reports: Iterable[StageReport], sources: Sequence[str]) -> None
             continue
         drops = [(n.documents, r.stage, reason) for r in of_source for reason, n in r.dropped.items() if n.documents]
         if not drops:
-            raise DataError(f"source {source}: its files hold no document", fix=f"check path and format of source {source}")
+            raise DataError(f"source {source}: its files contain no documents", fix=f"check path and format of source {source}")
         count, stage, reason = max(drops)
         read = of_source[0].input.documents
         raise DataError(
-            f"source {source}: no document is left of {read}; stage {stage} dropped most, {count} as {reason}",
+            f"source {source}: none of its {read} documents are left; stage {stage} dropped the most, {count} as {reason}",
             fix=_fix(reason, source),
         )
 

@@ -1,10 +1,10 @@
-"""What a worker does to look for exams in a unit that is packed already.
+"""Worker task that scans an already packed unit for exams.
 
-Strings decontaminate's index and a shard's index together; `pipeline` hands it to Ray Data. In: a clean unit
-and the index of its shard. Out: `hits/`. The text is the clean one: what `redact` took out may be found in it again.
-Memory: one unit's documents, and the index of exam text once per process.
+Combines the index of `decontaminate` with that of a shard; `pipeline` passes it to Ray Data. In: a clean unit and the index of
+its shard. Out: `hits/`. The text scanned is the clean one: passages removed by `redact` may be found in it again. Memory: one
+unit's documents, and the index of exam text once per process.
 
-Guarantee: of every document that stands in the shard, all of the text is scanned.
+Guarantee: the full text of every document in the shard is scanned.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from cpt_ray.records import ExamHit, UnitReport
 
 
 class LateScanUnit(DrawUnit):
-    """Scan what was packed of a clean unit; `index` lies in the `shards` input."""
+    """Scan the packed documents of a clean unit; `index` is in the `shards` input."""
 
     index: str
     exam_items: str
 
 
 def late_scan_unit(task: LateScanUnit, context: UnitContext) -> UnitReport:
-    """Write what the packed documents of a unit hold of exam items."""
+    """Write the exam items found in the packed documents of a unit."""
     rule = context.prepare.decontaminate
     exams = load_exams(str(context.root / task.exam_items), rule.ngram_words, rule.min_match_ratio)
     column = pq.read_table(Path(context.inputs["shards"]) / task.index, columns=["document_id"])["document_id"]

@@ -1,9 +1,9 @@
 """From the files of units to the files of an artifact: held-out sets, exam hits, manifest entries.
 
-`pipeline` calls these on the driver. Unit reports and the files they name in, whole files or records out, in
-canonical order. Memory: about 100 bytes per held-out document, and the exam hits; never text of more than one document.
+Called by `pipeline` on the driver. Unit reports and the files they name in, whole files or records out, in canonical order.
+Memory: about 100 bytes per held-out document, and the exam hits; never the text of more than one document.
 
-Guarantee: the order of what is written is a function of content and settings, not of which unit was done first.
+Guarantee: the order of the output is a function of content and settings, not of which unit finished first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cpt_ray.records import ExamHit, ExamScan, HeldOutSet, ShardEntry, ShardTabl
 
 
 def count_by_source(tasks: Sequence[UnitTask], counts: Iterable[Mapping[str, int]]) -> dict[str, dict[str, int]]:
-    """Add up counts of units by the units' sources, the most frequent first; a source without any is left out."""
+    """Sum the counts of units by source, most frequent first; sources without counts are left out."""
     totals: dict[str, Counter[str]] = {}
     for task, found in zip(tasks, counts, strict=True):
         if found:
@@ -34,7 +34,7 @@ def count_by_source(tasks: Sequence[UnitTask], counts: Iterable[Mapping[str, int
 
 
 def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
-    """Where a clean unit and its verdicts lie, as `DrawUnit` takes it."""
+    """Paths of a clean unit and its verdicts, as arguments of `DrawUnit`."""
     cleaned = unit_report(documents_folder, "clean", unit)
     decided = unit_report(documents_folder, "near_duplicates", unit)
     return {
@@ -46,7 +46,7 @@ def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
 
 
 def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path) -> list[HeldOutSet]:
-    """Write a source's sets in hash order; holds the place of each held-out document, not its text."""
+    """Write a source's sets in hash order; keeps the location of each held-out document in memory, not its text."""
     places: dict[str, list[tuple[float, int, int, int, int]]] = {part: [] for part in PARTS}
     for number, report in enumerate(units):
         table = pq.read_table(folder / report.path("table"), columns=["part", "order", "start", "size", "bytes"])
@@ -76,7 +76,7 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path)
 
 
 def drawn_ngrams(drawn: Sequence[UnitReport], folder: Path) -> Iterator[tuple[Any, int]]:
-    """The n-grams of every held-out document and their length, as `ContainmentIndex.build` takes them."""
+    """The n-grams of every held-out document and their length, as expected by `ContainmentIndex.build`."""
     for report in drawn:
         table = pq.read_table(folder / report.path("table"), columns=["ngrams", "ngram_words"])
         for grams, used in zip(table["ngrams"], table["ngram_words"].to_pylist(), strict=True):
@@ -99,14 +99,14 @@ def shard_entry(task: PackUnit, report: UnitReport) -> ShardEntry:
 
 
 def shard_table(tasks: Sequence[PackUnit], packed: Sequence[UnitReport]) -> ShardTable:
-    """The manifest's entries, in canonical order; a unit of which nothing is left has no shard."""
+    """The manifest's entries in canonical order; a unit with nothing left has no shard."""
     return ShardTable.of(shard_entry(task, unit) for task, unit in zip(tasks, packed, strict=True) if unit.counts["rows"])
 
 
 def write_exam_scan(
     scanned: Sequence[UnitReport], folder: Path, items: Path | None, prepare: PrepareConfig, *, late: bool = False
 ) -> None:
-    """Gather the hits of all units in canonical order, and count them per task."""
+    """Collect the hits of all units in canonical order, and count them per task."""
     files = [entry for report in scanned for entry in report.outputs["hits"]]
     lines = [line for entry in files for line in (folder / entry.path).read_text().splitlines()]
     index = ExamIndex.build(read_items(items) if items else (), prepare.decontaminate.ngram_words)

@@ -1,12 +1,12 @@
-"""The data room's verbs, on Ray Data: prepare documents, draw held-out sets, pack shards, scan what is packed.
+"""The data verbs, on Ray Data: prepare documents, draw held-out sets, pack shards, scan packed text.
 
 Flow: sources -> `prepare_documents` -> documents folder -> `draw_held_out` -> held-out folder -> `pack_shards` -> shards folder
-with a manifest; `scan_packed` looks in it for exams that came later. Each stage is a Ray Data map with one unit per task
+with a manifest; `scan_packed` scans it for exams added later. Each stage is a Ray Data map with one unit per task
 (`run_stage`); a task reads files, writes files and returns a small report, so no text passes through the object store. Memory
 on the driver: the plan (one entry per file), one report per unit, and the n-grams of held-out text.
 
-Guarantee: what is written depends on the sources and the settings, not on the number of workers, nor on how often the work
-was killed and begun again.
+Guarantee: the output depends on the sources and the settings, not on the number of workers or on how often the work was killed
+and restarted.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ _FEWEST_TEST_DOCUMENTS = 2
 
 @dataclass(frozen=True)
 class DataJob:
-    """What every verb of this room is given.
+    """The arguments common to all verbs of this module.
 
     Attributes:
-        sources: In the order that decides, after the role, which of two duplicates is kept.
+        sources: The sources, in the order that decides, after the role, which of two duplicates is kept.
         prepare: Settings.
-        folder: The artifact's folder, on a path that every node sees.
-        num_workers: Units at once, one CPU each.
-        progress: Told about every unit that is done.
+        folder: The artifact's folder, on a path visible to every node.
+        num_workers: Units processed in parallel, one CPU each.
+        progress: Called after every finished unit.
     """
 
     sources: Sequence[SourceConfig]
@@ -70,14 +70,14 @@ class DataJob:
     progress: Progress | None = None
 
     def context(self, **inputs: Path) -> UnitContext:
-        """What tasks know: the settings, and the folders of other artifacts by name."""
+        """The context of tasks: the settings, and the folders of other artifacts by name."""
         folders = {name: str(path) for name, path in inputs.items()}
         return UnitContext(folder=str(self.folder), inputs=folders, sources=tuple(self.sources), prepare=self.prepare)
 
     def run(
         self, stage: str, work: Callable[[TaskT, UnitContext], UnitReport], tasks: Sequence[TaskT], context: UnitContext
     ) -> list[UnitReport]:
-        """Do the tasks of a stage that no earlier attempt finished."""
+        """Run the tasks of a stage that no earlier attempt finished."""
         return run_stage(stage, work, tasks, context=context, num_workers=self.num_workers, progress=self.progress)
 
 
@@ -85,7 +85,7 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
     """Read, clean and deduplicate all sources.
 
     Returns:
-        What was done; units are in canonical order.
+        The record of the artifact, with units in canonical order.
 
     Raises:
         DataError: If a source cannot be read, or nothing of it is left.
@@ -125,7 +125,7 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
 def _clean_tasks(
     reads: Sequence[ReadUnit], read: Sequence[UnitReport], sources: Sequence[SourceConfig], prepare: PrepareConfig
 ) -> list[CleanUnit]:
-    """A task per raw file, in the order of the study file; numbered by priority, which decides between two duplicates."""
+    """One task per raw file, in the order of the study file; numbered by priority, which decides between two duplicates."""
     partitions = _partitions(read, prepare)
     numbers = itertools.count()
     by_source: dict[str, list[CleanUnit]] = {}
@@ -148,7 +148,7 @@ def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
 def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutRecord:
     """Draw the validation and test sets of every source and index their n-grams.
 
-    The folder gets `<source>-<part>.jsonl` {id, text}, in an order that is a fair sample from the front.
+    Writes `<source>-<part>.jsonl` {id, text} to the folder, in an order of which every prefix is a fair sample.
 
     Returns:
         The sets, with paths relative to the folder; an empty validation set is left out.
@@ -169,9 +169,9 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
                 r.kept.documents for r in documents.record.reports if r.source == source.name and r.stage == "near_duplicates"
             )
             raise DataError(
-                f"source {source.name}: the test set has {test} documents of {kept}, and an interval needs at least "
+                f"source {source.name}: the test set has {test} of {kept} documents, but an interval needs at least "
                 f"{_FEWEST_TEST_DOCUMENTS}; prepare.held_out.share is {prepare.held_out.share:g}",
-                fix="raise prepare.held_out.share, or give this source more documents",
+                fix="raise prepare.held_out.share, or add documents to this source",
             )
     ContainmentIndex.build(drawn_ngrams(drawn, folder)).save(folder / "containment")
     return HeldOutRecord(
@@ -190,17 +190,17 @@ def pack_shards(
 ) -> ShardManifest:
     """Drop held-out and exam text, tokenize the rest and pack it into shards.
 
-    The folder also gets what was found of exam items: `exam_hits.jsonl` and `exam_scan.json`.
+    Also writes the exam items found to the folder: `exam_hits.jsonl` and `exam_scan.json`.
 
     Args:
         job: Sources, settings, folder.
-        documents: Documents.
-        held_out: Held-out sets drawn from them.
-        tokenizer: Of the model that will train on the shards.
+        documents: The prepared documents.
+        held_out: The held-out sets drawn from them.
+        tokenizer: Tokenizer of the model that will train on the shards.
         exam_items: File of `ExamItem`s, or None for no exams.
 
     Returns:
-        The manifest, with the reports of every stage since the raw files.
+        The manifest, with the reports of every stage from the raw files onward.
 
     Raises:
         DataError: If the tokenizer does not fit the model, or nothing of a source is left.
@@ -232,14 +232,14 @@ def pack_shards(
 
 
 def scan_packed(job: DataJob, documents: Made[DocumentsRecord], shards: Made[ShardManifest], exam_items: Path) -> None:
-    """Look in the documents of packed shards for items of exams that were not known when these were packed.
+    """Scan the documents of packed shards for items of exams that were not known when they were packed.
 
-    Nothing is taken out: the rows may be trained on already. The folder gets `exam_hits.jsonl` and `exam_scan.json`.
+    Nothing is removed: the rows may already have been trained on. Writes `exam_hits.jsonl` and `exam_scan.json` to the folder.
 
     Args:
         job: Sources, settings, folder.
-        documents: Documents.
-        shards: What of them was packed.
+        documents: The prepared documents.
+        shards: The shards packed from them.
         exam_items: File of `ExamItem`s.
     """
     items = keep_bytes(job.folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes()).path
@@ -256,7 +256,7 @@ def scan_packed(job: DataJob, documents: Made[DocumentsRecord], shards: Made[Sha
 def _pack_inputs(
     folder: Path, prepare: PrepareConfig, resolved: ResolvedTokenizer, exam_items: Path | None, vocabulary_size: int
 ) -> dict[str, Any]:
-    """Put tokenizer and exam items beside the shards, named by content; return what every pack task needs of them."""
+    """Write tokenizer and exam items next to the shards, named by content; return the fields common to all pack tasks."""
     exams = None
     if exam_items is not None and prepare.decontaminate.enabled:
         exams = keep_bytes(folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes()).path
@@ -274,7 +274,7 @@ def _reports(*stages: Sequence[UnitReport]) -> list[StageReport]:
 
 
 def _checked(reports: Sequence[StageReport], sources: Sequence[SourceConfig]) -> tuple[StageReport, ...]:
-    """The funnel so far, with nothing lost and something of every source left."""
+    """The funnel so far, checked to lose nothing and to leave something of every source."""
     names = [source.name for source in sources]
     totals = check_funnel(reports, names)
     refuse_empty(totals, names)

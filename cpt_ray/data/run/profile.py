@@ -1,10 +1,10 @@
-"""Stage `profile`: histograms of length and repetition, and the words and phrases that set the domain apart.
+"""Stage `profile`: histograms of length and repetition, and the words and phrases that distinguish the domain.
 
-Flow: a raw unit, the clean unit made of it and its duplicate verdicts in, one JSON file out; `merge_profiles` adds the files of
-all units up. The text is not changed. Memory: one unit's documents, the n-grams of at most 200,000 words of it, and on the
-driver 50,000 n-grams per role.
+Flow: a raw unit, the clean unit made from it and its duplicate verdicts in, one JSON file out; `merge_profiles` sums the files
+of all units. The text is not changed. Memory: one unit's documents and the n-grams of at most 200,000 of its words; on the
+driver, 50,000 n-grams per role.
 
-Guarantee: the same files give the same profile, whatever the number of workers.
+Guarantee: the same files give the same profile, regardless of the number of workers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cpt_ray.records import CorpusProfile, Histogram, Term, UnitReport
 BYTE_EDGES = tuple(2.0**power for power in range(6, 25))
 REPETITION_EDGES = tuple(step / 20 for step in range(21))
 SAMPLED_WORDS = 200_000
-"""Words per unit whose n-grams are counted."""
+"""Number of words per unit whose n-grams are counted."""
 LONGEST_NGRAM = 3
 TERMS = 30
 _UNIT_NGRAMS = 5_000
@@ -40,7 +40,7 @@ _FEWEST = 5
 
 
 class ProfileUnit(UnitTask):
-    """Measure a unit: the files of its raw and its clean documents, and of the verdicts on these."""
+    """Profile a unit: the files of its raw documents, its clean documents, and the verdicts on the latter."""
 
     raw: str
     clean: str
@@ -50,7 +50,7 @@ class ProfileUnit(UnitTask):
 def profile_tasks(
     cleans: Sequence[CleanUnit], cleaned: Sequence[UnitReport], decided: Sequence[UnitReport]
 ) -> list[ProfileUnit]:
-    """The tasks of all clean units, from their reports and those of their verdicts."""
+    """The tasks for all clean units, from their reports and those of their verdicts."""
     return [
         ProfileUnit(unit=c.unit, source=c.source, raw=c.raw, clean=done.path("clean"), verdicts=verdict.path("verdicts"))
         for c, done, verdict in zip(cleans, cleaned, decided, strict=True)
@@ -58,7 +58,7 @@ def profile_tasks(
 
 
 def profile_unit(task: ProfileUnit, context: UnitContext) -> UnitReport:
-    """Count a unit's documents by size and repetition, as read and as kept, and the n-grams of a sample of those kept."""
+    """Count a unit's documents by size and repetition, as read and as kept, and the n-grams in a sample of the kept ones."""
     read = pq.read_table(context.root / task.raw, columns=["text"])["text"].to_pylist()
     histograms = {"read": _histograms(read)}
     del read
@@ -86,13 +86,13 @@ def sample_ngrams(ids: Sequence[str], texts: Sequence[str], seed: int) -> tuple[
     """Count the n-grams of documents drawn by seed, until there are enough words.
 
     Args:
-        ids: Of the documents.
+        ids: Ids of the documents.
         texts: Their texts.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
-        Words in the sample, and the most frequent of its n-grams of one to three words; a document gives at most a tenth of the
-        words.
+        Number of words in the sample, and the counts of its most frequent n-grams of one to three words; a document contributes
+        at most a tenth of the words.
     """
     order = sorted(range(len(ids)), key=lambda place: seeded_uint64("profile", seed, ids[place]))
     counts: Counter[str] = Counter()
@@ -108,23 +108,23 @@ def sample_ngrams(ids: Sequence[str], texts: Sequence[str], seed: int) -> tuple[
 
 
 def _most(counts: Mapping[str, int], limit: int) -> dict[str, int]:
-    """The most frequent, in alphabetic order among equals."""
+    """The most frequent n-grams; ties are in alphabetical order."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit])
 
 
 def merge_profiles(
     folder: Path, tasks: Sequence[UnitTask], units: Sequence[UnitReport], roles: Mapping[str, str]
 ) -> CorpusProfile:
-    """Add up the files of all units.
+    """Sum the profiles of all units.
 
     Args:
         folder: The artifact's folder.
         tasks: All units, in canonical order.
         units: Their reports.
-        roles: Source to `domain` or `general`.
+        roles: `domain` or `general`, by source.
 
     Returns:
-        The profile; without terms where there is no text of one of the roles.
+        The profile, without terms if one of the roles has no text.
     """
     totals: dict[tuple[str, str, str], list[int]] = {}
     ngrams: dict[str, dict[str, int]] = {"domain": {}, "general": {}}
@@ -158,10 +158,10 @@ def merge_profiles(
 def rank_terms(
     domain: Mapping[str, int], background: Mapping[str, int], domain_words: int, background_words: int
 ) -> tuple[Term, ...]:
-    """The n-grams that set the domain apart (Monroe, Colaresi and Quinn 2008, equations 16, 19, 20 and 22).
+    """The n-grams that distinguish the domain (Monroe, Colaresi and Quinn 2008, equations 16, 19, 20 and 22).
 
-    The log-odds ratio of an n-gram in both samples, with a Dirichlet prior of 500 words that are spread as in both together,
-    over its standard deviation. A phrase is left out where a longer one that holds it comes as often.
+    The score is the log-odds ratio of an n-gram between the samples, with a Dirichlet prior of 500 words distributed as in both
+    samples combined, divided by its standard deviation. A phrase is left out if a longer one that contains it is as frequent.
     """
     if not domain_words or not background_words:
         return ()

@@ -1,9 +1,9 @@
-"""Where a document came from: the raw file whose text stands in a row today.
+"""Where a document came from: the raw file behind the text in a row.
 
-Answers `cpt-ray trace`. The name of a unit and a finished `documents` artifact say which raw files the unit was read
-from; these are read again, and a document is found by its id. Memory: one document.
+Used by `cpt-ray trace`. The name of a unit and a finished `documents` artifact determine which raw files the unit was read
+from; these are read again, and documents are found by id. Memory: one document.
 
-Guarantee: a file that is named holds a document of that id now.
+Guarantee: every file named currently contains a document with that id.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cpt_ray.records import Document
 def find_files(
     documents_folder: Path, source: SourceConfig, unit_bytes: int, *, unit: str, document_ids: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The raw files that hold documents of a unit.
+    """Find the raw files that contain documents of a unit.
 
     Args:
         documents_folder: The finished artifact.
@@ -30,7 +30,7 @@ def find_files(
         document_ids: Ids to look for.
 
     Returns:
-        Id to files, in order; more than one where ids repeat, none where no file holds the id any more.
+        Files by id, in order; several if ids repeat, none if no file contains the id anymore.
     """
     task = _read_task(documents_folder, source, unit_bytes, unit)
     found: dict[str, dict[str, None]] = {name: {} for name in document_ids}
@@ -42,7 +42,7 @@ def find_files(
 
 
 def _read_task(documents_folder: Path, source: SourceConfig, unit_bytes: int, unit: str) -> ReadTask:
-    """The task that read a unit: units are numbered through all tasks of a source."""
+    """The task that read a unit; units are numbered consecutively across the tasks of a source."""
     left = int(unit.rsplit("-", 1)[1])
     tasks = plan_reads(source, unit_bytes)
     for task in tasks:

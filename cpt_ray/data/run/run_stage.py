@@ -1,9 +1,9 @@
-"""Run one function over the units of a stage on Ray Data, in processes of their own, and skip what an earlier attempt finished.
+"""Run one function over the units of a stage on Ray Data, in separate processes, skipping what an earlier attempt finished.
 
-Under `pipeline`, which names the stages; the only module of the room that imports ray. In: tasks. Out: their
-reports, in the order of the tasks. Memory: the reports.
+Called by `pipeline`, which names the stages; the only module of `data` that imports ray. In: tasks. Out: their reports, in task
+order. Memory: the reports.
 
-Guarantee: a task whose report and files are whole is not done again; what a task raised arrives as it was raised.
+Guarantee: a task whose report and files are complete is not repeated; errors raised by a task arrive unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cpt_ray.errors import CptRayError
 from cpt_ray.records import UnitReport
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told about every unit that is done: stage, units done, units in all."""
+"""Called after every finished unit with the stage, the number of units done and the total."""
 
 logger = logging.getLogger(__name__)
 TaskT = TypeVar("TaskT", bound=UnitTask)
@@ -47,10 +47,10 @@ def run_stage(
     num_workers: int,
     progress: Progress | None,
 ) -> list[UnitReport]:
-    """Do the tasks that no earlier attempt finished; return the reports of all, in the order of the tasks.
+    """Run the tasks that no earlier attempt finished; return the reports of all tasks, in task order.
 
     Raises:
-        CptRayError: What a task raised, as it was raised.
+        CptRayError: The error raised by a task, unchanged.
     """
     reports = {task.unit: report for task in tasks if (report := finished_unit(task, context, stage)) is not None}
     left = [task for task in tasks if task.unit not in reports]
@@ -95,7 +95,7 @@ def _one_unit(
     sign_in: str,
     expected: int,
 ) -> dict[str, list[str]]:
-    """Do one unit in a worker. An error that the user can fix returns as a row: Ray Data's own wrapping loses the exception."""
+    """Run one unit in a worker. Errors that the user can fix are returned as a row: Ray Data's wrapping loses the exception."""
     _meet(Path(sign_in), expected)
     row = {"report": "", "error": "", "problem": "", "fix": ""}
     warned: list[str] = []
@@ -108,14 +108,14 @@ def _one_unit(
 
 
 def _meet(folder: Path, expected: int) -> None:
-    """Hold a process's first task of a stage until the other workers are there, at most `_SIGN_IN_S`.
+    """Hold the first task of a process until the other workers have started, for at most `_SIGN_IN_S`.
 
-    Ray gives queued tasks to a process that it already has; short units would all go to the one that started first.
+    Ray assigns queued tasks to existing processes; short units would all go to the one that started first.
     """
     mine = folder / f"{socket.gethostname()}-{os.getpid()}"
     if expected < 2 or mine.exists():
         return
-    with contextlib.suppress(FileNotFoundError):  # the driver has ended the stage and removed the folder
+    with contextlib.suppress(FileNotFoundError):  # the driver has finished the stage and removed the folder
         folder.mkdir(parents=True, exist_ok=True)
         mine.touch()
         end = time.monotonic() + _SIGN_IN_S

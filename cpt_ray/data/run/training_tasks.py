@@ -1,10 +1,10 @@
-"""What a worker does with one clean unit: its share of the held-out sets, then its training rows.
+"""Worker tasks on one clean unit: draw its held-out documents, then write its training rows.
 
-Strings split, decontaminate, tokenize, pack and shards together; `pipeline` hands these functions to Ray Data.
-Files: `drawn/` (JSON lines, and a table of where each line is and its n-grams); `shards/` (Arrow, and an index); `hits/`.
-Memory: one unit's documents and tokens; the indices of held-out and exam text are loaded once per process.
+Chains split, decontaminate, tokenize, pack and shards; `pipeline` passes these functions to Ray Data. Files: `drawn/` (JSON
+lines, and a table with the position and n-grams of each line); `shards/` (Arrow, and an index); `hits/`. Memory: one unit's
+documents and tokens; the indices of held-out and exam text are loaded once per process.
 
-Guarantee: a function reads only files that its task names and writes files named by their content: twice is as once.
+Guarantee: a function reads only files that its task names and writes files named by their content, so it is idempotent.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ DRAWN_SCHEMA = pa.schema(
 
 
 class DrawUnit(UnitTask):
-    """Draw the held-out documents of a clean unit; both files lie in the `documents` input."""
+    """Draw the held-out documents of a clean unit; both files are in the `documents` input."""
 
     clean: str
     near_duplicates: str
 
 
 class PackUnit(DrawUnit):
-    """Turn what remains of a clean unit into rows."""
+    """Turn the rest of a clean unit into rows."""
 
     exam_items: str | None
     tokenizer: str
@@ -73,7 +73,7 @@ class PackUnit(DrawUnit):
 
 
 def kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, Any]]:
-    """The documents of a clean unit that no duplicate of theirs stands for: id, text, bytes, component."""
+    """The documents of a clean unit that were not dropped as duplicates: id, text, bytes, component."""
     folder = Path(context.inputs["documents"])
     table = pq.read_table(folder / task.clean, columns=["id", "text", "bytes"])
     verdicts = pq.read_table(folder / task.near_duplicates)
@@ -84,7 +84,7 @@ def kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, A
 
 
 def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
-    """Write the held-out documents of a unit, where each lies, and its n-grams."""
+    """Write the held-out documents of a unit, with their positions and n-grams."""
     config, seed = context.prepare.held_out, context.prepare.seed
     tally = Tally("held_out", task.source)
     lines: list[bytes] = []
@@ -112,7 +112,7 @@ def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
 
 
 def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) -> list[FileEntry]:
-    """Write what was found of exams in a unit, if anything was."""
+    """Write the exam hits of a unit, if there are any."""
     if not hits:
         return []
     data = "".join(f"{hit.model_dump_json()}\n" for hit in hits).encode()
@@ -126,7 +126,7 @@ def _containment(folder: str) -> ContainmentIndex:
 
 @functools.lru_cache(maxsize=2)
 def load_exams(path: str | None, ngram_words: int, min_ratio: float) -> ExamIndex:
-    """The index of a file of exam items, once per process."""
+    """The index of a file of exam items, built once per process."""
     return ExamIndex.build(read_items(Path(path)) if path else (), ngram_words, min_ratio)
 
 
@@ -150,7 +150,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     rule = prepare.decontaminate
     items = str(context.root / task.exam_items) if task.exam_items else None
     exams = load_exams(items, rule.ngram_words, rule.min_match_ratio)
-    scanned = bool(len(index.hashes)) or bool(exams.grams)  # hashing words costs a tenth of encoding them
+    scanned = bool(len(index.hashes)) or bool(exams.grams)  # hashing words takes a tenth of the time to encode them
     ids: list[str] = []
     texts: list[str] = []
     hits: list[ExamHit] = []
@@ -193,7 +193,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
 def _encode(
     task: PackUnit, context: UnitContext, ids: list[str], texts: list[str], tally: Tally, samples: Samples
 ) -> tuple[list[str], Tokens, npt.NDArray[np.int64]]:
-    """Encode documents and drop those whose tokens a rule objects to: ids of those kept, their tokens and lengths."""
+    """Encode documents and drop those that violate a token rule; return the ids, tokens and lengths of the rest."""
     tokenizer = str(context.root / task.tokenizer)
     tokens, lengths = _encoder(tokenizer, task.separator_id, task.bos_id, task.token_dtype).encode(texts)
     sizes = [len(text.encode()) for text in texts]

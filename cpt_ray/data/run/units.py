@@ -1,8 +1,8 @@
-"""The unit of preparation: where its files and its report lie, how drops are counted and sampled, how a rerun resumes.
+"""The unit of preparation: where its files and its report are, how drops are counted and sampled, how a rerun resumes.
 
-A unit's files are written under an attempt-unique name and renamed to one
-that holds their content hash; its `UnitReport` is written last, so a unit with a valid report is whole. Memory: nothing per
-document beyond at most `_SAMPLES` samples per reason.
+A unit's files are written under an attempt-unique name and renamed to one that contains their content hash; its `UnitReport` is
+written last, so a unit with a valid report is complete. Memory: nothing per document beyond at most `_SAMPLES` samples per
+reason.
 
 Guarantee: a stray file of a killed attempt is never read, and the same unit gets the same file names on any machine.
 """
@@ -34,11 +34,11 @@ _NAME_DIGITS = 12
 
 
 Outputs: TypeAlias = Mapping[str, FileEntry | Sequence[FileEntry]]
-"""Files of a unit by what they are."""
+"""Files of a unit, by kind."""
 
 
 class UnitContext(Record):
-    """What every task of a stage knows: the artifact's folder, the folders of its inputs by name, and the settings."""
+    """Context of all tasks of a stage: the artifact's folder, the folders of its inputs by name, and the settings."""
 
     folder: str
     inputs: dict[str, str] = Field(default_factory=dict)
@@ -51,30 +51,30 @@ class UnitContext(Record):
         return Path(self.folder)
 
     def source(self, name: str) -> SourceConfig:
-        """The source of that name."""
+        """The source with that name."""
         return next(source for source in self.sources if source.name == name)
 
 
 class UnitTask(Record):
-    """One unit of work of one stage. Subclasses add what the stage needs; file names are relative to the folder."""
+    """One unit of work of one stage. Subclasses add stage-specific fields; file names are relative to the folder."""
 
     unit: str
     source: str
 
     def checksum(self, context: UnitContext) -> int:
-        """A number that changes with the task or the settings, not with the folder or the workers."""
+        """A checksum that changes with the task or the settings, but not with the folder or the workers."""
         settings = context.model_copy(update={"folder": "", "inputs": {}})
         return zlib.crc32((self.to_json() + settings.to_json()).encode())
 
 
 def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], object]) -> FileEntry:
-    """Write a file through `write`, then give it the name `<stem>-<hash><suffix>`.
+    """Write a file with `write`, then rename it to `<stem>-<hash><suffix>`.
 
     Args:
         folder: The artifact's folder.
         stem: Path of the file below it, without hash and suffix.
-        suffix: Ending of the name, with its dot.
-        write: Called with the temporary path to fill.
+        suffix: File extension, with the dot.
+        write: Called with the temporary path to write to.
 
     Returns:
         The file's entry; the same content always gets the same name.
@@ -109,14 +109,14 @@ def finish_unit(
     outputs: Outputs,
     facts: UnitFacts | None = None,
 ) -> UnitReport:
-    """Write the unit's report, the last file of the unit: from here on it is done.
+    """Write the unit's report, its last file: after this, the unit is done.
 
     Args:
-        task: What was done.
+        task: The task that was done.
         context: The artifact's folder and the settings.
         stage: The stage.
-        outputs: Files by what they are.
-        facts: What is known of the unit beside its files.
+        outputs: Files, by kind.
+        facts: What is known about the unit besides its files.
 
     Raises:
         DataError: If a stage lost documents or bytes.
@@ -138,9 +138,9 @@ def finish_unit(
 
 
 def finished_unit(task: UnitTask, context: UnitContext, stage: str) -> UnitReport | None:
-    """The report of a unit that an earlier attempt finished, or None where the work is still to do.
+    """The report of a unit that an earlier attempt finished, or None if the work is still to be done.
 
-    A report counts only if it is of this very task and settings and its files are there in full size.
+    A report counts only if it matches the task and settings, and all of its files exist with the recorded sizes.
     """
     path = _report_path(context.root, stage, task.unit)
     try:
@@ -172,7 +172,7 @@ def unit_report(folder: Path, stage: str, unit: str) -> UnitReport:
 
 
 class Tally:
-    """Counts what one stage does to one source of one unit."""
+    """Counts what one stage does to the documents of one source in one unit."""
 
     def __init__(self, stage: str, source: str) -> None:
         self._stage = stage
@@ -195,7 +195,7 @@ class Tally:
         _add(self._dropped.setdefault(reason, [0, 0]), num_bytes)
 
     def report(self) -> StageReport:
-        """The counts as a record, with reasons in alphabetic order."""
+        """The counts as a record, with reasons in alphabetical order."""
         return StageReport(
             stage=self._stage,
             source=self._source,
@@ -221,12 +221,12 @@ DROPPED_SCHEMA = pa.schema(
 
 
 class Samples:
-    """A seeded sample of dropped documents: at most three per reason, whatever the order they come in.
+    """A seeded sample of dropped documents: at most three per reason, independent of their order.
 
     Args:
         stage: The stage that drops them.
         source: Their source.
-        prepare: The seed of the sample, and whether all of them are kept (`keep_dropped`).
+        prepare: Provides the seed of the sample, and whether all of them are kept (`keep_dropped`).
     """
 
     def __init__(self, stage: str, source: str, prepare: PrepareConfig) -> None:
@@ -235,7 +235,7 @@ class Samples:
         self._all: list[tuple[str, str, str]] | None = [] if prepare.keep_dropped else None
 
     def add(self, reason: str, document_id: str, text: str) -> None:
-        """Take in a dropped document."""
+        """Add a dropped document."""
         if self._all is not None:
             self._all.append((reason, document_id, text))
         entry = (-seeded_uint64("sample", self._seed, document_id), document_id, text[:_SAMPLE_CHARACTERS])
@@ -254,7 +254,7 @@ class Samples:
         ]
 
     def dropped_rows(self) -> list[dict[str, object]]:
-        """Every dropped document, as rows of `DROPPED_SCHEMA`; none unless `prepare.keep_dropped` asks for them."""
+        """Every dropped document, as rows of `DROPPED_SCHEMA`; none unless `prepare.keep_dropped` is set."""
         return [
             {
                 "stage": self._stage,
@@ -269,7 +269,7 @@ class Samples:
 
 
 def write_dropped(task: UnitTask, context: UnitContext, *samples: Samples) -> list[FileEntry]:
-    """Write the documents that a task dropped, with their reasons, if they are kept and there are any."""
+    """Write the documents that a task dropped, with reasons, if they are to be kept and there are any."""
     rows = [row for sample in samples for row in sample.dropped_rows()]
     if not rows:
         return []
@@ -279,7 +279,7 @@ def write_dropped(task: UnitTask, context: UnitContext, *samples: Samples) -> li
 
 
 def merge_samples(samples: Iterable[dict[str, str]], prepare: PrepareConfig) -> tuple[dict[str, str], ...]:
-    """Cut the samples of many units down to three per stage, source and reason."""
+    """Reduce the samples of many units to three per stage, source and reason."""
     groups: dict[tuple[str, str], Samples] = {}
     for sample in samples:
         key = (sample["stage"], sample["source"])

@@ -1,1 +1,1 @@
-"""Reports for a terminal: aligned tables and lines, no color, no line drawing."""
+"""Reports for a terminal: aligned tables and lines, no color, no box drawing."""

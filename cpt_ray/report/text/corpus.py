@@ -1,4 +1,4 @@
-"""What preparation found in the text: languages, redactions, lengths, the domain's own n-grams, exam items."""
+"""What preparation found in the text: languages, redactions, lengths, n-grams typical of the domain, exam items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _QUANTILES = (0.1, 0.5, 0.9)
 
 
 def describe_profile(documents: DocumentsRecord, packed: Sequence[dict[str, str]] = ()) -> list[str]:
-    """Languages, redactions, length and repetition, the domain's own n-grams, and a dropped document per source and rule."""
+    """Languages, redactions, length and repetition, n-grams typical of the domain, a dropped document per source and rule."""
     lines = [
         f"languages of {source}: {_counts(counts)}"
         for source, counts in documents.languages.items()
@@ -34,15 +34,15 @@ def describe_profile(documents: DocumentsRecord, packed: Sequence[dict[str, str]
         lines += ["", f"n-grams of the domain against general text (z of the log-odds): {terms}"]
     samples = _one_each([*documents.samples, *packed])
     if samples:
-        lines += ["", "dropped, for example:", text_table(("source", "by", "id", "begins"), samples, text_columns=4)]
+        lines += ["", "examples of dropped documents:", text_table(("source", "rule", "id", "text"), samples, text_columns=4)]
     return lines
 
 
 def describe_exam_scans(scans: Sequence[TaskScan], hits: Sequence[ExamHit]) -> list[str]:
-    """What of each exam stands in the training text, and the longest match of each that was found."""
+    """What was found of each exam in the training text, and the longest match of each."""
     lines = []
     for scan in scans:
-        outcome = "IN THE PACKED TEXT, which was packed before" if scan.late else "taken out"
+        outcome = "ALREADY PACKED, so they are trained on" if scan.late else "removed"
         found = f"{scan.items_found} items in {scan.documents_found} documents {outcome}" if scan.items_found else "none found"
         short = f"; {scan.too_short_to_scan} too short to scan for" if scan.too_short_to_scan else ""
         lines.append(f"exam {scan.task}: {scan.scanned} of {scan.items} items scanned for, {found}{short}")
@@ -71,7 +71,7 @@ def _size(value: float) -> str:
 
 
 def at_quantile(histogram: Histogram, quantile: float) -> float:
-    """The value below which so large a share of documents lies, linear within a class."""
+    """The value below which a share `quantile` of the documents falls, interpolated linearly within a bin."""
     total, below = sum(histogram.counts), 0
     for place, count in enumerate(histogram.counts):
         if count and below + count >= quantile * total:

@@ -1,4 +1,4 @@
-"""What `cpt-ray plan` prints. Every number that is an estimate or an assumption says so."""
+"""What `cpt-ray plan` prints. Every estimate or assumption is labeled as such."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GIB = 1 << 30
 
 
 def render_plan(plan: StudyPlan, memory: Sequence[MemoryPlan] = ()) -> str:
-    """Write the plan as plain text."""
+    """Render the plan as plain text."""
     parts = [f"Plan of study {plan.study}", _render_totals(plan), _render_budgets(plan), _render_needs(plan)]
     parts += [*_render_mixes(plan), _render_runs(plan)]
     if memory:
@@ -27,7 +27,7 @@ def _render_totals(plan: StudyPlan) -> str:
         f"({100 * plan.paid_ratio:.0f} % of running each budget independently)"
     )
     lines = [
-        ("tokens seen", f"{format_count(plan.tokens_seen)} by the model that sees most"),
+        ("tokens seen", f"{format_count(plan.tokens_seen)} by the model that sees the most"),
         ("tokens paid", saving),
         ("arithmetic", f"{_flops(plan.flops)}, attention over {plan.mean_keys:g} keys on average"),
     ]
@@ -42,9 +42,7 @@ def _render_budgets(plan: StudyPlan) -> str:
         (item.model, f"{item.flops_per_token:.3e}", format_count(item.budget_tokens), f"{item.flops:.3e}")
         for item in plan.budgets
     ]
-    note = (
-        "FLOPs are forward and backward, with attention over half a row; a budget's are those of all its tokens since the base."
-    )
+    note = "FLOPs cover forward and backward, with attention over half a row; a budget's cover all its tokens since the base."
     return "Budgets, in tokens and training FLOPs\n" + text_table(header, body, text_columns=1) + "\n" + note
 
 
@@ -68,7 +66,7 @@ def _need_row(need: SourceNeed) -> tuple[str, ...]:
 
 
 def _render_mixes(plan: StudyPlan) -> list[str]:
-    """What changes on the way, where anything does; a single mixture stands in the table of needs already."""
+    """How mixtures change within a budget, if they do; a single mixture is already in the table of needs."""
     counts: dict[tuple[str, int], int] = {}
     for mix in plan.mixes:
         counts[mix.arm, mix.budget_tokens] = counts.get((mix.arm, mix.budget_tokens), 0) + 1
@@ -82,12 +80,12 @@ def _render_mixes(plan: StudyPlan) -> list[str]:
         for mix in plan.mixes
         if counts[mix.arm, mix.budget_tokens] > 1
     ]
-    title = "Mixtures on the way, as shares of rows; a border is the row at which its tokens are due\n"
+    title = "Mixture schedule, as shares of rows; a mixture starts at the row where its token count is due\n"
     return [title + text_table(("arm", "budget", "from", "mixture"), body, text_columns=4)] if body else []
 
 
 def _render_runs(plan: StudyPlan) -> str:
-    header = ("run", "kind", "from", "to", "cools from", "tokens paid", "steps", "FLOPs", "rate at start", "peak", "end")
+    header = ("run", "kind", "from", "to", "cooldown at", "tokens paid", "steps", "FLOPs", "rate at start", "peak", "end")
     body: list[tuple[str, ...]] = [
         (
             run.run,
@@ -106,7 +104,7 @@ def _render_runs(plan: StudyPlan) -> str:
     body.append(("all", "", "", "", "", format_count(plan.tokens_paid), f"~{steps:,}", f"{plan.flops:.2e}", "", "", ""))
     origin = "counted in the shards" if plan.fill_measured else "assumed until prepared"
     shares = ", ".join(f"{arm} {100 * share:.1f} %" for arm, share in plan.fill_share.items())
-    note = f"Steps are estimates: row slots that bear loss, {origin}: {shares}. A run stops by its tokens."
+    note = f"Steps are estimates. Share of loss-bearing row slots, {origin}: {shares}. A run stops by tokens, not steps."
     lines = ["Runs, in tokens, with their learning rate", text_table(header, body, text_columns=2), note]
     lines += [
         f"{run.run} is also scored as is, not annealed, at {', '.join(map(format_count, run.trajectory_tokens))} tokens."
@@ -153,7 +151,7 @@ def _render_memory(memory: Sequence[MemoryPlan]) -> str:
         )
         for item in memory
     ]
-    note = "Estimates of model states per worker, and of disk for the whole study. Activations and logits come on top."
+    note = "Estimates of model states per worker, and of disk for the whole study. Activations and logits are not included."
     return "Memory, in GiB\n" + text_table(header, body, text_columns=1) + "\n" + note
 
 

@@ -1,4 +1,4 @@
-"""What `cpt-ray prepare` prints at its end: what each stage kept and dropped, and what the text and its rows are like."""
+"""What `cpt-ray prepare` prints at the end: what each stage kept and dropped, and a profile of the text and its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cpt_ray.report.text.table import text_table
 def render_preparation(
     documents: DocumentsRecord, manifest: ShardManifest, scans: Sequence[TaskScan], hits: Sequence[ExamHit]
 ) -> str:
-    """The funnel of a model's shards, and what is known of the text in them."""
+    """Render the funnel of a model's shards, and what is known about their text."""
     rows = [row for report in manifest.reports for row in _funnel_rows(report)]
     header = ("stage", "source", "documents in", "kept", "dropped", "MB kept")
     lines = [
@@ -27,14 +27,14 @@ def render_preparation(
 
 
 def describe_packing(manifest: ShardManifest) -> list[str]:
-    """What became of the tokens, in lines: the ledger of all sources, then how well each source's rows are filled."""
+    """What became of the tokens, as lines: the ledger of all sources, then how well each source's rows are filled."""
     ledger = manifest.shards
     bos = f"+ {ledger.total('bos_tokens')} BOS tokens " if manifest.bos_id is not None else ""
     lines = [
         f"tokens: {ledger.total('tokenizer_tokens')} from the tokenizer "
         f"+ {ledger.total('separator_tokens')} separators {bos}= {ledger.total('tokens')} "
         f"in {ledger.total('rows')} rows of {manifest.sequence_length}; "
-        f"{ledger.total('padding')} slots of padding; {ledger.total('loss_tokens')} tokens bear loss"
+        f"{ledger.total('padding')} padding slots; {ledger.total('loss_tokens')} loss-bearing tokens"
     ]
     for source in ledger.sources:
         shards = manifest.of_source(source)
@@ -46,15 +46,15 @@ def describe_packing(manifest: ShardManifest) -> list[str]:
 
 
 def describe_duplicates(documents: DocumentsRecord) -> list[str]:
-    """What duplicate removal joined, in lines: the threshold, the sizes of components, and the largest of them."""
+    """What duplicate removal grouped, as lines: the threshold, the component sizes, and the largest components."""
     found, threshold = documents.components, documents.near_duplicate_threshold
     rule = "exact duplicates only" if threshold is None else f"similarity at least {threshold:.3f}, (1/bands)^(1/rows)"
     sizes = ", ".join(f"{count} of {size} documents" for size, count in found.sizes.items()) or "none"
     lines = [f"duplicates: {rule}; {found.pairs_compared} pairs compared; components: {sizes}"]
     if found.documents_left:
         lines.append(
-            f"  {found.documents_left} times a document in a crowded bucket was like none of the representatives "
-            "that it was compared with; more bands or rows spread them out"
+            f"  {found.documents_left} times a document in a crowded bucket was similar to none of the representatives "
+            "it was compared with; more bands or rows spread such documents out"
         )
     for component in found.largest:
         quoted = "; ".join(

@@ -1,4 +1,4 @@
-"""What `cpt-ray compare` and `cpt-ray run` print at their end: the scores, the verdict, and every paired difference."""
+"""What `cpt-ray compare` and `cpt-ray run` print at the end: the scores, the verdict, and every paired difference."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cpt_ray.report.text.table import text_table
 def render_summary(
     comparison: Comparison, evals: Sequence[EvalRecord], *, not_annealed: Collection[str], isolated: bool
 ) -> str:
-    """The scores of base, budgets and control, and the verdict.
+    """Render the scores of base, budgets and control, and the verdict.
 
     Args:
         comparison: What the study found.
         evals: All scores, base first.
         not_annealed: Names of trajectory points among them.
-        isolated: Whether packed documents did not see each other.
+        isolated: Whether packed documents were isolated from each other.
     """
     sets = [(score.source, score.part) for score in evals[0].held_out]
     header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *_exam_headers(evals))
@@ -33,10 +33,10 @@ def render_summary(
     ]
     labels = sorted({f"{exam.task}: {exam.label}" for record in evals for exam in record.exams})
     tokens = (
-        f"tokens seen: {format_count(comparison.tokens_seen)} by the model that saw most; "
+        f"tokens seen: {format_count(comparison.tokens_seen)} by the model that saw the most; "
         f"tokens paid: {format_count(comparison.tokens_paid)} by all runs together"
     )
-    labels += ["* not annealed: its learning rate has not decayed, it is no budget"] if not_annealed else []
+    labels += ["* not annealed: its learning rate has not decayed, so it is not a budget"] if not_annealed else []
     marks = [] if isolated else ["isolation: none: packed documents see each other in every figure above"]
     return "\n".join(
         [
@@ -56,7 +56,7 @@ def render_summary(
 
 
 def render_deltas(comparison: Comparison) -> str:
-    """Every paired difference as plain text."""
+    """Render every paired difference as plain text."""
     header = ("subject", "reference", "set", "measure", "difference", "interval", "relative", "better")
     return text_table(header, [_delta_row(delta) for delta in comparison.deltas], text_columns=2, rule=True)
 

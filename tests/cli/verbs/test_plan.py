@@ -9,7 +9,7 @@ from tests.cli.said import said
 
 def test_the_plan_of_an_unprepared_study_says_what_it_does_not_know(tiny, capsys):
     text = said(capsys, "plan", str(tiny.config))
-    assert "tokens seen  4k by the model that sees most" in text
+    assert "tokens seen  4k by the model that sees the most" in text
     assert "tokens paid  8.5k of 10k (85 % of running each budget independently)" in text
     assert "FLOPs, attention over 32 keys on average" in text
     assert "unknown until prepared" in text

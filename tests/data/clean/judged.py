@@ -1,4 +1,4 @@
-"""Verdicts of single rule sets, with every threshold off but those that a test names."""
+"""Verdicts of single rule sets, with every threshold off except those named by a test."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from cpt_ray.data.clean import clean, reason_key
 from cpt_ray.records import Document, Dropped
 
 SETTINGS = {"stop_words", "short_line_characters"}
-"""Keys of rule sets that say how a threshold is meant, and have none of their own."""
+"""Keys of rule sets that qualify a threshold and are not thresholds themselves."""
 
 
 def thresholds(name: str) -> list[str]:
@@ -24,7 +24,7 @@ def off(name: str) -> dict[str, Any]:
 
 
 def config(name: str | None = None, **rules: object) -> CleanConfig:
-    """Settings under which nothing drops but what the test names: keys of rule set `name`, or of the section itself."""
+    """Settings in which only the rules named by a test drop: keys of rule set `name`, or of the section itself."""
     own = {"min_bytes": None, "max_bytes": None, "normalize": False}
     if name is None:
         return CleanConfig.model_validate({**own, "rules": [], **rules})
@@ -32,14 +32,14 @@ def config(name: str | None = None, **rules: object) -> CleanConfig:
 
 
 Case = tuple[str, str, object, str, str]
-"""Rule set, key, its setting, a text at the border, a text beyond it."""
+"""Rule set, key, its setting, a text at the threshold, a text beyond it."""
 
 EDITING = ("terminal_punctuation", "min_line_words", "max_word_characters", "javascript", "policy")
-"""Rules of `c4` that take a line out; of a text of one line, nothing is left."""
+"""Rules of `c4` that remove a line, which leaves nothing of a text of one line."""
 
 
 def check_border(case: Case) -> None:
-    """A rule keeps a text at its border, drops one beyond it under its own name, and nothing where it is off."""
+    """A rule keeps a text at its threshold, drops one beyond it with its key as the reason, and drops nothing when off."""
     name, key, setting, kept, dropped = case
     settings = config(name, **{key: setting})
     assert judge(kept, settings) is None
@@ -54,13 +54,13 @@ def check_border(case: Case) -> None:
 
 
 def judge(text: str, settings: CleanConfig, language: str | None = None) -> str | None:
-    """The reason for which a text is dropped."""
+    """The reason why a text is dropped, or None."""
     result = clean(Document("d", text, "law", language), settings)
     return result.reason if isinstance(result, Dropped) else None
 
 
 def cleaned(text: str, settings: CleanConfig) -> str:
-    """The text that is kept."""
+    """The text after cleaning; it must be kept."""
     result = clean(Document("d", text, "law"), settings)
     assert not isinstance(result, Dropped), result
     return result.document.text

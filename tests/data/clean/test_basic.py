@@ -1,4 +1,4 @@
-"""The set `basic`, sizes and languages, by hand: a text that a rule just keeps, and one that it drops."""
+"""The set `basic`, sizes and languages, with hand-made cases: a text that a rule just keeps, and one that it drops."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The set `c4`, by hand: a text that a rule just keeps, and one that it drops."""
+"""The set `c4`, with hand-made cases: a text that a rule just keeps, and one that it drops."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The sets `fineweb` and `education`, by hand: a text that a rule just keeps, and one that it drops."""
+"""The sets `fineweb` and `education`, with hand-made cases: a text that a rule just keeps, and one that it drops."""
 
 import pytest
 
@@ -16,7 +16,7 @@ EDUCATION: list[Case] = [
     ("education", "min_lines", 3, "a\n\nb\nc", "a\n\n\nb"),
     ("education", "max_short_line_share", 0.5, "short\n" + "l" * 20, "short\nshort too\n" + "l" * 20),
     ("education", "max_repeated_line_share", 0.25, "a\nb\nc\na", "a\nb\na\na"),
-    # of six 5-word sequences the last stood there before, then of five; case and marks do not hide it
+    # the last of six 5-word sequences occurred before, then the last of five; case and punctuation do not hide it
     ("education", "max_repetition", 1 / 6, "a b c d e a b c d e", "a b c d a, B. c d a"),
 ]
 

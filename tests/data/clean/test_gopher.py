@@ -1,14 +1,14 @@
-"""The sets `gopher_quality` and `gopher_repetition`, by hand: a text that a rule just keeps, and one that it drops."""
+"""The sets `gopher_quality` and `gopher_repetition`, with hand-made cases: a text that a rule just keeps, one that it drops."""
 
 import pytest
 
 from tests.data.clean.judged import Case, check_border
 
 GOPHER_QUALITY: list[Case] = [
-    # punctuation marks are no words: three and three
+    # punctuation marks are not words: the kept texts have three
     ("gopher_quality", "min_words", 3, "one, two, three.", "one, two ( . ) !"),
     ("gopher_quality", "max_words", 3, "one, two, three.", "one two three four"),
-    # 3 + 5 over 2; the comma's length is left out
+    # (3 + 5) / 2; the comma is excluded
     ("gopher_quality", "mean_word_length", (3.0, 4.0), "abc, abcde", "abcd, abcde"),
     ("gopher_quality", "mean_word_length", (3.0, 4.0), "abc", "ab, abc"),
     # one hash, five tokens; then one hash, four tokens
@@ -31,7 +31,7 @@ GOPHER_REPETITION: list[Case] = [
     ("gopher_repetition", "max_duplicate_line_character_share", 0.25, "aaa\nbbbb\naaa", "aaa\nbbb\naaa"),
     # "a b" twice: 6 of 12 characters, then 6 of 11
     ("gopher_repetition", "max_top_ngram_share", {2: 0.5}, "a b c a b d ", "a b c a b d"),
-    # the second "a b" has 2 of 8 characters, then of 7; blanks count for the document only
+    # the second "a b" has 2 of 8 characters, then of 7; spaces count for the document only
     ("gopher_repetition", "max_duplicate_ngram_share", {2: 0.25}, "a b a b ", "a b a b"),
     # "a a" in "a a a a": of three copies after the first, those at 1 and 3 would overlap the one counted at 1
     ("gopher_repetition", "max_duplicate_ngram_share", {2: 0.3}, "a a a a", "a a a a a"),

@@ -45,4 +45,4 @@ def test_a_wanted_language_must_be_probable_enough() -> None:
     beyond = {"detect": "always", "min_probability": min(1.0, probability + 1e-9)}
     assert judge(ENGLISH, config(languages=("en",), language_id=at)) is None
     assert judge(ENGLISH, config(languages=("en",), language_id=beyond)) == "language_uncertain"
-    assert judge(ENGLISH, config(language_id=beyond)) is None  # nothing is wanted, so nothing is refused
+    assert judge(ENGLISH, config(language_id=beyond)) is None  # no language is required, so none is refused

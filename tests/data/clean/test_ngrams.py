@@ -9,7 +9,7 @@ WORDS = st.lists(st.sampled_from(["a", "bb", "ccc", ",", "the", "longer"]), max_
 
 
 def top(words: list[str], size: int) -> int:
-    """The definition, over tuples."""
+    """The definition, with tuples."""
     counts = Counter(zip(*(words[start:] for start in range(size)), strict=False))
     if not counts:
         return 0
@@ -18,7 +18,7 @@ def top(words: list[str], size: int) -> int:
 
 
 def duplicates(words: list[str], size: int) -> int:
-    """The definition, over tuples."""
+    """The definition, with tuples."""
     seen: set[tuple[str, ...]] = set()
     characters = place = 0
     while place < len(words) - size + 1:
@@ -47,6 +47,6 @@ def test_duplicate_ngrams_are_those_of_a_plain_count(words: list[str], size: int
 
 def test_the_count_without_overlap_is_asked_where_the_bound_is_too_wide() -> None:
     words = ["a", "a", "a", "a"]
-    assert duplicates(words, 2) == 2  # the bound, all that the copies cover, is 3
+    assert duplicates(words, 2) == 2  # the upper bound, everything the copies cover, is 3
     assert not TokenNgrams(words).duplicates_exceed(2, 2)
     assert TokenNgrams(words).duplicates_exceed(2, 1.9)

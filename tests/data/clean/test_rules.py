@@ -1,4 +1,4 @@
-"""The rule sets together: no threshold is untested, defaults are gentle, and sets are asked in their order."""
+"""The rule sets together: every threshold is tested, defaults are lenient, and sets are applied in order."""
 
 import pytest
 from pydantic import ValidationError
@@ -26,7 +26,7 @@ ALL = [*BASIC, *GOPHER_QUALITY, *GOPHER_REPETITION, *C4, *FINEWEB, *EDUCATION]
 def test_no_threshold_is_without_a_case() -> None:
     cases = {(name, key) for name, key, *_ in ALL}
     wanted = {(name, key) for name in RULE_SETS for key in thresholds(name)}
-    assert wanted - cases == {("c4", "citations")}  # it edits and never drops; below
+    assert wanted - cases == {("c4", "citations")}  # it edits and never drops; tested below
     assert {key for name in RULE_SETS for key in CleanConfig.model_fields[name].default.model_dump()} >= SETTINGS
 
 
@@ -71,4 +71,4 @@ def test_what_c4_takes_out_is_gone_for_the_sets_after_it() -> None:
 def test_settings_of_a_set_that_is_off_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"c4 has settings, but rules is \[basic\]: add c4 to rules"):
         CleanConfig.model_validate({"c4": {"min_sentences": 3}})
-    CleanConfig.model_validate({"c4": {"min_sentences": 5}})  # what it is anyway: a dumped study reads back
+    CleanConfig.model_validate({"c4": {"min_sentences": 5}})  # the default value: a dumped study can be loaded again

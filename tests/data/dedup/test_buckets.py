@@ -11,12 +11,12 @@ from cpt_ray.data.words import Hashes
 
 
 def keys(*rows: tuple[int, int, int]) -> pa.Table:
-    """Rows (key, document, exact hash); a document's exact row has its exact hash as key."""
+    """Rows of (key, document, exact hash); a document's exact row has its exact hash as the key."""
     return pa.table([list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []], schema=KEY_SCHEMA)
 
 
 def alike(*groups: set[int]) -> buckets.Load:
-    """Documents are similar if they stand in one group."""
+    """Documents are similar if they are in the same group."""
 
     def load(documents: Hashes) -> Similar:
         known = set(documents.tolist())
@@ -39,7 +39,7 @@ def test_documents_under_a_band_are_joined_only_if_they_are_similar() -> None:
     found = duplicates(table, alike({1, 3}))
     assert found.pairs.tolist() == [[1, 3]]
     assert (found.candidates, found.left) == (3, 0)
-    # The control: a comparison that lets everything pass joins all that share a band.
+    # Control: a comparison that accepts everything joins all documents that share a band.
     assert duplicates(table, alike(EVERYONE)).pairs.tolist() == [[1, 2], [1, 3], [2, 3]]
 
 

@@ -33,7 +33,7 @@ def naive(edges: list[tuple[int, int]]) -> list[list[int]]:
 
 
 def in_partitions(edges: np.ndarray, partitions: int) -> tuple[np.ndarray, int]:
-    """The steps as the stages take them: each with the pairs of one partition, results exchanged between steps."""
+    """The steps as run by the stages: each on the pairs of one partition, with results exchanged between steps."""
 
     def split(rows: np.ndarray) -> list[np.ndarray]:
         place = partition_of(rows[:, 0], partitions)

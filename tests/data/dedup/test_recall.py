@@ -1,4 +1,4 @@
-"""Near-duplicates against the truth: a corpus with known clusters, and the exact similarity of every pair that is found."""
+"""Near-duplicates against ground truth: a corpus with known clusters, and the exact similarity of every pair found."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Files that are cut, damaged, changed or odd: an error that names the place, or a counted rejection; never a silent loss."""
+"""Truncated, damaged, changed or odd files: an error that names the location, or a counted rejection; never a silent loss."""
 
 import gzip
 import io
@@ -39,13 +39,13 @@ def rejected(config: SourceConfig) -> list[tuple[str, str]]:
 
 
 def unit(config: SourceConfig, folder: Path, unit_bytes: int = 1000) -> tuple[list[ReadUnit], UnitContext]:
-    """The tasks of a source and their context, as the pipeline makes them."""
+    """The tasks of a source and their context, as created by the pipeline."""
     context = UnitContext(folder=str(folder), sources=(config,), prepare=settings(unit_bytes=unit_bytes))
     tasks = [ReadUnit(unit=f"law-read-{t.index:05d}", source="law", read=t) for t in plan_reads(config, unit_bytes)]
     return tasks, context
 
 
-# Cut or damaged files: what is lost cannot be counted, so they are errors, whatever the policy.
+# Truncated or damaged files: the loss cannot be counted, so they are errors under any policy.
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_a_packed_file_that_is_cut_short_is_named(
     config = source(path, "jsonl")
     assert len(texts(config)) == len(ROWS)
     path.write_bytes(data[: int(len(data) * keep)] if keep > 0 else data[:-1])
-    with pytest.raises(DataError, match=rf"a\.jsonl\{suffix}: damaged or cut short, \d+ records into it: ") as caught:
+    with pytest.raises(DataError, match=rf"a\.jsonl\{suffix}: damaged or truncated after \d+ records: ") as caught:
         read(config)
-    assert caught.value.fix == ("fetch the file again, or leave it out of source law: how much of it is lost cannot be counted")
+    assert caught.value.fix == "fetch the file again, or leave it out of source law: the amount of lost data is unknown"
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_a_packed_file_with_a_flipped_bit_is_an_error_or_reads_as_it_was(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.jsonl{suffix}"
-    # pyarrow writes no checksum into a zstd frame; the zstd tool does, and gzip always has one.
+    # pyarrow writes no checksum to zstd frames; the zstd tool does, and gzip always has one.
     data = gzip.compress(LINES) if suffix == ".gz" else pa.compress(LINES, "zstd", asbytes=True)
     found = 0
     for at in range(20, len(data), len(data) // 25):
@@ -116,12 +116,12 @@ def test_a_parquet_file_that_is_cut_or_damaged_is_named(tmp_path: Path, unit_byt
     data = parquet()
     for broken in (data[:-1], data[: len(data) // 2], b"PAR1", b""):
         path.write_bytes(broken)
-        with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file, or cut short"):
+        with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file, or truncated"):
             read(config, unit_bytes)
     damaged = bytearray(data)
     damaged[2000:2400] = bytes(400)
     path.write_bytes(damaged)
-    with pytest.raises(DataError, match=r"a\.parquet: damaged or cut short, \d+ records into it"):
+    with pytest.raises(DataError, match=r"a\.parquet: damaged or truncated after \d+ records"):
         read(config, unit_bytes)
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "a.zip").read_bytes())
     data[len(data) // 2] ^= 255
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(DataError, match=r"zip://a\.jsonl::.*a\.zip: damaged or cut short, \d+ records into it"):
+    with pytest.raises(DataError, match=r"zip://a\.jsonl::.*a\.zip: damaged or truncated after \d+ records"):
         read(config)
 
 
@@ -142,10 +142,10 @@ def test_a_json_list_that_breaks_off_is_named_with_the_element(tmp_path: Path) -
     whole = json.dumps(ROWS)
     for broken in (whole[: whole.index("law_3") + 40], whole.replace('{"id": "law_3"', '{"id": law_3', 1)):
         path.write_text(broken)
-        with pytest.raises(DataError, match=r"a\.json, element 4: not JSON: .*; what follows in the list cannot be told apart"):
+        with pytest.raises(DataError, match=r"a\.json, element 4: not JSON: .*; the rest of the list cannot be parsed"):
             read(source(path, "json"))
     path.write_text(whole + "[]")
-    with pytest.raises(DataError, match=r"a\.json: something follows the end of the list"):
+    with pytest.raises(DataError, match=r"a\.json: unexpected content after the end of the list"):
         read(source(path, "json"))
 
 
@@ -158,9 +158,9 @@ def test_json_holds_a_list_or_one_object_and_says_so_where_it_is_lines(tmp_path:
     path.write_text("\ufeff [ ] \n")
     assert read(source(path, "json")) == []
     path.write_bytes(LINES)
-    with pytest.raises(DataError, match=r"a\.json: holds more than one JSON value") as caught:
+    with pytest.raises(DataError, match=r"a\.json: contains more than one JSON value") as caught:
         read(source(path, "json"))
-    assert caught.value.fix == "set format of source law to jsonl, or make it a list"
+    assert caught.value.fix == "set format of source law to jsonl, or make the file a JSON list"
     path.write_text('{"text": "never clo')
     assert rejected(source(path, "json")) == [("bad_json", str(path))]
     path.write_text('[{"text": "a"}, 5, {"body": "b"}, {"text": ["c"]}, {"text": "d"}]')
@@ -174,7 +174,7 @@ def test_json_holds_a_list_or_one_object_and_says_so_where_it_is_lines(tmp_path:
 def test_a_csv_quote_that_is_never_closed_is_named_and_does_not_swallow_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('id,text\n1,fine\n2,"open\n' + "3,more\n" * 50)
-    with pytest.raises(DataError, match=r"a\.csv, line 3: a quote that opens here is never closed"):
+    with pytest.raises(DataError, match=r"a\.csv, line 3: the quote opened here is never closed"):
         read(source(path, "csv"))
 
 
@@ -185,12 +185,12 @@ def test_a_csv_row_that_is_none_is_dropped_by_its_line_and_the_next_is_read(tmp_
     assert rejected(config) == [("bad_row", f"{path}, line {number}") for number in (3, 4, 5)]
     assert [item.id for item in read(config) if isinstance(item, Document)] == ["1", "5", "6"]
     assert sum(item.num_bytes for item in read(config) if isinstance(item, Rejected)) == len('2,too,many\n3\n4,"a"b\n')
-    with pytest.raises(DataError, match=r"a\.csv, line 3: 3 columns, where the header has 2") as caught:
+    with pytest.raises(DataError, match=r"a\.csv, line 3: 3 columns, but the header has 2") as caught:
         read(config.model_copy(update={"on_bad_record": "fail"}))
-    assert caught.value.fix.startswith("quote fields that hold commas, quotes or newlines, or repair this row; or set on_bad")
+    assert caught.value.fix.startswith("quote fields that contain commas, quotes or newlines, or repair this row; or set on_")
 
 
-# Odd text, large text, nothing at all.
+# Odd text, large text, empty files.
 
 
 def test_an_empty_file_holds_nothing_and_says_so(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_odd_text_comes_through_as_it_is(tmp_path: Path, name: str) -> None:
     for file_format, file in files.items():
         found = texts(source(tmp_path / file, file_format), 10**6)
         if (name, file_format) in (("nul", "jsonl"), ("nul", "json")):
-            continue  # a raw NUL is no JSON: below
+            continue  # a raw NUL is not valid JSON: see below
         assert set(found) == {text}, file_format
         assert len(found) == (2 if file_format in ("jsonl", "json") else 1)
 
@@ -297,7 +297,8 @@ def test_a_single_very_large_document_passes_whole(tmp_path: Path, file_format: 
 def test_bad_records_beyond_half_of_a_thousand_stop_the_unit_at_once(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"body": "x"}\n' * 3000)
-    with pytest.raises(DataError, match=r"line 1000: no field 'text'; there are: body; so far 1000 of 1000 records are bad"):
+    message = r"line 1000: no field 'text'; fields present: body; so far 1000 of 1000 records are bad"
+    with pytest.raises(DataError, match=message):
         read(source(path, "jsonl"), 10**6)
     assert len(read(source(path, "jsonl", max_bad_share=1.0), 10**6)) == 3000
 

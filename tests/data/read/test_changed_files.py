@@ -1,4 +1,4 @@
-"""Raw files that change or go, and a disk that fills: noticed by name, nothing half-written, and the same command goes on."""
+"""Raw files that change, and a full disk: reported by name, nothing half-written, and the same command resumes."""
 
 import json
 import os
@@ -40,7 +40,7 @@ print(full_disk(Path(sys.argv[1]), Path(sys.argv[2])))
 
 
 def full_disk(path: Path, folder: Path) -> str:
-    """Read a source into a folder that fills up; what was said."""
+    """Read a source into a folder that fills up; return the message."""
     tasks, context = unit(source(path, "jsonl"), folder, 10**7)
     try:
         read_unit(tasks[0], context)

@@ -22,10 +22,10 @@ def test_parquet_is_split_by_row_groups(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("hello, no parquet here")
-    for unit_bytes in (1000, 1):  # found by a worker, or by the driver where it cuts a large file
-        with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file, or cut short") as caught:
+    for unit_bytes in (1000, 1):  # found by a worker, or by the driver when it splits a large file
+        with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file, or truncated") as caught:
             read(source(tmp_path / "a.parquet", "parquet"), max(unit_bytes, 1))
-        assert caught.value.fix == "check path and format of source law; fetch the file again if it was cut"
+        assert caught.value.fix == "check path and format of source law; fetch the file again if it was truncated"
 
 
 def write_arrow(path: Path, table: pa.Table, rows_per_batch: int) -> Path:
@@ -43,7 +43,7 @@ def test_a_stream_is_read_in_order_whatever_its_batches(tmp_path: Path, rows_per
 
 def test_what_is_no_stream_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.arrow").write_bytes(b"hello, no Arrow here")
-    with pytest.raises(DataError, match=r"a\.arrow: not a stream of Arrow batches") as caught:
+    with pytest.raises(DataError, match=r"a\.arrow: not an Arrow stream") as caught:
         read(source(tmp_path / "a.arrow", "arrow"))
     assert "source law" in caught.value.fix
 

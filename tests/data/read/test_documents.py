@@ -1,4 +1,4 @@
-"""From the fields of a record to a document, or to the reason why it is none."""
+"""From the fields of a record to a document, or to the reason why it is not one."""
 
 import datetime
 import hashlib
@@ -75,4 +75,4 @@ def test_a_lone_surrogate_in_any_field_is_bad_encoding() -> None:
 
 def test_the_first_missing_column_is_named_with_those_that_are_there() -> None:
     assert missing_columns(["text", "key", "terms"], SOURCE) is None
-    assert missing_columns(iter(["text", "key"]), SOURCE) == "no column 'terms'; there are: text, key"
+    assert missing_columns(iter(["text", "key"]), SOURCE) == "no column 'terms'; columns present: text, key"

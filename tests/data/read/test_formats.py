@@ -94,9 +94,9 @@ def test_a_missing_column_names_the_columns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("body,n\nx,1\n")
     for file_format in ("parquet", "csv"):
         path = tmp_path / f"a.{file_format}"
-        with pytest.raises(DataError, match=rf"a\.{file_format}: no column 'text'; there are: body, n") as caught:
+        with pytest.raises(DataError, match=rf"a\.{file_format}: no column 'text'; columns present: body, n") as caught:
             read(source(path, file_format))
-        assert caught.value.fix == "set the field names of source law to columns that are there"
+        assert caught.value.fix == "set the field names of source law to existing columns"
         for field in ("id", "language", "origin", "date", "license"):
-            with pytest.raises(DataError, match="no column 'name'; there are: body, n"):
+            with pytest.raises(DataError, match="no column 'name'; columns present: body, n"):
                 read(source(path, file_format, text_field="body", **{f"{field}_field": "name"}))

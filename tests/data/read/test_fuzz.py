@@ -1,7 +1,7 @@
-"""Conservation under fuzzing: whatever a file holds, what is yielded and what is rejected is all of it, or there is an error.
+"""Conservation under fuzzing: whatever a file contains, all of it is yielded or rejected, or there is an error.
 
-Each example writes a file of known records, some of them spoiled, and reads it in units of any size. Bounded: a few hundred
-examples in a few seconds; `full` looks further.
+Each example writes a file of known records, some of them corrupted, and reads it in units of any size. Bounded: a few hundred
+examples in a few seconds; `full` runs more.
 """
 
 import gzip
@@ -46,7 +46,7 @@ def counted(items: list[Document | Rejected]) -> tuple[int, int]:
 
 
 def expected(row: object) -> str | None:
-    """The text of a document that a parsed record is, or None where it is rejected; the rule again, in other words."""
+    """The text of the document in a parsed record, or None if it is rejected; an independent statement of the rule."""
     if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip() or "id" not in row:
         return None
     fields = [row["text"], *[str(row[key]) for key in ("id", "url") if row.get(key) is not None]]

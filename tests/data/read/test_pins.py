@@ -1,4 +1,4 @@
-"""What a unit was read from is pinned, and compared with what is there later."""
+"""The input files of a unit are pinned, and compared with the files present later."""
 
 import hashlib
 import itertools
@@ -52,14 +52,14 @@ def test_a_finished_artifact_notices_changed_bytes_and_forgives_a_touched_or_mov
         spoiled = bytearray(data["a"])
         spoiled[at] ^= 1
         (new / "a.x").write_bytes(spoiled)
-        with pytest.raises(DataError, match=r"source law: .*new/a\.x has changed since out was made of it") as caught:
+        with pytest.raises(DataError, match=r"source law: .*new/a\.x has changed since out was made from it") as caught:
             check_inputs(context.root, moved)
         assert caught.value.fix.startswith(f"delete {context.root} and re-run the same command")
     check_inputs(context.root, config, deep=True)
     (old / "a.x").write_bytes(spoiled)
     os.utime(old / "a.x", ns=(listed.st_atime_ns, listed.st_mtime_ns))
-    check_inputs(context.root, config)  # a file whose time of change was set back passes the quick look ...
-    with pytest.raises(DataError, match=r"source law: .*old/a\.x has changed since out was made of it"):
+    check_inputs(context.root, config)  # a file whose modification time was reset passes the quick check ...
+    with pytest.raises(DataError, match=r"source law: .*old/a\.x has changed since out was made from it"):
         check_inputs(context.root, config, deep=True)  # ... and not the deep one
 
 

@@ -1,4 +1,4 @@
-"""How a source is cut into tasks: small files grouped, large ones split where their format allows."""
+"""How a source is divided into tasks: small files are grouped, large ones split if their format allows."""
 
 import gzip
 from pathlib import Path

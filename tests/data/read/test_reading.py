@@ -1,4 +1,4 @@
-"""Tasks are read in order, under the policy for bad records, from files that are still as they were listed."""
+"""Tasks are read in order, under the policy for bad records, from files that have not changed since they were listed."""
 
 import os
 from pathlib import Path
@@ -23,11 +23,11 @@ def test_the_limit_follows_canonical_order_across_files(tmp_path: Path) -> None:
 def test_a_missing_key_names_file_line_and_what_there_is(tmp_path: Path) -> None:
     rows = [{"text": "x" * 50}] * 20 + [{"body": "y"}]
     config = source(write_jsonl(tmp_path / "a.jsonl", rows), "jsonl", on_bad_record="fail")
-    for unit_bytes in (10**6, 100):  # the place is the same in a byte range that begins further on
-        with pytest.raises(DataError, match=r"a\.jsonl, line 21: no field 'text'; there are: body") as caught:
+    for unit_bytes in (10**6, 100):  # the location is the same in a byte range that begins further on
+        with pytest.raises(DataError, match=r"a\.jsonl, line 21: no field 'text'; fields present: body") as caught:
             read(config, unit_bytes)
         assert caught.value.fix == (
-            "set the field names of source law to what its records have; or set on_bad_record of source law to drop"
+            "set the field names of source law to fields that its records have; or set on_bad_record of source law to drop"
         )
 
 
@@ -53,12 +53,12 @@ def test_a_file_that_changes_between_listing_and_reading_is_named(tmp_path: Path
         next(stream)
     with path.open("ab") as out:
         out.write(b'{"text": "one more"}\n')
-    os.utime(path, ns=(1, 1))  # a clock that stands still is no excuse
-    with pytest.raises(DataError, match=r"a\.jsonl: changed while it was read: version .*, now ") as caught:
+    os.utime(path, ns=(1, 1))  # found even if the clock does not advance
+    with pytest.raises(DataError, match=r"a\.jsonl: changed while being read: version .*, now ") as caught:
         list(stream)
-    assert caught.value.fix.startswith("let nothing write to the files of source law while it is prepared")
+    assert caught.value.fix.startswith("make sure nothing writes to the files of source law while it is prepared")
     path.unlink()
-    with pytest.raises(DataError, match=r"a\.jsonl: gone, after it was listed at the start"):
+    with pytest.raises(DataError, match=r"a\.jsonl: disappeared after it was listed at the start"):
         list(read_documents(task, config))
 
 

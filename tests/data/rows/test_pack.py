@@ -1,4 +1,6 @@
+import doctest
 import itertools
+import sys
 from collections import Counter
 
 import numpy as np
@@ -35,7 +37,7 @@ def plain_best_fit(lengths: list[int], capacity: int) -> list[list[Piece]]:
         for start in range(0, length, capacity)
     ]
     rows: list[list[Piece]] = []
-    room: dict[int, int] = {}  # row to room, in the order in which rows reached it
+    room: dict[int, int] = {}  # free space by row, in the order in which rows reached it
     for piece in sorted(pieces, key=lambda piece: -piece[2]):
         fitting = [row for row in room if room[row] >= piece[2]]
         least = min((room[row] for row in fitting), default=None)
@@ -52,7 +54,7 @@ def plain_best_fit(lengths: list[int], capacity: int) -> list[list[Piece]]:
 
 def test_the_worked_example_of_ding_et_al_and_others_like_it() -> None:
     assert sizes_of(pack([8, 6, 6, 4, 3], 8, "best_fit")) == [[8], [6], [6], [4, 3]]
-    # A row with room for exactly what is left is taken before a roomier one, and nothing is cut that fits a row.
+    # A row with exactly enough free space is preferred to a roomier one, and nothing that fits a row is cut.
     assert sizes_of(pack([5, 4, 3, 4], 8, "best_fit")) == [[5, 3], [4, 4]]
     assert sizes_of(pack([6, 5, 3, 2], 8, "best_fit")) == [[6, 2], [5, 3]]
 
@@ -142,3 +144,8 @@ def test_rows_are_permuted_by_seed_source_and_unit() -> None:
     assert first != rows
     assert first != rows_of(permute(packed, seed=1, source="law", unit="law-00000"))
     assert first != rows_of(permute(packed, seed=0, source="law", unit="law-00001"))
+
+
+def test_the_worked_example_of_the_module_is_what_it_does():
+    tried = doctest.testmod(sys.modules[pack.__module__])
+    assert (tried.failed, tried.attempted > 1) == (0, True)

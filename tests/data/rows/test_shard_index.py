@@ -89,9 +89,9 @@ def test_the_pieces_of_a_row_follow_one_another(shards: tuple[Path, ShardManifes
             assert [piece.start for piece in pieces] == [0, *ends[:-1]]
             assert {piece.row for piece in pieces} == {row}
     for row in (-1, manifest.rows("law")):
-        with pytest.raises(IndexError, match=rf"row {row} of source law, which has {manifest.rows('law')} rows"):
+        with pytest.raises(IndexError, match=rf"no row {row} in source law, which has {manifest.rows('law')} rows"):
             pieces_of_row(folder, manifest, "law", row)
-    with pytest.raises(IndexError, match="row 0 of source sport, which has 0 rows"):
+    with pytest.raises(IndexError, match="no row 0 in source sport, which has 0 rows"):
         pieces_of_row(folder, manifest, "sport", 0)
 
 

@@ -79,7 +79,7 @@ def test_rows_come_back_by_number_across_shards(tmp_path: Path, manifest: ShardM
 
 @pytest.mark.parametrize("index", [-1, 3])
 def test_a_row_outside_the_source_is_an_index_error(tmp_path: Path, manifest: ShardManifest, index: int) -> None:
-    with pytest.raises(IndexError, match=f"row {index} of source law, which has 3 rows"):
+    with pytest.raises(IndexError, match=f"no row {index} in source law, which has 3 rows"):
         ShardReader(tmp_path, manifest).rows("law", [index])
 
 

@@ -1,4 +1,4 @@
-"""Rules on token ids, by hand: both sides of every threshold, and what stands between documents left out."""
+"""Rules on token ids, with hand-made cases: both sides of every threshold, and tokens between documents ignored."""
 
 import json
 

@@ -69,12 +69,12 @@ UNSAFE = {
 NASTY_PIECES = [*"abAB ,.'\n\t\r19²ßé漢ـ👩_-", "\u0301", "\u200d", "\xa0", "▁", "'s", "  ", SEPARATOR]
 BORDERS = ["a b", "b  a", "1 1", "漢 \u0301", "é 's", "ß \n", "A .", "b \xa0", f"a {SEPARATOR} b", "a ▁"]
 BORDERS += [", b", ". .", "' s", "\u0301 \u0301", "▁ b", "- 1", "_ _", "\u200d a", ".\n a", ") '", "'s 's"]
-"""Around spaces at which a document may be cut."""
+"""Contexts of spaces at which a document may be cut."""
 TEXT = st.lists(st.tuples(*map(st.sampled_from, (NASTY_PIECES, BORDERS, NASTY_PIECES))).map("".join), max_size=12).map("".join)
 
 
 def train(pre_tokenizer: object, normalizer: object = None) -> Tokenizer:
-    """A small BPE that merges across spaces where its pre-tokenizer lets it."""
+    """A small BPE that merges across spaces if its pre-tokenizer allows it."""
     engine = Tokenizer(models.BPE(unk_token="<unk>"))
     if pre_tokenizer is not None:
         engine.pre_tokenizer = pre_tokenizer
@@ -162,7 +162,7 @@ def test_documents_are_cut_into_words_and_stretches_without_changing_a_single_id
         assert words.encode([text, text])[0].tolist() == expected * 2
 
     same_ids()
-    assert pieces > 60  # it did cut
+    assert pieces > 60  # cuts were made
     assert len(words.known) > 20
     assert encoder.encode(["ab ab, ab  ab. ab's ab"])[0].tolist()[:-1] == engine.encode("ab ab, ab  ab. ab's ab").ids
 
@@ -175,7 +175,7 @@ def test_where_no_cut_is_known_to_be_safe_documents_are_encoded_whole(name: str)
     assert not encoder.may_cut
     assert list(encoder._pieces(text)) == [(0, len(text))]
     assert encoder.encode([text])[0].tolist()[:-1] == engine.encode(text).ids
-    # The control: cuts would change the ids.
+    # Control: cuts would change the ids.
     assert cutting(engine, characters=3, may_cut=True).encode([text])[0].tolist()[:-1] != engine.encode(text).ids
 
 
@@ -226,7 +226,7 @@ def test_a_vocabulary_that_is_too_small_is_refused(tokenizer_folder: Path) -> No
     [("separator", TextTokens(separator="<|x|>", bos=None)), ("bos", TextTokens(separator=SEPARATOR, bos="<|x|>"))],
 )
 def test_a_separator_or_bos_that_is_not_one_token_is_refused(tokenizer_folder: Path, name: str, tokens: TextTokens) -> None:
-    with pytest.raises(DataError, match=rf"the {name} '<\|x\|>' is not one token of this tokenizer") as caught:
+    with pytest.raises(DataError, match=rf"the {name} '<\|x\|>' is not a single token of this tokenizer") as caught:
         resolve_tokenizer(replace(model_tokenizer(tokenizer_folder), tokens=tokens))
     assert caught.value.fix == f"set the model's {name} to a special token that tokenizer_config.json or config.json names"
 

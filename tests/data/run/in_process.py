@@ -1,4 +1,4 @@
-"""The tasks of preparation one after another in this process, without Ray: what workers do, to look at it closely."""
+"""Run the preparation tasks sequentially in this process, without Ray, to inspect what workers do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTITIONS = 3
 
 
 def source_of(folder: Path, name: str, texts: dict[str, str], role: str = "domain") -> SourceConfig:
-    """A source of JSON lines: id to text."""
+    """A source of JSON lines from texts by id."""
     path = folder / f"{name}.jsonl"
     path.write_text("".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in texts.items()))
     fields = {"name": name, "role": role, "path": str(path), "format": "jsonl", "id_field": "id"}
@@ -65,7 +65,7 @@ def clean(context: UnitContext) -> tuple[list[CleanUnit], list[UnitReport]]:
 
 
 def stage_in(context: UnitContext, seen: list[str] | None = None) -> Callable[..., list[UnitReport]]:
-    """A `RunStage` that does its tasks here, and remembers which stages there were."""
+    """A `RunStage` that runs its tasks in this process and records the stages in `seen`."""
 
     def stage(name: str, work: Callable[[Any, UnitContext], UnitReport], tasks: Sequence[Any]) -> list[UnitReport]:
         if seen is not None:
@@ -76,7 +76,7 @@ def stage_in(context: UnitContext, seen: list[str] | None = None) -> Callable[..
 
 
 def documents(folder: Path, sources: Sequence[SourceConfig], config: PrepareConfig | None = None) -> Documents:
-    """Sources on their way to clean documents with verdicts."""
+    """Process sources into clean documents with verdicts."""
     context = UnitContext(folder=str(folder), sources=tuple(sources), prepare=config or settings())
     tasks, cleaned = clean(context)
     _, decided, components = find_duplicates(stage_in(context), context, tasks, cleaned)
@@ -92,7 +92,7 @@ def draw(made: Documents, folder: Path) -> tuple[UnitContext, list[UnitReport]]:
 def pack(
     made: Documents, folder: Path, tokenizer: Path, *, held_out: Path, exam_items: Path | None = None
 ) -> tuple[UnitContext, list[PackUnit], list[UnitReport]]:
-    """Pack all units; the tokenizer's file is named by its absolute path."""
+    """Pack all units; the tokenizer file is given as an absolute path."""
     inputs = {"documents": made.context.folder, "held_out": str(held_out)}
     context = made.context.model_copy(update={"folder": str(folder), "inputs": inputs})
     encoder = {"tokenizer": str(tokenizer / "tokenizer.json"), "separator_id": separator_id(tokenizer), "bos_id": None}
@@ -102,7 +102,7 @@ def pack(
 
 
 def separator_id(tokenizer: Path) -> int:
-    """The separator's id in the tests' tokenizer."""
+    """The id of the separator in the test tokenizer."""
     tree = json.loads((tokenizer / "tokenizer.json").read_text())
     found = next(int(token["id"]) for token in tree["added_tokens"] if token["content"] == SEPARATOR)
     assert found < VOCABULARY

@@ -1,4 +1,4 @@
-"""Reading a unit and cleaning it: what is kept, what is counted, and the keys that duplicates are found by."""
+"""Reading and cleaning a unit: what is kept, what is counted, and the keys for finding duplicates."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_raw_units_hold_whole_documents_up_to_the_unit_size(tmp_path: Path) -> N
     ids = [pq.read_table(made.root / path)["id"].to_pylist() for path in paths]
     assert [name for unit in ids for name in unit] == ["a", "b", "c", "d"]
     assert all(sum(len(texts[name]) for name in unit) <= 1200 or len(unit) == 1 for unit in ids)
-    assert ids[-2:] == [["c"], ["d"]]  # larger than a unit, and alone in one
+    assert ids[-2:] == [["c"], ["d"]]  # larger than a unit, so alone in one
 
 
 def test_ids_that_repeat_are_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From keys to verdicts: pairs within a partition, roots, and what is written of each document."""
+"""From keys to verdicts: pairs within a partition, roots, and the verdict on each document."""
 
 import json
 from pathlib import Path
@@ -78,4 +78,4 @@ def test_partitions_together_find_each_pair_and_no_other(tmp_path: Path) -> None
         report = pair_unit(PairUnit(unit=f"pairs-{number}", partition=number, **fields), context)
         table = read_partition([context.root / report.path("pairs")], None)
         found |= set(zip(table["first"].to_pylist(), table["second"].to_pylist(), strict=True))
-    assert found == {(0, 1), (1, 0)}  # both ways, so that each partition of documents sees its own
+    assert found == {(0, 1), (1, 0)}  # in both directions, so that each partition sees all pairs of its documents

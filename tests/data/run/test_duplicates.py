@@ -1,4 +1,4 @@
-"""The order of the tasks that find duplicates, and what is told of the components."""
+"""The order of the tasks that find duplicates, and the description of the components."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_domain_sources_come_first_and_keep_their_order() -> None:
 
 @pytest.fixture
 def chained(tmp_path: Path) -> UnitContext:
-    """Chains of near-duplicates through two sources, a word more edited at each link."""
+    """Chains of near-duplicates across two sources, with one more edited word at each link."""
     rows: dict[str, dict[str, str]] = {"news": {}, "law": {}}
     for chain in range(3):
         text = document(f"chain {chain}", 400).split()
@@ -59,7 +59,7 @@ def test_more_pairs_than_one_task_holds_are_linked_in_steps_with_the_same_result
     monkeypatch.setattr(duplicates, "PAIRS_PER_TASK", 0)
     spread, stages = found(chained.model_copy(update={"folder": f"{chained.folder}-spread"}))
     assert "small_star_00" in stages
-    assert stages[-3].startswith("large_star")  # it ends where a large step finds what the one before it found
+    assert stages[-3].startswith("large_star")  # it ends when a large-star step repeats the result of the previous one
     assert verdicts(spread) == verdicts(whole)
     assert spread.components == whole.components
 

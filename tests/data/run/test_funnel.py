@@ -23,7 +23,7 @@ def test_units_are_added_up_by_stage() -> None:
 
 
 def test_a_gap_between_stages_is_refused() -> None:
-    message = r"stage clean of source law got 4 documents \(4 bytes\), but stage read kept 5 \(5 bytes\)"
+    message = r"stage clean of source law received 4 documents \(4 bytes\), but stage read kept 5 \(5 bytes\)"
     with pytest.raises(DataError, match=message):
         check_funnel([report("read", 5, 5), report("clean", 4, 4)], ["law"])
 
@@ -39,11 +39,14 @@ def test_a_stage_that_loses_is_refused() -> None:
         ("min_bytes", "change prepare.clean.min_bytes, or check the text of source law"),
         ("basic.mean_word_length", "change prepare.clean.basic.mean_word_length, or check the text of source law"),
         ("token_rules.max_token_run", "change prepare.token_rules.max_token_run, or check the text of source law"),
-        ("empty", "set text_field of source law to the field that holds the text"),
+        ("empty", "set text_field of source law to the field that contains the text"),
         ("bad_json", "check path and format of source law: its lines are not JSON objects"),
         ("bad_encoding", "convert the files of source law to UTF-8"),
-        ("exact_duplicate", "take out of source law what another source holds already"),
-        ("near_duplicate", "raise prepare.near_duplicates.rows, or take out of source law what another source holds already"),
+        ("exact_duplicate", "remove from source law what another source already contains"),
+        (
+            "near_duplicate",
+            "raise prepare.near_duplicates.rows, or remove from source law what another source already contains",
+        ),
         ("held_out", "lower prepare.held_out.share, or add text to source law"),
         ("held_out_overlap", "raise prepare.held_out.containment_share, or add text to source law"),
         ("exam_item", "set prepare.decontaminate.action to redact, or leave source law out"),
@@ -55,12 +58,13 @@ def test_an_empty_source_names_the_worst_rule_and_its_key(reason: str, fix: str)
         report("clean", 9, 7, **{"basic.max_symbol_word_ratio": 2}),
         report("last", 7, 0, **{reason: 7}),
     ]
-    with pytest.raises(DataError, match=f"source law: no document is left of 9; stage last dropped most, 7 as {reason}") as e:
+    message = f"source law: none of its 9 documents are left; stage last dropped the most, 7 as {reason}"
+    with pytest.raises(DataError, match=message) as e:
         refuse_empty(reports, ["law"])
     assert e.value.fix == fix
 
 
 def test_a_source_without_documents_is_told_apart() -> None:
-    with pytest.raises(DataError, match="source law: its files hold no document") as caught:
+    with pytest.raises(DataError, match="source law: its files contain no documents") as caught:
         refuse_empty([report("read", 0, 0)], ["law"])
     assert caught.value.fix == "check path and format of source law"

@@ -1,4 +1,4 @@
-"""An exam that comes after packing is looked for in what was packed, and nowhere else."""
+"""An exam added after packing is searched for in the packed documents only."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_only_packed_documents_are_scanned_and_all_of_their_text(tmp_path: Path)
     ]
     (tmp_path / "items.jsonl").write_text(write_items(questions))
     (tmp_path / "shards").mkdir()
-    # A long document has a line for each of its pieces.
+    # A long document has one row per piece.
     pq.write_table(pa.table({"document_id": ["packed", "other", "packed"]}), tmp_path / "shards" / "index.parquet")
     inputs = {"documents": made.context.folder, "shards": str(tmp_path / "shards")}
     context = made.context.model_copy(update={"folder": str(tmp_path / "late"), "inputs": inputs})

@@ -1,4 +1,4 @@
-"""From the files of units to the files of an artifact, in an order that does not depend on who was done first."""
+"""From the files of units to the files of an artifact, in an order independent of which unit finished first."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The room as a whole: a corpus with planted traps through all three verbs."""
+"""End to end: a corpus with planted traps through all three verbs."""
 
 import itertools
 import json
@@ -173,7 +173,7 @@ def test_a_raw_document_is_found_again_in_decoded_rows(prepared: Prepared, token
     for entry in prepared.manifest.of_source("law"):
         filled: dict[int, int] = {}
         for place in pq.read_table(prepared.root / "shards" / entry.index_path).to_pylist():
-            begin = filled.get(place["row"], 0)  # pieces stand in the index in the order of their row
+            begin = filled.get(place["row"], 0)  # the index lists pieces in row order
             filled[place["row"]] = begin + place["tokens"]
             if place["document_id"] in wanted:
                 tokens = reader.rows("law", [first + place["row"]])[0].tokens[begin : begin + place["tokens"]]
@@ -228,7 +228,7 @@ def test_all_dropped_documents_are_written_if_the_study_asks_for_them_and_nothin
 
 
 class KilledError(Exception):
-    """What stops a run here."""
+    """Raised to interrupt a run."""
 
 
 @pytest.mark.accept(data=2)
@@ -273,7 +273,7 @@ def test_raw_text_and_exchanged_keys_are_gone_when_documents_are_done(prepared: 
 
 
 def verdicts(root: Path, documents: DocumentsRecord) -> dict[str, str | None]:
-    """Id of every clean document to why it was dropped."""
+    """The drop reason of every clean document, by id."""
     found: dict[str, str | None] = {}
     for unit in documents.units:
         files = unit_files(root, unit)
@@ -285,7 +285,7 @@ def verdicts(root: Path, documents: DocumentsRecord) -> dict[str, str | None]:
 
 @pytest.fixture(scope="module")
 def chained(tmp_path_factory: pytest.TempPathFactory) -> list[SourceConfig]:
-    """Two sources with chains of near-duplicates that run through both, a word more edited at each link."""
+    """Two sources with chains of near-duplicates that run through both, with one more edited word at each link."""
     folder = tmp_path_factory.mktemp("chained")
     rows: dict[str, list[dict[str, str]]] = {"news": [], "law": []}
     for chain in range(6):
@@ -368,15 +368,14 @@ def test_with_redaction_a_leaked_question_and_a_leaked_answer_are_cut_out_and_ac
 
 def test_a_source_of_which_nothing_is_left_names_the_rule(corpus: Path, tmp_path: Path) -> None:
     config = settings(clean={"min_bytes": 1_000_000})
-    with pytest.raises(
-        DataError, match=r"source news: no document is left of 81; stage clean dropped most, 81 as min_bytes"
-    ) as e:
+    message = "source news: none of its 81 documents are left; stage clean dropped the most, 81 as min_bytes"
+    with pytest.raises(DataError, match=message) as e:
         prepare_documents(job(sources_of(corpus)[:1], config, tmp_path))
     assert e.value.fix == "change prepare.clean.min_bytes, or check the text of source news"
 
 
 def test_a_test_set_that_is_too_small_asks_for_a_larger_share(prepared: Prepared, corpus: Path, tmp_path: Path) -> None:
     config = settings(held_out={"share": 0.001})
-    with pytest.raises(DataError, match=r"source news: the test set has 0 documents of 80") as caught:
+    with pytest.raises(DataError, match=r"source news: the test set has 0 of 80 documents") as caught:
         draw_held_out(job(sources_of(corpus), config, tmp_path), prepared.made_documents)
-    assert caught.value.fix == "raise prepare.held_out.share, or give this source more documents"
+    assert caught.value.fix == "raise prepare.held_out.share, or add documents to this source"

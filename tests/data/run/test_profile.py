@@ -1,4 +1,4 @@
-"""What a corpus looks like: histograms and terms against hand-made text and a plain count."""
+"""Profile of a corpus: histograms and terms checked against hand-made text and a plain count."""
 
 import math
 from pathlib import Path

@@ -16,7 +16,7 @@ UNIT_BYTES = 3000
 
 @pytest.fixture
 def source(tmp_path: Path) -> SourceConfig:
-    """Three files; `twice` is in the first and the second."""
+    """Three files; the id `twice` is in the first two."""
     for name, ids in {"a": ["a_1", "twice"], "b": ["twice", "b_1"], "c": ["c_1"]}.items():
         rows = [json.dumps({"id": key, "text": f"{key} " * 150}) + "\n" for key in ids]
         (tmp_path / f"{name}.jsonl").write_text("".join(rows))

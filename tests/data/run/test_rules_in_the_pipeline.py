@@ -1,4 +1,4 @@
-"""Language identification, redaction, rules on tokens and the profile, through all three verbs on one corpus."""
+"""Language identification, redaction, token rules and the profile on one corpus, through all three verbs."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ LEAST_BYTES_PER_TOKEN = 1.672
 
 
 def text_of(name: str) -> str:
-    """Half an English sentence of law, half nonsense of its own."""
+    """Half English legal text, half nonsense unique to the document."""
     number = int(name.split("_")[1])
     return f"{ENGLISH}\n{document(name, 40)}\nWrite to clerk{number}@court.example.org for the file of {number}.\n{ENGLISH}"
 

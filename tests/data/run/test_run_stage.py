@@ -1,4 +1,4 @@
-"""A stage on Ray: what is done already is not done again, errors come back as they were, warnings are told."""
+"""A stage on Ray: finished work is not repeated, errors arrive unchanged, warnings are forwarded."""
 
 import logging
 from pathlib import Path
@@ -20,7 +20,7 @@ def context_in(folder: Path) -> UnitContext:
 
 
 def counted(number: int):
-    """Work that counts its unit as `number`, defined here so that Ray sends it along."""
+    """Work that reports `number` for its unit; defined locally so that Ray serializes it."""
 
     def work(task: UnitTask, context: UnitContext) -> UnitReport:
         return finish_unit(task, context, "stage", {}, UnitFacts(counts={"number": number}))

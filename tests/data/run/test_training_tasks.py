@@ -1,4 +1,4 @@
-"""Held-out documents are drawn, and what remains of a unit becomes rows."""
+"""Held-out documents are drawn, and the rest of a unit becomes rows."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Documents:
 
 @pytest.fixture
 def held_out(made: Documents, tmp_path: Path) -> tuple[Path, set[str]]:
-    """A folder with the containment index of what was drawn, and the ids of that."""
+    """A folder with the containment index of the drawn documents, and their ids."""
     context, reports = draw(made, tmp_path / "held_out")
     ContainmentIndex.build(drawn_ngrams(reports, context.root)).save(context.root / "containment")
     lines = [line for report in reports for line in (context.root / report.path("documents")).read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""What is said of a corpus after `prepare`."""
+"""What `prepare` prints about a corpus."""
 
 import pytest
 
@@ -30,6 +30,6 @@ def test_an_exam_found_in_packed_text_is_not_said_to_be_taken_out() -> None:
         [exam_scan("bar", late=False), exam_scan("piqa", late=True)], [exam_hit("bar", "the answer")]
     )
     assert early.startswith("exam bar: ")
-    assert early.endswith("taken out") or "taken out" in early
+    assert early.endswith("removed") or "removed" in early
     assert "the answer" in quoted
-    assert "IN THE PACKED TEXT, which was packed before" in late
+    assert "ALREADY PACKED, so they are trained on" in late

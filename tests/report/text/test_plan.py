@@ -1,4 +1,4 @@
-"""The plan as a shell shows it."""
+"""The plan as printed in a terminal."""
 
 from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.plan.memory import estimate_memory
@@ -8,7 +8,7 @@ from tests.plan.planned import SCHEDULE, SHAPE, make_plan, make_study
 EXPECTED = """\
 Plan of study tiny
 
-tokens seen  4k by the model that sees most
+tokens seen  4k by the model that sees the most
 tokens paid  8.25k of 9k (92 % of running each budget independently)
 arithmetic   1.53e+08 FLOPs, attention over 50 keys on average
 
@@ -16,7 +16,7 @@ Budgets, in tokens and training FLOPs
 model  FLOPs per token  budget      FLOPs
 m            1.860e+04      1k  1.860e+07
 m            1.860e+04      4k  7.440e+07
-FLOPs are forward and backward, with attention over half a row; a budget's are those of all its tokens since the base.
+FLOPs cover forward and backward, with attention over half a row; a budget's cover all its tokens since the base.
 
 Tokens needed per arm, budget and source
 arm      source  weight  budget  needed               available  epochs  allowed
@@ -27,13 +27,14 @@ legal    news      0.25      4k      1k  unknown until prepared       ?        1
 control  news         1      4k      4k  unknown until prepared       ?        1
 
 Runs, in tokens, with their learning rate
-run                   kind         from     to  cools from  tokens paid  steps     FLOPs  rate at start    peak     end
-m-legal-trunk-seed0   trunk           0     3k           -           3k    ~16  5.58e+07              0  0.0001  0.0001
-m-legal-1000-seed0    cooldown      750     1k         750          250     ~2  4.65e+06         0.0001  0.0001       0
-m-legal-4000-seed0    cooldown       3k     4k          3k           1k     ~6  1.86e+07         0.0001  0.0001       0
-m-control-4000-seed0  independent     0     4k          3k           4k    ~22  7.44e+07              0  0.0001       0
-all                                                               8.25k    ~46  1.53e+08
-Steps are estimates: row slots that bear loss, assumed until prepared: legal 95.0 %, control 95.0 %. A run stops by its tokens.
+run                   kind         from     to  cooldown at  tokens paid  steps     FLOPs  rate at start    peak     end
+m-legal-trunk-seed0   trunk           0     3k            -           3k    ~16  5.58e+07              0  0.0001  0.0001
+m-legal-1000-seed0    cooldown      750     1k          750          250     ~2  4.65e+06         0.0001  0.0001       0
+m-legal-4000-seed0    cooldown       3k     4k           3k           1k     ~6  1.86e+07         0.0001  0.0001       0
+m-control-4000-seed0  independent     0     4k           3k           4k    ~22  7.44e+07              0  0.0001       0
+all                                                                8.25k    ~46  1.53e+08
+Steps are estimates. Share of loss-bearing row slots, assumed until prepared: legal 95.0 %, control 95.0 %. A run stops by \
+tokens, not steps.
 """
 
 
@@ -60,9 +61,9 @@ def test_trajectory_marks_are_said_to_be_no_budgets():
 
 def test_mixtures_on_the_way_and_an_uneven_deal_are_printed_where_there_are_any():
     config = make_study(arm=SCHEDULE)
-    assert "Mixtures on the way" not in render_plan(make_plan(make_study()))
+    assert "Mixture schedule" not in render_plan(make_plan(make_study()))
     text = render_plan(make_plan(config))
-    assert [line.split() for line in text.split("Mixtures on the way")[1].splitlines()[1:5]] == [
+    assert [line.split() for line in text.split("Mixture schedule")[1].splitlines()[1:5]] == [
         ["arm", "budget", "from", "mixture"],
         ["legal", "1k", "0", "law", "0.75,", "news", "0.25"],
         ["legal", "1k", "500", "news", "1"],

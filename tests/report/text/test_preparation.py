@@ -1,4 +1,4 @@
-"""What `cpt-ray prepare` says of tokens, rows and duplicates."""
+"""What `cpt-ray prepare` prints about tokens, rows and duplicates."""
 
 from cpt_ray.records import DuplicateComponents, LargeComponent
 from cpt_ray.report.text.preparation import describe_duplicates, describe_packing, render_preparation

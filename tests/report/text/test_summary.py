@@ -1,4 +1,4 @@
-"""Scores, verdict and differences as the terminal shows them."""
+"""Scores, verdict and differences as printed in a terminal."""
 
 from cpt_ray.report.text.summary import render_deltas, render_summary
 from tests.report.made_up import make_contents

@@ -1,4 +1,4 @@
-"""Text columns are flush left, numbers flush right, and no line ends in blanks."""
+"""Text columns are flush left, numbers flush right, and no line has trailing spaces."""
 
 from cpt_ray.report.text.table import text_table
 
