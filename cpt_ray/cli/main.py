@@ -146,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _quieten() -> None:
     """Keep library banners out of the terminal; must run before the libraries are imported."""
+    # setdefault: what users have set in their environment wins.
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -118,6 +118,7 @@ def _held_out_delta(
     nats = [np.array([[document.nats for document in side] for side in pair]) for pair in documents]
     columns = np.column_stack([num_bytes, *(side for pair in nats for side in pair)])
     subject_values, reference_values = _seed_values(columns.sum(axis=0, keepdims=True))
+    # Named after the set, not the runs: all differences on a set use the same resamples, and adding a run moves none of them.
     random = intervals.generator(config.seed, f"delta/{score.source}")
     sums = intervals.resample_sums(columns, samples=config.bootstrap_samples, random=random)
     resampled_subject, resampled_reference = _seed_values(sums)

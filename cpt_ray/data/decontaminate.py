@@ -82,6 +82,7 @@ class ExamIndex:
         for item in items:
             question, answer = hash_words(item.question), hash_words(item.answer_text)
             whole = np.concatenate([question, answer])
+            # A part shorter than an n-gram would be found only together with its neighbor, so it is indexed by itself too.
             parts = [(whole, 0)] + [
                 (part, start) for part, start in ((question, 0), (answer, len(question))) if len(part) < ngram_words
             ]
@@ -137,6 +138,7 @@ class ExamIndex:
         if not best:
             return []
         spans, quotable = word_spans(text), text
+        # Folding can change the number of words (one Unicode character becomes several); then the folded text is quoted.
         if spans is None:
             quotable = fold(text)
             spans = word_spans(quotable) or []
@@ -161,6 +163,7 @@ class ExamIndex:
             The text without the words of any item; None if its words cannot be located in the original text because
             case folding changed their number, or if no words are left.
         """
+        # Again and again: a cut joins the words on both sides of it, which can complete another match.
         while matches := self.find(hash_words(text)):
             spans = word_spans(text)
             if spans is None:

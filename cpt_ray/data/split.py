@@ -99,6 +99,7 @@ class ContainmentIndex:
     def load(cls, folder: Path) -> ContainmentIndex:
         """Memory-map what `save` wrote."""
         names = ("hashes", "owners", "totals", "lengths")
+        # Mapped, not read: all worker processes of a node share one copy in the page cache.
         return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names))
 
     def contains(self, word_hashes: Hashes, share: float) -> bool:
@@ -117,6 +118,7 @@ class ContainmentIndex:
         if not len(found):
             return False
         documents, counts = np.unique(found, return_counts=True)
+        # Exact counts of distinct n-grams on both sides: repeated text in the document does not raise its share.
         return bool(np.any(counts >= share * self.totals[documents]))
 
     @functools.cached_property

@@ -97,7 +97,7 @@ def hold_lease(root: Path) -> Iterator[Lease]:
         attempt=held.attempt + 1 if held else 1,
         host=socket.gethostname(),
         pid=os.getpid(),
-        process_start=psutil.Process().create_time(),
+        process_start=psutil.Process().create_time(),  # process ids are reused; id and start time together are not
         renewed=time.time(),
     )
     write_atomic(path, lease.to_json())

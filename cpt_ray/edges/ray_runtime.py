@@ -72,7 +72,7 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
-    if ray.is_initialized():
+    if ray.is_initialized():  # inside a Ray job, or in a notebook: it is not ours to shut down
         yield
         return
     environment: dict[str, object] = {"env_vars": ENVIRONMENT}

@@ -130,6 +130,7 @@ def score_documents(
         hidden = hidden_states(model, inputs, [len(window.inputs) for window in group])
         # Logits are more than half of the work at this size, so they are computed for scored positions only.
         hidden = hidden[torch.tensor(scored, device=device)]
+        # fp64 before summing: a document has hundreds of tokens, and paired differences are in the fourth digit.
         values = head(hidden, labels, per_token=True).double()
         for window, part in zip(group, values.split([len(window.labels) for window in group]), strict=True):
             nats[window.document].append(float(part.sum()))

@@ -95,6 +95,7 @@ class PackedLM(HFLM):  # type: ignore[misc]
         self, group: list[int], streams: list[list[int]], requests: Sequence[Request], answers: list[tuple[float, bool]]
     ) -> None:
         inputs = [streams[index][:-1] for index in group]
+        # A continuation that does not fit is scored on its last tokens, as lm-eval does.
         counts = [min(len(requests[index][2]), len(part)) for index, part in zip(group, inputs, strict=True)]
         labels = [token for index, count in zip(group, counts, strict=True) for token in streams[index][-count:]]
         ends = torch.tensor([len(part) for part in inputs]).cumsum(0).tolist()
@@ -111,6 +112,7 @@ class PackedLM(HFLM):  # type: ignore[misc]
     def _read_labels(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         head = self.model.get_output_embeddings()
         log_p, greedy = [], []
+        # In slices: logits of all labels at once would take vocabulary x labels floats.
         for start in range(0, len(labels), _LOGIT_ROWS):
             rows = slice(start, start + _LOGIT_ROWS)
             logits = head.logits(hidden[rows])
@@ -169,6 +171,7 @@ def score_exams(
         with tempfile.TemporaryDirectory(prefix="cpt-ray-exams-") as scratch:
             for exam in config.exams:
                 _write_task(Path(scratch), exam.name, items[exam.name])
+            # Without lm-eval's own tasks: indexing thousands of them takes seconds.
             manager = TaskManager(include_path=scratch, include_defaults=False)
             results = _run(lm, [exam.name for exam in config.exams], manager, num_fewshot=0)
         for exam in config.exams:
@@ -204,6 +207,7 @@ def _write_task(folder: Path, task: str, items: Sequence[ExamItem]) -> None:
 
 
 def _run(lm: PackedLM, tasks: Sequence[str], manager: TaskManager, *, num_fewshot: int | None) -> dict[str, Any]:
+    # No bootstrap in lm-eval: intervals here are paired, and are computed from the per-item results.
     with _quiet():
         results = lm_eval.simple_evaluate(
             model=lm, tasks=list(tasks), task_manager=manager, num_fewshot=num_fewshot, bootstrap_iters=0, log_samples=True

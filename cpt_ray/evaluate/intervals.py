@@ -39,6 +39,8 @@ def resample_sums(columns: Floats, *, samples: int, random: np.random.Generator)
     Returns:
         Sums [samples, columns].
     """
+    # How often each document is drawn, times the columns: the same sums as indexing with replacement, without a copy of the
+    # rows per resample. In blocks, because the counts alone take samples x documents integers.
     count = columns.shape[0]
     uniform = np.full(count, 1 / count)
     block = max(1, _BLOCK_CELLS // count)

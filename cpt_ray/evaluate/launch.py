@@ -100,6 +100,7 @@ def _run_tasks(
                 finish(running[reference], _result(reference, jobs[running[reference]]))
                 del running[reference]
     finally:
+        # Empty unless something was raised: the others would go on scoring for nobody.
         for reference in running:
             ray.cancel(reference, force=True)
 

@@ -95,6 +95,7 @@ def evaluate_model(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
         task_pid=os.getpid(),
         wall_s=time.monotonic() - started,
     )
+    # Last: the per-document and per-item files that the record names are there before it is.
     write_atomic(job.folder / EvalRecord.FILE, record.to_json())
     return record
 

@@ -90,6 +90,7 @@ class LiveMirror:
 
     def __call__(self, steps: tuple[StepMetrics, ...]) -> None:
         """Mirror the steps that a committed checkpoint covers, at most every ten seconds."""
+        # The thread that calls this also reads heartbeats, so a slow tracking server must not be asked often.
         if self._given_up or time.monotonic() - self._last < _EVERY_S:
             return
         found = committed.newest(self._folder)

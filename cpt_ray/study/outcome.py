@@ -79,6 +79,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         )
         for plan in study.plan()[1]
     }
+    # Not the time of writing: the same records give the same bytes.
     newest = max((artifact.created for artifact in artifacts.values() if artifact), default=_now())
     contents = ReportContents(
         study=study.config.study.name,

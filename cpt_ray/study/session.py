@@ -67,6 +67,7 @@ class Session:
 
     def need_ray(self) -> None:
         """Start or join Ray, once."""
+        # On demand: starting a private Ray takes seconds, and most commands find everything built.
         if not self._has_ray:
             from cpt_ray.edges.ray_runtime import ray_session  # Ray reads part of its environment when it is imported
 

@@ -55,6 +55,7 @@ def find(node: Node[Any, Any]) -> Artifact | None:
     if not exists(node):
         return None
     artifact = read(node)
+    # Sizes only: hashing every file at every start would cost as much as reading the study; `verify` does that.
     verify_files(node.folder, artifact.files, deep=False)
     return artifact
 
@@ -123,6 +124,7 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
         node: The artifact; its stage says which files belong to it.
         started: `time.perf_counter()` when building it began.
     """
+    # Only what the stage declares: checkpoints and scratch in the same folder may change without contradicting the record.
     paths = sorted({path for pattern in node.stage.files for path in node.folder.glob(pattern) if path.is_file()})
     artifact = Artifact(
         stage=node.stage.name,

@@ -71,6 +71,7 @@ class Study:
 
     def __enter__(self) -> Self:
         self.session.__enter__()
+        # After the lease: a second driver must not overwrite the configuration of the one at work.
         write_atomic(self.root / "study.yaml", dump_study(self.config))
         return self
 
@@ -98,6 +99,7 @@ class Study:
         """Build what is missing of one stage's artifacts."""
         missing = [node for node in self.graph.of(stage) if self.session.reuse(node) is None]
         for node in missing:
+            # Only across verbs: within one, earlier stages have just been built.
             for found in node.inputs.values():
                 if isinstance(found, Node) and found.stage.verb != stage.verb:
                     store.require(found)

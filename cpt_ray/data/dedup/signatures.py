@@ -71,7 +71,7 @@ def digests(texts: Sequence[str], config: NearDuplicateConfig, seed: int) -> tup
         long_enough = np.flatnonzero(np.diff(offsets))
         if not len(long_enough):
             continue
-        borders = np.unique(offsets).astype(np.uint64)  # skips documents without shingles
+        borders = np.unique(offsets).astype(np.uint64)  # equal offsets are documents without shingles: left out
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(shingles, borders, permutations, seed & (2**63 - 1))
         flat = np.fromiter(chain.from_iterable(matrix.to_rows()), dtype=np.uint32, count=len(long_enough) * permutations)
         positions.append(long_enough + start)
@@ -90,6 +90,7 @@ def band_keys(values: Digests, config: NearDuplicateConfig) -> Hashes:
 
 def sketches(values: Digests) -> Sketches:
     """Eight bits of each digest, mixed from all of its bits: the minimum of many hashes has few high bits set."""
+    # The multiplication mixes all bits into the top ones, which are mostly 0 in a minimum of many hashes.
     return ((values * _SKETCH_FACTOR) >> np.uint32(24)).astype(np.uint8)
 
 

@@ -30,6 +30,7 @@ def read_parquet(part: ReadPart, source: SourceConfig) -> Iterator[Document | Re
             raise not_parquet(part.path, error, source.name) from error
         names = _checked_columns(file.schema_arrow, part, source)
         metadata = file.metadata
+        # A reader may have only some row groups; row numbers in messages count from the start of the file all the same.
         groups = list(part.row_groups) if part.row_groups is not None else list(range(metadata.num_row_groups))
         before = sum(metadata.row_group(number).num_rows for number in range(groups[0] if groups else 0))
         if groups:
@@ -46,6 +47,7 @@ def read_arrow(part: ReadPart, source: SourceConfig) -> Iterator[Document | Reje
                 f"{part.path}: not an Arrow stream: {error}", fix=f"check path and format of source {source.name}"
             ) from error
         names = _checked_columns(reader.schema, part, source)
+        # `datasets` writes batches of a thousand rows, of documents of any size: Python rows are made in small pieces.
         small = (piece.select(names) for batch in reader for piece in _slices(batch))
         yield from _rows(small, 0, source)
 

@@ -64,6 +64,7 @@ def make_document(source: SourceConfig, text: str, fields: Mapping[str, object])
             value.encode()
     except UnicodeEncodeError:
         return Rejected.bad("bad_encoding", "not UTF-8", text.encode(errors="surrogatepass"))
+    # The content names a document without an id, so that names do not depend on file order or on how units are cut.
     name = known.pop("id", "") or hashlib.blake2b(data, digest_size=_ID_HEX // 2).hexdigest()
     if not text.strip():
         return Rejected("empty", name, len(data))

@@ -54,6 +54,7 @@ def read_documents(task: ReadTask, source: SourceConfig) -> Iterator[Document | 
     """
     left, records, bad = source.limit_documents, 0, 0
     for part in task.parts:
+        # Before and after: a file that is replaced while it is read gives a mixture of both versions.
         check_unchanged(part, source.name)
         here = 0
         try:
@@ -68,6 +69,7 @@ def read_documents(task: ReadTask, source: SourceConfig) -> Iterator[Document | 
                     item = replace(item, id=place, preview=f"{item.problem}: {item.preview}")
                 yield item
         except _DAMAGE as error:
+            # A file that was replaced meanwhile looks damaged; the change is the better explanation.
             check_unchanged(part, source.name)
             raise DataError(
                 f"{part.path}: damaged or truncated after {here} records: {error}",

@@ -68,6 +68,7 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
         num_bytes = len(item.text.encode())
         tally.keep(num_bytes)
         ids.add(item.id)
+        # A document larger than a unit becomes a unit by itself.
         if buffer and filled + num_bytes > context.prepare.unit_bytes:
             raw.append(_write_raw(task, context, len(raw), buffer))
             buffer, filled = [], 0
@@ -122,6 +123,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
         config=prepare.near_duplicates,
         seed=prepare.seed,
     )
+    # By key, so that all documents that share one meet in one partition.
     place = (keys["key"].to_numpy() % np.uint64(task.partitions)).astype(np.int64)
     stem = task.unit
     outputs: Outputs = {

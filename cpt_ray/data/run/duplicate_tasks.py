@@ -127,6 +127,7 @@ def _read_sketches(paths: Sequence[Path], documents: Hashes) -> Sketches:
 def _comparer(documents: Hashes, sketches: Sketches, at_least: float) -> Similar:
     def similar(first: Hashes, second: Hashes) -> npt.NDArray[np.bool_]:
         result = np.zeros(len(first), dtype=np.bool_)
+        # In slices: gathered sketches of all candidates at once would be bands x rows bytes per pair, twice.
         for start in range(0, len(first), _COMPARE_ROWS):
             rows = slice(start, start + _COMPARE_ROWS)
             one, other = np.searchsorted(documents, first[rows]), np.searchsorted(documents, second[rows])
@@ -158,6 +159,7 @@ def root_unit(task: RootUnit, context: UnitContext) -> UnitReport:
     if task.partition is None:
         pairs = both_ways(components.solve(downward(pairs)))
     pairs = components.unique(pairs)
+    # Pairs are stored both ways: downward they name a document's root, upward a root's members.
     links, members = pairs[pairs[:, 0] > pairs[:, 1]], pairs[pairs[:, 0] < pairs[:, 1]]
     roots, starts, sizes = np.unique(members[:, 0], return_index=True, return_counts=True)
     largest = [
@@ -191,6 +193,7 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
     names: list[str | None] = []
     reasons: list[str | None] = []
     for row, (size, exact) in enumerate(zip(table["bytes"].to_pylist(), table["exact"].to_pylist(), strict=True)):
+        # An exact copy is reported as that even if a band joined it first.
         if row in kept_instead:
             names.append(None)
             reasons.append("exact_duplicate" if row in repeats else "near_duplicate")

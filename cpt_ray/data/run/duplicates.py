@@ -96,6 +96,7 @@ def _roots(
         name = f"large_star_{step:02d}"
         large = stage(name, duplicate_tasks.link_unit, _link_tasks("large_star", name, listing(links, "pairs"), partitions))
         found = sum(report.counts["checksum"] for report in large) % 2**62
+        # Links no longer change exactly when the checksum repeats (up to 62-bit collisions); comparing pairs would gather them.
         if found == before:
             break
         name = f"small_star_{step:02d}"

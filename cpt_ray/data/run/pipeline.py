@@ -48,6 +48,7 @@ from cpt_ray.records import (
 )
 
 _KEYS_PER_PARTITION = 1_000_000
+"""24 MB of keys for a task that compares one partition; its memory does not grow with the corpus, the number of tasks does."""
 _FEWEST_TEST_DOCUMENTS = 2
 
 
@@ -107,6 +108,7 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
     pairs, decided, components = find_duplicates(stage, context, cleans, cleaned)
     reports = _checked(_reports(read, cleaned, decided), sources)
     measured = stage("profile", profile_unit, profile_tasks(cleans, cleaned, decided))
+    # Raw text and keys are as large as the corpus; nothing after this line reads them.
     remove_scratch(folder)
     samples = (sample for report in (*read, *cleaned, *decided) for sample in report.samples)
     return DocumentsRecord(
@@ -132,6 +134,7 @@ def _clean_tasks(
     for name in order_of_priority(sources):
         of_source = [report for task, report in zip(reads, read, strict=True) if task.source == name]
         raws = [entry.path for report in of_source for entry in report.outputs["raw"]]
+        # Numbers follow priority, not the study file: the lowest number of a component is the document that is kept.
         by_source[name] = [
             CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=raw, partitions=partitions)
             for place, raw in enumerate(raws)
@@ -142,6 +145,7 @@ def _clean_tasks(
 def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
     documents = sum(report.kept.documents for report in _reports(read))
     keys_each = 1 + (prepare.near_duplicates.bands if prepare.near_duplicates.enabled else 0)
+    # At least two, so that small corpora run the same exchange as large ones.
     return max(2, math.ceil(documents * keys_each / _KEYS_PER_PARTITION))
 
 
@@ -226,6 +230,7 @@ def pack_shards(
         task_pids={
             **documents.record.task_pids,
             **held_out.record.task_pids,
+            # One task does both: a document is read from disk once.
             **dict.fromkeys(("decontaminate", "tokenize"), _pids(packed)),
         },
     )

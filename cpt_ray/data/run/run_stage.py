@@ -63,6 +63,7 @@ def run_stage(
             _one_unit, work=work, kind=type(left[0]), context=context, sign_in=str(sign_in), expected=expected
         )
         _quiet()
+        # One block per task: with fewer, Ray Data runs several units in one task, one after another.
         data = ray.data.from_items([{"task": task.to_json()} for task in left], override_num_blocks=len(left))
         results = data.map_batches(
             one_unit,
@@ -76,6 +77,7 @@ def run_stage(
                 for text in json.loads(row["warned"]):
                     logger.warning("%s: %s", stage, text)
                 if row["error"]:
+                    # Raised again under its own class, so that exit code and fix are those of the task.
                     raise getattr(errors, row["error"])(row["problem"], fix=row["fix"])
                 report = UnitReport.from_json(row["report"])
                 reports[report.unit] = report

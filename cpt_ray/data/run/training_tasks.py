@@ -79,6 +79,7 @@ def kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, A
     verdicts = pq.read_table(folder / task.near_duplicates)
     for name in verdicts.column_names:
         table = table.append_column(name, verdicts[name])
+    # In pieces: Python rows of the whole table would hold the unit's text a second time.
     for batch in table.to_batches(max_chunksize=1000):
         yield from (row for row in batch.to_pylist() if row["reason"] is None)
 
@@ -91,6 +92,7 @@ def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
     rows: list[dict[str, Any]] = []
     start = 0
     for row in kept_documents(task, context):
+        # By component, not by document: near-duplicates that were kept never straddle training and test.
         part = held_out_part(row["component"], config, seed)
         if part is None:
             tally.keep(row["bytes"])
@@ -119,6 +121,7 @@ def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) ->
     return [keep_bytes(context.root, f"hits/{task.unit}", ".jsonl", data)]
 
 
+# A worker process serves many units: each index is loaded once per process.
 @functools.lru_cache(maxsize=2)
 def _containment(folder: str) -> ContainmentIndex:
     return ContainmentIndex.load(Path(folder))
@@ -156,6 +159,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     hits: list[ExamHit] = []
     for row in kept_documents(task, context):
         size, text = row["bytes"], row["text"]
+        # Decided again from the same component and seed as in `draw_unit`; no list of held-out documents is passed around.
         if held_out_part(row["component"], prepare.held_out, prepare.seed) is not None:
             tallies["held_out"].drop(split.REASON, size)
             continue

@@ -82,6 +82,8 @@ def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], 
     Raises:
         ArtifactError: If the folder cannot be written.
     """
+    # Two attempts can write the same unit at once (tasks of a killed driver live on for seconds), so temporary names are
+    # unique; they are next to the target, because a rename is atomic only within a file system.
     place = folder / f"{stem}{suffix}"
     temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -122,6 +124,7 @@ def finish_unit(
         DataError: If a stage lost documents or bytes.
     """
     facts = facts or UnitFacts()
+    # Checked before the report exists: a unit that lost documents is not done.
     for found in facts.reports:
         found.check()
     report = UnitReport(
@@ -242,6 +245,7 @@ class Samples:
         chosen = self._best.setdefault(reason, [])
         if len(chosen) < _SAMPLES:
             heapq.heappush(chosen, entry)
+        # The smallest hashes win whatever the order of arrival, so the sample does not depend on how units were cut.
         elif entry > chosen[0]:
             heapq.heapreplace(chosen, entry)
 

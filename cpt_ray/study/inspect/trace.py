@@ -93,6 +93,7 @@ class RunOrder:
             raise ConfigError(
                 f"run {name} has rows 0 to {self.end - 1}, not {position}", fix="rows are counted from the base, from 0"
             )
+        # A branch has its trunk's rows up to the branch point; the trunk may itself be a branch of another run.
         if position < self.start:
             return RunOrder(self._graph, str(self.spec.parent)).at(position)
         return self._seen(position, *self.order.at(position))

@@ -21,7 +21,7 @@ def _plan(graph: Graph) -> Iterator[Planned[ModelConfig]]:
 
 
 def _build(node: Node[ModelConfig, ImportedModel], _: Session) -> None:
-    from cpt_ray.model.base import import_base
+    from cpt_ray.model.base import import_base  # imports torch, which a verb that builds nothing must not pay for
 
     import_base(node.work, node.folder)
 

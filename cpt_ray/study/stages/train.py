@@ -68,12 +68,14 @@ def _plan(graph: Graph) -> Iterator[Planned[Training]]:
     deepspeed = load_deepspeed(deepspeed_path(config, graph.config_path))
     models = {model.name: model for model in config.models}
     licenses = {source.name: source.license for source in config.sources}
+    # The content of the DeepSpeed file, not its path, so that moving the file rebuilds nothing and editing it does.
     settings = config.train.model_dump(mode="json", exclude=_NOT_IN_RESULT)
     settings["deepspeed"] = deepspeed.tree
     for spec in plan_runs(config, _flops_budgets(graph)):
         parent = {"parent": graph.one(TRAIN, spec.parent)} if spec.parent else {}
         yield Planned(
             name=spec.name,
+            # The parent is an input, so a changed trunk rebuilds its branches.
             inputs={"model": graph.one(MODELS, spec.model), "shards": graph.one(SHARDS, spec.model), **parent},
             settings={
                 **settings,
