@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -127,11 +127,12 @@ def _held_out_delta(
     interval = intervals.percentile_interval(
         resampled, confidence=config.confidence, kind=_kind("paired bootstrap over documents", len(pairs), "documents")
     )
-    value, reference_value = float(subject_values.mean()), float(reference_values.mean())
+    of = {"measure": "bits_per_byte", "set_name": score.source, "role": score.role, "items": len(first)}
+    return _delta(names, float(subject_values.mean()), float(reference_values.mean()), interval, **of)
+
+
+def _delta(names: tuple[str, str], value: float, reference_value: float, interval: Interval, **of: Any) -> Delta:
     return Delta(
-        measure="bits_per_byte",
-        set_name=score.source,
-        role=score.role,
         subject=names[0],
         reference=names[1],
         subject_value=value,
@@ -139,8 +140,8 @@ def _held_out_delta(
         difference=value - reference_value,
         interval=interval,
         relative_percent=relative_percent(value, reference_value),
-        items=len(first),
-        better=_better(interval, lower_is_better=True),
+        better=_better(interval, lower_is_better=of["measure"] == "bits_per_byte"),
+        **of,
     )
 
 
@@ -171,20 +172,8 @@ def _exam_delta(
     subject_value, reference_value = (float(value) for value in values.mean(axis=(0, 2)))
     differences = values[:, 0] - values[:, 1]
     interval = _exam_interval(differences, config, f"delta/{exam.task}/{measure}")
-    return Delta(
-        measure=measure,
-        set_name=exam.task,
-        role="exam",
-        subject=names[0],
-        reference=names[1],
-        subject_value=subject_value,
-        reference_value=reference_value,
-        difference=subject_value - reference_value,
-        interval=interval,
-        relative_percent=relative_percent(subject_value, reference_value),
-        items=len(identifiers),
-        better=_better(interval, lower_is_better=False),
-    )
+    of = {"measure": measure, "set_name": exam.task, "role": "exam", "items": len(identifiers)}
+    return _delta(names, subject_value, reference_value, interval, **of)
 
 
 def _exam_interval(differences: Floats, config: CompareConfig, name: str) -> Interval:

@@ -102,8 +102,7 @@ def _worst_general(finding: ArmFindings) -> list[str]:
     base, control = (_of_role(deltas, "general") for deltas in (finding.against_base, finding.against_control))
     if not base:
         return []
-    # A measured loss ranks above a larger difference that may be chance.
-    name = max([*base, *control], key=lambda delta: (delta.better is False, delta.difference)).set_name
+    name = max([*base, *control], key=lambda delta: delta.loss_rank).set_name
     several = len({delta.set_name for delta in base}) > 1
     clause = f"{name}, the general text that did worst," if several else name
     for delta in base:

@@ -85,6 +85,11 @@ class Delta(Record):
     items: int
     better: bool | None
 
+    @property
+    def loss_rank(self) -> tuple[bool, float]:
+        """Sort key of differences in bits per byte, worst last: a measured loss ranks above a larger one that may be chance."""
+        return self.better is False, self.difference
+
 
 class Point(Record):
     """One point of a token-scaling curve."""

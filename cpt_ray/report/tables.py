@@ -189,9 +189,8 @@ def _headline(contents: ReportContents, role: str, reference: str) -> Delta | No
 
     def rank(delta: Delta) -> tuple[int, bool, bool, float]:
         run = contents.find_run(delta.subject)
-        # A cell of several seeds ranks above its single seeds; of several general texts, the one that did worst comes first,
-        # and a measured loss ranks above a larger difference that may be chance.
-        worst = (delta.better is False, delta.difference) if role == "general" else (False, 0.0)
+        # A cell of several seeds ranks above its single seeds; of several general texts, the one that did worst comes first.
+        worst = delta.loss_rank if role == "general" else (False, 0.0)
         return (run.budget_tokens or run.tokens_seen if run else 0, run is not None and run.run != delta.subject, *worst)
 
     # max keeps the first of equals, so the study's order of models and sets decides.
