@@ -1,1 +1,1 @@
-"""What cpt-ray is measured by, run as `python -m benchmarks.ROOM` from the repository's root."""
+"""Benchmarks and acceptance lists of cpt-ray, run as `python -m benchmarks.ROOM` from the repository root."""

@@ -1,6 +1,6 @@
-"""Measure the demo: the whole study from nothing, the same command again, and what the tokens bought.
+"""Measure the demo: the whole study from scratch, the same command again, and the gain from the tokens.
 
-Run by `make bench-demo`; writes `benchmarks/results/demo.json`. The study runs in a folder of its own, which is deleted first.
+Run by `make bench-demo`; writes `benchmarks/results/demo.json`. The study runs in a separate folder, which is deleted first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the order of samples costs at full size: 10^6 shards and 10^12 tokens, metadata only.
+"""Cost of the sample order at full size: 10^6 shards and 10^12 tokens, metadata only.
 
-Writes a manifest of that size to a temporary folder and, in a process of its own, measures what a training worker does before
-its first row: load the manifest, build the order, seek position 10^9 (a first and a second batch of 512 rows), and find each
-row's shard. `python benchmarks/order.py` writes `benchmarks/results/order.json`.
+Writes a manifest of that size to a temporary folder and measures, in a separate process, what a training worker does before its
+first row: load the manifest, build the order, seek position 10^9 (batches of 512 rows), and find each row's shard.
+`python -m benchmarks.order` writes `benchmarks/results/order.json`.
 """
 
 import json
@@ -26,12 +26,12 @@ MIX = {"web": 0.7, "code": 0.2, "law": 0.1}
 
 
 def position_seconds() -> float:
-    """Seconds from an empty process to the batch at position 10^9 of 10^6 shards: load, order, seek; imports left out."""
+    """Seconds from a fresh process to the batch at position 10^9 of 10^6 shards: load, order, seek; imports excluded."""
     return float(measure()["load_and_seek_s"])
 
 
 def measure() -> dict[str, float]:
-    """All figures, measured in a fresh process, so that its peak memory is that of the work."""
+    """All figures, measured in a fresh process so that its peak memory reflects only this work."""
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder))
         child = subprocess.run(
@@ -42,12 +42,12 @@ def measure() -> dict[str, float]:
 
 
 def write_manifest(folder: Path) -> None:
-    """A manifest of `SHARDS` shards over the sources of `MIX`, whose files do not exist."""
+    """Write a manifest of `SHARDS` shards over the sources of `MIX`; their files do not exist."""
     from cpt_ray.data.rows.shards import FORMAT_VERSION, save_manifest
     from cpt_ray.records import ShardEntry, ShardManifest, ShardTable
 
     names = [f"{list(MIX)[i % len(MIX)]}-{i:07d}" for i in range(SHARDS)]
-    # Made as columns: a million entries as records would take gigabytes, which is what the table is for.
+    # Built as columns: a million records would take gigabytes, which is why the table exists.
     tokens = np.full(SHARDS, ROWS_PER_SHARD * SEQUENCE_LENGTH)
     given = {
         "path": pa.array([f"{name[:-8]}/{name}.arrow" for name in names]),
@@ -68,7 +68,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def seek(folder: Path) -> dict[str, float]:
-    """What a worker does before its first row; run in a process of its own."""
+    """What a worker does before its first row; run in a separate process."""
     from cpt_ray.data.rows.shards import ShardReader
     from cpt_ray.records import ShardManifest
     from cpt_ray.train.order.samples import MixAt, SampleOrder
@@ -104,7 +104,7 @@ def seek(folder: Path) -> dict[str, float]:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process; `getrusage` would report the parent's, if that was larger."""
+    """Peak resident memory of this process; `getrusage` would report the parent's if that was larger."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 

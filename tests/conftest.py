@@ -1,6 +1,6 @@
-"""Fixtures shared by the whole test run: a private Ray, and tiny studies made by the first test that asks for them.
+"""Fixtures shared by the whole test run: a private Ray, and tiny studies made by the first test that requests them.
 
-`make test` runs in two processes, a file at a time. Each has a Ray of its own; a study is made once for both.
+`make test` runs in two processes, one file at a time. Each has a private Ray; a study is made once for both.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ LONGEST_FIRST = (
     "evaluate/test_harness.py",
     "architecture/test_gates_bite.py",
 )
-"""Files that take over ten seconds. Two processes end at the same time only if the long files do not come last."""
+"""Files that take over ten seconds. The two processes finish together only if the long files do not come last."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Print the seed of this run's order: pytest-randomly does so in a header that `-q` hides."""
-    terminal = session.config.pluginmanager.get_plugin("terminalreporter")  # a process of xdist has none
+    """Print the seed of this run's test order: pytest-randomly prints it in a header that `-q` hides."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")  # an xdist worker has none
     seed = session.config.getoption("randomly_seed", None)
     if terminal is not None and seed is not None:
         terminal.write_line(f"random order; repeat it with: pytest --randomly-seed={seed}")
@@ -50,7 +50,7 @@ def ray_session_2cpu() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order files by how long they take, and skip what needs a GPU where there is none."""
+    """Order files by duration, and skip GPU tests if there is no GPU."""
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
     if not torch.cuda.is_available():
@@ -60,10 +60,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first process of this test run to ask for it makes, and the other reads."""
+    """A folder made by the first process that requests it, and read by the other."""
     shared = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent  # the folder of the whole run, which its processes share
+        shared = shared.parent  # the folder shared by all processes of the run
     folder, done = shared / name, shared / f"{name}.done"
     with FileLock(shared / f"{name}.lock"):
         if not done.exists():
@@ -74,7 +74,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def prepared_study(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: None) -> TinyStudy:
-    """A tiny study that is prepared and not trained; tests copy it (`TinyStudy.copy`) and leave it as it is."""
+    """A tiny study, prepared but not trained; tests work on a copy (`TinyStudy.copy`)."""
     from cpt_ray.cli.main import main
 
     def make(folder: Path) -> None:
@@ -85,11 +85,11 @@ def prepared_study(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: N
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: None) -> FinishedStudy:
-    """A tiny study that two workers ran from text to report; tests read it, or change a copy."""
+    """A tiny study that two workers ran from text to report; tests read it or change a copy."""
 
     def make(folder: Path) -> None:
         study = write_tiny_study(folder)
-        # A worker's two rows of a step in micro-batches of three: some are idle, which is warned of.
+        # A worker's two rows per step in micro-batches of three: some are idle, which triggers a warning.
         study.change(train={**study_tree(folder)["train"], "micro_batch_size": 3})
         with contextlib.redirect_stderr(io.StringIO()) as warned:
             code, said = cpt_ray("run", str(study.config))

@@ -1,4 +1,4 @@
-"""Records of runs that nobody trained."""
+"""Records of made-up runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEDULE = RateSchedule(
 def attempt(
     number: int = 1, *, first_step: int = 0, world_size: int = 1, self_test: SelfTest | None = None, **changes: Any
 ) -> RunAttempt:
-    """A start of a run."""
+    """An attempt of a run."""
     fields: dict[str, Any] = {
         "attempt": number, "first_step": first_step, "resumed": number > 1, "world_size": world_size, "worker_pids": (1,),
         "kernel": "sdpa", "peak_flops_per_s": 1e12, "self_test": self_test,
@@ -24,7 +24,7 @@ def attempt(
 
 
 def cost(**changes: Any) -> TrainingCost:
-    """What a run of two seconds might have taken."""
+    """The cost of a made-up two-second run."""
     fields: dict[str, Any] = {
         "flops": 1e6, "mean_tokens_per_s": 50.0, "mfu": None, "wall_s": 2.0, "data_wait_s": 0.0, "checkpoint_s": 0.0,
         "held_out_s": 0.0, "host_peak_bytes": None, "device_peak_bytes": None,
@@ -33,7 +33,7 @@ def cost(**changes: Any) -> TrainingCost:
 
 
 def training(tokens_seen: int, **changes: Any) -> TrainingRecord:
-    """A run of one attempt that has seen so many tokens."""
+    """A run of one attempt that has seen `tokens_seen` tokens."""
     fields: dict[str, Any] = {
         "progress": RunProgress(step=10, tokens_seen=tokens_seen), "start_tokens": 0, "schedule": SCHEDULE,
         "optimizer": "fresh", "mixes": (), "spikes": 0, "attempts": (attempt(),), "cost": cost(),

@@ -1,4 +1,4 @@
-"""Run specs for tests that need one and do not care how it was planned."""
+"""Run specs for tests that need one, however it was planned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cpt_ray.records import RateSchedule, RunSpec
 
 
 def make_schedule(stop: int | None = None, *, start: int | None = None, peak: float = 1.0, **changes: object) -> RateSchedule:
-    """No warm-up, `peak`, and from `start` on a 1-sqrt cooldown to zero at `stop`; without a start, no cooldown."""
+    """No warm-up, rate `peak`, and a 1-sqrt cooldown from `start` to zero at `stop`; without a start, no cooldown."""
     fields: dict[str, object] = {
         "warmup_start_tokens": 0,
         "warmup_tokens": 0,
@@ -21,7 +21,7 @@ def make_schedule(stop: int | None = None, *, start: int | None = None, peak: fl
 
 
 def make_spec(stop: int, *, cooldown: int | None = None, **changes: object) -> RunSpec:
-    """A run of model m and arm a from the base to `stop`, which cools down from `cooldown` on."""
+    """A run of model m and arm a from the base to `stop` that cools down from `cooldown` onward."""
     fields: dict[str, object] = {
         "name": f"m-a-{stop}-seed0",
         "kind": "independent",

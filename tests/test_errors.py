@@ -1,4 +1,4 @@
-"""Errors carry their fix, also across a process border."""
+"""Errors carry their fix, even across process boundaries."""
 
 import pickle
 

@@ -1,1 +1,1 @@
-"""Acceptance lists: each box PASS or FAIL with its evidence, one module per list."""
+"""Acceptance lists: one module per list, each box PASS or FAIL with its evidence."""

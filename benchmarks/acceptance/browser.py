@@ -1,6 +1,6 @@
-"""Photograph a page that draws itself with scripts: headless Chromium over its DevTools protocol.
+"""Take screenshots of script-rendered pages: headless Chromium over the DevTools protocol.
 
-`chromium --screenshot` fires before a single-page application has fetched its data; here a condition is awaited first.
+`chromium --screenshot` fires before a single-page application has fetched its data; this waits for a condition first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def photograph(url: str, path: Path, *, until: str, before: str = "", width: int
     """Open `url`, wait until the JavaScript expression `until` is true, run `before`, and write a PNG.
 
     Raises:
-        AssertionError: If the expression is not true within a minute.
+        AssertionError: If the expression does not become true within a minute.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = subprocess.Popen(
@@ -45,7 +45,7 @@ def _port(file: Path) -> int:
         if file.exists() and file.read_text().strip():
             return int(file.read_text().splitlines()[0])
         time.sleep(0.2)
-    raise AssertionError("Chromium did not open its debugging port in 30 s")
+    raise AssertionError("Chromium did not open its debugging port within 30 s")
 
 
 async def _photograph(port: int, url: str, path: Path, until: str, before: str) -> None:
@@ -69,7 +69,7 @@ async def _photograph(port: int, url: str, path: Path, until: str, before: str) 
             if (await call("Runtime.evaluate", expression=f"Boolean({until})"))["result"].get("value"):
                 break
         else:
-            raise AssertionError(f"{url}: {until} did not become true in a minute")
+            raise AssertionError(f"{url}: {until} did not become true within a minute")
         if before:
             await call("Runtime.evaluate", expression=before)
         await asyncio.sleep(3)

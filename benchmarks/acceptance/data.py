@@ -1,8 +1,8 @@
 """Run every box of the data core's acceptance list and print PASS or FAIL with the evidence.
 
-Run by `make accept-data`, or with the numbers of some boxes: `python -m benchmarks.acceptance.data 3 4`. Tests marked
-`accept(data=N)` are evidence for box N. Boxes 1 and 2 also run `configs/education_local.yaml` on the corpora of `make corpora`:
-box 1 the whole study, box 2 its preparation with duplicates removed, four times. About 40 minutes in all on two cores.
+Run by `make accept-data`, or for selected boxes: `python -m benchmarks.acceptance.data 3 4`. Tests marked `accept(data=N)` are
+evidence for box N. Boxes 1 and 2 also run `configs/education_local.yaml` on the corpora from `make corpora`: box 1 the whole
+study, box 2 four preparations with near-duplicates removed. About 40 minutes in all on two cores.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ evidence_of = functools.partial(run_tests, "data")
 
 
 def cli(*arguments: str, log: str, kill_after_s: float | None = None) -> str:
-    """Run `cpt-ray` and return what it printed; with a time, kill the driver outright then.
+    """Run `cpt-ray` and return its output; with `kill_after_s`, SIGKILL the driver at that point.
 
     Raises:
-        AssertionError: If it fails, or is done before it should be killed.
+        AssertionError: If it fails, or finishes before it is killed.
     """
     SCRATCH.mkdir(exist_ok=True)
     path = SCRATCH / f"{log}.log"
@@ -55,24 +55,24 @@ def cli(*arguments: str, log: str, kill_after_s: float | None = None) -> str:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             return path.read_text()
-    check(kill_after_s is None, f"{arguments} was done before it could be killed")
-    check(code == 0, f"cpt-ray {' '.join(arguments)} ended with {code}: {path.read_text()[-800:]}")
+    check(kill_after_s is None, f"{arguments} finished before it could be killed")
+    check(code == 0, f"cpt-ray {' '.join(arguments)} exited with code {code}: {path.read_text()[-800:]}")
     return path.read_text()
 
 
 def make_corpora() -> None:
-    """What `make corpora` does."""
+    """Do what `make corpora` does."""
     subprocess.run([sys.executable, "-m", "benchmarks.corpora"], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
 
 
 def manifest_of(root: Path) -> dict[str, Any]:
-    """The manifest of the one shards artifact under a root."""
+    """The manifest of the only shards artifact under a root."""
     (path,) = root.glob("shards/*/manifest.json")
     return dict(json.loads(path.read_text()))
 
 
 def shard_hashes(root: Path) -> list[tuple[str, str]]:
-    """Name and hash of every file that holds rows or their index."""
+    """Name and hash of every row and index file."""
     (folder,) = root.glob("shards/*")
     listed = json.loads((folder / "artifact.json").read_text())["files"]
     found = sorted((entry["path"], entry["sha256"]) for entry in listed if entry["path"].startswith("shards"))
@@ -81,7 +81,7 @@ def shard_hashes(root: Path) -> list[tuple[str, str]]:
 
 
 def balance(manifest: dict[str, Any]) -> list[str]:
-    """Check that what each stage took in is what the one before left, source by source, and say the sums.
+    """Check per source that each stage's input is what the previous stage kept, and report the totals.
 
     Raises:
         AssertionError: If a document or a byte is missing anywhere.
@@ -108,7 +108,7 @@ def balance(manifest: dict[str, Any]) -> list[str]:
 
 
 def box_1_education() -> list[str]:
-    """The education paper's study passes check and plan; its twin runs here to a report."""
+    """The education paper's study passes check and plan; its local twin runs through to a report."""
     lines = evidence_of(1)
     make_corpora()
     started = time.perf_counter()
@@ -120,7 +120,7 @@ def box_1_education() -> list[str]:
 
 
 def box_2_conservation() -> list[str]:
-    """Conservation on all corpora; the same shards for 1, 2 and 4 workers, and after kills of driver and worker."""
+    """Conservation on all corpora; identical shards with 1, 2 and 4 workers, and after the driver and a worker are killed."""
     lines = evidence_of(2)
     make_corpora()
     shutil.rmtree(SCRATCH, ignore_errors=True)
@@ -138,12 +138,12 @@ def box_2_conservation() -> list[str]:
         lines += balance(manifest_of(root)) if name == f"{WORKERS[0]} workers" else []
     first = next(iter(hashes.values()))
     for name, found in hashes.items():
-        check(found == first, f"{name}: {len(set(found) ^ set(first))} files differ from those of {WORKERS[0]} workers")
-    return [*lines, f"{len(first)} files, byte for byte the same: {', '.join(hashes)}"]
+        check(found == first, f"{name}: {len(set(found) ^ set(first))} files differ from the run with {WORKERS[0]} workers")
+    return [*lines, f"{len(first)} files, byte-identical: {', '.join(hashes)}"]
 
 
 def box_3_duplicates_and_leaks() -> list[str]:
-    """Near-duplicates of known clusters are found; planted leaks are found in question and answer, in any case."""
+    """Near-duplicates of known clusters are found; planted leaks are found in question and answer, regardless of case."""
     return evidence_of(3, figures=["recall", "precision"])
 
 
@@ -153,7 +153,7 @@ def box_4_bad_input() -> list[str]:
 
 
 def box_5_benchmarks() -> list[str]:
-    """`make bench-data` is committed, with every claim; those that miss their target are named."""
+    """`make bench-data` is committed, with every claim; missed targets are named."""
     return check_results("data", CLAIMS, made_by="make bench-data")
 
 

@@ -1,4 +1,4 @@
-"""What an acceptance list is made of: boxes that give evidence, or refuse."""
+"""Building blocks of an acceptance list: boxes that return evidence or fail."""
 
 import json
 import subprocess
@@ -12,29 +12,29 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def check(true: bool, otherwise: str) -> None:
-    """Refuse with a reason; asserts vanish under -O.
+    """Fail with a reason; plain asserts vanish under -O.
 
     Raises:
-        AssertionError: If it is not true.
+        AssertionError: If the condition is false.
     """
     if not true:
         raise AssertionError(otherwise)
 
 
 def run_tests(acceptance: str, box: int, *, figures: Iterable[str] = (), tests: Path = REPOSITORY / "tests") -> list[str]:
-    """Run the tests of a box and return what they recorded.
+    """Run the tests of a box and return the figures they recorded.
 
     Args:
         acceptance: Name of the list, such as `training`.
         box: Its number; its tests carry `@pytest.mark.accept(training=box)`.
-        figures: Names that must have been recorded, each by some test of the box.
-        tests: Where the tests lie.
+        figures: Names that the box's tests must record.
+        tests: The tests folder.
 
     Returns:
         Two lines about the tests, then `name: value` for each figure.
 
     Raises:
-        AssertionError: If no test has the marker, one failed or was skipped, or a figure is missing.
+        AssertionError: If no test has the marker, a test failed or was skipped, or a figure is missing.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -44,7 +44,7 @@ def run_tests(acceptance: str, box: int, *, figures: Iterable[str] = (), tests: 
         ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         check(
             report.exists() and ran.returncode in (0, 1),
-            f"{' '.join(command)} ended with {ran.returncode}: {ran.stdout[-800:]}",
+            f"{' '.join(command)} exited with code {ran.returncode}: {ran.stdout[-800:]}",
         )
         cases = list(ElementTree.parse(report).getroot().iter("testcase"))
     bad = [
@@ -56,24 +56,24 @@ def run_tests(acceptance: str, box: int, *, figures: Iterable[str] = (), tests: 
     check(not bad, "; ".join(bad))
     seen = {item.get("name", ""): item.get("value", "") for case in cases for item in case.iterfind("properties/property")}
     missing = sorted(set(figures) - set(seen))
-    check(not missing, f"nothing was recorded for: {', '.join(missing)}")
+    check(not missing, f"no figure recorded for: {', '.join(missing)}")
     names = sorted({f"{case.get('classname')}::{str(case.get('name')).partition('[')[0]}" for case in cases})
     return [f"{len(cases)} tests passed: {', '.join(names)}", *[f"{name}: {value}" for name, value in seen.items()]]
 
 
 def check_results(name: str, claims: Iterable[str], *, made_by: str) -> list[str]:
-    """Check that a benchmark's results are committed and whole, and say which of them miss their target.
+    """Check that a benchmark's results are committed and complete, and list the missed targets.
 
     Args:
-        name: Of `benchmarks/results/NAME.json`.
-        claims: Ids that it must hold.
-        made_by: The command that writes it.
+        name: The NAME in `benchmarks/results/NAME.json`.
+        claims: Ids that it must contain.
+        made_by: The command that writes the file.
 
     Raises:
         AssertionError: If the file is missing or not committed, or lacks a claim.
     """
     path = REPOSITORY / "benchmarks" / "results" / f"{name}.json"
-    check(path.exists(), f"{path.relative_to(REPOSITORY)} is not there: run {made_by}")
+    check(path.exists(), f"{path.relative_to(REPOSITORY)} is missing: run {made_by}")
     listed = subprocess.run(["git", "ls-files", "--error-unmatch", str(path)], cwd=REPOSITORY, capture_output=True)
     check(listed.returncode == 0, f"{path.relative_to(REPOSITORY)} is not committed")
     found = {claim["id"]: claim for claim in json.loads(path.read_text())}
@@ -81,7 +81,7 @@ def check_results(name: str, claims: Iterable[str], *, made_by: str) -> list[str
     check(not missing, f"claims without a result: {', '.join(missing)}")
     missed = [claim for claim in found.values() if claim["judgement"] == "missed"]
     return [
-        f"{len(found)} claims, {len(missed)} of them miss their target; commit {next(iter(found.values()))['commit']}",
+        f"{len(found)} claims, {len(missed)} of them miss the target; commit {next(iter(found.values()))['commit']}",
         *[f"missed: {claim['id']}: {claim['value']} {claim['unit']}, target {claim['target']}" for claim in missed],
     ]
 
@@ -90,8 +90,8 @@ def run_boxes(boxes: Sequence[Callable[[], list[str]]], arguments: Sequence[str]
     """Run boxes and print PASS or FAIL with the evidence of each.
 
     Args:
-        boxes: Each returns lines of evidence, or raises; the first line of its docstring is what it proves.
-        arguments: Numbers of the boxes to run, from 1; none means all.
+        boxes: Each returns lines of evidence or raises; the first line of its docstring says what it proves.
+        arguments: Numbers of the boxes to run, from 1; empty means all.
 
     Returns:
         The exit code: 1 if a box failed.
@@ -102,7 +102,7 @@ def run_boxes(boxes: Sequence[Callable[[], list[str]]], arguments: Sequence[str]
         box = boxes[number - 1]
         try:
             evidence, verdict = box(), "PASS"
-        except Exception as error:  # a box that breaks has failed; the others still run
+        except Exception as error:  # an error fails the box; the others still run
             evidence, verdict = f"{type(error).__name__}: {error}".splitlines(), "FAIL"
             failed += 1
         print(f"{verdict}  box {number}: {(box.__doc__ or '').splitlines()[0]}")

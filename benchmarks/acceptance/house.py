@@ -1,6 +1,6 @@
 """Run every box of the house's acceptance list and print PASS or FAIL with the evidence.
 
-Run by `make accept-house`, or with the numbers of some boxes: `python -m benchmarks.acceptance.house 1 2`.
+Run by `make accept-house`, or for selected boxes: `python -m benchmarks.acceptance.house 1 2`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def box_1() -> list[str]:
 
 
 def box_2() -> list[str]:
-    """Import and time limits; a warning of a worker in console, log and report, on a small study that is trained for it."""
+    """Import and time limits; a worker's warning reaches console, log and report, shown on a small study trained for it."""
     lines = [f"imports: {_tests('tests/cli/test_light_verbs.py')}"]
     with tempfile.TemporaryDirectory() as folder:
         config = _run(sys.executable, "-c", TINY.format(folder=folder)).stdout.splitlines()[-1]
@@ -75,7 +75,7 @@ def box_2() -> list[str]:
         seconds = {verb: _cpu_s(verb, *study) for verb in READERS} | {"--help": _cpu_s("--help")}
     lines.append("CPU seconds: " + ", ".join(f"{verb} {spent:.2f}" for verb, spent in seconds.items()))
     slow = [verb for verb, spent in seconds.items() if spent > (MOST_HELP_S if verb == "--help" else MOST_CPU_S)]
-    check(not slow, f"slower than allowed: {', '.join(slow)}; {lines[-1]}")
+    check(not slow, f"over the CPU limit: {', '.join(slow)}; {lines[-1]}")
     return lines
 
 
@@ -86,7 +86,7 @@ def box_3() -> list[str]:
     check(len(steps) >= STEPS, f"{len(steps)} numbered steps name a file")
     for what in ("stage", "cleaning rule", "scorer", "figure"):
         check(what in text.lower(), f"nothing on how to add a {what}")
-    return [f"{len(steps)} steps that name their file; {_tests('tests/docs')}"]
+    return [f"{len(steps)} steps that name a file; {_tests('tests/docs')}"]
 
 
 BOXES = [box_1, box_2, box_3]

@@ -1,4 +1,4 @@
-"""Start MLflow's UI on a study's database, photograph the list of runs and the curves, and check both through its API."""
+"""Start MLflow's UI on a study's database, take screenshots of the run list and the curves, and check both through the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.acceptance.evidence import check
 
 
 def photograph_study(database: Path, images: Path) -> list[str]:
-    """Photograph the parent run's curves and the run list; returns the evidence."""
+    """Take screenshots of the parent run's curves and the run list; return the evidence."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -44,7 +44,7 @@ def photograph_study(database: Path, images: Path) -> list[str]:
         curve = next(key for key in keys if key.startswith("domain.") and key.endswith("bits_per_byte"))
         run_id = parent["info"]["run_id"]
         history = _get(f"{base}/api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key={curve}")["metrics"]
-        check(len(children) >= 5, f"only {children} below the study")
+        check(len(children) >= 5, f"the study has only these child runs: {children}")
         check(len(history) >= 3, f"{curve} has {len(history)} points")
         runs_page = f"{base}/#/experiments/{experiment}/runs"
         curve_page = f"{base}/#/experiments/{experiment}/runs/{run_id}/model-metrics"
@@ -73,7 +73,7 @@ def _wait(base: str) -> None:
             return
         except OSError:
             time.sleep(0.5)
-    raise AssertionError("MLflow's server did not come up in 60 s")
+    raise AssertionError("the MLflow server did not come up within 60 s")
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:

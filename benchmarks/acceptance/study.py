@@ -1,8 +1,8 @@
 """Run every box of the study's acceptance list and print PASS or FAIL with the evidence.
 
-Run by `make accept-study`, or with the numbers of some boxes: `python -m benchmarks.acceptance.study 3 4`. Box 1 clones the
-repository into a new folder and sets it up from nothing; the other boxes use that clone's demo, or this one's if box 1 is left
-out. About 40 minutes in all on two cores.
+Run by `make accept-study`, or for selected boxes: `python -m benchmarks.acceptance.study 3 4`. Box 1 clones the repository
+into a new folder and sets it up from scratch; the other boxes use that clone's demo, or this checkout's if box 1 is left out.
+About 40 minutes in all on two cores.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ CLONE = Path(tempfile.gettempdir()) / "cpt-ray-accept"
 
 
 def shell(command: str, *, cwd: Path, log: str) -> tuple[str, float]:
-    """Run a command, keep its output in a log, and return output and seconds.
+    """Run a command, log its output, and return output and seconds.
 
     Raises:
-        AssertionError: If it exits with another code than 0.
+        AssertionError: If it exits with a nonzero code.
     """
     started = time.perf_counter()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTHONPATH"))}
@@ -36,17 +36,17 @@ def shell(command: str, *, cwd: Path, log: str) -> tuple[str, float]:
         ["bash", "-c", command], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     (Path(tempfile.gettempdir()) / f"cpt-ray-accept-{log}.log").write_text(result.stdout)
-    check(result.returncode == 0, f"{command!r} ended with {result.returncode}: {result.stdout[-600:]}")
+    check(result.returncode == 0, f"{command!r} exited with code {result.returncode}: {result.stdout[-600:]}")
     return result.stdout, time.perf_counter() - started
 
 
 def home() -> Path:
-    """The checkout whose demo is looked at."""
+    """The checkout whose demo is checked."""
     return CLONE if list(CLONE.glob("runs/*demo/report.html")) else REPOSITORY
 
 
 def root() -> Path:
-    """The demo's artifacts."""
+    """The root folder of the demo's artifacts."""
     folder = home() / "runs" / "demo"
     if not (folder / "report.html").exists():
         folder = home() / "runs" / "bench-demo"
@@ -55,27 +55,27 @@ def root() -> Path:
 
 
 def box_1_clean_clone() -> list[str]:
-    """A clean clone: demo, demo again, an override, tests, CI."""
+    """A clean clone: the demo, the demo again, an override, the tests, CI."""
     shutil.rmtree(CLONE, ignore_errors=True)
     shell(f"git clone -q {REPOSITORY} {CLONE}", cwd=REPOSITORY, log="clone")
     _, setup_s = shell("make setup", cwd=CLONE, log="setup")
     first, first_s = shell("make demo", cwd=CLONE, log="demo")
-    check("bits/byte" in first and "report:" in first, "no summary table or report path at the end of make demo")
+    check("bits/byte" in first and "report:" in first, "make demo does not end with a summary table and a report path")
     check(first_s <= 600, f"make demo took {first_s:.0f} s")
     again, again_s = shell("make demo", cwd=CLONE, log="demo-again")
-    check("  made  " not in again and again.count("reused") >= 10, "the second make demo redid something")
+    check("  made  " not in again and again.count("reused") >= 10, "the second make demo redid work")
     check(again_s < 60, f"the second make demo took {again_s:.0f} s")
     changed, changed_s = shell(".venv/bin/cpt-ray run configs/demo.yaml train.learning_rate=1e-4", cwd=CLONE, log="override")
     stages = {line.split()[1].split("/")[0] for line in changed.splitlines() if line.startswith("  made  ")}
     kept = {line.split()[1].split("/")[0] for line in changed.splitlines() if line.startswith("  reused  ")}
-    check(stages == {"train", "evaluate"}, f"the override re-made {sorted(stages)}")
+    check(stages == {"train", "evaluate"}, f"the override rebuilt {sorted(stages)}")
     check({"models", "exams", "documents", "held_out", "shards"} <= kept, f"the override kept only {sorted(kept)}")
     tests, tests_s = shell("make test", cwd=CLONE, log="test")
     ci, ci_s = shell("CI=true bash .ci/run < /dev/null", cwd=CLONE, log="ci")
     check(ci_s < 1200, f".ci/run took {ci_s:.0f} s")
     return [
         f"make setup {setup_s:.0f} s, make demo {first_s:.0f} s, again {again_s:.0f} s",
-        f"override made {sorted(stages)} in {changed_s:.0f} s and reused {sorted(kept)}",
+        f"override rebuilt {sorted(stages)} in {changed_s:.0f} s and reused {sorted(kept)}",
         f"make test {tests_s:.0f} s: {tests.strip().splitlines()[-1]}",
         f".ci/run {ci_s:.0f} s: {ci.strip().splitlines()[-1]}",
         *[line for line in first.splitlines() if line.startswith("report:")],
@@ -103,17 +103,17 @@ def box_2_report_and_mlflow() -> list[str]:
 
 
 def box_3_killed_worker() -> list[str]:
-    """Kill -9 of a train worker mid-run."""
+    """A training worker is killed (kill -9) mid-run."""
     output, seconds = shell(
         f"{sys.executable} -m pytest tests/train/test_launch.py -v -p no:randomly", cwd=REPOSITORY, log="kill"
     )
     lines = [line for line in output.splitlines() if "PASSED" in line]
-    check(any("kill" in line for line in lines), "no test of a killed worker ran")
+    check(any("kill" in line for line in lines), "no killed-worker test ran")
     return [*lines, f"{seconds:.0f} s"]
 
 
 def box_4_ledger() -> list[str]:
-    """Rows of the funnel, tokens of the shards, tokens of the runs, and a document found again."""
+    """Funnel rows, shard tokens and run tokens add up, and a raw document is found in a packed row."""
     import numpy as np
     import pyarrow.parquet as pq
     from transformers import AutoTokenizer
@@ -155,13 +155,13 @@ def box_4_ledger() -> list[str]:
 
 
 def box_5_processes_and_plants() -> list[str]:
-    """Distinct worker processes, planted documents, and the control of the self-test."""
+    """Distinct worker processes, planted documents, and the self-test's control."""
     from cpt_ray.records import RunRecord, ShardManifest
 
     manifest = ShardManifest.load(next(root().glob("shards/*/manifest.json")))
     evidence = []
     for stage, pids in manifest.task_pids.items():
-        check(len(set(pids)) >= 2, f"stage {stage} ran in {len(set(pids))} process")
+        check(len(set(pids)) >= 2, f"stage {stage} ran in only {len(set(pids))} process")
         evidence.append(f"{stage}: {len(set(pids))} processes")
     for path in sorted(root().glob("train/*/run.json")):
         run = RunRecord.load(path)
@@ -171,8 +171,8 @@ def box_5_processes_and_plants() -> list[str]:
             proof = run.training.last.self_test
             evidence.append(
                 f"{run.run}: {len(set(run.training.worker_pids))} workers; "
-                f"packed against alone {proof.masked_difference:.2g} nats, "
-                f"mask off {proof.unmasked_difference:.2g} (allowed {proof.allowed_difference:.2g})"
+                f"packed vs. alone {proof.masked_difference:.2g} nats, "
+                f"mask off {proof.unmasked_difference:.2g} (limit {proof.allowed_difference:.2g})"
             )
     output, _ = shell(
         f"{sys.executable} -m pytest tests/data tests/model/attention/test_isolation.py -v "
@@ -181,7 +181,7 @@ def box_5_processes_and_plants() -> list[str]:
         log="plants",
     )
     passed = [line for line in output.splitlines() if "PASSED" in line]
-    check(any("leak" in line for line in passed) and any("mask_is_off" in line for line in passed), "plants were not tested")
+    check(any("leak" in line for line in passed) and any("mask_is_off" in line for line in passed), "no planted-document tests")
     return [*evidence, *passed]
 
 
@@ -189,7 +189,7 @@ def box_6_gpu() -> list[str]:
     """The same demo on a GPU."""
     results = REPOSITORY / "benchmarks" / "results" / "demo_gpu.json"
     check(
-        results.exists(), "no GPU machine was to be had: the GPU path is written, its tests are marked gpu, and it has not run"
+        results.exists(), "no GPU machine was available: the GPU path is written, its tests are marked gpu, and it has not run"
     )
     return [f"{claim['id']}: {claim['value']} {claim['unit']}" for claim in json.loads(results.read_text())]
 

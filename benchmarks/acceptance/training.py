@@ -1,9 +1,9 @@
-"""Run every box of the training's acceptance list and print PASS or FAIL with the evidence.
+"""Run every box of the training acceptance list and print PASS or FAIL with the evidence.
 
-Run by `make accept-training`, or with the numbers of some boxes: `python -m benchmarks.acceptance.training 1 2`. Boxes 1 to 5
-are tests: those marked `accept(training=N)` are box N's evidence, and the figures that they record with pytest's
-`record_property` are printed. A box fails if one of its tests fails or is skipped, and if a figure that the list asks for was
-not recorded, so that a case cannot fall out of a test unnoticed. Box 6 reads `benchmarks/results/train.json`.
+Run by `make accept-training`, or for selected boxes: `python -m benchmarks.acceptance.training 1 2`. Boxes 1 to 5 are tests:
+those marked `accept(training=N)` are box N's evidence, and the figures they record with pytest's `record_property` are printed.
+A box fails if one of its tests fails or is skipped, or if a required figure was not recorded, so that a case cannot drop out of
+a test unnoticed. Box 6 reads `benchmarks/results/train.json`.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ def box_3_matrix() -> list[str]:
 
 
 def box_4_chaos() -> list[str]:
-    """20 random kills (worker, raylet, driver) over a tiny study on two simulated nodes."""
+    """20 random kills (worker, raylet, driver) during a tiny study on two simulated nodes."""
     return evidence_of(4, figures=["kills", "starts of training above step 0", "positions", "held-out scores"])
 
 
 def box_5_one_writer() -> list[str]:
-    """Of two drivers on one study the second is refused; so is a commit from an older attempt."""
+    """The second of two drivers on one study is refused; so is a commit from an older attempt."""
     return evidence_of(5, figures=["second driver", "commit of an older attempt"])
 
 
 def box_6_benchmarks() -> list[str]:
-    """`make bench-train` is committed, with every claim; those that miss their target are named."""
+    """`make bench-train` is committed, with every claim; missed targets are named."""
     return check_results("train", CLAIMS, made_by="make bench-train")
 
 

@@ -1,1 +1,1 @@
-"""Texts to measure with: from packages, and made up."""
+"""Texts for benchmarks: from packages, and synthetic."""

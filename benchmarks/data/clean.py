@@ -1,9 +1,9 @@
-"""Cleaning rules against datatrove's filters of the same definitions: how often verdicts agree, and documents per core-second.
+"""Cleaning rules versus datatrove's filters with the same definitions: agreement of verdicts, and documents per core-second.
 
 Run as `python -m benchmarks.data clean`. The corpus is the demo's: license texts and news articles of at least 400 characters,
 normalized, every n-th of them. Both sides judge the same texts with the published thresholds, one process and one thread each,
-interleaved; CPU seconds count from text to verdict, words found once per document on both sides. datatrove runs in an
-environment of its own, under the user's cache folder.
+interleaved; CPU seconds count from text to verdict, with words split once per document on both sides. datatrove runs in a
+separate environment under the user's cache folder.
 """
 
 import json
@@ -38,7 +38,7 @@ Verdicts = list[dict[str, str | None]]
 
 
 def build_corpus(documents: int) -> list[str]:
-    """About so many texts of the demo's sources, evenly spread."""
+    """About `documents` texts of the demo's sources, evenly spaced."""
     study = load_study(Path(__file__).parents[2] / "configs" / "demo.yaml")
     texts = []
     for source in study.sources:
@@ -61,7 +61,7 @@ def judge_ours(texts: Sequence[str], sets: Sequence[str] = SETS) -> tuple[Verdic
 
 
 def judge_with_plain_words(texts: Sequence[str]) -> Verdicts:
-    """Our verdicts if words were what white space parts: the control for how words are found."""
+    """Our verdicts on whitespace-separated words: the control for word segmentation."""
     with (
         mock.patch("cpt_ray.data.clean.view.tokens", str.split),
         mock.patch("cpt_ray.data.clean.c4.tokens", str.split),
@@ -92,12 +92,12 @@ print(json.dumps({"verdicts": verdicts, "cpu_s": time.process_time() - started})
 
 
 def datatrove_python() -> Path:
-    """The interpreter of an environment that holds datatrove and nothing of ours."""
+    """The interpreter of an environment with datatrove and without cpt-ray."""
     return python_with(f"datatrove-{DATATROVE}", PACKAGES)
 
 
 def judge_datatrove(path: Path, sets: Sequence[str] = SETS) -> tuple[Verdicts, float]:
-    """The verdicts of datatrove on a JSON list of texts, and its CPU seconds."""
+    """Verdicts of datatrove on a JSON list of texts, and its CPU seconds."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment.pop("PYTHONPATH", None)
     command = [str(datatrove_python()), "-c", _DATATROVE_SCRIPT, str(path), ",".join(sets)]
@@ -106,7 +106,7 @@ def judge_datatrove(path: Path, sets: Sequence[str] = SETS) -> tuple[Verdicts, f
 
 
 def differences(ours: Verdicts, theirs: Verdicts) -> list[dict[str, Any]]:
-    """Every verdict that is not the same: document, rule set, and both reasons."""
+    """Every verdict that differs: document, rule set, and both reasons."""
     return [
         {"document": number, "set": name, "ours": one[name], "theirs": other[name]}
         for number, (one, other) in enumerate(zip(ours, theirs, strict=True))
@@ -121,7 +121,7 @@ def agreement(found: Sequence[dict[str, Any]], documents: int) -> float:
 
 
 def measure(documents: int = 4_000) -> list[Claim]:
-    """Run both sides, interleaved, and say how they compare."""
+    """Run both sides, interleaved, and compare them."""
     texts = build_corpus(documents)
     CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / "clean.json"

@@ -1,9 +1,9 @@
-"""Near-duplicate removal against datasketch: documents per core-second, recall and precision on planted near-duplicates.
+"""Near-duplicate removal versus datasketch: documents per core-second, recall and precision on planted near-duplicates.
 
-The corpus is made here: documents of Zipf-distributed words, lengths as on the web, and copies of some of them with a share of
-their words replaced. Both sides get the same texts, word 5-grams, 128 permutations and the same threshold, and run
-interleaved, one process and one thread each; CPU seconds count from text to pairs. datasketch runs in an environment of its
-own, under the user's cache folder.
+The corpus is generated: documents of Zipf-distributed words with web-like lengths, plus copies of some of them with a share of
+the words replaced. Both sides get the same texts, word 5-grams, 128 permutations and the same threshold, and run interleaved,
+one process and one thread each; CPU seconds count from text to pairs. datasketch runs in a separate environment under the
+user's cache folder.
 """
 
 import json
@@ -38,7 +38,7 @@ REPETITIONS = 3
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts, and which of them are planted: (original, copy) by position, and the exact similarity of their shingles."""
+    """Texts, the planted pairs as (original, copy) positions, and the exact similarity of their shingles."""
 
     texts: list[str]
     planted: list[tuple[int, int]]
@@ -46,12 +46,12 @@ class Corpus:
 
 
 def build_corpus(documents: int = 10_000, copies: int = 2_000, *, seed: int = 0) -> Corpus:
-    """Make the corpus.
+    """Generate the corpus.
 
     Args:
         documents: Originals; lengths are log-normal with a median of 280 words.
-        copies: Edited copies, of different originals, in equal parts for each of `EDITED_SHARES`.
-        seed: Of everything that is drawn.
+        copies: Edited copies of distinct originals, in equal parts for each of `EDITED_SHARES`.
+        seed: Seed of all random draws.
     """
     draw = random.Random(seed)
     numbers = np.random.default_rng(seed)
@@ -77,11 +77,11 @@ def _jaccard(first: str, second: str) -> float:
 
 
 def find_ours(texts: Sequence[str], *, compare: bool = True) -> tuple[set[tuple[int, int]], float]:
-    """Pairs of duplicates as the pipeline finds them, and the CPU seconds from texts to pairs.
+    """Duplicate pairs as the pipeline finds them, and the CPU seconds from texts to pairs.
 
     Args:
         texts: All documents, as one unit.
-        compare: False joins whatever shares a band.
+        compare: False joins all pairs that share a band.
     """
     at_least = (threshold(CONFIG) or 0.0) if compare else -1.0
     started = time.process_time()
@@ -113,7 +113,7 @@ print(json.dumps({"pairs": pairs, "cpu_s": spent, "bands": lsh.b, "rows": lsh.r}
 
 
 def datasketch_python() -> Path:
-    """The interpreter of an environment that holds datasketch and nothing of ours."""
+    """The interpreter of an environment with datasketch and without cpt-ray."""
     return python_with(f"datasketch-{DATASKETCH}", [f"datasketch=={DATASKETCH}"])
 
 
@@ -134,13 +134,13 @@ def recall(corpus: Corpus, pairs: set[tuple[int, int]]) -> float:
 
 
 def precision(corpus: Corpus, pairs: set[tuple[int, int]]) -> float:
-    """Share of the pairs found whose texts are at or above the threshold."""
+    """Share of the found pairs whose texts are at or above the threshold."""
     alike = [_jaccard(corpus.texts[a], corpus.texts[b]) for a, b in pairs]
     return sum(value >= (threshold(CONFIG) or 0) for value in alike) / max(1, len(alike))
 
 
 def recall_by_similarity(corpus: Corpus, pairs: set[tuple[int, int]]) -> dict[str, list[float]]:
-    """Planted pairs found by class of exact similarity: [found, planted]."""
+    """Planted pairs found, by class of exact similarity: [found, planted]."""
     classes: dict[str, list[float]] = {}
     for pair, alike in zip(corpus.planted, corpus.similarity, strict=True):
         counts = classes.setdefault(f"{int(alike * 20) / 20:.2f}", [0, 0])
@@ -150,7 +150,7 @@ def recall_by_similarity(corpus: Corpus, pairs: set[tuple[int, int]]) -> dict[st
 
 
 def measure(documents: int = 10_000, copies: int = 2_000) -> list[Claim]:
-    """Run both sides, interleaved, and say how they compare."""
+    """Run both sides, interleaved, and compare them."""
     corpus = build_corpus(documents, copies)
     CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / "near-duplicates.json"

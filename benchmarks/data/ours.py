@@ -1,13 +1,13 @@
 """Our side of the data benchmark, one process per measurement: `python -m benchmarks.data.ours COMMAND ARGUMENTS`.
 
-    units OUT FILE...             clean units out of Parquet files, a file each, with nothing to drop: set-up, not measured
+    units OUT FILE...             clean units from Parquet files, one per file, with nothing to drop: set-up, not measured
     pack UNITS MODEL OUT WORKERS  tokenize, pack and write those units on Ray Data
-    plain UNITS MODEL OUT N/OF    the same tasks without Ray: every OF-th unit, from the N-th on, in this process
-    start WORKERS                 start Ray and end it: what `pack` costs before there is text
+    plain UNITS MODEL OUT N/OF    the same tasks without Ray: every OF-th unit starting at the N-th, in this process
+    start WORKERS                 start and stop Ray: what `pack` costs before any text
     prepare OUT WORKERS FILE...   read, clean, remove duplicates, hold out
-    rows OUT MODEL WORKERS        pack what `prepare` left
+    rows OUT MODEL WORKERS        pack the output of `prepare`
 
-`plain` calls the very function that `pack` gives to Ray's workers, so the difference between them is Ray.
+`plain` calls the same function that `pack` gives to Ray's workers, so the difference between them is Ray.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SEPARATOR = "<|endoftext|>"
 VOCABULARY = 49152
 PREPARE = PrepareConfig.model_validate({"decontaminate": {"enabled": False}})
 PACK_ALONE = PrepareConfig.model_validate({"decontaminate": {"enabled": False}, "held_out": {"share": 1e-9}})
-"""Every document is packed: the peers hold nothing out either."""
+"""Packs every document: the peers hold nothing out either."""
 
 
 def source_of(files: list[Path]) -> SourceConfig:
-    """The one source of the benchmark."""
+    """The benchmark's only source."""
     return SourceConfig(name=SOURCE, role="domain", path=tuple(map(str, files)), format="parquet", id_field="id")
 
 
 def make_units(folder: Path, files: list[Path]) -> None:
-    """Write a `documents` artifact whose units are the files, every document kept, and a held-out one that holds nothing."""
+    """Write a `documents` artifact with the files as units and every document kept, and an empty held-out artifact."""
     context = UnitContext(folder=str(folder / "documents"), sources=(source_of(files),), prepare=PACK_ALONE)
     names = []
     for number, path in enumerate(files):
@@ -99,12 +99,12 @@ def pack_on_ray(units: Path, model: Path, out: Path, workers: int, config: Prepa
 
 
 def model_tokenizer(folder: Path) -> ModelTokenizer:
-    """SmolLM2's tokenizer, as a study of it packs."""
+    """SmolLM2's tokenizer, as a study uses it for packing."""
     return ModelTokenizer(folder, TextTokens(separator=SEPARATOR, bos=None), VOCABULARY)
 
 
 def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> None:
-    """Do the tasks of `pack_on_ray` one after another."""
+    """Run the tasks of `pack_on_ray` sequentially."""
     from cpt_ray.data.run.merge import unit_files
     from cpt_ray.data.run.pipeline import _pack_inputs
 
@@ -131,10 +131,10 @@ def prepare(out: Path, workers: int, files: list[Path]) -> None:
 
 
 def start(workers: int) -> None:
-    """Start Ray, let each worker do nothing once, and end it."""
+    """Start Ray, run one no-op per worker, and shut it down."""
     import ray.data
 
-    import cpt_ray.data.run.pipeline  # noqa: F401  (imported by what is measured, too)
+    import cpt_ray.data.run.pipeline  # noqa: F401  (the measured commands import it, too)
     from cpt_ray.edges.ray_runtime import ray_session
 
     with ray_session(RuntimeConfig(prepare_workers=workers)):

@@ -1,10 +1,10 @@
-"""What the data benchmark is compared with, in an environment of its own: `python peers.py PEER ARGUMENTS`.
+"""The data benchmark's peers, in a separate environment: `python peers.py PEER ARGUMENTS`.
 
     datasets|datatrove|litdata FOLDER TOKENIZER OUT WORKERS   Parquet files -> tokens on disk, an end-of-text token per document
-    trl LENGTHS ROW_TOKENS      pack documents of those lengths, with position ids; prints CPU seconds
+    trl LENGTHS ROW_TOKENS      pack documents of the given lengths, with position ids; prints CPU seconds
 
-Each is set up as its own documentation says, with what its users can do to be fast: ids only, no attention masks, no shuffle.
-Imports nothing of ours: it runs in an environment without it.
+Each is set up as its documentation says, with the fast options open to its users: ids only, no attention masks, no shuffle.
+Imports nothing from cpt-ray, which is not installed in this environment.
 """
 
 import itertools
@@ -71,7 +71,7 @@ def litdata_rows(path: str) -> Iterator[Any]:
 
 
 def run_litdata(folder: str, tokenizer: str, out: str, workers: int) -> None:
-    """The `optimize` of litdata with its loader for tokens."""
+    """The `optimize` of litdata with its token loader."""
     import os
 
     from litdata import TokensLoader, optimize

@@ -1,11 +1,11 @@
-"""CPU seconds, wall time and memory of commands and of everything that they start, however their processes come and go.
+"""CPU seconds, wall time and memory of commands and all their descendants, including short-lived ones.
 
-Ray's workers are grandchildren that nobody waits for, so the kernel's count of children's time lacks them. This process makes
-itself the one that orphans fall to, and reads the clocks of all its descendants until none is left.
+Ray's workers are grandchildren that no process waits for, so the kernel's child times do not include them. This process becomes
+the subreaper for orphans and reads the clocks of all its descendants until none is left.
 
-Commands that are compared take turns in short slices: the ones whose slice it is not are stopped by SIGSTOP with all their
-processes. A shared machine changes its speed by a factor of two within a minute, CPU seconds included (two machines on one
-physical core); in slices that meets all commands alike.
+Compared commands alternate in short slices: while one runs, the others are stopped by SIGSTOP with all their processes. The
+speed of a shared machine changes by a factor of two within a minute, CPU seconds included (two machines on one physical core);
+in slices, this affects all commands equally.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ONE_THREAD = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Usage:
-    """What a command took. `peak_bytes` is the resident memory, beyond what is shared, of its largest process."""
+    """What a command used. `peak_bytes` is the unshared resident memory of its largest process."""
 
     wall_s: float
     cpu_s: float
@@ -47,7 +47,7 @@ def watch(command: Sequence[str], *, environment: Mapping[str, str] | None = Non
     """Run a command to its end, with one thread per process for numerics and tokenizers.
 
     Raises:
-        RuntimeError: If it fails or takes too long; with the end of what it said.
+        RuntimeError: If it fails or takes too long; with the end of its output.
     """
     return watch_together({"": command}, environment=environment, timeout_s=timeout_s)[""]
 
@@ -59,16 +59,16 @@ def watch_together(
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 3000,
 ) -> dict[str, Usage]:
-    """Run commands to their ends, one at a time in slices; a command's wall time is that of its slices.
+    """Run commands to completion, one at a time in slices; a command's wall time is the sum of its slices.
 
     Args:
-        commands: By name.
-        slice_s: Seconds of a turn. Ray does not start if it is stopped for much longer than it runs.
-        environment: On top of this process's own.
-        timeout_s: Of all together.
+        commands: Commands by name.
+        slice_s: Seconds per turn. Ray fails to start if it is stopped for much longer than it runs.
+        environment: Variables on top of this process's environment.
+        timeout_s: Limit for all commands together.
 
     Raises:
-        RuntimeError: If one fails or they take too long; with the end of what it said.
+        RuntimeError: If one fails or they take too long; with the end of its output.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     variables = {**os.environ, "TOKENIZERS_PARALLELISM": "false", **dict.fromkeys(_ONE_THREAD, "1"), **(environment or {})}
@@ -97,12 +97,12 @@ def watch_together(
 
 
 class _Watched:
-    """A command, everything that it started, and what all of it took so far."""
+    """A command with all its descendants, and what they have used so far."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.command = list(command)
         self.said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
-        self.cpu_s: dict[psutil.Process, float] = {}  # of every process that it ever had
+        self.cpu_s: dict[psutil.Process, float] = {}  # of every process it ever had
         self.wall_s, self.peak_bytes = 0.0, 0
         self.process = subprocess.Popen(
             self.command, stdout=self.said, stderr=subprocess.STDOUT, start_new_session=True, env=dict(environment)
@@ -110,20 +110,20 @@ class _Watched:
         self.cpu_s[psutil.Process(self.process.pid)] = 0.0
 
     def run_for(self, seconds: float, end: float, *, others: Sequence[_Watched]) -> None:
-        """Let it go on for so long, or until it and all that it left behind has ended; Ray's daemons leave a little later."""
+        """Let it run for `seconds`, or until it and all its descendants have ended; Ray's daemons exit a little later."""
         started = time.perf_counter()
         send(self.read(), signal.SIGCONT)
         while (now := time.perf_counter()) - started < seconds and now < end and not self.ended():
             time.sleep(min(_EVERY_S, seconds))
             if self.process.poll() is None:
                 self.wall_s += time.perf_counter() - now
-            # What has lost its parent falls to this process; only this command runs now, so it is of this one.
+            # Orphans are reparented to this process; only this command is running, so they are its own.
             self.read({child for child in psutil.Process().children() if not any(child in other.cpu_s for other in others)})
             _reap([one.process.pid for one in (self, *others)])
         stop_all(self.read)
 
     def read(self, orphans: set[psutil.Process] | None = None) -> list[psutil.Process]:
-        """Note CPU time and memory of its processes; returns those that are alive."""
+        """Record CPU time and memory of its processes; return those that are alive."""
         alive = []
         for root in {*self.cpu_s, *(orphans or ())}:
             try:
@@ -143,11 +143,11 @@ class _Watched:
         return alive
 
     def ended(self) -> bool:
-        """Whether nothing of it is left."""
+        """Whether none of its processes is left."""
         return self.process.poll() is not None and not self.read()
 
     def require_success(self) -> None:
-        """Raise RuntimeError with what it said, if it failed."""
+        """Raise RuntimeError with its output if it failed."""
         if self.process.returncode:
             self.said.seek(0)
             said = self.said.read().decode(errors="replace")
@@ -155,7 +155,7 @@ class _Watched:
 
 
 def _reap(kept: Sequence[int]) -> None:
-    """Take leave of children that have ended, except of those that `Popen` waits for."""
+    """Reap children that have ended, except those that `Popen` waits for."""
     for child in psutil.Process().children():
         try:
             if child.pid not in kept and child.status() == psutil.STATUS_ZOMBIE:

@@ -1,1 +1,1 @@
-"""Measuring: processes in turns, claims with limits, results files, and the table of them."""
+"""Measurement: processes in turns, claims with limits, results files and their summary table."""

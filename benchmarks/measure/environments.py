@@ -1,4 +1,4 @@
-"""Python environments of the peers that benchmarks are compared with: under the user's cache folder, with nothing of ours."""
+"""Python environments for the benchmarks' peers: under the user's cache folder, without cpt-ray."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def python_with(name: str, packages: Sequence[str], *, without: Sequence[str] = 
     """The interpreter of an environment, made on first use.
 
     Args:
-        name: Its folder; another set of packages needs another name.
-        packages: What pip installs, with versions.
-        without: What is taken out again of what they ask for.
+        name: Its folder; a different set of packages needs a different name.
+        packages: The packages pip installs, with versions.
+        without: Dependencies to uninstall afterward.
     """
     folder = CACHE / name
     python = folder / "bin" / "python"

@@ -1,4 +1,4 @@
-"""Stopping and continuing processes, for benchmarks whose sides take turns."""
+"""Stop and continue processes, for benchmarks whose sides take turns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Send a signal to all that are still there."""
+    """Send a signal to all that still exist."""
     for one in processes:
         try:
             os.kill(one.pid, number)
@@ -19,7 +19,7 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
 
 
 def stop_all(alive: Callable[[], Iterable[psutil.Process]]) -> None:
-    """Stop all that `alive` returns, and what they have started in this very moment."""
+    """Stop all processes that `alive` returns, and any they started in the meantime."""
     stopped: set[psutil.Process] = set()
     while new := set(alive()) - stopped:
         send(new, signal.SIGSTOP)

@@ -1,8 +1,8 @@
-"""How a benchmark writes down what it measured: `benchmarks/results/THEME.json`, and the same as a table.
+"""How a benchmark records its measurements: `benchmarks/results/THEME.json`, and the same as a table.
 
 In: claims. Out: a list of `{id, claim, value, unit, spread, target, judgement, compared_with, processor, hardware, versions,
 commit, date, raw}`, one entry for each claim and kind of processor. A claim that misses its target is written like any other:
-nothing is left out because it disappoints. A value that cannot be is an error, and nothing is written.
+disappointing results are not left out. An impossible value is an error, and nothing is written.
 """
 
 import importlib.metadata
@@ -20,18 +20,18 @@ from benchmarks.measure.claims import Claim
 RESULTS = Path(__file__).parents[1] / "results"
 DISTRIBUTIONS = ("cpt-ray", "torch", "deepspeed", "ray", "transformers", "datasets", "pyarrow", "lm-eval", "mlflow", "numpy")
 _FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
-"""What of a processor decides how fast a matrix product in bf16 is, the most capable first."""
+"""CPU features that decide the speed of a bf16 matrix product, the most capable first."""
 
 
 def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS, merge: bool = False) -> list[dict[str, Any]]:
-    """Write `folder/THEME.json`, print it as a table and return what these claims came to.
+    """Write `folder/THEME.json`, print it as a table and return the entries of these claims.
 
     Args:
         theme: The file's name.
-        claims: What was measured.
-        folder: Where it goes.
-        merge: Keep claims of the file that have other ids: a benchmark that is run in parts. Entries of other processors
-            always stay.
+        claims: The measurements.
+        folder: Output folder.
+        merge: Keep the file's claims with other ids, for a benchmark that runs in parts. Entries of other processors
+            are always kept.
 
     Raises:
         ValueError: If there are no claims, two have the same id, or a target cannot be judged.
@@ -39,7 +39,7 @@ def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS
     """
     ids = [claim.id for claim in claims]
     if not ids or len(set(ids)) != len(ids):
-        raise ValueError(f"benchmark {theme}: every claim needs an id of its own, saw {ids}")
+        raise ValueError(f"benchmark {theme}: every claim needs a unique id, got {ids}")
     for claim in claims:
         claim.check()
     shared = {
@@ -81,7 +81,7 @@ def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS
 
 
 def render_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """The results as aligned columns, and the machine they come from below."""
+    """The results as aligned columns, with the machine below."""
     header = ("id", "value", "unit", "target", "judgement", "claim")
     words = {"met": "met", "missed": "MISSED", "not judged": "not judged", "no target": "-"}
     rows = [
@@ -109,7 +109,7 @@ def replace_between(text: str, marks: tuple[str, str], new: str) -> str:
 
 
 def describe_processor() -> str:
-    """The kind of processor: its name, which clouds shorten to the maker's, its family and model, and its best feature."""
+    """The kind of processor: its name (which clouds shorten to the vendor's), family and model, and its best feature."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return platform.processor() or platform.machine()
@@ -135,7 +135,7 @@ def describe_hardware() -> str:
 
 
 def describe_versions() -> dict[str, str]:
-    """Python and the distributions that decide speed and results."""
+    """Versions of Python and of the distributions that decide speed and results."""
     versions = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
         try:
@@ -146,7 +146,7 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_commit() -> str:
-    """The commit that was measured, with `+changes` where the tree differs from it; `unknown` outside of git."""
+    """The commit that was measured, with `+changes` if the tree differs from it; `unknown` outside git."""
     try:
         folder = Path(__file__).parents[1]
         commit = subprocess.run(

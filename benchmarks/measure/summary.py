@@ -1,8 +1,8 @@
-"""Rewrites the table of `benchmarks/README.md` from `benchmarks/results`: every claim that has a target, met or not.
+"""Rewrite the table in `benchmarks/README.md` from `benchmarks/results`: every claim with a target, met or not.
 
     python -m benchmarks.measure.summary
 
-`tests/benchmarks/test_summary.py` fails where the table and the results differ.
+`tests/benchmarks/measure/test_summary.py` fails if the table and the results differ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 
 
 def table(folder: Path = RESULTS) -> str:
-    """The claims of all results files, a row each, as a Markdown table."""
+    """The claims of all results files as a Markdown table, one row each."""
     claims = [claim for path in sorted(folder.glob("*.json")) for claim in json.loads(path.read_text(encoding="utf-8"))]
     claims.sort(key=lambda claim: (str(claim["id"]), str(claim["processor"])))
     processors = list(dict.fromkeys(sorted(str(claim["processor"]) for claim in claims)))
@@ -40,7 +40,7 @@ def _row(claim: Mapping[str, Any], processors: Sequence[str]) -> str:
 
 
 def rewritten(text: str) -> str:
-    """A document with the table between its marks written again."""
+    """The document with the table between its marks rewritten."""
     return replace_between(text, MARKS, table())
 
 

@@ -1,10 +1,10 @@
-"""Two processes on a machine whose speed drifts: they take turns of a few steps, so that a drift meets both alike.
+"""Two processes on a machine whose speed drifts: they take turns of a few steps, so that drift affects both equally.
 
-In: two `Side`s, each a command that leaves a line in a file when a step is finished. Out: seconds and CPU seconds of each step.
-The side whose turn it is not is stopped by SIGSTOP with all its processes, Ray's daemons too. The first step of a turn is not
-measured: after SIGCONT, threads find their cores again, and daemons do what they have put off. A step lasts from one finished
-step to the next, seen within `POLL_S`. Turns were chosen after whole processes in a row gave ratios between 0.5 and 1.9 for the
-very same code: a shared machine changes its speed by a factor of two within a minute.
+In: two `Side`s, each a command that appends a line to a file after each step. Out: seconds and CPU seconds of each step. While
+one side runs, the other is stopped by SIGSTOP with all its processes, including Ray's daemons. The first step of a turn is not
+measured: after SIGCONT, threads migrate back to their cores and daemons catch up on deferred work. A step lasts from one
+finished step to the next, with a resolution of `POLL_S`. Turns were chosen after whole processes run one after another gave
+ratios between 0.5 and 1.9 for identical code: the speed of a shared machine changes by a factor of two within a minute.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.measure.processes import send, stop_all
 REPOSITORY = Path(__file__).parents[2]
 POLL_S = 0.01
 TURN_STEPS = 3
-"""Steps of a turn, of which all but the first are measured."""
+"""Steps per turn; all but the first are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,11 @@ class Side:
     """A Python process that takes steps.
 
     Args:
-        name: For messages.
-        arguments: Of the interpreter.
-        environment: All of the process's.
-        log: Where its output goes.
-        steps_done: How many steps it has finished, by what it has written.
+        name: Name used in messages.
+        arguments: Arguments of the interpreter.
+        environment: The complete environment of the process.
+        log: File for its output.
+        steps_done: Returns the number of finished steps, judged by its output files.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Side:
 
 @dataclass
 class Turns:
-    """What the measured steps of one side took: seconds of wall and of CPU, and which of its steps these are, from 0."""
+    """Wall and CPU seconds of one side's measured steps, and the step numbers, from 0."""
 
     numbers: list[int] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Turns:
 
 
 def run_alone(side: Side) -> None:
-    """Run a side to its end.
+    """Run a side to completion.
 
     Raises:
         RuntimeError: With the end of its output, if it fails.
@@ -71,11 +71,11 @@ def run_alone(side: Side) -> None:
 
 
 def run_in_turns(sides: tuple[Side, Side], *, warmup: int, steps: int) -> tuple[Turns, Turns]:
-    """Run both sides to their ends: `warmup` steps each, then `steps` in turns.
+    """Run both sides to completion: `warmup` steps each, then `steps` in turns.
 
     Raises:
         ValueError: If `steps` is not a multiple of `TURN_STEPS`.
-        RuntimeError: With the end of its output, if a side fails; if there are steps before it has begun.
+        RuntimeError: If a side fails, with the end of its output; if it has steps before it starts.
     """
     if steps % TURN_STEPS:
         raise ValueError(f"{steps} steps cannot be taken in turns of {TURN_STEPS}")
@@ -99,7 +99,7 @@ def run_in_turns(sides: tuple[Side, Side], *, warmup: int, steps: int) -> tuple[
 @contextmanager
 def _started(side: Side) -> Iterator[subprocess.Popen[bytes]]:
     if side.steps_done():
-        raise RuntimeError(f"{side.name} has {side.steps_done()} steps before it has begun, of another run")
+        raise RuntimeError(f"{side.name} has {side.steps_done()} steps from an earlier run before it starts")
     with side.log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, *side.arguments], cwd=REPOSITORY, env=side.environment, stdout=stream, stderr=subprocess.STDOUT
@@ -113,7 +113,7 @@ def _started(side: Side) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _take_turn(side: Side, process: subprocess.Popen[bytes], numbers: range) -> list[tuple[float, float]]:
-    """Let a side go on until it has finished these steps, and stop it there; seconds of wall and of CPU of each."""
+    """Let a side run until it has finished these steps, then stop it; return wall and CPU seconds of each step."""
     clock_s, spent_s, found = time.perf_counter(), _cpu_seconds(process), []
     send(_tree(process), signal.SIGCONT)
     for number in numbers:

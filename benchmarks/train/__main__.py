@@ -1,10 +1,10 @@
 """Training speed, side by side in one run: ours against a bare torch loop, ours inside Ray Train, and Hugging Face's Trainer.
 
-Run by `make bench-train` (`QUICK=1`: few steps); writes `benchmarks/results/train.json`. What is measured as ours is `cpt-ray
-train` as a user runs it. Two sides of a ratio are two processes that take turns of a few steps (`turns.py`), with the same
-allocator settings, on the same rows of license text in the same order with documents isolated, at the same learning rates;
-losses are compared step by step, so that equal work is compared. The first steps of each process and of each turn are left out.
-A ratio is the median over pairs of the same step; all steps, and their CPU seconds, are in `raw`.
+Run by `make bench-train` (`QUICK=1`: few steps); writes `benchmarks/results/train.json`. Our side is `cpt-ray train` as a user
+runs it. The two sides of a ratio are processes that take turns of a few steps (`turns.py`), with the same allocator settings,
+on the same rows of license text in the same order with documents isolated, at the same learning rates; losses are compared step
+by step, to ensure that both sides do the same work. The first steps of each process and of each turn are excluded. A ratio is
+the median over pairs of the same step; all steps and their CPU seconds are in `raw`.
 
 `--device cuda` measures the same at rows of 2,048 tokens on a GPU, whole processes in turns, and a table of ZeRO stage, offload
 and checkpointing. That part HAS NOT RUN YET: it was written on a machine without a GPU.
@@ -39,7 +39,7 @@ TWO, THREE = "ds_configs/zero2_bf16.json", "ds_configs/zero3_bf16.json"
 
 
 class Cpu:
-    """The parts that need no GPU; what several of them need is measured once."""
+    """The parts that need no GPU; shared measurements are made once."""
 
     def __init__(self, bench: Bench, *, steps: int) -> None:
         self.bench = bench
@@ -49,7 +49,7 @@ class Cpu:
 
     @functools.cached_property
     def alone(self) -> Measured:
-        """ZeRO-2 with nothing beside it."""
+        """ZeRO-2, running alone."""
         self.bench.prepare(self.short)
         return measure_alone(self.bench.ours("zero2", self.short, deepspeed=TWO), self.short)
 
@@ -66,20 +66,20 @@ class Cpu:
         ]  # fmt: skip
 
     def bare(self) -> list[Claim]:
-        """Against a bare torch loop."""
+        """ZeRO-2 versus a bare torch loop."""
         peer = self._peer("bare")
         pair = _pair(self.bench.ours("zero2", self.short, deepspeed=TWO), peer, self.short)
         against = "a bare torch loop, same rows, loss and optimizer"
         return [_ratio_claim("bare_ratio", f"ZeRO-2, {self.rows}", pair, ">= 0.95", against)]
 
     def peak(self) -> list[Claim]:
-        """Against a plain matrix product."""
+        """ZeRO-2 versus a plain matrix product."""
         peer = self._peer("peak")
         ours, products = _pair(self.bench.ours("zero2", self.short, deepspeed=TWO), peer, self.short)
         return [_peak_claim(ours, products, self.rows)]
 
     def zero3(self) -> list[Claim]:
-        """ZeRO-3 against the same."""
+        """ZeRO-3 versus a bare torch loop."""
         peer = self._peer("bare")
         pair = _pair(self.bench.ours("zero3", self.short, deepspeed=THREE), peer, self.short)
         return [_ratio_claim("zero3_bare_ratio", f"ZeRO-3, {self.rows}", pair, ">= 0.85", "the same bare loop")]
@@ -88,7 +88,7 @@ class Cpu:
         return self.bench.peer(name, self.short, like=self.alone, deepspeed=TWO)
 
     def ray(self) -> list[Claim]:
-        """Inside Ray Train against outside it."""
+        """Inside Ray Train versus outside it."""
         outside = Bench(self.bench.study, self.bench.root / "outside", self.bench.environment)  # a study has one driver
         for one in (self.bench, outside):
             one.prepare(self.short)
@@ -97,7 +97,7 @@ class Cpu:
         return [_ratio_claim("ray_ratio", f"inside Ray Train, ZeRO-2, {self.rows}", pair, ">= 0.95", "the same outside Ray")]
 
     def hf(self) -> list[Claim]:
-        """Against Hugging Face's Trainer, on long rows."""
+        """ZeRO-2 versus Hugging Face's Trainer, on long rows."""
         self.bench.prepare(self.long)
         alone = measure_alone(self.bench.ours("zero2", self.long, deepspeed=TWO), self.long)
         peer = self.bench.peer("hf", self.long, like=alone, deepspeed=TWO)
@@ -107,7 +107,7 @@ class Cpu:
         return [_ratio_claim("hf_trainer_ratio", f"ZeRO-2, {rows}", pair, ">= 1.3", against)]
 
     def arithmetic(self) -> list[Claim]:
-        """What needs no training."""
+        """Claims that need no training."""
         return _arithmetic_claims(self.bench)
 
 
@@ -167,7 +167,7 @@ def _share_claims(bench: Bench, ours: Measured, stalled: Measured) -> list[Claim
 
 
 def half_way_checkpoint(shape: Shape) -> str:
-    """The override that lets a run make one checkpoint half-way."""
+    """The override that makes a run save one checkpoint halfway."""
     return f"train.checkpoint_every={shape.budget // 2 + 1}"
 
 
@@ -267,12 +267,12 @@ def _record(measured: Measured) -> RunRecord:
 
 
 def main() -> None:
-    """Measure, and write the claims of each part as it is done."""
+    """Measure, and write the claims of each part when it is done."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"on a CPU, of {', '.join(PARTS)}; default: all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"on a CPU, one of {', '.join(PARTS)}; default: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="one turn a side; results go to a temporary folder")
-    parser.add_argument("--steps", type=int, default=12, help="steps of each side; two of three are measured")
+    parser.add_argument("--quick", action="store_true", help="one turn per side; results go to a temporary folder")
+    parser.add_argument("--steps", type=int, default=12, help="steps per side; two of three are measured")
     arguments = parser.parse_args()
     environment = {**os.environ, **worker_environment(RuntimeConfig(gpus_per_worker=float(arguments.device == "cuda")))}
     bench = Bench(STUDY, ROOT, environment)

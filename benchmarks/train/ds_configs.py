@@ -1,10 +1,10 @@
-"""Measures each file of `ds_configs/`: peak memory and tokens per second of one worker, and rewrites the table of its README.
+"""Measure peak memory and tokens per second of one worker for each file in `ds_configs/`, and rewrite its README's table.
 
     python -m benchmarks.train.ds_configs [MODEL_FOLDER]
 
-Without a folder the demo's imported base is used. A process per file: two CPU threads, four rows of 512 tokens a step, one step
-to warm up and `--steps` more, in turns with a process of `zero2_bf16.json` (`turns.py`), so that the ratio between two files is
-independent of when each was measured. Peak memory is the process's own, with Python and torch (about half a gigabyte) in it.
+Without a folder the demo's imported base is used. One process per file: two CPU threads, four rows of 512 tokens per step, one
+warm-up step and `--steps` more, in turns with a process for `zero2_bf16.json` (`turns.py`), so that the ratio between two files
+does not depend on when each was measured. Peak memory is that of the process, including Python and torch (about half a GB).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ROWS, LENGTH, WARMUP, THREADS = 4, 512, 1, 2
 
 
 def main() -> None:
-    """Measure every file, or with `--one` a single one in this process."""
+    """Measure every file, or with `--one` a single file in this process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path, help="a folder with safetensors")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ds_configs", help="folder of each process's output")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ds_configs", help="folder for each process's output")
     parser.add_argument("--readme", type=Path, default=FOLDER / "README.md", help=argparse.SUPPRESS)
-    parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a row")
-    parser.add_argument("--steps", type=int, default=9, help="steps after the first; two of three are measured")
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens per row")
+    parser.add_argument("--steps", type=int, default=9, help="steps after the warm-up; two of three are measured")
     arguments = parser.parse_args()
     model = arguments.model or demo_base()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measure(model: Path, name: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """One file in turns with the reference; returns tokens per second, its ratio to the reference and peak bytes."""
+    """Measure one file in turns with the reference; return tokens per second, ratio to the reference and peak bytes."""
     from cpt_ray.config.sections.runtime import RuntimeConfig
     from cpt_ray.edges.ray_runtime import worker_environment
 
@@ -81,7 +81,7 @@ def measure(model: Path, name: str, arguments: argparse.Namespace) -> dict[str, 
 
 
 def demo_base() -> Path:
-    """The base that the demo imported, or one imported now from the same package."""
+    """The base imported by the demo, or the same package imported now."""
     found = sorted((ROOT / "runs").glob("*/models/*/model.safetensors"))
     if found:
         return found[0].parent
@@ -94,7 +94,7 @@ def demo_base() -> Path:
 
 
 def train(model: Path, deepspeed: Path, arguments: argparse.Namespace) -> None:
-    """Train a few steps; each leaves a line in a file, the peak bytes of this process so far."""
+    """Train a few steps; after each, append the peak bytes of this process so far to a file."""
     length, steps = arguments.length, arguments.out / arguments.one
     from cpt_ray.edges.ray_runtime import put_interpreter_on_path
 
@@ -131,7 +131,7 @@ def train(model: Path, deepspeed: Path, arguments: argparse.Namespace) -> None:
 
 
 def where(model: Path, arguments: argparse.Namespace) -> str:
-    """One line on what was measured and on what."""
+    """One line on what was measured and where."""
     import deepspeed
     import torch
 
@@ -146,7 +146,7 @@ def where(model: Path, arguments: argparse.Namespace) -> str:
 
 
 def table(results: dict[str, dict[str, float]], caption: str) -> str:
-    """The measured table, a row per file."""
+    """The measured table, one row per file."""
     rows = [
         f"| `{name}` | {found['tokens_per_s']:.0f} | {found['ratio']:.2f} | {found['peak_bytes'] / 2**30:.2f} GiB |"
         for name, found in sorted(results.items())
@@ -156,7 +156,7 @@ def table(results: dict[str, dict[str, float]], caption: str) -> str:
 
 
 def rewrite(text: str, new: str) -> str:
-    """Replace what stands between the marks."""
+    """Replace the text between the marks."""
     return replace_between(text, MARKS, new)
 
 

@@ -1,11 +1,11 @@
-"""What training is compared with: a bare torch loop, and Hugging Face's Trainer with DeepSpeed, on the rows of a run of ours.
+"""The training benchmark's peers: a bare torch loop, and Hugging Face's Trainer with DeepSpeed, on the rows of our run.
 
-Run by `benchmarks/train.py`, one process per measurement: `python train_peers.py bare|hf|peak SETTINGS.json`. The settings name
-the model's folder, the rows and learning rates of each step (both read back from our run's metrics, so they are the same) and
-where to write the result: per step the seconds from asking for the batch to the end of the optimizer step, and the loss.
-The bare loop has every lever that ours has: isolated documents, the same loss in blocks, fused AdamW over fp32 master weights,
-the same allocator. The Trainer has the best that its users can switch on: its own mask of packed documents from position ids,
-DeepSpeed's chunked loss with 16 rows a block, fused AdamW, ZeRO with the same small buckets, the same allocator.
+Run by `benchmarks.train`, one process per measurement: `python -m benchmarks.train.peers bare|hf|peak SETTINGS.json`. The
+settings name the model's folder, the rows and learning rates of each step (both read back from our run's metrics, so they are
+the same) and the result file: per step the seconds from requesting the batch to the end of the optimizer step, and the loss.
+The bare loop has every optimization that ours has: isolated documents, the same blockwise loss, fused AdamW over fp32 master
+weights, the same allocator. The Trainer has the best options open to its users: its mask of packed documents from position ids,
+DeepSpeed's chunked loss with 16 rows per block, fused AdamW, ZeRO with the same small buckets, the same allocator.
 """
 
 import json
@@ -24,12 +24,12 @@ from cpt_ray.train.order.batches import join_rows
 
 PEAK_SIZE, PEAK_PRODUCTS = 1536, 200
 PEAK_FLOPS = 2 * PEAK_SIZE**3 * PEAK_PRODUCTS
-"""Of each step of the peer `peak`."""
+"""FLOPs per step of the peer `peak`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What one measurement needs, as JSON."""
+    """Settings of one measurement, as JSON."""
 
     model: str
     shards: str
@@ -47,7 +47,7 @@ class Settings:
 
 
 class Rows:
-    """The rows of each step, read from the shards that our run read."""
+    """The rows of each step, read from our run's shards."""
 
     def __init__(self, settings: Settings) -> None:
         folder = Path(settings.shards)
@@ -106,11 +106,11 @@ def run_bare(settings: Settings) -> dict[str, Any]:
 
 
 def run_hf(settings: Settings) -> dict[str, Any]:
-    """Train with Hugging Face's Trainer and DeepSpeed, documents isolated by transformers' own mask.
+    """Train with Hugging Face's Trainer and DeepSpeed, documents isolated by transformers' mask.
 
     Raises:
-        RuntimeError: If DeepSpeed is not really on: with `use_cpu` the Trainer drops it without a word, and would then train
-            bf16 weights without fp32 copies, which is another optimizer and looks fast.
+        RuntimeError: If DeepSpeed is not really on: with `use_cpu` the Trainer silently drops it and would then train bf16
+            weights without fp32 copies, which is a different optimizer and looks fast.
     """
     import transformers.training_args
     from deepspeed.runtime.chunked_cross_entropy import install_chunked_causal_lm_loss
@@ -118,7 +118,7 @@ def run_hf(settings: Settings) -> dict[str, Any]:
     from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
     from transformers import AutoModelForCausalLM, Trainer
 
-    # Without a GPU, bf16 is refused unless `use_cpu` is set, which is what drops DeepSpeed.
+    # Without a GPU, bf16 is refused unless `use_cpu` is set, and `use_cpu` drops DeepSpeed.
     transformers.training_args.is_torch_bf16_gpu_available = lambda: True
     model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.bfloat16)
     if not torch.cuda.is_available():
@@ -208,7 +208,7 @@ def _set_scheduler(trainer: Any, optimizer: Any, rates: list[float]) -> Any:
 
 
 class _PackedRows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Rows as the Trainer wants them: labels shifted inside the model, a document's first token without one."""
+    """Rows in the Trainer's format: the model shifts the labels; a document's first token has none."""
 
     def __init__(self, settings: Settings) -> None:
         source = Rows(settings)
@@ -228,7 +228,7 @@ class _PackedRows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 def run_peak(settings: Settings) -> dict[str, Any]:
-    """No training: as many matrix products as `PEAK_FLOPS` are, once a step."""
+    """No training: `PEAK_FLOPS` worth of matrix products per step."""
     left, right = (torch.randn(PEAK_SIZE, PEAK_SIZE).bfloat16() for _ in range(2))
     seconds = []
     for _ in settings.learning_rates:

@@ -1,7 +1,7 @@
-"""Processes of a training benchmark: our command as a user runs it, and the peers on the very rows that it trained on.
+"""Processes of a training benchmark: our command as a user runs it, and the peers on the same rows.
 
-In: a study file and the shape of a step. Out: `Measured`, the steps of one process, alone or in turns with another. A
-peer whose losses differ from ours did other work, and is an error instead of a figure.
+In: a study file and the shape of a step. Out: `Measured`, the steps of one process, alone or in turns with another. A peer
+whose losses differ from ours did different work: an error, not a figure.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from cpt_ray.records import StepMetrics
 from cpt_ray.train.monitor.metrics import read_metrics
 
 LOSS_TOLERANCE = 0.005
-"""Relative. bf16 and other orders of summing move a loss by 1e-3; a leaking mask or another optimizer by far more."""
+"""Relative. bf16 and summation order shift a loss by 1e-3; a leaking mask or a different optimizer by far more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How much is trained: rows of `length` tokens per step, in micro-batches, for `warmup + steps` steps."""
+    """Amount of training: rows of `length` tokens per step, in micro-batches, for `warmup + steps` steps."""
 
     length: int
     rows: int
@@ -40,18 +40,18 @@ class Shape:
 
     @property
     def slots(self) -> int:
-        """Tokens of a step, padding included."""
+        """Tokens per step, padding included."""
         return self.length * self.rows
 
     @property
     def budget(self) -> int:
-        """Loss-bearing tokens that end in the middle of the last step: documents and padding take about 1 % of the slots."""
+        """Loss-bearing tokens up to the middle of the last step: document starts and padding take about 1 % of the slots."""
         return int((self.warmup + self.steps - 0.5) * self.slots * 0.99)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One process: its measured steps, and all losses."""
+    """One process: its measured steps and all losses."""
 
     name: str
     numbers: list[int]
@@ -59,9 +59,9 @@ class Measured:
     step_s: list[float]
     losses: list[float]
     cpu_s: list[float]
-    """User and system seconds of each measured step with all its processes; empty where the process ran alone."""
+    """User and system seconds of each measured step over all processes; empty if the side ran alone."""
     load: float
-    """One-minute load average before it began: above 1, the machine was not quiet."""
+    """One-minute load average before the start: above 1, the machine was not quiet."""
     run: Path | None = None
 
     @property
@@ -81,14 +81,14 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """A side that trains, and how to read what it did: losses of all steps, seconds of all steps, folder of a run of ours."""
+    """A side that trains, and a reader of its results: losses and seconds of all steps, and the folder if the run is ours."""
 
     side: Side
     read: Callable[[], tuple[list[float], list[float], Path | None]]
 
 
 def measure_alone(trainer: Trainer, shape: Shape) -> Measured:
-    """Train with nothing beside it; seconds of a step are the process's own."""
+    """Train alone; step seconds are the ones the process reports."""
     load = os.getloadavg()[0]
     run_alone(trainer.side)
     losses, seconds, run = trainer.read()
@@ -124,8 +124,8 @@ class Bench:
 
     Args:
         study: The study file.
-        root: Where its artifacts lie. Two runs of ours that take turns need a root each: a study has one driver.
-        environment: Of every process that trains; Ray's daemons get the plain one, and give it to their workers themselves.
+        root: Root folder of its artifacts. Two of our runs that take turns need separate roots: a study has one driver.
+        environment: Environment of every training process; Ray's daemons get the plain one and set up their workers'.
         common: Overrides of the study for every run.
     """
 
@@ -137,11 +137,11 @@ class Bench:
         self._count = itertools.count()
 
     def prepare(self, shape: Shape) -> None:
-        """Make the rows of a shape, or find them."""
+        """Prepare the rows of a shape, or reuse them."""
         run_alone(self._verb("prepare", "prepare", self._overrides(shape), dict(os.environ), steps_done=lambda: 0))
 
     def ours(self, name: str, shape: Shape, *, deepspeed: str, kind: str = "local", extra: tuple[str, ...] = ()) -> Trainer:
-        """`cpt-ray train`, from nothing: removes what an earlier one left."""
+        """`cpt-ray train` from scratch: removes the results of an earlier one."""
         train = self.root / "train"
         shutil.rmtree(train, ignore_errors=True)
         kept = self.root / "kept" / f"{next(self._count):02d}-{name}"
@@ -163,7 +163,7 @@ class Bench:
         return Trainer(side=self._verb(name, "train", overrides, environment, steps_done=steps_done), read=read)
 
     def peer(self, name: str, shape: Shape, *, like: Measured, deepspeed: str) -> Trainer:
-        """The peer `name` of `train_peers.py`, on the rows and at the rates of `like`."""
+        """The peer `name` of `peers.py`, on the rows and at the learning rates of `like`."""
         if like.run is None:
             raise RuntimeError(f"{name}: nothing to take rows from")
         result = self.root / "peer.json"
@@ -225,7 +225,7 @@ def _single_process() -> dict[str, str]:
 
 
 def ratio(ours: Measured, other: Measured) -> tuple[float, list[float]]:
-    """Our speed over the other's: median over steps that followed one another, and each of them."""
+    """Our speed over the other's: the median over paired steps, and each of them."""
     steps = [b / a for a, b in zip(ours.step_s, other.step_s, strict=True)]
     return statistics.median(steps), [round(one, 4) for one in steps]
 
@@ -240,7 +240,7 @@ def peer_settings(
     deepspeed: dict[str, Any],
     result: Path,
 ) -> Settings:
-    """What a peer needs to repeat our run: rows and learning rates from its metrics, the rest from its config."""
+    """Settings with which a peer repeats our run: rows and learning rates from its metrics, the rest from its config."""
     return Settings(
         model=str(model),
         shards=str(shards),

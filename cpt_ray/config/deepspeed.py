@@ -1,7 +1,7 @@
 """The rules of a DeepSpeed JSON: the keys it may set, the owner of each key it may not, and how `"auto"` is resolved.
 
 Each setting has one owner. Batch size, learning rate, precision and clipping belong to the study file, so a JSON that sets
-them is refused. `"auto"` is accepted for each of these, because users bring files written for HF Trainer.
+them is refused. `"auto"` is accepted for each of these, because users reuse files written for HF Trainer.
 """
 
 import json
@@ -97,14 +97,14 @@ def load_deepspeed(path: str | Path) -> DeepSpeedConfig:
 
 
 def check_deepspeed(tree: Any, path: str | Path) -> DeepSpeedConfig:
-    """Check what a DeepSpeed JSON holds.
+    """Check the contents of a DeepSpeed JSON.
 
     Args:
         tree: The parsed JSON.
         path: The file's name, for messages.
 
     Raises:
-        ConfigError: If it holds a key that the study file owns or that DeepSpeed has removed.
+        ConfigError: If it sets a key that the study file owns or that DeepSpeed has removed.
     """
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a JSON object", fix="start from ds_configs/zero2_bf16.json")
@@ -158,7 +158,7 @@ def resolve_deepspeed(
         hidden_size: The model's hidden size, for HF's `"auto"` bucket sizes.
 
     Returns:
-        The config. From stage 1 on, gradients are summed over micro-batches and workers in fp32 unless the JSON says otherwise;
+        The config. From stage 1 up, gradients are summed over micro-batches and workers in fp32 unless the JSON says otherwise;
         stage 0 does not support this combination.
 
     Raises:

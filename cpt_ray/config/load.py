@@ -1,6 +1,6 @@
 """Read a study file: YAML, then `section.key=value` overrides, then the schema.
 
-Every error names the file and the key; for an unknown key it also names the nearest one that exists.
+Every error names the file and the key; for an unknown key it also names the closest known one.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""Writes `configs/README.md`: an introduction for a newcomer, then every key with type, default and description.
+"""Write `configs/README.md`: an introduction for a newcomer, then every key with type, default and description.
 
 In: the schema and `reference.md` next to this module. Out: Markdown. The list is generated from the schema
 (`python -m cpt_ray.config.reference > configs/README.md`), and a test compares the two, so they cannot disagree.
@@ -30,7 +30,7 @@ _WIDTH = 132
 
 
 def render_reference() -> str:
-    """The whole text of `configs/README.md`."""
+    """The full text of `configs/README.md`."""
     parts = [Path(__file__).with_name("reference.md").read_text(encoding="utf-8").rstrip()]
     for name, field in StudyConfig.model_fields.items():
         path, section = _section(name, field.annotation)

@@ -1,1 +1,1 @@
-"""What training and evaluation share: loading, isolation, loss, parameter arithmetic, export."""
+"""Model code shared by training and evaluation: loading, isolation, loss, parameter arithmetic, export."""

@@ -1,6 +1,6 @@
 """LoRA: low-rank adapters on linear layers, and their merge into plain weights (Hu et al. 2021, section 4.1).
 
-In: a loaded model and `train.lora`. Out: the same model with adapters that train and a base that does not; or, from gathered
+In: a loaded model and `train.lora`. Out: the same model with trainable adapters and a frozen base; or, from gathered
 tensors, the state of a plain model. Guarantee: the merged state has the names of the base model, so an export needs no peft.
 """
 
@@ -20,15 +20,15 @@ _NAME = "default"
 
 
 def add_adapters(model: PreTrainedModel, lora: LoraSection, *, seed: int = 0) -> None:
-    """Put adapters on `model` in place and freeze everything else. A fresh adapter changes nothing: its B is zero.
+    """Add adapters to `model` in place and freeze everything else. A fresh adapter changes nothing: its B is zero.
 
     Args:
         model: A causal LM; its output head gets no adapter.
         lora: Rank, scale, dropout, targets.
-        seed: Of the adapters' A; every worker must pass the same.
+        seed: Seed of the adapters' A; every worker must pass the same.
 
     Raises:
-        ConfigError: If no layer has one of the names.
+        ConfigError: If one of the names matches no linear layer.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -46,8 +46,8 @@ def merged(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Fold adapters into the weights they adapt: `W + scale * B @ A`.
 
     Args:
-        state: Parameter name to whole tensor, adapters among them; fp32, so that a small update is not rounded away first.
-        model: The model with adapters; gives their scales.
+        state: Parameter name to whole tensor, including adapters; fp32, so that a small update is not rounded away first.
+        model: The model with adapters; provides their scales.
 
     Returns:
         Parameter name to tensor, as in the base model.

@@ -1,6 +1,6 @@
-"""Base models in: a Hugging Face folder, a hub name, or a GGUF file that is dequantized once into a folder.
+"""Import of base models: a Hugging Face folder, a hub name, or a GGUF file that is dequantized once into a folder.
 
-Out: a folder with safetensors and a fast tokenizer, which every other room loads with `load_model` and `load_tokenizer`.
+Out: a folder with safetensors and a fast tokenizer, which the other packages load with `load_model` and `load_tokenizer`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from cpt_ray.records import ImportedModel
 transformers_logging.disable_progress_bar()
 
 _PRE_TOKENIZERS = {
-    # transformers' GGUF loader builds a plain ByteLevel whatever `tokenizer.ggml.pre` says, and then merges digits that
-    # SmolLM2 was trained to see one by one. Remove when the loader reads that field.
+    # transformers' GGUF loader builds a plain ByteLevel regardless of `tokenizer.ggml.pre`, and then merges digits that
+    # SmolLM2 was trained to see one by one. Remove this once the loader reads that field.
     "smollm": pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     ),
@@ -46,11 +46,11 @@ def is_gguf(config: ModelConfig) -> bool:
 def import_base(config: ModelConfig, folder: Path) -> None:
     """Write the base model and its tokenizer into `folder` as safetensors (bf16) and tokenizer.json, new tokens in both.
 
-    What the two say of themselves goes to `model.json`, so that later steps need not load them to know it.
+    Their metadata goes to `model.json`, so that later steps can read it without loading them.
 
     Raises:
-        ConfigError: If the base is not there, lacks weights, or needs code of its own that is not trusted; if a GGUF names a
-            pre-tokenizer that is not known here; or if a new token is none.
+        ConfigError: If the base is missing, lacks weights, or needs custom code that is not trusted; if a GGUF names an
+            unsupported pre-tokenizer; or if a new token is invalid.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if is_gguf(config):
@@ -73,7 +73,7 @@ def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = Fa
         trust_remote_code: Whether Python files in the folder may run.
 
     Raises:
-        ConfigError: If its logits are computed in a way that `model.head` does not know.
+        ConfigError: If its logits are computed in a way that `model.head` does not support.
     """
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path, dtype=PRECISIONS[precision].dtype, trust_remote_code=trust_remote_code
@@ -107,26 +107,26 @@ def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokeni
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if "trust_remote_code" in str(error):
             raise ConfigError(
-                f"models.{config.name}.base: {config.base!r} brings Python code of its own, and "
+                f"models.{config.name}.base: {config.base!r} ships custom Python code, and "
                 f"models.{config.name}.trust_remote_code is false",
-                fix="use a model that transformers knows; or read that code, pin models.*.revision, and set trust_remote_code: "
-                "true, which runs it on every machine of the study with your rights",
+                fix="use a model that transformers supports; or read that code, pin models.*.revision, and set "
+                "trust_remote_code: true, which runs it on every machine of the study with your permissions",
             ) from error
         raise ConfigError(
             f"models.{config.name}.base: cannot load {config.base!r}: {str(error).splitlines()[0]}",
-            fix="give a folder with config.json and safetensors, a hub name that this machine can reach, or a .gguf file",
+            fix="use a folder with config.json and safetensors, a hub name that this machine can reach, or a .gguf file",
         ) from error
     _require_every_weight(config, loading["missing_keys"])
     return model, tokenizer
 
 
 def _require_every_weight(config: ModelConfig, missing: Collection[str]) -> None:
-    # transformers only warns, fills them with random numbers and goes on.
+    # transformers only warns, fills them with random numbers and continues.
     if missing:
         raise ConfigError(
             f"models.{config.name}.base: the files of {config.base!r} lack {len(missing)} of the model's weights, "
-            f"among them {min(missing)}",
-            fix="fetch the base again, or give one that is a whole causal language model",
+            f"including {min(missing)}",
+            fix="download the base again, or use one that is a complete causal language model",
         )
 
 
@@ -139,7 +139,7 @@ def _load_gguf(path: Path, config: ModelConfig) -> tuple[PreTrainedModel, PreTra
     pre = fields["tokenizer.ggml.pre"].contents() if "tokenizer.ggml.pre" in fields else "gpt-2"
     if pre not in _PRE_TOKENIZERS and config.tokenizer is None:
         raise ConfigError(
-            f"{path}: its pre-tokenizer {pre!r} is not known here, and a wrong one changes token ids silently",
+            f"{path}: its pre-tokenizer {pre!r} is not supported, and a wrong one silently changes token ids",
             fix="set models.*.tokenizer to a folder with the model's own tokenizer.json",
         )
     model, loading = AutoModelForCausalLM.from_pretrained(

@@ -1,6 +1,6 @@
-"""A Hugging Face folder out: safetensors, config, tokenizer, generation config and a model card with the study's facts.
+"""Export to a Hugging Face folder: safetensors, config, tokenizer, generation config and a model card with the study's facts.
 
-The folder appears whole: it is written under a temporary name and renamed. DeepSpeed's own converters are not used, because
+The folder appears atomically: it is written under a temporary name and renamed. DeepSpeed's converters are not used, because
 they fail on tied embeddings.
 """
 
@@ -16,7 +16,7 @@ from cpt_ray.edges.storage import remove_tree
 from cpt_ray.model.base import copy_tokenizer
 
 MAX_SHARD_SIZE = "5GB"
-"""Of one safetensors file: what the hub and its readers are used to."""
+"""Size limit of one safetensors file: the usual one on the hub."""
 
 
 def export_model(
@@ -31,13 +31,13 @@ def export_model(
     """Write `state` as the weights of `model` into `folder`; on one rank.
 
     Args:
-        model: Gives class and config; its own weights are not read.
+        model: Provides class and config; its weights are not read.
         state: Parameter name to whole (unsharded) tensor of one dtype, names as in `model.state_dict()`; a tied weight
-            stands under one of its names.
+            appears under one of its names.
         tokenizer: Folder whose tokenizer files are copied.
         folder: Replaced if it exists.
         card: Text of the model card.
-        max_shard_size: Larger models are cut into files of about this size, with an index.
+        max_shard_size: Larger models are split into files of about this size, with an index.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
     remove_tree(temporary)
@@ -51,14 +51,14 @@ def export_model(
 
 
 def _state_dtype(config: Path, tensor: Tensor) -> None:
-    # transformers writes the type of the model in memory, and loads what it wrote in that type.
+    # transformers writes the dtype of the model in memory, and would load the weights in that dtype.
     tree = json.loads(config.read_text(encoding="utf-8"))
     tree["dtype"] = str(tensor.dtype).removeprefix("torch.")
     config.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def model_card(facts: Mapping[str, object]) -> str:
-    """A model card: a table of facts, and what the weights are not."""
+    """A model card: a note on licenses, and a table of facts."""
     lines = [
         f"# {facts['name']}",
         "",

@@ -1,8 +1,8 @@
 """The output head of a causal LM as losses and scores: the same one in training and in evaluation.
 
 Models differ in what they do after the output embedding: Gemma 2 caps its logits, Granite and Cohere scale them, Phi adds a
-bias; and one config key divides in one architecture and multiplies in another. So the rule is not trusted to names: candidates
-are read from the config, and the model's own forward pass says which is right. None is right: the model is refused.
+bias; and the same config key divides in one architecture and multiplies in another. So the rule is not inferred from names:
+candidates are read from the config, and the model's forward pass decides which is right. If none is, the model is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LogitRule, token_na
 
 _PROBE_ROWS = 16
 _PROBE_LOGIT = 40.0
-"""Size of the probe's products: past the usual caps of 30 and 50, so that a cap shows."""
+"""Size of the probe's products: around the usual caps of 30 and 50, so that a cap shows."""
 
 _SAME = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Largest difference of logits that counts as rounding, as a share of the largest logit."""
@@ -30,15 +30,15 @@ _SAME = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 class LossHead(nn.Module):
     """An output embedding that returns losses instead of logits when it is given labels.
 
-    It keeps the parameters' names, and is called as a module: ZeRO-3 gathers a parameter around its module's own call only.
-    Without labels it returns the product, which the model's own forward pass turns into logits.
+    It keeps the parameters' names, and is called as a module: ZeRO-3 gathers a parameter only around its module's call.
+    Without labels it returns the product, which the model's forward pass turns into logits.
     """
 
     def __init__(self, output_embedding: nn.Module, rule: LogitRule) -> None:
         super().__init__()
         weight, bias = output_embedding.weight, getattr(output_embedding, "bias", None)
         if not isinstance(weight, nn.Parameter):
-            raise ConfigError("the output embedding has no weight of its own", fix="use a model with a linear output head")
+            raise ConfigError("the output embedding has no weight parameter", fix="use a model with a linear output head")
         self.weight = weight
         self.bias: nn.Parameter | None = bias
         self.rule = rule
@@ -68,10 +68,10 @@ class LossHead(nn.Module):
 
 
 def install_loss_head(model: PreTrainedModel) -> None:
-    """Replace the output embedding of `model` with a `LossHead` that follows the model's own rule.
+    """Replace the output embedding of `model` with a `LossHead` that follows the model's logit rule.
 
     Raises:
-        ConfigError: If no known rule gives the model's own logits.
+        ConfigError: If no known rule reproduces the model's logits.
     """
     output_embedding = model.get_output_embeddings()
     if output_embedding is None:
@@ -81,12 +81,12 @@ def install_loss_head(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def find_rule(model: PreTrainedModel) -> LogitRule:
-    """Find out what `model` does after its output embedding, by giving its head hidden states and reading its logits.
+    """Find out what `model` does after its output embedding, by feeding its head hidden states and reading its logits.
 
-    The body does not run: its place is taken by a stub, so the cost is one small matrix product.
+    The body does not run: a stub replaces it, so the cost is one small matrix product.
 
     Raises:
-        ConfigError: If no candidate gives the model's own logits within rounding.
+        ConfigError: If no candidate reproduces the model's logits within rounding.
     """
     embedding = model.get_output_embeddings()
     generator = torch.Generator().manual_seed(0)
@@ -101,14 +101,14 @@ def find_rule(model: PreTrainedModel) -> LogitRule:
             if difference <= _SAME[model.dtype] * own.abs().max():
                 return rule
     raise ConfigError(
-        f"{type(model).__name__} computes its logits in a way that is not known here: they are not its final hidden states "
+        f"{type(model).__name__} computes its logits in an unsupported way: they are not its final hidden states "
         "times the output embedding, with a bias, a scale or a softcap",
-        fix="use a model of another architecture; the loss and the scores would leave that step out",
+        fix="use a model of another architecture; the loss and the scores would omit that step",
     )
 
 
 def _candidates(config: Any) -> Iterator[LogitRule]:
-    """Rules that the config could mean, its strongest claims first."""
+    """Rules that the config could mean, the most specific first."""
     named = [getattr(config, key, None) for key in ("logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")]
     factors = [float(value) for value in named if value]
     scales = [*factors, *(1 / factor for factor in factors), 1.0]
@@ -117,7 +117,7 @@ def _candidates(config: Any) -> Iterator[LogitRule]:
 
 
 def _own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor | None:
-    """The model's logits for hidden states [N, H], fp32 [N, V]; None if its forward pass does not go through its base model."""
+    """The model's logits for hidden states [N, H], fp32 [N, V]; None if its forward pass does not call its base model."""
     body, called = model.base_model, []
 
     def stub(*_: Any, **__: Any) -> MoeModelOutputWithPast:

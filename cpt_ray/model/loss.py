@@ -1,7 +1,7 @@
 """Cross-entropy from hidden states, without a full [tokens, vocabulary] matrix in fp32.
 
-At 135M parameters and a vocabulary of 49k the logits are the memory. The matrix product runs over large chunks, the softmax
-over blocks of rows that stay in cache, and the gradient is made in the forward pass, so logits are never kept.
+At 135M parameters and a vocabulary of 49k, the logits dominate memory. The matrix product runs over large chunks, the softmax
+over blocks of rows that stay in cache, and the gradient is computed in the forward pass, so logits are never kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 IGNORED = -100
-"""The label of a token that has none: padding, and the first token of a segment."""
+"""The label of a token that has none: padding, and the last token of a segment."""
 
 _CHUNK_ROWS = 2048
 # On CPU a block of 16 rows of fp32 logits (3 MB at 49k) stays in cache: half the time of one block.
@@ -55,12 +55,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         """Compute the sum and the gradients.
 
         Args:
-            ctx: Autograd's.
+            ctx: Autograd's context.
             hidden: [N, H].
             weight: Output embedding [V, H].
             labels: int64 [N]; `IGNORED` rows add nothing.
-            bias: Of the output embedding [V], or None.
-            rule: From the product to logits.
+            bias: Bias of the output embedding [V], or None.
+            rule: Turns the product into logits.
 
         Returns:
             Scalar fp32 sum in nats.
@@ -69,7 +69,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         chunks = range(0, hidden.shape[0], _CHUNK_ROWS)
         # LoRA freezes the output embedding, and its gradient is a third of the work.
         wanted = ctx.needs_input_grad[1]
-        # One chunk needs no wider sum; several would lose bits in bf16.
+        # One chunk needs no wider accumulator; several would lose bits in bf16.
         grad_weight = torch.zeros_like(weight, dtype=torch.float32 if len(chunks) > 1 else weight.dtype) if wanted else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -94,7 +94,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the gradients that the forward pass made."""
+        """Scale the gradients that the forward pass computed."""
         hidden, weight, bias = (saved if saved is None else saved * grad_output for saved in ctx.saved_tensors)
         return hidden, weight, None, bias, None
 
@@ -134,8 +134,8 @@ def token_nats(hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | No
         hidden: [N, H].
         weight: Output embedding [V, H].
         labels: int64 [N]; `IGNORED` rows score 0.
-        bias: Of the output embedding [V], or None.
-        rule: From the product to logits.
+        bias: Bias of the output embedding [V], or None.
+        rule: Turns the product into logits.
 
     Returns:
         -log p of each label in nats, fp32 [N].

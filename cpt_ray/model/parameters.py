@@ -7,18 +7,18 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.records import ImportedModel, ModelShape
 
 FLOPS_BASIS = (
-    "6 x matrix parameters (output head counted, embedding look-ups not) + 12 x layers x heads x head size x keys per token, "
-    "forward and backward; keys are those that a token attends: causal, within its own document; recomputation is not "
+    "6 x matrix parameters (output head counted, embedding lookups not) + 12 x layers x heads x head size x keys per token, "
+    "forward and backward; keys are those a token attends to: causal, within its own document; recomputation is not "
     "counted, padding is (PaLM, appendix B)"
 )
-"""How `flops_per_token` counts, in words that are printed with every MFU."""
+"""How `flops_per_token` counts; printed with every MFU."""
 
 
 def adapted_shape(model: ImportedModel, lora: LoraSection | None) -> ModelShape:
-    """A model's shape with the adapters that `train.lora` puts on it.
+    """A model's shape with the adapters that `train.lora` adds to it.
 
     Raises:
-        ConfigError: If no linear layer has one of the names.
+        ConfigError: If one of the names matches no linear layer.
     """
     if lora is None:
         return model.shape
@@ -30,12 +30,12 @@ def check_targets(lora: LoraSection, linear: list[str], architecture: str) -> li
     """The names of the linear layers that get adapters.
 
     Args:
-        lora: `train.lora`; without targets it is all of them.
-        linear: Names of the model's linear layers, the output head aside.
-        architecture: What the model is called in the message.
+        lora: `train.lora`; without targets, all linear layers get adapters.
+        linear: Names of the model's linear layers, except the output head.
+        architecture: The model's name in the message.
 
     Raises:
-        ConfigError: If no linear layer has one of the names.
+        ConfigError: If one of the names matches no linear layer.
     """
     targets = list(lora.target_modules) or linear
     if missing := [name for name in targets if name not in linear]:
@@ -50,11 +50,11 @@ def flops_per_token(shape: ModelShape, mean_keys: float) -> float:
     """Training FLOPs per token, forward and backward.
 
     6 * (body + vocabulary * hidden) + 12 * layers * heads * head_dim * mean_keys (PaLM, appendix B,
-    with the keys really attended). Under LoRA frozen matrices have no gradient of their own, a third of the 6; adapters do.
+    with the keys actually attended to). Under LoRA, frozen matrices have no weight gradient, a third of the 6; adapters do.
 
     Args:
         shape: The model.
-        mean_keys: Mean keys a token attends: T/2 for a causal row of T; sum(l^2) / (2 * sum(l)) for segments of length l.
+        mean_keys: Mean keys a token attends to: T/2 for a causal row of T; sum(l^2) / (2 * sum(l)) for segments of length l.
     """
     matrices = shape.body_parameters + shape.vocabulary_size * shape.hidden_size
     weights = 6.0 * matrices if shape.adapter_parameters is None else 4.0 * matrices + 6.0 * shape.adapter_parameters

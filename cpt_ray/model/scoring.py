@@ -1,6 +1,6 @@
-"""What is scored of a document, and how many bytes that is: the same for a finished model and for one in training.
+"""Which part of a document is scored, and how many bytes it has: the same for a finished model and for one in training.
 
-In: text. Out: token ids and the UTF-8 bytes that exactly these spell.
+In: text. Out: token ids and the number of UTF-8 bytes that they spell.
 """
 
 from __future__ import annotations

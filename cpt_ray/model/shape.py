@@ -1,4 +1,4 @@
-"""The shape of a model: of a loaded one, or of one that is not imported yet, built on the meta device without its weights."""
+"""The shape of a model: a loaded one, or one not imported yet, which is built on the meta device without its weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cpt_ray.records import ImportedModel, ModelShape
 
 
 def describe_base(path: str | Path, *, trust_remote_code: bool = False) -> ImportedModel:
-    """What the model in a Hugging Face folder, on the hub or in a GGUF file says of itself, without its weights and tokenizer.
+    """Describe the model in a Hugging Face folder, on the hub or in a GGUF file, without its weights and tokenizer.
 
     Raises:
         OSError, ValueError: If it has no configuration that transformers can read.
@@ -28,7 +28,7 @@ def describe_base(path: str | Path, *, trust_remote_code: bool = False) -> Impor
 
 
 def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> ImportedModel:
-    """What a model and its tokenizer say of themselves; the parameters may be on the meta device."""
+    """Describe a model and its tokenizer; the parameters may be on the meta device."""
     config = model.config
     embeddings = {id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())}
     parameters = sum(p.numel() for p in model.parameters())
@@ -56,6 +56,6 @@ def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
 
 
 def _added_bos(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The token that the tokenizer puts before a text, found by trying: its config often says otherwise."""
+    """The token that the tokenizer puts before a text, found by trying it: its config often disagrees."""
     plain, dressed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     return str(tokenizer.convert_ids_to_tokens(dressed[0])) if dressed[1 : 1 + len(plain)] == plain else None

@@ -1,6 +1,6 @@
-"""The tokens around every document: what the study file says, else what the tokenizer of the imported base says.
+"""The tokens around every document: as set in the study file, otherwise as defined by the imported base's tokenizer.
 
-Resolved here and nowhere else, for packing and for scoring. Reads two files of an imported base, and needs no transformers.
+Resolved only here, for packing and for scoring. Reads two files of an imported base, and does not need transformers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def text_tokens(config: ModelConfig, folder: Path) -> TextTokens:
         folder: Its imported base.
 
     Raises:
-        ConfigError: If the study names a token that the tokenizer does not know, or nobody names a separator.
-        DataError: If the tokenizer is not a fast one.
+        ConfigError: If the study names a token that is not in the tokenizer, or neither defines a separator.
+        DataError: If the tokenizer is not fast.
     """
     model = ImportedModel.of(folder)
     separator = config.separator or model.end_of_text
@@ -33,7 +33,7 @@ def text_tokens(config: ModelConfig, folder: Path) -> TextTokens:
     for key, token in (("separator", separator), ("bos", bos)):
         if token is not None and not _knows(folder, token):
             raise ConfigError(
-                f"models.{config.name}.{key} is {token!r}, which the tokenizer does not know as one token",
+                f"models.{config.name}.{key} is {token!r}, which is not a single token of the tokenizer",
                 fix=f"use one of its special tokens ({', '.join(model.special_tokens)}){', or `none`' if key == 'bos' else ''}",
             )
     return TextTokens(separator=separator, bos=bos)

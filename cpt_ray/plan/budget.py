@@ -1,6 +1,6 @@
 """What a study will cost in tokens, steps, FLOPs and epochs, before anything is spent.
 
-First of all, and again once shards exist, when estimates become counts. In: the study's config, its run
+Runs first, and again once shards exist, when estimates become counts. In: the study's config, its run
 specs, the shapes of its models and, once prepared, loss-bearing tokens and rows per source. Out: a `StudyPlan`.
 Guarantee: pure arithmetic; the tokens of the plan are those of `train.runs`, so plan and run cannot disagree about them.
 """
@@ -39,7 +39,7 @@ class _Costs(NamedTuple):
 
 
 def tokens_for_flops(budgets_flops: Sequence[float], shape: ModelShape, *, sequence_length: int) -> tuple[int, ...]:
-    """The loss-bearing tokens that training FLOPs pay for, rounded down.
+    """The loss-bearing tokens that each FLOPs budget covers, rounded down.
 
     Convention: forward and backward FLOPs per token, attention over `sequence_length / 2` keys as in a causal row of one
     document (`model.parameters.flops_per_token`); recomputed activations and padding are not counted. Isolated documents in a

@@ -1,4 +1,4 @@
-"""What a plan may not be: too many epochs over a source, or budgets and marks closer than one optimizer step.
+"""Limits of a plan: too many epochs over a source, or budgets and marks closer than one optimizer step.
 
 After `plan.budget`, before anything is trained. In: a `StudyPlan`. Out: nothing, or an error that names the
 run, the numbers and values that work.

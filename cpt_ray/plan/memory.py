@@ -41,7 +41,7 @@ def estimate_memory(
         deepspeed: The checked JSON.
         train: The study's train section.
         num_workers: Workers over which the states are sharded.
-        specs: The study's runs; those of this model count towards disk.
+        specs: The study's runs; those of this model count toward disk.
     """
     tree, stage = deepspeed.tree, deepspeed.zero_stage
     zero = tree.get("zero_optimization", {})

@@ -48,7 +48,7 @@ class Stretch(NamedTuple):
 
 
 class ArmMixtures(NamedTuple):
-    """An arm and the share of a budget that its cooldown takes: together the mixture at every token."""
+    """An arm and the cooldown's share of a budget; together they determine the mixture at every token."""
 
     name: str
     arm: ArmConfig
@@ -89,7 +89,7 @@ def mean_tokens_per_row(stretches: Sequence[Stretch], per_row: Mapping[str, floa
 
 
 def source_needs(mixtures: ArmMixtures, budget: int, supply: Supply) -> list[SourceNeed]:
-    """What a budget of an arm needs of each of its sources."""
+    """The tokens that a budget of an arm needs from each of its sources."""
     rows: dict[str, float] = {}
     for stretch in mixtures.stretches(0, budget, budget):
         for source, drawn in stretch.rows(supply.per_row).items():

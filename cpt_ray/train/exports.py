@@ -1,4 +1,4 @@
-"""What a run leaves behind as models: the export of a budget, and those of trajectory points on the way."""
+"""The models a run produces: the export of its budget, and exports of trajectory points along the way."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Exports:
     Args:
         task: The run.
         engine: Holds the weights.
-        order: The rows that the run was trained on.
-        shards: The manifest that they are from.
-        tokens_seen: Of the progress that this start began with; marks before it have been exported.
+        order: The order of the run's rows.
+        shards: The manifest of their shards.
+        tokens_seen: Where this start began; marks up to there have been exported.
     """
 
     def __init__(self, task: TrainTask, engine: Engine, order: SampleOrder, shards: ShardManifest, *, tokens_seen: int) -> None:
@@ -44,7 +44,7 @@ class Exports:
         self._dtype = PRECISIONS[task.settings.train.export_precision].dtype
 
     def points(self, progress: RunProgress) -> None:
-        """Export the model at the trajectory marks that were passed since the last checkpoint."""
+        """Export the model at the trajectory marks passed since the last checkpoint."""
         specs = trajectory_specs([self._task.spec])
         points = [point for point in specs if self._saved_tokens < point.stop_tokens <= progress.tokens_seen]
         self._saved_tokens = progress.tokens_seen
@@ -53,7 +53,7 @@ class Exports:
         state = self._engine.whole_state(self._dtype)
         if dist.get_rank() == 0:
             self._require_lease()
-            # A point has cost nothing of its own: it starts where it ends.
+            # A point costs no training beyond its run's: it starts where it ends.
             training = self._training(progress).model_copy(update={"start_tokens": progress.tokens_seen})
             for point in points:
                 folder = point_folder(self._folder, point.stop_tokens)
@@ -65,7 +65,7 @@ class Exports:
 
         Args:
             progress: Where the run ended.
-            close: Writes what was measured, the gathering of the weights included: the record sums it up.
+            close: Writes the measurements, including those of gathering the weights; the record sums them up.
         """
         spec = self._task.spec
         is_budget = spec.budget_tokens is not None

@@ -1,9 +1,9 @@
-"""Start workers under Ray Train, or in this process, for a list of runs, and watch them from the driver.
+"""Train a list of runs with workers under Ray Train, or in this process, and watch them from the driver.
 
-One group of workers trains all runs, one after another: starting a group costs tens of seconds, a run in a group that stands
-only its model and its engine. Ray Train restarts the whole group when a worker dies; the workers then skip finished runs and
-find the newest committed checkpoint of the next one themselves. The driver reads progress from run storage, so it sees the same
-whatever node the workers are on.
+One group of workers trains all runs, one after another: starting a group takes tens of seconds, while a further run in the
+same group only needs a model and an engine. Ray Train restarts the whole group when a worker dies; the workers then skip
+finished runs and find the newest committed checkpoint of the next run themselves. The driver reads progress from run storage,
+so it sees the same whichever node the workers are on.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ def run_training(
     on_done: OnDone,
     on_event: OnEvent,
 ) -> None:
-    """Train runs to their ends, in order; a parent comes before its branches.
+    """Train runs to completion, in order; a parent comes before its branches.
 
     Args:
         tasks: The runs; finished ones are skipped.
         name: Name of the Ray Train run.
         runtime: Workers and resources.
         storage: Folder for Ray Train's own files, removed at the end.
-        on_steps: Called about once a second, from a thread, with the number of the run in work and all its steps so far.
-        on_done: Called for each run as it ends, from a thread, with its number and record.
-        on_event: Called for each resume, loss spike, skipped step and hang, from a thread, with the run's number.
+        on_steps: Called about once a second, from a thread, with the index of the current run and all its steps so far.
+        on_done: Called for each run as it ends, from a thread, with its index and record.
+        on_event: Called for each resume, loss spike, skipped step and hang, from a thread, with the run's index.
 
     Raises:
-        CptRayError: What a worker refused with.
-        TrainingStopped: If SIGINT or SIGTERM asked for a stop; the workers have saved.
-        KeyboardInterrupt: If it was asked a second time; what was not saved is lost.
+        CptRayError: The error with which a worker refused.
+        TrainingStopped: If SIGINT or SIGTERM requested a stop; the workers have saved.
+        KeyboardInterrupt: On a second such signal; unsaved progress is lost.
         TrainingError: If workers failed more than `runtime.max_failures` times.
     """
     watcher = _Watcher(tasks, on_steps, on_done, on_event)
@@ -117,9 +117,9 @@ def _run_group(
         result = _fit_beside_signals(trainer)
     except TrainingFailedError as error:
         raise TrainingError(
-            f"{name}: workers failed more than {runtime.max_failures} times; the last failure: {_last_line(error)}"
+            f"{name}: workers failed more than {runtime.max_failures} times; last failure: {_last_line(error)}"
             f"{who_is_behind()}",
-            fix="re-run the same command to resume from the last checkpoint; the workers' logs say what happened",
+            fix="re-run the same command to resume from the last checkpoint; the workers' logs show the cause",
         ) from error
     remove_tree(storage)
     refusal: CptRayError | None = result.return_value
@@ -127,7 +127,7 @@ def _run_group(
 
 
 def _fit_beside_signals(trainer: TorchTrainer) -> Any:
-    """`trainer.fit()` in a thread: in the main one it would take SIGINT for itself and abort the workers before they save."""
+    """Run `trainer.fit()` in a thread: in the main one it would handle SIGINT and abort the workers before they save."""
     outcome: list[Any] = []
     errors: list[BaseException] = []
 
@@ -148,7 +148,7 @@ def _fit_beside_signals(trainer: TorchTrainer) -> Any:
 
 @contextlib.contextmanager
 def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into stop files, which workers look for; the second ends everything at once."""
+    """Turn the first SIGINT or SIGTERM into stop files, which workers poll; the second ends everything at once."""
     asked = False
 
     def ask(_number: int, _frame: FrameType | None) -> None:
@@ -159,7 +159,7 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
         for path in set(stop_files):
             path.touch()
         sys.stderr.write(
-            "\nstopping: the workers save a checkpoint first; once more stops at once and loses what is not saved\n"
+            "\nstopping: the workers save a checkpoint first; a second signal stops at once and loses unsaved progress\n"
         )
 
     if threading.current_thread() is not threading.main_thread():
@@ -176,7 +176,7 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
 
 
 def _ask_ray() -> Preemption | None:
-    """Whether Ray is draining a node of this group; every worker asks at the same step, because the answer is a barrier."""
+    """Whether Ray is draining a node of this group; every worker asks at the same step, because the call is a barrier."""
     info = ray.train.get_preemption_info()
     if info is None:
         return None
@@ -185,7 +185,7 @@ def _ask_ray() -> Preemption | None:
 
 
 def _work(config: dict[str, Any]) -> CptRayError | None:
-    """A worker's function. A refusal is returned: raised, it would make Ray Train restart the group in vain."""
+    """A worker's entry point. A refusal is returned; if raised, it would make Ray Train restart the group in vain."""
     from cpt_ray.train.worker import run_worker
 
     ask = _ask_ray if config["under_ray"] else None
@@ -200,14 +200,14 @@ def _work(config: dict[str, Any]) -> CptRayError | None:
 
 
 class _Watcher(threading.Thread):
-    """Looks at the runs' folders and tells the driver what it sees; an error of a callback is kept for the driver to raise."""
+    """Polls the runs' folders and reports to the driver; an error in a callback is kept for the driver to raise."""
 
     def __init__(self, tasks: Sequence[TrainTask], on_steps: OnSteps, on_done: OnDone, on_event: OnEvent) -> None:
         super().__init__(daemon=True)
         self.error: Exception | None = None
         self._tasks, self._on_steps, self._on_done, self._on_event = tasks, on_steps, on_done, on_event
         self._current = 0
-        # What earlier starts of the same command have told already.
+        # Already reported by earlier starts of the same command.
         self._told = {(task.spec.name, *_key(event)) for task in tasks for event in read_events(Path(task.run_folder))}
         self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
         self._silence = SilenceWatch(min((hang_report_s(task) for task in tasks), default=0))
@@ -225,12 +225,12 @@ class _Watcher(threading.Thread):
             self._look()
 
     def who_is_behind(self) -> str:
-        """The worker that the others wait for, as the end of a sentence; empty where none is behind."""
+        """The worker that the others wait for, as the end of a sentence; empty if none is behind."""
         behind = [beat for task in self._tasks[self._current : self._current + 1] for beat in _behind(task)]
         return f"; {describe(behind)}, behind the others" if behind else ""
 
     def log_folders(self) -> list[Path]:
-        """Where the workers of the run in work have logged."""
+        """The log folders of the current run's workers."""
         folders = [Path(task.run_folder) / FOLDER for task in self._tasks[self._current : self._current + 1]]
         return [folder for folder in folders if folder.is_dir()]
 
@@ -238,7 +238,7 @@ class _Watcher(threading.Thread):
         try:
             while self._current < len(self._tasks):
                 task = self._tasks[self._current]
-                finished = task.finished  # asked before the steps are read, so that they are whole
+                finished = task.finished  # checked before the steps are read, so that they are complete
                 steps = read_metrics(Path(task.run_folder))
                 if steps:
                     self._on_steps(self._current, steps)
@@ -277,7 +277,7 @@ class _Watcher(threading.Thread):
 
 
 def _key(event: RunEvent) -> tuple[str, int, int, str]:
-    if event.kind == "warning":  # once for all workers that say the same
+    if event.kind == "warning":  # once for all workers with the same text
         return event.kind, event.attempt, 0, event.text
     return event.kind, event.attempt, event.step, ""
 

@@ -1,6 +1,6 @@
-"""The training loop, on one page. Everything it touches is handed in; every rank runs it in step.
+"""The training loop, on one page. Its dependencies are passed in; all ranks run it in lockstep.
 
-`train` repeats `_step`, and saves where a checkpoint is due or asked for.
+`train` repeats `_step`, and saves when a checkpoint is due or requested.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cpt_ray.train.order.batches import Batch, MicroBatch
 
 
 class StepEngine(Protocol):
-    """What the loop needs of an engine."""
+    """What the loop needs from an engine."""
 
     def accumulate(self, micro_batches: tuple[MicroBatch, ...], *, loss_tokens: int) -> float:
         """Forward and backward; returns the global mean loss."""
@@ -26,7 +26,7 @@ class StepEngine(Protocol):
 
 
 class StepGuards(Protocol):
-    """What the loop asks about a step; either may refuse to go on."""
+    """The loop's checks of a step; they may refuse to continue."""
 
     def see_loss(self, loss: float, *, step: int, tokens_seen: int, batch: Batch) -> RunEvent | None:
         """A loss spike, if one begins with this step."""
@@ -35,48 +35,48 @@ class StepGuards(Protocol):
         """Let a spike pass, or refuse."""
 
     def skip(self, loss: float, norm: float, *, step: int, tokens_seen: int, skipped: int, batch: Batch) -> RunEvent:
-        """Account for a step that was dropped because loss or gradient is not finite, or refuse."""
+        """Record a step that was dropped because its loss or gradient is not finite, or refuse."""
 
 
 class StepMonitor(Protocol):
-    """Who is told what happens; `Watch` is the real one."""
+    """Receives what happens; `Watch` is the real implementation."""
 
     def enter(self, phase: str, step: int | None = None) -> None:
-        """This worker begins to read, or to save."""
+        """This worker starts reading or saving."""
 
     def log(self, metrics: StepMetrics) -> None:
-        """Receives every step's metrics."""
+        """Receive each step's metrics."""
 
     def report(self, event: RunEvent) -> None:
-        """Receives spikes and skipped steps."""
+        """Receive spikes and skipped steps."""
 
     def observe(self, before: RunProgress, after: RunProgress) -> None:
-        """Measures what is measured once in a while, after a step."""
+        """Take the periodic measurements that are due after a step."""
 
 
 class Checkpoints(Protocol):
-    """When and how the run is saved; `Saver` is the real one."""
+    """When and how the run is saved; `Saver` is the real implementation."""
 
     def requested(self) -> str | None:
-        """Asked after each step: `stop` saves and ends, anything else but None only saves."""
+        """Called after each step: `stop` saves and ends, any other value except None only saves."""
 
     def due(self, before: RunProgress, after: RunProgress) -> bool:
-        """Whether a checkpoint is saved after the step."""
+        """Whether a checkpoint is due after the step."""
 
     def save(self, progress: RunProgress) -> None:
-        """Commits a checkpoint."""
+        """Commit a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a run trains on, and how fast: all that the loop knows of a run.
+    """What a run trains on, and at which rate: all that the loop knows about a run.
 
     Attributes:
         stop_tokens: Budget, in loss-bearing tokens.
         batch_at: Position to batch.
         learning_rate: `tokens_seen` to rate.
         flops: Model FLOPs of a batch over all workers.
-        peak_flops_per_s: What MFU is measured against, over all workers.
+        peak_flops_per_s: The peak that MFU is measured against, over all workers.
         attempt: Number of this start of the run.
     """
 
@@ -112,15 +112,15 @@ def train(
     """Train until `tokens_seen >= course.stop_tokens`.
 
     Args:
-        progress: Where to begin.
+        progress: Where to start.
         course: What to train on.
         engine: Forward, backward, step.
-        guards: What refuses, skips or reports a step.
-        monitor: Who is told.
+        guards: Refuses, skips or reports a step.
+        monitor: Receives what happens.
         checkpoints: When and how to save.
 
     Returns:
-        Where it ended: at the budget, or at the step after which it was asked to stop.
+        Where it ended: at the budget, or at the step after which a stop was requested.
 
     Raises:
         TrainingError: If the guards refuse; nothing of that step is in the weights.

@@ -1,4 +1,4 @@
-"""The model card of a run: what it was trained from, on what, for how long, and under which licenses."""
+"""The model card of a run: its base model, data, training length and licenses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cpt_ray.train.order.mixes import mixes_in_tokens
 from cpt_ray.train.task import TrainTask
 
 _VERSIONS = ("cpt-ray", "deepspeed", "torch", "transformers")
-"""Who computes with others computes something else."""
+"""Other versions may compute different results."""
 
 
 def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shards: ShardManifest) -> str:
-    """The card that lies in an export's folder."""
+    """The card in an export's folder."""
     spec, settings = task.spec, task.settings
     model, train = settings.model, settings.train
     schedule = mixes_in_tokens(settings.arm, cooldown_start_tokens=spec.schedule.decay_start_tokens)
@@ -41,7 +41,7 @@ def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shard
             "precision": f"{train.precision}, exported as {train.export_precision}",
             "DeepSpeed": f"ZeRO stage {settings.deepspeed.zero_stage} on {training.last.world_size} workers",
             "training text": f"{documents} documents, {tokens} tokens in {sum(len(table) for table in tables)} shards",
-            "shards fingerprint (held-out sets are a part of it)": task.data_fingerprint,
+            "shards fingerprint (includes the held-out sets)": task.data_fingerprint,
             "licenses of the training text": licenses,
             "versions": ", ".join(f"{name} {version(name)}" for name in _VERSIONS),
         }

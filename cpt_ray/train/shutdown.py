@@ -1,8 +1,8 @@
-"""What workers agree on between two steps: whether to stop, whether a node is about to go, and whether an upload has failed.
+"""What workers agree on between two steps: whether to stop, whether a node is being preempted, and whether an upload failed.
 
-A stop is a file beside the study's lease, which the driver writes at SIGINT or SIGTERM: it reaches workers on any node and in
-the driver's own process alike. Rank 0 looks for it and all ranks learn it by one small all-reduce per step, so that they save
-at the same step.
+A stop is a file next to the study's lease, written by the driver on SIGINT or SIGTERM: it reaches workers on any node as well
+as in the driver process. Rank 0 polls for it, and one small all-reduce per step notifies all ranks, so that they save at the
+same step.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _ASK_S = 5.0
 
 @dataclass(frozen=True)
 class Preemption:
-    """A node of the group will be taken away."""
+    """Notice that nodes of the group will be taken away."""
 
     deadline: float | None
-    """Seconds since the epoch; None if the cloud did not say."""
+    """Seconds since the epoch; None if the cloud gives none."""
     nodes: tuple[str, ...]
 
 
@@ -36,14 +36,14 @@ AskPreemption = Callable[[], Preemption | None]
 
 
 class Requests:
-    """Asked by every rank after every step.
+    """Called by every rank after every step.
 
     Args:
-        stop_file: Its existence asks for a stop.
-        ask_preemption: How to learn of a node that goes; None where there is nobody to ask.
+        stop_file: Its existence requests a stop.
+        ask_preemption: Reports whether a node will be preempted; None if nothing can report it.
         upload_failed: Whether this rank's upload has failed.
         on_failed_upload: Called on all ranks when one has; must raise.
-        device: Where collectives compute.
+        device: Device of the collectives.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Requests:
         self._device, self._rank = device, dist.get_rank()
         self._looked = self._asked = 0.0
         self.preemption: Preemption | None = None
-        """The newest notice; one is answered by one save."""
+        """The newest notice; each one is answered by one save."""
 
     def __call__(self) -> Request | None:
-        """What is asked of all ranks now; collective."""
+        """The current request to all ranks; collective."""
         flags = torch.tensor(
             [self._stop_wanted(), self._upload_failed(), self._ask_now()], dtype=torch.int32, device=self._device
         )

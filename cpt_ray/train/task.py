@@ -1,4 +1,4 @@
-"""What a training worker is given: resolved by the driver, so that no worker reads the study file again."""
+"""A training worker's input, resolved by the driver so that no worker rereads the study file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ POINTS = "trajectory"
 
 
 def point_folder(run_folder: str | Path, mark: int) -> Path:
-    """Where a run keeps what it exported at a trajectory mark."""
+    """The folder for a run's record and export at a trajectory mark."""
     return Path(run_folder) / POINTS / str(mark)
 
 
 class RunSettings(Record):
-    """The sections of the study file that decide one run, and what its model card quotes of the others."""
+    """The sections of the study file that determine one run, and what its model card quotes from the others."""
 
     study: str
     model: ModelConfig
@@ -27,11 +27,11 @@ class RunSettings(Record):
     train: TrainConfig
     deepspeed: DeepSpeedConfig
     licenses: dict[str, str | None]
-    """Of each source's text."""
+    """License of each source's text."""
 
 
 class TrainTask(Record):
-    """Everything a worker needs; paths are absolute and seen by every node."""
+    """Everything a worker needs; paths are absolute and visible to every node."""
 
     spec: RunSpec
     settings: RunSettings
@@ -43,18 +43,18 @@ class TrainTask(Record):
     run_folder: str
     parent_folder: str | None
     fingerprint: str
-    """Of everything that decides this run's result."""
+    """Covers everything that determines this run's result."""
     parent_fingerprint: str | None
     lease_path: str
     lease_attempt: int
     scratch: str | None = None
     """Node-local folder for snapshots; None is the system's temporary folder."""
     threads: int | None
-    """Torch threads of a CPU worker; None leaves torch's own choice."""
+    """Torch threads of a CPU worker; None keeps torch's default."""
 
     @property
     def stop_file(self) -> Path:
-        """Written by the driver that asks its workers to save and stop; another driver's is another file."""
+        """Created by the driver to make its workers save and stop; each driver has a different file."""
         return Path(self.lease_path).with_name(f"stop-{self.lease_attempt}")
 
     @property

@@ -1,12 +1,12 @@
-"""What one training worker does with a task: build, prove isolation, resume, train, export, and write the run's record.
+"""One training worker's job: build, prove isolation, resume, train, export, and write the run's record.
 
-The same function runs in a Ray Train worker and in the driver's own process. Files under the run's folder:
+The same function runs in a Ray Train worker and in the driver process. Files under the run's folder:
 
     checkpoints/step-*/     committed states            attempts/attempt-*.json   who started, from which step
     metrics/attempt-*.jsonl one line per step           export/                   HF folder, for budgets
-    trajectory/MARK/        record and HF folder of the model as it stood at a mark
-    events/*.jsonl          what happened on the way, warnings of each worker among it
-    logs/rank-*.log         what each worker and its libraries logged
+    trajectory/MARK/        record and HF folder of the model at a mark
+    events/*.jsonl          events of the run, including each worker's warnings
+    logs/rank-*.log         logs of each worker and its libraries
     run.json                the RunRecord, written last
 """
 
@@ -61,15 +61,15 @@ logger = logging.getLogger(__name__)
 
 
 def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) -> None:
-    """Train one run to its end; collective over the process group that exists, or alone if there is none.
+    """Train one run to its end; collective over the existing process group, or alone if there is none.
 
     Args:
         task: The run.
-        ask_preemption: How to learn that a node of the group will be taken away.
+        ask_preemption: Reports whether a node of the group will be preempted.
 
     Raises:
-        TrainingStopped: On every rank, if a stop was asked for; what was trained is saved.
-        CptRayError: On every rank alike, for anything that a restart would not fix.
+        TrainingStopped: On every rank, if a stop was requested; progress is saved.
+        CptRayError: On every rank, for anything that a restart would not fix.
     """
     device = _prepare_process(task)
     watch = Watch(Path(task.run_folder), device)
@@ -87,7 +87,7 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a run is built of, before its state is loaded."""
+    """The parts of a run, before its state is loaded."""
 
     shards: Made[ShardManifest]
     split: BatchSplit
@@ -112,7 +112,7 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
         rows=split.micro_batch,
     )
     watch.enter("resume")
-    # Before the engine, because DeepSpeed must be told at its start of a checkpoint by another number of workers.
+    # Before the engine, because DeepSpeed must know at startup whether another number of workers wrote the checkpoint.
     start = find_start(task, rank=dist.get_rank(), world_size=dist.get_world_size())
     order = _order(task, shards.record, start)
     return _Parts(shards, split, held_out, start, order, _build_engine(task, start, split, device, watch))
@@ -135,7 +135,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
         attempt=attempt.attempt,
         vocabulary_size=manifest.vocabulary_size,
         ask_preemption=ask_preemption,
-        before_save=exports.points,  # a run that resumes from the checkpoint does not pass their marks again
+        before_save=exports.points,  # a run that resumes from the checkpoint will not pass these marks again
     )
     saver.stop_before_training(progress)
     _begin_watching(task, parts, watch, progress, attempt)
@@ -223,7 +223,7 @@ def _prove_isolation(task: TrainTask, engine: Engine, manifest: ShardManifest) -
 def _load(
     task: TrainTask, engine: Engine, start: Start, manifest: ShardManifest
 ) -> tuple[RunProgress, LoadedCheckpoint | None]:
-    """Load what was found, and check that it is what was saved."""
+    """Load the checkpoint if there is one, and check that its state is the one saved."""
     if start.resume is None:
         return RunProgress(), None
     loaded = load_checkpoint(start.resume, engine, manifest.vocabulary_size, task.settings.train.precision)
@@ -242,7 +242,7 @@ def _announce(
     *,
     resumed: bool,
 ) -> RunAttempt:
-    """Write down that the run starts, from where and on what."""
+    """Record this start: its first step, its workers and what they run on."""
     dtype = PRECISIONS[task.settings.train.precision].dtype
     peak = torch.tensor(measure_peak_flops(engine.device, dtype), dtype=torch.float64, device=engine.device)
     dist.all_reduce(peak)
@@ -272,21 +272,21 @@ def _announce(
 
 
 def _guards(task: TrainTask, progress: RunProgress, attempt: RunAttempt) -> Guards:
-    """The guards, knowing the losses that led here; collective."""
+    """The guards, seeded with the losses so far; collective."""
     config = task.settings.train.guards
     losses: list[float] = []
     if dist.get_rank() == 0:
         folders = [Path(folder) for folder in (task.parent_folder, task.run_folder) if folder]
         steps = [step for folder in folders for step in read_metrics(folder)]
         losses = [step.loss for step in steps if step.step <= progress.step and not step.skipped][-config.spike_window :]
-    # Read by one rank: the others' view of a shared filesystem may lag behind, and all must decide alike.
+    # Read by one rank: the others' view of a shared filesystem may lag, and all ranks must make the same decisions.
     known = [losses]
     dist.broadcast_object_list(known)
     return Guards(config, attempt=attempt.attempt, history=known[0])
 
 
 def _flops(shape: ModelShape, batch: Batch) -> float:
-    """Model FLOPs of a batch over all workers, with the keys that this worker's documents attend."""
+    """Model FLOPs of a batch over all workers, using the mean keys of this worker's documents."""
     return batch.slots * flops_per_token(shape, batch.attended / 2)
 
 
@@ -301,7 +301,7 @@ def _prepare_process(task: TrainTask) -> torch.device:
 
 
 def require_process_group() -> None:
-    """Form a process group of one if this process is in none. DeepSpeed also reads its ranks from the environment."""
+    """Form a process group of one if this process has none. DeepSpeed also reads its ranks from the environment."""
     if dist.is_initialized():
         return
     os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"})

@@ -1,4 +1,4 @@
-"""Each gate passes on the tree as it stands, and a planted failure makes it fail."""
+"""Each gate passes on the tree as is, and a planted failure makes it fail."""
 
 import os
 import re
@@ -15,7 +15,7 @@ BIN = Path(sys.executable).parent
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CONTRACTS = [contract["name"] for contract in CONFIG["tool"]["importlinter"]["contracts"]]
 
-# Contract -> the file that gets a forbidden line, and the line.
+# Contract -> a file, and the forbidden line to plant in it.
 PLANTED = {
     "Doors open one way": ("cpt_ray/records/base.py", "import cpt_ray.config.values"),
     "Ray only where Ray is the point": ("cpt_ray/compare/__init__.py", "import ray.data"),
@@ -102,7 +102,7 @@ def test_the_formatter_bites(copy_of_the_tree):
 
 
 def test_the_type_checker_bites(copy_of_the_tree, tmp_path):
-    # One small file under the project's own settings: the whole package takes a minute without a cache.
+    # One small file under the project's settings: the whole package takes a minute without a cache.
     settings = (copy_of_the_tree / "pyproject.toml").read_text(encoding="utf-8").replace('packages = ["cpt_ray"]\n', "")
     (tmp_path / "pyproject.toml").write_text(settings.replace('plugins = ["pydantic.mypy"]\n', ""), encoding="utf-8")
     (tmp_path / "planted.py").write_text("def f(a: int) -> str:\n    return a\n\n\ndef g(a):\n    return a\n", encoding="utf-8")

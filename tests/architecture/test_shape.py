@@ -1,4 +1,4 @@
-"""The shape of the code: rooms, sizes, docstrings, names, and what must not stand in a tracked file."""
+"""The shape of the code: rooms, sizes, docstrings, names, and what must not appear in a tracked file."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ ROOMS = ["records", "config", "edges", "data", "model", "train", "evaluate", "co
 
 FILE_LINES = 400
 FUNCTION_LINES = 60
-# The training loop may hold one function of this size: it reads as one page.
+# The training loop may have one function of this size: it reads as one page.
 LOOP = PACKAGE / "train" / "loop.py"
 LOOP_FUNCTION_LINES = 100
 
@@ -137,7 +137,7 @@ def test_the_library_asserts_nothing_and_swallows_nothing():
     assert wrong == []
 
 
-# Written in pieces, so that this file does not hold what it looks for.
+# Split into pieces, so that this file does not match itself.
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:wo" + r"rk|opt/(?:wheels|pypi)|ro" + r"ot|home/\w+)/")
 REGISTRY_HOSTS = re.compile(
     r"\b(?:files\.pythonho"

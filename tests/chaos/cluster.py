@@ -1,9 +1,9 @@
-"""Ray nodes on one machine, in a process of their own: a head without CPUs and nodes of one CPU, whose raylets can be killed.
+"""Ray nodes on one machine, in a separate process: a head without CPUs and one-CPU nodes whose raylets can be killed.
 
-The process is `python -m tests.chaos.cluster NODES`. It answers with its address as a line of JSON, then obeys lines on its
-standard input, each answered by a line: `kill N` kills the raylet of node N with SIGKILL and clears away what is left of the
-node; `add N` starts it anew; `drain N` says that node N will be taken away in a minute, as a cloud does. It ends everything
-that it started when its input is closed.
+The process is `python -m tests.chaos.cluster NODES`. It prints its address as a line of JSON, then obeys commands on
+standard input and answers each with a line: `kill N` kills the raylet of node N with SIGKILL and removes the rest of the node;
+`add N` starts it again; `drain N` announces that node N will be preempted in a minute, as a cloud does. When its input is
+closed, it stops everything it started.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ REPOSITORY = Path(__file__).parents[2]
 SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 instead of the host's address; Ray reads it at import
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A dead node, which refuses a connection, is noticed after five seconds: the default of half a minute would only lengthen
-    # the test. One that lives has half a minute to answer: a busy machine lost its head, and with it all that Ray does.
+    # A dead node, which refuses connections, is detected after five seconds: the default of half a minute would only slow the
+    # test. A live node has half a minute to answer: on a busy machine the head was lost, and with it the whole cluster.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "6000",
@@ -34,10 +34,10 @@ SETTINGS = {
 
 
 class SimulatedCluster:
-    """The other end of the process: `with SimulatedCluster(nodes=2) as cluster: ...`."""
+    """Controls that process: `with SimulatedCluster(nodes=2) as cluster: ...`."""
 
     def __init__(self, *, nodes: int) -> None:
-        folder = str(Path(sys.executable).parent)  # DeepSpeed's ninja stands there
+        folder = str(Path(sys.executable).parent)  # has DeepSpeed's ninja
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = {
             **environment,
@@ -64,15 +64,15 @@ class SimulatedCluster:
         self._process.communicate(timeout=60)
 
     def kill(self, node: int) -> int:
-        """Kill a node's raylet; its workers die with it. Returns the process id."""
+        """Kill a node's raylet, and its workers with it; return the process id."""
         return int(self._ask(f"kill {node}")["pid"])
 
     def add(self, node: int) -> None:
-        """Start a killed node anew."""
+        """Start a killed node again."""
         self._ask(f"add {node}")
 
     def drain(self, node: int) -> None:
-        """Say that a node will be taken away in a minute."""
+        """Announce that a node will be preempted in a minute."""
         assert self._ask(f"drain {node}")["accepted"]
 
     def processes(self) -> list[psutil.Process]:
@@ -86,13 +86,13 @@ class SimulatedCluster:
 
     def _read(self) -> dict[str, object]:
         for line in self._process.stdout:
-            if line.startswith('{"'):  # Ray may print lines of its own
+            if line.startswith('{"'):  # Ray may print other lines
                 return json.loads(line)
-        raise AssertionError(f"the cluster's process ended with {self._process.wait()}")
+        raise AssertionError(f"the cluster's process exited with code {self._process.wait()}")
 
 
 def main() -> None:
-    """Run the nodes until the input ends."""
+    """Run the nodes until the input is closed."""
     import signal
 
     from ray._raylet import GcsClient
@@ -100,7 +100,7 @@ def main() -> None:
     from ray.core.generated import autoscaler_pb2
 
     def started(num_cpus: int) -> Any:
-        """A node; Ray gives it 30 s, which a busy machine may not keep."""
+        """Start a node; Ray allows 30 s, which a busy machine may exceed."""
         settings = {"num_cpus": num_cpus, "object_store_memory": 100_000_000, "include_dashboard": False}
         for _ in range(4):
             with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Run a study on a simulated cluster, kill what a schedule says, start the same command again, and write down what happened."""
+"""Run a study on a simulated cluster, kill processes by schedule, restart the same command, and record what happened."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from tests.integration.tiny_study import TinyStudy
 
 _POLL_S = 0.05
 _ALIVE = ("attempts/*", "metrics/*", "checkpoints/*/manifest.json", "run.json")
-"""Files of a run that show that training goes on. The lease is none: its thread beats in a driver that hangs, too."""
+"""Files of a run that show progress. The lease is not one of them: its heartbeat continues in a driver that hangs."""
 
 
 _WORK = ("ray::RayTrainWorker", "ray::MapBatches", "ray::_evaluate_in_task")
-"""Titles of processes that do our work. Not Ray's helpers: a node ends itself when one of its agents dies, the head too."""
+"""Titles of processes that do our work. Not Ray's helpers: a node, even the head, shuts down if one of its agents dies."""
 
 
 class HangError(AssertionError):
-    """Nothing moved for too long; holds the stacks of driver and workers."""
+    """No progress for too long; the message has the stacks of driver and workers."""
 
 
 @dataclass
 class Disturbed:
-    """What was done to a study, and what it took."""
+    """The kills of a study, and the restarts and time it took."""
 
     killed: list[str] = field(default_factory=list)
-    """One line per kill: when, what, where the study stood."""
+    """One line per kill: when, what, and the study's progress."""
     victims: Counter[str] = field(default_factory=Counter)
     drivers: int = 0
-    """How often the command was started."""
+    """Number of times the command was started."""
     ended_by_themselves: list[str] = field(default_factory=list)
-    """Last words of drivers that ended with an error; those whose raylet was killed may."""
+    """Final output of drivers that exited with an error; allowed if their raylet was killed."""
     output: str = ""
-    """What the last driver said."""
+    """Output of the last driver."""
     wall_s: float = 0.0
 
 
 class WatchedRun:
-    """A study that runs on a cluster, and what is done to it."""
+    """A study that runs on a cluster, and the kills inflicted on it."""
 
     def __init__(self, study: TinyStudy, cluster: SimulatedCluster, *, overrides: tuple[str, ...], hang_s: float) -> None:
         self.study, self.cluster, self.overrides, self.hang_s = study, cluster, overrides, hang_s
@@ -68,10 +68,10 @@ class WatchedRun:
         self._moved = time.monotonic()
 
     def look(self) -> bool:
-        """One round of watching: bring nodes back, start a driver that ended with an error; whether the study is finished.
+        """Do one round of watching: restore nodes, restart a failed driver; return whether the study is finished.
 
         Raises:
-            Hang: If no file of the study changed for `hang_s`.
+            HangError: If no file of the study changed for `hang_s`.
         """
         for node in [node for node, when in self._returns.items() if time.monotonic() >= when]:
             self.cluster.add(node)
@@ -85,21 +85,21 @@ class WatchedRun:
         if (seen := self._footprint()) != self._seen:
             self._seen, self._moved = seen, time.monotonic()
         if time.monotonic() - self._moved > self.hang_s:
-            raise HangError(f"nothing moved for {self.hang_s:.0f} s\n{self._stacks()}\n{_tail(self.log, 3000)}")
+            raise HangError(f"no progress for {self.hang_s:.0f} s\n{self._stacks()}\n{_tail(self.log, 3000)}")
         time.sleep(_POLL_S)
         return False
 
     def wait_for(self, kill: Kill) -> None:
-        """Wait for a kill's moment.
+        """Wait until a kill is due.
 
         Raises:
             AssertionError: If the study ends before it.
         """
         while not self._is_time(kill):
-            assert not self.look(), f"the study ended before it was time to kill a {kill}: {self.done.killed}"
+            assert not self.look(), f"the study ended before this kill was due, {kill}: {self.done.killed}"
 
     def wait_until(self, happened: Callable[[], bool], what: str) -> None:
-        """Wait for something that the study's files show.
+        """Wait for a condition on the study's files.
 
         Raises:
             AssertionError: If the study ends before it.
@@ -128,7 +128,7 @@ class WatchedRun:
 
     def _is_time(self, kill: Kill) -> bool:
         if kill.victim == "raylet" and kill.which % self.cluster.nodes in self._returns:
-            return False  # it is away already
+            return False  # the node is already down
         if kill.victim == "worker" and not self._workers():
             return False
         if kill.steps is None:
@@ -163,12 +163,12 @@ class WatchedRun:
         times = [
             path.stat().st_mtime for pattern in _ALIVE for path in self.study.root.glob(f"train/*/{pattern}") if path.exists()
         ]
-        # A driver that waits says the same line again and again.
+        # A waiting driver repeats the same line.
         said = len(set(self.log.read_bytes().splitlines()))
         return len(times) + said, max(times, default=0.0)
 
     def _where(self) -> str:
-        """Where the study stands, in words."""
+        """The study's progress, in words."""
         metrics = max(self.study.root.glob("train/*/metrics/*.jsonl"), key=lambda path: path.stat().st_mtime, default=None)
         if list(self.study.root.glob("evaluate/*")):
             return "scoring"
@@ -200,10 +200,10 @@ def run_disturbed(
     overrides: tuple[str, ...] = (),
     hang_s: float = 300,
 ) -> Disturbed:
-    """Run a study to its end through all kills of a schedule; without one, in peace.
+    """Run a study to completion through all kills of a schedule; without one, undisturbed.
 
     Raises:
-        HangError: If nothing moves for `hang_s`.
+        HangError: If there is no progress for `hang_s`.
         AssertionError: If the study ends before the schedule does.
     """
     run = WatchedRun(study, cluster, overrides=overrides, hang_s=hang_s)

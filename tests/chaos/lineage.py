@@ -1,6 +1,6 @@
-"""Which steps made the final weights: followed back from a run's end, through every resume, to the untrained base.
+"""The steps behind the final weights, traced back from a run's end through every resume to the untrained base.
 
-Read from the files of a run alone: `attempts/`, `metrics/`, the manifests of `checkpoints/` (all kept) and `run.json`.
+Read only from a run's files: `attempts/`, `metrics/`, the manifests of `checkpoints/` (all kept) and `run.json`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, ShardMani
 
 @dataclass(frozen=True)
 class Lineage:
-    """The steps behind a run's final weights, oldest first, and what was done in vain beside them."""
+    """The steps behind a run's final weights, oldest first, and the number of lost steps."""
 
     steps: tuple[StepMetrics, ...]
     resumes: tuple[int, ...]
-    """The step that each attempt within the lineage went on from, oldest first; 0 is the base."""
+    """The step from which each attempt in the lineage resumed, oldest first; 0 is the base."""
     in_vain: int
     """Steps of this run (not of its parent) that died with their attempt."""
 
     @property
     def sample_ids(self) -> list[str]:
-        """All rows in the order in which the weights saw them."""
+        """All rows in training order."""
         return [sample for step in self.steps for sample in step.sample_ids]
 
 
 def lineage_of(root: Path, run: str) -> Lineage:
-    """Follow a finished run back to the base.
+    """Trace a finished run back to the base.
 
     Raises:
-        AssertionError: If a step is missing from an attempt that must have done it, stands there twice, or if nobody
-            committed the checkpoint that an attempt says it went on from.
+        AssertionError: If an attempt lacks a step that it must have done, has it twice, or resumed from a checkpoint that
+            was never committed.
     """
     folder = folder_of(root, run)
     record = RunRecord.load(folder / "run.json")
@@ -50,19 +50,19 @@ def _follow(root: Path, record: RunRecord, attempt: int, upto: int) -> tuple[lis
     done = steps_of(folder, attempt)
     mine = [step for step in done if begin < step.step <= upto]
     assert [step.step for step in mine] == list(range(begin + 1, upto + 1)), (
-        f"{record.run}, attempt {attempt}: steps {begin + 1} to {upto} are in the weights, but its file holds "
+        f"{record.run}, attempt {attempt}: steps {begin + 1} to {upto} are in the weights, but its file has "
         f"{[step.step for step in mine]}"
     )
     if begin == 0:
         return mine, [0]
-    # An attempt goes on from a checkpoint of its own run, or, the first time, of the run that it branched off.
+    # An attempt resumes from a checkpoint of its run, or, the first time, of the run it branched from.
     parent = record if started.resumed else RunRecord.load(folder_of(root, record.parent) / "run.json")
     older = [
         manifest.attempt
         for manifest in checkpoints_of(folder_of(root, parent.run))
         if manifest.progress.step == begin and (manifest.attempt < attempt or not started.resumed)
     ]
-    assert older, f"{record.run}, attempt {attempt}: went on from step {begin} of {parent.run}, which nobody committed"
+    assert older, f"{record.run}, attempt {attempt}: resumed from step {begin} of {parent.run}, which was never committed"
     before, resumes = _follow(root, parent, max(older), begin)
     return before + mine, [*resumes, begin]
 
@@ -74,12 +74,12 @@ def folder_of(root: Path, run: str) -> Path:
 
 
 def attempts_of(folder: Path) -> list[RunAttempt]:
-    """All starts of a run."""
+    """All attempts of a run."""
     return [RunAttempt.load(path) for path in sorted((folder / "attempts").glob("attempt-*.json"))]
 
 
 def steps_of(folder: Path, attempt: int) -> list[StepMetrics]:
-    """What one attempt did, whether it survived or not; a cut last line is left out."""
+    """The steps of one attempt, surviving or not; a truncated last line is skipped."""
     path = folder / "metrics" / f"attempt-{attempt:04d}.jsonl"
     return [StepMetrics.from_json(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
@@ -90,10 +90,10 @@ def checkpoints_of(folder: Path) -> list[CheckpointManifest]:
 
 
 def require_each_row_once_an_epoch(sample_ids: list[str], shards: ShardManifest) -> None:
-    """Check that every source's rows come as whole permutations, one after another.
+    """Check that every source's rows form a sequence of whole permutations.
 
     Raises:
-        AssertionError: If a row comes back before all others of its source have come.
+        AssertionError: If a row recurs before all others of its source have occurred.
     """
     for source in {entry.source for entry in shards.shards}:
         rows = [sample.rsplit(":", 1)[1] for sample in sample_ids if sample.rsplit(":", 1)[0] == source]

@@ -1,4 +1,4 @@
-"""When to kill what: a schedule drawn from a seed, half of it tied to the progress of training and the rest to the clock."""
+"""When to kill what: a schedule drawn from a seed, three quarters tied to training progress and the rest to the clock."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Kill:
     """One planned kill.
 
     Args:
-        victim: What dies.
-        which: Draws one of several: a rank, or a node.
-        steps: Kill once a group of workers that started after the last kill has done so many steps; None: go by the clock.
-        seconds: Kill so long after the last kill, whatever is going on then.
-        away_s: How long a killed node stays away.
+        victim: What to kill.
+        which: Selects one of several: a rank, or a node.
+        steps: Kill once the workers started after the last kill have done this many steps; None: go by the clock.
+        seconds: Kill this long after the last kill, whatever is running then.
+        away_s: How long a killed node stays down.
     """
 
     victim: Victim
@@ -39,10 +39,10 @@ def draw_schedule(seed: int, *, kills: int, most_steps: int, most_seconds: float
 
     Args:
         seed: The same seed draws the same schedule.
-        kills: How many.
+        kills: Number of kills.
         most_steps: Upper bound of `Kill.steps`.
         most_seconds: Upper bound of `Kill.seconds`.
-        away_s: Upper bound of how long a killed node stays away.
+        away_s: Upper bound of the time a killed node stays down.
     """
     draw = random.Random(seed)
     victims = [VICTIMS[number % len(VICTIMS)] for number in range(kills)]

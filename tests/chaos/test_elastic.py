@@ -1,4 +1,4 @@
-"""Two simulated nodes: a group that shrinks and grows with them, and one that is told in time that a node will go."""
+"""Two simulated nodes: a group that shrinks and grows with them, and one that gets notice of a node's preemption."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ OVERRIDES = (
 )
 ELASTIC = (*OVERRIDES, "runtime.workers={min: 1, max: 2}")
 NEAR, STEPS = 5e-4, 10
-"""Largest difference of a step's loss in the first steps after the first resize. Later on, rounding has grown by training."""
+"""Largest loss difference per step in the first steps after the first resize. Later, training amplifies rounding."""
 
 
 def one_arm(folder: Path) -> TinyStudy:
-    """A study of one run that takes about a minute."""
+    """A study with one run of about a minute."""
     study = write_tiny_study(folder)
     study.change(arms={"legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": 99}})
     return study
 
 
 def newest_attempt(study: TinyStudy) -> tuple[RunAttempt, int] | None:
-    """The newest start of the run and how many steps it has done."""
+    """The newest attempt of the run and its number of steps."""
     folders = list(study.root.glob(f"train/{RUN}-*"))
     attempts = attempts_of(folders[0]) if folders else []
     return (attempts[-1], len(steps_of(folders[0], attempts[-1].attempt))) if attempts else None
 
 
 def trains_with(study: TinyStudy, workers: int, *, since: int, steps: int = 20) -> bool:
-    """Whether so many workers, started after attempt `since`, have done so many steps."""
+    """Whether `workers` workers, started after attempt `since`, have done `steps` steps."""
     found = newest_attempt(study)
     return found is not None and found[0].attempt > since and found[0].world_size == workers and found[1] >= steps
 
@@ -88,7 +88,7 @@ def test_a_group_shrinks_when_a_node_is_lost_and_grows_when_it_is_back(tmp_path,
             run.wait_until(lambda: trains_with(study, 2, since=0), "two workers trained")
             before = newest_attempt(study)[0].attempt
             cluster.kill(1)
-            run.wait_until(lambda: trains_with(study, 1, since=before), "one worker went on")
+            run.wait_until(lambda: trains_with(study, 1, since=before), "one worker continued")
             before = newest_attempt(study)[0].attempt
             cluster.add(1)
             run.wait_until(lambda: trains_with(study, 2, since=before), "two workers were back")
@@ -123,4 +123,4 @@ def test_a_notice_that_a_node_will_go_is_answered_by_a_checkpoint(tmp_path, quie
         finally:
             run.end()
     found = require_equal(study, quiet)
-    assert found.resumes[-1] > 0, "nothing but the notice's checkpoint was there to go on from"
+    assert found.resumes[-1] > 0, "the only checkpoint to resume from was the notice's"

@@ -1,4 +1,4 @@
-"""The lineage of final weights, on files made by hand: what it follows, and what it refuses."""
+"""The lineage of final weights, on handmade files: what it traces, and what it refuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.run_records import training
 
 
 class Written:
-    """Runs whose attempts and checkpoints the test says."""
+    """Runs with attempts and checkpoints given by the test."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.ends = root, {}
@@ -89,11 +89,11 @@ def test_a_branch_goes_back_through_its_trunk(written):
 @pytest.mark.parametrize(
     ("did", "resumed_from", "committed", "message"),
     [
-        ([3, 5, 6], 2, 2, r"a, attempt 2: steps 3 to 6 are in the weights, but its file holds \[3, 5, 6\]"),
-        ([3, 4, 4, 5, 6], 2, 2, r"its file holds \[3, 4, 4, 5, 6\]"),
-        ([3, 4, 5, 6], 2, 1, "went on from step 2 of a, which nobody committed"),
+        ([3, 5, 6], 2, 2, r"a, attempt 2: steps 3 to 6 are in the weights, but its file has \[3, 5, 6\]"),
+        ([3, 4, 4, 5, 6], 2, 2, r"its file has \[3, 4, 4, 5, 6\]"),
+        ([3, 4, 5, 6], 2, 1, "resumed from step 2 of a, which was never committed"),
     ],
-    ids=["a step is missing", "a step was done twice", "the checkpoint is nobody's"],
+    ids=["a step is missing", "a step was done twice", "the checkpoint was never committed"],
 )
 def test_weights_that_saw_a_position_twice_or_never_are_found_out(written, did, resumed_from, committed, message):
     written.run("a", steps=6)

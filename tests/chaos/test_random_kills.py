@@ -1,4 +1,4 @@
-"""A tiny study on two simulated nodes whose workers, raylets and drivers are killed at random moments, against one in peace."""
+"""A tiny study on two simulated nodes with workers, raylets and drivers killed at random, versus an undisturbed one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RUNS = ("tiny-legal-trunk-seed0", *(f"tiny-legal-{budget}-seed0" for budget in B
 
 
 def chaos_study(folder: Path) -> TinyStudy:
-    """A study whose runs have checkpoints every eighth step, all kept, and about 1,400 steps in all."""
+    """A study with a checkpoint every eighth step, all kept, and about 1,400 steps in total."""
     study = write_tiny_study(folder)
     study.change(
         arms={
@@ -49,7 +49,7 @@ OVERRIDES = (
 
 @dataclass
 class Pair:
-    """A study that was disturbed and one that was not."""
+    """A disturbed study and an undisturbed one."""
 
     disturbed: TinyStudy
     quiet: TinyStudy
@@ -118,7 +118,7 @@ def test_each_position_occurs_once_in_the_lineage_of_the_final_weights(pair, run
     assert counts[0] == counts[1]
     assert [step.tokens_seen for step in disturbed.steps] == [step.tokens_seen for step in quiet.steps]
     if run == RUNS[-1]:
-        record_property("positions", f"{len(disturbed.sample_ids)} rows once each, {record.tokens_seen} tokens, as in peace")
+        record_property("positions", f"{len(disturbed.sample_ids)} rows once each, {record.tokens_seen} tokens, as undisturbed")
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -129,7 +129,7 @@ def test_losses_and_final_weights_are_bitwise_those_of_the_study_in_peace(pair, 
     ]
     paths = [record.export_path for record in pair.records(run)]
     if run == RUNS[0]:
-        assert paths == [None, None]  # a trunk is no budget
+        assert paths == [None, None]  # a trunk is not a budget
         return
     weights = [load_file(Path(path) / "model.safetensors") for path in paths]
     assert weights[0].keys() == weights[1].keys()
@@ -156,7 +156,7 @@ def held_out_losses(study: TinyStudy) -> dict[tuple[str, str, str], float]:
 
 
 def render(pair: Pair) -> str:
-    """The run as a page: what was killed, when, and what came of it."""
+    """The run as a page: what was killed, when, and the outcome."""
     kinds = ", ".join(f"{victim} {pair.done.victims[victim]}" for victim in VICTIMS)
     lines = [
         "# The last run of the chaos test",
@@ -165,9 +165,9 @@ def render(pair: Pair) -> str:
         "",
         f"{datetime.datetime.now(datetime.UTC).date()}, seed {SEED}: {len(pair.done.killed)} kills ({kinds}) in "
         f"{pair.done.wall_s:.0f} s; the command was started {pair.done.drivers} times, and "
-        f"{len(pair.done.ended_by_themselves)} of these ended with an error of their own.",
+        f"{len(pair.done.ended_by_themselves)} of these exited with an error without being killed.",
         "",
-        "| run | attempts | went on from steps | steps in the weights | in vain | rows | tokens seen | largest loss gap |",
+        "| run | attempts | resumed from steps | steps in the weights | lost steps | rows | tokens seen | largest loss gap |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for run in RUNS:
@@ -181,5 +181,5 @@ def render(pair: Pair) -> str:
         )
     first, second = (held_out_losses(study) for study in (pair.disturbed, pair.quiet))
     gap = max(abs(first[key] - second[key]) for key in second)
-    lines += ["", f"Largest difference of a held-out score: {gap:.2g} bits per byte, of {len(second)}.", "", "```"]
+    lines += ["", f"Largest difference between held-out scores: {gap:.2g} bits per byte, over {len(second)} scores.", "", "```"]
     return "\n".join([*lines, *pair.done.killed, *pair.done.ended_by_themselves, "```", ""])

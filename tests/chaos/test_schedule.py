@@ -1,4 +1,4 @@
-"""The schedule of kills is drawn from its seed, and kills each kind about equally often."""
+"""The kill schedule is drawn from its seed and kills each kind about equally often."""
 
 from collections import Counter
 

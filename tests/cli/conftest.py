@@ -1,4 +1,4 @@
-"""Studies for verbs: one that is only configured, and one that is prepared."""
+"""Studies for verbs: one only configured, one prepared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs run in this process, and what they said."""
+"""Run verbs in this process and return their output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cpt_ray.cli.main import main
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
-    """Run a verb and return its stdout, or its stderr where it is refused."""
+    """Run a verb and return its stdout, or its stderr if it is refused."""
     capsys.readouterr()
     assert main(list(arguments)) == code
     captured = capsys.readouterr()

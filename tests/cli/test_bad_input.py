@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, a problem that names its place, a fix, and nothing half-written."""
+"""Bad input: exit code 2, a problem that names its location, a fix, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 @pytest.fixture
 def tiny(tmp_path) -> TinyStudy:
-    """A study that nobody has run."""
+    """A study that has never been run."""
     return write_tiny_study(tmp_path / "study", kind="local")
 
 
 @pytest.fixture
 def prepared(prepared_study, tmp_path) -> TinyStudy:
-    """A prepared study of one's own."""
+    """A private copy of a prepared study."""
     return prepared_study.copy(tmp_path / "study")
 
 
@@ -33,7 +33,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 def refused(capsys, *arguments: str) -> str:
-    """Run a verb that must be refused; returns the problem without its fix."""
+    """Run a verb that must be refused; return the problem and its fix."""
     capsys.readouterr()
     assert main(list(arguments)) == 2
     said = capsys.readouterr().err
@@ -46,7 +46,7 @@ def refused(capsys, *arguments: str) -> str:
 
 
 def results(study: TinyStudy) -> set[str]:
-    """Artifacts that are whole, without the models and exams that are copied before any text is read."""
+    """Complete artifacts, except the models and exams that are copied before any text is read."""
     found = {str(path.parent.relative_to(study.root)) for path in study.root.glob("*/*/artifact.json")}
     return {name for name in found if not name.startswith(("models/", "exams/", "scan/"))}
 
@@ -145,7 +145,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused_before_any_text_is_
 
 def test_a_separator_that_the_tokenizer_does_not_know_is_refused(tiny, capsys):
     said = refused(capsys, "prepare", str(tiny.config), "models.0.separator=<|im_end|>")
-    assert "models.tiny.separator is '<|im_end|>', which the tokenizer does not know as one token" in said
+    assert "models.tiny.separator is '<|im_end|>', which is not a single token of the tokenizer" in said
     assert "use one of its special tokens (<|endoftext|>)" in said
     assert not (tiny.root / "documents").exists()
 
@@ -155,7 +155,7 @@ def test_a_base_that_is_no_model_is_refused(tiny, capsys):
     tiny.model.mkdir()
     said = refused(capsys, "prepare", str(tiny.config))
     assert "models.tiny.base: cannot load" in said
-    assert "give a folder with config.json and safetensors" in said
+    assert "use a folder with config.json and safetensors" in said
     assert not list(tiny.root.glob("models/*/artifact.json"))
 
 

@@ -1,4 +1,4 @@
-"""The education paper's study passes `check` and `plan` on a machine that reaches no hub."""
+"""The education paper's study passes `check` and `plan` on a machine without hub access."""
 
 import datasets
 import pytest
@@ -41,7 +41,7 @@ def test_check_passes_and_says_which_sources_it_could_not_look_up(tmp_path, caps
 
 @pytest.mark.parametrize("variant", [(), ("train.budget_mode=branch", "train.chain=null")], ids=["chain", "branch"])
 def test_plan_passes_as_a_chain_and_as_branches(tmp_path, capsys, variant):
-    # The base's shape is the hub's to say; the same architecture comes in a package.
+    # The base's shape is on the hub; a package has the same architecture.
     assert main(["plan", STUDY, f"study.root={tmp_path}", BASE, "models.0.revision=null", *variant]) == 0
     said = capsys.readouterr().out
     assert "1B by the model that sees the most" in said
@@ -50,7 +50,7 @@ def test_plan_passes_as_a_chain_and_as_branches(tmp_path, capsys, variant):
 def test_the_local_twin_is_the_same_study_on_other_text_and_smaller():
     whole = load_study(STUDY)
     twin = load_study(str(REPOSITORY / "configs" / "education_local.yaml"))
-    assert (whole.prepare.clean.education.min_lines, twin.prepare.clean.education.min_lines) == (3, 1)  # its texts have no more
+    assert (whole.prepare.clean.education.min_lines, twin.prepare.clean.education.min_lines) == (3, 1)  # its texts are short
     kept, ours = (study.prepare.model_dump(exclude={"unit_bytes", "held_out"}) for study in (whole, twin))
     for prepare in (kept, ours):
         del prepare["clean"]["education"]["min_lines"]

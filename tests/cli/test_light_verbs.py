@@ -24,7 +24,7 @@ print(json.dumps({{"code": code, "heavy": heavy}}), file=sys.stderr)
 
 
 def loaded(*arguments: str) -> list[str]:
-    """Frameworks that a command line loads in a process of its own."""
+    """Frameworks that a command line loads in a separate process."""
     done = subprocess.run([sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True, timeout=300, check=True)
     said = json.loads(done.stderr.splitlines()[-1])
     assert said["code"] in (0, None), done.stderr

@@ -1,4 +1,4 @@
-"""The command line itself: verbs, exit codes, dry runs, what comes next and what must come first."""
+"""The command line itself: verbs, exit codes, dry runs, the next verb and prerequisites."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_debug_lets_the_error_through_with_its_traceback(tiny):
         (["run"], {}, True),
         (["run", "runtime.kind=ray"], {}, False),  # its workers are started with these settings
         (["run", "runtime.recycle_memory=false"], {}, False),
-        (["run"], {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}, False),  # the user's own
+        (["run"], {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}, False),  # the user's setting
         (["run", "--dry-run"], {}, False),
         (["check"], {}, False),
     ],
@@ -148,5 +148,5 @@ def test_training_here_starts_anew_with_its_allocator_settings(tiny, monkeypatch
     assert started == [sys.executable, "-m", "cpt_ray.cli.main", *command[1:]]
     assert environment["GLIBC_TUNABLES"].startswith("glibc.malloc.hugetlb=1")
     monkeypatch.setattr(os, "environ", dict(environment))
-    assert program() == 0  # the process that took the place; once is enough
+    assert program() == 0  # the replacement process; it restarts only once
     assert "GLIBC_TUNABLES" not in os.environ

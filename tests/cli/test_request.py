@@ -1,4 +1,4 @@
-"""What a verb receives says what would be made, and which verb is next."""
+"""A verb's request lists what would be made, and names the next verb."""
 
 from __future__ import annotations
 

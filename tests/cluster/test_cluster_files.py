@@ -1,4 +1,4 @@
-"""Cluster files are right by Ray's own schema and open no door without a token."""
+"""Cluster files are valid by Ray's schema and expose nothing without a token."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ WORLD = re.compile(r"(?<![\d.])0\.0\.0\.0(?![\d.])|--[a-z-]*host[= ]['\"]?(\*|::
 
 
 def load(path):
-    # A placeholder such as <HEAD-IP> is a plain string to YAML, so the file validates as it is shipped.
+    # A placeholder such as <HEAD-IP> is a plain string to YAML, so the file validates as shipped.
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -27,7 +27,7 @@ def start_commands(tree):
 
 
 def open_doors(text):
-    """Places where a file binds every interface although a command near it does not switch the token on."""
+    """Start commands that bind every interface, or that do not enable the token."""
     tree = yaml.safe_load(text)
     doors = [
         f"no token: {c}" for c in start_commands(tree) if not re.search(r"export [^;]*RAY_AUTH_MODE=token[^;]*;.*ray start", c)
@@ -54,7 +54,7 @@ def test_a_misspelt_key_is_found(path, spoiled):
 
 
 def test_the_provider_holds_what_local_reads_and_nothing_else():
-    # Ray's schema lets any key stand in `provider`, so a misspelt one would pass.
+    # Ray's schema allows any key in `provider`, so a misspelled one would pass.
     assert set(load(FOLDER / "onprem.yaml")["provider"]) == {"type", "head_ip", "worker_ips"}
 
 
@@ -76,7 +76,7 @@ def test_an_open_door_is_found():
 
 
 def test_the_launcher_is_told_to_use_the_autoscaler_that_starts_local_workers():
-    # Ray puts `export RAY_enable_autoscaler_v2=1;` before the command, so ours must stand before `ray start` and after that.
+    # Ray puts `export RAY_enable_autoscaler_v2=1;` before the command, so ours must come after it and before `ray start`.
     (head,) = [c for c in load(FOLDER / "onprem.yaml")["head_start_ray_commands"] if "--head" in c]
     assert head.index("RAY_enable_autoscaler_v2=0") < head.index("; ray start --head")
 

@@ -1,4 +1,4 @@
-"""A small study tree that is right, for tests that spoil one thing in it."""
+"""A small valid study tree, for tests that break one thing in it."""
 
 import copy
 

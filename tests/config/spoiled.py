@@ -1,4 +1,4 @@
-"""One thing spoiled in a study tree, and the refusal that it earns."""
+"""Break one thing in a study tree, and catch the refusal."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from cpt_ray.errors import ConfigError
 
 
 def refusal(tree):
-    """The message with which a tree is refused."""
+    """Return the message with which a tree is refused."""
     with pytest.raises(ConfigError) as caught:
         parse_study(tree, place="study.yaml")
     return str(caught.value)

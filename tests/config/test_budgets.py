@@ -1,4 +1,4 @@
-"""Refusals between budgets, schedule and base rates: the words of each, and both sides of each boundary."""
+"""Conflicts between budgets, schedule and base rates: each message, and both sides of each boundary."""
 # ruff: noqa: E501  (a table of messages is read by its columns)
 
 import pytest

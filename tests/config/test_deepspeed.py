@@ -1,4 +1,4 @@
-"""What a DeepSpeed JSON may hold, who owns what it may not, and what becomes of `"auto"`."""
+"""What a DeepSpeed JSON may set, which keys the study owns, and how `"auto"` is resolved."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from cpt_ray.config.deepspeed import (
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
 
-# The stage-3 file of the transformers documentation, which people bring along.
+# The stage-3 file of the transformers documentation, which people reuse.
 HUGGING_FACE = {
     "fp16": {
         "enabled": "auto",
@@ -54,7 +54,7 @@ HUGGING_FACE = {
 }
 
 
-# The ZeRO sections of the same documentation, which it prints alone.
+# The ZeRO sections that the same documentation prints alone.
 HUGGING_FACE_ZERO = {
     "stage 1": {"stage": 1},
     "stage 2 with offload": {
@@ -128,7 +128,7 @@ def test_the_zero_sections_of_hugging_faces_documentation_pass_unchanged(write, 
     config = load_deepspeed(write({**HUGGING_FACE, "zero_optimization": zero}))
     resolved = resolve_deepspeed(config, train=train(), accumulation_steps=4, hidden_size=100)["zero_optimization"]
     assert {key: resolved[key] for key in zero if zero[key] != "auto"} == {k: v for k, v in zero.items() if v != "auto"}
-    assert DeepSpeedZeroConfig(**resolved).stage == zero["stage"]  # DeepSpeed refuses keys and types that it does not know
+    assert DeepSpeedZeroConfig(**resolved).stage == zero["stage"]  # DeepSpeed refuses unknown keys and types
 
 
 def test_the_lists_are_those_of_the_installed_deepspeed():
@@ -172,7 +172,7 @@ def test_the_study_decides_precision_and_clipping(write):
         config, train=train(precision="fp32", gradient_clipping=0), accumulation_steps=1, hidden_size=8
     )
     assert resolved["bf16"] == {"enabled": False, "check_grad_overflow": False}
-    assert resolved["gradient_clipping"] == 0  # said, because DeepSpeed's default is 1.0
+    assert resolved["gradient_clipping"] == 0  # explicit, because DeepSpeed's default is 1.0
 
 
 @pytest.mark.parametrize("key", sorted(OWNED_BY_STUDY))

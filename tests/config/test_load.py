@@ -1,4 +1,4 @@
-"""Reading a study file: what is understood, and the words of every refusal."""
+"""Reading a study file: what is accepted, and the message of every refusal."""
 # ruff: noqa: E501  (a table of messages is read by its columns)
 
 import re

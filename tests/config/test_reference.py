@@ -1,4 +1,4 @@
-"""configs/README.md says what the schema says, for every key."""
+"""configs/README.md matches the schema, for every key."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rules that hold across the sections of a study: arms and sources, workers and rows, names."""
+"""Rules across the sections of a study: arms and sources, workers and rows, names."""
 # ruff: noqa: E501  (a table of messages is read by its columns)
 
 import pytest

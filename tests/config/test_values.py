@@ -1,4 +1,4 @@
-"""Quantities as people write them, both ways."""
+"""Quantities as people write them, parsed and formatted."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The documents are a map of the land: tree, commands, files, links and keys that they name exist."""
+"""The docs match the repository: the tree, commands, files, links and keys they name exist."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def documents():
 
 
 def code_of(text):
-    """Code spans, fenced blocks and indented blocks: what a reader may type."""
+    """Code spans, fenced blocks and indented blocks: what a reader might type."""
     fenced = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     rest = re.sub(r"```\w*\n.*?```", "", text, flags=re.DOTALL)
     indented = re.findall(r"^ {4}(.*)$", rest, re.MULTILINE)
@@ -36,7 +36,7 @@ def code_of(text):
 
 
 def parse_tree(block):
-    """A tree block as {folder: names}. A line is indentation, names, and after two spaces a description."""
+    """A tree block as {folder: names}. A line is indentation, names and, after two spaces, a description."""
     children, open_folders = {}, []
     for line in block.splitlines():
         plain = re.sub(r"[│├└─]", " ", line)
@@ -76,11 +76,11 @@ def test_the_read_me_tree_equals_the_land():
     assert block, "README.md has no fenced tree between <!-- tree --> and <!-- /tree -->"
     files = tracked()
     map_ = parse_tree(block[1])
-    assert Path("cpt_ray") in map_, "the rooms belong on the map"
+    assert Path("cpt_ray") in map_, "the tree must include the rooms"
     for folder, names in map_.items():
         hidden = {name for name in names if name.startswith(".")}
         assert all((ROOT / folder / name).exists() for name in hidden)
-        assert names - hidden == land(folder, files), f"{folder}: map and land differ"
+        assert names - hidden == land(folder, files), f"{folder}: README tree and repository differ"
 
 
 def test_every_make_target_that_a_document_names_exists():
@@ -142,7 +142,7 @@ def known_key(key):
 
 
 def claims():
-    """What benchmarks measured has names of the same form as keys."""
+    """Ids of benchmark claims, which have the same form as keys."""
     results = (ROOT / "benchmarks/results").glob("*.json")
     return {claim["id"] for path in results for claim in json.loads(path.read_text(encoding="utf-8"))}
 

@@ -1,4 +1,4 @@
-"""Made-up points, held-out losses, memory and events, as a study records them."""
+"""Made-up points, held-out losses, memory and events, in the form a study records."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Hugging Face datasets: folders, caches, and a hub of this machine; what is found is of the pinned commit or an error."""
+"""Hugging Face datasets: folders and caches; what is found is of the pinned commit, or it is an error."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ WANTED = [row["text"] for row in ROWS]
 
 
 def write_repository(folder: Path) -> Path:
-    """The files of a dataset repository: two configurations, one of them with two splits."""
+    """Write the files of a dataset repository: two configurations, one with two splits."""
     for name in ("data", "small", "held"):
         (folder / name).mkdir(parents=True)
     (folder / "README.md").write_text(CARD)
@@ -52,7 +52,7 @@ def write_repository(folder: Path) -> Path:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No network, and empty caches below the folder that is returned."""
+    """No network, and empty caches under the returned folder."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")

@@ -1,4 +1,4 @@
-"""One writer per study: who may take the lease, who may not, and who may still commit."""
+"""One writer per study: which driver may take the lease, and which may still commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_lease(root: Path, **changes: object) -> None:
 
 
 def living_process() -> dict[str, object]:
-    """What a lease of this very process holds."""
+    """The fields of a lease held by this process."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "process_start": psutil.Process().create_time()}
 
 
@@ -123,7 +123,7 @@ def test_the_heartbeat_is_renewed_and_never_overwrites_a_successor(tmp_path, mon
     monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.02)
     path = tmp_path / FILE
     with hold_lease(tmp_path) as lease:
-        wait_for(lambda: read_lease(path).renewed > lease.renewed)  # the thread does write
+        wait_for(lambda: read_lease(path).renewed > lease.renewed)  # the heartbeat thread does write
         write_lease(tmp_path, attempt=2, renewed=123.0)
         time.sleep(0.3)  # many heartbeats
         assert (read_lease(path).attempt, read_lease(path).renewed) == (2, 123.0)

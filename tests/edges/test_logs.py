@@ -1,4 +1,4 @@
-"""What a process logs reaches its file, and each warning is told once."""
+"""A process's log reaches its file, and each warning is reported once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The note of what was mirrored: it holds for the same content and an untouched database, and never for a server."""
+"""The record of mirrored content: valid for the same content and an untouched database, never for a server."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def uri(tmp_path: Path) -> str:
 
 
 def test_the_same_content_in_an_untouched_database_is_mirrored(tmp_path: Path, uri: str) -> None:
-    assert not is_mirrored(tmp_path, uri, "a")  # nothing was noted yet
+    assert not is_mirrored(tmp_path, uri, "a")  # nothing has been recorded yet
     note_mirrored(tmp_path, uri, "a")
     assert is_mirrored(tmp_path, uri, "a")
     assert not is_mirrored(tmp_path, uri, "b")

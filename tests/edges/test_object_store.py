@@ -1,4 +1,4 @@
-"""S3 through pyarrow: the same files, the same documents, and a change noticed, on a server of this machine."""
+"""S3 through pyarrow, on a local server: the same files, the same documents, and changes detected."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtest", "AWS_D
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[pyarrow.fs.S3FileSystem]:
-    """A bucket named `texts`; this process and the Ray that it starts find the server by the usual variables."""
+    """A bucket named `texts`; this process and the Ray it starts find the server through the usual variables."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -55,7 +55,7 @@ def put(store: pyarrow.fs.S3FileSystem, key: str, data: bytes) -> None:
 
 
 def wait_for_another_second(store: pyarrow.fs.S3FileSystem) -> None:
-    """S3 keeps times of change to the second."""
+    """S3 stores modification times to the second."""
     written = store.get_file_info("texts/whole/part.jsonl").mtime.timestamp()
     while time.time() < written + 1.05:
         time.sleep(0.05)
@@ -84,7 +84,7 @@ def test_every_format_reads_the_same_from_a_bucket(bucket: pyarrow.fs.S3FileSyst
     for pattern, file_format in [("a", "jsonl"), ("b", "jsonl"), ("c", "jsonl"), ("d", "json"), ("e", "parquet")]:
         assert texts(f"s3://texts/{pattern}/*", file_format, 5000) == wanted
     for folder, file_format in [("a", "jsonl"), ("e", "parquet")]:
-        assert len(plan_reads(source(f"s3://texts/{folder}/*", file_format), 5000)) > 3  # large files are cut here too
+        assert len(plan_reads(source(f"s3://texts/{folder}/*", file_format), 5000)) > 3  # large files are split here too
 
 
 def test_a_listing_has_sizes_and_versions_and_finds_nested_keys(bucket: pyarrow.fs.S3FileSystem) -> None:
@@ -146,8 +146,8 @@ def test_a_study_prepares_from_a_bucket_on_ray(bucket: pyarrow.fs.S3FileSystem, 
     for number, path in enumerate([str(study.inputs / "law.jsonl"), "s3://texts/study/law.jsonl"]):
         root = tmp_path / f"runs{number}"
         overrides = [f"sources.law.path={path}", f"study.root={root}", "train.budgets=[2000]"]
-        # A process of its own: workers of a Ray that is there already would not know of the server.
+        # A separate process: workers of an existing Ray would not have the server's address.
         command = [sys.executable, "-m", "cpt_ray.cli.main", "prepare", str(study.config), *overrides]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
         shards.append({path.name for path in root.glob("shards/*/shards/*.arrow")})
-    assert shards[0] == shards[1] != set()  # names hold the content's hash
+    assert shards[0] == shards[1] != set()  # names contain the content's hash

@@ -1,4 +1,4 @@
-"""Environment before anything is imported: which accelerator, and settings that glibc really takes."""
+"""The environment before any import: the accelerator, and settings that glibc really applies."""
 
 from __future__ import annotations
 

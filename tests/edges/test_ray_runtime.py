@@ -14,7 +14,7 @@ SLOW = "The current node timed out during startup. This could happen because som
 
 @pytest.fixture
 def starts(monkeypatch):
-    """Ray that fails as often, and with what, as the test says; the list of its starts."""
+    """A Ray that fails with the given messages, one per start; and the list of its starts."""
     said, made = [], []
 
     def init(**settings):

@@ -1,4 +1,4 @@
-"""Secrets are masked, and what only looks like one is not."""
+"""Secrets are masked, lookalikes are not."""
 
 import pytest
 

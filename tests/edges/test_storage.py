@@ -1,4 +1,4 @@
-"""Storage: whole files or none, and a change is always found."""
+"""Storage: complete files or none, and changes are always found."""
 
 import os
 

@@ -76,7 +76,7 @@ def mirror_all(uri: str) -> tuple[Tracking, str]:
 
 
 def dump(uri: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Run name to metric to its whole history, of runs that are not deleted."""
+    """Run name to metric to its full history, without deleted runs."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("exp")
     assert experiment is not None

@@ -9,7 +9,7 @@ def test_what_was_watched_becomes_metrics_against_tokens():
         ("during_training.domain.law.bits_per_byte", 20, 1.5),
         ("during_training.domain.law.nats_per_token", 20, 3.0),
     ]
-    # The highest of the phases and workers; without a peak what was resident, without a GPU nothing.
+    # The highest over phases and workers; without a peak, the resident size; without a GPU, nothing.
     points = [memory(10, "load", 5, 7), memory(10, "forward", 6, 9), memory(20, "steps", 6, None)]
     assert memory_metrics(points) == [("memory.host_peak_bytes", 10, 9.0), ("memory.host_peak_bytes", 20, 6.0)]
     assert ("memory.device_peak_bytes", 10, 3.0) in memory_metrics([memory(10, "forward", 6, 9, device=3)])

@@ -1,4 +1,4 @@
-"""A tiny study that has run, and the command line to ask it questions."""
+"""A tiny finished study, and the command line to query it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ TRUNK, SMALL, LARGE, CONTROL = (
 
 @dataclass(frozen=True)
 class FinishedStudy:
-    """A study that has run, and what it said on stdout and on stderr."""
+    """A finished study, and its output on stdout and stderr."""
 
     study: TinyStudy
     said: str
     warned: str
 
     def folder(self, stage: str, name: str = "tiny") -> Path:
-        """The folder of the one artifact of that name."""
+        """The folder of the only artifact of that name."""
         found = [path for path in (self.study.root / stage).glob(f"{name}-*") if re.fullmatch(r".*-[0-9a-f]{8}", path.name)]
         found = [path for path in found if path.name[:-9] == name]
         assert len(found) == 1, found
         return found[0]
 
     def manifest(self) -> ShardManifest:
-        """Of the shards."""
+        """The manifest of the shards."""
         return ShardManifest.of(self.folder("shards"))
 
     def run(self, name: str) -> RunRecord:
@@ -45,7 +45,7 @@ class FinishedStudy:
 
 
 def cpt_ray(*arguments: str) -> tuple[int, str]:
-    """Run the command line here; returns exit code and stdout."""
+    """Run the command line in this process; return exit code and stdout."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         code = main(list(arguments))

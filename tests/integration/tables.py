@@ -1,11 +1,11 @@
-"""Tables of plain text, as the command line prints them, read back."""
+"""Parse the plain-text tables that the command line prints."""
 
 import itertools
 import re
 
 
 def table_of(text: str, first: str) -> list[dict[str, str]]:
-    """The rows of a table of plain text below the header that begins with `first`."""
+    """The rows of a plain-text table below the header that begins with `first`."""
     lines = text.splitlines()
     top = next(number for number, line in enumerate(lines) if line.split("  ")[0] == first)
     names = re.split(r"\s{2,}", lines[top].strip())

@@ -1,4 +1,4 @@
-"""A tiny study with a chain, with trajectory points and with budgets in FLOPs, through the command in one process."""
+"""A tiny study with a chain, with trajectory points and with budgets in FLOPs, through the command line in one process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SHORT = ("train.precision=fp32", "evaluate.exams=[]", "prepare.decontaminate.ena
 
 @pytest.fixture
 def study(prepared_study: TinyStudy, tmp_path: Path) -> TinyStudy:
-    """The prepared study with its domain arm alone."""
+    """The prepared study with only its domain arm."""
     copy = prepared_study.copy(tmp_path / "study")
     copy.change(arms={"legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}}})
     return copy
 
 
 def concluded(study: TinyStudy, capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[str, str, Comparison]:
-    """Run the study; what it said, its page, its comparison."""
+    """Run the study; return its output, its report and its comparison."""
     assert main(["run", str(study.config), *SHORT, *overrides]) == 0
     page = (study.root / "report.html").read_text()
     return capsys.readouterr().out, page, Comparison.load(study.root / "comparison.json")
@@ -54,7 +54,7 @@ def test_trajectory_points_are_scored_drawn_hollow_and_enter_no_verdict(study, c
     assert "* not annealed: its learning rate has not decayed, so it is not a budget" in said
     assert "hollow: not annealed, never a budget" in page
     assert "tiny-legal-trajectory-1000-seed0<small>not annealed, never a budget</small>" in page
-    # Paid is what was trained: the trunk once, each branch from where it left.
+    # Tokens paid are tokens trained: the trunk once, each branch from its branch point.
     runs = [RunRecord.load(path) for path in study.root.glob("train/*/run.json")]
     assert comparison.tokens_paid == sum(run.tokens_paid for run in runs) > comparison.tokens_seen
 

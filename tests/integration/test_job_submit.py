@@ -1,4 +1,4 @@
-"""A study submitted to the job server of a Ray head, from a checkout full of things that must not be uploaded."""
+"""A study submitted to the job server of a Ray head, from a checkout full of files that must not be uploaded."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Head:
     environment: dict[str, str]
 
     def uploads(self) -> list[Path]:
-        """Working directories that jobs brought along, as the head unpacked them."""
+        """Working directories uploaded by jobs, as unpacked by the head."""
         found = self.temporary.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*")
         return [path for path in found if path.is_dir()]
 
@@ -75,7 +75,7 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
 
 
 def of_this_head(temporary: Path) -> list[psutil.Process]:
-    """Processes that name the head's own, unique folder."""
+    """Processes whose command line has the head's unique folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -85,7 +85,7 @@ def of_this_head(temporary: Path) -> list[psutil.Process]:
 
 
 def end(process: subprocess.Popen[bytes], temporary: Path) -> None:
-    """End the head and everything that it started, and nothing else."""
+    """Kill the head and everything it started, and nothing else."""
     started = descendants(psutil.Process(process.pid)) if process.poll() is None else []
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -105,7 +105,7 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path)
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
-        except urllib.error.HTTPError:  # it answers: without its token it may refuse
+        except urllib.error.HTTPError:  # an answer: it may refuse requests without its token
             return
         except OSError:
             assert process.poll() is None, log.read_text()
@@ -154,7 +154,7 @@ def head() -> Iterator[Head]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """A copy of the code with five megabytes in every place that an upload must leave behind."""
+    """A copy of the code with five megabytes in every location that an upload must exclude."""
     target = tmp_path_factory.mktemp("checkout") / "cpt-ray"
     skipped = shutil.ignore_patterns(".git", ".venv", "*cache*", "*.egg-info", ".hypothesis", "results", "images")
 
@@ -174,7 +174,7 @@ def submit(head: Head, checkout: Path, study: TinyStudy, *options: str) -> subpr
     """Submit a tiny study of one arm and one budget from the checkout, and wait for it."""
     study.change(arms={"legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}}})
     command = [f"{Path(sys.executable).parent}/ray", "job", "submit", "--address", head.job_server, "--working-dir", "."]
-    # The DeepSpeed JSON travels with the upload, so its path is relative to it.
+    # The DeepSpeed JSON is part of the upload, so its path is relative.
     overrides = ["train.budgets=[2000]", "train.deepspeed=ds_configs/zero2_bf16.json", "runtime.kind=ray", "runtime.workers=2"]
     job = ["python", "jobs/study.py", str(study.config), *overrides, *options]
     return subprocess.run(
@@ -240,6 +240,6 @@ def test_the_upload_is_small_and_leaves_environments_caches_and_runs_behind(plan
     (upload,) = head.uploads()
     files = {str(path.relative_to(upload)): path.stat().st_size for path in upload.rglob("*") if path.is_file()}
     assert sum(files.values()) < MOST_UPLOADED
-    assert sum((checkout / name).stat().st_size for name in LEFT_BEHIND) > 5 * MOST_UPLOADED  # they would have shown
+    assert sum((checkout / name).stat().st_size for name in LEFT_BEHIND) > 5 * MOST_UPLOADED  # a leak would exceed the limit
     assert {name for name in LEFT_BEHIND if name in files} == set()
     assert {"cpt_ray/cli/main.py", "jobs/study.py", "ds_configs/zero2_bf16.json", "configs/demo.yaml"} <= set(files)

@@ -1,4 +1,4 @@
-"""One whole tiny study through the command line, run once; every test reads what it left."""
+"""One whole tiny study, run once through the command line; every test reads its results."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_was_planted_is_dropped_under_its_name(done):
 def test_the_planted_leak_is_reported_with_the_words_that_matched(done):
     hits = [json.loads(line) for line in (done.folder("shards") / "exam_hits.jsonl").read_text().splitlines()]
     assert [hit["document"] for hit in hits] == ["leaks_exam_2"]
-    assert hits[0]["matched"].isupper()  # as it stands in the document, not as it stands in the exam
+    assert hits[0]["matched"].isupper()  # as written in the document, not as in the exam
     scan = json.loads((done.folder("shards") / "exam_scan.json").read_text())["tasks"]
     assert (scan[0]["items"], scan[0]["scanned"], scan[0]["items_found"]) == (8, 8, 1)
 
@@ -137,7 +137,7 @@ def test_a_raw_document_is_found_again_in_decoded_rows(done):
     for entry in manifest.of_source("law"):
         filled: dict[int, int] = {}
         for place in pq.read_table(folder / entry.index_path).to_pylist():
-            begin = filled.get(place["row"], 0)  # pieces stand in the index in the order of their row
+            begin = filled.get(place["row"], 0)  # the index lists pieces in row order
             filled[place["row"]] = begin + place["tokens"]
             if place["document_id"] in wanted:
                 row = reader.rows("law", [first + place["row"]])[0]
@@ -268,13 +268,13 @@ def test_the_report_holds_the_verdict_and_is_made_again_from_records_byte_by_byt
 
 def refuse_ray(monkeypatch) -> None:
     def refuse(*_):
-        raise AssertionError("Ray was asked for, but there is nothing to do")
+        raise AssertionError("Ray was requested, but there is nothing to do")
 
     monkeypatch.setattr(ray_runtime, "ray_session", refuse)
 
 
 def artifact_times(root: Path) -> dict[str, int]:
-    """Path to time of change of every file of every stage; MLflow's copies of the report are not artifacts."""
+    """Path to modification time of every file of every stage; MLflow's copies of the report are not artifacts."""
     return {
         str(path.relative_to(root)): path.stat().st_mtime_ns
         for path in root.glob("*/*/**/*")
@@ -295,9 +295,9 @@ def test_a_second_run_redoes_nothing_and_starts_no_ray(done, monkeypatch):
 
 
 def test_another_learning_rate_redoes_training_and_its_scores_and_nothing_else(done, tmp_path):
-    study = done.study.copy(tmp_path / "study")  # the others count the folders of `done`
+    study = done.study.copy(tmp_path / "study")  # other tests count the folders of `done`
     before = artifact_times(study.root)
-    # Runtime is no part of an address: one process is quicker to start than a worker group.
+    # Runtime settings are not part of an address: one process starts faster than a worker group.
     local = ("runtime.kind=local", "runtime.workers=1")
     code, said = cpt_ray("run", str(study.config), "train.learning_rate=1e-3", *local)
     assert code == 0

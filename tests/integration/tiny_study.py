@@ -1,7 +1,7 @@
-"""A complete study small enough for a test: model, tokenizer, two corpora, an exam and the study file, made in a folder.
+"""A complete study small enough for a test: model, tokenizer, two corpora, an exam and the study file, in one folder.
 
-Ids tell the role of each document: `dup_of_law_3` is a near-duplicate, `copy_of_law_4` an exact one, `leaks_exam_2` holds an
-exam question in another case and punctuation, `short_*` are below the length rule.
+Ids tell the role of each document: `dup_of_law_3` is a near-duplicate, `copy_of_law_4` an exact one, `leaks_exam_2` has an
+exam question with different case and punctuation, `short_*` are below the minimum length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXAM_LEAKED = 2
 
 @dataclass(frozen=True)
 class TinyStudy:
-    """Where everything lies."""
+    """The locations of a tiny study."""
 
     config: Path
     root: Path
@@ -36,11 +36,11 @@ class TinyStudy:
 
     @classmethod
     def at(cls, folder: Path) -> TinyStudy:
-        """The study that lies in `folder`."""
+        """The study in `folder`."""
         return cls(folder / "tiny.yaml", folder / "runs", folder / "model", folder / "inputs")
 
     def copy(self, folder: Path) -> TinyStudy:
-        """Copy inputs, study file and artifacts into `folder`; what is prepared is found again there."""
+        """Copy inputs, study file and artifacts into `folder`; prepared artifacts are reused there."""
         here = self.config.parent
         shutil.copytree(here, folder, dirs_exist_ok=True)
         copied = TinyStudy.at(folder)
@@ -53,7 +53,7 @@ class TinyStudy:
         self.config.write_text(yaml.safe_dump({**tree, **sections}, sort_keys=False))
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Every file under the root with its size and time of change."""
+        """Every file under the root with its size and modification time."""
         return {
             str(path.relative_to(self.root)): (path.stat().st_size, path.stat().st_mtime_ns)
             for path in self.root.rglob("*")
@@ -62,7 +62,7 @@ class TinyStudy:
 
 
 def sentence(words: int, *, kind: str, seed: object) -> str:
-    """Readable nonsense without repeats; the two kinds have vowels of their own, so that a model can tell them apart."""
+    """Readable nonsense without repeats; the two kinds have distinct vowels, so that a model can tell them apart."""
     draw = random.Random(f"{kind} {seed}")
     made = ["".join(draw.choice(ONSETS) + draw.choice(VOWELS[kind]) for _ in range(3)) for _ in range(words)]
     return " ".join(made).capitalize() + "."
@@ -80,14 +80,14 @@ def question(number: int) -> str:
 
 
 def exam_items() -> list[dict[str, Any]]:
-    """Eight questions of two choices."""
+    """Eight questions with two choices each."""
     return [
         {"question": question(number), "choices": ["Lapa nata.", "Mibo turi."], "answer": number % 2} for number in range(8)
     ]
 
 
 def law_documents() -> list[dict[str, str]]:
-    """The domain corpus with what is planted in it."""
+    """The domain corpus with the planted documents."""
     rows = [{"id": f"law_{number}", "text": document("law", number)} for number in range(DOCUMENTS)]
     leaked = question(EXAM_LEAKED).upper().replace(" ", " - ", 3).replace("?", "!")
     rows += [
@@ -112,10 +112,10 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_tiny_study(folder: Path, *, kind: str = "ray") -> TinyStudy:
-    """Write a study's inputs and its file.
+    """Write a study's inputs and study file.
 
     Args:
-        folder: Where everything goes; artifacts go into `folder / "runs"`.
+        folder: Output folder; artifacts go into `folder / "runs"`.
         kind: `ray` with two workers, or `local`.
     """
     inputs = folder / "inputs"
@@ -190,7 +190,7 @@ def study_tree(folder: Path, kind: str = "ray") -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4)
 def _model_once(folder: str) -> Path:
-    """A tiny model and tokenizer, made once per run of the tests."""
+    """A tiny model and tokenizer, made once per test run."""
     from tests.evaluate.tiny import build_model, build_tokenizer
 
     target = Path(folder) / "tiny-model-made-once"

@@ -1,4 +1,4 @@
-"""LoRA adapters: fresh ones change nothing, merged ones give the adapter model's logits, and they are counted."""
+"""LoRA adapters: fresh ones change nothing, merged ones reproduce the adapter model's logits, and they are counted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_merged_state_is_a_plain_model_with_the_adapters_logits():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
     plain.load_state_dict(merged(dict(adapted.named_parameters()), adapted), strict=False)
-    assert (logits(adapted) - before).abs().max() > 0.1  # the adapters really do something
+    assert (logits(adapted) - before).abs().max() > 0.1  # the adapters have an effect
     torch.testing.assert_close(logits(plain), logits(adapted), atol=1e-4, rtol=1e-4)
     assert set(merged(dict(adapted.named_parameters()), adapted)) == {name for name, _ in plain.named_parameters()}
 

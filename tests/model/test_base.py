@@ -1,4 +1,4 @@
-"""Base models in, exports out: the same weights, the same ids, and messages that say what to do."""
+"""Base models: an import keeps the weights and the ids, and messages say what to do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_base_that_lacks_a_weight_is_refused_and_not_filled_with_random_number
     weights = load_file(base / "model.safetensors")
     lost = "model.layers.1.mlp.up_proj.weight"
     save_file({name: t for name, t in weights.items() if name != lost}, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ConfigError, match=rf"lack 1 of the model's weights, among them {re.escape(lost)}"):
+    with pytest.raises(ConfigError, match=rf"lack 1 of the model's weights, including {re.escape(lost)}"):
         import_base(ModelConfig(name="m", base=str(base)), tmp_path / "out")
     (base / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(ConfigError, match=r"models\.m\.base: cannot load"):
@@ -61,7 +61,7 @@ def test_code_that_comes_with_a_model_runs_only_when_asked(base, tmp_path):
     )
     with pytest.raises(ConfigError, match=r"models\.m\.trust_remote_code is false") as error:
         import_base(ModelConfig(name="m", base=str(base)), tmp_path / "out")
-    assert "with your rights" in error.value.fix
+    assert "with your permissions" in error.value.fix
     assert not (tmp_path / "ran").exists()
     import_base(ModelConfig(name="m", base=str(base), trust_remote_code=True), tmp_path / "out")
     assert (tmp_path / "ran").exists()

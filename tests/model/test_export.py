@@ -1,4 +1,4 @@
-"""Exports: they load with transformers alone, whole or not at all, in the type of the state."""
+"""Exports: they load with transformers alone, are complete or absent, and have the dtype of the state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_large_export_is_cut_into_shards_that_load_as_one(base, tmp_path):
     assert len(list((tmp_path / "export").glob("model-*.safetensors"))) > 1
     assert (tmp_path / "export" / "model.safetensors.index.json").is_file()
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
-    assert loaded.dtype == torch.float32  # the type of the state, not of the model in memory
+    assert loaded.dtype == torch.float32  # the dtype of the state, not of the model in memory
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in state.items())
 
 
@@ -53,7 +53,7 @@ def test_a_kill_during_an_export_leaves_nothing_that_looks_finished(base, tmp_pa
         child.join(60)
     assert child.exitcode == -signal.SIGKILL
     assert not folder.exists()
-    assert (tmp_path / ".export.tmp" / "model.safetensors").is_file()  # it really was under way
+    assert (tmp_path / ".export.tmp" / "model.safetensors").is_file()  # the export had started
     export()
     assert (folder / "README.md").read_text() == "card"
     assert torch.equal(AutoModelForCausalLM.from_pretrained(folder).lm_head.weight, model.lm_head.weight)

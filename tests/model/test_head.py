@@ -1,4 +1,4 @@
-"""The loss head gives the model's own logits and gradients, whatever the architecture does to them; else it refuses."""
+"""The loss head reproduces the model's logits and gradients, whatever the architecture does to them, or refuses the model."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_logits_that_no_rule_explains_are_refused():
     model.forward = lambda *args, **options: transformers.modeling_outputs.CausalLMOutput(
         logits=plain(*args, **options).logits + torch.arange(VOCABULARY)
     )
-    with pytest.raises(ConfigError, match="LlamaForCausalLM computes its logits in a way that is not known here") as error:
+    with pytest.raises(ConfigError, match="LlamaForCausalLM computes its logits in an unsupported way") as error:
         find_rule(model)
     assert "another architecture" in error.value.fix
 

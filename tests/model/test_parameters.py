@@ -16,7 +16,7 @@ SMOLLM2 = ModelShape(
 
 
 def test_flops_of_smollm2_at_2048_causal_tokens():
-    # 6 * 134.5M + 12 * 30 * 9 * 64 * 1024: 1.019e9 in shared arithmetic of the field
+    # 6 * 134.5M + 12 * 30 * 9 * 64 * 1024: 1.019e9 by the field's common formula
     assert flops_per_token(SMOLLM2, 1024) == pytest.approx(1.0194e9, rel=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""One table of precisions: every one that a study may name is in it."""
+"""One table of precisions: it contains every one that a study may name."""
 
 from __future__ import annotations
 

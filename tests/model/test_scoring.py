@@ -1,4 +1,4 @@
-"""What is scored of a document: whole characters, and the bytes that the scored tokens spell."""
+"""The scored part of a document: whole characters, and the bytes that the scored tokens spell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_cut_between_characters_counts_the_bytes_of_the_scored_tokens_exactly(
         assert text.startswith(spelled)
         assert document.bytes == len(spelled.encode())
         cut_inside_a_character += len(document.tokens) < cap
-    assert cut_inside_a_character > 0  # else the multi-byte rule was never used
+    assert cut_inside_a_character > 0  # otherwise the multi-byte rule was never used
 
 
 def test_a_cut_inside_the_first_character_leaves_nothing_and_says_so(tokenizer):

@@ -1,4 +1,4 @@
-"""What a model and its tokenizer say of themselves."""
+"""Descriptions of a model and its tokenizer."""
 
 from __future__ import annotations
 

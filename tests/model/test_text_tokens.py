@@ -1,4 +1,4 @@
-"""Separator and BOS: what the study says, else what the tokenizer says, and only tokens that it knows."""
+"""Separator and BOS: the study's choice, otherwise the tokenizer's, and only tokens in its vocabulary."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model(**fields: object) -> ModelConfig:
 def test_the_separator_is_the_tokenizers_own_or_a_token_that_it_knows(imported: Path) -> None:
     assert text_tokens(model(), imported) == TextTokens(separator=SEPARATOR, bos=None)
     assert text_tokens(model(separator="a"), imported).separator == "a"
-    with pytest.raises(ConfigError, match=r"models\.m\.separator is '<\|nope\|>', which the tokenizer does not know") as error:
+    with pytest.raises(ConfigError, match=r"models\.m\.separator is '<\|nope\|>', which is not a single token") as error:
         text_tokens(model(separator="<|nope|>"), imported)
     assert SEPARATOR in error.value.fix
     change(imported, end_of_text=None)
@@ -48,7 +48,7 @@ def test_the_bos_is_what_the_tokenizer_adds_unless_the_study_says_otherwise(impo
     assert text_tokens(model(), imported).bos == SEPARATOR
     assert text_tokens(model(bos="none"), imported).bos is None
     assert text_tokens(model(bos="a"), imported).bos == "a"
-    with pytest.raises(ConfigError, match=r"models\.m\.bos is '<s>', which the tokenizer does not know as one token") as error:
+    with pytest.raises(ConfigError, match=r"models\.m\.bos is '<s>', which is not a single token of the tokenizer") as error:
         text_tokens(model(bos="<s>"), imported)
     assert SEPARATOR in error.value.fix
     assert "`none`" in error.value.fix

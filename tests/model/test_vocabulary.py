@@ -1,4 +1,4 @@
-"""New tokens: one id per word, rows that are the mean of the old pieces, and nothing else moved."""
+"""New tokens: one id per word, rows that are the mean of the old pieces, and nothing else changed."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def test_a_new_row_is_the_mean_of_the_rows_of_its_old_pieces(tmp_path, kind):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("usufruct", "usufruct"), r"models\.m\.new_tokens names a word twice"),
-        ((" ",), r"models\.m\.new_tokens holds ' ', which is no text"),
-        (("a",), r"models\.m\.new_tokens: 'a' is one token already \(id \d+\)"),
+        (("usufruct", "usufruct"), r"models\.m\.new_tokens lists a word twice"),
+        ((" ",), r"models\.m\.new_tokens contains ' ', which is not text"),
+        (("a",), r"models\.m\.new_tokens: 'a' is already one token \(id \d+\)"),
     ],
 )
 def test_a_word_that_adds_nothing_is_refused(tmp_path, words, message):

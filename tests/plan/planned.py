@@ -1,4 +1,4 @@
-"""A tiny study whose plan can be worked out by hand: two sources, two arms, rows of 100 tokens."""
+"""A tiny study whose plan can be computed by hand: two sources, two arms, rows of 100 tokens."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The arithmetic of a plan, worked by hand: tokens, steps, FLOPs and rates of every run."""
+"""The arithmetic of a plan, computed by hand: tokens, steps, FLOPs and rates of every run."""
 
 import pytest
 

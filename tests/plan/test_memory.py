@@ -1,4 +1,4 @@
-"""Model states per worker against the tables of the ZeRO paper, in bytes per parameter."""
+"""Model states per worker, compared with the ZeRO paper's figures, in bytes per parameter."""
 
 from typing import Any
 

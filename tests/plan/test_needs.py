@@ -1,4 +1,4 @@
-"""What each budget of an arm needs of its sources, worked by hand, and the largest budget that fits."""
+"""The tokens each budget of an arm needs from its sources, computed by hand, and the largest budget that fits."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_needs_follow_the_mix_and_the_budgets_of_each_arm():
 
 
 def test_counted_rows_turn_a_mix_of_rows_into_tokens():
-    # law rows hold 90 tokens, news rows 30: the mix 3 to 1 in rows is 9 to 1 in tokens, 75 tokens per row.
+    # law rows have 90 tokens, news rows 30: the mix 3 to 1 in rows is 9 to 1 in tokens, 75 tokens per row.
     plan = make_plan(make_study(), {"law": 9000, "news": 3000}, {"law": 100, "news": 100})
     need = {(n.arm, n.source, n.budget_tokens): n.needed_tokens for n in plan.needs}
     assert need["legal", "law", 1000] == 900

@@ -1,4 +1,4 @@
-"""A tiny study that nobody has run, and its graph."""
+"""A tiny study that has never been run."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> TinyStudy:
-    """The inputs and the file of a study of one process."""
+    """The inputs and study file of a single-process study."""
     return write_tiny_study(tmp_path / "study", kind="local")

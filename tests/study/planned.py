@@ -18,34 +18,34 @@ from tests.integration.tiny_study import TinyStudy
 
 
 def graph_of(study: TinyStudy, *overrides: str) -> StudyGraph:
-    """The artifacts of a study with some settings changed."""
+    """The graph of a study with some settings overridden."""
     return StudyGraph(load_study(study.config, overrides), study.config)
 
 
 class Lines:
-    """A console that remembers."""
+    """A console that records its output."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
     def say(self, text: str) -> None:
-        """Remember a result."""
+        """Record a result."""
         self.said.append(text)
 
     def step(self, text: str) -> None:
-        """Remember what was done."""
+        """Record a completed step."""
         self.said.append(text)
 
     def warn(self, text: str) -> None:
-        """Remember a warning."""
+        """Record a warning."""
         self.said.append(text)
 
     def progress(self, text: str) -> None:
-        """Nothing: the next line replaces it."""
+        """Record nothing: the next line replaces it."""
 
 
 class BareSession:
-    """What a build may use, in this process; asking for Ray is noted and nothing else."""
+    """What a build may use, in this process; requests for Ray are counted but ignored."""
 
     attempt = 1
 
@@ -56,7 +56,7 @@ class BareSession:
         self.committed: list[str] = []
 
     def need_ray(self) -> None:
-        """Note that a build asked for it."""
+        """Count the request."""
         self.asked_for_ray += 1
 
     @contextlib.contextmanager

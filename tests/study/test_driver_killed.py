@@ -1,4 +1,4 @@
-"""A driver that is interrupted or killed in the middle of training, and the same command after it."""
+"""A driver that is interrupted or killed during training, and the same command rerun."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OVERRIDES = ("train.budgets=[20k]", "train.checkpoint_every=1000", "train.keep_c
 
 @pytest.fixture(scope="module")
 def studies(prepared_study, tmp_path_factory) -> tuple[TinyStudy, TinyStudy]:
-    """Two copies of a prepared study of one arm."""
+    """Two copies of a prepared study with one arm."""
     pair = []
     for name in ("disturbed", "quiet"):
         study = prepared_study.copy(tmp_path_factory.mktemp("killed") / name)
@@ -38,7 +38,7 @@ def studies(prepared_study, tmp_path_factory) -> tuple[TinyStudy, TinyStudy]:
 
 
 def start(study: TinyStudy) -> subprocess.Popen[str]:
-    """The command, as a process of its own."""
+    """Start the command as a separate process."""
     command = [sys.executable, "-m", "cpt_ray.cli.main", "train", str(study.config), *OVERRIDES]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -49,7 +49,7 @@ def run_folder(study: TinyStudy) -> Path:
 
 
 def signal_after(study: TinyStudy, driver: subprocess.Popen[str], number: int, *, commits: int) -> None:
-    """Send a signal once so many checkpoints are committed."""
+    """Send a signal once `commits` checkpoints are committed."""
     end = time.monotonic() + 240
     while len(list(study.root.glob(f"train/{RUN}-*/checkpoints/*/manifest.json"))) < commits:
         assert driver.poll() is None, driver.communicate()
@@ -83,7 +83,7 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     second.communicate(timeout=120)
     assert second.returncode == -signal.SIGKILL
     lease = read_lease(disturbed.root / FILE)
-    assert (lease.pid, lease.released) == (second.pid, False)  # it had no time to let go
+    assert (lease.pid, lease.released) == (second.pid, False)  # it had no time to release it
     assert not (run_folder(disturbed) / "run.json").exists()
 
     for last in [start(study) for study in (disturbed, quiet)]:
@@ -94,7 +94,7 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     tries = attempts(disturbed)
     assert [attempt.resumed for attempt in tries] == [False, True, True]
     assert 0 == tries[0].first_step < tries[1].first_step < tries[2].first_step
-    assert tries[1].first_step == stopped.progress.step  # not a step was lost
+    assert tries[1].first_step == stopped.progress.step  # no step was lost
     assert attempts(quiet)[0].first_step == 0
     assert read_lease(disturbed.root / FILE).attempt == read_lease(quiet.root / FILE).attempt + 2
     pair = [RunRecord.load(run_folder(study) / "run.json") for study in studies]

@@ -1,4 +1,4 @@
-"""What a change re-addresses: exactly what depends on it, and nothing because of where the study runs."""
+"""A change re-addresses exactly what depends on it; where the study runs changes nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def addresses(config: Path, *overrides: str) -> dict[str, str]:
 
 
 def moved(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    """Artifacts that are wanted both times, at different addresses."""
+    """Artifacts in both graphs whose addresses differ."""
     assert before.keys() & after.keys(), "nothing to compare"
     return {name for name in before.keys() & after.keys() if before[name] != after[name]}
 

@@ -1,4 +1,4 @@
-"""Fingerprints of what is outside: they follow the files' names and sizes, and not the folder that these lie in."""
+"""Fingerprints of external inputs: they depend on the files' names and sizes, not on their folder."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study
 
 
 class FakeTracking:
-    """Counts what it is told, and writes to its database as MLflow does."""
+    """Counts calls, and writes to its database as MLflow does."""
 
     def __init__(self, database: Path) -> None:
         self.database, self.finished = database, 0

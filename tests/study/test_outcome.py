@@ -1,4 +1,4 @@
-"""What users see of a study, made from its records: summary, preparation, report, and exams found in the text."""
+"""What users see of a study, built from its records: summary, preparation, report, and exams found in the text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def study_of(tiny, *overrides):
 
 @pytest.fixture
 def finished(finished_study, tmp_path) -> FinishedStudy:
-    """A copy that a test may write into."""
+    """A copy that a test may modify."""
     return replace(finished_study, study=finished_study.study.copy(tmp_path / "study"))
 
 

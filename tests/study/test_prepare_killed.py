@@ -1,4 +1,4 @@
-"""Preparation whose driver or worker is killed: the same command does what is left, and ends with the same shards."""
+"""Preparation whose driver or worker is killed: the same command finishes the rest, with the same shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cpt_ray.cli.main import main
 from cpt_ray.records import ShardManifest
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
-# `make test` has a sibling: tests/data/run/test_pipeline.py interrupts a preparation and lets it go on.
+# `make test` has a sibling: tests/data/run/test_pipeline.py interrupts a preparation and resumes it.
 pytestmark = [pytest.mark.accept(data=2), pytest.mark.ray, pytest.mark.slow, pytest.mark.full]
 
 OVERRIDES = ("prepare.unit_bytes=3000", "train.budgets=[2000]")
@@ -28,7 +28,7 @@ WAIT_S = 240
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: None) -> TinyStudy:
-    """The study that nobody disturbed."""
+    """The undisturbed study."""
     study = write_tiny_study(tmp_path_factory.mktemp("quiet") / "study", kind="local")
     assert main(["prepare", str(study.config), *OVERRIDES]) == 0
     return study
@@ -40,16 +40,16 @@ def start(study: TinyStudy) -> subprocess.Popen[str]:
 
 
 def unit_reports(study: TinyStudy, stage: str = "*") -> dict[Path, int]:
-    """Every unit that is done, with the time at which it was."""
+    """The report of every finished unit, with its modification time."""
     return {path: path.stat().st_mtime_ns for path in study.root.glob(f"*/*/units/{stage}/*.json")}
 
 
 def at_work(study: TinyStudy, driver: subprocess.Popen[str], stage: str, units: int) -> None:
-    """Wait until so many units of a stage are done."""
+    """Wait until `units` units of a stage are done."""
     end = time.monotonic() + WAIT_S
     while len(unit_reports(study, stage)) < units:
         assert driver.poll() is None, driver.communicate()
-        assert time.monotonic() < end, f"stage {stage} never did {units} units"
+        assert time.monotonic() < end, f"stage {stage} never finished {units} units"
         time.sleep(0.002)
 
 
@@ -59,7 +59,7 @@ def manifest(study: TinyStudy) -> ShardManifest:
 
 
 def check_same(disturbed: TinyStudy, quiet: TinyStudy) -> None:
-    """The same shards and accounts, and no document trained on twice."""
+    """Check for the same shards and reports, and no document packed twice."""
     assert manifest(disturbed).shards == manifest(quiet).shards
     assert manifest(disturbed).reports == manifest(quiet).reports
     folder = next(disturbed.root.glob("shards/*/manifest.json")).parent
@@ -78,7 +78,7 @@ def kill_driver(study: TinyStudy, driver: subprocess.Popen[str]) -> None:
 
 
 def kill_worker(study: TinyStudy, driver: subprocess.Popen[str]) -> None:
-    """Kill the process that wrote the newest report, in the middle of its next unit."""
+    """Kill the process that wrote the newest report, during its next unit."""
     newest = max(unit_reports(study).items(), key=lambda item: item[1])[0]
     pid = json.loads(newest.read_text())["pid"]
     mine = {child.pid for child in psutil.Process(driver.pid).children(recursive=True)}
@@ -94,7 +94,7 @@ def disturb(folder: Path, quiet: TinyStudy, stage: str, units: int, kill: Callab
         kill(study, driver)
         if kill is kill_driver:
             assert not list(study.root.glob("shards/*/artifact.json"))
-            time.sleep(2)  # tasks of the dead driver live on for a moment
+            time.sleep(2)  # tasks of the dead driver survive briefly
             done = unit_reports(study)
             assert len(done) < len(unit_reports(quiet)), "it was killed too late"
             driver = start(study)
@@ -105,7 +105,7 @@ def disturb(folder: Path, quiet: TinyStudy, stage: str, units: int, kill: Callab
         driver.communicate()
     if kill is kill_driver:
         again = [path for path, when in unit_reports(study).items() if path in done and done[path] != when]
-        assert again == [], "a unit that was done was done again"
+        assert again == [], "a finished unit was redone"
     check_same(study, quiet)
 
 

@@ -35,7 +35,7 @@ def test_units_are_shown_with_rate_and_time_left_once_there_is_one(monkeypatch):
     show("clean", 0, 8)
     show("clean", 2, 8)
     show("clean", 8, 8)
-    show("pack", 0, 3)  # a stage of its own, with a clock of its own
+    show("pack", 0, 3)  # a separate stage with a separate clock
     assert heard.lines == [
         "  clean 0/8 units",
         "  clean 2/8 units, 1.0 units/s, ETA 6 s",

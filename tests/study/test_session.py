@@ -1,4 +1,4 @@
-"""A session holds the lease, logs what it did, and commits what was built and nothing else."""
+"""A session holds the lease, logs its steps, and commits exactly what was built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape of a model, before and after its import, with the adapters that training puts on it."""
+"""The shape of a model, before and after its import, with the adapters that training adds."""
 
 from __future__ import annotations
 

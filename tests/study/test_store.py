@@ -1,4 +1,4 @@
-"""Artifacts: named by what went into them, whole once their record is there, refused where they contradict it."""
+"""Artifacts: named by their inputs, complete once their record exists, refused if they contradict it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def committed(root: Path) -> Node:
 
 def test_a_fingerprint_is_the_hash_of_canonical_json():
     assert store.fingerprint({"b": (1, 2), "a": None}) == store.fingerprint({"a": None, "b": [1, 2]})
-    # Written down: a change of this value orphans every artifact that anyone has.
+    # Hard-coded: a change of this value orphans every existing artifact.
     assert store.fingerprint({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
 
 

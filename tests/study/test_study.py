@@ -1,4 +1,4 @@
-"""A study's records read back, verbs that need what earlier verbs build, and budgets that are refused."""
+"""A study's records read back, verbs that depend on earlier verbs, and refused budgets."""
 
 from __future__ import annotations
 

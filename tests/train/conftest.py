@@ -1,4 +1,4 @@
-"""Fixtures of the training room."""
+"""Fixtures of the training tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.train.engine.zero_group import ZeroGroups
 
 @pytest.fixture(scope="session")
 def zero_groups() -> Iterator[ZeroGroups]:
-    """Process groups by world size, shared by the run: `zero_groups.of(2).run(function, *args)`."""
+    """Process groups by world size, shared by the session: `zero_groups.of(2).run(function, *args)`."""
     groups = ZeroGroups()
     yield groups
     groups.close()
@@ -20,7 +20,7 @@ def zero_groups() -> Iterator[ZeroGroups]:
 
 @pytest.fixture
 def one_worker() -> Iterator[None]:
-    """A process group of one, as in `runtime.kind: local`, whose tests may have left theirs behind in this process."""
+    """A process group of one, as in `runtime.kind: local`, whose tests may have left one behind in this process."""
     if dist.is_initialized():
         assert dist.get_world_size() == 1
         yield

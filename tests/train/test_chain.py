@@ -1,4 +1,4 @@
-"""Chains as a worker trains them: what a stage continues, and what it starts afresh."""
+"""Chains as a worker trains them: what a stage continues, and what it starts from scratch."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_stage_goes_on_from_the_end_of_the_one_before_with_or_without_its_mome
     end, with_moments, without = (read_metrics(root / name) for name in ("first", "kept", "fresh"))
     assert with_moments[0].step == without[0].step == end[-1].step + 1
     assert with_moments[0].sample_ids == without[0].sample_ids != end[-1].sample_ids
-    # Both start from the same weights; after one step the moments tell.
+    # Both start from the same weights; after one step the moments make a difference.
     assert with_moments[0].loss == without[0].loss
     assert with_moments[1].loss != without[1].loss
     assert with_moments[0].learning_rate < with_moments[1].learning_rate  # it warms up again
@@ -131,7 +131,7 @@ def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, stage, tmp_p
     assert all(float(torch.as_tensor(value).abs().sum()) == 0 for state in states for value in state.values())
     assert all(torch.equal(after[name], tensor) for name, tensor in taught.whole_state().items())
 
-    # From here on it is an engine that has only just been given these weights.
+    # From here onward it must match an engine that has just been given these weights.
     newborn = build()
     if stage != 3:
         newborn._engine.module.lm.load_state_dict(after, strict=False)

@@ -1,4 +1,4 @@
-"""Exports of trajectory points: at which step, as what, and not lost with a run that dies."""
+"""Exports of trajectory points: at which step, with which record, and not lost when a run dies."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root, trunk)
 
 
 def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root, trunk):
-    """Points come before the commit, so that what was not exported is passed again by whoever resumes."""
+    """Points are exported before the commit, so that a resumed run passes again any that were not exported."""
     shutil.copytree(root / "trunk", root / "died")
     (root / "died" / "run.json").unlink()
     late = point_folder(root / "died", 1500)

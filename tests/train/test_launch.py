@@ -1,4 +1,4 @@
-"""Workers under Ray Train: a killed one, a refusal, and the same run in the driver's own process."""
+"""Workers under Ray Train: a killed one, a refusal, and the same run in the driver process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def root(tmp_path_factory) -> Path:
 
 
 def launch(root: Path, folder: str, runtime: RuntimeConfig = TWO_WORKERS) -> tuple[RunRecord, list[int]]:
-    """Run the budget in `folder`; also returns how many steps the driver was shown each time."""
+    """Run the budget in `folder`; also returns how many steps each call of `on_steps` received."""
     from cpt_ray.train.launch import run_training
 
     config = tiny_config(root, **SETTINGS)
@@ -74,7 +74,7 @@ def attempts(folder: Path) -> list[RunAttempt]:
 
 
 def kill_after(folder: Path, *, checkpoints: int, rank: int, killed: list[int]) -> None:
-    """Wait for the run's `checkpoints`-th commit and kill one worker with SIGKILL."""
+    """Wait for the run's `checkpoints`-th commit, then kill one worker with SIGKILL."""
     end = time.monotonic() + 300
     while time.monotonic() < end:
         if len(list(folder.glob("checkpoints/step-*/manifest.json"))) >= checkpoints:
@@ -139,7 +139,7 @@ def test_one_process_without_ray_gives_the_same_rows_and_losses(root, undisturbe
     assert [m.loss for m in pair[0]] == pytest.approx([m.loss for m in pair[1]], abs=1e-5)
 
 
-@pytest.mark.full  # tests/train/test_worker.py has refusals of a worker, without Ray
+@pytest.mark.full  # tests/train/test_worker.py tests a worker's refusals without Ray
 def test_a_refusal_comes_back_as_it_was_raised_and_nothing_is_restarted(root, tmp_path):
     for name in ("model", "shards"):
         shutil.copytree(root / name, tmp_path / name)

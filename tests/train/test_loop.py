@@ -1,4 +1,4 @@
-"""The loop counts tokens, stops at the budget, and drops what is not finite before it changes anything."""
+"""The loop counts tokens, stops at the budget, and drops a step that is not finite before it changes anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cpt_ray.train.order.samples import SampleId
 
 
 class ScriptedEngine:
-    """Returns losses and norms from lists; records what it was asked."""
+    """Returns losses and norms from lists; records its calls."""
 
     def __init__(self, losses: list[float], norms: list[float]) -> None:
         self.losses, self.norms, self.rates, self.taken = iter(losses), iter(norms), [], []
@@ -35,7 +35,7 @@ START = RunProgress()
 
 
 class Seen:
-    """A monitor and checkpoints that remember: one is due after every second step."""
+    """A monitor and checkpoints that record their calls; a checkpoint is due after every second step."""
 
     def __init__(self) -> None:
         self.lines, self.saved, self.events, self.phases, self.observed = [], [], [], [], []
@@ -118,7 +118,7 @@ def test_within_the_limit_it_is_skipped_and_its_tokens_do_not_count(losses, norm
     seen = run([*losses, 1.0, 1.0], [*norms, 1.0, 1.0], max_skipped_steps=1)
     assert seen.end == RunProgress(step=4, position=16, tokens_seen=300, slots_seen=384, steps_skipped=1, tokens_skipped=100)
     assert seen.engine.taken == [True, False, True, True]
-    assert seen.engine.rates == [50, 150, 150, 250]  # the rate is a function of tokens in the weights
+    assert seen.engine.rates == [50, 150, 150, 250]  # the rate is a function of the tokens trained on
     assert [line.skipped for line in seen.lines] == [False, True, False, False]
     skipped = seen.lines[1]
     assert (skipped.tokens_seen, skipped.tokens_skipped, skipped.tokens_per_s, skipped.flops) == (100, 100, 0, 0)

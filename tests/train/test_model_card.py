@@ -24,7 +24,7 @@ def test_the_card_of_an_export_says_what_it_was_made_of(tmp_path):
     assert " tokens in 2 shards |" in card
     assert "| precision | fp32, exported as fp32 |" in card
     assert "| DeepSpeed | ZeRO stage 2 on 1 workers |" in card
-    assert f"| shards fingerprint (held-out sets are a part of it) | {'f' * 64} |" in card
+    assert f"| shards fingerprint (includes the held-out sets) | {'f' * 64} |" in card
     assert f"torch {torch.__version__.split('+')[0]}" in card
     weights = load_file(Path(record.export_path) / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}

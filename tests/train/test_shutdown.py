@@ -1,4 +1,4 @@
-"""What workers agree on between two steps: a stop, a node that goes, an upload that failed; each once, on all ranks."""
+"""What workers agree on between two steps: a stop, a preempted node, a failed upload; each once, on all ranks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ask_of(stop_file, *, ask_preemption=None, upload_failed=lambda: False, on_fa
 def test_a_stop_is_asked_for_by_a_file_and_for_as_long_as_it_is_there(tmp_path):
     requests = ask_of(tmp_path / "stop-1")
     assert requests() is None
-    (tmp_path / "stop-2").touch()  # of another driver
+    (tmp_path / "stop-2").touch()  # another driver's
     assert requests() is None
     (tmp_path / "stop-1").touch()
     assert [requests(), requests()] == ["stop", "stop"]
@@ -69,7 +69,7 @@ def test_a_stop_goes_before_a_notice(tmp_path):
 
 
 def two_ranks(folder, failing_rank):
-    """Rank 1 alone has a stop file or a failed upload; returns what this rank is asked for, or the error that it raised."""
+    """Each rank has its own stop file, one may have a failed upload; returns this rank's request, or the error it raised."""
     shutdown._LOOK_S = 0.0
     rank = dist.get_rank()
 
@@ -87,7 +87,7 @@ def test_what_one_rank_sees_all_ranks_learn_at_the_same_step(zero_groups, tmp_pa
     group = zero_groups.of(2)
     assert group.run(two_ranks, tmp_path, None) == [None, None]
     assert group.run(two_ranks, tmp_path, 1) == ["an upload failed", "an upload failed"]
-    (tmp_path / "stop-1").touch()  # only rank 0 looks, so that a slow file system cannot part the ranks
+    (tmp_path / "stop-1").touch()  # only rank 0 looks, so that a slow filesystem cannot split the ranks
     assert group.run(two_ranks, tmp_path, None) == [None, None]
     (tmp_path / "stop-0").touch()
     assert group.run(two_ranks, tmp_path, None) == ["stop", "stop"]

@@ -1,4 +1,4 @@
-"""What a worker is given: whole after a journey as JSON, and the files that it knows without being told."""
+"""A worker's input: unchanged by a JSON round trip, and the paths that it derives."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def run(root: Path, part: str, folder: str, parent: str | None = None, **train) 
 
 
 def stop_after(root: Path, source: str, target: str, step: int) -> None:
-    """Copy a finished run as it stood when it had just committed its checkpoint at `step`."""
+    """Copy a finished run as it was right after it committed its checkpoint at `step`."""
     shutil.copytree(root / source, root / target)
     (root / target / "run.json").unlink()
     shutil.rmtree(root / target / "export", ignore_errors=True)
@@ -54,7 +54,7 @@ WHOLE = {"precision": "fp32", "budgets": [1500], "checkpoint_every": 400, "keep_
 
 @pytest.fixture(scope="module")
 def whole(root) -> str:
-    """Folder of an undisturbed fp32 run that kept its checkpoints."""
+    """Folder of an uninterrupted fp32 run that kept its checkpoints."""
     run(root, "legal-1500", "whole", **WHOLE)
     return "whole"
 
@@ -65,7 +65,7 @@ def test_a_resumed_run_equals_an_undisturbed_one_bitwise(root, precision):
     whole = run(root, "legal-1500", f"whole-{precision}", **settings)
     stop_after(root, f"whole-{precision}", f"cut-{precision}", step=4)
     again = run(root, "legal-1500", f"cut-{precision}", **settings)
-    assert again.training.first_steps == (0, 4)  # it really resumed
+    assert again.training.first_steps == (0, 4)  # it did resume
     assert len(again.training.attempts) == 2
     first, second = read_metrics(root / f"whole-{precision}"), read_metrics(root / f"cut-{precision}")
     assert [(m.loss, m.sample_ids, m.tokens_seen, m.gradient_norm) for m in first] == [
@@ -138,7 +138,7 @@ def test_isolation_none_trains_without_a_proof(root):
     record = run(root, "control", "leaky", budgets=[500], isolation="none")
     assert record.training.last.self_test is None
     run(root, "control", "isolated", budgets=[500])
-    # The first step may hold one document per row, where there is nothing to leak.
+    # The rows of the first step may hold one document each, and then nothing can leak.
     leaky, plain = ([step.loss for step in read_metrics(root / name)] for name in ("leaky", "isolated"))
     assert leaky != plain
     assert len(leaky) > 1
@@ -176,7 +176,7 @@ def test_a_run_without_a_whole_checkpoint_is_an_error_and_not_a_new_start(root, 
         else:
             os.truncate(folder / "manifest.json", 100)
     message = {"cut": "bytes, but its manifest says", "missing": "missing, but its", "manifest": "not a checkpoint manifest"}
-    with pytest.raises(ArtifactError, match=f"no checkpoint is whole: .*{message[spoil]}") as error:
+    with pytest.raises(ArtifactError, match=f"no checkpoint is intact: .*{message[spoil]}") as error:
         run(root, "legal-1500", f"broken-{spoil}", **WHOLE)
     assert (
         error.value.fix == f"delete {root / f'broken-{spoil}'} and re-run the same command; it will be trained from the start"

@@ -27,7 +27,7 @@ T = 64
 
 
 def tiny_config(root: Path, *, arm: Mapping[str, object] = MappingProxyType({}), **train: object) -> StudyConfig:
-    """A study of one tiny model and two arms; `arm` adds to the domain arm."""
+    """A study with one tiny model and two arms; `arm` adds to the domain arm."""
     root.mkdir(parents=True, exist_ok=True)
     deepspeed = root / "ds.json"
     stage = train.pop("stage", 2)
@@ -121,7 +121,7 @@ def make_shards(root: Path, *, vocabulary: int = 300, documents: int = 60) -> Pa
 
 
 def make_task(root: Path, config: StudyConfig, spec: RunSpec, run: str, parent: Path | None = None) -> TrainTask:
-    """A training task with a lease of its own."""
+    """A training task with its own lease."""
     lease = root / FILE
     write_atomic(lease, Lease(attempt=1, host="test", pid=1, process_start=0, renewed=0).to_json())
     return TrainTask(
@@ -148,5 +148,5 @@ def make_task(root: Path, config: StudyConfig, spec: RunSpec, run: str, parent: 
 
 
 def spec_named(config: StudyConfig, part: str) -> RunSpec:
-    """The run whose name holds `part`."""
+    """The run whose name contains `part`."""
     return next(spec for spec in plan_runs(config) if part in spec.name)

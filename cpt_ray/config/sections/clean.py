@@ -1,4 +1,4 @@
-"""The section `prepare.clean`: what is repaired in a document, and which rules may drop it.
+"""The `prepare.clean` section: what is repaired in a document, and which rules may drop it.
 
 Rules come in sets with published or customary thresholds. `rules` lists the active sets in the order they are applied; a
 set's section overrides individual thresholds, and a threshold of null turns that rule off.

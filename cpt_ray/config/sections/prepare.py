@@ -183,7 +183,7 @@ class PrepareConfig(Section):
 
 
 class SegmentConfig(Section):
-    """A mixture that applies from a given number of tokens on."""
+    """A mixture that applies from a given token count onward."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -198,7 +198,7 @@ class ArmConfig(Section):
 
     Weights are shares of rows. `mix` applies from the start; each of `segments` replaces it later, at the row where its token
     count is reached according to the manifest's mean tokens per row. The cooldown mixture starts exactly where the learning
-    rate starts to fall, and takes precedence over segments from there on.
+    rate starts to fall, and takes precedence over segments from then on.
     """
 
     role: Literal["domain", "control"] = Field(

@@ -1,1 +1,1 @@
-"""Attention within documents: kernels for CPU and GPU, and the proof at the start that documents do not see each other."""
+"""Attention within documents: kernels for CPU and GPU, and the start-up proof that documents do not see each other."""

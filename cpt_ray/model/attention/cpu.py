@@ -1,8 +1,8 @@
-"""Attention by document on CPU: torch's kernel forward, and in bf16 a backward of its own made of matrix products.
+"""Per-document attention on CPU: torch's kernel forward, and in bf16 a custom backward made of matrix products.
 
 torch's backward kernel was 23 % of a bf16 training step at 135M parameters and rows of 512 tokens, because it leaves the
-processor's matrix units idle. Here it is five batched products per block of query rows, each block against the keys of its own
-document up to its own end; so neither another document nor most of the upper triangle is computed.
+processor's matrix units idle. Here it is five batched products per block of query rows, each block against the keys of its
+document up to the block's end; so neither another document nor most of the upper triangle is computed.
 Memory: the three inputs are kept; scores exist for one block at a time, `heads * 128 * document length` elements.
 Guarantee: nothing of one document enters another's output or gradient.
 """
@@ -24,13 +24,13 @@ _BLOCK_ROWS = 128
 
 
 def document_sdpa(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
-    """Attend causally within each document by torch's own kernel, one call per document.
+    """Attend causally within each document with torch's kernel, one call per document.
 
     Args:
         query: [1, heads, N, head_dim].
         key: [1, kv_heads, N, head_dim]; heads is a multiple of kv_heads.
         value: [1, kv_heads, N, head_dim].
-        lengths: Of the documents; they add up to N.
+        lengths: Document lengths; they add up to N.
         scale: Factor of the scores.
 
     Returns:
@@ -48,12 +48,12 @@ class BlockBackward(torch.autograd.Function):
     """`document_sdpa` with a backward in blocks of query rows. Once differentiable.
 
     Scores and probabilities are rounded to the inputs' type, the softmax and its derivative are computed in fp32: gradients in
-    bf16 are 4e-3 (relative, in norm) from fp32, torch's own 3e-3 to 6e-3.
+    bf16 are 4e-3 (relative, in norm) from fp32, torch's 3e-3 to 6e-3.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
-        """Attend, as `document_sdpa`."""
+        """Attend like `document_sdpa`."""
         ctx.save_for_backward(query, key, value)
         ctx.lengths, ctx.scale = lengths, scale
         return document_sdpa(query, key, value, lengths, scale)
@@ -61,20 +61,20 @@ class BlockBackward(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        """Differentiate; probabilities are computed again, which keeps a long document's memory linear."""
+        """Differentiate; probabilities are recomputed, which keeps a long document's memory linear."""
         query, key, value = ctx.saved_tensors
         _, heads, tokens, size = query.shape
         kv_heads = key.shape[1]
         group = heads // kv_heads
 
         def by_key_head(tensor: Tensor) -> Tensor:
-            """[N, heads, d] to [kv_heads, N * group, d]: the query heads of a key head lie side by side, token by token."""
+            """[N, heads, d] to [kv_heads, N * group, d]: the query heads of a key head are adjacent, token by token."""
             return tensor.reshape(tokens, kv_heads, group, size).transpose(0, 1).reshape(kv_heads, tokens * group, size)
 
         q, grad = by_key_head(query[0].transpose(0, 1) * ctx.scale), by_key_head(grad_output[0])
         k, v = key[0].contiguous(), value[0].contiguous()
         grad_q = torch.empty_like(q)
-        # A key collects from every block after it: summed in fp32.
+        # A key accumulates from every block after it: summed in fp32.
         grad_k = torch.zeros(k.shape, dtype=torch.float32)
         grad_v = torch.zeros(v.shape, dtype=torch.float32)
         for first, start, stop in _blocks(ctx.lengths):
@@ -92,7 +92,7 @@ class BlockBackward(torch.autograd.Function):
 
 
 def _blocks(lengths: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
-    """(first token of the document, first row, end of rows) of each block; a document is cut into nearly equal parts."""
+    """(first token of the document, first row, end of rows) of each block; a document is split into nearly equal parts."""
     first = 0
     for length in lengths:
         count = -(-length // _BLOCK_ROWS)

@@ -1,9 +1,8 @@
-"""Attention by document on a GPU: variable-length flash attention, or FlexAttention where flash does not go.
+"""Per-document attention on a GPU: variable-length flash attention, or FlexAttention where flash does not apply.
 
-Flash takes bf16 and fp16 and heads of up to 256; torch's `varlen_attn` comes first, the flash-attn package where torch was
-built without flash. FlexAttention takes the rest (fp32, larger heads), compiled, with a
-mask of blocks that is built once per row.
-Nothing here waits for the device: lengths, and with them the longest, are known on the host.
+Flash supports bf16 and fp16 and head sizes up to 256; torch's `varlen_attn` is preferred, with the flash-attn package if torch
+was built without flash. FlexAttention handles the rest (fp32, larger heads), compiled, with a block mask built once per row.
+Nothing here waits for the device: all lengths, including the longest, are known on the host.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _LARGEST_FLASH_HEAD = 256
 
 
 def gpu_kernel(dtype: torch.dtype, head_size: int) -> str:
-    """The fastest kernel that takes these tensors."""
+    """The fastest kernel that supports these tensors."""
     if dtype not in (torch.bfloat16, torch.float16) or head_size > _LARGEST_FLASH_HEAD or head_size % 8:
         return FLEX
     if torch.backends.cuda.is_flash_attention_available() and _torch_varlen() is not None:
@@ -42,7 +41,7 @@ def flash_attention(query: Tensor, key: Tensor, value: Tensor, boundaries: Tenso
 
 
 def varlen_attention(query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, scale: float) -> Tensor:
-    """Attend with torch's own variable-length kernel.
+    """Attend with torch's variable-length kernel.
 
     Args:
         query: [1, heads, N, head_dim].
@@ -58,7 +57,7 @@ def varlen_attention(query: Tensor, key: Tensor, value: Tensor, boundaries: Tens
     varlen = _torch_varlen()
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     knows = _varlen_parameters()
-    # The signature moved from release to release: causality was a flag, a scale and fewer key heads came later.
+    # The signature changed between releases: causality used to be a flag; a scale and fewer key heads came later.
     settings: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in knows else {"is_causal": True}
     if "scale" in knows:
         settings["scale"] = scale
@@ -74,7 +73,7 @@ def varlen_attention(query: Tensor, key: Tensor, value: Tensor, boundaries: Tens
 
 
 def document_block_mask(boundaries: Tensor, tokens: int) -> BlockMask:
-    """Which blocks of 128 x 128 scores hold a pair of the same document, for FlexAttention.
+    """Which blocks of 128 x 128 scores contain a pair of the same document, for FlexAttention.
 
     Args:
         boundaries: int32 [documents + 1], cumulative lengths from 0.
@@ -91,7 +90,7 @@ def document_block_mask(boundaries: Tensor, tokens: int) -> BlockMask:
 
 def flex_document_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scale: float) -> Tensor:
     """Attend with FlexAttention; shapes as in `varlen_attention`."""
-    # Uncompiled it holds all scores at once, which is what a GPU must not do and a test on CPU may.
+    # Uncompiled, it holds all scores at once, which is acceptable in a CPU test but not on a GPU.
     attend = _compiled_flex() if query.is_cuda else flex_attention
     output: Tensor = attend(query, key, value, block_mask=mask, scale=scale, enable_gqa=True)
     return output.transpose(1, 2).contiguous()

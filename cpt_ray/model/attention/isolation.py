@@ -1,8 +1,8 @@
-"""Attention by document: packed neighbors do not see each other, and position ids restart at each.
+"""Per-document attention: packed documents do not see each other, and position ids restart at each one.
 
-A packed row is given as its segment lengths, not as a mask: every kernel here computes each segment's causal attention alone,
-which is exact and faster than one causal call over the row. Padding is a segment of its own.
-Guarantee: `model.attention.self_test` proves it on the very model and kernel, forward and backward, before a step is taken.
+A packed row is given as its segment lengths, not as a mask: every kernel here computes each segment's causal attention
+separately, which is exact and faster than one causal call over the row. Padding is a separate segment.
+Guarantee: `model.attention.self_test` proves this on the actual model and kernel, forward and backward, before a step is taken.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ SDPA_BLOCKS = "sdpa per document, backward in blocks"
 class Segments:
     """The segments of one flat row, prepared once for all layers.
 
-    `lengths` adds up to the row's tokens; `kernel` says who attends. On a GPU `boundaries` holds the cumulative lengths from 0,
-    int32 on the device, and `mask` what FlexAttention asks for.
+    `lengths` adds up to the row's tokens; `kernel` names the kernel. On a GPU `boundaries` holds the cumulative lengths from 0,
+    int32 on the device, and `mask` the block mask for FlexAttention.
     """
 
     lengths: tuple[int, ...]
@@ -41,14 +41,14 @@ class Segments:
 
 
 def use_document_attention(model: PreTrainedModel) -> None:
-    """Make every attention layer of `model` honour the `segments` that `hidden_states` passes."""
+    """Make every attention layer of `model` honor the `segments` that `hidden_states` passes."""
     AttentionInterface.register(ATTENTION, _document_attention)
     AttentionMaskInterface.register(ATTENTION, _no_mask)
     model.set_attn_implementation(ATTENTION)
 
 
 def kernel_name(device: torch.device, dtype: torch.dtype, head_size: int) -> str:
-    """The kernel that tensors of this device, type and head size get, as the reports call it."""
+    """The kernel for tensors of this device, type and head size, as named in the reports."""
     if device.type == "cuda":
         return gpu.gpu_kernel(dtype, head_size)
     return SDPA_BLOCKS if dtype == torch.bfloat16 else SDPA
@@ -62,7 +62,7 @@ def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
 
 
 def make_segments(lengths: Sequence[int], *, device: torch.device, kernel: str) -> Segments:
-    """Prepare what a kernel needs, once per row."""
+    """Prepare the segments for a kernel, once per row."""
     whole = tuple(int(length) for length in lengths)
     if kernel in (SDPA, SDPA_BLOCKS):
         return Segments(whole, kernel)
@@ -78,7 +78,7 @@ def hidden_states(model: PreTrainedModel, input_ids: Tensor, segment_lengths: Se
         model: A causal LM on which `use_document_attention` was called.
         input_ids: Token ids, int64 [N].
         segment_lengths: Lengths that add up to N.
-        mask: False leaks between segments (positions still restart): the self-test's control, and `isolation: none`.
+        mask: False lets segments see each other (positions still restart): the self-test's control, and `isolation: none`.
 
     Returns:
         Final hidden states [N, H].
@@ -119,7 +119,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale:
 
 
 def _positions(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """Position ids int64 [N] that restart at each segment; computed on the host, so the device is not waited for."""
+    """Position ids int64 [N] that restart at each segment; computed on the host, so nothing waits for the device."""
     counts = torch.tensor(lengths)
     starts = counts.cumsum(0) - counts
     return (torch.arange(int(counts.sum())) - starts.repeat_interleave(counts)).to(device, non_blocking=True)
@@ -135,18 +135,18 @@ def _document_attention(
     segments: Segments | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer; attention dropout is ignored, for continued pretraining uses none."""
+    """Called by transformers in every layer; attention dropout is ignored because continued pretraining uses none."""
     if segments is None:
         raise TrainingError(
             f"{type(module).__name__} was called without segments under document attention",
-            fix="call model.isolation.hidden_states, or set another attention implementation for plain batches",
+            fix="call model.attention.isolation.hidden_states, or set another attention implementation for plain batches",
         )
     window = settings.get("sliding_window")
     unknown = [name for name in ("softcap", "s_aux") if settings.get(name) is not None]
     if unknown or (window is not None and window < max(segments.lengths)):
         raise TrainingError(
-            f"{type(module).__name__} attends with {', '.join(unknown) or f'a sliding window of {window} tokens'}, "
-            f"which document attention does not compute (longest document: {max(segments.lengths)} tokens)",
+            f"{type(module).__name__} uses {', '.join(unknown) or f'a sliding window of {window} tokens'}, "
+            f"which document attention does not support (longest document: {max(segments.lengths)} tokens)",
             fix="use a model with full causal attention, or a sequence_length within the window",
         )
     return attend(query, key, value, segments, query.shape[-1] ** -0.5 if scaling is None else scaling), None

@@ -1,7 +1,7 @@
-"""The proof, at start-up, that packed documents do not see each other on this model, kernel and sharding.
+"""Start-up proof that packed documents do not see each other on this model, kernel and sharding.
 
-Forward: a document is scored alone, packed behind another one, and packed with the mask off. The first two must agree, and the
-third must differ: a test whose control passes proves nothing. Backward: kernels have another code for gradients than for
+Forward: a document is scored alone, packed after another one, and packed with the mask off. The first two must agree, and the
+third must differ: a test whose control passes proves nothing. Backward: kernels compute gradients with different code than
 outputs, so the attention alone, at the model's head sizes, is differentiated too: no gradient of the second document may
 reach the first, and with the mask off some must.
 """
@@ -20,9 +20,9 @@ ScoreTokens = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 """(input_ids [N], segment lengths, mask on) -> nats of token i+1 given token i [N]; collective where the model is sharded."""
 
 _FIRST, _SECOND = 40, 56
-_GRADIENT_LENGTHS = (40, 150)  # the second is cut into blocks of rows where a kernel does that
+_GRADIENT_LENGTHS = (40, 150)  # kernels that work in blocks of rows split the second
 _CONTROL_SHARE = 0.1
-"""Of the change with the mask off, where rounding and not a fixed bound decides what is the same."""
+"""Allowed share of the change with the mask off, where rounding rules out a fixed bound."""
 _LEAST_CONTROL_NATS = 1e-4
 """A smaller change with the mask off proves nothing."""
 
@@ -36,9 +36,9 @@ def run_self_test(
         score: Scores a flat row.
         vocabulary_size: Ids are drawn below it, from a fixed seed.
         heads: Query heads, key heads and head size.
-        kernel: The kernel in use, as `isolation.kernel_name` calls it.
+        kernel: The kernel in use, as named by `isolation.kernel_name`.
         precision: `bf16`, `fp16` or `fp32`; decides the tolerance, see `model.precision`.
-        device: Where the ids go.
+        device: Device of the ids.
     """
     generator = torch.Generator().manual_seed(0)
     first = torch.randint(vocabulary_size, (_FIRST,), generator=generator).to(device)
@@ -70,7 +70,7 @@ def gradient_at_first(
     """The largest gradient that the outputs after the first `40` tokens send to those tokens.
 
     Args:
-        lengths: Documents of a row of 190 tokens; None is one document, which is the mask off.
+        lengths: Document lengths of a row of 190 tokens; None is one document, which is the mask off.
         heads: Query heads, key heads and head size.
         kernel: The kernel in use.
         precision: `bf16`, `fp16` or `fp32`.
@@ -98,9 +98,9 @@ def require_isolation(result: SelfTest) -> None:
     if result.passed:
         return
     raise TrainingError(
-        f"isolation self-test failed on {result.kernel}, {result.dtype}: packed against alone differ by "
+        f"isolation self-test failed on {result.kernel}, {result.dtype}: packed and alone differ by "
         f"{result.masked_difference:.3g} nats (allowed {result.allowed_difference:.3g}), "
-        f"with the mask off by {result.unmasked_difference:.3g}; gradients that cross: {result.gradient_leak:.3g} (allowed 0), "
+        f"with the mask off by {result.unmasked_difference:.3g}; crossing gradients: {result.gradient_leak:.3g} (allowed 0), "
         f"with the mask off {result.gradient_control:.3g}",
         fix="this architecture does not pass segments to its attention; use a supported one, or train.isolation=none",
     )

@@ -1,1 +1,1 @@
-"""Checkpoints: written, committed, found again, verified, and converted for another number of workers."""
+"""Checkpoints: written, committed, found, verified, and converted for another number of workers."""

@@ -3,10 +3,10 @@
 Layout under a run's folder:
 
     checkpoints/step-00000012-a0003/   the files of all ranks, part-0000.json (one per rank), manifest.json (last)
-    checkpoints/step-*/universal/      the same state for another number of workers, with a manifest of its own
+    checkpoints/step-*/universal/      the same state for another number of workers, with a separate manifest
 
-A folder without a manifest does not exist. Resume trusts what lies in storage and nothing else: Ray forgets a checkpoint whose
-worker dies before its controller's next poll. `train/checkpoint/snapshot.py` writes them.
+A folder without a manifest is not a checkpoint. Resume trusts only what is in storage: Ray forgets a checkpoint whose worker
+dies before its controller's next poll. `train/checkpoint/snapshot.py` writes them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MANIFEST = "manifest.json"
 
 
 def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple[str, ...]]:
-    """All committed checkpoints of a run, oldest first, and what is wrong with manifests that cannot be read.
+    """All committed checkpoints of a run, oldest first, and the problems of manifests that cannot be read.
 
-    Of two checkpoints at the same step the one of the newer attempt comes last.
+    Of two checkpoints at the same step, the newer attempt's comes last.
     """
     found, problems = [], []
     for path in (run_folder / FOLDER).glob(f"step-*/{MANIFEST}"):
@@ -66,15 +66,15 @@ def first_at_or_past(run_folder: Path, tokens: int) -> tuple[Path, CheckpointMan
 def require_compatible(
     folder: Path, manifest: CheckpointManifest, *, zero_stage: int, precision: str, data_fingerprint: str, run_fingerprint: str
 ) -> None:
-    """Refuse a checkpoint that this run may not continue; the number of workers is free.
+    """Refuse a checkpoint that this run may not resume from; the number of workers may differ.
 
     Raises:
-        TrainingError: If it was written at another ZeRO stage or precision, on other data, or by a run with other settings.
+        TrainingError: If its ZeRO stage or precision, its data, or the settings of its run are different.
     """
     if manifest.zero_stage != zero_stage:
         raise TrainingError(
-            f"{folder}: written at ZeRO stage {manifest.zero_stage}, but train.deepspeed asks for {zero_stage}; "
-            "another number of workers may resume from it, another stage may not",
+            f"{folder}: written at ZeRO stage {manifest.zero_stage}, but train.deepspeed sets {zero_stage}; "
+            "a different number of workers may resume from it, a different stage may not",
             fix=f"use a DeepSpeed JSON of stage {manifest.zero_stage}, e.g. ds_configs/zero{manifest.zero_stage}_bf16.json",
         )
     if manifest.precision != precision:
@@ -83,16 +83,16 @@ def require_compatible(
             fix=f"set train.precision={manifest.precision}",
         )
     if manifest.data_fingerprint != data_fingerprint:
-        raise TrainingError(f"{folder}: written on other data", fix="delete the run's folder to train it from the start")
+        raise TrainingError(f"{folder}: written with different data", fix="delete the run's folder to train it from the start")
     if manifest.run_fingerprint != run_fingerprint:
         raise TrainingError(
-            f"{folder}: written by a run with other settings ({manifest.run_fingerprint[:12]}, now {run_fingerprint[:12]})",
+            f"{folder}: written by a run with different settings ({manifest.run_fingerprint[:12]}, now {run_fingerprint[:12]})",
             fix="restore the settings, or delete the run's folder to train it from the start",
         )
 
 
 def commit(folder: Path, manifest: CheckpointManifest, *, may_commit: Callable[[], None]) -> None:
-    """Make a checkpoint exist: its files are on the disk before its manifest is visible, and the manifest before this returns.
+    """Commit a checkpoint: its files are on disk before its manifest is visible, and the manifest before this returns.
 
     Raises:
         LeaseError: If this driver has been superseded.
@@ -105,7 +105,7 @@ def commit(folder: Path, manifest: CheckpointManifest, *, may_commit: Callable[[
 
 
 def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:
-    """Delete all but the newest `keep` checkpoints and the branch points; uncommitted folders of older attempts too."""
+    """Delete all but the newest `keep` checkpoints and the branch points, and uncommitted folders of older attempts."""
     found = committed(run_folder)
     kept = {folder for folder, _ in found[-keep:]}
     for tokens in keep_tokens:
@@ -118,5 +118,5 @@ def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601."""
+    """The current time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

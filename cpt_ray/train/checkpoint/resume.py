@@ -1,8 +1,8 @@
-"""Which checkpoint a run resumes from, and in which form: answered by all ranks together, before the engine is built.
+"""Which checkpoint a run resumes from, and in which form: decided by all ranks together, before the engine is built.
 
-The newest committed checkpoint of the run that is whole; a newer one that contradicts its manifest is skipped and
-reported. Else the branch point of its parent; else nothing, and the run starts at the base. If it was written by another
-number of workers, the universal form is made or found, so that DeepSpeed can be told at its start.
+It is the newest committed checkpoint of the run that is intact; a newer one that contradicts its manifest is skipped and
+reported. Otherwise it is the branch point of the run's parent; without a parent, the run starts from the base. If another
+number of workers wrote it, its universal form is made or reused, which DeepSpeed must know at startup.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Resume:
     state_folder: Path
     """What the engine loads: the checkpoint itself, or its universal form."""
     own: bool
-    """Whether the run itself wrote it, or its parent."""
+    """Whether the run itself wrote it, not its parent."""
     skipped: tuple[str, ...]
     verify_s: float
     convert_s: float
@@ -50,9 +50,9 @@ class Start:
     """Where a run starts."""
 
     branch_position: int | None
-    """Of the parent's checkpoint that the run branched from, the same after every resume; None without a parent."""
+    """Position of the parent's checkpoint that the run branched from, the same after every resume; None without a parent."""
     resume: Resume | None
-    """None at the base."""
+    """None when starting from the base."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class _Candidates:
 
 
 def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: int) -> str | None:
-    """Check every file by size and content hash; collective, each rank takes a share and all learn the result.
+    """Check every file by size and content hash; collective, each rank checks a share and all get the result.
 
     Returns:
-        What is wrong, or None.
+        The problem, or None.
     """
     problem: str | None = None
     try:
@@ -81,12 +81,12 @@ def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: i
 
 
 def find_start(task: TrainTask, *, rank: int, world_size: int) -> Start:
-    """Find, verify and if need be convert the checkpoint that the run resumes from; collective.
+    """Find, verify and if needed convert the checkpoint that the run resumes from; collective.
 
     Raises:
-        TrainingError: If the checkpoint is of another stage, precision, data or run, if it cannot be converted, or if a
+        TrainingError: If the checkpoint has a different stage, precision, data or run, if it cannot be converted, or if a
             parent has no checkpoint at the branch point.
-        ArtifactError: If the run or its parent has checkpoints and none is whole.
+        ArtifactError: If the run or its parent has checkpoints, but none is intact.
     """
     candidates = _look(task) if rank == 0 else None
     shared = [candidates]
@@ -105,7 +105,7 @@ def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_s
     started = time.perf_counter()
     skipped = list(candidates.unreadable)
     own = [(folder, manifest, task.fingerprint) for folder, manifest in reversed(candidates.own)]
-    # A run that has checkpoints never starts again from its parent's, which would repeat rows that it was charged for.
+    # A run that has checkpoints never restarts from its parent's, which would repeat rows that it was charged for.
     parent = [(*candidates.branch, task.parent_fingerprint or "")] if candidates.branch and not own and not skipped else []
     for folder, manifest, run_fingerprint in own + parent:
         checkpoint.require_compatible(
@@ -128,25 +128,25 @@ def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_s
     if skipped:
         folder = Path(task.parent_folder if parent and task.parent_folder else task.run_folder)
         raise ArtifactError(
-            f"{folder}: no checkpoint is whole: {'; '.join(skipped)}",
+            f"{folder}: no checkpoint is intact: {'; '.join(skipped)}",
             fix=f"delete {folder} and re-run the same command; it will be trained from the start",
         )
     return None
 
 
 def describe_resume(attempt: RunAttempt) -> str | None:
-    """What to know of the checkpoint that an attempt resumes from; None for a plain start at the base or a branch."""
+    """A note on the checkpoint that an attempt resumes from; None for a plain start from the base or a branch."""
     loaded = attempt.loaded
     if loaded is None or not (attempt.resumed or loaded.converted or loaded.skipped):
         return None
     workers = f"{loaded.world_size} {'worker' if loaded.world_size == 1 else 'workers'}"
-    now = f", taken on by {attempt.world_size} through DeepSpeed's universal format" if loaded.converted else ""
+    now = f", converted for {attempt.world_size} through DeepSpeed's universal format" if loaded.converted else ""
     text = f"continues from {loaded.folder}, written by {workers}{now}"
     return f"{text}; skipped: {'; '.join(loaded.skipped)}" if loaded.skipped else text
 
 
 def load_checkpoint(found: Resume, engine: Engine, vocabulary_size: int, precision: str) -> LoadedCheckpoint:
-    """Load what was found and check that it is the state that was saved; collective.
+    """Load the checkpoint and check that its state is the one saved; collective.
 
     Raises:
         TrainingError: If a figure of the state differs from the manifest's.

@@ -1,4 +1,4 @@
-"""The loop's checkpoints: when one is due or asked for, the engine's state, its manifest, and the upload behind it."""
+"""The loop's checkpoints: when one is due or requested, the engine's state, its manifest, and the background upload."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Saver:
 
     Args:
         task: The run.
-        engine: What is saved.
+        engine: The engine whose state is saved.
         attempt: Number of this start of the run.
-        vocabulary_size: The fixed row of the state guard is drawn below it.
-        ask_preemption: How to learn that a node will be taken away.
-        before_save: Called first with what is saved: what a run that resumes from the checkpoint will not do again.
+        vocabulary_size: The ids of the state guard's fixed row are drawn below it.
+        ask_preemption: Reports whether a node will be preempted.
+        before_save: Called before each save, for work that a run resumed from the checkpoint will not repeat.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Saver:
         self._request: Request | None = None
 
     def requested(self) -> Request | None:
-        """What all ranks are asked to do after this step."""
+        """The request to all ranks after this step."""
         self._request = self._requests()
         return self._request
 
@@ -82,7 +82,7 @@ class Saver:
         return before.tokens_seen // every < after.tokens_seen // every
 
     def save(self, progress: RunProgress) -> None:
-        """Save; a checkpoint that was asked for is committed when this returns, the others in the background."""
+        """Save; a requested checkpoint is committed when this returns, the others in the background."""
         self._before_save(progress)
         started = time.perf_counter()
         request, self._request = self._request, None
@@ -103,7 +103,7 @@ class Saver:
         self._snapshots.drain()
 
     def stop_before_training(self, progress: RunProgress) -> None:
-        """End before the first step if a stop is asked for already.
+        """End before the first step if a stop has already been requested.
 
         Raises:
             TrainingStopped: On every rank.
@@ -114,7 +114,7 @@ class Saver:
     def _fail(self) -> None:
         self._snapshots.give_up()
         self._snapshots.drain()
-        raise RuntimeError("a rank said that its upload had failed, and no rank has an error")
+        raise RuntimeError("a rank reported a failed upload, but no rank has an error")
 
     def _compare_with_notice(self, took_s: float) -> None:
         notice = self._requests.preemption
@@ -123,8 +123,8 @@ class Saver:
         left = notice.deadline - time.time()
         if left < 0:
             logger.warning(
-                "the checkpoint took %.0f s and was committed %.0f s after nodes %s were due to go: the notice is too short "
-                "for it; set runtime.scratch to a faster disk",
+                "the checkpoint took %.0f s and was committed %.0f s after nodes %s were due to be removed: the notice is too "
+                "short; set runtime.scratch to a faster disk",
                 took_s,
                 -left,
                 ", ".join(notice.nodes),
@@ -149,7 +149,7 @@ class Saver:
 
 
 def stopped_at(task: TrainTask, progress: RunProgress) -> TrainingStopped:
-    """What is said when a run has saved and ended because it was asked to."""
+    """The error for a run that saved and ended because a stop was requested."""
     return TrainingStopped(
         f"{task.spec.name}: stopped at step {progress.step}, {progress.tokens_seen} tokens, saved",
         fix="re-run the same command to resume",

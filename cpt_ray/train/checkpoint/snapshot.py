@@ -1,12 +1,12 @@
-"""From the workers' memory to storage: a snapshot on each node's own disk, which training waits for, and an upload.
+"""From the workers' memory to storage: a snapshot on each node's local disk, which training waits for, and an upload.
 
     save     all ranks: write this rank's files to the node's scratch folder                      <- the only stall
-    upload   a thread per rank: bring the files to the run's folder, hash them, then part-RANK.json
-    commit   rank 0's thread: wait for all parts, ask the lease, write the manifest, prune
+    upload   a thread per rank: move the files to the run's folder, hash them, then write part-RANK.json
+    commit   rank 0's thread: wait for all parts, check the lease, write the manifest, prune
 
-The threads use no collectives: they meet in the run's folder. One upload is under way at a time; the next save, the run's end
-and a stop wait for it (`drain`). Guarantee: a kill at any moment leaves a whole checkpoint or none, and a failed upload ends
-the run on every rank, after the next step (`train/shutdown.py`).
+The threads use no collectives: they communicate through the run's folder. Only one upload runs at a time; the next save, the
+run's end and a stop wait for it (`drain`). Guarantee: a kill at any moment leaves a whole checkpoint or none, and a failed
+upload ends the run on every rank, after the next step (`train/shutdown.py`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from cpt_ray.train.checkpoint import committed as checkpoint
 
 _POLL_S = 0.05
 _UPLOAD_LIMIT_S = 7200.0
-"""How long a part of another rank may take; beyond it the rank or the storage is taken for dead."""
+"""How long another rank's part may take; after that, the rank or the storage is presumed dead."""
 
 
 class Part(Record):
-    """What one rank brought: its files, or why it could not. Written last by its thread."""
+    """What one rank uploaded: its files, or why it could not. Written last by its thread."""
 
     files: tuple[FileEntry, ...]
     problem: str | None = None
@@ -49,7 +49,7 @@ class Snapshots:
         attempt: Number of this start of the run.
         keep: Newest checkpoints kept.
         keep_tokens: Branch points: the first checkpoint at or past each is kept too.
-        may_commit: Raises if this driver has been superseded; asked by rank 0 right before each manifest.
+        may_commit: Raises if this driver has been superseded; called by rank 0 right before each manifest.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Snapshots:
         self._error: CptRayError | None = None
         self._given_up = threading.Event()
         self.upload_s = 0.0
-        """Of the last committed checkpoint, from snapshot to commit."""
-        # Whoever wrote under another number is dead, or a zombie that must not go on.
+        """Seconds from snapshot to commit, for the last committed checkpoint."""
+        # Writers under other attempt numbers are dead, or zombies that must not continue.
         for leftover in self._scratch.iterdir():
             if leftover.name != self._name:
                 remove_tree(leftover)
@@ -95,14 +95,14 @@ class Snapshots:
 
         Args:
             write_state: Writes this rank's files under the folder it is given; collective.
-            manifest: All but `files`.
-            expected_bytes: About what this rank will write.
+            manifest: The manifest without its `files`.
+            expected_bytes: Approximate bytes that this rank will write.
             reason: Why now, for the record.
             started: `perf_counter` when training began to wait.
 
         Raises:
-            ArtifactError: If a scratch folder has no room or cannot be written, or the upload before has failed.
-            LeaseError: If the upload before was refused by the lease.
+            ArtifactError: If a scratch folder has no room or cannot be written, or the previous upload failed.
+            LeaseError: If the lease refused the previous upload.
         """
         self.drain()
         local = self._scratch / self._name / f"step-{manifest.progress.step:08d}" / f"rank-{self._rank:04d}"
@@ -120,10 +120,10 @@ class Snapshots:
         self._thread.start()
 
     def drain(self) -> None:
-        """Wait until the checkpoint under way is committed.
+        """Wait until the checkpoint in progress is committed.
 
         Raises:
-            ArtifactError: On every rank, if a rank could not bring its files.
+            ArtifactError: On every rank, if a rank could not upload its files.
             LeaseError: On every rank, if this driver has been superseded.
         """
         if self._thread is not None:
@@ -132,7 +132,7 @@ class Snapshots:
         self._agree(self._error)
 
     def give_up(self) -> None:
-        """Stop waiting for other ranks' parts; for a rank that has learnt that one of them failed."""
+        """Stop waiting for other ranks' parts; for a rank that knows that one of them failed."""
         self._given_up.set()
 
     @property
@@ -183,7 +183,7 @@ class Snapshots:
             self._wait_for(_part(target, rank), target)
             part = Part.load(_part(target, rank))
             if part.problem is not None:
-                raise ArtifactError(part.problem, fix="fix what the message names, then re-run the same command to resume")
+                raise ArtifactError(part.problem, fix="fix the reported problem, then re-run the same command to resume")
             parts.append(part)
         return parts
 
@@ -195,8 +195,8 @@ class Snapshots:
                 raise ArtifactError(Part.load(refusal).problem or "", fix="see the error of rank 0")
             if self._given_up.is_set() or time.monotonic() > end:
                 raise ArtifactError(
-                    f"{path}: did not come",
-                    fix="look at the other workers' errors, then re-run the same command to resume",
+                    f"{path}: never appeared",
+                    fix="check the other workers' errors, then re-run the same command to resume",
                 )
             time.sleep(_POLL_S)
 
@@ -205,7 +205,7 @@ class Snapshots:
         try:
             write_atomic(path, Part(files=(), problem=error.problem).to_json())
         except CptRayError:
-            # The storage itself is gone. The others learn it from the flag of the next step, or at the next save.
+            # The storage itself has failed. The others learn of it from the flag of the next step, or at the next save.
             return
 
     def _record(self, manifest: CheckpointManifest, files: tuple[FileEntry, ...], stall_s: float, reason: str) -> None:
@@ -226,7 +226,7 @@ class Snapshots:
 
 
 def read_times(run_folder: Path) -> tuple[CheckpointTimes, ...]:
-    """What the committed checkpoints of a run cost, in the order of their commits."""
+    """The times and sizes of a run's committed checkpoints, in the order of their commits."""
     lines = [
         line
         for path in sorted((run_folder / "metrics").glob("checkpoints-*.jsonl"))
@@ -244,13 +244,13 @@ def _refusal(target: Path) -> Path:
 
 
 def _scratch_of_run(run_folder: Path, scratch: str | None) -> Path:
-    """A folder of this run and user; others may not write there, because its files are unpickled one day."""
+    """A folder for this run and user; others may not write there, because its files will be unpickled."""
     root = Path(scratch or tempfile.gettempdir()) / f"cpt-ray-{os.getuid()}"
     folder = root / f"{run_folder.name}-{hash_bytes(str(run_folder.resolve()).encode())[:12]}"
     try:
         root.mkdir(parents=True, mode=0o700, exist_ok=True)
         if root.is_symlink() or root.stat().st_uid != os.getuid():
-            raise ArtifactError(f"{root}: belongs to another user", fix="set runtime.scratch to a folder of your own")
+            raise ArtifactError(f"{root}: belongs to another user", fix="set runtime.scratch to a folder that you own")
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise _scratch_problem(folder, error) from error

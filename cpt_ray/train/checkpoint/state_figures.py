@@ -1,9 +1,8 @@
-"""The state guard: figures that must be the same before a save and after a load, at any number of workers.
+"""The state guard: figures that must be the same before a save and after a load, with any number of workers.
 
-At each save the figures go into the checkpoint's manifest, after each load they are measured again. The loss
-of a fixed row shows lost or changed weights; it does not show a lost optimizer, whose absence costs a visible amount of loss
-only steps later. So the global L2 norms of the fp32 master weights and of Adam's two moments are compared too, and the step
-count, which decides Adam's bias correction.
+Each save writes the figures to the checkpoint's manifest, and each load measures them again. The loss of a fixed row reveals
+lost or changed weights, but not a lost optimizer, which becomes visible in the loss only steps later. So the global L2 norms of
+the fp32 master weights and of Adam's two moments are compared too, and the step count, which determines Adam's bias correction.
 
 Guarantee: a state whose weights, moments or step count differ by more than the stated bounds is refused before a step is taken.
 """
@@ -37,11 +36,11 @@ def measure_state(
     """Measure the figures; collective.
 
     Args:
-        score: The engine's, see `model.attention.self_test.ScoreTokens`.
-        optimizer: DeepSpeed's, at whatever stage.
-        zero_stage: At stage 0 every worker holds everything, else each a share.
-        vocabulary_size: The fixed row is drawn below it from a fixed seed; every rank scores the same row.
-        device: Where the row goes.
+        score: The engine's scoring function, see `model.attention.self_test.ScoreTokens`.
+        optimizer: DeepSpeed's optimizer, at any stage.
+        zero_stage: At stage 0 every worker holds everything, otherwise a share.
+        vocabulary_size: The fixed row's ids are drawn below it from a fixed seed; every rank scores the same row.
+        device: Device of the row.
     """
     generator = torch.Generator().manual_seed(1)
     row = torch.randint(vocabulary_size, (_ROW_TOKENS,), generator=generator).to(device)
@@ -55,8 +54,8 @@ def measure_state(
     most, least = int(extremes[0]), -int(extremes[1])
     if most != least:
         raise TrainingError(
-            f"the optimizer's step counts run from {least} to {most} over parameters and workers; they must be one number",
-            fix="this is a defect of the optimizer's sharding: go on with the worker count that wrote the last checkpoint",
+            f"the optimizer's step counts range from {least} to {most} over parameters and workers; they must be equal",
+            fix="this is a bug in the optimizer's sharding: resume with the worker count that wrote the last checkpoint",
         )
     weights, first, second = (float(total) ** 0.5 for total in totals)
     return StateFigures(
@@ -84,8 +83,8 @@ def require_same_state(saved: StateFigures, loaded: StateFigures, *, precision: 
             wrong.append(f"{name} was {before:.9g} and is {after:.9g} (allowed {bound:g} relative)")
     if wrong:
         raise TrainingError(
-            f"{place}: the loaded state is not the one that was saved: {'; '.join(wrong)}",
-            fix=f"delete {place}; the checkpoint before it is used. If it happens again, keep the worker count that wrote it",
+            f"{place}: the loaded state differs from the saved one: {'; '.join(wrong)}",
+            fix=f"delete {place} to resume from an earlier checkpoint. If this recurs, keep the worker count that wrote it",
         )
 
 
@@ -104,14 +103,14 @@ def _local_sums(optimizer: Any, zero_stage: int) -> tuple[list[float], list[int]
 
 
 def _sum_of_squares(tensor: Tensor) -> float:
-    # In pieces: the whole in fp64 would take twice the memory of the state again.
+    # In pieces: a whole copy in fp64 would take another two times the state's memory.
     return sum(float(piece.double().square().sum()) for piece in tensor.split(1 << 22))
 
 
 def _unpadded_parts(optimizer: Any) -> dict[int, list[tuple[int, int]]]:
-    """Stage 3: (start, length) of what is no padding, by the id of the flat tensor.
+    """Stage 3: (start, length) of the spans that are not padding, by the id of the flat tensor.
 
-    A parameter's last part is padded with memory as it was found, which then takes part in every step.
+    A parameter's last part is padded with uninitialized memory, which then takes part in every step.
     """
     parts: dict[int, list[tuple[int, int]]] = {}
     rank = dist.get_rank()

@@ -1,12 +1,12 @@
-"""A checkpoint for another number of workers: DeepSpeed's universal format, made by a process of its own, before the engine.
+"""A checkpoint for another number of workers: DeepSpeed's universal format, made by a separate process, before the engine.
 
-In: a committed checkpoint written by N workers at ZeRO 1, 2 or 3. Out: `universal/` beside it, with a manifest of its own,
-written last; any number of workers load it at the same stage, and later resizes use it again. Stage 0 needs none of this: each
+In: a committed checkpoint written by N workers at ZeRO 1, 2 or 3. Out: `universal/` in its folder, with a separate manifest
+written last; any number of workers can load it at the same stage, and later resizes reuse it. Stage 0 needs no conversion: each
 worker holds and reads the whole state.
 
-Held at once: one worker's shard, then one parameter. On disk for a time twice the checkpoint, which is checked before. The
-process is a child of rank 0 and no Ray task: an elastic group holds all CPUs of its cluster, and a task that waited for one
-would never run; the child's memory is its own and comes back when it ends. Other ranks poll the folder: no collective waits.
+Held at once: one worker's shard, then one parameter. Disk: temporarily twice the checkpoint, which is checked first. The
+process is a child of rank 0, not a Ray task: an elastic group holds all CPUs of its cluster, and a task waiting for one would
+never run; the child's memory is freed when it ends. Other ranks poll the folder: no collective waits.
 
 Run as `python -m cpt_ray.train.checkpoint.universal CHECKPOINT`.
 """
@@ -53,15 +53,15 @@ def needs_conversion(manifest: CheckpointManifest, world_size: int) -> bool:
 
 
 def provide(folder: Path, manifest: CheckpointManifest, *, rank: int, attempt: str) -> tuple[Path, float]:
-    """Return the universal form of a verified checkpoint and the seconds it took, making it if need be.
+    """Return the universal form of a verified checkpoint and the seconds it took, making it if needed.
 
     Called by all ranks; uses no collective. Rank 0 makes it, the others wait for its manifest or its failure.
 
     Args:
-        folder: The checkpoint's.
+        folder: The checkpoint's folder.
         manifest: Its manifest.
         rank: This worker.
-        attempt: Names this start of the workers, so that a failure of an earlier one is not taken for this one's.
+        attempt: Names this start of the workers, so that an earlier start's failure is not mistaken for this one's.
 
     Raises:
         ArtifactError: If there is no room for it.
@@ -84,7 +84,7 @@ def provide(folder: Path, manifest: CheckpointManifest, *, rank: int, attempt: s
 
 
 def preflight(folder: Path, manifest: CheckpointManifest) -> None:
-    """Refuse a conversion that has no room.
+    """Refuse a conversion without enough room.
 
     Raises:
         ArtifactError: With the free and the needed bytes, of disk or of memory.
@@ -114,9 +114,9 @@ def _make(folder: Path, manifest: CheckpointManifest) -> None:
             verify_files(result, UniversalManifest.load(result / MANIFEST).files, deep=True)
             return
         except (ArtifactError, ValueError):
-            # It can be made again from the checkpoint, which is verified.
+            # It can be recreated from the checkpoint, which is verified.
             (result / MANIFEST).unlink()
-    # A conversion whose parent was killed can live on: it loses its folder, and never has this one's.
+    # A conversion whose parent was killed may still be running: it loses its folder, and never gets this one's.
     for leftover in (result, *folder.glob(f"{FOLDER}.making-*")):
         remove_tree(leftover)
     preflight(folder, manifest)
@@ -131,7 +131,7 @@ def _make(folder: Path, manifest: CheckpointManifest) -> None:
 
 
 def convert(folder: Path) -> None:
-    """Convert the checkpoint in `folder` and commit the result; in a process of its own, because it forks and holds a shard."""
+    """Convert the checkpoint in `folder` and commit the result; in a separate process, because it forks and holds a shard."""
     from deepspeed.checkpoint import ds_to_universal
 
     started = time.perf_counter()

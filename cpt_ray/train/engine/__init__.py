@@ -1,1 +1,1 @@
-"""DeepSpeed, as the few calls that the loop needs."""
+"""DeepSpeed, reduced to the few calls that the loop needs."""

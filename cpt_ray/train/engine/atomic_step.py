@@ -1,13 +1,13 @@
-"""The optimizer step that happens whole or not at all: a gradient that is not finite changes nothing.
+"""An atomic optimizer step: a gradient that is not finite changes nothing.
 
 Between the engine and DeepSpeed. In: accumulated gradients. Out: their global norm, and either a step taken
-or gradients dropped. Guarantee: after a dropped step weights, master weights, moments and step counts are bitwise what they
-were.
+or gradients dropped. Guarantee: a dropped step leaves weights, master weights, moments and step counts bitwise unchanged.
 
-DeepSpeed 0.19 has a path that drops a step, and what leads into it differs. ZeRO-3, stage 0 in bf16, and ZeRO-1 in bf16 with
-gradients in fp32 take it whenever the norm is not finite. ZeRO-1 and 2 otherwise take it only with `bf16.check_grad_overflow`,
-whose own scan passes over the gradients twice more than the norm that is computed anyway. Stage 0 in fp32 has none. Here the
-norm decides at every stage. What is replaced are methods of one optimizer object, never of a class.
+DeepSpeed 0.19 has a code path that drops a step, but what triggers it differs. ZeRO-3, stage 0 in bf16, and ZeRO-1 in bf16
+with gradients in fp32 take it whenever the norm is not finite. ZeRO-1 and 2 otherwise take it only with
+`bf16.check_grad_overflow`, whose scan makes two passes over the gradients in addition to the norm, which is computed anyway.
+Stage 0 in fp32 has no such path. Here the norm decides at every stage. Only methods of one optimizer object are replaced,
+never those of a class.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from cpt_ray.errors import ConfigError, TrainingError
 
 
 class StepGuard:
-    """Takes a DeepSpeed engine's optimizer step, or drops it. Collective, and all ranks decide alike: the norm is global.
+    """Takes a DeepSpeed engine's optimizer step, or drops it. Collective; all ranks decide the same, since the norm is global.
 
     Args:
-        engine: What `deepspeed.initialize` returned.
+        engine: The engine that `deepspeed.initialize` returned.
 
     Raises:
-        ConfigError: If the DeepSpeed JSON switches off the norm that the guard looks at.
+        ConfigError: If the DeepSpeed JSON disables the norm that the guard checks.
     """
 
     def __init__(self, engine: Any) -> None:
@@ -39,7 +39,7 @@ class StepGuard:
         if hasattr(optimizer, "scaled_global_norm"):  # ZeRO-1 and 2
             if not optimizer.compute_grad_norm:
                 raise ConfigError(
-                    "zero_optimization.compute_grad_norm is false, so nothing would stop a gradient that is not finite",
+                    "zero_optimization.compute_grad_norm is false, so nothing would stop a non-finite gradient",
                     fix="delete compute_grad_norm from the DeepSpeed JSON",
                 )
             optimizer.check_grad_overflow = True
@@ -52,19 +52,19 @@ class StepGuard:
         elif hasattr(optimizer, "overflow_checker"):  # stage 0 in bf16
             checker = optimizer.overflow_checker
             found = checker.check
-            checker.check = lambda: found() or self._dropping  # computed in any case: it is collective
+            checker.check = lambda: found() or self._dropping  # always called: it is collective
 
     def step(self, *, take: bool) -> float:
         """Take the step unless the gradient is not finite.
 
         Args:
-            take: False drops the gradients whatever they are.
+            take: False always drops the gradients.
 
         Returns:
             The global gradient norm before clipping; not finite if and only if the step was dropped.
 
         Raises:
-            TrainingError: If DeepSpeed took a step whose norm is not finite, which would be a defect of this guard.
+            TrainingError: If DeepSpeed took a step whose norm is not finite, which would be a bug in this guard.
         """
         if not self._has_own_path:
             return self._step_in_place(take=take)
@@ -79,12 +79,12 @@ class StepGuard:
         norm = self._engine.get_global_grad_norm()
         if norm is None or not math.isfinite(float(norm)):
             raise TrainingError(
-                f"DeepSpeed took a step whose gradient norm is {norm}", fix="train on from the last checkpoint, and report this"
+                f"DeepSpeed took a step whose gradient norm is {norm}", fix="resume from the last checkpoint, and report this"
             )
         return float(norm)
 
     def _step_in_place(self, *, take: bool) -> float:
-        """Stage 0 in fp32: a plain optimizer, whose gradients are whole and already reduced when they come here."""
+        """Stage 0 in fp32: a plain optimizer, whose gradients are whole and already reduced."""
         gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
         if not take or not math.isfinite(norm):
@@ -94,14 +94,14 @@ class StepGuard:
         return norm
 
     def _forget_offloaded_sums(self) -> None:
-        """ZeRO-1 and 2 with offload keep sums in fp32 beyond a dropped step, and would add to them ever after."""
+        """Clear the fp32 sums that ZeRO-1 and 2 with offload keep after a dropped step; later steps would add to them."""
         optimizer = self._engine.optimizer
         if getattr(optimizer, "cpu_offload", False):
             for group in getattr(optimizer, "averaged_gradients", {}):
                 optimizer.averaged_gradients[group] = None
 
     def _step_or_drop(self) -> None:
-        """ZeRO-1 in bf16 drops a step by itself whose norm is not finite; this drops any."""
+        """Drop any step; without this, ZeRO-1 in bf16 drops only steps whose norm is not finite."""
         optimizer = self._engine.optimizer
         if self._dropping:
             optimizer.overflow = True
@@ -112,7 +112,7 @@ class StepGuard:
 
     def _or_infinite(self, norms: Callable[[], Any], *, list_of: bool) -> Callable[[], Any]:
         def decide() -> Any:
-            found = norms()  # computed in any case: it is collective
+            found = norms()  # always called: it is collective
             if not self._dropping:
                 return found
             return [torch.full_like(norm, math.inf) for norm in found] if list_of else torch.full_like(found, math.inf)
@@ -121,4 +121,4 @@ class StepGuard:
 
 
 def _see_nothing(partition_gradients: bool = True) -> None:
-    """In place of DeepSpeed's scan for infinities: the norm is not finite exactly when a gradient is not."""
+    """Replace DeepSpeed's scan for infinities: the norm is not finite exactly when a gradient is not."""

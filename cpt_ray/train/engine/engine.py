@@ -1,7 +1,7 @@
-"""The engine: a causal LM under DeepSpeed ZeRO, as the few calls that the loop needs.
+"""The engine: a causal LM under DeepSpeed ZeRO, reduced to the few calls that the loop needs.
 
-In: micro-batches. Out: the global mean loss, the gradient norm, whole weights for export. The loss is a sum over the global
-count of loss-bearing tokens, so worker count, micro-batch and accumulation do not change what is optimized.
+In: micro-batches. Out: the global mean loss, the gradient norm, whole weights for export. The loss is a sum divided by the
+global count of loss-bearing tokens, so worker count, micro-batch and accumulation do not change the objective.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class Engine:
         deepspeed: The checked JSON.
         accumulation_steps: Forward passes per step.
         device: Where to compute.
-        load_universal: Whether `load` will be given a checkpoint of another worker count, converted; DeepSpeed must know first.
-        seed: Of dropout and of fresh adapters.
+        load_universal: Whether `load` will read a checkpoint converted from another worker count; DeepSpeed must know up front.
+        seed: Seed of dropout and of fresh adapters.
 
     Raises:
-        ConfigError: If `train` asks for what this device or model cannot do.
+        ConfigError: If `train` requires something that this device or model does not support.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class Engine:
                 settle_run_loops(self._engine.seq_data_parallel_group)
         self._guard = StepGuard(self._engine)
         self.on_phase: Callable[[str], None] = _ignore
-        """Told when forward, backward and step begin."""
+        """Called when forward, backward and step begin."""
 
     @property
     def lm(self) -> PreTrainedModel:
-        """The causal LM inside; its parameters may be sharded."""
+        """The wrapped causal LM; its parameters may be sharded."""
         lm: PreTrainedModel = self._engine.module.lm
         return lm
 
@@ -127,13 +127,13 @@ class Engine:
         """Forward and backward over one step's micro-batches.
 
         Args:
-            micro_batches: This worker's.
+            micro_batches: This worker's micro-batches.
             loss_tokens: Loss-bearing tokens of the global batch.
 
         Returns:
             The global batch's mean loss, nats per token, equal on all ranks.
         """
-        # Dropout is a function of the step, not of history: a resumed run drops what the undisturbed one would have.
+        # Dropout is a function of the step, not of history: a resumed run drops the same as an uninterrupted one.
         torch.manual_seed(hash((self._seed, self._engine.global_steps, dist.get_rank())))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for index, batch in enumerate(micro_batches):
@@ -141,7 +141,7 @@ class Engine:
             self.on_phase("forward")
             nats = self._engine(batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths)
             self.on_phase("backward")
-            # DeepSpeed averages gradients over workers; times world size makes that the sum which the global count needs.
+            # DeepSpeed averages gradients over workers; the factor of world size turns that into a sum over the global batch.
             self._engine.backward(nats * (self._world_size / loss_tokens), scale_wrt_gas=False)
             if index < len(micro_batches) - 1:
                 self._engine.step()
@@ -150,11 +150,11 @@ class Engine:
         return float(total) / loss_tokens
 
     def step(self, learning_rate: float, *, take: bool = True) -> float:
-        """Take the optimizer step, or with `take` off drop the gradients.
+        """Take the optimizer step, or drop the gradients if `take` is false.
 
         Returns:
-            The global gradient norm before clipping; not finite if and only if the gradients were dropped, and then weights,
-            moments and step counts are what they were.
+            The global gradient norm before clipping; not finite if and only if the gradients were dropped, in which case
+            weights, moments and step counts are unchanged.
         """
         self.on_phase("step")
         for group in self._engine.optimizer.param_groups:
@@ -162,7 +162,7 @@ class Engine:
         return self._guard.step(take=take)
 
     def nats(self, batch: MicroBatch) -> Tensor:
-        """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode and back."""
+        """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode for this call only."""
         self._engine.eval()
         try:
             with torch.no_grad():
@@ -174,7 +174,7 @@ class Engine:
         return found
 
     def score(self, input_ids: Tensor, segment_lengths: tuple[int, ...], mask: bool) -> Tensor:
-        """Nats of token i+1 given token i [N], without gradients; the last entry means nothing. For the self-test."""
+        """Nats of token i+1 given token i [N], without gradients; the last entry is meaningless. For the self-test."""
         labels = torch.cat([input_ids[1:], input_ids[:1]])
         self._engine.eval()  # dropout would look like a leak
         try:
@@ -185,23 +185,23 @@ class Engine:
         return nats
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of the state under `folder`, which may be another one on each rank; collective."""
+        """Write this rank's part of the state under `folder`, which may differ between ranks; collective."""
         (folder / _TAG).mkdir(parents=True, exist_ok=True)
         version = {UNIVERSAL_CHECKPOINT_VERSION_KEY: UNIVERSAL_CHECKPOINT_VERSION_VALUE}
         self._engine.save_checkpoint(str(folder), tag=_TAG, client_state={"universal_checkpoint_info": version})
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote with the same number of workers and ZeRO stage, or what `universal.convert` made of it."""
+        """Load a state that `save` wrote with the same number of workers and ZeRO stage, or its `universal.convert` output."""
         settings = [dict(group) for group in self._base_optimizer.param_groups]
         self._engine.load_checkpoint(str(folder), tag=_TAG)
         if self._load_universal and self.zero_stage == 3:
             self._fix_universal_stage3(settings)
 
     def _fix_universal_stage3(self, settings: list[dict[str, Any]]) -> None:
-        """Put right what DeepSpeed 0.19 does to a universal checkpoint at stage 3; test_resume.py says when it is fixed.
+        """Undo what DeepSpeed 0.19 does to a universal checkpoint at stage 3; test_resume.py shows when it is fixed.
 
         It gives every parameter group the settings of the first, so that norms and biases would be decayed like matrices; and
-        it gives all parts one and the same step tensor, which then counts several steps at each.
+        it gives all parts the same step tensor, which then counts several steps at each one.
         """
         for group, before in zip(self._base_optimizer.param_groups, settings, strict=True):
             group.update({key: value for key, value in before.items() if key != "params"})
@@ -210,7 +210,7 @@ class Engine:
                 state["step"] = state["step"].clone()
 
     def state_figures(self, vocabulary_size: int) -> StateFigures:
-        """What a checkpoint's state is known by; collective."""
+        """The figures that identify a checkpoint's state; collective."""
         return measure_state(
             self.score,
             self._engine.optimizer,
@@ -221,7 +221,7 @@ class Engine:
 
     @property
     def state_bytes(self) -> int:
-        """About what `save` writes on this rank: master weights, moments, and the weights where this rank holds them."""
+        """Approximate bytes that `save` writes on this rank: master weights, moments, and weights if this rank holds them."""
         states = self._base_optimizer.state
         held = sum(3 * master.numel() * 4 for master in states) or sum(p.numel() * 12 for p in self.lm.parameters())
         weights = sum(p.numel() * p.element_size() for p in self.lm.parameters())
@@ -233,7 +233,7 @@ class Engine:
         return getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
 
     def forget_optimizer(self) -> None:
-        """Set AdamW's moments and step count to zero, as before its first step; the fp32 weights stay what they are."""
+        """Set AdamW's moments and step count to zero, as before its first step; the fp32 weights are unchanged."""
         wrapped = self._engine.optimizer
         for state in getattr(wrapped, "optimizer", wrapped).state.values():
             for key, value in state.items():
@@ -243,15 +243,15 @@ class Engine:
                     state[key] = 0
 
     def close(self) -> None:
-        """Free model and optimizer: the next run of this process needs their memory, and DeepSpeed's hooks form cycles."""
+        """Free model and optimizer: the process's next run needs their memory, and DeepSpeed's hooks form reference cycles."""
         self._engine.destroy()
         del self._engine, self._guard
         gc.collect()
 
     def whole_state(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-        """Unsharded weights, rounded once from the fp32 master weights, under the base model's names; empty but on rank 0.
+        """Unsharded weights, rounded once from the fp32 master weights, under the base model's names; empty except on rank 0.
 
-        One tensor at a time is gathered; adapters are merged. A tied weight stands under the first of its names only.
+        Gathers one tensor at a time and merges adapters. A tied weight appears only under the first of its names.
         """
         masters = self._masters_outside_zero() if self.zero_stage == 0 else {}
         adapters = any(not parameter.requires_grad for parameter in self.lm.parameters())
@@ -268,28 +268,28 @@ class Engine:
         return state
 
     def _masters_outside_zero(self) -> dict[nn.Parameter, Tensor]:
-        """Parameter to fp32 master weight where DeepSpeed's accessors know none: at stage 0 in mixed precision."""
+        """Parameter to fp32 master weight where DeepSpeed's accessors find none: at stage 0 in mixed precision."""
         optimizer = self._engine.optimizer
         pairs = zip(getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True)
         return {low: high for lows, highs in pairs for low, high in zip(lows, highs, strict=True)}
 
 
 def _ignore(_: str) -> None:
-    """What is told of phases where nobody watches."""
+    """The default `on_phase`."""
 
 
 def _compile_beside_attention(lm: PreTrainedModel) -> None:
     """Compile MLPs and norms of each layer in place, before DeepSpeed hooks into their modules.
 
-    Attention stays as it is: it takes segments, whose lengths differ in every row, and each would compile it anew.
+    Attention is not compiled: its segment lengths differ in every row, and each would trigger a recompilation.
 
     Raises:
-        ConfigError: If the model does not say what its layers are.
+        ConfigError: If the model does not declare its layer classes.
     """
     layers = [module for module in lm.modules() if type(module).__name__ in (lm._no_split_modules or ())]
     children = [child for layer in layers for child in layer.children()]
     parts = [child for child in children if "attention" not in type(child).__name__.lower()]
     if not parts:
-        raise ConfigError(f"{type(lm).__name__} does not say what its layers are", fix="set train.compile=false")
+        raise ConfigError(f"{type(lm).__name__} does not declare its layer classes", fix="set train.compile=false")
     for part in parts:
         part.compile()

@@ -1,4 +1,4 @@
-"""The optimizer that DeepSpeed drives: AdamW with weight decay on matrices only, on the CPU where its states are offloaded.
+"""The optimizer that DeepSpeed drives: AdamW with weight decay on matrices only, on the CPU if its states are offloaded.
 
 In: the trainable parameters of a model. Out: an optimizer that DeepSpeed's offload accepts.
 """
@@ -18,9 +18,9 @@ def build_optimizer(model: nn.Module, train: TrainConfig, resolved: Mapping[str,
     """Build AdamW over the parameters that require gradients.
 
     Args:
-        model: What DeepSpeed will wrap.
+        model: The model that DeepSpeed will wrap.
         train: The study's train section.
-        resolved: What `resolve_deepspeed` returned.
+        resolved: The result of `resolve_deepspeed`.
     """
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
@@ -28,7 +28,7 @@ def build_optimizer(model: nn.Module, train: TrainConfig, resolved: Mapping[str,
         {"params": matrices, "weight_decay": train.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    # The engine sets the rate at each step.
+    # The engine sets the learning rate at each step.
     settings: dict[str, Any] = {"lr": 0.0, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
     if offloads_optimizer(resolved):
         from deepspeed.ops.adam import DeepSpeedCPUAdam

@@ -1,10 +1,10 @@
-"""Threads on CPUs: the cores belong to the thread that trains, and gloo's own threads compute with one each.
+"""Threads on CPUs: the training thread gets the cores, and each of gloo's threads computes with one.
 
-torch's OpenMP (libgomp) lets threads spin for 3 ms where they wait for each other, unless the process has more OpenMP threads
-than cores: then they sleep at once and have to be woken, at every operator. Gloo's run loops copy tensors with torch, and each
-that does gets as many threads as the training one. One worker on two cores then has six, and a step of ZeRO-3, which gathers
-every layer, waits half of its time (docs/log.md). torch settles the number of a thread for good when it first computes in
-parallel.
+With torch's OpenMP (libgomp), threads spin for 3 ms while they wait for each other, unless the process has more OpenMP threads
+than cores: then they sleep at once and must be woken at every operator. Gloo's run loops copy tensors with torch, and each one
+that does gets as many threads as the training thread. One worker on two cores then has six, and a ZeRO-3 step, which gathers
+every layer, spends half its time waiting (docs/log.md). torch fixes a thread's number of OpenMP threads when that thread first
+computes in parallel.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 import torch.distributed as dist
 
 _COPIED = 1 << 18
-"""Elements of a first collective: torch copies in parallel from 32,768 on, and each should last until the other loops wake."""
+"""Elements per collective: torch copies in parallel from 32,768 upward, and each should last until the other loops wake."""
 _COLLECTIVES = 16
-"""In flight at once, for the two run loops of a group: each has to take one."""
+"""Collectives in flight at once, so that each of a group's two run loops takes one."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread inside, also in threads that begin to compute there; afterwards with as many as before."""
+    """Compute with one thread inside, including in threads that start computing there; restore the number afterward."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -33,9 +33,9 @@ def one_thread() -> Iterator[None]:
 
 
 def settle_run_loops(*groups: dist.ProcessGroup) -> None:
-    """Let the run loops of these gloo groups and of the group of all begin to compute: within `one_thread`, with one for good.
+    """Make the run loops of these gloo groups and of the default group start computing; collective.
 
-    Collective.
+    Inside `one_thread`, this pins each of them to one thread.
     """
     for group in (None, *groups):
         source = torch.zeros(_COPIED)

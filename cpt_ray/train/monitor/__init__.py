@@ -1,1 +1,1 @@
-"""What is measured and reported of a run while it trains."""
+"""Measurements and reports of a run while it trains."""

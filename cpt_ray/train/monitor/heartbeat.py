@@ -1,8 +1,8 @@
-"""A worker's heartbeat, and what the driver reads from all of them: who is behind when nobody moves.
+"""Worker heartbeats, and what the driver reads from them: which worker lags when none of them moves.
 
-Workers write `heartbeats/rank-NNNNN.json` under the run's folder, the driver's watcher reads them. All
-workers pass through the same phases in the same order, so the one that has entered fewest is the one that the others wait for.
-Guarantee: entering a phase costs the training thread no file access; a thread of its own writes, at most once a second.
+Workers write `heartbeats/rank-NNNNN.json` under the run's folder, and the driver's watcher reads them. All workers go through
+the same phases in the same order, so the one that has entered the fewest is the one that the others wait for.
+Guarantee: entering a phase costs the training thread no file access; a separate thread writes, at most once a second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDER = "heartbeats"
 _EVERY_S = 1.0
 _SLOWEST_STEPS = 5
 _STARTS = 5
-"""A cluster may have to find nodes first: workers that have not started may be silent so many times longer."""
+"""Workers that have not started may be silent this many times longer: the cluster may have to find nodes first."""
 
 
 class Heart(threading.Thread):
@@ -31,7 +31,7 @@ class Heart(threading.Thread):
     Args:
         run_folder: The run's folder.
         rank: This worker.
-        world_size: All workers.
+        world_size: Number of workers.
     """
 
     def __init__(self, run_folder: Path, *, rank: int, world_size: int) -> None:
@@ -50,7 +50,7 @@ class Heart(threading.Thread):
         self._now = (phase, step, self._now[2] + 1, time.time())
 
     def run(self) -> None:
-        """Write once a second until closed; the thread's own function."""
+        """Write once a second until closed; runs in the thread."""
         while not self._stopping.wait(_EVERY_S):
             self._write()
 
@@ -74,13 +74,13 @@ def read_heartbeats(run_folder: Path) -> tuple[Heartbeat, ...]:
 
 
 def started_since(beats: Sequence[Heartbeat], before: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:
-    """The workers that have moved since `before` was read: of an earlier start the last heartbeats are still there."""
+    """The workers that have moved since `before` was read: the last heartbeats of an earlier start are still there."""
     left = {(beat.rank, beat.pid, beat.moves) for beat in before}
     return tuple(beat for beat in beats if (beat.rank, beat.pid, beat.moves) not in left)
 
 
 def laggards(beats: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:
-    """The workers that have entered fewer phases than others; empty where all stand at the same place."""
+    """The workers that have entered fewer phases than others; empty if all have entered the same number."""
     fewest = min((beat.moves for beat in beats), default=0)
     behind = tuple(beat for beat in beats if beat.moves == fewest)
     return behind if len(behind) < len(beats) or len(beats) == 1 else ()
@@ -93,19 +93,19 @@ def describe(beats: Sequence[Heartbeat]) -> str:
 
 @dataclass(frozen=True)
 class Silence:
-    """Nobody has moved for `seconds`; `behind` are those that the others wait for, or all; none before the start."""
+    """No worker has moved for `seconds`; `behind` are those that the others wait for, or all; none before the start."""
 
     seconds: float
     behind: tuple[Heartbeat, ...]
 
     def __str__(self) -> str:
         if not self.behind:
-            return f"no worker has started for {self.seconds:.0f} s; `ray status` says what the cluster waits for"
+            return f"no worker has started for {self.seconds:.0f} s; `ray status` shows what the cluster is waiting for"
         return f"no worker has moved for {self.seconds:.0f} s: {describe(self.behind)}"
 
 
 class SilenceWatch:
-    """Finds out by the driver's own clock whether anybody moves; clocks of other nodes do not matter.
+    """Uses the driver's clock to tell whether any worker moves; clocks of other nodes do not matter.
 
     Args:
         least_s: Shortest silence that is reported.
@@ -118,11 +118,11 @@ class SilenceWatch:
         self._reported = False
 
     def look(self, beats: Sequence[Heartbeat], *, slowest_step_s: float) -> Silence | None:
-        """Take in the heartbeats; returns a silence, once, when it has lasted too long.
+        """Process the heartbeats; returns a silence, once, when it has lasted too long.
 
         Args:
-            beats: Of the workers that have started.
-            slowest_step_s: A silence shorter than five of these is none.
+            beats: Heartbeats of the workers that have started.
+            slowest_step_s: A silence shorter than five of these is not reported.
         """
         now = time.monotonic()
         seen = tuple((beat.pid, beat.moves) for beat in beats)

@@ -1,10 +1,10 @@
-"""Held-out loss while a run trains: the weights as they are, on a few validation documents of every source.
+"""Held-out loss while a run trains: the current weights, on a few validation documents of every source.
 
-Asked by `Watch` at an interval. In: the study's held-out folder, the engine. Out: `HeldOutPoint`s. The rule
-is that of the evaluation, cut to the first window: the separator stands before a document, so its first token is scored too.
-These points are not annealed and never a budget; the halves that are reported (`test`) are not read. Guarantee: no gradient,
-no random number, the model in eval mode and back, and every rank makes the same number of forward passes: training is bitwise
-the same with it on or off. Held in memory: the tokens of these documents.
+Called by `Watch` at an interval. In: the study's held-out folder, the engine. Out: `HeldOutPoint`s. The rule is the
+evaluation's, cut to the first window: the separator precedes a document, so its first token is scored too. These points are
+not annealed and never a budget; the reported halves (`test`) are not read. Guarantee: no gradient, no random number, eval mode
+only while scoring, and the same number of forward passes on every rank: training is bitwise the same with it on or off. Held in
+memory: the tokens of these documents.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet, RunProgress
 from cpt_ray.train.order.batches import MicroBatch
 
 MOST_COST_SHARE = 0.02
-"""Of a run's compute, what held-out losses may take where the study does not say how often."""
+"""Share of a run's compute that held-out losses may take if the study sets no interval."""
 POINTS = 10
-"""Held-out losses of a run, where they cost less than that."""
+"""Held-out losses per run, if they cost less than that."""
 
 
 @dataclass(frozen=True)
 class WatchedSet:
-    """A held-out set, cut to what is watched of it."""
+    """A held-out set, cut to its watched documents."""
 
     of: HeldOutSet
     documents: tuple[EncodedDocument, ...]
 
 
 def read_watched_sets(folder: str | None, tokenizer: Path, *, documents: int, window: int) -> list[WatchedSet]:
-    """Read and tokenize the first `documents` of each validation half; any beginning of a set is a fair sample of it.
+    """Read and tokenize the first `documents` of each validation half; any prefix of a set is a fair sample of it.
 
     Args:
         folder: The study's held-out artifact; None for none.
         tokenizer: Folder of the tokenizer.
-        documents: How many of each source.
-        window: Tokens scored of each, at most.
+        documents: Documents per source.
+        window: Maximum tokens scored per document.
     """
     if folder is None:
         return []
@@ -63,11 +63,11 @@ def read_watched_sets(folder: str | None, tokenizer: Path, *, documents: int, wi
 
 
 def interval(sets: Sequence[WatchedSet], *, asked: int | None, run_tokens: int) -> int | None:
-    """Tokens between two held-out losses; None for never, and where a second one would cost more than its share of the run.
+    """Tokens between two held-out losses; None for never, or if a second one would cost more than its share of the run.
 
     Args:
-        sets: What is scored each time.
-        asked: `train.watch.held_out_every`; None leaves it to the cost, 0 is never.
+        sets: The sets scored each time.
+        asked: `train.watch.held_out_every`; None derives it from the cost, 0 is never.
         run_tokens: Tokens that the run trains on.
     """
     tokens = sum(len(document.tokens) for entry in sets for document in entry.documents)
@@ -79,15 +79,15 @@ def interval(sets: Sequence[WatchedSet], *, asked: int | None, run_tokens: int) 
 
 
 def watch_held_out(folder: str | None, tokenizer: Path, *, documents: int, prefix: int, window: int, rows: int) -> HeldOutLoss:
-    """Read what is watched, and share it out over the workers in forward passes of the training's own shape.
+    """Read the watched documents and split them over the workers, in forward passes of the same shape as training's.
 
     Args:
         folder: The study's held-out artifact; None for none.
         tokenizer: Folder of the tokenizer.
-        documents: How many of each source.
-        prefix: Token given before each document.
-        window: Tokens of a row.
-        rows: Rows of a forward pass.
+        documents: Documents per source.
+        prefix: Token placed before each document.
+        window: Tokens per row.
+        rows: Rows per forward pass.
     """
     sets = read_watched_sets(folder, tokenizer, documents=documents, window=window)
     return HeldOutLoss(sets, prefix=prefix, row_tokens=rows * window, rank=dist.get_rank(), world_size=dist.get_world_size())
@@ -97,11 +97,11 @@ class HeldOutLoss:
     """Scores the watched sets with the engine's weights. Collective: every rank makes the same calls.
 
     Args:
-        sets: What is watched; the same on all ranks.
-        prefix: Token given before each document.
-        row_tokens: Tokens of a forward pass: that of training, so that no shape and no memory is new.
+        sets: The watched sets; the same on all ranks.
+        prefix: Token placed before each document.
+        row_tokens: Tokens per forward pass: the same as in training, so it needs no new shape and no extra memory.
         rank: This worker.
-        world_size: All workers.
+        world_size: Number of workers.
     """
 
     def __init__(self, sets: Sequence[WatchedSet], *, prefix: int, row_tokens: int, rank: int, world_size: int) -> None:
@@ -109,7 +109,7 @@ class HeldOutLoss:
         windows = [(number, document) for number, entry in enumerate(sets) for document in entry.documents]
         passes = _fill(windows, row_tokens)
         rounds = -(-len(passes) // world_size)
-        # A rank that is short repeats the first pass for the others' sake; it is not counted.
+        # A rank with too few passes repeats the first one to match the others; it is not counted.
         mine = [passes[i] if i < len(passes) else None for i in range(rank, rounds * world_size, world_size)]
         self._passes = [(_row(group or passes[0], prefix=prefix, row_tokens=row_tokens), group or []) for group in mine]
 
@@ -120,7 +120,7 @@ class HeldOutLoss:
 
         Args:
             nats_of: Nats of each label of a row [N], without gradients.
-            progress: Where the run stands.
+            progress: The run's progress.
             attempt: Number of this start of the run.
             on_pass: Called before each forward pass: a heartbeat.
         """
@@ -181,7 +181,7 @@ def _fill(windows: Sequence[_Window], row_tokens: int) -> list[list[_Window]]:
 
 
 def _row(group: Sequence[_Window], *, prefix: int, row_tokens: int) -> MicroBatch:
-    """Documents end to end, each its own segment behind the prefix; the rest is a segment without labels."""
+    """Concatenated documents, each a separate segment after the prefix; the rest is a segment without labels."""
     ids = torch.full((row_tokens,), prefix, dtype=torch.int64)
     labels = torch.full((row_tokens,), IGNORED, dtype=torch.int64)
     start, lengths = 0, []

@@ -1,9 +1,9 @@
-"""The memory timeline: what each phase of a run takes on the host and on the GPU, against tokens seen.
+"""The memory timeline: host and GPU memory of each phase of a run, against tokens seen.
 
-Told of every phase by `Watch`; measures those of the start, of one whole step in every interval, and every
-checkpoint, held-out loss and export. Between measured steps one phase `steps` holds the peaks of all of them. Out:
+`Watch` reports every phase; measured are those of the start-up, those of one whole step in every interval, and every
+checkpoint, held-out loss and export. Between measured steps, one phase `steps` holds the peaks of all of them. Out:
 `MemoryPoint` lines. Guarantee: a measured phase costs two reads of /proc and a reset of the peak, and a measured step one small
-gather; what is not measured costs neither.
+gather; unmeasured phases cost neither.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch.distributed as dist
 from cpt_ray.records import MemoryPoint
 
 BETWEEN = "steps"
-"""The phase that stands for all steps that are not measured one by one."""
+"""The phase that covers all steps that are not measured individually."""
 ALWAYS = frozenset({"checkpoint", "held_out", "export"})
-"""Phases that are measured whenever they come."""
+"""Phases that are measured whenever they occur."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -36,7 +36,7 @@ class Sample:
     device_peak: int | None
 
     def joined(self, later: Sample) -> Sample:
-        """The same phase entered again within a step, as micro-batches do."""
+        """Merge with the same phase entered again within a step, as with micro-batches."""
         return replace(
             later,
             host_peak=_highest(self.host_peak, later.host_peak),
@@ -48,7 +48,7 @@ class MemoryTimeline:
     """Measures phases on this worker. Every rank makes the same calls.
 
     Args:
-        device: Where it computes.
+        device: Where this worker computes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -60,7 +60,7 @@ class MemoryTimeline:
         self._has_peak = _reset_host_peak()
 
     def enter(self, phase: str, step: int) -> None:
-        """A phase begins, and the one before it ends."""
+        """Begin a phase, and end the one before it."""
         if not self._measuring and phase not in ALWAYS:
             phase = BETWEEN
         if self._open is not None and self._open[0] == BETWEEN == phase:
@@ -69,11 +69,11 @@ class MemoryTimeline:
         self._open = (phase, step)
 
     def measure_next(self, on: bool) -> None:
-        """Measure the phases that follow one by one, or not."""
+        """Switch individual measurement of the following phases on or off."""
         self._measuring = on
 
     def gather(self, *, attempt: int, tokens_seen: int) -> list[MemoryPoint]:
-        """What was measured since the last call, on rank 0; collective."""
+        """Measurements since the last call, on rank 0; collective."""
         self._close()
         self._open = None
         mine, self._samples = self._samples, []
@@ -121,7 +121,7 @@ class MemoryTimeline:
 
 
 def _reset_host_peak() -> bool:
-    """Let the kernel count this process's peak anew (proc(5), clear_refs); False where it does not."""
+    """Make the kernel reset this process's peak (proc(5), clear_refs); False if it does not."""
     try:
         _CLEAR.write_text("5")
     except OSError:

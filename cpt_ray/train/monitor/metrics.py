@@ -1,7 +1,7 @@
-"""What is measured while a run trains, as JSON lines: steps, events, held-out losses, memory.
+"""Measurements of a run while it trains, as JSON lines: steps, events, held-out losses, memory.
 
-Workers write lines to run storage; only the driver talks to MLflow. A restarted run writes a file of its own, and a reader
-takes each step from the newest attempt that reached it.
+Workers write lines to run storage; only the driver talks to MLflow. A restarted run writes a new file, and a reader takes each
+step from the newest attempt that reached it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ HELD_OUT = "held_out"
 MEMORY = "memory"
 ATTEMPTS = "attempts"
 _DRIVER = "driver.jsonl"
-"""Events that the driver writes: it has one writer too."""
+"""Events that the driver writes: this file has one writer too."""
 
 _Line = TypeVar("_Line", bound=Record)
 
 
 class LineWriter:
-    """Appends the records of one attempt; each line is flushed, so a killed worker loses at most the line in hand."""
+    """Appends the records of one attempt; each line is flushed, so a killed worker loses at most the current line."""
 
     def __init__(self, run_folder: Path, kind: str, attempt: int, *, rank: int | None = None) -> None:
         folder = run_folder / kind
@@ -42,34 +42,34 @@ class LineWriter:
 
 
 def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
-    """All steps of a run in order, each from the newest attempt that reached it; a cut last line is skipped."""
+    """All steps of a run in order, each from the newest attempt that reached it; a truncated last line is skipped."""
     steps: dict[int, StepMetrics] = {}
     for path in sorted((run_folder / METRICS).glob("attempt-*.jsonl")):
         read = _read(path, StepMetrics)
         if read:
-            # A resumed attempt replaces what an earlier one did beyond the checkpoint that it resumed from.
+            # A resumed attempt replaces an earlier one's steps beyond the checkpoint that it resumed from.
             steps = {step: metrics for step, metrics in steps.items() if step < read[0].step}
             steps.update({metrics.step: metrics for metrics in read})
     return tuple(steps[step] for step in sorted(steps))
 
 
 def read_events(run_folder: Path) -> tuple[RunEvent, ...]:
-    """What happened on the way to the run's weights, and every hang; what a later attempt did again is left out."""
+    """Events that led to the run's weights, and every hang; events that a later attempt repeated are left out."""
     driver = run_folder / EVENTS / _DRIVER
     hangs = _read(driver, RunEvent) if driver.exists() else []
     return (*read_lineage(run_folder, EVENTS, RunEvent), *hangs)
 
 
 def append_driver_event(run_folder: Path, event: RunEvent) -> None:
-    """Write down what only the driver can see."""
+    """Record an event that only the driver can see."""
     folder = run_folder / EVENTS
-    folder.mkdir(parents=True, exist_ok=True)  # nothing of the run is there before its workers have started
+    folder.mkdir(parents=True, exist_ok=True)  # the run has no folder before its workers start
     with (folder / _DRIVER).open("a", encoding="utf-8") as stream:
         stream.write(event.model_dump_json() + "\n")
 
 
 def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Line, ...]:
-    """Records with `attempt` and `step` from all attempts, without those beyond the step that a later attempt began at."""
+    """Records with `attempt` and `step` from all attempts, except those beyond the step at which a later attempt began."""
     starts = {a.attempt: a.first_step for a in map(RunAttempt.load, (run_folder / ATTEMPTS).glob("attempt-*.json"))}
     lines: list[_Line] = []
     for path in sorted((run_folder / kind).glob("attempt-*.jsonl")):
@@ -80,5 +80,5 @@ def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Lin
 
 
 def _read(path: Path, record: type[_Line]) -> list[_Line]:
-    # What stands behind the last line break was cut by a kill.
+    # Text after the last line break was truncated by a kill.
     return [record.from_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]

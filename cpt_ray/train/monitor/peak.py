@@ -1,4 +1,4 @@
-"""The peak that MFU is measured against: what a large matrix product reaches on this worker."""
+"""The peak that MFU is measured against: the rate of a large matrix product on this worker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype, *, seconds: flo
 
 
 def peak_basis(device: torch.device, dtype: torch.dtype) -> str:
-    """How `measure_peak_flops` finds the peak, in words."""
+    """A description of how `measure_peak_flops` finds the peak."""
     size, name = _peak_size(device), str(dtype).removeprefix("torch.")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return f"measured on each worker ({where}) as the fastest {size} x {size} {name} matrix product, summed over workers"

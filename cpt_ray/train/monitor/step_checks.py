@@ -1,7 +1,7 @@
-"""What is checked of every step: a loss or a gradient that is not finite, and a loss that jumps.
+"""Checks of every step: a loss or gradient that is not finite, and a loss that spikes.
 
-Inside the loop, on every rank. In: the global loss and gradient norm, equal on all ranks, so all decide
-alike and nobody asks. Out: a refusal, a skipped step or a spike. Guarantee: a refused or skipped step has changed neither
+Inside the loop, on every rank. In: the global loss and gradient norm, equal on all ranks, so all reach the same decision
+without communicating. Out: a refusal, a skipped step or a spike. Guarantee: a refused or skipped step has changed neither
 weights nor optimizer, and its tokens are not counted as seen.
 """
 
@@ -20,20 +20,20 @@ from cpt_ray.train.order.batches import Batch
 _MAD_TO_SIGMA = 1.4826
 """Standard deviations per median absolute deviation, for normal noise."""
 _LEAST_SIGMA_SHARE = 0.002
-"""A window of equal losses has no spread, and rounding is no spike: at least this share of the median is one deviation."""
+"""Smallest deviation, as a share of the median: a window of equal losses has no spread, and rounding is not a spike."""
 _MOST_ROWS_NAMED = 8
 
 
 class SpikeMonitor:
     """Finds losses far above the recent ones: robust z-score over a rolling window (median and MAD).
 
-    One spike is reported once, at its first step: those that follow it above the threshold are the same one, and since they
-    enter the window a loss that stays high becomes usual.
+    A spike is reported once, at its first step: the steps that follow it above the threshold belong to it, and since they
+    enter the window, a loss that stays high becomes the usual one.
 
     Args:
-        window: Losses that say what is usual; nothing is reported before half of them are there.
+        window: Number of losses that define the usual one; nothing is reported until half of them have been seen.
         sigmas: The threshold.
-        history: Losses of the steps before, oldest first; what a resumed run has read back.
+        history: Losses of the steps before, oldest first, as read back by a resumed run.
     """
 
     def __init__(self, *, window: int, sigmas: float, history: Iterable[float] = ()) -> None:
@@ -44,7 +44,7 @@ class SpikeMonitor:
             self.see(loss)
 
     def see(self, loss: float) -> float | None:
-        """Take in a loss; returns what is usual if a spike begins here, else None."""
+        """Add a loss; returns the usual loss if a spike begins here, else None."""
         usual, limit = self._usual_and_limit()
         above = loss > limit
         begins = above and not self._inside
@@ -75,11 +75,7 @@ class Guards:
         self._spikes = SpikeMonitor(window=config.spike_window, sigmas=config.spike_sigmas, history=history)
 
     def see_loss(self, loss: float, *, step: int, tokens_seen: int, batch: Batch) -> RunEvent | None:
-        """Take in the loss of a step before it is taken; returns a spike, if one begins.
-
-        Raises:
-            TrainingError: If the loss is not finite and none may be skipped.
-        """
+        """Add the loss of a step before it is taken; returns a spike, if one begins. A loss that is not finite is ignored."""
         if not math.isfinite(loss):
             return None
         usual = self._spikes.see(loss)
@@ -97,22 +93,22 @@ class Guards:
         if self._config.on_spike == "stop":
             raise TrainingError(
                 f"step {spike.step} at {spike.tokens_seen} tokens: loss spike: {spike.text}; rows {_some(spike.sample_ids)}",
-                fix="look at these rows, or lower train.learning_rate; train.guards.on_spike=warn continues past it",
+                fix="inspect these rows, or lower train.learning_rate; train.guards.on_spike=warn continues past it",
             )
 
     def skip(self, loss: float, norm: float, *, step: int, tokens_seen: int, skipped: int, batch: Batch) -> RunEvent:
-        """Account for a step that was dropped because it is not finite.
+        """Record a step that was dropped because its loss or gradient is not finite.
 
         Args:
             loss: Its loss.
             norm: Its gradient norm.
             step: Its number.
-            tokens_seen: Before it.
+            tokens_seen: Tokens seen before it.
             skipped: Steps of the run skipped before it.
             batch: Its rows.
 
         Raises:
-            TrainingError: If no more may be skipped; nothing of this step is in the weights.
+            TrainingError: If no more may be skipped; this step has not changed the weights.
         """
         what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
         event = self._event("skipped_step", what, step=step, tokens_seen=tokens_seen, batch=batch, loss=loss, usual_loss=None)

@@ -1,13 +1,13 @@
-"""What a worker measures and tells while it trains: its heartbeat, steps, events, memory, held-out loss.
+"""What a worker measures and reports while it trains: its heartbeat, steps, events, memory, held-out loss.
 
-Beside the loop, told of every phase. Out: JSON lines under the run's folder, written by rank 0, a file per
+Runs alongside the loop and is notified of every phase. Out: JSON lines under the run's folder, written by rank 0, one file per
 attempt:
 
     metrics/     StepMetrics, one per step         memory/      MemoryPoint, per measured phase
     events/      spikes, skips, checkpoints        held_out/    HeldOutPoint, per set and interval
-    heartbeats/  a file per worker, overwritten
+    heartbeats/  one file per worker, overwritten
 
-Guarantee: nothing here changes what is computed; what is collective depends on `tokens_seen` alone, so all ranks do it
+Guarantee: nothing here changes what is computed; collective calls depend on `tokens_seen` alone, so all ranks make them
 together.
 """
 
@@ -29,7 +29,7 @@ from cpt_ray.train.monitor import heartbeat, held_out, memory
 from cpt_ray.train.monitor.metrics import EVENTS, HELD_OUT, MEMORY, METRICS, LineWriter
 
 MEMORY_POINTS = 10
-"""Measured steps of a run, where the study does not say how often."""
+"""Measured steps per run, if the study sets no interval."""
 _STREAMS = (METRICS, EVENTS, MEMORY, HELD_OUT)
 
 MeasureHeldOut = Callable[[RunProgress], list[HeldOutPoint]]
@@ -52,7 +52,7 @@ def intervals(config: WatchConfig, run_tokens: int, loss: held_out.HeldOutLoss) 
 
 
 class Watch:
-    """What is measured and told in one start of a run; a worker has one from before it loads the model.
+    """Measures and reports during one start of a run; a worker creates it before it loads the model.
 
     Args:
         run_folder: The run's folder.
@@ -62,7 +62,7 @@ class Watch:
     def __init__(self, run_folder: Path, device: torch.device) -> None:
         self._folder, self._rank = run_folder, dist.get_rank()
         if self._rank == 0:
-            remove_tree(run_folder / heartbeat.FOLDER)  # signs of an earlier start, perhaps of more workers
+            remove_tree(run_folder / heartbeat.FOLDER)  # heartbeats of an earlier start, perhaps with more workers
         dist.barrier()
         self._heart = heartbeat.Heart(run_folder, rank=self._rank, world_size=dist.get_world_size())
         self._memory = memory.MemoryTimeline(device)
@@ -76,13 +76,13 @@ class Watch:
         self._phase, self._step, self._entered = "start", 0, time.perf_counter()
 
     def begin(self, progress: RunProgress, *, attempt: int, every: Intervals, measure_held_out: MeasureHeldOut) -> None:
-        """Training begins: open the files, and measure the base.
+        """Begin training: open the files, and measure the base.
 
         Args:
-            progress: Where the run stands.
+            progress: The run's progress.
             attempt: Number of this start.
             every: How often to measure.
-            measure_held_out: Scores the watched sets with the weights as they are; collective.
+            measure_held_out: Scores the watched sets with the current weights; collective.
         """
         self._attempt, self._every, self._measure_held_out, self._progress = attempt, every, measure_held_out, progress
         if self._rank == 0:
@@ -95,7 +95,7 @@ class Watch:
             self._score(progress)
 
     def enter(self, phase: str, step: int | None = None) -> None:
-        """This worker begins a phase, of the same step if none is given."""
+        """This worker begins a phase, of the current step if none is given."""
         now = time.perf_counter()
         if self._phase == "checkpoint":
             self._tell_checkpoint(now - self._entered)
@@ -116,7 +116,7 @@ class Watch:
         self._write(EVENTS, [event])
 
     def warn(self, text: str) -> None:
-        """Write down that this worker warned; before training begins, remember it. Other threads may warn too."""
+        """Record a warning of this worker; before training begins, keep it for later. Other threads may warn too."""
         writer = self._warned
         if writer is None:
             self._warnings.append(text)
@@ -145,7 +145,7 @@ class Watch:
         self._memory.measure_next(self._measured_step)
 
     def close(self) -> None:
-        """Write what is left; collective."""
+        """Write the remaining measurements; collective."""
         self.enter("end")
         self._gather_memory()
         for writer in self._writers.values():
@@ -153,7 +153,7 @@ class Watch:
         self._writers = {}
 
     def stop(self) -> None:
-        """Stop the heartbeat, whatever happened."""
+        """Stop the heartbeat, however training ended."""
         self._heart.close()
         if self._warned is not None:
             self._warned.close()
@@ -167,7 +167,7 @@ class Watch:
         self._write(MEMORY, self._memory.gather(attempt=self._attempt, tokens_seen=self._progress.tokens_seen))
 
     def _tell_checkpoint(self, seconds: float) -> None:
-        text = f"training stood still for {seconds:.1f} s"
+        text = f"training paused for {seconds:.1f} s"
         event = RunEvent(
             kind="checkpoint",
             attempt=self._attempt,

@@ -1,4 +1,4 @@
-"""How the rows of a global batch are split over workers: in blocks, with equally many forward passes on every worker."""
+"""How the rows of a global batch are split over workers: in blocks, with the same number of forward passes on every worker."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class BatchSplit(NamedTuple):
-    """A global batch over workers, in micro-batches."""
+    """A global batch split over workers and micro-batches."""
 
     rows: int
     """Rows per optimizer step."""
@@ -26,16 +26,16 @@ class BatchSplit(NamedTuple):
 
     @property
     def idle_share(self) -> float:
-        """Fraction of the rows that all workers compute which are fillers without labels: 0 where the batch divides evenly."""
+        """Fraction of all computed rows that are fillers without labels: 0 if the batch divides evenly."""
         return 1 - self.rows / (self.workers * self.accumulation_steps * self.micro_batch)
 
     def describe_idle(self) -> str | None:
-        """What an uneven split costs, and which numbers of workers split evenly; None where nothing is idle."""
+        """What an uneven split costs, and which numbers of workers split evenly; None if nothing is idle."""
         if not self.idle_share:
             return None
         even = [str(n) for n in range(1, self.rows + 1) if not self._replace(workers=n).idle_share]
         wanted = (
-            f"even with {', '.join(even)} workers" if even else f"a micro-batch of {self.micro_batch} never divides it evenly"
+            f"even over {', '.join(even)} workers" if even else f"a micro-batch of {self.micro_batch} never divides it evenly"
         )
         return (
             f"{100 * self.idle_share:.1f} % of the computed rows are idle: {self.rows} rows per step over "

@@ -1,7 +1,7 @@
-"""From a position to what one worker computes: rows by global index, cut into equal numbers of micro-batches.
+"""From a position to what one worker computes: rows by global index, grouped into equal numbers of micro-batches.
 
-Any number of workers up to the rows of a global batch sees the same rows: the batch is dealt in blocks, and a worker that is
-short gets rows without labels, which is exact because the loss is a sum over the global count of loss-bearing tokens.
+Any number of workers up to the rows of a global batch sees the same rows: the batch is split into blocks, and a worker with too
+few rows gets rows without labels, which is exact because the loss is a sum over the global count of loss-bearing tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cpt_ray.train.order.samples import SampleId, SampleOrder
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward pass: rows laid end to end.
+    """One forward pass: concatenated rows.
 
     `input_ids` and `labels` are int64 [micro_batch_size * sequence_length]; `segment_lengths` adds up to that.
     """
@@ -40,7 +40,7 @@ class Batch:
     slots: int
     sample_ids: tuple[SampleId, ...]
     attended: float
-    """Sum of squared segment lengths over sum of lengths, of this worker's rows: mean keys are half of it."""
+    """Sum of squared segment lengths divided by the sum of lengths, for this worker's rows: mean keys are half of it."""
 
 
 class BatchSource:
@@ -87,7 +87,7 @@ class BatchSource:
         )
 
     def _read(self, numbers: Integers, rows: Integers) -> list[PackedRow]:
-        """Rows in the order asked for; those of one source are read together, so that each shard is opened once."""
+        """Rows in the requested order; those of one source are read together, so that each shard is opened once."""
         found: dict[int, PackedRow] = {}
         for number in np.unique(numbers):
             places = np.flatnonzero(numbers == number)
@@ -97,7 +97,7 @@ class BatchSource:
 
 
 def join_rows(rows: list[PackedRow]) -> MicroBatch:
-    """Lay rows end to end; the label of a token is the next one of its segment, and a segment's last token has none."""
+    """Concatenate rows; a token's label is the next token of its segment, and a segment's last token has none."""
     tokens = np.concatenate([row.tokens for row in rows])
     labels = np.full(len(tokens), IGNORED, dtype=np.int64)
     lengths: list[int] = []

@@ -1,13 +1,13 @@
-"""Which mixture is drawn from where: an arm's weight schedule, from tokens to positions.
+"""Which mixture applies from which position: an arm's weight schedule, converted from tokens to positions.
 
-Config and shard manifest in, the `SampleOrder` of a run out; `plan` reads the same schedule in tokens.
+In: config and shard manifest. Out: the `SampleOrder` of a run; `plan` reads the same schedule in tokens.
 
-The rule of borders. `arms.NAME.segments` are written in tokens, but the order of samples counts rows. A border in tokens is the
-nominal position: the rows since the border before it are ceil(tokens since then / mean loss-bearing tokens per row of the
-mixture in force), counted from the manifest in exact arithmetic. So it is a function of data and config, never of the run, and
-a step may have seen a few more or fewer tokens when it gets there. `cooldown_mix` begins exactly where the learning rate begins
-to fall: for a branch at the position that its parent's checkpoint records, for an independent run at the nominal position. It
-wins over every segment from there on. Before that position a branch has its trunk's order to the row.
+The border rule. `arms.NAME.segments` are given in tokens, but the order of samples counts rows. A border in tokens becomes a
+nominal position: the number of rows since the previous border is ceil(tokens since then / mean loss-bearing tokens per row of
+the mixture in force), computed from the manifest in exact arithmetic. So it is a function of data and config, never of the run,
+and a step may have seen a few more or fewer tokens when it gets there. `cooldown_mix` begins exactly where the learning rate
+begins to fall: for a branch, at the position that its parent's checkpoint records; for an independent run, at the nominal
+position. From there onward it overrides every segment. Before that position, a branch follows its trunk's order row for row.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from cpt_ray.train.order.samples import PERIOD, MixAt, SampleOrder, quotas
 
 
 class MixFrom(NamedTuple):
-    """A mixture, and the `tokens_seen` from which it holds, nominally."""
+    """A mixture, and the nominal `tokens_seen` from which it applies."""
 
     tokens: int
     mix: Mapping[str, float]
 
 
 def mixes_in_tokens(arm: ArmConfig, *, cooldown_start_tokens: int | None) -> list[MixFrom]:
-    """An arm's mixtures, ascending; a cooldown of its own mixture ends the others (None: there is no cooldown)."""
+    """An arm's mixtures, ascending; a `cooldown_mix` ends the others (None: there is no cooldown)."""
     mixes = [MixFrom(0, arm.mix), *(MixFrom(segment.from_tokens, segment.mix) for segment in arm.segments)]
     if arm.cooldown_mix is None or cooldown_start_tokens is None:
         return mixes
@@ -60,7 +60,7 @@ def sample_order(
     if branch_position is None:
         mixes = _positions(mixes_in_tokens(arm, cooldown_start_tokens=cooldown), tokens_per_row)
     else:
-        # By position, not by tokens: a segment that the trunk entered before it branched is part of the history.
+        # By position, not by tokens: a segment that the trunk entered before the branch is part of the history.
         mixes = _positions(mixes_in_tokens(arm, cooldown_start_tokens=None), tokens_per_row)
         if arm.cooldown_mix is not None and cooldown is not None:
             mixes = [mix for mix in mixes if mix.position < branch_position]
@@ -69,7 +69,7 @@ def sample_order(
 
 
 def realized_mixes(order: SampleOrder, position: int) -> tuple[RunMix, ...]:
-    """What each mixture of an order came to, over the rows before `position`."""
+    """The realized weights of each mixture of an order, over the rows before `position`."""
     starts = [start for start in order.starts if start <= position]
     return tuple(
         RunMix(first_position=start, rows=end - start, weights=order.realized(end, since=start))

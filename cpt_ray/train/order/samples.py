@@ -1,12 +1,12 @@
 """The order of samples: a function of the position, not a history.
 
-Between `train.order.mixes` and a worker's batches. In: mixtures and the positions from which
-they hold, rows per source, a seed. Out: the row at any position. Two seekable functions, composed; no list of samples is held.
+Between `train.order.mixes` and a worker's batches. In: mixtures and their start positions, rows per source, a seed. Out: the
+row at any position. Two seekable functions are composed; no list of samples is held.
 *mix*: position -> (source, j), by a quota table over one period of each mixture. *shuffle*: j -> row, by a seeded bijection of
-the source's rows, or of each window of them; another one each epoch.
+the source's rows, or of each window of them; a different one each epoch.
 
-Guarantee: the rows drawn of a source are a prefix of one sequence, whatever mixtures drew them; so the position is one integer,
-resume is a seek, and any number of workers sees the same rows.
+Guarantee: the rows drawn from a source are a prefix of one sequence, whichever mixtures drew them; so the position is one
+integer, resume is a seek, and any number of workers sees the same rows.
 
 Example: three rows of law to one of news, then news alone from position 8. By then law is one row into its second epoch; news
 continues with the third of its 4 rows, and starts over at position 10.
@@ -36,13 +36,13 @@ import numpy as np
 import numpy.typing as npt
 
 PERIOD = 10_000
-"""Weights are rationals with this denominator; proportions are exact over so many rows."""
+"""Weights are rationals with this denominator; proportions are exact over this many rows."""
 
 _ROUNDS = 6
 _MASK64 = (1 << 64) - 1
 _KEPT_BIJECTIONS = 4096
 _FEW = 16
-"""So many values are walked one by one: below this an array's overhead costs more (measured)."""
+"""Up to this many values are walked one by one: an array's overhead would cost more (measured)."""
 
 Integers = npt.NDArray[np.int64]
 Unsigned = npt.NDArray[np.uint64]
@@ -59,7 +59,7 @@ class SampleId(NamedTuple):
 
 
 class MixAt(NamedTuple):
-    """A mixture, and the position from which it holds."""
+    """A mixture, and the position from which it applies."""
 
     position: int
     mix: Mapping[str, float]
@@ -68,13 +68,13 @@ class MixAt(NamedTuple):
 class Bijection:
     """A seeded permutation of `range(size)`, evaluated one value or one array at a time in O(1) memory.
 
-    A Feistel network over the next power of two, walked until it lands inside (Black and Rogaway 2002): on average fewer than
-    two evaluations. A linear congruence is not enough: it showed as a pathology in Marin's cooldown.
+    A Feistel network over the next power of two, walked until the value is in range (Black and Rogaway 2002): on average fewer
+    than two evaluations. A linear congruence is not enough: it caused a pathology in Marin's cooldown.
     """
 
     def __init__(self, size: int, seed: str) -> None:
         if size < 1:
-            raise ValueError(f"a permutation of {size} values")
+            raise ValueError(f"cannot permute {size} values")
         self.size = size
         bits = max(2, (size - 1).bit_length())
         self.low_bits, self.high_bits = bits - bits // 2, bits // 2
@@ -92,7 +92,7 @@ class Bijection:
         return self.walk(self._network(value))
 
     def walk(self, value: int) -> int:
-        """Go on from a value of the network until it lies inside."""
+        """Apply the network to a value until it is in range."""
         while value >= self.size:
             value = self._network(value)
         return value
@@ -115,7 +115,7 @@ class Bijection:
 
 
 def images_of(bijections: Sequence[Bijection], which: Integers, values: Integers) -> Integers:
-    """The image of each value under a bijection of its own.
+    """The image of each value under its bijection.
 
     Args:
         bijections: The bijections.
@@ -193,12 +193,12 @@ class SampleOrder:
     """The rows of one arm and one seed, in order.
 
     Args:
-        mixes: The mixtures and the positions from which they hold, ascending, the first from 0. Weights add up to 1.
-        rows: Source name to packed rows there are.
-        seed: Another seed is another order.
-        window_rows: Rows of a source within which they are permuted; the last window of a source may be shorter. None is the
+        mixes: The mixtures and their start positions, ascending from 0. Weights add up to 1.
+        rows: Source name to number of packed rows.
+        seed: A different seed gives a different order.
+        window_rows: Size of the windows within which a source's rows are permuted; its last window may be shorter. None is the
             whole source. With a window, the first epoch's order up to the end of a whole window does not depend on rows
-            that are appended to the source later.
+            appended to the source later.
 
     Memory: a table of `PERIOD` entries per mixture. Cost: O(log mixtures) per row at any position.
 
@@ -209,11 +209,11 @@ class SampleOrder:
     def __init__(self, mixes: Sequence[MixAt], rows: Mapping[str, int], seed: int, *, window_rows: int | None = None) -> None:
         self._starts = [position for position, _ in mixes]
         if not mixes or self._starts[0] != 0 or self._starts != sorted(self._starts):
-            raise ValueError(f"mixtures must ascend from position 0, saw positions {self._starts}")
+            raise ValueError(f"mixtures must ascend from position 0, got positions {self._starts}")
         self.sources = tuple(dict.fromkeys(name for _, mix in mixes for name in quotas(mix)))
         empty = [name for name in self.sources if rows.get(name, 0) < 1]
         if empty:
-            raise ValueError(f"no rows to draw of {', '.join(empty)}")
+            raise ValueError(f"no rows to draw from {', '.join(empty)}")
         self._rows = np.array([rows[name] for name in self.sources], dtype=np.int64)
         self._seed, self._window = seed, window_rows
         self._segments: list[_Segment] = []
@@ -267,32 +267,32 @@ class SampleOrder:
         return dict(zip(self.sources, counts.tolist(), strict=True))
 
     def realized(self, position: int, *, since: int = 0) -> dict[str, float]:
-        """Share of each source in the rows drawn from `since` to before `position`; empty where there are none."""
+        """Share of each source in the rows drawn from `since` to before `position`; empty if there are none."""
         before, after = self.drawn(since), self.drawn(position)
         rows = position - since
         return {name: (after[name] - before[name]) / rows for name in after if after[name] > before[name]}
 
     def epochs(self, position: int) -> dict[str, float]:
-        """Passes over each source that the rows before `position` make."""
+        """Passes over each source made by the rows before `position`."""
         return {name: count / int(rows) for (name, count), rows in zip(self.drawn(position).items(), self._rows, strict=True)}
 
     def weights(self, position: int) -> dict[str, float]:
-        """The weights in force at `position`, as they are drawn: in parts of `PERIOD`."""
+        """The weights in force at `position`, as drawn: rounded to parts of `PERIOD`."""
         parts = self._segment(position).parts
         return {name: part / PERIOD for name, part in zip(self.sources, parts.tolist(), strict=True) if part}
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """The positions from which the mixtures hold."""
+        """The start positions of the mixtures."""
         return tuple(self._starts)
 
     def _segment(self, position: int) -> _Segment:
         if position < 0:
-            raise IndexError(f"position {position} of the order of samples")
+            raise IndexError(f"negative position {position} in the order of samples")
         return self._segments[bisect.bisect_right(self._starts, position) - 1]
 
     def _shuffled(self, numbers: Integers, drawn: Integers) -> Integers:
-        """The rows that stand at places `drawn` of the endless sequences of sources `numbers`."""
+        """The rows at indices `drawn` of the endless sequences of sources `numbers`."""
         rows = self._rows[numbers]
         width = rows if self._window is None else np.minimum(rows, self._window)
         epochs, index = np.divmod(drawn, rows)
@@ -330,14 +330,14 @@ class _Segment:
         return cls(start, before, np.array(parts, dtype=np.int64), *_quota_table(parts))
 
     def draw(self, position: int, size: int) -> tuple[Integers, Integers]:
-        """Source index, and place in that source's sequence, of each position; int64[size] each."""
+        """Source index, and index in that source's sequence, of each position; int64[size] each."""
         periods, offsets = np.divmod(np.arange(position - self.start, position - self.start + size), PERIOD)
         numbers = self.table[offsets]
         drawn = self.before[numbers] + periods * self.parts[numbers] + self.ordinal[offsets]
         return numbers, drawn.astype(np.int64, copy=False)
 
     def drawn(self, position: int) -> Integers:
-        """Rows drawn of each source before `position`, since the first segment."""
+        """Rows drawn from each source before `position`, since the first segment."""
         period, offset = divmod(position - self.start, PERIOD)
         counts = np.bincount(self.table[:offset], minlength=len(self.parts)).astype(np.int64)
         return self.before + period * self.parts + counts
@@ -348,12 +348,12 @@ def _quota_table(parts: tuple[int, ...]) -> tuple[Integers, Integers]:
     """Spread sources over one period by the quota method (Balinski and Young 1975).
 
     Of the sources that are behind their share, the one whose next row is due first gets the slot: at no prefix is any source
-    a whole row away from its share, however many sources there are. To take the source furthest behind would not keep that.
+    a whole row away from its share, however many sources there are. Taking the source furthest behind would not ensure that.
 
     Returns:
         Source index per slot [PERIOD], and how many slots of the same source precede it [PERIOD].
     """
-    # A row is released in the slot in which its source would fall behind without it, and due when its source's share is whole.
+    # A row is released in the slot where its source would fall behind without it, and is due when its source's share covers it.
     released = sorted(
         (row * PERIOD // part, (row + 1) / part, source, row) for source, part in enumerate(parts) for row in range(part)
     )

@@ -1,4 +1,4 @@
-"""The record of a finished run, from the lines that its attempts wrote."""
+"""The record of a finished run, built from the lines that its attempts wrote."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def training_record(run_folder: Path, spec: RunSpec, progress: RunProgress, mixe
 
 
 def run_record(spec: RunSpec, training: TrainingRecord, *, export: Path | None, annealed: bool) -> RunRecord:
-    """The record of a run, or of a trajectory point of one."""
+    """The record of a run, or of one of its trajectory points."""
     return RunRecord(
         run=spec.name,
         kind=spec.kind,

@@ -1,8 +1,8 @@
 """The learning rate as a function of `tokens_seen`: linear warm-up, constant, decay.
 
 In: a run's `RateSchedule`, resolved by `train/runs/specs.py`. Out: a rate. Shapes from Haegele et al. 2024 (arXiv
-2405.18392), section 3: `1-sqrt` falls as 1 - sqrt(share of the decay done). A cosine run is the same with its decay from the
-end of the warm-up on. Guarantee: continuous wherever warm-up and decay are longer than nothing.
+2405.18392), section 3: `1-sqrt` falls as 1 - sqrt(share of the decay done). A cosine run is the same with its decay starting
+at the end of the warm-up. Guarantee: continuous wherever warm-up and decay have nonzero length.
 """
 
 import math
@@ -15,7 +15,7 @@ _LEFT: dict[str, Callable[[float], float]] = {
     "linear": lambda done: 1 - done,
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
 }
-"""Share of the way from peak to final rate that is left when `done` of the decay is over."""
+"""Share of the way from peak to final rate that is left when the share `done` of the decay is over."""
 
 
 def learning_rate(tokens: float, schedule: RateSchedule) -> float:
@@ -25,7 +25,7 @@ def learning_rate(tokens: float, schedule: RateSchedule) -> float:
 
     Args:
         tokens: Loss-bearing tokens since the base.
-        schedule: The run's.
+        schedule: The run's schedule.
     """
     peak, warm = schedule.peak_rate, tokens - schedule.warmup_start_tokens
     if warm < schedule.warmup_tokens:

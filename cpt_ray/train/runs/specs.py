@@ -1,7 +1,7 @@
 """Which runs a study needs: a constant-rate trunk with a cooldown branch per budget, a chain of stages, or a run per budget.
 
 In: the study's config, and its models' budgets in tokens. Out: `RunSpec`s with everything resolved, parents before children. A
-trunk is paid once and shared by its branches (Haegele et al. 2024, section 4). Guarantee: each budget's learning rate has
+trunk is paid for once and shared by its branches (Haegele et al. 2024, section 4). Guarantee: each budget's learning rate has
 decayed at its end.
 """
 
@@ -18,13 +18,13 @@ from cpt_ray.records import RateSchedule, RunSpec
 def plan_runs(config: StudyConfig, budgets: Mapping[str, Sequence[int]] | None = None) -> list[RunSpec]:
     """Expand models x arms x budgets x seeds into runs, parents first.
 
-    A control arm runs at the largest budget unless `train.control_budgets` says `all`; of a chain it runs every stage, because
-    the schedule of its last one is part of what it controls for. An arm with a single budget needs no branch: its trunk and
+    A control arm runs at the largest budget unless `train.control_budgets` is `all`; in a chain it runs every stage, because
+    the last stage's schedule is part of what it controls for. An arm with a single budget needs no branch: its trunk and
     cooldown are one run (kind `independent`) on the same schedule.
 
     Args:
         config: The study.
-        budgets: Model name to its budgets in tokens; None takes `train.budgets` for all.
+        budgets: Model name to its budgets in tokens; None uses `train.budgets` for all.
     """
     specs: list[RunSpec] = []
     for model in config.models:
@@ -38,7 +38,7 @@ def plan_runs(config: StudyConfig, budgets: Mapping[str, Sequence[int]] | None =
 
 
 def trajectory_specs(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """Points on the way at which runs are scored; each is part of its parent and costs no further training."""
+    """Points along the way at which runs are scored; each is part of its parent and costs no further training."""
     return [
         run.model_copy(
             update={
@@ -77,7 +77,7 @@ def tokens_paid_ratio(specs: Sequence[RunSpec]) -> float:
 
 @dataclass(frozen=True)
 class _Ladder:
-    """The budgets of one model, arm and seed. `all_budgets` are the model's, also where this arm trains fewer of them."""
+    """The budgets of one model, arm and seed. `all_budgets` are the model's, even if this arm trains fewer of them."""
 
     config: StudyConfig
     model: ModelConfig

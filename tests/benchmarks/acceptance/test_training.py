@@ -1,4 +1,4 @@
-"""The acceptance list of training: figures are printed, and a box without its tests or its figures is no PASS."""
+"""The training acceptance list: figures are printed, and a box without its tests or figures does not pass."""
 
 import importlib
 from pathlib import Path
@@ -50,10 +50,10 @@ def test_a_box_prints_the_figures_of_its_own_tests(accept, planted):
 @pytest.mark.parametrize(
     ("box", "figures", "problem"),
     [
-        (1, ["zero 0", "zero 2"], r"^nothing was recorded for: zero 2$"),
+        (1, ["zero 0", "zero 2"], r"^no figure recorded for: zero 2$"),
         (2, ["zero 0"], r"test_planted::test_wrong failure: \['AssertionError: far off"),
         (3, [], r"test_planted::test_skipped skipped: \['not today'\]"),
-        (9, [], r"accept\(training=9\) .* ended with 5"),
+        (9, [], r"accept\(training=9\) .* exited with code 5"),
     ],
     ids=["a case is missing", "a test fails", "a test is skipped", "no test"],
 )

@@ -1,4 +1,4 @@
-"""Corpora made of packages: what becomes of a page and of a dictionary."""
+"""Corpora from packages: how pages and dictionaries are converted."""
 
 from benchmarks.corpora.packages import entries, page_text, pages
 

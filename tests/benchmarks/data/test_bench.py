@@ -1,4 +1,4 @@
-"""The data benchmark counts what it says it counts, and compares equal work."""
+"""The data benchmark counts what it claims to count, and compares equal work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORPHAN = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {BURN
 
 
 def in_a_process_of_its_own(code: str) -> str:
-    """`watch` makes its process the one that orphans fall to, and ends all of its children: not for a test's own process."""
+    """Run code in a separate process: `watch` makes its process a subreaper and kills all of its children."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout
 
@@ -31,7 +31,7 @@ def test_cpu_seconds_of_a_process_that_outlives_its_parent_are_counted():
     )
     cpu, wall = map(float, said.split())
     assert cpu > 1.0
-    assert wall < cpu  # what was asked for had ended long before
+    assert wall < cpu  # the command itself had ended long before
 
 
 def test_commands_that_are_compared_take_turns_and_each_is_counted_alone():
@@ -42,7 +42,7 @@ def test_commands_that_are_compared_take_turns_and_each_is_counted_alone():
         "print(*(found[name].cpu_s for name in ('one', 'orphan')), found['one'].wall_s)"
     )
     one, orphan, wall = map(float, said.split())
-    # Clocks are read five times a second, so the last moments of a process are not seen; two commands would be 3.
+    # Clocks are read five times a second, so the last moments of a process are missed; both commands together would be 3.
     assert 1.0 < one < 2.5
     assert 1.0 < orphan < 2.5
     assert wall > 1.0

@@ -1,4 +1,4 @@
-"""A claim that cannot be is refused, and one that its own spread does not allow is not judged; with made-up timings."""
+"""Impossible claims are refused, and claims within their spread of the target are not judged; with made-up timings."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_target_is_judged(value, target, judgement):
     [(0.0, POSITIVE), (-0.196, POSITIVE), (float("inf"), POSITIVE), (float("nan"), POSITIVE), (5.9, (0.0, 2.0)), (1.01, SHARE)],
 )
 def test_a_value_outside_its_range_is_an_error(value, possible):
-    with pytest.raises(ImpossibleError, match=r"claim a: .* cannot be; it is between"):
+    with pytest.raises(ImpossibleError, match=r"claim a: .* is impossible: not between"):
         claim(value, possible=possible).check()
 
 
@@ -45,14 +45,14 @@ def test_too_little_text_beyond_a_start_gives_no_judgement_and_says_how_much_is_
     ratio = beyond_start(28.0, 26.0) / beyond_start(27.0, 26.0)
     little = claim(ratio.value, spread=ratio.spread, target=">= 1.15", work=(4, "MB"))
     assert little.judge() == "not judged"
-    assert little.need() == "4 MB were too little: measure at least 40 MB"
+    assert little.need() == "4 MB is not enough: measure at least 40 MB"
     enough = beyond_start(426.0, 26.0) / beyond_start(186.0, 26.0)
     assert claim(enough.value, spread=enough.spread, target=">= 1.15", work=(500, "MB")).judge() == "met"
 
 
 def test_work_that_took_less_than_its_start_cannot_be():
     speed = Figure(4.0) / beyond_start(24.0, 26.0)
-    with pytest.raises(ImpossibleError, match=r"4 MB were too little|measure more of it"):
+    with pytest.raises(ImpossibleError, match=r"4 MB is not enough|measure more of it"):
         claim(speed.value, spread=speed.spread, work=(4, "MB")).check()
 
 

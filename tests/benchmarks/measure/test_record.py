@@ -1,4 +1,4 @@
-"""What a benchmark writes down: all of it, also what misses its target."""
+"""A results file has every claim, including missed targets."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_entries_of_another_kind_of_processor_stay(claims, tmp_path, monkeypatch
 
 def test_a_value_that_cannot_be_is_an_error_and_nothing_is_written(tmp_path):
     claim = Claim(id="a", claim="b", value=-0.714, unit="MB per core-second", possible=POSITIVE)
-    with pytest.raises(ImpossibleError, match=r"claim a: -0\.714 MB per core-second cannot be"):
+    with pytest.raises(ImpossibleError, match=r"claim a: -0\.714 MB per core-second is impossible"):
         write_results("x", [claim], folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -76,15 +76,15 @@ def test_a_value_that_cannot_be_is_an_error_and_nothing_is_written(tmp_path):
 @pytest.mark.parametrize(("value", "target"), [(1, "about 1"), ("one", "<= 1"), (1, "<=1")])
 def test_a_target_that_cannot_be_judged_is_refused_and_nothing_is_written(tmp_path, value, target):
     claim = Claim(id="a", claim="b", value=value, unit="c", possible=None, target=target)
-    with pytest.raises(ValueError, match=r"claim a: target .* must read like '<= 1\.0'"):
+    with pytest.raises(ValueError, match=r"claim a: target .* must look like '<= 1\.0'"):
         write_results("x", [claim], folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_claims_need_ids_of_their_own(claims, tmp_path):
-    with pytest.raises(ValueError, match="benchmark x: every claim needs an id of its own"):
+    with pytest.raises(ValueError, match="benchmark x: every claim needs a unique id"):
         write_results("x", [claims[0], claims[0]], folder=tmp_path)
-    with pytest.raises(ValueError, match="every claim needs an id of its own"):
+    with pytest.raises(ValueError, match="every claim needs a unique id"):
         write_results("x", [], folder=tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The table of measured claims is what the results files say."""
+"""The table of measured claims matches the results files."""
 
 from __future__ import annotations
 

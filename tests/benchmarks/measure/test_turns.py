@@ -1,4 +1,4 @@
-"""Two sides take turns: never both at once, a few steps each, and a side that fails is an error with its output."""
+"""Two sides take turns: never both at once, a few steps each; a side that fails is an error with its output."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_side_that_fails_is_an_error_with_its_output_and_the_other_one_is_ende
 def test_steps_of_another_run_are_not_taken_for_its_own(turns, tmp_path):
     (tmp_path / "a.steps").write_text("0 1\n")
     sides = (side(turns, tmp_path, "a", "4"), side(turns, tmp_path, "b", "4"))
-    with pytest.raises(RuntimeError, match="a has 1 steps before it has begun"):
+    with pytest.raises(RuntimeError, match="a has 1 steps from an earlier run before it starts"):
         turns.run_in_turns(sides, warmup=1, steps=3)
 
 

@@ -1,4 +1,4 @@
-"""The training benchmark compares equal work: its peers, on the rows of a run of ours, have our losses."""
+"""The training benchmark compares equal work: its peers, on the rows of our run, have our losses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def train_runs():
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory, train_runs):
-    """A finished tiny run in bf16, and what its peers are told."""
+    """A finished tiny run in bf16, and the settings for its peers."""
     from cpt_ray.train.worker import run_worker
 
     root = tmp_path_factory.mktemp("bench")

@@ -1,4 +1,4 @@
-"""A study file is checked against what it names, and nothing is built."""
+"""A study file is checked against the files it names, and nothing is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparing asks for what must come first."""
+"""Comparing names its prerequisites."""
 
 from __future__ import annotations
 

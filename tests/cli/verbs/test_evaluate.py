@@ -1,4 +1,4 @@
-"""Scoring asks for what must come first."""
+"""Scoring names its prerequisites."""
 
 from __future__ import annotations
 

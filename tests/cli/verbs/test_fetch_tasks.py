@@ -1,4 +1,4 @@
-"""Items that training text is scanned for are fetched once."""
+"""The items that training text is scanned for are fetched once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_fetched_items_are_those_of_the_listed_exams_and_tasks(tiny, tmp_path, c
     items = [json.loads(line) for line in path.read_text().splitlines()]
     assert [item["task"] for item in items] == ["tiny_exam"] * 8 + ["own"]
     assert (items[-1]["question"], items[-1]["answer"]) == ("What is said here?", "What is always said.")
-    # Once: the data may be gone afterwards.
+    # Fetched once: the data may be gone afterward.
     data.unlink()
     before = path.stat().st_mtime_ns
     shutil.rmtree(tmp_path / "cache")

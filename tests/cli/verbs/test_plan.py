@@ -1,4 +1,4 @@
-"""What a study will cost, before and after it is prepared."""
+"""The cost of a study, before and after preparation."""
 
 from __future__ import annotations
 

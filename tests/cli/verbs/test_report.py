@@ -1,4 +1,4 @@
-"""The report asks for what must come first."""
+"""The report names its prerequisites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trace is asked for; what it answers is tested where a study is trained (tests/integration)."""
+"""The options of trace; its answers are tested on trained studies (tests/integration)."""
 
 from __future__ import annotations
 

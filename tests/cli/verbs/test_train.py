@@ -1,4 +1,4 @@
-"""Training asks for what must come first."""
+"""Training names its prerequisites."""
 
 from __future__ import annotations
 

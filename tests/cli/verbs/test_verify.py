@@ -1,4 +1,4 @@
-"""Artifacts and raw files are hashed again, and what is not what it was is named."""
+"""Artifacts and raw files are hashed again, and whatever has changed is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section `prepare.clean`: no setting without effect, and thresholds that can be turned off."""
+"""The `prepare.clean` section: no setting without effect, and thresholds that can be turned off."""
 
 import pytest
 

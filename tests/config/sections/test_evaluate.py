@@ -1,4 +1,4 @@
-"""The `evaluate` and `compare` sections: exams with a label, and bounds of what is judged."""
+"""The `evaluate` and `compare` sections: exams with a label, and the bounds of judging."""
 
 import pytest
 

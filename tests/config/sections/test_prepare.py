@@ -1,4 +1,4 @@
-"""The `sources`, `prepare` and `arms` sections: where text is from, and the mixtures of an arm."""
+"""The `sources`, `prepare` and `arms` sections: where text comes from, and the mixtures of an arm."""
 
 import pytest
 import yaml

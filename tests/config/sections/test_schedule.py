@@ -1,4 +1,4 @@
-"""The learning rate's sections: a rate is a number or a name, and a chain has no defaults."""
+"""The learning-rate sections: a rate is a number or a name, and a chain has no defaults."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The `models` and `train` sections: names that go into folders, and bounds of the training settings."""
+"""The `models` and `train` sections: names used in folder names, and bounds of the training settings."""
 
 import pytest
 

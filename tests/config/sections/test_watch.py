@@ -1,4 +1,4 @@
-"""The `train.guards` and `train.watch` sections: what is off, what is the default, and the bounds."""
+"""The `train.guards` and `train.watch` sections: switches, defaults and bounds."""
 
 import pytest
 

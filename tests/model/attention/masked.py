@@ -1,4 +1,4 @@
-"""Attention as it is defined, and inputs to hold a kernel against it."""
+"""Attention by its definition, and inputs for comparing a kernel with it."""
 
 from __future__ import annotations
 

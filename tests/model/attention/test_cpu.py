@@ -1,4 +1,4 @@
-"""The CPU's kernels against masked attention, forward and backward, and the bits of two equal calls."""
+"""The CPU kernels against masked attention, forward and backward, and bitwise equality of two identical calls."""
 
 from __future__ import annotations
 

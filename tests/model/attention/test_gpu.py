@@ -1,4 +1,4 @@
-"""The GPU's kernels against masked attention; without a GPU their choice, and the mask of FlexAttention."""
+"""The GPU kernels against masked attention; without a GPU, the choice of kernel and the mask of FlexAttention."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.model.attention.masked import attention_inputs, dense, differentiate
 
 @pytest.mark.parametrize("lengths", [(1, 2, 61), (40, 88)])
 def test_the_mask_of_flex_attention_equals_masked_attention(lengths):
-    """On CPU it runs uncompiled, which proves the mask and the call, not the GPU's kernel."""
+    """On CPU it runs uncompiled, which tests the mask and the call, not the GPU kernel."""
     query, key, value, _ = attention_inputs(sum(lengths), 4, 2, 16, torch.float32)
     segments = make_segments(lengths, device=torch.device("cpu"), kernel=gpu.FLEX)
     found = attend(query, key, value, segments, 0.25)

@@ -104,7 +104,7 @@ def test_the_kernel_is_named_after_what_runs():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"sliding_window": 8}, "a sliding window of 8 tokens"), ({"softcap": 30.0}, "attends with softcap")],
+    [({"sliding_window": 8}, "a sliding window of 8 tokens"), ({"softcap": 30.0}, "uses softcap")],
 )
 def test_attention_that_is_not_plain_is_refused(model, settings, message):
     implementation = transformers.AttentionInterface()["document"]

@@ -1,4 +1,4 @@
-"""Rows decoded: the text between two borders is the document's own."""
+"""Decoded rows: the text between two borders is the document's."""
 
 from __future__ import annotations
 

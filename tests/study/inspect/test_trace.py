@@ -1,4 +1,4 @@
-"""From rows to documents and back, held against what the workers wrote down while they trained."""
+"""From rows to documents and back, checked against the rows that workers recorded during training."""
 
 from __future__ import annotations
 

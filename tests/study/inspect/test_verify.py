@@ -1,4 +1,4 @@
-"""Everything is hashed again, and what is wrong is named where it is wrong; the stages' own checks come after the hashes."""
+"""Everything is hashed again, and problems are named with their location; the stages' checks follow the hashes."""
 
 from __future__ import annotations
 

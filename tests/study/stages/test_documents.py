@@ -1,4 +1,4 @@
-"""The documents of a study: refused where their raw files have changed since, and verified against them."""
+"""The documents of a study: refused if their raw files have changed since, and verified against them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is scored: each base, each budget and each point, by name, with the record of what is scored."""
+"""What is scored: each base, each budget and each trajectory point, by name, with the record of the scored run."""
 
 from __future__ import annotations
 

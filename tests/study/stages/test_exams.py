@@ -1,4 +1,4 @@
-"""Questions are read once, and only what shapes them is in their address."""
+"""Questions are read once, and only settings that shape them are in their address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exams that came later are looked up in packed text, and pack nothing again."""
+"""Exams added later are searched for in packed text, without repacking."""
 
 from __future__ import annotations
 

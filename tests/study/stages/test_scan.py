@@ -1,4 +1,4 @@
-"""Which exams are scanned for before packing, and which are looked up in what is packed already."""
+"""Which exams are scanned for before packing, and which are searched for in text that is already packed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.study.planned import BareSession, graph_of
         (("evaluate.harness_tasks=[piqa]",), {"tiny_exam", "piqa"}, set()),
         (("evaluate.harness_tasks=[piqa]", "prepare.decontaminate.tasks=[tiny_exam]"), {"tiny_exam"}, {"piqa"}),
         (("evaluate.harness_tasks=[piqa]", "prepare.decontaminate.tasks=[piqa]"), {"piqa"}, {"tiny_exam"}),
-        (("prepare.decontaminate.tasks=[sciq]",), {"sciq"}, {"tiny_exam"}),  # one that is not scored may be scanned for
+        (("prepare.decontaminate.tasks=[sciq]",), {"sciq"}, {"tiny_exam"}),  # an unscored task may be scanned for
         (("prepare.decontaminate.tasks=[]",), set(), {"tiny_exam"}),
         (("evaluate.harness_tasks=[piqa]", "prepare.decontaminate.enabled=false"), set(), set()),
     ],

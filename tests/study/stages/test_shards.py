@@ -1,4 +1,4 @@
-"""Shards: a tokenizer that does not fit is refused early, and a manifest that contradicts its shards is found."""
+"""Shards: an unsuitable tokenizer is refused early, and a manifest that contradicts its shards is detected."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_there_is_one_artifact_per_model_of_the_same_text(tiny):
 def test_a_tokenizer_is_checked_as_soon_as_its_model_is_imported(tiny):
     graph = graph_of(tiny)
     node = graph.one(SHARDS)
-    assert SHARDS.early_check(node) is False  # no answer yet
+    assert SHARDS.early_check(node) is False  # cannot be checked yet
     MODELS.build(graph.of(MODELS), BareSession(graph.root))
     assert SHARDS.early_check(node) is True
     with pytest.raises(ConfigError, match=r"models\.tiny\.separator is '<nothing>'"):

@@ -1,4 +1,4 @@
-"""A node knows its label and inputs, and artifacts that are built one by one are committed one by one."""
+"""A node has a label and inputs, and artifacts built one by one are committed one by one."""
 
 from __future__ import annotations
 

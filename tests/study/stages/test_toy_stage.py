@@ -19,7 +19,7 @@ from cpt_ray.study.study import Study
 from tests.study.planned import Lines
 
 
-# The toy stage: everything that a new stage needs.
+# The toy stage: everything a new stage needs.
 class LetterCount(Record):
     FILE = "letters.json"
     letters: int
@@ -42,7 +42,7 @@ def open_study(tiny, *overrides, stages=(LETTERS,)):
 
 
 def made(study):
-    """Build the stage; what was said of it."""
+    """Build the stage and return the console output."""
     with study:
         study.make_stage(LETTERS)
     return study.console.said

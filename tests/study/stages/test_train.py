@@ -1,4 +1,4 @@
-"""Runs as artifacts: what their workers are told, what decides their address, and budgets in FLOPs."""
+"""Runs as artifacts: the settings their workers get, what decides their address, and budgets in FLOPs."""
 
 from __future__ import annotations
 

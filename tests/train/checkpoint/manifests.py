@@ -1,4 +1,4 @@
-"""Manifests of checkpoints that nobody wrote, and checkpoints that hold nothing else."""
+"""Fake checkpoint manifests, and checkpoints that contain only a manifest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIGURES = StateFigures(loss=1.0, weights_norm=1.0, exp_avg_norm=0.0, exp_avg_sq_
 
 
 def manifest(step: int, **changes: Any) -> CheckpointManifest:
-    """Of a checkpoint at a step of a hundred tokens; one worker, ZeRO stage 2, fp32."""
+    """The manifest of a checkpoint at `step`, a hundred tokens per step; one worker, ZeRO stage 2, fp32."""
     fields: dict[str, Any] = {
         "run": "r", "attempt": 1, "progress": RunProgress(step=step, position=step, tokens_seen=100 * step), "world_size": 1,
         "zero_stage": 2, "precision": "fp32", "global_batch_size": 4, "run_fingerprint": "r", "data_fingerprint": "d",

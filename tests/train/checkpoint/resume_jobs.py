@@ -1,4 +1,4 @@
-"""What the ranks of a process group do in the tests of checkpoints: whole runs, undisturbed, killed, or with a state spoilt."""
+"""What the ranks of a process group do in checkpoint tests: whole runs, uninterrupted, killed, or with a corrupted state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prepare_task(root: Path, folder: str, settings: dict[str, Any]):
 
 
 def train_run(root: Path, folder: str, settings: dict[str, Any]) -> CptRayError | None:
-    """Train to the end, or say what it was refused with."""
+    """Train to the end, or return the refusal."""
     from cpt_ray.train.worker import run_worker
 
     task = _task_on_rank_zero(root, folder, settings)
@@ -38,14 +38,14 @@ def train_run(root: Path, folder: str, settings: dict[str, Any]) -> CptRayError 
 
 
 def train_and_die(root: Path, folder: str, settings: dict[str, Any], commits: int) -> None:
-    """Train until so many checkpoints are committed, then kill the last rank with SIGKILL in the middle of whatever it does."""
+    """Train until `commits` checkpoints are committed, then kill the last rank with SIGKILL, whatever it is doing."""
     if dist.get_rank() == dist.get_world_size() - 1:
         threading.Thread(target=_die_after, args=(root / folder, commits), daemon=True).start()
     train_run(root, folder, settings)
 
 
 def train_without_moments(root: Path, folder: str, settings: dict[str, Any], guarded: bool) -> CptRayError | None:
-    """Resume with Adam's moments set to zero after the load, as a lost optimizer; `guarded` leaves the guard on."""
+    """Resume with Adam's moments set to zero after the load, like a lost optimizer; `guarded` leaves the guard on."""
     from cpt_ray.train.checkpoint import resume
     from cpt_ray.train.engine.engine import Engine
 
@@ -67,7 +67,7 @@ def train_without_moments(root: Path, folder: str, settings: dict[str, Any], gua
 
 
 def cut_after(root: Path, source: str, target: str, step: int) -> None:
-    """Copy a finished run as it stood when it had just committed its checkpoint at `step`."""
+    """Copy a finished run as it was right after it committed its checkpoint at `step`."""
     shutil.copytree(root / source, root / target)
     (root / target / "run.json").unlink()
     shutil.rmtree(root / target / "export", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Checkpoints in storage: what exists, what may be continued, what is pruned, and in which order one comes to exist."""
+"""Checkpoints in storage: which exist, which a run may resume from, which are pruned, and in which order one is committed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_is_half_pruned_no_longer_exists(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         checkpoint.prune(tmp_path, keep=1, keep_tokens=())
     assert steps(tmp_path) == [(2, 1)]
-    assert (tmp_path / checkpoint.FOLDER / "step-00000001-a0001").exists()  # the next pruning takes it
+    assert (tmp_path / checkpoint.FOLDER / "step-00000001-a0001").exists()  # the next pruning removes it
     monkeypatch.undo()
     checkpoint.prune(tmp_path, keep=1, keep_tokens=())
     assert [path.name for path in (tmp_path / checkpoint.FOLDER).iterdir()] == ["step-00000002-a0001"]
@@ -83,10 +83,10 @@ def test_a_driver_that_lost_its_lease_commits_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "problem", "fix"),
     [
-        ("zero_stage", 3, r"written at ZeRO stage 2, but train\.deepspeed asks for 3", "a DeepSpeed JSON of stage 2"),
+        ("zero_stage", 3, r"written at ZeRO stage 2, but train\.deepspeed sets 3", "a DeepSpeed JSON of stage 2"),
         ("precision", "bf16", r"written with train\.precision=fp32, but it is bf16", "set train.precision=fp32"),
-        ("data_fingerprint", "0", "written on other data", "delete the run's folder"),
-        ("run_fingerprint", "0" * 64, "by a run with other settings", "restore the settings"),
+        ("data_fingerprint", "0", "written with different data", "delete the run's folder"),
+        ("run_fingerprint", "0" * 64, "by a run with different settings", "restore the settings"),
     ],
 )
 def test_another_stage_precision_data_or_run_is_refused_with_a_fix(tmp_path, key, value, problem, fix):

@@ -1,4 +1,4 @@
-"""Killed and resumed at the same number of workers: bitwise. At another: the same rows, losses equal within rounding."""
+"""Killed and resumed with the same number of workers: bitwise equal. With another: same rows, losses equal within rounding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.train.tiny_run import make_model, make_shards
 
 SETTINGS = {"budgets": [4300], "checkpoint_every": 700, "keep_checkpoints": 99, "global_batch_size": 6}
 LOSS = {"fp32": 1e-5, "bf16": 5e-4}
-"""Largest difference of a step's loss, nats per token, between two ways of dividing the same work."""
+"""Largest difference of a step's loss, nats per token, between two ways of splitting the same work."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def root(tmp_path_factory) -> Path:
 
 
 def undisturbed(root: Path, zero_groups, workers: int, stage: int, precision: str, **changes) -> tuple[str, dict]:
-    """A whole run of so many workers; made once."""
+    """A whole run with this many workers; made once."""
     settings = {**SETTINGS, "stage": stage, "precision": precision, **changes}
     name = "-".join(map(str, ("whole", workers, stage, precision, *changes.values())))
     if not (root / name / "run.json").exists():
@@ -38,7 +38,7 @@ def undisturbed(root: Path, zero_groups, workers: int, stage: int, precision: st
 
 
 def largest_difference(one: list[StepMetrics], two: list[StepMetrics]) -> float:
-    """Of the losses of the same steps on the same rows."""
+    """Largest difference of the losses of the same steps on the same rows."""
     assert [(m.sample_ids, m.tokens_seen) for m in one] == [(m.sample_ids, m.tokens_seen) for m in two]
     return max(abs(a.loss - b.loss) for a, b in zip(one, two, strict=True))
 
@@ -109,7 +109,7 @@ def test_another_number_of_workers_goes_on_and_without_moments_it_would_be_refus
     for refusal in refusals:
         assert isinstance(refusal, TrainingError)
         assert "exp_avg_norm was" in refusal.problem
-        assert " loss was" not in refusal.problem  # what only the norms can see
+        assert " loss was" not in refusal.problem  # only the norms can reveal it
         assert "optimizer_steps" not in refusal.problem
     record_property(
         f"{before} to {after} workers {precision}",
@@ -137,8 +137,8 @@ DIVISIONS = {
     ),
 )
 def test_how_the_batch_is_divided_changes_nothing_beyond_rounding(root, zero_groups, record_property, what, precision):
-    # In bf16 a matrix product of another shape, or a scale that is no power of two, rounds another way. A step's loss is a mean
-    # over its tokens: 8e-4 apart over ten thousand of them, 4.6e-4 over forty thousand.
+    # In bf16 a matrix product of another shape, or a scale that is not a power of two, rounds differently. A step's loss is a
+    # mean over its tokens: 8e-4 apart over ten thousand of them, 4.6e-4 over forty thousand.
     times = 4 if precision == "bf16" and what != "worker count" else 1
     large = {"global_batch_size": 192 * times, "budgets": [130_000 * times], "checkpoint_every": 10**7}
     first, *others = (

@@ -1,4 +1,4 @@
-"""When a checkpoint is due, and what one that was asked for says; the engine is made up, the files are real."""
+"""When a checkpoint is due, and what a requested one records; the engine is a fake, the files are real."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 class MadeUpEngine:
-    """What a saver asks of an engine; its state is a few bytes."""
+    """What a saver needs from an engine; its state is a few bytes."""
 
     zero_stage = 2
     state_bytes = 7

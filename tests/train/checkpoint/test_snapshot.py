@@ -1,4 +1,4 @@
-"""Snapshot, upload, commit: what is there after each of them fails, and that nothing is left behind."""
+"""Snapshot, upload, commit: what exists after each of them fails, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_waiting_for_a_part_that_never_comes_ends_when_the_others_give_up(run, m
     time.sleep(0.2)
     assert not snapshots.failed
     snapshots.give_up()
-    with pytest.raises(ArtifactError, match=r"part-0001.json: did not come"):
+    with pytest.raises(ArtifactError, match=r"part-0001.json: never appeared"):
         snapshots.drain()
     assert checkpoint.newest(run) is None
 

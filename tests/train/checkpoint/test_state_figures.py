@@ -1,4 +1,4 @@
-"""The state guard: figures by hand, of a real optimizer in every precision, and a difference that is refused."""
+"""The state guard: figures checked by hand for a real optimizer in every precision, and a difference that is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAVED = StateFigures(loss=3.0, weights_norm=10.0, exp_avg_norm=1.0, exp_avg_sq_n
 
 
 class MixedPrecision:
-    """What DeepSpeed keeps at ZeRO 0 to 2: weights of some precision, and an Adam over fp32 masters of them."""
+    """What DeepSpeed keeps at ZeRO 0 to 2: weights in some precision, and an Adam over their fp32 masters."""
 
     def __init__(self, dtype):
         generator = torch.Generator().manual_seed(0)
@@ -57,7 +57,7 @@ def test_the_figures_are_those_of_the_optimizer_and_a_copy_of_it_passes(precisio
     loaded.optimizer.load_state_dict(trained.optimizer.state_dict())
     with torch.no_grad():
         loaded.masters[0].copy_(trained.masters[0])
-    with pytest.raises(TrainingError, match="loss was"):  # the masters came back, the weights in use did not
+    with pytest.raises(TrainingError, match="loss was"):  # the masters were restored, the weights in use were not
         require_same_state(figures, loaded.measure(), precision=precision, place="ckpt")
     loaded.embedding = trained.embedding.clone()
     require_same_state(figures, loaded.measure(), precision=precision, place="ckpt")
@@ -73,16 +73,16 @@ def test_step_counts_that_differ_are_refused():
     trained.step()  # zeroes that gradient first
     extra.grad = torch.ones(2)
     trained.optimizer.step()
-    with pytest.raises(TrainingError, match="step counts run from 1 to 3"):
+    with pytest.raises(TrainingError, match="step counts range from 1 to 3"):
         trained.measure()
 
 
 def test_a_state_that_is_not_the_saved_one_is_refused_figure_by_figure():
     require_same_state(SAVED, SAVED.model_copy(update={"weights_norm": 10.0 * (1 + 1e-7)}), precision="fp32", place="ckpt")
     for name, value in (("loss", 3.001), ("weights_norm", 10.1), ("exp_avg_norm", 0.0), ("exp_avg_sq_norm", float("nan"))):
-        with pytest.raises(TrainingError, match=f"ckpt: the loaded state is not the one that was saved: {name} was") as error:
+        with pytest.raises(TrainingError, match=f"ckpt: the loaded state differs from the saved one: {name} was") as error:
             require_same_state(SAVED, SAVED.model_copy(update={name: value}), precision="fp32", place="ckpt")
-        assert error.value.fix.startswith("delete ckpt; the checkpoint before it is used")
+        assert error.value.fix.startswith("delete ckpt to resume from an earlier checkpoint")
     with pytest.raises(TrainingError, match="optimizer_steps was 7 and is 8"):
         require_same_state(SAVED, SAVED.model_copy(update={"optimizer_steps": 8}), precision="bf16", place="ckpt")
 

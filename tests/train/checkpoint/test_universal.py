@@ -1,4 +1,4 @@
-"""Conversion for another number of workers: a real one, its refusals, and what waits for it; test_resume.py trains from one."""
+"""Conversion for another number of workers: a real one, its refusals, and who waits for it; test_resume.py trains from one."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_killed_conversions_left_is_removed(folder):
 def test_a_conversion_that_fails_is_a_clear_error_on_every_rank(folder):
     for path in folder.rglob("*optim_states.pt"):
         path.write_bytes(b"no checkpoint of torch")
-    for rank in (0, 1):  # the others learn it from rank 0's file
+    for rank in (0, 1):  # the others learn of it from rank 0's file
         with pytest.raises(TrainingError, match="universal conversion failed: ") as error:
             universal.provide(folder, manifest_of(folder), rank=rank, attempt="7")
         assert error.value.fix == "resume with runtime.workers=2, which needs no conversion"

@@ -1,4 +1,4 @@
-"""A gradient that is not finite on one rank changes nothing on any, at every ZeRO stage; without the guard it does."""
+"""A gradient that is not finite on one rank changes nothing on any rank, at every ZeRO stage; without the guard it does."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build(root: str, stage: int, precision: str, offload: bool) -> Any:
 
 
 def accumulate(engine: Any, step: int, *, poison: bool = False) -> float:
-    """Two rows of a step on this rank; `poison` makes a gradient of the second one NaN, on rank 1 alone."""
+    """Two rows of a step on this rank; `poison` makes a gradient of the second one NaN, on rank 1 only."""
     generator = torch.Generator().manual_seed(10 * step + dist.get_rank())
     rows = [torch.randint(1, 200, (T,), generator=generator) for _ in range(2)]
     batches = [MicroBatch(ids, torch.cat([ids[1:], ids[:1]]), (T,)) for ids in rows]
@@ -70,7 +70,7 @@ def accumulate(engine: Any, step: int, *, poison: bool = False) -> float:
 
 
 def state(engine: Any) -> list[torch.Tensor]:
-    """Weights as they lie on this rank, master weights, moments and step counts."""
+    """This rank's weights, master weights, moments and step counts."""
     found: list[torch.Tensor] = []
 
     def walk(item: Any) -> None:
@@ -97,7 +97,7 @@ def same(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
 
 
 def drop_and_go_on(root: str, stage: int, precision: str, offload: bool) -> dict[str, Any]:
-    """Good, broken, refused, good; beside it an engine that only ever saw the good ones."""
+    """A good, a broken, a refused and a good step, compared with an engine that took only the good ones."""
     found: dict[str, Any] = {}
     engine = build(root, stage, precision, offload)
     accumulate(engine, 1)
@@ -125,7 +125,7 @@ def drop_and_go_on(root: str, stage: int, precision: str, offload: bool) -> dict
 
 
 def step_without_guard(root: str, stage: int, precision: str, offload: bool) -> bool:
-    """Whether weights or optimizer hold NaN after DeepSpeed was left alone with a broken gradient."""
+    """Whether weights or optimizer contain NaN after DeepSpeed alone has handled a broken gradient."""
     import cpt_ray.train.engine.engine as room
 
     class Nothing:
@@ -188,7 +188,7 @@ class _Optimizer:
 
 
 class _Engine:
-    """Says that it took a step whose norm is not finite."""
+    """Reports that it took a step whose norm is not finite."""
 
     def __init__(self) -> None:
         self.optimizer = _Optimizer()

@@ -1,4 +1,4 @@
-"""Every file in ds_configs/ is loaded by our rules and really trains a tiny Llama under DeepSpeed."""
+"""Every file in ds_configs/ passes our checks and trains a tiny Llama under DeepSpeed."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 
 
 def train_two_steps(model: str, path: str) -> dict[str, Any]:
-    """A tiny Llama under the file, in a process of a group; the same row twice."""
+    """Train a tiny Llama with the file, in a process of a group; the same row twice."""
     import torch
 
     from cpt_ray.config.sections.train import TrainConfig

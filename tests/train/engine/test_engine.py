@@ -1,4 +1,4 @@
-"""What the engine offers beside the stages: adapters, compilation, precision, evaluation mode."""
+"""What the engine offers besides the stages: adapters, compilation, precision, evaluation mode."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def lora_run(folder, case, out):
 
 
 def lora_resumes(folder, case, checkpoint):
-    """Losses of a whole run, and of its second half after a load into a fresh engine."""
+    """Losses of the second half of a run, in the same engine and after a load into a fresh one."""
     whole = build_engine(folder, case, lora=LORA)
     train_steps(whole, 0, 2)
     whole.save(Path(checkpoint))
@@ -85,7 +85,7 @@ def test_what_stands_beside_attention_is_compiled_and_attention_is_not():
     compiled = {name for name, child in layer.named_children() if child._compiled_call_impl is not None}
     assert compiled == {"mlp", "input_layernorm", "post_attention_layernorm"}
     model._no_split_modules = None
-    with pytest.raises(ConfigError, match="LlamaForCausalLM does not say what its layers are") as error:
+    with pytest.raises(ConfigError, match="LlamaForCausalLM does not declare its layer classes") as error:
         _compile_beside_attention(model)
     assert error.value.fix == "set train.compile=false"
 

@@ -1,4 +1,4 @@
-"""AdamW as the study asks for it: decay on matrices alone, and a rate that only the engine sets."""
+"""AdamW as the study configures it: decay on matrices only, and a learning rate that only the engine sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gloo's threads take no cores from the thread that trains."""
+"""Gloo's threads take no cores from the training thread."""
 
 import subprocess
 import sys
@@ -7,9 +7,9 @@ import textwrap
 import pytest
 
 RUN_LOOPS = 2
-"""Of one gloo group."""
+"""Per gloo group."""
 
-# Threads that a run loop's OpenMP begins carry the run loop's name.
+# Threads that a run loop's OpenMP starts carry the run loop's name.
 COUNT = """
     import sys
     from pathlib import Path
@@ -42,4 +42,4 @@ def test_run_loops_that_were_settled_begin_no_threads_of_their_own():
         assert ran.returncode == 0, ran.stderr
         found[way] = int(ran.stdout.split("RESULT")[1])
     assert found["settled"] == RUN_LOOPS
-    assert found["as they come"] > RUN_LOOPS  # what the settling is for
+    assert found["as they come"] > RUN_LOOPS  # why `settle_run_loops` exists

@@ -1,4 +1,4 @@
-"""The harness itself: results by rank, one group for many jobs, and failures that are seen."""
+"""The harness itself: results by rank, one group for many jobs, and failures that are reported."""
 
 from __future__ import annotations
 

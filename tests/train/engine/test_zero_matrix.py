@@ -1,9 +1,9 @@
 """Every ZeRO stage, precision and offload trains to the losses of plain torch, and exports what it trained.
 
 Tolerances. fp32: losses within 1e-5 of the reference, gradient norms within 1e-5 and weights within 1e-4 of how far they moved:
-sums are ordered otherwise. bf16: activations are rounded alike, but gradients of micro-batches are summed in another order and
-type, so losses agree within 1e-2, norms within 3 %, and weights within half of how far they moved (measured: 0.23 to 0.28; Adam
-turns tiny gradients into whole steps, so their rounding shows).
+sums have a different order. bf16: activations are rounded the same way, but gradients of micro-batches are summed in another
+order and type, so losses agree within 1e-2, norms within 3 %, and weights within half of how far they moved (measured: 0.23 to
+0.28; Adam turns tiny gradients into whole steps, so their rounding shows).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def reference(folders):
 
 
 def marked(case: Case):
-    """What only proves breadth runs in the long suite: untied weights below stage 3, offload in fp32."""
+    """Cases that only add breadth run in the long suite: untied weights below stage 3, offload in fp32."""
     breadth = (not case.tied and case.stage < 3) or (
         case.offload == "optimizer" and (case.precision == "fp32" or not case.tied)
     )

@@ -29,7 +29,7 @@ RATE = 3e-3
 
 @dataclass(frozen=True)
 class Case:
-    """A way of dividing the work. `offload`: none, optimizer, or parameters (and the optimizer)."""
+    """A way of splitting the work. `offload`: none, optimizer, or parameters (and the optimizer)."""
 
     stage: int
     precision: str
@@ -40,20 +40,20 @@ class Case:
         return f"z{self.stage}-{self.precision}-{self.offload}-{'tied' if self.tied else 'untied'}"
 
     def deepspeed(self) -> DeepSpeedConfig:
-        """The JSON that a user would bring for it."""
+        """The JSON that a user would write for it."""
         zero: dict[str, Any] = {"stage": self.stage, "overlap_comm": False}
         if self.offload != "none":
             zero["offload_optimizer"] = {"device": "cpu"}
         if self.offload == "parameters":
             zero["offload_param"] = {"device": "cpu"}
         if self.stage == 3:
-            zero["stage3_param_persistence_threshold"] = 100  # most tensors of a tiny model would stay whole
+            zero["stage3_param_persistence_threshold"] = 100  # otherwise most tensors of a tiny model would stay whole
         tree = {"bf16": {"enabled": "auto", "check_grad_overflow": False}, "zero_optimization": zero}
         return check_deepspeed(tree, "ds.json")
 
 
 def train_config(precision: str, **changes: Any) -> TrainConfig:
-    """Clipping that bites, weight decay, and as many accumulation steps as rows."""
+    """Clipping that takes effect, weight decay, and as many accumulation steps as rows."""
     settings = {
         "budgets": (1000,),
         "learning_rate": RATE,
@@ -67,7 +67,7 @@ def train_config(precision: str, **changes: Any) -> TrainConfig:
 
 
 def write_model(folder: Path, *, tied: bool) -> Path:
-    """A tiny Llama with weights that bf16 holds exactly, so both precisions start from the same point."""
+    """A tiny Llama whose weights are exact in bf16, so both precisions start from the same point."""
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=32,

@@ -1,7 +1,7 @@
-"""Processes under gloo that run one function after another: what ZeRO needs and Ray does not.
+"""Processes under gloo that run one function after another: what ZeRO needs, without Ray.
 
-Starting a worker costs several seconds of imports, a job some hundred milliseconds. So a group is started once and is sent
-jobs; functions travel by name and must stand at the top level of a module. A job that fails on any rank ends the group,
+Starting a worker costs several seconds of imports, a job a few hundred milliseconds. So a group is started once and receives
+jobs; functions are sent by name and must be at the top level of a module. A job that fails on any rank ends the group,
 because its collectives are out of step by then; the next job starts a new one.
 """
 
@@ -20,7 +20,7 @@ _TIMEOUT_S = 300
 
 
 class JobError(Exception):
-    """A job failed; the message holds the traceback of each rank that failed."""
+    """A job failed; the message contains the traceback of each rank that failed."""
 
 
 class ZeroGroup:
@@ -35,7 +35,7 @@ class ZeroGroup:
         """Call `function(*args)` on every rank; returns the results by rank.
 
         Raises:
-            JobError: If a rank raised, died, or said nothing for `timeout_s` seconds.
+            JobError: If a rank raised, died, or did not answer for `timeout_s` seconds.
         """
         if not self._workers:
             self._start()
@@ -50,7 +50,7 @@ class ZeroGroup:
         while waiting and not failures:
             ready = wait(list(waiting), timeout_s)
             if not ready:
-                failures = dict.fromkeys(waiting.values(), f"said nothing for {timeout_s} s")
+                failures = dict.fromkeys(waiting.values(), f"did not answer for {timeout_s} s")
             for pipe in ready:
                 rank = waiting.pop(pipe)
                 try:
@@ -107,7 +107,7 @@ class ZeroGroups:
         return self._group
 
     def close(self) -> None:
-        """End what runs."""
+        """End the running group."""
         if self._group is not None:
             self._group.close()
 
@@ -142,7 +142,7 @@ def _serve(pipe: Connection, rank: int, world_size: int, port: int) -> None:
             return
         try:
             pipe.send((False, function(*args)))
-        except BaseException:  # what it was is the caller's business
+        except BaseException:  # the caller decides what to do with it
             pipe.send((True, traceback.format_exc()))
 
 

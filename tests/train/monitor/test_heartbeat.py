@@ -1,4 +1,4 @@
-"""Nobody moves: the worker that the others wait for is named; in a healthy run nobody is."""
+"""When no worker moves, the one that the others wait for is named; in a healthy run none is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_silence_is_reported_once_and_again_only_after_somebody_moved(monkeypatc
     moved = (beat(0, 5), beat(1, 5))
     assert look(1, *moved) is None
     assert look(61, *moved, slowest=20) is None  # five of the slowest steps are longer
-    assert look(40, *moved, slowest=20).endswith("rank 1 on node, pid 101, is in phase backward of step 7")  # nobody is behind
+    assert look(40, *moved, slowest=20).endswith("rank 1 on node, pid 101, is in phase backward of step 7")  # none is behind
 
 
 def test_workers_that_do_not_start_are_reported_once_as_that(monkeypatch):
@@ -57,7 +57,7 @@ def test_workers_that_do_not_start_are_reported_once_as_that(monkeypatch):
         clock[0] += 60
         said.append(watch.look((), slowest_step_s=0))
     assert [str(found) for found in said if found] == [
-        "no worker has started for 120 s; `ray status` says what the cluster waits for"
+        "no worker has started for 120 s; `ray status` shows what the cluster is waiting for"
     ]
     assert watch.look((beat(0, 1),), slowest_step_s=0) is None
 
@@ -83,7 +83,7 @@ def test_a_heart_writes_what_it_was_told_last(tmp_path: Path, monkeypatch):
 
 
 def hang(folder: str, sleeper: int | None) -> None:
-    """Two steps of a made-up loop; `sleeper` never comes out of reading the second batch."""
+    """Three steps of a fake loop; `sleeper` never finishes reading the second batch."""
     heart = Heart(Path(folder), rank=dist.get_rank(), world_size=dist.get_world_size())
     for step in (1, 2, 3):
         heart.beat("data", step)
@@ -99,7 +99,7 @@ def start(folder: str) -> None:
 
 
 def watch_group(zero_groups, folder: Path, sleeper: int | None) -> list[str]:
-    """What the driver's watch says while the group runs `hang`."""
+    """What the driver's watch reports while the group runs `hang`."""
     group, watch, said, failed = zero_groups.of(2), SilenceWatch(least_s=3), [], []
     group.run(start, str(folder))  # starting workers takes longer than the hang may last
     done = threading.Event()

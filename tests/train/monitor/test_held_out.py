@@ -1,4 +1,4 @@
-"""Held-out loss during training: by hand, by any number of workers, at its interval, and without a trace in the weights."""
+"""Held-out loss during training: by hand, with any number of workers, at its interval, and with no effect on the weights."""
 
 from __future__ import annotations
 
@@ -128,13 +128,13 @@ def watched(*lengths: int) -> list[WatchedSet]:
 
 
 def test_how_often_follows_the_cost_unless_the_study_says():
-    sets = watched(*[500] * 32)  # 16,000 tokens a time
+    sets = watched(*[500] * 32)  # 16,000 tokens each time
     assert interval(sets, asked=None, run_tokens=400_000_000) == 40_000_000  # ten points
     every = interval(sets, asked=None, run_tokens=1_000_000)
     assert every == 266_667
     assert 16_000 / (3 * every) <= 0.02
     assert interval(sets, asked=None, run_tokens=266_667) == 266_667
-    assert interval(sets, asked=None, run_tokens=266_666) is None  # one look would cost more than 2 % of the run
+    assert interval(sets, asked=None, run_tokens=266_666) is None  # one measurement would cost more than 2 % of the run
     assert interval(sets, asked=5000, run_tokens=1_000_000) == 5000
     assert interval(sets, asked=0, run_tokens=1_000_000) is None
     assert interval([], asked=5000, run_tokens=1_000_000) is None
@@ -151,11 +151,11 @@ def score_shares(lengths: tuple[int, ...]) -> tuple[int, float]:
     loss = HeldOutLoss(watched(*lengths), prefix=9, row_tokens=32, rank=dist.get_rank(), world_size=dist.get_world_size())
     moves = []
     (point,) = loss.measure(nats_of, RunProgress(), attempt=1, on_pass=lambda: moves.append(len(passes)))
-    assert moves == list(range(len(passes)))  # a heartbeat before each pass: a long look is no hang
+    assert moves == list(range(len(passes)))  # a heartbeat before each pass: a long measurement is not a hang
     for row in passes:
         assert sum(row.segment_lengths) == len(row.input_ids) == 32
         ends = torch.tensor(row.segment_lengths).cumsum(0)[:-1]
-        assert all(int(row.input_ids[i]) == 9 for i in ends)  # the prefix stands before every document
+        assert all(int(row.input_ids[i]) == 9 for i in ends)  # the prefix precedes every document
     return len(passes), point.nats_per_token * point.scored_tokens
 
 

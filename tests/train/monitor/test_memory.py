@@ -1,4 +1,4 @@
-"""The memory timeline: real memory that comes and goes, phases joined, and nothing measured between measured steps."""
+"""The memory timeline: real allocations and releases, merged phases, and nothing measured between measured steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_peak_belongs_to_the_phase_that_had_it(timeline):
         ("forward", 1, 7, 1),
         ("step", 1, 7, 1),
     ]
-    assert forward.host_peak_bytes is not None, "this kernel resets no peak"
+    assert forward.host_peak_bytes is not None, "this kernel cannot reset the peak"
     assert forward.host_peak_bytes >= forward.host_bytes + 32 * MEGABYTE
     assert step.host_peak_bytes < forward.host_peak_bytes - 32 * MEGABYTE
     assert forward.host_peak_bytes_most == forward.host_peak_bytes

@@ -1,4 +1,4 @@
-"""Metrics of restarted runs read as one history."""
+"""Metrics of restarted runs are read as one history."""
 
 from __future__ import annotations
 

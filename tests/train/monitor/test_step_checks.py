@@ -1,4 +1,4 @@
-"""The spike monitor: a jump is found once, noise and a falling loss are not, and history makes a resume equal."""
+"""The spike monitor: a jump is reported once, noise and a falling loss are not, and history makes a resumed run equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker tells while it trains: which files, when something is due, and warnings from before there was a file."""
+"""What a worker reports while it trains: which files, when something is due, and warnings from before there was a file."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_warning_is_an_event_even_if_it_came_before_there_was_a_file(watch, tm
         ("warning", "late", 2, 0),
     ]
     watch.stop()
-    watch.warn("after the end")  # of another thread: nobody listens, nothing breaks
+    watch.warn("after the end")  # from another thread: it is dropped, and nothing breaks
     assert len(read_events(tmp_path)) == 2
 
 
@@ -95,7 +95,7 @@ def test_steps_and_checkpoints_are_written_with_what_they_cost(watch, tmp_path):
     checkpoint, spike = read_events(tmp_path)
     assert (checkpoint.kind, checkpoint.step, checkpoint.tokens_seen) == ("checkpoint", 1, 100)
     assert 0 <= checkpoint.seconds < 5
-    assert checkpoint.text == f"training stood still for {checkpoint.seconds:.1f} s"
+    assert checkpoint.text == f"training paused for {checkpoint.seconds:.1f} s"
     assert spike.kind == "spike"
     watch.close()
     watch.log(metrics(1, 2))  # closed: no line follows the record that sums them up

@@ -1,4 +1,4 @@
-"""Rows dealt to workers, and what an uneven batch split costs."""
+"""Rows split over workers, and what an uneven split costs."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_fillers_are_counted(rows, workers, micro, idle):
 def test_an_uneven_deal_is_described_with_what_would_be_even_and_an_even_one_is_not():
     assert BatchSplit(8, 3, 1).describe_idle() == (
         "11.1 % of the computed rows are idle: 8 rows per step over 3 workers in micro-batches of 1; "
-        "even with 1, 2, 4, 8 workers"
+        "even over 1, 2, 4, 8 workers"
     )
     assert BatchSplit(7, 1, 2).describe_idle() == (
         "12.5 % of the computed rows are idle: 7 rows per step over 1 workers in micro-batches of 2; "

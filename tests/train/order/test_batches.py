@@ -84,7 +84,7 @@ def test_rows_do_not_depend_on_workers_micro_batches_or_where_a_run_went_on(shar
     alone = source(shards, 0, 1)
     ids, labeled = [], []
     for step in range(steps):
-        # The group that goes on after the first step is another one.
+        # The group that continues after the first step is a different one.
         workers, rows = (world, micro) if step == 0 else others
         parts = [source(shards, rank, workers, rows).at(start + 8 * step) for rank in range(workers)]
         assert len({part.sample_ids for part in parts}) == 1

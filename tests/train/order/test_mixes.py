@@ -1,4 +1,4 @@
-"""An arm's weight schedule, from tokens to positions: borders follow from data and config, a cooldown from its checkpoint."""
+"""An arm's weight schedule, from tokens to positions: borders depend on data and config, a cooldown on its checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANIFEST = ShardManifest(
     format_version=2, sequence_length=10, vocabulary_size=9, token_dtype="uint16", separator_id=0, tokenizer_sha256="",
     shards=ShardTable.of([entry("law", 1000, 9000), entry("news", 300, 1000)]), reports=(), task_pids={},
 )  # fmt: skip
-"""Rows of law bear 9 tokens, rows of news 3 1/3."""
+"""Rows of law have 9 loss-bearing tokens, rows of news 3 1/3."""
 
 
 def arm(**keys: Any) -> ArmConfig:
@@ -72,7 +72,7 @@ def test_an_independent_run_cools_down_at_the_nominal_row():
 def test_a_branch_cools_down_at_the_row_of_its_checkpoint_and_has_its_trunks_order_before():
     schedule = arm(segments=SEGMENTS, cooldown_mix=BOTH)
     trunk = order(schedule, spec("trunk", None))
-    # By tokens the branch leaves before the segment at 1000; by rows the trunk has entered it. What was drawn was drawn.
+    # By tokens, the branch leaves before the segment at 1000; by rows, the trunk has entered it, and drawn rows stay drawn.
     branch = order(schedule, spec("cooldown", 990), branch_position=170)
     assert branch.starts == (0, 12, 158, 170)
     assert branch.batch(0, 170) == trunk.batch(0, 170)

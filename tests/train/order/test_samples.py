@@ -51,7 +51,7 @@ def test_many_values_at_once_have_the_images_of_each_alone(size, seed, data):
 
 
 def test_the_permutation_of_a_seed_is_what_it_always_was():
-    # Another network is another experiment: whoever changes it raises the format of `train` in study/store.py.
+    # A different network is a different experiment: a change to it requires raising the format of `train` in study/store.py.
     assert [Bijection(1000, "0/law/0")(i) for i in range(6)] == [158, 703, 538, 73, 885, 126]
 
 
@@ -76,7 +76,7 @@ def test_a_bijection_refuses_values_outside(value):
         Bijection(7, "x")(value)
     with pytest.raises(ValueError, match=rf"{value} is outside range\(7\)"):
         Bijection(7, "x").images(np.array([3, value]))
-    with pytest.raises(ValueError, match="a permutation of 0 values"):
+    with pytest.raises(ValueError, match="cannot permute 0 values"):
         Bijection(0, "x")
 
 
@@ -226,13 +226,13 @@ def test_mixtures_that_do_not_ascend_from_zero_are_refused(starts):
 
 
 def test_a_source_without_rows_is_refused_if_it_is_drawn_from():
-    with pytest.raises(ValueError, match="no rows to draw of news"):
+    with pytest.raises(ValueError, match="no rows to draw from news"):
         one_mix({"law": 0.5, "news": 0.5}, {"law": 1, "news": 0})
     one_mix({"law": 1.0, "news": 0.0}, {"law": 1, "news": 0})
 
 
 def test_a_negative_position_is_refused():
-    with pytest.raises(IndexError, match="position -1 of the order"):
+    with pytest.raises(IndexError, match="negative position -1 in the order"):
         one_mix({"law": 1.0}, {"law": 1}).at(-1)
 
 

@@ -1,4 +1,4 @@
-"""The record of a run that nobody trained: sums by hand over two attempts, of which the later did some steps again."""
+"""The record of a fake run: sums by hand over two attempts, the later of which repeated some steps."""
 
 from __future__ import annotations
 

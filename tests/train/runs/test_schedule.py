@@ -1,4 +1,4 @@
-"""The learning rate: hand-worked tables of every shape, and what holds for all of them."""
+"""The learning rate: hand-computed tables for every shape, and properties that hold for all of them."""
 
 from __future__ import annotations
 

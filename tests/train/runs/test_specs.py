@@ -68,7 +68,7 @@ def test_a_single_budget_is_one_run_in_every_mode(tmp_path: Path):
 
 
 def test_a_trunk_is_paid_once_at_twenty_percent_cooldown(tmp_path: Path):
-    """Trunk 0.8 D, cooldowns 0.2 (1/4 + 1/2 + 1) D: 1.15 D for what costs 1.75 D as runs of their own."""
+    """Trunk 0.8 D, cooldowns 0.2 (1/4 + 1/2 + 1) D: 1.15 D for what costs 1.75 D as separate runs."""
     settings = {"budgets": [250_000, 500_000, 1_000_000], "schedule": {"cooldown_share": 0.2}}
     branch = [s for s in plan_runs(tiny_config(tmp_path, **settings)) if s.arm == "legal"]
     assert tokens_paid(branch) == 1_150_000
