@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-random test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house corpora clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,10 +60,7 @@ lock: ## resolve pyproject.toml afresh in a clean environment and rewrite requir
 demo: setup ## adapt a real 135M model to legal text on two CPU cores, and say what that bought
 	@$(BIN)/cpt-ray run configs/demo.yaml
 
-test: setup-dev ## all tests but those marked full or gpu
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --timeout 600 -m "not full and not gpu" -p no:randomly
-
-test-random: setup-dev ## the same tests in another order each time; the seed is printed
+test: setup-dev ## all tests except those marked full or gpu, in a random order whose seed is printed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --timeout 600 -m "not full and not gpu"
 
 test-full: setup-dev ## all tests: chaos, long fuzz, simulations
