@@ -117,10 +117,15 @@ class _Watched:
             time.sleep(min(_EVERY_S, seconds))
             if self.process.poll() is None:
                 self.wall_s += time.perf_counter() - now
-            # Orphans are reparented to this process; only this command is running, so they are its own.
-            self.read({child for child in psutil.Process().children() if not any(child in other.cpu_s for other in others)})
+            self._read_with_orphans(others)
             _reap([one.process.pid for one in (self, *others)])
-        stop_all(self.read)
+        # With orphans: one that was missed here would run on in another command's turn, and be counted as its own.
+        stop_all(lambda: self._read_with_orphans(others))
+
+    def _read_with_orphans(self, others: Sequence[_Watched]) -> list[psutil.Process]:
+        # Orphans are reparented to this process; only this command is running, so unknown ones are its own.
+        known = {process for other in others for process in other.cpu_s}
+        return self.read({child for child in psutil.Process().children() if child not in known})
 
     def read(self, orphans: set[psutil.Process] | None = None) -> list[psutil.Process]:
         """Record CPU time and memory of its processes; return those that are alive."""

@@ -38,5 +38,5 @@ def _describe_base(model: ModelConfig) -> ImportedModel:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"models.{model.name}.base: the shape of {model.base!r} cannot be read: {str(error).splitlines()[0]}",
-            fix="give a folder with config.json, a hub name that this machine can reach, or a .gguf file",
+            fix="use a folder with config.json, a hub name that this machine can reach, or a .gguf file",
         ) from error

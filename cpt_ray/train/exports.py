@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from cpt_ray.edges.lease import require_lease
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.model.export import export_model
 from cpt_ray.model.precision import PRECISIONS
@@ -40,7 +38,6 @@ class Exports:
         self._task, self._engine, self._order, self._shards = task, engine, order, shards
         self._folder = Path(task.run_folder)
         self._saved_tokens = tokens_seen
-        self._require_lease = partial(require_lease, Path(task.lease_path), task.lease_attempt)
         self._dtype = PRECISIONS[task.settings.train.export_precision].dtype
 
     def points(self, progress: RunProgress) -> None:
@@ -52,7 +49,7 @@ class Exports:
             return
         state = self._engine.whole_state(self._dtype)
         if dist.get_rank() == 0:
-            self._require_lease()
+            self._task.require_lease()
             # A point costs no training beyond its run's: it starts where it ends.
             training = self._training(progress).model_copy(update={"start_tokens": progress.tokens_seen})
             for point in points:
@@ -72,7 +69,7 @@ class Exports:
         state = self._engine.whole_state(self._dtype) if is_budget else None
         close()
         if dist.get_rank() == 0:
-            self._require_lease()
+            self._task.require_lease()
             training = self._training(progress)
             annealed = spec.schedule.decay_start_tokens is not None
             record = run_record(spec, training, export=self._folder / EXPORT if is_budget else None, annealed=annealed)

@@ -89,6 +89,7 @@ def _run_here(tasks: Sequence[TrainTask]) -> CptRayError | None:
     choose_accelerator()
     os.environ.update(operator_environment())
     put_interpreter_on_path()
+    # The same entry point as under Ray: a run behaves alike wherever it is trained.
     return _work({"tasks": [task.to_json() for task in tasks], "under_ray": False})
 
 
@@ -98,6 +99,7 @@ def _run_group(
     gpus = runtime.gpus_per_worker
     trainer = TorchTrainer(
         _work,
+        # All runs of a study in one group: starting workers costs 35 s on the demo's two cores, a small run's training 30 s.
         train_loop_config={"tasks": [task.to_json() for task in tasks], "under_ray": True},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=runtime.collective_timeout),
         scaling_config=ScalingConfig(
@@ -121,6 +123,7 @@ def _run_group(
             f"{who_is_behind()}",
             fix="re-run the same command to resume from the last checkpoint; the workers' logs show the cause",
         ) from error
+    # Ray Train's own bookkeeping: checkpoints and results are in the run's folder.
     remove_tree(storage)
     refusal: CptRayError | None = result.return_value
     return refusal
@@ -208,7 +211,7 @@ class _Watcher(threading.Thread):
         self._tasks, self._on_steps, self._on_done, self._on_event = tasks, on_steps, on_done, on_event
         self._current = 0
         # Already reported by earlier starts of the same command.
-        self._told = {(task.spec.name, *_key(event)) for task in tasks for event in read_events(Path(task.run_folder))}
+        self._told = {_key(task.spec.name, event) for task in tasks for event in read_events(Path(task.run_folder))}
         self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
         self._silence = SilenceWatch(min((hang_report_s(task) for task in tasks), default=0))
         self._stopping = threading.Event()
@@ -253,7 +256,7 @@ class _Watcher(threading.Thread):
 
     def _tell_events(self, task: TrainTask) -> None:
         for event in read_events(Path(task.run_folder)):
-            key = (task.spec.name, *_key(event))
+            key = _key(task.spec.name, event)
             if event.kind != "checkpoint" and key not in self._told:
                 self._told.add(key)
                 self._on_event(self._current, event)
@@ -276,10 +279,10 @@ class _Watcher(threading.Thread):
         self._tell_events(task)
 
 
-def _key(event: RunEvent) -> tuple[str, int, int, str]:
-    if event.kind == "warning":  # once for all workers with the same text
-        return event.kind, event.attempt, 0, event.text
-    return event.kind, event.attempt, event.step, ""
+def _key(run: str, event: RunEvent) -> tuple[str, str, int, int, str]:
+    if event.kind == "warning":  # once for all workers, and for all runs of the group, with the same text
+        return "", event.kind, event.attempt, 0, event.text
+    return run, event.kind, event.attempt, event.step, ""
 
 
 def hang_report_s(task: TrainTask) -> int:

@@ -64,6 +64,7 @@ class Requests:
 
     def __call__(self) -> Request | None:
         """The current request to all ranks; collective."""
+        # One all-reduce of three flags per step, so that the ranks can never disagree on the step at which they stop.
         flags = torch.tensor(
             [self._stop_wanted(), self._upload_failed(), self._ask_now()], dtype=torch.int32, device=self._device
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from cpt_ray.config.deepspeed import DeepSpeedConfig
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
+from cpt_ray.edges.lease import require_lease
 from cpt_ray.records import Record, RunRecord, RunSpec
 
 POINTS = "trajectory"
@@ -56,6 +57,14 @@ class TrainTask(Record):
     def stop_file(self) -> Path:
         """Created by the driver to make its workers save and stop; each driver has a different file."""
         return Path(self.lease_path).with_name(f"stop-{self.lease_attempt}")
+
+    def require_lease(self) -> None:
+        """Refuse to write on behalf of a driver that has been superseded.
+
+        Raises:
+            LeaseError: If another driver has taken over the study.
+        """
+        require_lease(Path(self.lease_path), self.lease_attempt)
 
     @property
     def finished(self) -> bool:

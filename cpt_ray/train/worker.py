@@ -137,6 +137,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
         ask_preemption=ask_preemption,
         before_save=exports.points,  # a run that resumes from the checkpoint will not pass these marks again
     )
+    # A stop that was requested while the workers started: nothing has been trained since the last checkpoint.
     saver.stop_before_training(progress)
     _begin_watching(task, parts, watch, progress, attempt)
     course = Course(
@@ -153,6 +154,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
         watch.close()
         engine.close()
         raise stopped_at(task, progress)
+    # Before the export, whose record says that the run is finished: a failed upload must still fail the run.
     saver.drain()
     watch.enter("export")
     exports.finish(progress, close=watch.close)
@@ -227,6 +229,7 @@ def _load(
     if start.resume is None:
         return RunProgress(), None
     loaded = load_checkpoint(start.resume, engine, manifest.vocabulary_size, task.settings.train.precision)
+    # After the guard: it compares the moments that were saved. From then on a stage with fresh moments has none.
     if not start.resume.own and task.spec.optimizer == "fresh":
         engine.forget_optimizer()
     return start.resume.manifest.progress, loaded
@@ -247,6 +250,7 @@ def _announce(
     peak = torch.tensor(measure_peak_flops(engine.device, dtype), dtype=torch.float64, device=engine.device)
     dist.all_reduce(peak)
     folder = Path(task.run_folder) / ATTEMPTS
+    # Counted by one rank: the others' view of a shared filesystem may lag behind.
     number = [len(list(folder.glob("attempt-*.json"))) + 1 if dist.get_rank() == 0 else 0]
     dist.broadcast_object_list(number)
     pids: list[int] = [0] * split.workers

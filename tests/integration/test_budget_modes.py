@@ -76,7 +76,7 @@ def test_a_base_whose_shape_cannot_be_read_is_named(study, capsys):
     assert main(["plan", str(study.config), *flops, f"models.0.base={empty}"]) == 2
     said = capsys.readouterr().err
     assert f"models.tiny.base: the shape of '{empty}' cannot be read: " in said
-    assert "fix: give a folder with config.json, a hub name that this machine can reach, or a .gguf file" in said
+    assert "fix: use a folder with config.json, a hub name that this machine can reach, or a .gguf file" in said
 
 
 def test_a_warm_up_too_long_for_budgets_in_flops_is_refused_with_the_model_s_name(study, capsys):

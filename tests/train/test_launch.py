@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.errors import ArtifactError
-from cpt_ray.records import RunAttempt, RunRecord, StepMetrics
+from cpt_ray.records import RunAttempt, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.checkpoint import committed as checkpoint
-from cpt_ray.train.monitor.metrics import read_metrics
+from cpt_ray.train.monitor.metrics import EVENTS, LineWriter, read_metrics
 from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session_2cpu")]
@@ -153,6 +153,26 @@ def test_a_refusal_comes_back_as_it_was_raised_and_nothing_is_restarted(root, tm
     assert len(attempts(tmp_path / "refused")) == 1
     assert not (tmp_path / "refused" / "run.json").exists()
     assert checkpoint.newest(tmp_path / "refused") is None
+
+
+def test_a_warning_of_several_workers_and_runs_is_reported_once(tmp_path):
+    from cpt_ray.train.launch import _Watcher
+
+    config = tiny_config(tmp_path, **SETTINGS)
+    tasks = [make_task(tmp_path, config, spec_named(config, arm), arm) for arm in ("legal", "control")]
+    heard: list[tuple[int, str]] = []
+    watcher = _Watcher(tasks, lambda *_: None, lambda *_: None, lambda index, event: heard.append((index, event.text)))
+    for task in tasks:
+        for rank in (0, 1):
+            writer = LineWriter(Path(task.run_folder), EVENTS, 1, rank=rank)
+            for text in ("rows are idle", f"only in {task.spec.name}"):
+                writer.write(RunEvent(kind="warning", attempt=1, step=0, tokens_seen=0, text=text, rank=rank))
+            writer.close()
+    for index, task in enumerate(tasks):
+        watcher._current = index
+        watcher._tell_events(task)
+    legal, control = (task.spec.name for task in tasks)
+    assert heard == [(0, "rows are idle"), (0, f"only in {legal}"), (1, f"only in {control}")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

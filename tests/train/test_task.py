@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cpt_ray.errors import LeaseError
 from cpt_ray.records import RunRecord
 from cpt_ray.train.task import TrainTask, point_folder
 from tests.train.tiny_run import make_task, spec_named, tiny_config
@@ -36,6 +37,12 @@ def test_a_run_is_finished_when_its_record_is_there(task):
     assert not task.finished
     (Path(task.run_folder) / RunRecord.FILE).touch()
     assert task.finished
+
+
+def test_a_superseded_driver_is_refused(task):
+    task.require_lease()
+    with pytest.raises(LeaseError, match="attempt 2 may no longer write"):
+        task.model_copy(update={"lease_attempt": 2}).require_lease()
 
 
 def test_each_mark_has_a_folder_of_its_own(task):

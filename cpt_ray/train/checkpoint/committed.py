@@ -97,6 +97,7 @@ def commit(folder: Path, manifest: CheckpointManifest, *, may_commit: Callable[[
     Raises:
         LeaseError: If this driver has been superseded.
     """
+    # The lease is asked as late as possible: a superseded driver can still be writing, but must not make anything exist.
     sync(folder)
     may_commit()
     write_atomic(folder / MANIFEST, manifest.to_json())

@@ -72,6 +72,7 @@ def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: i
     """
     problem: str | None = None
     try:
+        # A share each: one rank would hash a large checkpoint alone while the others wait.
         verify_files(folder, tuple(files)[rank::world_size], deep=True)
     except ArtifactError as error:
         problem = error.problem
@@ -88,6 +89,7 @@ def find_start(task: TrainTask, *, rank: int, world_size: int) -> Start:
             parent has no checkpoint at the branch point.
         ArtifactError: If the run or its parent has checkpoints, but none is intact.
     """
+    # One rank looks: on a shared filesystem two ranks can see different checkpoints, and all must resume from the same one.
     candidates = _look(task) if rank == 0 else None
     shared = [candidates]
     dist.broadcast_object_list(shared)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch.distributed as dist
 
-from cpt_ray.edges.lease import require_lease
 from cpt_ray.errors import TrainingStopped
 from cpt_ray.records import CheckpointManifest, RunProgress
 from cpt_ray.train.checkpoint import committed as checkpoint
@@ -55,7 +53,7 @@ class Saver:
             attempt=attempt,
             keep=task.settings.train.keep_checkpoints,
             keep_tokens=task.spec.branch_tokens,
-            may_commit=partial(require_lease, Path(task.lease_path), task.lease_attempt),
+            may_commit=task.require_lease,
         )
         self._requests = Requests(
             task.stop_file,

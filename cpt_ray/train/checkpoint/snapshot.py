@@ -104,8 +104,10 @@ class Snapshots:
             ArtifactError: If a scratch folder has no room or cannot be written, or the previous upload failed.
             LeaseError: If the lease refused the previous upload.
         """
+        # One upload at a time: two would need the scratch space of two snapshots, and could commit in the wrong order.
         self.drain()
         local = self._scratch / self._name / f"step-{manifest.progress.step:08d}" / f"rank-{self._rank:04d}"
+        # Refused before anything is written, by all ranks: a rank that wrote alone would wait in a collective for the others.
         self._agree(_no_room(self._scratch, expected_bytes, ranks=_ranks_of_node(self._world_size)))
         problem: CptRayError | None = None
         try:
@@ -174,6 +176,7 @@ class Snapshots:
             move_durably(path, final)
             entries.append(file_entry(target, final))
         remove_tree(local)
+        # Last, and even for a rank without files: its part tells rank 0 that nothing more will come.
         target.mkdir(parents=True, exist_ok=True)
         write_atomic(_part(target, self._rank), Part(files=tuple(entries)).to_json())
 

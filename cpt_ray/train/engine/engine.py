@@ -135,6 +135,7 @@ class Engine:
         """
         # Dropout is a function of the step, not of history: a resumed run drops the same as an uninterrupted one.
         torch.manual_seed(hash((self._seed, self._engine.global_steps, dist.get_rank())))
+        # fp64: how the batch is divided into micro-batches and workers then changes the mean by less than fp32 resolves.
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for index, batch in enumerate(micro_batches):
             self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
@@ -143,6 +144,7 @@ class Engine:
             self.on_phase("backward")
             # DeepSpeed averages gradients over workers; the factor of world size turns that into a sum over the global batch.
             self._engine.backward(nats * (self._world_size / loss_tokens), scale_wrt_gas=False)
+            # DeepSpeed counts micro-steps in `step`; the one at the boundary, which updates weights, is taken by our `step`.
             if index < len(micro_batches) - 1:
                 self._engine.step()
             total += nats.detach().double()
@@ -157,12 +159,14 @@ class Engine:
             weights, moments and step counts are unchanged.
         """
         self.on_phase("step")
+        # Set at every step: the schedule is a function of tokens, and DeepSpeed's schedulers count steps.
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
         return self._guard.step(take=take)
 
     def nats(self, batch: MicroBatch) -> Tensor:
         """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode for this call only."""
+        # The wrapped engine, not the model: at ZeRO-3 its hooks gather each layer's weights.
         self._engine.eval()
         try:
             with torch.no_grad():
