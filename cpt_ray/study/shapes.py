@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.config.sections.train import ModelConfig
-from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import adapted_shape
@@ -18,15 +18,14 @@ from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Node
 
 
-def model_shapes(config: StudyConfig, models: Iterable[Node[ModelConfig, ImportedModel]]) -> dict[str, ModelShape]:
+def model_shapes(models: Iterable[Node[ModelConfig, ImportedModel]], lora: LoraSection | None) -> dict[str, ModelShape]:
     """Read the shape of every model, with the adapters that `train.lora` puts on it.
 
     Raises:
         ConfigError: If a base has no configuration that can be read, or `train.lora` names a layer that it does not have.
     """
     return {
-        node.name: adapted_shape(store.load(node) if store.find(node) else _describe_base(node.work), config.train.lora)
-        for node in models
+        node.name: adapted_shape(store.load(node) if store.find(node) else _describe_base(node.work), lora) for node in models
     }
 
 

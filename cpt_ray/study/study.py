@@ -162,7 +162,7 @@ class Study:
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:
         """The study's cost: counted where shards exist, estimated where they do not."""
         config, specs = self.config, self.specs
-        shapes = model_shapes(config, self.graph.of(MODELS))
+        shapes = model_shapes(self.graph.of(MODELS), config.train.lora)
         first = self.graph.of(SHARDS)[0]
         shards = store.load(first) if store.find(first) else None
         names = [source.name for source in config.sources]
@@ -173,7 +173,7 @@ class Study:
             {name: shards.loss_tokens(name) for name in names} if shards else None,
             rows={name: shards.rows(name) for name in names} if shards else None,
         )
-        deepspeed = load_deepspeed(deepspeed_path(config, self.config_path))
+        deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, self.config_path))
         memory = [
             estimate_memory(
                 name, shape=shape, deepspeed=deepspeed, train=config.train, num_workers=config.runtime.workers.min, specs=specs

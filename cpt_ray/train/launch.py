@@ -213,7 +213,7 @@ class _Watcher(threading.Thread):
         # Already reported by earlier starts of the same command.
         self._told = {_key(task.spec.name, event) for task in tasks for event in read_events(Path(task.run_folder))}
         self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
-        self._silence = SilenceWatch(min((hang_report_s(task) for task in tasks), default=0))
+        self._silence = SilenceWatch(min((task.settings.train.watch.hang_report for task in tasks), default=0))
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -229,7 +229,7 @@ class _Watcher(threading.Thread):
 
     def who_is_behind(self) -> str:
         """The worker that the others wait for, as the end of a sentence; empty if none is behind."""
-        behind = [beat for task in self._tasks[self._current : self._current + 1] for beat in _behind(task)]
+        behind = [beat for task in self._tasks[self._current : self._current + 1] for beat in _behind(task.run_folder)]
         return f"; {describe(behind)}, behind the others" if behind else ""
 
     def log_folders(self) -> list[Path]:
@@ -285,13 +285,8 @@ def _key(run: str, event: RunEvent) -> tuple[str, str, int, int, str]:
     return run, event.kind, event.attempt, event.step, ""
 
 
-def hang_report_s(task: TrainTask) -> int:
-    """Seconds of silence after which a run's workers are reported."""
-    return task.settings.train.watch.hang_report
-
-
-def _behind(task: TrainTask) -> tuple[Heartbeat, ...]:
-    beats = read_heartbeats(Path(task.run_folder))
+def _behind(run_folder: str) -> tuple[Heartbeat, ...]:
+    beats = read_heartbeats(Path(run_folder))
     return laggards(beats) if len(beats) > 1 else ()
 
 

@@ -71,7 +71,7 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
         TrainingStopped: On every rank, if a stop was requested; progress is saved.
         CptRayError: On every rank, for anything that a restart would not fix.
     """
-    device = _prepare_process(task)
+    device = _prepare_process(task.threads)
     watch = Watch(Path(task.run_folder), device)
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
@@ -123,7 +123,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     parts = _build(task, device, watch)
     manifest, engine, start = parts.shards.record, parts.engine, parts.start
     watch.enter("self_test")
-    proof = None if settings.isolation == "none" else _prove_isolation(task, engine, manifest)
+    proof = None if settings.isolation == "none" else _prove_isolation(engine, manifest, settings.precision)
     watch.enter("resume")
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
@@ -153,7 +153,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     if progress.tokens_seen < spec.stop_tokens:
         watch.close()
         engine.close()
-        raise stopped_at(task, progress)
+        raise stopped_at(spec.name, progress)
     # Before the export, whose record says that the run is finished: a failed upload must still fail the run.
     saver.drain()
     watch.enter("export")
@@ -209,13 +209,13 @@ def _build_engine(task: TrainTask, start: Start, split: BatchSplit, device: torc
     return engine
 
 
-def _prove_isolation(task: TrainTask, engine: Engine, manifest: ShardManifest) -> SelfTest:
+def _prove_isolation(engine: Engine, manifest: ShardManifest, precision: str) -> SelfTest:
     proof = run_self_test(
         engine.score,
         vocabulary_size=manifest.vocabulary_size,
         heads=engine.heads,
         kernel=engine.kernel,
-        precision=task.settings.train.precision,
+        precision=precision,
         device=engine.device,
     )
     require_isolation(proof)
@@ -294,9 +294,9 @@ def _flops(shape: ModelShape, batch: Batch) -> float:
     return batch.slots * flops_per_token(shape, batch.attended / 2)
 
 
-def _prepare_process(task: TrainTask) -> torch.device:
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
+def _prepare_process(threads: int | None) -> torch.device:
+    if threads is not None:
+        torch.set_num_threads(threads)
     require_process_group()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -29,7 +29,7 @@ def main(request: Request) -> None:
     graph = StudyGraph(config, request.path)
     for source in config.sources:
         request.console.say(f"source {source.name}: {_files(source)}")
-    path = deepspeed_path(config, request.path)
+    path = deepspeed_path(config.train.deepspeed, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
     there = sum(store.find(node) is not None for node in graph.all())
     request.console.say(

@@ -10,7 +10,6 @@ from pathlib import Path
 from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.sections.prepare import ArmConfig
-from cpt_ray.config.study import StudyConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
@@ -56,16 +55,16 @@ class Training:
 RunNode = Node[Training, RunRecord]
 
 
-def deepspeed_path(config: StudyConfig, config_path: Path) -> Path:
+def deepspeed_path(name: str, config_path: Path) -> Path:
     """Where `train.deepspeed` points: relative to the working directory, else to the study file."""
-    path = Path(config.train.deepspeed)
+    path = Path(name)
     beside = config_path.parent / path
     return (path if path.exists() or not beside.exists() else beside).resolve()
 
 
 def _plan(graph: Graph) -> Iterator[Planned[Training]]:
     config = graph.config
-    deepspeed = load_deepspeed(deepspeed_path(config, graph.config_path))
+    deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
     models = {model.name: model for model in config.models}
     licenses = {source.name: source.license for source in config.sources}
     # The content of the DeepSpeed file, not its path, so that moving the file rebuilds nothing and editing it does.
@@ -111,7 +110,7 @@ def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
     if flops is None:
         return None
     length = config.prepare.pack.sequence_length
-    shapes = model_shapes(config, graph.of(MODELS))
+    shapes = model_shapes(graph.of(MODELS), config.train.lora)
     budgets = {name: tokens_for_flops(flops, shape, sequence_length=length) for name, shape in shapes.items()}
     for name, tokens in budgets.items():
         try:

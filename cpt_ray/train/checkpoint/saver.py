@@ -107,7 +107,7 @@ class Saver:
             TrainingStopped: On every rank.
         """
         if self._requests() == "stop":
-            raise stopped_at(self._task, progress)
+            raise stopped_at(self._task.spec.name, progress)
 
     def _fail(self) -> None:
         self._snapshots.give_up()
@@ -146,9 +146,9 @@ class Saver:
         )
 
 
-def stopped_at(task: TrainTask, progress: RunProgress) -> TrainingStopped:
+def stopped_at(run: str, progress: RunProgress) -> TrainingStopped:
     """The error for a run that saved and ended because a stop was requested."""
     return TrainingStopped(
-        f"{task.spec.name}: stopped at step {progress.step}, {progress.tokens_seen} tokens, saved",
+        f"{run}: stopped at step {progress.step}, {progress.tokens_seen} tokens, saved",
         fix="re-run the same command to resume",
     )

@@ -55,6 +55,6 @@ def test_a_deepspeed_file_is_looked_for_here_and_then_beside_the_study(tiny, tmp
     beside = tiny.config.parent / "mine.json"
     beside.write_text(json.dumps({"zero_optimization": {"stage": 1}}))
     monkeypatch.chdir(tmp_path)
-    assert deepspeed_path(config, tiny.config) == beside
+    assert deepspeed_path(config.train.deepspeed, tiny.config) == beside
     Path("mine.json").write_text("{}")
-    assert deepspeed_path(config, tiny.config) == tmp_path / "mine.json"
+    assert deepspeed_path(config.train.deepspeed, tiny.config) == tmp_path / "mine.json"
