@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -127,21 +127,34 @@ def _held_out_delta(
     interval = intervals.percentile_interval(
         resampled, confidence=config.confidence, kind=_kind("paired bootstrap over documents", len(pairs), "documents")
     )
-    of = {"measure": "bits_per_byte", "set_name": score.source, "role": score.role, "items": len(first)}
-    return _delta(names, float(subject_values.mean()), float(reference_values.mean()), interval, **of)
+    values = float(subject_values.mean()), float(reference_values.mean())
+    return _delta("bits_per_byte", names, values, interval, set_name=score.source, role=score.role, items=len(first))
 
 
-def _delta(names: tuple[str, str], value: float, reference_value: float, interval: Interval, **of: Any) -> Delta:
+def _delta(
+    measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"],
+    names: tuple[str, str],
+    values: tuple[float, float],
+    interval: Interval,
+    *,
+    set_name: str,
+    role: Literal["domain", "general", "exam"],
+    items: int,
+) -> Delta:
+    """Subject minus reference, in the order of `names` and `values`."""
     return Delta(
+        measure=measure,
+        set_name=set_name,
+        role=role,
         subject=names[0],
         reference=names[1],
-        subject_value=value,
-        reference_value=reference_value,
-        difference=value - reference_value,
+        subject_value=values[0],
+        reference_value=values[1],
+        difference=values[0] - values[1],
         interval=interval,
-        relative_percent=relative_percent(value, reference_value),
-        better=_better(interval, lower_is_better=of["measure"] == "bits_per_byte"),
-        **of,
+        relative_percent=relative_percent(*values),
+        items=items,
+        better=_better(interval, lower_is_better=measure == "bits_per_byte"),
     )
 
 
@@ -172,8 +185,8 @@ def _exam_delta(
     subject_value, reference_value = (float(value) for value in values.mean(axis=(0, 2)))
     differences = values[:, 0] - values[:, 1]
     interval = _exam_interval(differences, config, f"delta/{exam.task}/{measure}")
-    of = {"measure": measure, "set_name": exam.task, "role": "exam", "items": len(identifiers)}
-    return _delta(names, subject_value, reference_value, interval, **of)
+    values_of = subject_value, reference_value
+    return _delta(measure, names, values_of, interval, set_name=exam.task, role="exam", items=len(identifiers))
 
 
 def _exam_interval(differences: Floats, config: CompareConfig, name: str) -> Interval:
