@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
 
 from tests.train.engine.zero_group import ZeroGroups
+from tests.train.tiny_run import make_model, make_shards
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +18,15 @@ def zero_groups() -> Iterator[ZeroGroups]:
     groups = ZeroGroups()
     yield groups
     groups.close()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model and tiny shards, for the runs of one test file."""
+    root = tmp_path_factory.mktemp("runs")
+    make_model(root)
+    make_shards(root)
+    return root
 
 
 @pytest.fixture

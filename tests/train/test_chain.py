@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from cpt_ray.records import RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import read_metrics
-from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
-
-os.environ["DS_ACCELERATOR"] = "cpu"
+from tests.train.tiny_run import run, tiny_config, weights
 
 CHAIN = {"rewarm": 400, "rewarm_from": "zero", "peak_share": 1, "optimizer": "kept"}
 CHAINED = {"budgets": [600, 1400], "budget_mode": "chain", "precision": "fp32"}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("stages")
-    make_model(root)
-    make_shards(root)
-    return root
-
-
-def run(root: Path, part: str, folder: str, parent: str | None = None, **train) -> RunRecord:
-    from cpt_ray.train.worker import run_worker
-
-    config = tiny_config(root, **train)
-    run_worker(make_task(root, config, spec_named(config, part), folder, root / parent if parent else None))
-    return RunRecord.load(root / folder / "run.json")
-
-
-def weights(export: str | Path | None) -> dict[str, torch.Tensor]:
-    return load_file(Path(str(export)) / "model.safetensors")
 
 
 @pytest.fixture(scope="module")

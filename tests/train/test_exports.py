@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from cpt_ray.records import RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import read_metrics
 from cpt_ray.train.runs.specs import trajectory_specs
 from cpt_ray.train.task import point_folder
-from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
-
-os.environ["DS_ACCELERATOR"] = "cpu"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("points")
-    make_model(root)
-    make_shards(root)
-    return root
-
-
-def run(root: Path, part: str, folder: str, parent: str | None = None, **train) -> RunRecord:
-    from cpt_ray.train.worker import run_worker
-
-    config = tiny_config(root, **train)
-    run_worker(make_task(root, config, spec_named(config, part), folder, root / parent if parent else None))
-    return RunRecord.load(root / folder / "run.json")
-
-
-def weights(export: str | Path | None) -> dict[str, torch.Tensor]:
-    return load_file(Path(str(export)) / "model.safetensors")
+from tests.train.tiny_run import run, spec_named, tiny_config, weights
 
 
 @pytest.fixture(scope="module")

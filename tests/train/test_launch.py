@@ -18,7 +18,7 @@ from cpt_ray.errors import ArtifactError
 from cpt_ray.records import RunAttempt, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import EVENTS, LineWriter, read_metrics
-from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
+from tests.train.tiny_run import make_task, spec_named, tiny_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session_2cpu")]
 
@@ -26,14 +26,6 @@ BUDGET = 8000
 SETTINGS = {"budgets": [BUDGET], "checkpoint_every": 500, "keep_checkpoints": 99, "micro_batch_size": 2}
 TWO_WORKERS = RuntimeConfig(kind="ray", workers=2)
 HERE = RuntimeConfig(kind="local")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("launch")
-    make_model(root)
-    make_shards(root)
-    return root
 
 
 def launch(root: Path, folder: str, runtime: RuntimeConfig = TWO_WORKERS) -> tuple[RunRecord, list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,37 +16,8 @@ from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, StepMetri
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint.snapshot import read_times
 from cpt_ray.train.monitor.metrics import read_metrics
-from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
-
-os.environ["DS_ACCELERATOR"] = "cpu"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("runs")
-    make_model(root)
-    make_shards(root)
-    return root
-
-
-def run(root: Path, part: str, folder: str, parent: str | None = None, **train) -> RunRecord:
-    from cpt_ray.train.worker import run_worker
-
-    config = tiny_config(root, **train)
-    run_worker(make_task(root, config, spec_named(config, part), folder, root / parent if parent else None))
-    return RunRecord.load(root / folder / "run.json")
-
-
-def stop_after(root: Path, source: str, target: str, step: int) -> None:
-    """Copy a finished run as it was right after it committed its checkpoint at `step`."""
-    shutil.copytree(root / source, root / target)
-    (root / target / "run.json").unlink()
-    shutil.rmtree(root / target / "export", ignore_errors=True)
-    for folder, manifest in checkpoint.committed(root / target):
-        if manifest.progress.step > step:
-            shutil.rmtree(folder)
-    assert checkpoint.newest(root / target)[1].progress.step == step
-
+from tests.train.checkpoint.resume_jobs import cut_after
+from tests.train.tiny_run import make_task, run, spec_named, tiny_config
 
 WHOLE = {"precision": "fp32", "budgets": [1500], "checkpoint_every": 400, "keep_checkpoints": 9}
 
@@ -63,7 +33,7 @@ def whole(root) -> str:
 def test_a_resumed_run_equals_an_undisturbed_one_bitwise(root, precision):
     settings = {**WHOLE, "precision": precision}
     whole = run(root, "legal-1500", f"whole-{precision}", **settings)
-    stop_after(root, f"whole-{precision}", f"cut-{precision}", step=4)
+    cut_after(root, f"whole-{precision}", f"cut-{precision}", step=4)
     again = run(root, "legal-1500", f"cut-{precision}", **settings)
     assert again.training.first_steps == (0, 4)  # it did resume
     assert len(again.training.attempts) == 2
@@ -87,7 +57,7 @@ def test_a_cooldown_of_its_own_mixture_begins_at_the_checkpoint_and_survives_a_r
     steps = read_metrics(root / "mixed")
     assert {name.split(":")[0] for step in steps for name in step.sample_ids} == {"news"}
     first = checkpoint.committed(root / "mixed")[0][1].progress.step
-    stop_after(root, "mixed", "mixed-cut", step=first)
+    cut_after(root, "mixed", "mixed-cut", step=first)
     again = run(root, "legal-2000", "mixed-cut", parent="mixed-trunk", arm=arm, **settings)
     assert len(again.training.attempts) == 2
     assert [step.sample_ids for step in read_metrics(root / "mixed-cut")] == [step.sample_ids for step in steps]
@@ -151,7 +121,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 def test_a_checkpoint_that_contradicts_its_manifest_is_skipped_and_reported(root, whole):
-    stop_after(root, whole, "broken", step=4)
+    cut_after(root, whole, "broken", step=4)
     (older, _), (newest, _) = checkpoint.committed(root / "broken")[-2:]
     flip_a_bit(newest / "engine" / "mp_rank_00_model_states.pt")
     record = run(root, "legal-1500", "broken", **WHOLE)
@@ -166,7 +136,7 @@ def test_a_checkpoint_that_contradicts_its_manifest_is_skipped_and_reported(root
 
 @pytest.mark.parametrize("spoil", ["cut", "manifest", "missing"])
 def test_a_run_without_a_whole_checkpoint_is_an_error_and_not_a_new_start(root, whole, spoil):
-    stop_after(root, whole, f"broken-{spoil}", step=4)
+    cut_after(root, whole, f"broken-{spoil}", step=4)
     for folder, _ in checkpoint.committed(root / f"broken-{spoil}"):
         path = folder / "engine" / "mp_rank_00_model_states.pt"
         if spoil == "cut":
@@ -202,7 +172,7 @@ def test_the_times_of_each_checkpoint_are_on_record(root, whole):
     ]
     assert min(entry.checkpoint_stall_s for entry in times) > 0
     assert min(entry.upload_s for entry in times) > 0
-    stop_after(root, whole, "timed", step=4)
+    cut_after(root, whole, "timed", step=4)
     run(root, "legal-1500", "timed", **WHOLE)
     attempt = RunAttempt.load(root / "timed" / "attempts" / "attempt-0002.json")
     assert attempt.loaded.verify_s > 0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor
 
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.load import parse_study
@@ -18,10 +22,12 @@ from cpt_ray.data.rows.shards import save_manifest, write_shard
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.model.shape import describe_model
-from cpt_ray.records import ImportedModel, RunSpec, ShardEntry, ShardManifest
+from cpt_ray.records import ImportedModel, RunRecord, RunSpec, ShardEntry, ShardManifest
 from cpt_ray.train.runs.specs import plan_runs
 from cpt_ray.train.task import RunSettings, TrainTask
 from tests.evaluate.tiny import build_model, build_tokenizer
+
+os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported
 
 T = 64
 
@@ -150,3 +156,17 @@ def make_task(root: Path, config: StudyConfig, spec: RunSpec, run: str, parent: 
 def spec_named(config: StudyConfig, part: str) -> RunSpec:
     """The run whose name contains `part`."""
     return next(spec for spec in plan_runs(config) if part in spec.name)
+
+
+def run(root: Path, part: str, folder: str, parent: str | None = None, **train: Any) -> RunRecord:
+    """Train the run whose name holds `part` in this process, in `root/folder`, from a run in `root/parent` if one is given."""
+    from cpt_ray.train.worker import run_worker
+
+    config = tiny_config(root, **train)
+    run_worker(make_task(root, config, spec_named(config, part), folder, root / parent if parent else None))
+    return RunRecord.of(root / folder)
+
+
+def weights(export: str | Path | None) -> dict[str, Tensor]:
+    """The tensors of an export."""
+    return load_file(Path(str(export)) / "model.safetensors")

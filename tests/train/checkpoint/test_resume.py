@@ -13,19 +13,10 @@ from cpt_ray.records import RunRecord, StepMetrics
 from cpt_ray.train.checkpoint import committed as checkpoint
 from tests.train.checkpoint import resume_jobs
 from tests.train.engine.zero_group import JobError
-from tests.train.tiny_run import make_model, make_shards
 
 SETTINGS = {"budgets": [4300], "checkpoint_every": 700, "keep_checkpoints": 99, "global_batch_size": 6}
 LOSS = {"fp32": 1e-5, "bf16": 5e-4}
 """Largest difference of a step's loss, nats per token, between two ways of splitting the same work."""
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("resume")
-    make_model(root)
-    make_shards(root)
-    return root
 
 
 def undisturbed(root: Path, zero_groups, workers: int, stage: int, precision: str, **changes) -> tuple[str, dict]:

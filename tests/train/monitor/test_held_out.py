@@ -15,7 +15,7 @@ from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet, MemoryPoint, RunProgress, RunRecord
 from cpt_ray.train.monitor.held_out import HeldOutLoss, WatchedSet, interval, read_watched_sets
 from cpt_ray.train.monitor.metrics import read_events, read_lineage, read_metrics
-from tests.train.tiny_run import make_model, make_shards, make_task, spec_named, tiny_config
+from tests.train.tiny_run import make_task, spec_named, tiny_config
 
 TEXTS = ("the court ruled that the claim fails", "a second document about law", "short", "ünïcode text and more of it")
 
@@ -36,10 +36,7 @@ def make_held_out(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("watched")
-    make_model(root)
-    make_shards(root)
+def root(root) -> Path:
     make_held_out(root)
     return root
 
