@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from tests.integration.finished import FinishedStudy, cpt_ray
@@ -30,6 +31,15 @@ LONGEST_FIRST = (
     "architecture/test_gates_bite.py",
 )
 """Files that take over ten seconds. The two processes finish together only if the long files do not come last."""
+
+
+settings.register_profile("gate", derandomize=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fuzz the same examples each time where a test run decides about a change; `make test-full` looks for new ones."""
+    if "not full" in config.option.markexpr:
+        settings.load_profile("gate")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -191,7 +191,13 @@ def read_csv(part: ReadPart, source: SourceConfig) -> Iterator[Document | Reject
     with open_source(part.path) as stream:
         lines = _Lines(stream)
         reader = csv.reader(lines, strict=True)
-        header = next(reader, None)
+        try:
+            header = next(reader, None)
+        except csv.Error as error:
+            raise DataError(
+                f"{part.path}, line 1: the header is not CSV: {error}",
+                fix=f"repair the file, or leave it out of source {source.name}",
+            ) from error
         if header is None:
             return
         problem = missing_columns(header, source)

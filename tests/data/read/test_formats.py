@@ -89,6 +89,13 @@ def test_bad_input_is_rejected_by_reason_with_its_size(tmp_path: Path) -> None:
     assert [getattr(item, "reason", "") for item in read(source(tmp_path / "a.txt", "text"))] == ["bad_encoding"]
 
 
+@pytest.mark.parametrize("content", [b'"', b'id,"text\n1,ok\n', b'"id"x,text\n1,ok\n'])
+def test_a_csv_whose_header_is_not_csv_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.csv, line 1: the header is not CSV: "):
+        read(source(tmp_path / "a.csv", "csv"))
+
+
 def test_a_missing_column_names_the_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["x"], "n": [1]}), tmp_path / "a.parquet")
     (tmp_path / "a.csv").write_text("body,n\nx,1\n")
