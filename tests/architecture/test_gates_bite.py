@@ -134,7 +134,7 @@ COMMANDS = [
     "ruff format --check .",
     "mypy",
     "lint-imports",
-    'python -m pytest -n 2 --dist loadfile --timeout 600 -m "not full and not gpu"',
+    'python -m pytest -n 2 --dist loadfile --max-worker-restart 0 --timeout 600 -m "not full and not gpu"',
 ]
 
 

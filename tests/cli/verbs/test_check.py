@@ -18,7 +18,7 @@ def test_it_says_what_it_found_of_files_deepspeed_and_artifacts(tiny, capsys):
 
 
 def test_a_pinned_dataset_that_cannot_be_looked_up_from_here_is_no_reason_to_refuse(tiny, capsys, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)  # the variable was read at import
     sources = {"name": "law", "role": "domain", "dataset": {"name": "nobody/none", "revision": "0" * 40}, "format": "jsonl"}
     news = {"name": "news", "role": "general", "path": str(tiny.inputs / "news.jsonl"), "format": "jsonl"}
     tiny.change(sources=[sources, news])
