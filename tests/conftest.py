@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import gc
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ LONGEST_FIRST = (
 
 
 settings.register_profile("gate", derandomize=True)
+# Until all tests are collected: with Torch and Ray loaded, a full garbage collection takes a second and finds nothing.
+gc.disable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,6 +60,12 @@ def ray_session_2cpu() -> Iterator[None]:
 
     with ray_session(RuntimeConfig(workers=2, prepare_workers=4)):
         yield
+
+
+def pytest_collection_finish() -> None:
+    """Exempt everything that was imported from later garbage collections."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -83,8 +83,9 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         config = load_study(path, tuple(options.overrides))
         if may_restart and options.verb in TRAINS and config.runtime.kind == "local" and not options.dry_run:
             _restart(config.runtime, arguments)
-        module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
-        request = importlib.import_module("cpt_ray.cli.request").Request
+        with process.quick_imports():
+            module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
+            request = importlib.import_module("cpt_ray.cli.request").Request
         chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
         module.main(request(config, path, TerminalConsole(quiet=options.quiet), dry_run=options.dry_run, options=chosen))
     except CptRayError as error:

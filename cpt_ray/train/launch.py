@@ -24,7 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.logs import FOLDER, LOCATIONS
-from cpt_ray.edges.process import choose_accelerator
+from cpt_ray.edges.process import choose_accelerator, quick_imports
 from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, worker_environment
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
@@ -189,7 +189,8 @@ def _ask_ray() -> Preemption | None:
 
 def _work(config: dict[str, Any]) -> CptRayError | None:
     """A worker's entry point. A refusal is returned; if raised, it would make Ray Train restart the group in vain."""
-    from cpt_ray.train.worker import run_worker
+    with quick_imports():
+        from cpt_ray.train.worker import run_worker
 
     ask = _ask_ray if config["under_ray"] else None
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -62,3 +64,39 @@ def test_a_process_with_these_settings_keeps_its_memory_and_faults_it_in_once():
     recycled = run({process.ALLOCATOR: process.RECYCLE_MEMORY})
     assert recycled < 100
     assert run({process.ALLOCATOR: ""}) > 10 * (recycled + 1)
+
+
+def test_imports_run_without_collections_and_what_they_made_is_exempt():
+    gc.unfreeze()
+    with process.quick_imports():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+
+
+def test_a_process_that_collects_nothing_goes_on_collecting_nothing():
+    gc.disable()
+    try:
+        with process.quick_imports():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_module_is_absent_for_as_long_as_is_asked_and_no_longer(tmp_path, monkeypatch):
+    (tmp_path / "made_up_module.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with process.pretend_absent("made_up_module"), pytest.raises(ImportError):
+        importlib.import_module("made_up_module")
+    imported = importlib.import_module("made_up_module")
+    with process.pretend_absent("made_up_module"):
+        assert importlib.import_module("made_up_module") is imported
+    del sys.modules["made_up_module"]
+
+
+def test_a_worker_starts_without_the_trackers_library():
+    code = "import sys, cpt_ray.train.worker; sys.exit('mlflow' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "DS_ACCELERATOR": "cpu"}, check=False).returncode == 0
+    )

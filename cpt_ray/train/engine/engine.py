@@ -14,14 +14,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from deepspeed import initialize, zero
-from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_VERSION_KEY, UNIVERSAL_CHECKPOINT_VERSION_VALUE
-from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cpt_ray.config.deepspeed import DeepSpeedConfig, resolve_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
+from cpt_ray.edges.process import pretend_absent
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.adapter import add_adapters, merged
 from cpt_ray.model.attention.isolation import head_shape, hidden_states, kernel_name
@@ -31,6 +29,12 @@ from cpt_ray.train.engine.atomic_step import StepGuard
 from cpt_ray.train.engine.optimizer import build_optimizer
 from cpt_ray.train.engine.threads import one_thread, settle_run_loops
 from cpt_ray.train.order.batches import MicroBatch
+
+# DeepSpeed's autotuner, which nothing here uses, imports MLflow if it is installed: 1.5 s of CPU as each worker starts.
+with pretend_absent("mlflow"):
+    from deepspeed import initialize, zero
+    from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_VERSION_KEY, UNIVERSAL_CHECKPOINT_VERSION_VALUE
+    from deepspeed.utils import safe_get_full_fp32_param
 
 _TAG = "engine"
 
