@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
+from cpt_ray.config.plain_text import shorten
 from cpt_ray.config.values import Bytes, Seconds, Section
 
 
@@ -44,7 +45,7 @@ def parse_workers(value: object) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return {"min": value, "max": value}
     if not isinstance(value, (dict, Workers)):
-        raise ValueError(f"expected a number of workers, or {{min: 1, max: 8}}, saw {value!r}")
+        raise ValueError(f"expected a number of workers, or {{min: 1, max: 8}}, saw {shorten(value)}")
     return value
 
 

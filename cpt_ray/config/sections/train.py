@@ -7,13 +7,13 @@ from pydantic import Field
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.config.sections.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.sections.watch import GuardsConfig, WatchConfig
-from cpt_ray.config.values import Count, Section
+from cpt_ray.config.values import Count, Name, Section
 
 
 class ModelConfig(Section):
     """A base model: a folder of safetensors, a hub name, or a GGUF file, which is dequantized once."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="short name, used in run names")
+    name: Name = Field(description="short name, used in run names")
     base: str = Field(description="local folder, hub name, path to a .gguf, or package://DISTRIBUTION/PATH of one")
     revision: str | None = Field(default=None, description="hub revision; pin it to a commit")
     tokenizer: str | None = Field(default=None, description="tokenizer folder or hub name; default: the base's own")
