@@ -86,7 +86,9 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
         request = importlib.import_module("cpt_ray.cli.request").Request
         chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
-        module.main(request(config, path, TerminalConsole(quiet=options.quiet), dry_run=options.dry_run, options=chosen))
+        console = TerminalConsole(quiet=options.quiet)
+        overrides = tuple(options.overrides)
+        module.main(request(config, path, console, dry_run=options.dry_run, overrides=overrides, options=chosen))
     except CptRayError as error:
         if options.debug:
             raise

@@ -17,7 +17,16 @@ from pydantic_core import PydanticUndefined
 
 from cpt_ray.config.sections.runtime import parse_workers
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.config.values import check_name, check_task, format_count, parse_bytes, parse_count, parse_seconds
+from cpt_ray.config.values import (
+    check_name,
+    check_path,
+    check_root,
+    check_task,
+    format_count,
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+)
 
 _NOTATIONS = {
     parse_count: "count",
@@ -26,6 +35,8 @@ _NOTATIONS = {
     parse_workers: "integer or `{min, max}`",
     check_name: "name",
     check_task: "name of a task",
+    check_path: "path",
+    check_root: "path",
 }
 _REQUIRED = "**required**"
 _WIDTH = 132

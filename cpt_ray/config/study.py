@@ -12,14 +12,14 @@ from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
-from cpt_ray.config.values import Name, Section
+from cpt_ray.config.values import Name, RootText, Section
 
 
 class StudySection(Section):
     """The study itself."""
 
     name: Name = Field(description="name of the study, used in folder names, the report and MLflow")
-    root: str = Field(description="folder of all artifacts; local, or on a filesystem that every node shares")
+    root: RootText = Field(description="folder of all artifacts; local, or on a filesystem that every node shares")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds of the sample order, one set of runs each")
 
 

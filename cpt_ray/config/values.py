@@ -1,8 +1,9 @@
-"""Quantities in human notation (`400M` tokens, `64MB`, `2h`), names, and the base class of every section.
+"""Quantities in human notation (`400M` tokens, `64MB`, `2h`), names, paths, and the base class of every section.
 
 Suffixes for tokens and counts are decimal (k, M, B, T); bytes are decimal too (kB, MB, GB); durations are s, m, h, d.
 """
 
+import os
 import re
 from decimal import Decimal
 from typing import Annotated, Any
@@ -17,6 +18,10 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 LONGEST_NAME = 64
 LONGEST_TASK = 128
+_LONGEST_FILE_NAME = 255
+_LONGEST_PATH = 3500
+"""In bytes; Linux allows 4,096, and what is written below a root needs some."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
@@ -127,3 +132,43 @@ Name = Annotated[str, AfterValidator(check_name)]
 """The name of a study, model, source, arm or exam."""
 TaskName = Annotated[str, AfterValidator(check_task)]
 """The name of an lm-eval task."""
+
+
+def check_path(value: str) -> str:
+    """Expand `~` in a path, in a glob, or in each link of an fsspec chain; a URL or a name on the hub is left alone.
+
+    Raises:
+        ValueError: If a local path is longer than a file system allows.
+    """
+    links = [os.path.expanduser(link) for link in value.split("::")]
+    for link in links:
+        if "://" in link:
+            continue
+        longest = max(len(os.fsencode(part)) for part in link.split("/"))
+        if longest > _LONGEST_FILE_NAME or len(os.fsencode(link)) > _LONGEST_PATH:
+            raise ValueError(
+                f"a path has at most {_LONGEST_PATH} bytes and {_LONGEST_FILE_NAME} between slashes, saw {shorten(link)}"
+            )
+    return "::".join(links)
+
+
+def check_root(value: str) -> str:
+    """Accept the path of a folder that this process can create, with `~` expanded.
+
+    Raises:
+        ValueError: If it is empty, a URL, or too long.
+    """
+    if not value.strip():
+        raise ValueError(f"expected the path of a folder, saw {value!r}")
+    if _SCHEME.match(value) or "::" in value:
+        raise ValueError(
+            "artifacts are written to a local folder, or to one that every node mounts; object storage is not supported, and "
+            f"neither are URLs; give a path such as /shared/study, saw {shorten(value)}"
+        )
+    return check_path(value)
+
+
+PathText = Annotated[str, AfterValidator(check_path)]
+"""A path, a glob, an fsspec URL or a name on the hub; `~` is the user's home."""
+RootText = Annotated[str, AfterValidator(check_root)]
+"""The path of a folder to write to."""

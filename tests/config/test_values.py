@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.config.values import check_name, check_task, format_count, parse_bytes, parse_count, parse_seconds
+from cpt_ray.config.values import (
+    check_name,
+    check_path,
+    check_root,
+    check_task,
+    format_count,
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -138,3 +147,32 @@ def test_the_name_of_a_task_may_be_longer():
     assert check_task("x" * 128) == "x" * 128
     with pytest.raises(ValueError, match="at most 128 characters, saw 129"):
         check_task("x" * 129)
+
+
+@pytest.mark.parametrize(
+    "root", ["s3://bucket/x", "file:///data", "gs://b", "hdfs:/x", "s3:x", "memory:", "zip://a::b", "abfs://c@a.x/y", "", " "]
+)
+def test_a_root_that_is_no_folder_is_refused(root):
+    with pytest.raises(ValueError, match=r"^(artifacts are written to a local folder|expected the path of a folder)"):
+        check_root(root)
+
+
+@pytest.mark.parametrize("root", ["/data/x", "runs/x", "./a b", "/a/100%/what?/[x]/#1", "/caf\u00e9", "/a:b", "C:"])
+def test_a_root_with_any_characters_is_a_path(root):
+    assert check_root(root) == root
+
+
+def test_the_home_folder_is_expanded_in_paths_and_chains(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert check_root("~/x") == check_path("~/x") == "/home/me/x"
+    assert check_path("~") == "/home/me"
+    assert check_path("zip://*.csv::~/a.zip") == "zip://*.csv::/home/me/a.zip"
+    for same in ("s3://b/~/x", "/a/~/b", "a~b", "org/model"):
+        assert check_path(same) == same
+
+
+def test_a_path_that_no_file_system_takes_is_refused():
+    for path in ("x" * 256, "/a/" + "\u4e2d" * 86, "a/" * 2000):
+        with pytest.raises(ValueError, match="a path has at most 3500 bytes"):
+            check_path(path)
+    assert check_path("s3://bucket/x?" + "y" * 1000)

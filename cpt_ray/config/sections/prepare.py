@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from cpt_ray.config.sections.clean import CleanConfig, TokenRulesConfig
-from cpt_ray.config.values import Bytes, Count, Name, Section, TaskName
+from cpt_ray.config.values import Bytes, Count, Name, PathText, Section, TaskName
 
 SourceFormat = Literal["jsonl", "json", "parquet", "csv", "text", "front_matter", "arrow"]
 
@@ -17,7 +17,7 @@ def _as_tuple(value: object) -> object:
 class DatasetConfig(Section):
     """A split of a Hugging Face dataset, from the hub at a pinned commit or from a local folder."""
 
-    name: str = Field(
+    name: PathText = Field(
         min_length=1,
         description="name on the hub (requires `revision`), or a local folder: the output of `save_to_disk`, or data files",
     )
@@ -43,7 +43,7 @@ class SourceConfig(Section):
     role: Literal["domain", "general"] = Field(
         description="whether its held-out set measures gain (`domain`) or forgetting (`general`)"
     )
-    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(default=(), description="globs; see above")
+    path: Annotated[tuple[PathText, ...], BeforeValidator(_as_tuple)] = Field(default=(), description="globs; see above")
     dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset instead of `path`")
     format: SourceFormat | None = Field(
         default=None,
