@@ -6,6 +6,7 @@ Every error names the file and the key; for an unknown key it also names the clo
 import difflib
 import re
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -54,9 +55,16 @@ def parse_study(tree: dict[str, Any], *, place: str) -> StudyConfig:
         raise _translate(error, place) from None
 
 
-def dump_study(config: StudyConfig) -> str:
-    """The resolved config as YAML, as saved next to every artifact."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def dump_study(config: StudyConfig, mask: Callable[[Any], Any] | None = None) -> str:
+    """The resolved config as YAML.
+
+    Args:
+        config: The study.
+        mask: Applied to the tree of plain values first; what is stored or shown is masked by `edges.redaction.redact`.
+    """
+    tree = config.model_dump(mode="json")
+    # The tree and not the text: YAML may break a long URL over two lines.
+    return yaml.safe_dump(mask(tree) if mask else tree, sort_keys=False, allow_unicode=True)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt_ray.config.load import dump_study
-from cpt_ray.edges.redaction import redact_text
+from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Comparison, ExamHit, ExamScan, HeldOutPoint, TaskScan, read_hits
 from cpt_ray.report.contents import PlannedStates, ReportContents
@@ -87,7 +87,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     contents = ReportContents(
         study=study.config.study.name,
         created=newest,
-        config_yaml=dump_study(study.config),
+        config_yaml=dump_study(study.config, redact),
         funnel=manifest.reports,
         manifest=manifest,
         held_out=study.held_out().sets,

@@ -163,10 +163,10 @@ def test_a_root_with_any_characters_is_a_path(root):
 
 
 def test_the_home_folder_is_expanded_in_paths_and_chains(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert check_root("~/x") == check_path("~/x") == "/home/me/x"
-    assert check_path("~") == "/home/me"
-    assert check_path("zip://*.csv::~/a.zip") == "zip://*.csv::/home/me/a.zip"
+    monkeypatch.setenv("HOME", "/people/me")
+    assert check_root("~/x") == check_path("~/x") == "/people/me/x"
+    assert check_path("~") == "/people/me"
+    assert check_path("zip://*.csv::~/a.zip") == "zip://*.csv::/people/me/a.zip"
     for same in ("s3://b/~/x", "/a/~/b", "a~b", "org/model"):
         assert check_path(same) == same
 
