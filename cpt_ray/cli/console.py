@@ -1,10 +1,16 @@
-"""Terminal output: results on stdout, progress and warnings on stderr, and no progress bar that fills a log."""
+"""Terminal output: results on stdout, progress and warnings on stderr, and no progress bar that fills a log.
+
+Guarantee: no credential of a URI and no control character gets through, wherever the text is from.
+"""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
+from typing import TextIO
+
+from cpt_ray.edges.redaction import printable
 
 _QUIET_S = 10.0
 
@@ -25,7 +31,7 @@ class TerminalConsole:
     def say(self, text: str) -> None:
         """Print a result."""
         self._clear()
-        print(text, flush=True)
+        print(_encodable(printable(text), sys.stdout), flush=True)
 
     def step(self, text: str) -> None:
         """Print what was done."""
@@ -35,12 +41,13 @@ class TerminalConsole:
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
         self._clear()
-        print(f"  warning: {text}", file=sys.stderr, flush=True)
+        print(f"  warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def progress(self, text: str) -> None:
         """Show a line that the next one replaces."""
         if self._quiet:
             return
+        text = printable(text)
         if self._transient:
             width = shutil.get_terminal_size().columns - 1
             sys.stderr.write("\r\x1b[2K" + text[:width])
@@ -55,3 +62,9 @@ class TerminalConsole:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
             self._shown = False
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """`text` with escapes for what a terminal in a Latin or ASCII locale has no character for; stderr escapes these itself."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

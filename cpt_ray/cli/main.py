@@ -9,13 +9,16 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cpt_ray import __version__
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.edges import logs, process
+from cpt_ray.edges.redaction import printable
 from cpt_ray.errors import CptRayError
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     """
     options = _parser().parse_args(arguments)
     _quieten()
+    sys.excepthook = _print_traceback
     process.choose_accelerator()
     logs.LOCATIONS.clear()
     if options.verbose:
@@ -87,11 +91,13 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
             module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
             request = importlib.import_module("cpt_ray.cli.request").Request
         chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
-        module.main(request(config, path, TerminalConsole(quiet=options.quiet), dry_run=options.dry_run, options=chosen))
+        console = TerminalConsole(quiet=options.quiet)
+        overrides = tuple(options.overrides)
+        module.main(request(config, path, console, dry_run=options.dry_run, overrides=overrides, options=chosen))
     except CptRayError as error:
         if options.debug:
             raise
-        print(f"cpt-ray {options.verb}: {error}{_logs()}", file=sys.stderr)
+        print(printable(f"cpt-ray {options.verb}: {error}{_logs()}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"\ncpt-ray {options.verb}: interrupted; re-run the same command to resume", file=sys.stderr)
@@ -104,6 +110,11 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         print(f"cpt-ray {options.verb}: a defect; please report it with the traceback{_logs()}", file=sys.stderr)
         raise
     return 0
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:
+    """What Python prints of an error that nothing caught, without the credentials that its messages may hold."""
+    print(printable("".join(traceback.format_exception(kind, error, place))), end="", file=sys.stderr)
 
 
 def _logs() -> str:

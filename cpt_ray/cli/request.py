@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ class Request:
     path: Path
     console: TerminalConsole
     dry_run: bool
+    overrides: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     """The verb's own options, by name."""
 
@@ -34,5 +36,5 @@ class Request:
         self.console.say(f"dry run: nothing was changed under {self.config.study.root}")
 
     def next_verb(self, verb: str) -> None:
-        """Print the verb to run next."""
-        self.console.say(f"next: cpt-ray {verb} {self.path}")
+        """Print the command to run next, with the overrides of this one, as a shell reads it."""
+        self.console.say(f"next: {shlex.join(['cpt-ray', verb, str(self.path), *self.overrides])}")

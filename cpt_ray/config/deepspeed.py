@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cpt_ray.config.plain_text import read_json_file, shorten
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Record
@@ -73,6 +74,63 @@ HIDDEN_SIZE_RULES: dict[str, Callable[[int], int]] = {
 """What HF Trainer computes for `"auto"` (transformers.integrations.deepspeed)."""
 
 
+_SECTIONS = ("bf16", "data_types", "aio", "flops_profiler", "comms_logger", "activation_checkpointing", "fp16")
+_NUMBERS = frozenset(
+    {
+        "allgather_bucket_size",
+        "buffer_count",
+        "buffer_size",
+        "cpuadam_cores_perc",
+        "max_in_cpu",
+        "ratio",
+        "reduce_bucket_size",
+        "stage3_max_live_parameters",
+        "stage3_max_reuse_distance",
+        "stage3_model_persistence_threshold",
+        "stage3_module_granularity_threshold",
+        "stage3_param_persistence_threshold",
+        "stage3_prefetch_bucket_size",
+        "steps_per_print",
+        "sub_group_size",
+        "zero_hpz_partition_size",
+    }
+)
+_FLAGS = frozenset(
+    {
+        "allgather_partitions",
+        "check_grad_overflow",
+        "compute_grad_norm",
+        "contiguous_gradients",
+        "enable_sanity_checks",
+        "fast_init",
+        "ignore_unused_parameters",
+        "load_from_fp32_weights",
+        "log_trace_cache_warnings",
+        "memory_efficient_linear",
+        "overlap_comm",
+        "override_module_apply",
+        "pin_memory",
+        "pipeline_loading_checkpoint",
+        "pipeline_read",
+        "pipeline_write",
+        "reduce_scatter",
+        "round_robin_gradients",
+        "save_muon_momentum_buffer_in_memory",
+        "stage3_allgather_sequential",
+        "stage3_gather_16bit_weights_on_model_save",
+        "stage3_use_all_reduce_for_fetch_params",
+        "super_offload",
+        "use_multi_rank_bucket_allreduce",
+        "zero_quantized_gradients",
+        "zero_quantized_nontrainable_weights",
+        "zero_quantized_weights",
+    }
+)
+_TEXTS = frozenset({"communication_data_type", "grad_accum_dtype", "nvme_path"})
+_DEVICES = ("none", "cpu", "nvme")
+_OBJECTS = frozenset({"leaf_module", "offload_optimizer", "offload_param", "zenflow"})
+
+
 class DeepSpeedConfig(Record):
     """A DeepSpeed JSON that has been checked, not resolved."""
 
@@ -84,15 +142,9 @@ def load_deepspeed(path: str | Path) -> DeepSpeedConfig:
     """Read and check a DeepSpeed JSON.
 
     Raises:
-        ConfigError: If the file is missing or not JSON; see `check_deepspeed`.
+        ConfigError: If the file is missing, cannot be read or is not JSON; see `check_deepspeed`.
     """
-    path = Path(path)
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such DeepSpeed file", fix="set train.deepspeed to a file in ds_configs/") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: line {error.lineno}: not valid JSON: {error.msg}", fix="correct that line") from None
+    tree = read_json_file(Path(path), kind="DeepSpeed file", fix="set train.deepspeed to a file in ds_configs/")
     return check_deepspeed(tree, path)
 
 
@@ -104,7 +156,8 @@ def check_deepspeed(tree: Any, path: str | Path) -> DeepSpeedConfig:
         path: The file's name, for messages.
 
     Raises:
-        ConfigError: If it sets a key that the study file owns or that DeepSpeed has removed.
+        ConfigError: If it sets a key that the study file owns or that DeepSpeed has removed, or one to a value of the
+            wrong type, `"auto"` included where nothing resolves it.
     """
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a JSON object", fix="start from ds_configs/zero2_bf16.json")
@@ -123,7 +176,8 @@ def check_deepspeed(tree: Any, path: str | Path) -> DeepSpeedConfig:
     for section in ("bf16", "zero_optimization"):
         if not isinstance(tree.get(section, {}), dict):
             raise ConfigError(
-                f"{path}: key {section!r} must be an object, saw {tree[section]!r}", fix="start from ds_configs/zero2_bf16.json"
+                f"{path}: key {section!r} must be an object, saw {shorten(tree[section])}",
+                fix="start from ds_configs/zero2_bf16.json",
             )
     if "enabled" in tree.get("bf16", {}) and not _is_auto(tree["bf16"]["enabled"]):
         raise ConfigError(
@@ -141,9 +195,39 @@ def check_deepspeed(tree: Any, path: str | Path) -> DeepSpeedConfig:
                 f"{path}: key 'zero_optimization.{key}' is an old name", fix=f"use zero_optimization.{RENAMED_IN_ZERO[key]}"
             )
     stage = zero.get("stage", 0)
-    if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
-        raise ConfigError(f"{path}: zero_optimization.stage is {stage!r}", fix="use 0, 1, 2 or 3")
+    if type(stage) is not int or stage not in (0, 1, 2, 3):  # 1.0 and true equal 1
+        raise ConfigError(f"{path}: zero_optimization.stage is {shorten(stage)}", fix="use 0, 1, 2 or 3")
+    _check_types(zero, "zero_optimization.", path)
+    _check_types(
+        {key: tree[key] for key in ("steps_per_print", "communication_data_type", *_SECTIONS) if key in tree}, "", path
+    )
     return DeepSpeedConfig(tree=tree, zero_stage=stage)
+
+
+def _check_types(section: dict[str, Any], prefix: str, path: str | Path) -> None:
+    """Refuse a value that DeepSpeed could not read, which it says only when the engine is built."""
+    for key, value in section.items():
+        place = f"{prefix}{key}"
+        if value == "auto" and prefix and key != "enabled" and key not in HIDDEN_SIZE_RULES:
+            raise ConfigError(f'{path}: {place} is "auto", and there is no rule for it', fix="set it to a value")
+        if value is None or value == "auto":
+            continue
+        if key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+            raise _wrong_type(path, place, value, "a number of at least 0")
+        if key in _FLAGS and not isinstance(value, bool):
+            raise _wrong_type(path, place, value, "true or false")
+        if key in _TEXTS and not isinstance(value, str):
+            raise _wrong_type(path, place, value, "a string")
+        if key == "device" and value not in _DEVICES:
+            raise _wrong_type(path, place, value, f"one of {', '.join(_DEVICES)}")
+        if key in _OBJECTS or key in _SECTIONS:
+            if not isinstance(value, dict):
+                raise _wrong_type(path, place, value, "an object")
+            _check_types(value, f"{place}.", path)
+
+
+def _wrong_type(path: str | Path, place: str, value: object, expected: str) -> ConfigError:
+    return ConfigError(f"{path}: {place} must be {expected}, saw {shorten(value)}", fix=f"change {place}, or leave it out")
 
 
 def resolve_deepspeed(
@@ -160,9 +244,6 @@ def resolve_deepspeed(
     Returns:
         The config. From stage 1 up, gradients are summed over micro-batches and workers in fp32 unless the JSON says otherwise;
         stage 0 does not support this combination.
-
-    Raises:
-        ConfigError: If a key is `"auto"` and there is no rule for it.
     """
     tree = config.tree
     resolved = {k: v for k, v in json.loads(json.dumps(tree)).items() if k not in OWNED_BY_STUDY}
@@ -182,8 +263,6 @@ def resolve_deepspeed(
     zero = resolved.get("zero_optimization", {})
     for key, value in zero.items():
         if _is_auto(value):
-            if key not in HIDDEN_SIZE_RULES:
-                raise ConfigError(f'zero_optimization.{key} is "auto", and there is no rule for it', fix="set it to a number")
             zero[key] = HIDDEN_SIZE_RULES[key](hidden_size)
     return resolved
 

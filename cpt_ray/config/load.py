@@ -4,15 +4,23 @@ Every error names the file and the key; for an unknown key it also names the clo
 """
 
 import difflib
+import re
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cpt_ray.config.plain_text import problem_of_string, read_text_file, shorten
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.config.yaml_text import YamlSyntaxError, parse_yaml
 from cpt_ray.errors import ConfigError
+
+_NO_FILE = "give the path of a YAML file, e.g. configs/demo.yaml"
+_MOST_PARTS = 32
+_LONGEST_PART = 100
 
 
 def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyConfig:
@@ -27,37 +35,12 @@ def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyConfig
         ConfigError: If the file is missing or not YAML, an override names no entry, or the schema refuses a value.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such study file", fix="give the path of a YAML file, e.g. configs/demo.yaml") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}", fix="check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text: {error.reason}", fix="save the file as UTF-8") from error
-    try:
-        tree = yaml.load(text, Loader=_StudyLoader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}", fix="correct the line that the message names") from error
+    tree = parse_yaml(read_text_file(path, kind="study file", fix=_NO_FILE), str(path))
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections at the top", fix="start from configs/demo.yaml")
     for override in overrides:
         _apply(tree, override)
     return parse_study(tree, place=str(path))
-
-
-class _StudyLoader(yaml.SafeLoader):
-    """A YAML loader that refuses duplicate keys; plain YAML silently keeps the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    "while reading a section", node.start_mark, f"key {key.value!r} is given twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
 
 
 def parse_study(tree: dict[str, Any], *, place: str) -> StudyConfig:
@@ -72,60 +55,87 @@ def parse_study(tree: dict[str, Any], *, place: str) -> StudyConfig:
         raise _translate(error, place) from None
 
 
-def dump_study(config: StudyConfig) -> str:
-    """The resolved config as YAML, as saved next to every artifact."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def dump_study(config: StudyConfig, mask: Callable[[Any], Any] | None = None) -> str:
+    """The resolved config as YAML.
+
+    Args:
+        config: The study.
+        mask: Applied to the tree of plain values first; what is stored or shown is masked by `edges.redaction.redact`.
+    """
+    tree = config.model_dump(mode="json")
+    # The tree and not the text: YAML may break a long URL over two lines.
+    return yaml.safe_dump(mask(tree) if mask else tree, sort_keys=False, allow_unicode=True)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, raw = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(
-            f"override {override!r} does not have the form section.key=value", fix="e.g. train.learning_rate=1e-4"
-        )
-    try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        value = raw
-    node: Any = tree
     parts = key.split(".")
-    for part in parts[:-1]:
-        if isinstance(node, list):
-            node = node[_list_index(node, part, override)]
-        else:
-            if node.get(part) is None:
-                node[part] = {}
-            node = node[part]
+    if not equals or not key or len(parts) > _MOST_PARTS:
+        raise ConfigError(
+            f"override {shorten(override)} does not have the form section.key=value", fix="e.g. train.learning_rate=1e-4"
+        )
+    if problem := problem_of_string(override):
+        raise ConfigError(f"override {shorten(override)} {problem}", fix="remove that character")
+    value = _override_value(key, raw)
+    node: Any = tree
+    while True:
+        step, parts = _step(node, parts, override)
+        if not parts:
+            node[step] = value
+            return
+        if isinstance(node, dict) and node.get(step) is None:
+            node[step] = {}
+        node = node[step]
         if not isinstance(node, (dict, list)):
-            raise ConfigError(f"override {override!r}: {part!r} is a value, not a section", fix="name a section of the study")
-    if isinstance(node, list):
-        node[_list_index(node, parts[-1], override)] = value
-    else:
-        node[parts[-1]] = value
+            raise ConfigError(
+                f"override {shorten(override)}: {step!r} is a value, not a section", fix="name a section of the study"
+            )
 
 
-def _list_index(items: list[Any], part: str, override: str) -> int:
-    if part.isdigit() and int(part) < len(items):
-        return int(part)
-    names = [item.get("name") for item in items if isinstance(item, dict)]
-    if part in names:
-        return names.index(part)
+def _override_value(key: str, raw: str) -> Any:
+    """The value as YAML; what is no YAML, or would lose what follows a ` #` as a comment, is the text as it stands."""
+    try:
+        value = parse_yaml(raw, f"override {key}")
+    except YamlSyntaxError:
+        return raw
+    return raw.strip() if " #" in raw and isinstance(value, str) and raw.lstrip()[:1] not in ("'", '"') else value
+
+
+def _step(node: Any, parts: list[str], override: str) -> tuple[Any, list[str]]:
+    """The next key or index on the way, and the parts after it; of names with dots the longest one that exists."""
+    names = [item.get("name") for item in node if isinstance(item, dict)] if isinstance(node, list) else list(node)
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        if name in names:
+            index = names.index(name) if isinstance(node, list) else name
+            return index, parts[length:]
+    if isinstance(node, dict):
+        return parts[0], parts[1:]
+    if re.fullmatch("[0-9]{1,9}", parts[0]) and int(parts[0]) < len(node):
+        return int(parts[0]), parts[1:]
     raise ConfigError(
-        f"override {override!r}: no entry {part!r} in a list of {len(items)}",
-        fix=f"use an index below {len(items)} or one of the names {', '.join(map(str, names))}",
+        f"override {shorten(override)}: no entry {parts[0]!r} in a list of {len(node)}",
+        fix=f"use an index below {len(node)} or one of the names {', '.join(map(str, names))}",
     )
 
 
 def _translate(error: ValidationError, place: str) -> ConfigError:
     # A misspelled required key is both missing and unknown; only the second error names what the user wrote.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    loc = [part for part in first["loc"] if part != "__root__"]
-    key = ".".join(str(part) for part in loc)
+    # Pydantic marks what is wrong with the name of an entry, not with its value, by `[key]`.
+    loc = list(first["loc"])
+    if loc[-1:] == ["[key]"] and first["type"] != "extra_forbidden":
+        loc.pop()
+    key = ".".join(_written(part) for part in loc)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        nearest = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
-        fix = f"did you mean {'.'.join([*map(str, loc[:-1]), nearest[0]])}?" if nearest else f"known keys: {', '.join(known)}"
+        nearest = difflib.get_close_matches(str(loc[-1])[:_LONGEST_PART], known, n=1, cutoff=0.5)
+        fix = (
+            f"did you mean {'.'.join([*map(_written, loc[:-1]), nearest[0]])}?"
+            if nearest
+            else f"known keys: {', '.join(known)}"
+        )
         return ConfigError(f"{place}: unknown key {key}{more}", fix=fix)
     if first["type"] == "missing":
         return ConfigError(f"{place}: missing key {key}{more}", fix=f"add {key}; configs/README.md describes it")
@@ -133,12 +143,19 @@ def _translate(error: ValidationError, place: str) -> ConfigError:
     if first["type"] == "model_type":
         message = f"expected a section with keys {', '.join(_known_keys(loc))}"
     if key:
-        seen = "" if ", saw " in message else f", saw {first['input']!r}"
+        seen = "" if ", saw " in message else f", saw {shorten(first['input'])}"
         return ConfigError(
             f"{place}: {key}: {message}{seen}{more}",
             fix=f"change {key}; configs/README.md lists the allowed values",
         )
     return ConfigError(f"{place}: {message}{more}", fix="change one of the keys that the message names")
+
+
+def _written(part: int | str) -> str:
+    """A part of a key as it can be shown in a message."""
+    if isinstance(part, int) or (len(part) <= _LONGEST_PART and part.isascii() and part.isprintable()):
+        return str(part)
+    return ascii(part[:_LONGEST_PART])
 
 
 def _known_keys(loc: list[int | str]) -> list[str]:

@@ -17,13 +17,26 @@ from pydantic_core import PydanticUndefined
 
 from cpt_ray.config.sections.runtime import parse_workers
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.config.values import format_count, parse_bytes, parse_count, parse_seconds
+from cpt_ray.config.values import (
+    check_name,
+    check_path,
+    check_root,
+    check_task,
+    format_count,
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+)
 
-_QUANTITIES = {
+_NOTATIONS = {
     parse_count: "count",
     parse_bytes: "bytes",
     parse_seconds: "duration",
     parse_workers: "integer or `{min, max}`",
+    check_name: "name",
+    check_task: "name of a task",
+    check_path: "path",
+    check_root: "path",
 }
 _REQUIRED = "**required**"
 _WIDTH = 132
@@ -69,7 +82,7 @@ def _rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str
     for attribute, field in section.model_fields.items():
         name, kind = field.alias or attribute, _without_null(field.annotation)
         inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and not _quantity(field.metadata):
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and not _notation(field.metadata):
             mark = "[]" if inner is not kind else ""
             yield from _rows(inner, f"{prefix}{name}{mark}.")
         else:
@@ -87,7 +100,7 @@ def _type(field: FieldInfo) -> str:
 
 
 def _describe(kind: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
-    if quantity := _quantity(metadata):
+    if quantity := _notation(metadata):
         return quantity
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
@@ -106,9 +119,9 @@ def _describe(kind: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
     return names.get(kind, str(kind))
 
 
-def _quantity(metadata: list[Any] | tuple[Any, ...]) -> str | None:
+def _notation(metadata: list[Any] | tuple[Any, ...]) -> str | None:
     """The notation of a value that has its own parser."""
-    return next((_QUANTITIES[mark.func] for mark in metadata if getattr(mark, "func", None) in _QUANTITIES), None)
+    return next((_NOTATIONS[mark.func] for mark in metadata if getattr(mark, "func", None) in _NOTATIONS), None)
 
 
 def _default(field: FieldInfo) -> str:

@@ -3,6 +3,8 @@
 A study is models x arms x budgets x seeds; `configs/README.md` lists every key.
 """
 
+import itertools
+
 from pydantic import Field, model_validator
 
 from cpt_ray.config.budgets import check_train
@@ -10,16 +12,14 @@ from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
-from cpt_ray.config.values import Section
+from cpt_ray.config.values import Name, RootText, Section
 
 
 class StudySection(Section):
     """The study itself."""
 
-    name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name of the study, used in folder names, the report and MLflow"
-    )
-    root: str = Field(description="folder of all artifacts; local, or on a filesystem that every node shares")
+    name: Name = Field(description="name of the study, used in folder names, the report and MLflow")
+    root: RootText = Field(description="folder of all artifacts; local, or on a filesystem that every node shares")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds of the sample order, one set of runs each")
 
 
@@ -30,7 +30,7 @@ class StudyConfig(Section):
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     prepare: PrepareConfig = PrepareConfig()
-    arms: dict[str, ArmConfig] = Field(min_length=1)
+    arms: dict[Name, ArmConfig] = Field(min_length=1)
     train: TrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()
@@ -46,6 +46,8 @@ class StudyConfig(Section):
         for arm_name, arm in self.arms.items():
             _check_arm(f"arms.{arm_name}", arm, names)
             _check_cooldown_mix(f"arms.{arm_name}", arm, self.train)
+        _unique("arms", list(self.arms))
+        _check_run_names([model.name for model in self.models], list(self.arms))
         check_train(self.train, self.models)
         workers, rows = self.runtime.workers, self.train.global_batch_size
         if workers.max > rows:
@@ -91,6 +93,27 @@ def _check_cooldown_mix(place: str, arm: ArmConfig, train: TrainConfig) -> None:
 
 
 def _unique(section: str, names: list[str]) -> None:
+    seen: dict[str, str] = {}
     for name in names:
-        if names.count(name) > 1:
+        before = seen.get(name.casefold())
+        if before == name:
             raise ValueError(f"{section} has two entries named {name!r}")
+        if before is not None:
+            raise ValueError(
+                f"{section} has {before!r} and {name!r}, which are the same file on systems that ignore case; rename one"
+            )
+        seen[name.casefold()] = name
+
+
+def _check_run_names(models: list[str], arms: list[str]) -> None:
+    """Runs are named `MODEL-ARM-...`: of model `a` with arm `b-c` and model `a-b` with arm `c`, one would replace the other."""
+    seen: dict[str, tuple[str, str]] = {}
+    for pair in itertools.product(models, arms):
+        name = "-".join(pair).casefold()
+        if name in seen:
+            (model, arm), (other_model, other_arm) = seen[name], pair
+            raise ValueError(
+                f"the runs of model {model!r} with arm {arm!r} and of model {other_model!r} with arm {other_arm!r} would have "
+                "the same name; rename one of the arms"
+            )
+        seen[name] = pair

@@ -1,17 +1,29 @@
-"""Quantities in human notation (`400M` tokens, `64MB`, `2h`), and the base class of every section.
+"""Quantities in human notation (`400M` tokens, `64MB`, `2h`), names, paths, and the base class of every section.
 
 Suffixes for tokens and counts are decimal (k, M, B, T); bytes are decimal too (kB, MB, GB); durations are s, m, h, d.
 """
 
+import os
 import re
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
+
+from cpt_ray.config.plain_text import LARGEST_INTEGER, SMALLEST_INTEGER, shorten
 
 _COUNT = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+LONGEST_NAME = 64
+LONGEST_TASK = 128
+_LONGEST_FILE_NAME = 255
+_LONGEST_PATH = 3500
+"""In bytes; Linux allows 4,096, and what is written below a root needs some."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 class Section(BaseModel):
@@ -19,17 +31,33 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and not SMALLEST_INTEGER <= number <= LARGEST_INTEGER:
+                raise ValueError("expected a number that fits 64 bits")
+        return value
+
 
 def _quantity(value: object, units: dict[str, int], example: str) -> int:
     # Decimal, because 1.001 * 1000 is not a whole number in binary floating point. YAML 1.1 reads `1e4` as a string.
-    text = "" if isinstance(value, bool) else str(value).strip()
+    text = str(value).strip() if isinstance(value, (str, float)) or _is_integer(value) else ""
     match = re.fullmatch(r"([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?)\s*([a-z]*)", text.lower())
     if match is None or match[2] not in units:
-        raise ValueError(f"expected a quantity such as {example}, saw {value!r}")
-    result = Decimal(match[1].replace("_", "")) * units[match[2]]
+        raise ValueError(f"expected a quantity such as {example}, saw {shorten(value)}")
+    number = Decimal(match[1].replace("_", ""))
+    # Before it is multiplied or made an integer: 1e999 has a thousand digits.
+    if not SMALLEST_INTEGER <= number * units[match[2]] <= LARGEST_INTEGER:
+        raise ValueError(f"expected a quantity that fits 63 bits, such as {example}, saw {shorten(value)}")
+    result = number * units[match[2]]
     if result != result.to_integral_value():
-        raise ValueError(f"expected a whole number such as {example}, saw {value!r}")
+        raise ValueError(f"expected a whole number such as {example}, saw {shorten(value)}")
     return int(result)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and SMALLEST_INTEGER <= value <= LARGEST_INTEGER
 
 
 def parse_count(value: object) -> int:
@@ -73,3 +101,74 @@ def format_count(value: float) -> str:
 Count = Annotated[int, BeforeValidator(parse_count)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[int, BeforeValidator(parse_seconds)]
+
+
+def check_name(value: str, longest: int = LONGEST_NAME) -> str:
+    """Accept a name that can be part of a path on every system, of an MLflow run, and of an override.
+
+    Raises:
+        ValueError: If it has other characters than ASCII letters, digits, `.`, `_` and `-`, does not begin with a letter or
+            digit, ends in a dot, is too long, or is the name of a device of Windows.
+    """
+    seen = ascii(value[:longest])  # other scripts have letters that look like ASCII
+    if len(value) > longest:
+        raise ValueError(f"a name has at most {longest} characters, saw {len(value)}: {seen}...")
+    if not _NAME.fullmatch(value) or value.endswith("."):
+        raise ValueError(
+            "a name has only the letters a to z and A to Z, digits, `.`, `_` and `-`, begins with a letter or digit and does "
+            f"not end in a dot, saw {seen}"
+        )
+    if _DEVICES.fullmatch(value):
+        raise ValueError(f"Windows keeps this name for a device, so that no file or folder can have it, saw {seen}")
+    return value
+
+
+def check_task(value: str) -> str:
+    """Accept the name of an lm-eval task: `check_name`, but longer, because some of its own have over 80 characters."""
+    return check_name(value, LONGEST_TASK)
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+"""The name of a study, model, source, arm or exam."""
+TaskName = Annotated[str, AfterValidator(check_task)]
+"""The name of an lm-eval task."""
+
+
+def check_path(value: str) -> str:
+    """Expand `~` in a path, in a glob, or in each link of an fsspec chain; a URL or a name on the hub is left alone.
+
+    Raises:
+        ValueError: If a local path is longer than a file system allows.
+    """
+    links = [os.path.expanduser(link) for link in value.split("::")]
+    for link in links:
+        if "://" in link:
+            continue
+        longest = max(len(os.fsencode(part)) for part in link.split("/"))
+        if longest > _LONGEST_FILE_NAME or len(os.fsencode(link)) > _LONGEST_PATH:
+            raise ValueError(
+                f"a path has at most {_LONGEST_PATH} bytes and {_LONGEST_FILE_NAME} between slashes, saw {shorten(link)}"
+            )
+    return "::".join(links)
+
+
+def check_root(value: str) -> str:
+    """Accept the path of a folder that this process can create, with `~` expanded.
+
+    Raises:
+        ValueError: If it is empty, a URL, or too long.
+    """
+    if not value.strip():
+        raise ValueError(f"expected the path of a folder, saw {value!r}")
+    if _SCHEME.match(value) or "::" in value:
+        raise ValueError(
+            "artifacts are written to a local folder, or to one that every node mounts; object storage is not supported, and "
+            f"neither are URLs; give a path such as /shared/study, saw {shorten(value)}"
+        )
+    return check_path(value)
+
+
+PathText = Annotated[str, AfterValidator(check_path)]
+"""A path, a glob, an fsspec URL or a name on the hub; `~` is the user's home."""
+RootText = Annotated[str, AfterValidator(check_root)]
+"""The path of a folder to write to."""

@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cpt_ray.edges.redaction import printable
+
 FOLDER = "logs"
 LOCATIONS: list[Path] = []
 """Log files of this process and its workers, to be named when a command fails."""
@@ -27,6 +29,13 @@ _ITS_OWN_STREAM = ("DeepSpeed", "transformers")
 """Libraries whose loggers print to the terminal and do not propagate."""
 
 Tell = Callable[[str], None]
+
+
+class _Printable(logging.Formatter):
+    """A record with its traceback, without credentials and control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _Warnings(logging.Handler):
@@ -52,7 +61,7 @@ def _text(record: logging.LogRecord) -> str | None:
         if found["category"] in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning", "ImportWarning"):
             return None
         message = found["text"].splitlines()[0]  # the source line follows
-    return " ".join(message.split())[:_LONGEST]
+    return printable(" ".join(message.split()))[:_LONGEST]
 
 
 @contextlib.contextmanager
@@ -79,7 +88,7 @@ def log_to(path: Path, tell: Tell) -> Iterator[None]:
     """Within, append what this process logs to a file, and call `tell` with the text of each new warning."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler, root = logging.FileHandler(path, encoding="utf-8", delay=True), logging.getLogger()
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(_Printable(_FORMAT))
     level = root.level
     root.setLevel(min(level, logging.INFO) if level else logging.INFO)
     root.addHandler(handler)
@@ -101,7 +110,7 @@ def rank_log(run_folder: Path, rank: int) -> Path:
 def be_verbose() -> None:
     """Also print to stderr what goes to log files."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(_Printable(_FORMAT))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
 

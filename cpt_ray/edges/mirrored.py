@@ -10,21 +10,28 @@ modification time are unchanged. A tracking server has no such marker, so for on
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Record
 
 _SQLITE = "sqlite:///"
+_WITH_DRIVER = "sqlite+pysqlite:///"
 
 
 def default_uri(root: Path) -> str:
     """The sqlite database in a study's root."""
-    return f"{_SQLITE}{root.resolve()}/mlflow.db"
+    path = f"{root.resolve()}/mlflow.db"
+    # SQLAlchemy takes what follows a `?` for options, and since 2.1 decodes `%`. MLflow does not decode: from a URI without the
+    # name of the driver it makes a second folder with `%25` in its name.
+    quoted = path.replace("%", "%25").replace("?", "%3F")
+    return f"{_SQLITE if quoted == path else _WITH_DRIVER}{quoted}"
 
 
 def database_of(uri: str) -> Path | None:
     """The database file of a sqlite URI; None for a tracking server."""
-    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    scheme = next((scheme for scheme in (_SQLITE, _WITH_DRIVER) if uri.startswith(scheme)), None)
+    return None if scheme is None else Path(unquote(uri.removeprefix(scheme).partition("?")[0]))
 
 
 class Mirrored(Record):

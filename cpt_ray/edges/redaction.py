@@ -1,8 +1,9 @@
-"""Mask secrets in everything that is shown or stored: configs in MLflow and in the report.
+"""What is shown or stored, without secrets and without control characters.
 
-In: plain values or text. Out: the same with secrets masked. A value is a secret if a word
-of its key says so (`api_key`, `token`); in any text, the user part of a URI and signed query values are secrets too. Only
-whole words count, so `batch_tokens` is not a secret.
+In: plain values or text. Out: the same with secrets masked, for saved configs, records, MLflow and the report; for the terminal
+and log files also with control characters escaped, so that no document, name or message can move the cursor, set a title or
+reorder a line. A value is a secret if a word of its key says so (`api_key`, `token`); in any text, the user part of a URI and
+signed query values are secrets too. Only whole words of keys count, so `batch_tokens` is not a secret.
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ MASK = "***"
 _WORDS = frozenset(
     {"token", "secret", "password", "passwd", "passphrase", "key", "apikey", "credential", "credentials", "auth"}
 )
-_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@'\"]+@", re.IGNORECASE)
-_QUERY = re.compile(r"([?&][^=&\s]*(?:token|secret|password|key|sig|signature|credential)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
+# Up to the last `@` before the path: a password may hold one itself.
+_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s'\"?#]*@", re.IGNORECASE)
+_QUERY = re.compile(
+    r"([?&;#][^=&\s?;#]*(?:token|secret|passw|passphrase|pwd|key|sig|credential|auth|jwt|sas|session|ticket|code)[^=&\s]*=)[^&\s'\"]+",
+    re.IGNORECASE,
+)
+# Not line feed and tab, which are layout. Beyond ASCII: C1, the marks that reorder text, line separators, surrogates.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _LINE = re.compile(r"^(\s*(?:- )?['\"]?([\w.-]+)['\"]?:[ \t]+)(\S.*)$", re.MULTILINE)
 
 
@@ -24,9 +31,29 @@ def is_secret_key(key: str) -> bool:
     return not _WORDS.isdisjoint(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower()))
 
 
+def redact_uris(text: str) -> str:
+    """Mask the credentials in the URIs of a text."""
+    return _QUERY.sub(rf"\1{MASK}", _USER.sub(rf"\1{MASK}@", text)) if "://" in text else text
+
+
+def printable(text: str) -> str:
+    """Text for the terminal or a log file: credentials in URIs masked, control characters escaped, lines and tabs kept."""
+    return _CONTROL.sub(lambda found: _escaped(found[0]), redact_uris(text))
+
+
+def printable_line(text: str) -> str:
+    """`printable` for text that must stay on one line, such as the id of a document."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
 def redact_text(text: str) -> str:
     """Mask credentials in URIs, and in lines of YAML the values of secret keys."""
-    text = _QUERY.sub(rf"\1{MASK}", _USER.sub(rf"\1{MASK}@", text))
+    text = redact_uris(text)
     return _LINE.sub(lambda m: m[1] + MASK if is_secret_key(m[2]) and m[3] not in ("null", "~") else m[0], text)
 
 

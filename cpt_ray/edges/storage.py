@@ -5,6 +5,7 @@ under a unique temporary name and renamed. Guarantee: `verify_files` finds any f
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -84,15 +85,22 @@ def file_entry(root: Path, path: Path) -> FileEntry:
 
 
 def move_durably(source: Path, target: Path) -> None:
-    """Move a file to `target` and flush it to disk: a rename on one filesystem, else a copy whose source is then deleted."""
-    if source.stat().st_dev == target.parent.stat().st_dev:
+    """Move a file to `target` and flush it to disk: a rename within one mount, else a copy whose source is then deleted."""
+    try:
+        # Tried, not looked up: two mounts of one disk have one device number, and a rename across them is refused.
         os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    else:
         sync(target)
         return
-    with source.open("rb") as reader, target.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, 16 * _CHUNK)
-        writer.flush()
-        os.fsync(writer.fileno())
+    with temporary_path(target) as copy:
+        with source.open("rb") as reader, copy.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, 16 * _CHUNK)
+            writer.flush()
+            os.fsync(writer.fileno())
+        os.replace(copy, target)
     source.unlink()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.model.base import copy_tokenizer
 
@@ -67,4 +68,4 @@ def model_card(facts: Mapping[str, object]) -> str:
     ]
     lines += ["| fact | value |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in facts.items() if key != "name"]
-    return "\n".join(lines) + "\n"
+    return redact_uris("\n".join(lines) + "\n")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.mirrored import database_of
 from cpt_ray.records import Record
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -42,13 +43,17 @@ class StudyGraph:
         stages: Stages in order; `STAGES` if none are given.
 
     Raises:
-        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused.
+        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused, or the root would be lost.
     """
 
     def __init__(self, config: StudyConfig, config_path: Path, stages: Sequence[Stage[Any, Any]] | None = None) -> None:
         self.config, self.config_path = config, config_path
         self.stages = STAGES if stages is None else tuple(stages)
-        self.root = Path(config.study.root).resolve()
+        self.root = store.resolve_root(config.study.root)
+        if config.tracking.uri is not None and (database := database_of(config.tracking.uri)) is not None:
+            store.refuse_job_folder(
+                database.resolve(), "tracking.uri", fix="give the database an absolute path, or leave it out"
+            )
         self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in self.stages}
         for stage in self.stages:
             for planned in stage.plan(self):  # one by one: a run's parent is an artifact of the same stage

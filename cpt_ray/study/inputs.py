@@ -14,6 +14,7 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.hub import resolve_dataset
 from cpt_ray.edges.packages import resolve_package
+from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import SourceFile, list_source_files
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.study.store import fingerprint
@@ -47,8 +48,8 @@ def listing(uri: str) -> str:
 
 
 def _names_and_sizes(files: list[SourceFile]) -> str:
-    """Relative to the folder that holds the files."""
-    heads = [file.path.split("::")[0] for file in files]
+    """Relative to the folder that holds the files; a new signature of the same URL is the same file."""
+    heads = [redact_uris(file.path.split("::")[0]) for file in files]
     common = len(heads[0].rsplit("/", 1)[0]) if len(heads) == 1 else len(_common_folder(heads))
     return fingerprint(json.dumps([(head[common:], file.size_bytes) for head, file in zip(heads, files, strict=True)]))
 

@@ -6,10 +6,12 @@ Everything here is derived from records alone, so it can be recreated at any tim
 from __future__ import annotations
 
 import datetime
+import shlex
 from pathlib import Path
 from typing import Any
 
 from cpt_ray.config.load import dump_study
+from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Comparison, ExamHit, ExamScan, HeldOutPoint, TaskScan, read_hits
 from cpt_ray.report.contents import PlannedStates, ReportContents
@@ -40,7 +42,8 @@ def conclude(study: Study) -> str:
     folders = {node.name: node.folder for node in study.graph.of(TRAIN)}
     tables = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
     mirror_study(target, study.runs(), folders, Found(comparison.points, tables), report)
-    where = f"report:  {report}\nmlflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {target.uri}"
+    command = shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(target.uri)])
+    where = f"report:  {report}\nmlflow:  {command}"
     return f"{summarize(study, comparison)}\n{where}"
 
 
@@ -84,7 +87,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     contents = ReportContents(
         study=study.config.study.name,
         created=newest,
-        config_yaml=dump_study(study.config),
+        config_yaml=dump_study(study.config, redact),
         funnel=manifest.reports,
         manifest=manifest,
         held_out=study.held_out().sets,

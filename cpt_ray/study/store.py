@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 WorkT = TypeVar("WorkT")
 
 _VERSIONED = ("cpt-ray", "torch", "transformers", "deepspeed", "ray", "tokenizers", "lm-eval", "pyarrow")
+_JOB_FOLDER = ("runtime_resources", "working_dir_files")
 
 
 def fingerprint(value: object) -> str:
@@ -139,6 +141,27 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
     )
     write_atomic(node.folder / Artifact.FILE, artifact.to_json())
     return artifact
+
+
+def resolve_root(root: str) -> Path:
+    """The absolute path of a study's root.
+
+    Raises:
+        ConfigError: If it lies where Ray unpacks a job's working directory.
+    """
+    path = Path(root).resolve()
+    refuse_job_folder(path, f"study.root={root}", fix="set study.root to an absolute path that every node sees")
+    return path
+
+
+def refuse_job_folder(path: Path, key: str, *, fix: str) -> None:
+    """Reject a path in Ray's cache of working directories, where relative paths lead under `ray job submit`.
+
+    Raises:
+        ConfigError: Naming key and path.
+    """
+    if _JOB_FOLDER in itertools.pairwise(path.parts):
+        raise ConfigError(f"{key}: {path} is in Ray's copy of the job's working directory, which Ray deletes later", fix=fix)
 
 
 def require_writable(root: Path) -> None:

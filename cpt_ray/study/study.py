@@ -15,6 +15,7 @@ from cpt_ray.compare.comparison import compare
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.plan.budget import plan_study
 from cpt_ray.plan.checks import check_cooldowns, check_epochs
@@ -72,7 +73,7 @@ class Study:
     def __enter__(self) -> Self:
         self.session.__enter__()
         # After the lease: a second driver must not overwrite the configuration of the one at work.
-        write_atomic(self.root / "study.yaml", dump_study(self.config))
+        write_atomic(self.root / "study.yaml", dump_study(self.config, redact))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.cli.main import main
+from cpt_ray.cli.main import VERBS, main
 from cpt_ray.edges.lease import hold_lease
 from cpt_ray.train.checkpoint import committed as checkpoint
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
@@ -64,6 +64,8 @@ def results(study: TinyStudy) -> set[str]:
             "runtime.workers is 5, but train.global_batch_size is 4 rows",
             "change one of the keys",
         ),
+        (["study.root=s3://bucket/x"], "study.root: artifacts are written to a local folder", "change study.root"),
+        (["models.0.name=../../evil"], "models.0.name: a name has only the letters", "change models.0.name"),
         (["sources.law.path=gone/*.jsonl"], "gone/*.jsonl: no such file", "check the path or glob of this source"),
         (["evaluate.exams.0.path=gone.jsonl"], "gone.jsonl: no such file", "check the path"),
         (["train.deepspeed=gone.json"], "gone.json: no such DeepSpeed file", "ds_configs/"),
@@ -266,3 +268,14 @@ def test_a_root_named_by_a_file_is_left_alone(tiny, capsys):
     Path(tiny.root).write_text("mine")
     refused(capsys, "prepare", str(tiny.config))
     assert Path(tiny.root).read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "trace"])
+def test_a_relative_root_is_refused_by_every_verb_of_a_submitted_job(tiny, capsys, monkeypatch, tmp_path, verb):
+    unpacked = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_12ab"
+    unpacked.mkdir(parents=True)
+    monkeypatch.chdir(unpacked)
+    said = refused(capsys, verb, str(tiny.config), "study.root=runs")
+    assert "study.root=runs: " in said
+    assert "set study.root to an absolute path that every node sees" in said
+    assert list(unpacked.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 
@@ -50,3 +51,21 @@ def test_progress_on_a_terminal_replaces_itself_and_is_gone_before_the_next_line
     written = capsys.readouterr().err
     assert written.startswith("\r\x1b[2Ka long li\r\x1b[2K2 %\r\x1b[2K")  # cut, so that it never wraps
     assert written.count("\x1b[2K") == 3
+
+
+ESCAPE, SHOWN = "a \x1b]0;owned\x07 \u202eb https://me:SECRET@host/x", r"a \x1b]0;owned\x07 \u202eb https://***@host/x"
+
+
+@pytest.mark.parametrize("way", ["say", "step", "warn", "progress"])
+def test_no_way_of_printing_lets_control_characters_or_credentials_through(capsys, way):
+    getattr(TerminalConsole(), way)(ESCAPE)
+    captured = capsys.readouterr()
+    assert SHOWN in captured.out + captured.err
+    assert "\x1b" not in captured.out + captured.err
+
+
+def test_a_locale_without_the_character_shows_its_code(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    TerminalConsole().say("caf\u00e9 \u4e2d")
+    assert written.getvalue() == b"caf\\xe9 \\u4e2d\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 
 import pytest
@@ -83,11 +84,12 @@ def test_a_dry_run_of_a_prepared_study_says_what_would_be_reused_and_changes_not
 def test_each_verb_works_on_what_the_one_before_left_and_says_which_is_next(prepared, capsys):
     overrides = ("train.budgets=[2000]", "evaluate.exams=[]", "prepare.decontaminate.enabled=false")
     config = str(prepared.config)
-    assert said(capsys, "check", config, *overrides).splitlines()[-1] == f"next: cpt-ray plan {config}"
-    assert said(capsys, "plan", config, *overrides).splitlines()[-1] == f"next: cpt-ray run {config}"
+    same = shlex.join((config, *overrides))
+    assert said(capsys, "check", config, *overrides).splitlines()[-1] == f"next: cpt-ray plan {same}"
+    assert said(capsys, "plan", config, *overrides).splitlines()[-1] == f"next: cpt-ray run {same}"
     for verb, then in (("prepare", "train"), ("train", "evaluate"), ("evaluate", "report"), ("compare", "report")):
         text = said(capsys, verb, config, *overrides)
-        assert text.splitlines()[-1] == f"next: cpt-ray {then} {config}", verb
+        assert text.splitlines()[-1] == f"next: cpt-ray {then} {same}", verb
         assert str(prepared.root) in text, verb
     text = said(capsys, "report", config, *overrides)
     assert f"report:  {prepared.root / 'report.html'}" in text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import pytest
 
 from cpt_ray.cli.console import TerminalConsole
@@ -31,3 +34,15 @@ def test_one_stage_alone_can_be_listed(request_, capsys):
 def test_the_next_verb_is_named_with_the_study_file(request_, tiny, capsys):
     request_.next_verb("plan")
     assert capsys.readouterr().out == f"next: cpt-ray plan {tiny.config}\n"
+
+
+@pytest.mark.parametrize("folder", ["a b", "a#b", "100%", "what?", "[x]", "caf\u00e9", "it's", "$HOME", "~"])
+def test_the_next_command_can_be_pasted_into_a_shell(tiny, tmp_path, capsys, folder):
+    path = tmp_path / folder / "study.yaml"
+    path.parent.mkdir()
+    shutil.copy(tiny.config, path)
+    overrides = ("train.budgets=[1k, 2k]", "sources.law.path=a*b.jsonl")
+    Request(load_study(path), path, TerminalConsole(), dry_run=False, overrides=overrides).next_verb("plan")
+    pasted = capsys.readouterr().out.removeprefix("next: ").strip()
+    words = subprocess.run(["bash", "-c", f"printf '%s\\n' {pasted}"], capture_output=True, text=True, check=True).stdout
+    assert words.splitlines() == ["cpt-ray", "plan", str(path), *overrides]

@@ -231,9 +231,59 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 def test_an_auto_without_a_rule_is_refused(write):
-    config = load_deepspeed(write({"zero_optimization": {"stage": 3, "sub_group_size": "auto"}}))
-    with pytest.raises(ConfigError, match='sub_group_size is "auto", and there is no rule for it'):
-        resolve_deepspeed(config, train=train(), accumulation_steps=1, hidden_size=8)
+    message = refusal(write({"zero_optimization": {"stage": 3, "sub_group_size": "auto"}}))
+    assert 'zero_optimization.sub_group_size is "auto", and there is no rule for it' in message
+    nested = {"zero_optimization": {"offload_optimizer": {"device": "cpu", "pin_memory": "auto"}}}
+    assert 'zero_optimization.offload_optimizer.pin_memory is "auto"' in refusal(write(nested))
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"zero_optimization": {"stage": 1.0}}, "zero_optimization.stage is 1.0"),
+        ({"zero_optimization": {"stage": [1]}}, "zero_optimization.stage is [1]"),
+        ({"zero_optimization": {"offload_optimizer": 5}}, "zero_optimization.offload_optimizer must be an object, saw 5"),
+        ({"zero_optimization": {"offload_param": {"device": "gpu"}}}, "offload_param.device must be one of none, cpu, nvme"),
+        ({"zero_optimization": {"offload_param": {"device": ["cpu"]}}}, "saw ['cpu']"),
+        ({"zero_optimization": {"reduce_bucket_size": "5e8"}}, "reduce_bucket_size must be a number of at least 0, saw '5e8'"),
+        ({"zero_optimization": {"sub_group_size": True}}, "sub_group_size must be a number of at least 0, saw True"),
+        ({"zero_optimization": {"overlap_comm": "yes"}}, "zero_optimization.overlap_comm must be true or false, saw 'yes'"),
+        ({"communication_data_type": 16}, "communication_data_type must be a string, saw 16"),
+        ({"data_types": {"grad_accum_dtype": ["fp32"]}}, "data_types.grad_accum_dtype must be a string"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_where_it_stands(write, tree, message):
+    assert message in refusal(write(tree))
+
+
+@pytest.mark.parametrize(
+    "tree", [{"zero_optimization": {"stage": 2, "reduce_bucket_size": 5e8, "overlap_comm": None}}, {"aio": {}}]
+)
+def test_values_of_the_right_type_are_read(write, tree):
+    assert load_deepspeed(write(tree)).tree == tree
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"zero_optimization": {"stage": NaN}}', "line 1: NaN is not JSON"),
+        (b'{"steps_per_print":\n 1e999}', "line 2: 1e999 is beyond what a number can hold"),
+        (b'{"steps_per_print": ' + b"9" * 5000 + b"}", "does not fit 64 bits"),
+        (b'{"a": 1,\n\n"a": 2}', "key 'a' is given twice in one object; it stands in lines 1, 3"),
+        (b'{"a": "\\u0000"}', "holds the character U+0000"),
+        (b'{"a": ' + b"[" * 100_000, "nested deeper than 64 levels"),
+        ('{"a": 1}'.encode("utf-16"), "it is UTF-16"),
+        (b'{"a": "\xe9"}', "not UTF-8 text"),
+    ],
+)
+def test_a_json_that_is_none_is_refused_by_line(tmp_path, content, message):
+    path = tmp_path / "ds.json"
+    path.write_bytes(content)
+    assert message in refusal(path)
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path):
+    assert "is a folder, not a DeepSpeed file" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(("tree", "stage"), [({}, 0), ({"zero_optimization": {}}, 0), ({"zero_optimization": {"stage": 2}}, 2)])

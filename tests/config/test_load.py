@@ -63,7 +63,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem,
         ("train.precision", "fp8", "train.precision: Input should be 'bf16', 'fp16' or 'fp32', saw 'fp8'"),
         ("train.budgets", ["lots"], "train.budgets.0: expected a quantity such as 400M, saw 'lots'"),
         ("train", None, "train: expected a section with keys budgets, "),
-        ("study.name", "Has Spaces", "study.name: String should match pattern"),
+        ("study.name", "Has Spaces", "study.name: a name has only the letters"),
         ("arms.legal.segments", [{"from": 0, "mix": {"law": 1.0}}], "arms.legal.segments.0.from: Input should be greater than or equal to 1, saw 0"),
         ("arms.legal.max_epochs_of", {"law": 0}, "arms.legal.max_epochs_of.law: Input should be greater than 0, saw 0"),
         ("train.shuffle_window", 0, "train.shuffle_window: Input should be greater than or equal to 1, saw 0"),
@@ -107,7 +107,7 @@ def test_a_broken_file_is_refused_by_name(tmp_path, content, message):
 def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere.yaml: no such study file\n  fix: give the path of a YAML file"):
         load_study(tmp_path / "nowhere.yaml")
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="is a folder, not a study file"):
         load_study(tmp_path)
 
 
@@ -162,3 +162,51 @@ def test_an_override_enters_a_section_that_the_file_leaves_empty(study_file):
 def test_a_wrong_override_is_refused(study_file, override, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_study(study_file, (override,))
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("models.SmolLM2-1.7B.revision=abc", lambda s: s.models[1].revision == "abc"),
+        ("models.SmolLM2-1.revision=abc", lambda s: s.models[2].revision == "abc"),
+        ("models.SmolLM2-1.7B.base=/a/b #1/c", lambda s: s.models[1].base == "/a/b #1/c"),
+        ("arms.le.gal.max_epochs=2", lambda s: s.arms["le.gal"].max_epochs == 2),
+        ("arms.le.gal.mix.law=0.9", lambda s: s.arms["le.gal"].mix == {"law": 0.9, "news": 0.1}),
+        ("sources.law.path=*.jsonl", lambda s: s.sources[0].path == ("*.jsonl",)),
+        ("sources.law.path='a'  # a comment", lambda s: s.sources[0].path == ("a",)),
+        ("sources.law.limit_documents=5 # a comment", lambda s: s.sources[0].limit_documents == 5),
+    ],
+)
+def test_names_with_dots_and_text_that_is_no_yaml_reach_their_place(tree, tmp_path, override, read):
+    tree["models"] += [{"name": "SmolLM2-1.7B", "base": "x"}, {"name": "SmolLM2-1", "base": "x"}]
+    tree["arms"]["le.gal"] = {"role": "domain", "mix": {"law": 0.5, "news": 0.1}}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    if "mix" not in override:
+        tree["arms"]["le.gal"]["mix"]["law"] = 0.9
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    assert read(load_study(path, (override,)))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.budgets=!!int abc", "override train.budgets, line 1: the tag '!!int' is not allowed"),
+        ("train.budgets=" + "[" * 1000, "override train.budgets, line 1: nested deeper than 64 levels"),
+        ("study.name=a\x1bb", "holds the character U+001B, which is not text"),
+        ("study.name=\udcff", "holds the character U+DCFF, which is not text"),
+        ("a" + ".b" * 1000 + "=1", "does not have the form section.key=value"),
+        ("sources.\u00b2.role=domain", "no entry '\u00b2' in a list of 2"),
+        ("sources." + "9" * 5000 + ".role=domain", "in a list of 2"),
+        ("tracking.uri=1\n--- 2", "a second document begins here"),
+    ],
+)
+def test_an_override_cannot_bring_in_what_a_file_cannot(study_file, override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_study(study_file, (override,))
+
+
+def test_a_wrong_value_of_any_length_makes_a_short_message(study_file):
+    with pytest.raises(ConfigError, match=r"train\.precision: ") as caught:
+        load_study(study_file, ("train.precision=" + "x" * 100_000,))
+    assert len(str(caught.value)) < 500

@@ -41,6 +41,54 @@ def test_a_name_given_twice_is_refused(tree, section):
     assert f"{section} has two entries named {tree[section][0]['name']!r}" in refusal(tree)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "study.name",
+        "models.0.name",
+        "sources.0.name",
+        "evaluate.exams.0.name",
+        "evaluate.harness_tasks.0",
+        "prepare.decontaminate.tasks.0",
+    ],
+)
+@pytest.mark.parametrize("name", ["../../../evil", "a\nb", "x" * 300, "", "con"])
+def test_every_name_in_a_study_follows_one_rule(tree, key, name):
+    tree["evaluate"] = {"exams": [{"name": "bar", "path": "p", "label": "l"}], "harness_tasks": ["a"]}
+    tree["prepare"] = {"decontaminate": {"tasks": ["a"]}}
+    parse_study(tree, place="study.yaml")
+    assert f"study.yaml: {key}: " in refusal(spoil(tree, key, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../../../evil", "study.yaml: arms.../../../evil: a name has only the letters"),
+        ("a\nb", "study.yaml: arms.'a\\nb': a name has only the letters"),
+        ("x" * 300, "a name has at most 64 characters, saw 300"),
+        ("[key]", "study.yaml: arms.[key]: a name has only the letters"),
+        ("LEGAL", "arms has 'legal' and 'LEGAL', which are the same file on systems that ignore case; rename one"),
+    ],
+)
+def test_the_name_of_an_arm_follows_it_too(tree, name, message):
+    tree["arms"][name] = tree["arms"]["control"]
+    assert message in refusal(tree)
+
+
+def test_two_pairs_of_model_and_arm_with_one_run_name_are_refused(tree):
+    tree["models"] = [{"name": "a", "base": "x"}, {"name": "a-b", "base": "y"}]
+    tree["arms"] = {"b-c": tree["arms"]["legal"], "d": tree["arms"]["control"]}
+    parse_study(tree, place="study.yaml")
+    tree["arms"]["c"] = tree["arms"].pop("d")
+    assert "the runs of model 'a' with arm 'b-c' and of model 'a-b' with arm 'c' would have the same name" in refusal(tree)
+
+
+@pytest.mark.parametrize("key", ["train.global_batch_size", "study.seeds.0", "prepare.seed"])
+def test_a_number_beyond_64_bits_is_refused(tree, key):
+    tree["study"]["seeds"] = [0]
+    assert "64 bits" in refusal(spoil(tree, key, "9" * 400))
+
+
 def test_an_exam_given_twice_is_refused(tree):
     exam = {"name": "bar", "path": "p", "label": "l"}
     assert "evaluate.exams has two entries named 'bar'" in refusal(spoil(tree, "evaluate.exams", [exam, exam]))

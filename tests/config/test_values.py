@@ -1,10 +1,21 @@
 """Quantities as people write them, parsed and formatted."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.config.values import format_count, parse_bytes, parse_count, parse_seconds
+from cpt_ray.config.values import (
+    check_name,
+    check_path,
+    check_root,
+    check_task,
+    format_count,
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +99,80 @@ def test_any_whole_number_reads_back_as_itself(number):
 @given(st.integers(min_value=1, max_value=9 * 10**14))
 def test_a_written_count_reads_back_within_its_three_digits(number):
     assert abs(parse_count(format_count(number)) - number) <= 0.005 * number
+
+
+@pytest.mark.parametrize("written", ["1e999", "-1e30", "9" * 400, 2**63, "1e19", "10000000T"])
+def test_a_quantity_beyond_63_bits_is_refused(written):
+    with pytest.raises(ValueError, match=r"expected a quantity .*such as 400M, saw") as caught:
+        parse_count(written)
+    assert len(str(caught.value)) < 300
+
+
+def test_the_largest_quantities_are_read():
+    assert parse_count(2**63 - 1) == 2**63 - 1
+    assert parse_bytes("9e6TB") == 9 * 10**18
+
+
+@pytest.mark.parametrize("name", ["a", "legal", "SmolLM2-1.7B", "a.b-c_D", "2024", "x" * 64, "console", "com", "aux-1"])
+def test_a_name_that_is_a_file_everywhere_is_accepted(name):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *(
+            (name, "a name has only the letters a to z and A to Z")
+            for name in ("", "../../../evil", "a/b", "a\\b", "a\nb", "a b")
+        ),
+        *((name, "begins with a letter or digit") for name in (".", "..", ".hidden", "-rf", "_a")),
+        *((name, "does not end in a dot") for name in ("a.", "a..")),
+        ("leg\u0430l", r"saw 'leg\u0430l'"),  # a Cyrillic letter
+        ("\uff21", r"saw '\uff21'"),
+        ("legal\u200b", r"saw 'legal\u200b'"),
+        ("caf\u00e9", r"saw 'caf\xe9'"),
+        ("a\0", r"saw 'a\x00'"),
+        ("a\n", r"saw 'a\n'"),
+        ("x" * 65, "a name has at most 64 characters, saw 65"),
+        *((name, "Windows keeps this name for a device") for name in ("con", "CON", "nul.txt", "Com1", "lpt9.a.b")),
+    ],
+)
+def test_a_name_that_is_none_is_refused_in_ascii(name, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        check_name(name)
+    assert str(caught.value).isascii()
+
+
+def test_the_name_of_a_task_may_be_longer():
+    assert check_task("x" * 128) == "x" * 128
+    with pytest.raises(ValueError, match="at most 128 characters, saw 129"):
+        check_task("x" * 129)
+
+
+@pytest.mark.parametrize(
+    "root", ["s3://bucket/x", "file:///data", "gs://b", "hdfs:/x", "s3:x", "memory:", "zip://a::b", "abfs://c@a.x/y", "", " "]
+)
+def test_a_root_that_is_no_folder_is_refused(root):
+    with pytest.raises(ValueError, match=r"^(artifacts are written to a local folder|expected the path of a folder)"):
+        check_root(root)
+
+
+@pytest.mark.parametrize("root", ["/data/x", "runs/x", "./a b", "/a/100%/what?/[x]/#1", "/caf\u00e9", "/a:b", "C:"])
+def test_a_root_with_any_characters_is_a_path(root):
+    assert check_root(root) == root
+
+
+def test_the_home_folder_is_expanded_in_paths_and_chains(monkeypatch):
+    monkeypatch.setenv("HOME", "/people/me")
+    assert check_root("~/x") == check_path("~/x") == "/people/me/x"
+    assert check_path("~") == "/people/me"
+    assert check_path("zip://*.csv::~/a.zip") == "zip://*.csv::/people/me/a.zip"
+    for same in ("s3://b/~/x", "/a/~/b", "a~b", "org/model"):
+        assert check_path(same) == same
+
+
+def test_a_path_that_no_file_system_takes_is_refused():
+    for path in ("x" * 256, "/a/" + "\u4e2d" * 86, "a/" * 2000):
+        with pytest.raises(ValueError, match="a path has at most 3500 bytes"):
+            check_path(path)
+    assert check_path("s3://bucket/x?" + "y" * 1000)

@@ -85,3 +85,20 @@ def test_many_different_warnings_end_with_a_word_about_the_log() -> None:
             LOGGER.warning("number %d", number)
     assert len(told) == 21
     assert told[-1] == "more than 20 different warnings; the rest are in the log only"
+
+
+def test_a_log_file_holds_no_control_characters_and_no_credentials(tmp_path):
+    told = []
+    with log_to(tmp_path / "a.log", told.append):
+        logging.getLogger("x").warning("read %s", "https://me:SECRET@host/x?sig=SECRET \x1b[2J\u202e")
+        try:
+            raise ValueError("https://me:SECRET@host \x1b]0;owned\x07")
+        except ValueError:
+            logging.getLogger("x").exception("failed")
+    text = (tmp_path / "a.log").read_text(encoding="utf-8")
+    assert "Traceback" in text
+    assert r"\x1b]0;owned\x07" in text
+    assert told[0] == r"read https://***@host/x?sig=*** \x1b[2J\u202e"
+    for shown in (text, *told):
+        assert "SECRET" not in shown
+        assert "\x1b" not in shown

@@ -52,3 +52,14 @@ def test_nothing_is_noted_of_a_tracking_server(tmp_path: Path) -> None:
 def test_a_note_that_cannot_be_read_costs_a_mirroring_and_no_error(tmp_path: Path, uri: str) -> None:
     (tmp_path / Mirrored.FILE).write_text("{", encoding="utf-8")
     assert not is_mirrored(tmp_path, uri, "a")
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "100%25", "what?", "[x]", "caf\u00e9 \u4e2d", "it's", "a&b=c"])
+def test_the_database_of_a_root_with_any_name_is_in_that_root(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    root.mkdir()
+    assert database_of(default_uri(root)) == root / "mlflow.db"
+
+
+def test_options_of_a_database_are_no_part_of_its_path() -> None:
+    assert database_of("sqlite:////data/mlflow.db?timeout=5") == Path("/data/mlflow.db")

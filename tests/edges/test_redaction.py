@@ -1,8 +1,12 @@
 """Secrets are masked, lookalikes are not."""
 
-import pytest
+import unicodedata
 
-from cpt_ray.edges.redaction import MASK, is_secret_key, redact, redact_text
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpt_ray.edges.redaction import MASK, is_secret_key, printable, printable_line, redact, redact_text, redact_uris
 
 
 def test_secrets_are_known_by_whole_words_and_in_addresses():
@@ -26,3 +30,63 @@ def test_a_key_with_a_word_for_a_secret_is_one(key):
 @pytest.mark.parametrize("key", ["tokenizer", "batch_tokens", "keyword", "author", "monkey"])
 def test_a_longer_word_is_not_a_secret(key):
     assert not is_secret_key(key)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://me:SECRET@host/x.jsonl",
+        "https://me:p@SECRET@host/x.jsonl",
+        "https://SECRET@host/x",
+        "s3://AKIA:SECRET@bucket/x",
+        "postgresql+psycopg2://me:SECRET@db:5432/mlflow",
+        "zip://a.csv::https://me:SECRET@host/x.zip",
+        "https://host/x?X-Amz-Algorithm=A&X-Amz-Credential=SECRET&X-Amz-Signature=SECRET&X-Amz-Security-Token=SECRET",
+        "https://acc.blob.core.windows.net/c/x?sv=2024&sig=SECRET%2B%3D",
+        "https://host/x?AWSAccessKeyId=SECRET&Signature=SECRET&Expires=1",
+        "https://host/x?token=SECRET",
+        "https://host/x?access_token=SECRET&file=a",
+        "https://host/x?apikey=SECRET;auth=SECRET",
+        "https://host/x?pwd=SECRET&jwt=SECRET&password=SECRET",
+        "https://host/x#access_token=SECRET",
+        "HTTPS://host/x?SIG=SECRET",
+    ],
+)
+def test_no_form_of_credential_in_a_uri_is_left(uri):
+    for text in (uri, f"source law: {uri}: gone", f"'{uri}'", f"- {uri}\n- {uri}"):
+        for shown in (redact_text(text), redact_uris(text), printable(text), redact({"path": [text]})["path"][0]):
+            assert "SECRET" not in shown
+            assert MASK in shown
+            assert "://" in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host/a/b.jsonl?file=x&page=2",
+        "hf://datasets/org/name@abc/x.parquet",
+        "/data/a?b=c",
+        "run a@b and c://d",
+        "mlflow ui --backend-store-uri sqlite:////data/mlflow.db",
+        "https://host/x and then me@example.org",
+    ],
+)
+def test_what_is_no_credential_is_left_alone(text):
+    assert redact_uris(text) == text
+
+
+def test_control_characters_are_escaped_and_layout_is_kept():
+    assert printable("a\tb\n  c") == "a\tb\n  c"
+    assert printable("\x1b]0;title\x07") == r"\x1b]0;title\x07"
+    assert printable("\x9b2J\x7f\r\x08") == r"\x9b2J\x7f\x0d\x08"
+    assert printable("a\u202eb\u2066c\u200f\u2028\ufeff\udcff") == r"a\u202eb\u2066c\u200f\u2028\ufeff\udcff"
+    assert printable("Gr\u00f6\u00dfe \u4e2d\u6587 \U0001f600") == "Gr\u00f6\u00dfe \u4e2d\u6587 \U0001f600"
+    assert printable_line("a\nb\tc\x1b") == r"a\nb\tc\x1b"
+
+
+@given(st.text())
+def test_nothing_that_is_shown_controls_a_terminal(text):
+    shown = printable_line(text)
+    assert all(unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") for character in shown)
+    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert printable_line(shown) == shown

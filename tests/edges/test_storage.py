@@ -1,6 +1,10 @@
 """Storage: complete files or none, and changes are always found."""
 
 import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,7 @@ from cpt_ray.edges.storage import (
     file_entry,
     hash_bytes,
     hash_file,
+    move_durably,
     remove_tree,
     verify_files,
     write_atomic,
@@ -103,3 +108,43 @@ def test_removing_a_folder_twice_is_no_error(tmp_path):
     remove_tree(tmp_path / "a")
     remove_tree(tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_file_moves_within_a_mount_and_across_two(tmp_path):
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("/dev/shm is not a mount of its own here")
+    with tempfile.TemporaryDirectory(dir=memory) as scratch:
+        for number, source in enumerate((tmp_path / "a", Path(scratch) / "a")):
+            source.write_bytes(b"weights")
+            target = tmp_path / f"moved-{number}"
+            move_durably(source, target)
+            assert target.read_bytes() == b"weights"
+            assert not source.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved-0", "moved-1"]
+
+
+_MOVE = """
+import sys
+from pathlib import Path
+from cpt_ray.edges.storage import move_durably
+source, target = map(Path, sys.argv[1:])
+assert source.stat().st_dev == target.parent.stat().st_dev
+move_durably(source, target)
+print("done")
+"""
+
+
+def test_a_file_moves_across_two_mounts_of_one_disk(tmp_path):
+    mounted, other = tmp_path / "mounted", tmp_path / "other"
+    mounted.mkdir()
+    other.mkdir()
+    (other / "a").write_bytes(b"weights")
+    script = f"mount --bind {other} {mounted} && exec {sys.executable} - {mounted / 'a'} {tmp_path / 'moved'}"
+    command = ["unshare", "--mount", "bash", "-c", script]
+    done = subprocess.run(command, input=_MOVE, capture_output=True, text=True, check=False)
+    if done.returncode and ("unshare:" in done.stderr or "mount:" in done.stderr):
+        pytest.skip("this user may not mount")
+    assert done.stdout == "done\n", done.stderr
+    assert (tmp_path / "moved").read_bytes() == b"weights"
+    assert not (other / "a").exists()

@@ -278,3 +278,13 @@ def test_making_a_database_is_silent(tmp_path, capfd, caplog):
     assert Path(uri.removeprefix("sqlite:///")).is_file()
     assert capfd.readouterr().err == ""
     assert not [r for r in caplog.records if r.name.startswith(("alembic", "mlflow.store"))]
+
+
+def test_a_root_with_odd_characters_holds_its_own_database(fresh, tmp_path):
+    root = tmp_path / "a b#c%20d?e[f] caf\u00e9 it's"
+    uri = fresh(root)
+    tracking, parent = mirror_all(uri)
+    tracking.finish_study(parent, tables={"t.md": "text"})
+    assert MlflowClient(tracking_uri=uri).get_run(parent).info.status == "FINISHED"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [root.name]
+    assert [path.name for path in root.rglob("t.md")] == ["t.md"]

@@ -142,3 +142,19 @@ def test_a_root_that_cannot_be_written_is_refused_with_the_systems_reason(tmp_pa
     with pytest.raises(ArtifactError, match="file/root: cannot be written: Not a directory") as error:
         store.require_writable(tmp_path / "file" / "root")
     assert "set study.root to a folder that this user can write to" in error.value.fix
+
+
+@pytest.mark.parametrize("root", ["runs/x", ".", "../other/runs"])
+def test_a_root_in_rays_copy_of_a_jobs_folder_is_refused(tmp_path, monkeypatch, root):
+    unpacked = tmp_path / "session_1" / "runtime_resources" / "working_dir_files" / "_ray_pkg_12ab" / "deep"
+    unpacked.mkdir(parents=True)
+    monkeypatch.chdir(unpacked)
+    with pytest.raises(ConfigError, match=r"Ray's copy of the job's working directory.*\n  fix: set study.root"):
+        store.resolve_root(root)
+    assert store.resolve_root(str(tmp_path / "runs")) == tmp_path / "runs"
+
+
+def test_a_relative_root_elsewhere_starts_at_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "working_dir_files").mkdir()
+    monkeypatch.chdir(tmp_path / "working_dir_files")
+    assert store.resolve_root("runs") == tmp_path / "working_dir_files" / "runs"

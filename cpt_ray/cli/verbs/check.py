@@ -32,8 +32,6 @@ def main(request: Request) -> None:
     path = deepspeed_path(config.train.deepspeed, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
     there = sum(store.find(node) is not None for node in graph.all())
-    request.console.say(
-        f"runs: {len(graph.of(TRAIN))}; artifacts: {there} of {len(graph.all())} are there under {config.study.root}"
-    )
+    request.console.say(f"runs: {len(graph.of(TRAIN))}; artifacts: {there} of {len(graph.all())} are there under {graph.root}")
     request.console.say("check passed")
     request.next_verb("plan")

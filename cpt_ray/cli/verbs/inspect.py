@@ -1,6 +1,7 @@
 """Show packed rows as text, with document boundaries."""
 
 from cpt_ray.cli.request import Request
+from cpt_ray.edges.redaction import printable_line
 from cpt_ray.study.inspect.rows import DecodedRow, decode_rows
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.study import Study
@@ -21,5 +22,5 @@ def _render(row: DecodedRow) -> str:
     lines = [f"=== row {row.row} of source {row.source}"]
     for piece, text in row.pieces:
         cut = f", part {piece.part}, from its token {piece.offset} on" if piece.part or piece.offset else ""
-        lines += [f"--- document {piece.document_id}: {piece.tokens} tokens at {piece.start}{cut}", text]
+        lines += [f"--- document {printable_line(piece.document_id)}: {piece.tokens} tokens at {piece.start}{cut}", text]
     return "\n".join([*lines, f"--- padding: {row.padding} slots"])

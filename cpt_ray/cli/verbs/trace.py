@@ -2,6 +2,7 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.data.rows.shard_index import Placed
+from cpt_ray.edges.redaction import printable_line
 from cpt_ray.errors import ConfigError
 from cpt_ray.report.text.table import text_table
 from cpt_ray.study.graph import StudyGraph
@@ -48,7 +49,7 @@ def _trace_row(request: Request, graph: StudyGraph, run: str, row: int) -> None:
 
 def _trace_document(request: Request, graph: StudyGraph, model: str, document: str) -> None:
     pieces, seen, waiting = trace_document(graph, model, document)
-    request.console.say(f"document {document} in the shards of model {model}")
+    request.console.say(f"document {printable_line(document)} in the shards of model {model}")
     body = [_where(piece) for piece in pieces]
     request.console.say(text_table(("source", "unit", "row", "part", "tokens at", "tokens"), body, text_columns=2))
     for (unit, _), files in files_of(graph, pieces).items():

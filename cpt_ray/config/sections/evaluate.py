@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from cpt_ray.config.values import Count, Section
+from cpt_ray.config.values import Count, Name, PathText, Section, TaskName
 
 
 class ExamConfig(Section):
     """Multiple-choice questions, scored through lm-eval and searched for in the training text."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="task name")
-    path: str = Field(description="glob of JSON lines {question, choices, answer}, or of lm-eval's own YAML files")
+    name: Name = Field(description="task name")
+    path: PathText = Field(description="glob of JSON lines {question, choices, answer}, or of lm-eval's own YAML files")
     format: Literal["jsonl", "mmlu_flan_cot"] = Field(
         default="jsonl", description="mmlu_flan_cot: the few-shot questions inside lm-eval's MMLU task files"
     )
@@ -29,8 +29,8 @@ class EvaluateConfig(Section):
     context: Count = Field(default=2048, ge=2, description="context length in tokens when scoring")
     batch_tokens: Count = Field(default=4096, ge=2, description="tokens per forward pass when scoring")
     exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
-    harness_tasks: tuple[str, ...] = Field(default=(), description="lm-eval tasks to run unchanged, by name")
-    harness_path: str | None = Field(
+    harness_tasks: tuple[TaskName, ...] = Field(default=(), description="lm-eval tasks to run unchanged, by name")
+    harness_path: PathText | None = Field(
         default=None, description="folder with your own lm-eval task files, in addition to the bundled ones"
     )
     exam_context: Count = Field(default=1024, ge=8, description="maximum tokens of an exam question with its answer")

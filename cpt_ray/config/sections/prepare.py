@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from cpt_ray.config.sections.clean import CleanConfig, TokenRulesConfig
-from cpt_ray.config.values import Bytes, Count, Section
+from cpt_ray.config.values import Bytes, Count, Name, PathText, Section, TaskName
 
 SourceFormat = Literal["jsonl", "json", "parquet", "csv", "text", "front_matter", "arrow"]
 
@@ -17,7 +17,7 @@ def _as_tuple(value: object) -> object:
 class DatasetConfig(Section):
     """A split of a Hugging Face dataset, from the hub at a pinned commit or from a local folder."""
 
-    name: str = Field(
+    name: PathText = Field(
         min_length=1,
         description="name on the hub (requires `revision`), or a local folder: the output of `save_to_disk`, or data files",
     )
@@ -39,11 +39,11 @@ class SourceConfig(Section):
     `front_matter` header. The arms decide how much of a source is trained on.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="short name, used in reports and arms")
+    name: Name = Field(description="short name, used in reports and arms")
     role: Literal["domain", "general"] = Field(
         description="whether its held-out set measures gain (`domain`) or forgetting (`general`)"
     )
-    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(default=(), description="globs; see above")
+    path: Annotated[tuple[PathText, ...], BeforeValidator(_as_tuple)] = Field(default=(), description="globs; see above")
     dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset instead of `path`")
     format: SourceFormat | None = Field(
         default=None,
@@ -126,7 +126,7 @@ class DecontaminateConfig(Section):
     """Decontamination: removal of the study's own exam items from the training text."""
 
     enabled: bool = Field(default=True, description="scan training text for the items of `tasks`")
-    tasks: tuple[str, ...] | None = Field(
+    tasks: tuple[TaskName, ...] | None = Field(
         default=None,
         description="exams and lm-eval tasks to scan for; null: all that `evaluate` names. Another list makes another "
         "corpus. Tasks that `evaluate` names but this list does not are searched for in the packed corpus and "

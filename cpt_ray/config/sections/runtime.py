@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
-from cpt_ray.config.values import Bytes, Seconds, Section
+from cpt_ray.config.plain_text import shorten
+from cpt_ray.config.values import Bytes, RootText, Seconds, Section
 
 
 class Workers(Section):
@@ -44,7 +45,7 @@ def parse_workers(value: object) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return {"min": value, "max": value}
     if not isinstance(value, (dict, Workers)):
-        raise ValueError(f"expected a number of workers, or {{min: 1, max: 8}}, saw {value!r}")
+        raise ValueError(f"expected a number of workers, or {{min: 1, max: 8}}, saw {shorten(value)}")
     return value
 
 
@@ -68,7 +69,7 @@ class RuntimeConfig(Section):
         ge=1,
         description="how often an elastic group checks whether the cluster has room for more workers, in seconds",
     )
-    scratch: str | None = Field(
+    scratch: RootText | None = Field(
         default=None,
         description="folder on each node's local disk where checkpoints are staged before upload to `study.root`; default: the "
         "system's temporary folder",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from cpt_ray.config.plain_text import shorten
 from cpt_ray.config.values import Count, Section
 
 DecayShape = Literal["1-sqrt", "linear", "cosine"]
@@ -27,7 +28,7 @@ def parse_rate(value: object) -> float | str:
     except ValueError:
         rate = math.nan
     if not (rate > 0 and math.isfinite(rate)):
-        raise ValueError(f"expected a number above 0, base_peak or base_final, saw {value!r}")
+        raise ValueError(f"expected a number above 0, base_peak or base_final, saw {shorten(value)}")
     return rate
 
 

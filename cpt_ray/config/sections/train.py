@@ -7,16 +7,16 @@ from pydantic import Field
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.config.sections.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.sections.watch import GuardsConfig, WatchConfig
-from cpt_ray.config.values import Count, Section
+from cpt_ray.config.values import Count, Name, PathText, Section
 
 
 class ModelConfig(Section):
     """A base model: a folder of safetensors, a hub name, or a GGUF file, which is dequantized once."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="short name, used in run names")
-    base: str = Field(description="local folder, hub name, path to a .gguf, or package://DISTRIBUTION/PATH of one")
+    name: Name = Field(description="short name, used in run names")
+    base: PathText = Field(description="local folder, hub name, path to a .gguf, or package://DISTRIBUTION/PATH of one")
     revision: str | None = Field(default=None, description="hub revision; pin it to a commit")
-    tokenizer: str | None = Field(default=None, description="tokenizer folder or hub name; default: the base's own")
+    tokenizer: PathText | None = Field(default=None, description="tokenizer folder or hub name; default: the base's own")
     new_tokens: tuple[str, ...] = Field(
         default=(),
         description="words to add to the vocabulary, one token each; a new embedding is the mean of the embeddings of its "
@@ -114,7 +114,7 @@ class TrainConfig(Section):
     compile: bool = Field(
         default=False, description="compile each layer's MLP and norms with torch.compile; attention is left out"
     )
-    deepspeed: str = Field(description="path of the DeepSpeed JSON, relative to the study file or the working directory")
+    deepspeed: PathText = Field(description="path of the DeepSpeed JSON, relative to the study file or the working directory")
     checkpoint_every: Count = Field(default=50_000_000, ge=1, description="interval between checkpoints, in tokens")
     keep_checkpoints: int = Field(
         default=2, ge=1, description="number of newest checkpoints kept per run, in addition to branch points"

@@ -21,6 +21,7 @@ import yaml
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.documents import Rejected, from_record, make_document, mapped_fields, missing_columns
 from cpt_ray.data.read.plan import ReadPart
+from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import open_source
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
@@ -288,4 +289,5 @@ def _file_text(part: ReadPart) -> str | Rejected:
 
 
 def _stem(part: ReadPart) -> str:
-    return PurePosixPath(part.path.split("::")[0]).name.split(".")[0] or part.path
+    path = redact_uris(part.path)
+    return PurePosixPath(path.split("::")[0]).name.split(".")[0] or path

@@ -11,6 +11,7 @@ Guarantee: a local file whose bytes changed is detected, regardless of its size 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.plan import ReadTask, source_files
 from cpt_ray.data.read.reading import check_unchanged
+from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import is_local, source_version
 from cpt_ray.errors import DataError
 from cpt_ray.records import UnitReport
@@ -50,7 +52,8 @@ def pin_inputs(task: ReadTask, source: SourceConfig) -> pa.Table:
         end = part.size_bytes if part.end is None else part.end
         digest = _hash(part.path, part.start, end) if is_local(part.path) and source.limit_documents is None else None
         row = part.model_dump(include={"path", "size_bytes", "version", "start"})
-        rows.append({**row, "end": end, "sha256": digest})
+        # Only shown later: a file is opened again under the path of the study file, which holds its credentials.
+        rows.append({**row, "path": redact_uris(part.path), "end": end, "sha256": digest})
         check_unchanged(part, source.name)
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
@@ -85,12 +88,11 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
         DataError: Naming the first file that changed.
     """
     present = iter(source_files(source)[1])
-    pinned, path, version = "", "", None
+    path, version = "", None
     for row in _pinned_rows(folder, source):
-        if row["path"] != pinned:  # the parts of a file are consecutive, and files are in listing order
-            pinned = row["path"]
+        if row["start"] == 0:  # the parts of a file are consecutive and ascend, and files are in listing order
             file = next(present, None)
-            path = file.path if file else pinned
+            path = file.path if file else row["path"]
             version = source_version(path)
         same = version is None or version == row["version"]
         if same and not deep:
@@ -106,5 +108,8 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
 
 def _pinned_rows(folder: Path, source: SourceConfig) -> Iterator[dict[str, Any]]:
     reports = (folder / "units" / "read").glob(f"{source.name}-read-[0-9]*.json")
-    for path in sorted(reports, key=lambda path: (len(path.name), path.name)):
+    # The names of sources may look alike: that of `law-read-1` begins with that of `law`.
+    own = re.compile(rf"{re.escape(source.name)}-read-[0-9]+\.json")
+    paths = [path for path in reports if own.fullmatch(path.name)]
+    for path in sorted(paths, key=lambda path: (len(path.name), path.name)):
         yield from pq.read_table(folder / UnitReport.load(path).path("inputs")).to_pylist()

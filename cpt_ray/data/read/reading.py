@@ -19,6 +19,7 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import columns, formats
 from cpt_ray.data.read.documents import BAD, Rejected
 from cpt_ray.data.read.plan import ReadPart, ReadTask
+from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import source_version
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
@@ -65,7 +66,8 @@ def read_documents(task: ReadTask, source: SourceConfig) -> Iterator[Document | 
                 if isinstance(item, Rejected) and item.problem:
                     bad += 1
                     _apply_policy(item, part, source, records, bad)
-                    place = f"{part.path}, {item.place}" if item.place else part.path
+                    path = redact_uris(part.path)  # it is stored, as the id of a sample
+                    place = f"{path}, {item.place}" if item.place else path
                     item = replace(item, id=place, preview=f"{item.problem}: {item.preview}")
                 yield item
         except _DAMAGE as error:

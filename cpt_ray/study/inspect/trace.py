@@ -9,6 +9,7 @@ Guarantee: a trace shows exactly what the workers read: it uses the same `sample
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -68,7 +69,9 @@ class RunOrder:
         self._graph = graph
         training = RunRecord.of(folder).training if _is_trained(folder) else None
         if training is None:
-            raise ConfigError(f"run {name} is not trained yet", fix=f"run cpt-ray train {graph.config_path} first")
+            raise ConfigError(
+                f"run {name} is not trained yet", fix=f"run `{shlex.join(['cpt-ray', 'train', str(graph.config_path)])}` first"
+            )
         self.end = training.progress.position
         self.start = 0
         if self.spec.parent is not None:

@@ -16,7 +16,7 @@ def test_an_exam_has_a_format_and_no_limit_unless_it_says_so(tree):
 @pytest.mark.parametrize(
     ("exam", "message"),
     [
-        ({"name": "Bar exam"}, "evaluate.exams.0.name: String should match pattern"),
+        ({"name": "Bar exam"}, "evaluate.exams.0.name: a name has only the letters"),
         ({"limit": 0}, "evaluate.exams.0.limit: Input should be greater than or equal to 1, saw 0"),
         ({"format": "csv"}, "evaluate.exams.0.format: Input should be 'jsonl' or 'mmlu_flan_cot', saw 'csv'"),
     ],

@@ -8,7 +8,7 @@ from tests.config.spoiled import refusal, spoil
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "../x", "-x"])
 def test_a_model_name_that_cannot_be_a_folder_is_refused(tree, name):
-    assert "study.yaml: models.0.name: String should match pattern" in refusal(spoil(tree, "models.0.name", name))
+    assert "study.yaml: models.0.name: a name has only the letters" in refusal(spoil(tree, "models.0.name", name))
 
 
 def test_no_code_of_a_model_is_run_and_no_adapter_trained_unless_asked(tree):

@@ -1,0 +1,99 @@
+"""A credential in a source's URL or in `tracking.uri` reaches no file under the root, no line of output and no MLflow run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cpt_ray.cli.main import main
+from tests.integration.tiny_study import TinyStudy, write_tiny_study
+
+SECRET = "Pl4ntedS3cret"
+
+
+@pytest.fixture
+def secretive(tmp_path) -> tuple[TinyStudy, tuple[str, ...]]:
+    """A study whose sources are URLs with a signature, which here is part of the files' names; and its overrides."""
+    study = write_tiny_study(tmp_path / "study", kind="local")
+    overrides = []
+    for source in ("law", "news"):
+        signed = tmp_path / "signed" / f"{source}.jsonl?X-Amz-Signature={SECRET}&part=1"
+        signed.parent.mkdir(exist_ok=True)
+        shutil.copy(study.inputs / f"{source}.jsonl", signed)
+        overrides.append(f"sources.{source}.path=file://{signed}")
+    return study, (*overrides, f"sources.law.license=https://me:{SECRET}@host/license")
+
+
+def leaks(folder: Path) -> list[str]:
+    """Files below `folder` with the secret in their bytes or names."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    assert found
+    return [str(path) for path in found if SECRET in path.name or SECRET.encode() in content(path)]
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file; of Parquet, which is compressed, those of its values."""
+    return str(pq.read_table(path).to_pylist()).encode() if path.suffix == ".parquet" else path.read_bytes()
+
+
+def run(capsys, *arguments: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+@pytest.mark.parametrize("verb", ["check", "plan", "inspect", "verify", "compare", "report", "fetch-tasks"])
+def test_no_light_verb_shows_a_signature_or_stores_it(secretive, capsys, monkeypatch, verb):
+    study, overrides = secretive
+    monkeypatch.setattr(sys, "argv", ["cpt-ray", verb, str(study.config), *overrides])
+    code, said = run(capsys, verb, str(study.config), *overrides)
+    assert code in (0, 2)
+    assert SECRET not in said
+    if study.root.exists():
+        assert leaks(study.root) == []
+
+
+def test_an_error_about_a_signed_url_names_it_without_the_signature(secretive, capsys):
+    study, _ = secretive
+    gone = f"sources.law.path=file:///gone/law.jsonl?sig={SECRET}"
+    code, said = run(capsys, "check", str(study.config), gone)
+    assert code == 2
+    assert "file:///gone/law.jsonl?sig=***" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"tracking.experiment=[https://u:{SECRET}@h]", f"study.root=https://me:{SECRET}@host/x", f"x.y=s3://a:{SECRET}@b"],
+)
+def test_an_error_about_an_override_shows_no_password(secretive, capsys, override):
+    study, _ = secretive
+    code, said = run(capsys, "check", str(study.config), override)
+    assert code == 2
+    assert SECRET not in said
+
+
+@pytest.mark.ray
+def test_preparation_leaves_a_signature_nowhere_and_finds_the_files_again(secretive, capsys, monkeypatch, ray_session_2cpu):
+    study, overrides = secretive
+    monkeypatch.setattr(sys, "argv", ["cpt-ray", "prepare", str(study.config), *overrides])
+    code, said = run(capsys, "prepare", str(study.config), *overrides)
+    assert code == 0, said
+    assert SECRET not in said
+    assert "X-Amz-Signature=***" in (study.root / "study.yaml").read_text()
+    assert "X-Amz-Signature=***" in (study.root / "logs" / "driver.log").read_text()
+    assert leaks(study.root) == []
+    pinned = [
+        row["path"] for path in study.root.glob("documents/*/inputs/**/*.parquet") for row in pq.read_table(path).to_pylist()
+    ]
+    assert any("X-Amz-Signature=***&part=1" in path for path in pinned)
+    code, said = run(capsys, "verify", str(study.config), *overrides)
+    assert code == 0, said
+    assert SECRET not in said
+    code, said = run(capsys, "prepare", str(study.config), *overrides, "--dry-run")
+    assert "make " not in said
