@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.storage import FileHashes
 from cpt_ray.records import Record
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -49,6 +50,7 @@ class StudyGraph:
         self.config, self.config_path = config, config_path
         self.stages = STAGES if stages is None else tuple(stages)
         self.root = Path(config.study.root).resolve()
+        self.hashes = FileHashes(self.root)
         self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in self.stages}
         for stage in self.stages:
             for planned in stage.plan(self):  # one by one: a run's parent is an artifact of the same stage
