@@ -29,6 +29,8 @@ def prove_bases(config: StudyConfig) -> list[BaseFacts]:
         "prepare.pack.sequence_length": config.prepare.pack.sequence_length,
         "evaluate.context": config.evaluate.context,
     }
+    if config.evaluate.exams or config.evaluate.harness_tasks:
+        lengths["evaluate.exam_context"] = config.evaluate.exam_context
     return [prove_base(model, lengths) for model in config.models]
 
 

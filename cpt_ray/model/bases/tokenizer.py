@@ -28,6 +28,8 @@ FUZZ = (
     "a<|endoftext|>b</s><s>[INST]<|im_start|>user\n<|im_end|><unk><pad>",
 )
 """Digits, code, runs of whitespace, scripts without spaces, emoji, combining marks, other scripts, control tokens."""
+_SPELLED_TOKENS = 4000
+"""Tokens of the vocabulary that are compared, evenly spaced."""
 
 
 def exact_tokenizer(tokenizer: PreTrainedTokenizerBase, definition: Path | None, key: str) -> PreTrainedTokenizerBase:
@@ -86,14 +88,24 @@ def require_same_ids(tokenizer: PreTrainedTokenizerBase, engine: Tokenizer, key:
 
 
 def first_difference(tokenizer: PreTrainedTokenizerBase, engine: Tokenizer) -> str | None:
-    """The first text of `FUZZ` that they encode differently."""
-    return next((text for text in FUZZ if _ids(tokenizer, text) != engine.encode(text, add_special_tokens=False).ids), None)
+    """The first text that they encode differently: of `FUZZ`, and of what the engine's own tokens spell, alone and joined."""
+    texts = [*FUZZ, *_spelled(engine)]
+    ours = tokenizer(texts, add_special_tokens=False, split_special_tokens=False, verbose=False)["input_ids"]
+    theirs = (encoding.ids for encoding in engine.encode_batch(texts, add_special_tokens=False))
+    return next((text for text, one, other in zip(texts, ours, theirs, strict=True) if one != other), None)
 
 
 def keep_text_as_text(tokenizer: PreTrainedTokenizerBase, control: tuple[str, ...]) -> None:
     """Let the tokenizer treat `control` as special, so that `split_special_tokens=True` spells them out."""
     known = [token for token in control if tokenizer.backend_tokenizer.token_to_id(token) is not None]
     tokenizer.backend_tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in known])
+
+
+def _spelled(engine: Tokenizer) -> list[str]:
+    # A fixed text shows a difference only if the vocabulary has tokens for its words; a vocabulary's own tokens always do.
+    ids = sorted(engine.get_vocab().values())
+    words = engine.decode_batch([[number] for number in ids[:: max(1, len(ids) // _SPELLED_TOKENS)]], skip_special_tokens=False)
+    return [*words, *("".join(words[start : start + 8]) for start in range(0, len(words), 8))]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from cpt_ray.model.bases.files import BaseFiles
 
+LEAST_POSITIONS = 56
+"""Longest document of the isolation self-test, and length of the fixed row whose loss guards a checkpoint."""
 _TABLES = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight", "positions_embed.weight", "embed_pos.weight")
 _OFFSETS = {"opt": 2}
 """Rows of the table that no token of a document uses."""
@@ -39,6 +41,11 @@ def check_window(files: BaseFiles, lengths: Mapping[str, int]) -> list[str]:
     text = files.config.get("text_config")
     trained = (text if isinstance(text, dict) else files.config).get("max_position_embeddings")
     warnings = []
+    if learned is not None and learned < LEAST_POSITIONS:
+        raise files.refused(
+            f"the base has learned {learned} positions; the self-test at start-up needs {LEAST_POSITIONS}",
+            fix="use a base with a longer window",
+        )
     for key, tokens in lengths.items():
         if learned is not None and tokens > learned:
             raise files.refused(
