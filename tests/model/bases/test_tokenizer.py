@@ -63,7 +63,7 @@ def test_the_fixed_text_tells_apart_what_tokenizers_split_differently(tmp_path):
     for change in (
         pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]),
         pre_tokenizers.ByteLevel(add_prefix_space=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        pre_tokenizers.Sequence([pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]),
     ):
         other = build_tokenizer().backend_tokenizer
         other.pre_tokenizer = change

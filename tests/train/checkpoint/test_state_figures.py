@@ -34,7 +34,7 @@ class MixedPrecision:
 
     def score(self, row, lengths, masked):
         assert (len(row), lengths, masked) == (LEAST_POSITIONS, (LEAST_POSITIONS,), True)
-        return -torch.log_softmax((self.embedding[row] @ self.embedding.T).float(), -1)[torch.arange(128), row]
+        return -torch.log_softmax((self.embedding[row] @ self.embedding.T).float(), -1)[torch.arange(len(row)), row]
 
     def measure(self):
         return measure_state(self.score, self, zero_stage=0, vocabulary_size=50, device=torch.device("cpu"))
