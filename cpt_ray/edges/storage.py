@@ -7,9 +7,11 @@ under a unique temporary name and renamed. Guarantee: `verify_files` finds any f
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -136,3 +138,50 @@ def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool) -> None:
 def remove_tree(path: Path) -> None:
     """Delete a folder and everything in it; it need not exist."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+class FileHashes:
+    """The sha256 of files; one that has not been touched since it was hashed is not read again.
+
+    Args:
+        root: The study's root, which holds the list of known hashes; None hashes every file.
+    """
+
+    FILE = "known_files.json"
+    SETTLED_S = 2.0
+    """A file that changed this shortly before it was hashed is hashed again: a change right after has the same time."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._path = None if root is None else root / self.FILE
+        self._known: dict[str, list[object]] = {}
+        self._changed = False
+        # A damaged list costs a read of the files, nothing else.
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(self._path.read_text(encoding="utf-8")) if self._path else {}
+            self._known = known if isinstance(known, dict) else {}
+
+    def of(self, path: Path) -> str:
+        """The sha256 of a file.
+
+        Raises:
+            ArtifactError: If it cannot be read.
+        """
+        try:
+            stat = path.stat()
+            seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
+            known = self._known.get(str(path.absolute()))
+            if isinstance(known, list) and known[1:] == seen:
+                return str(known[0])
+            settled = time.time() - max(stat.st_mtime, stat.st_ctime) > self.SETTLED_S
+            found = hash_file(path)
+        except OSError as error:
+            raise ArtifactError(f"{path}: {error.strerror}", fix="check that the file is there and can be read") from None
+        if settled:
+            self._known[str(path.absolute())] = [found, *seen]
+            self._changed = True
+        return found
+
+    def save(self) -> None:
+        """Write the list into the root, if it is new."""
+        if self._changed and self._path is not None:
+            write_atomic(self._path, json.dumps(self._known, indent=1))

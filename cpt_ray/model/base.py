@@ -6,13 +6,14 @@ Out: a folder with safetensors and a fast tokenizer, which the other packages lo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from cpt_ray.config.sections.train import ModelConfig
@@ -20,10 +21,14 @@ from cpt_ray.edges.packages import resolve_package
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.attention.isolation import use_document_attention
+from cpt_ray.model.bases.files import BaseFiles
+from cpt_ray.model.bases.proof import prove_folder, require_gguf, require_names
+from cpt_ray.model.bases.tokenizer import exact_tokenizer, keep_text_as_text, require_saved_exactly
+from cpt_ray.model.bases.tokens import DEFINITION
+from cpt_ray.model.bases.vocabulary import add_tokens
 from cpt_ray.model.head import install_loss_head
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.model.shape import describe_model
-from cpt_ray.model.vocabulary import add_tokens
 from cpt_ray.records import ImportedModel
 
 transformers_logging.disable_progress_bar()
@@ -49,8 +54,8 @@ def import_base(config: ModelConfig, folder: Path) -> None:
     Their metadata goes to `model.json`, so that later steps can read it without loading them.
 
     Raises:
-        ConfigError: If the base is missing, lacks weights, or needs custom code that is not trusted; if a GGUF names an
-            unsupported pre-tokenizer; or if a new token is invalid.
+        ConfigError: If the base is missing, not whole, cannot be trained, or needs custom code that is not trusted; if a GGUF
+            names an unsupported pre-tokenizer; if its tokenizer cannot be reproduced; or if a new token is invalid.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if is_gguf(config):
@@ -61,6 +66,8 @@ def import_base(config: ModelConfig, folder: Path) -> None:
         add_tokens(model, tokenizer, config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if not config.trust_remote_code and (folder / DEFINITION).is_file():
+        require_saved_exactly(folder, f"models.{config.name}")
     write_atomic(folder / ImportedModel.FILE, describe_model(model, tokenizer).to_json())
 
 
@@ -85,8 +92,10 @@ def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = Fa
 
 
 def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder."""
+    """Load the tokenizer of a folder; with `split_special_tokens=True` it spells control tokens out that a text has."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    if (Path(path) / ImportedModel.FILE).is_file():
+        keep_text_as_text(tokenizer, ImportedModel.of(Path(path)).control_tokens)
     return tokenizer
 
 
@@ -98,43 +107,45 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 
 
 def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    key = f"models.{config.name}.base"
     path = resolve_package(config.base)
-    options = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+    options: dict[str, Any] = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+    if Path(path).is_dir():
+        prove_folder(Path(path), key)
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16, output_loading_info=True, **options)
+        # Safetensors only: another form is a pickle, which runs code when it is read.
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.bfloat16, output_loading_info=True, use_safetensors=True, **options
+        )
         tokenizer = AutoTokenizer.from_pretrained(config.tokenizer or path, **options)
+        definition = _definition(config.tokenizer or path, options["revision"])
     # A damaged weight file is a SafetensorError, tensors that do not fit the config a RuntimeError.
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if "trust_remote_code" in str(error):
             raise ConfigError(
-                f"models.{config.name}.base: {config.base!r} ships custom Python code, and "
-                f"models.{config.name}.trust_remote_code is false",
+                f"{key}: {config.base!r} ships custom Python code, and models.{config.name}.trust_remote_code is false",
                 fix="use a model that transformers supports; or read that code, pin models.*.revision, and set "
                 "trust_remote_code: true, which runs it on every machine of the study with your permissions",
             ) from error
         raise ConfigError(
-            f"models.{config.name}.base: cannot load {config.base!r}: {str(error).splitlines()[0]}",
+            f"{key}: cannot load {config.base!r}: {str(error).splitlines()[0]}",
             fix="use a folder with config.json and safetensors, a hub name that this machine can reach, or a .gguf file",
         ) from error
-    _require_every_weight(config, loading["missing_keys"])
-    return model, tokenizer
+    # transformers only warns, fills missing ones with random numbers and continues.
+    require_names(BaseFiles(Path(path), key), loading["missing_keys"], loading["unexpected_keys"])
+    return model, exact_tokenizer(tokenizer, definition, f"models.{config.name}")
 
 
-def _require_every_weight(config: ModelConfig, missing: Collection[str]) -> None:
-    # transformers only warns, fills them with random numbers and continues.
-    if missing:
-        raise ConfigError(
-            f"models.{config.name}.base: the files of {config.base!r} lack {len(missing)} of the model's weights, "
-            f"including {min(missing)}",
-            fix="download the base again, or use one that is a complete causal language model",
-        )
+def _definition(place: str, revision: str) -> Path | None:
+    """The `tokenizer.json` of a folder or a hub model, if it has one."""
+    found = cached_file(place, DEFINITION, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
 
 
 def _load_gguf(path: Path, config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from gguf import GGUFReader
 
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such GGUF file", fix="check models.*.base")
+    require_gguf(path, f"models.{config.name}.base")
     fields = GGUFReader(str(path)).fields
     pre = fields["tokenizer.ggml.pre"].contents() if "tokenizer.ggml.pre" in fields else "gpt-2"
     if pre not in _PRE_TOKENIZERS and config.tokenizer is None:
@@ -149,7 +160,7 @@ def _load_gguf(path: Path, config: ModelConfig) -> tuple[PreTrainedModel, PreTra
         dtype=torch.bfloat16,
         output_loading_info=True,
     )
-    _require_every_weight(config, loading["missing_keys"])
+    require_names(BaseFiles(path, f"models.{config.name}.base"), loading["missing_keys"], ())
     if config.tokenizer is not None:
         return model, AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=config.trust_remote_code)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

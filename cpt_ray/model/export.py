@@ -27,6 +27,8 @@ def export_model(
     tokenizer: Path,
     folder: Path,
     card: str,
+    end_id: int | None = None,
+    begin_id: int | None = None,
     max_shard_size: str = MAX_SHARD_SIZE,
 ) -> None:
     """Write `state` as the weights of `model` into `folder`; on one rank.
@@ -38,6 +40,8 @@ def export_model(
         tokenizer: Folder whose tokenizer files are copied.
         folder: Replaced if it exists.
         card: Text of the model card.
+        end_id: Id that training wrote after every document, on which generation ends; None keeps the model's.
+        begin_id: Id that training wrote before every document; None keeps the model's.
         max_shard_size: Larger models are split into files of about this size, with an index.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -45,6 +49,8 @@ def export_model(
     temporary.mkdir(parents=True)
     model.save_pretrained(temporary, state_dict=dict(state), max_shard_size=max_shard_size)
     _state_dtype(temporary / "config.json", next(iter(state.values())))
+    around = {"eos_token_id": end_id, "bos_token_id": begin_id}
+    _end_generation(temporary, {key: value for key, value in around.items() if value is not None})
     copy_tokenizer(tokenizer, temporary)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     remove_tree(folder)
@@ -56,6 +62,14 @@ def _state_dtype(config: Path, tensor: Tensor) -> None:
     tree = json.loads(config.read_text(encoding="utf-8"))
     tree["dtype"] = str(tensor.dtype).removeprefix("torch.")
     config.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _end_generation(folder: Path, around: Mapping[str, int]) -> None:
+    # A base made for chat ends on the end of a turn, which this training never wrote.
+    for name in ("config.json", "generation_config.json"):
+        path = folder / name
+        tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        path.write_text(json.dumps({**tree, **around}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def model_card(facts: Mapping[str, object]) -> str:

@@ -8,6 +8,7 @@ candidates are read from the config, and the model's forward pass decides which 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,13 @@ _PROBE_LOGIT = 40.0
 
 _SAME = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Largest difference of logits that counts as rounding, as a share of the largest logit."""
+
+
+@dataclass
+class _BodyOutput(MoeModelOutputWithPast):  # type: ignore[misc]
+    """What models read of their body's output: GPT-2 reads cross-attentions, mixtures of experts read router logits."""
+
+    cross_attentions: tuple[Tensor, ...] | None = None
 
 
 class LossHead(nn.Module):
@@ -120,9 +128,9 @@ def _own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor | None:
     """The model's logits for hidden states [N, H], fp32 [N, V]; None if its forward pass does not call its base model."""
     body, called = model.base_model, []
 
-    def stub(*_: Any, **__: Any) -> MoeModelOutputWithPast:
+    def stub(*_: Any, **__: Any) -> _BodyOutput:
         called.append(True)
-        return MoeModelOutputWithPast(last_hidden_state=hidden[None])
+        return _BodyOutput(last_hidden_state=hidden[None])
 
     body.forward = stub
     try:

@@ -29,7 +29,10 @@ def encode_document(tokenizer: PreTrainedTokenizerBase, identifier: str, text: s
     Raises:
         DataError: If no token is left to score.
     """
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False)
+    # As in training, a text that spells a control token is text.
+    encoding = tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, truncation=False, verbose=False
+    )
     tokens: list[int] = encoding["input_ids"]
     offsets: list[tuple[int, int]] = encoding["offset_mapping"]
     cut = min(document_tokens, len(tokens))

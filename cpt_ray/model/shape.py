@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from cpt_ray.model.bases.tokens import control_tokens
 from cpt_ray.records import ImportedModel, ModelShape
 
 
@@ -52,6 +54,7 @@ def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
         end_of_text=tokenizer.eos_token if tokenizer is not None and isinstance(tokenizer.eos_token, str) else None,
         added_bos=None if tokenizer is None else _added_bos(tokenizer),
         special_tokens=() if tokenizer is None else tuple(sorted(tokenizer.all_special_tokens)),
+        control_tokens=() if tokenizer is None else control_tokens(json.loads(tokenizer.backend_tokenizer.to_str())),
     )
 
 

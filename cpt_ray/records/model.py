@@ -42,6 +42,8 @@ class ImportedModel(Record):
     added_bos: str | None
     """The token that the tokenizer itself prepends to a text."""
     special_tokens: tuple[str, ...]
+    control_tokens: tuple[str, ...] = ()
+    """Added tokens that no text may produce; a text that spells one is encoded as text."""
 
 
 class TextTokens(Record):

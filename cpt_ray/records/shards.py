@@ -25,6 +25,7 @@ from pydantic_core import CoreSchema, core_schema
 from cpt_ray.errors import ArtifactError
 from cpt_ray.records.base import FileEntry, Record
 from cpt_ray.records.data import StageReport
+from cpt_ray.records.model import TextTokens
 
 _BATCH = 4096
 
@@ -85,6 +86,8 @@ class ShardEntry(Record):
     segments: int
     padding: int
     loss_tokens: int
+    control_spellings: int = 0
+    """Control tokens that documents spell in their text, and that were encoded as text."""
 
 
 _TYPES = {
@@ -231,6 +234,8 @@ class _Head(Record):
     """Written after every document, and used as padding."""
     bos_id: int | None = None
     """Written before every document; None if there is none."""
+    around: TextTokens | None = None
+    """The tokens with these ids, as spelled."""
     tokenizer_sha256: str
     reports: tuple[StageReport, ...]
     task_pids: dict[str, tuple[int, ...]]

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.mirrored import database_of
+from cpt_ray.edges.storage import FileHashes
 from cpt_ray.records import Record
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -54,6 +55,7 @@ class StudyGraph:
             store.refuse_job_folder(
                 database.resolve(), "tracking.uri", fix="give the database an absolute path, or leave it out"
             )
+        self.hashes = FileHashes(self.root)
         self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in self.stages}
         for stage in self.stages:
             for planned in stage.plan(self):  # one by one: a run's parent is an artifact of the same stage

@@ -1,6 +1,8 @@
 """Fingerprints of a study's external inputs: base models, sources, exams.
 
-Large files are identified by name and size, not by content, so that planning reads no data; preparation pins its input by hash.
+A base is identified by the content of its files; the hash of a file is read from a list as long as size, times and inode are
+those of the file that was hashed. The large files of sources are identified by name and size, so that planning reads no text;
+preparation pins its input by hash.
 
 Guarantee: a fingerprint does not depend on the folder that holds the files.
 """
@@ -16,21 +18,39 @@ from cpt_ray.edges.hub import resolve_dataset
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import SourceFile, list_source_files
-from cpt_ray.edges.storage import hash_file
+from cpt_ray.edges.storage import FileHashes
+from cpt_ray.errors import ConfigError
+from cpt_ray.model.bases.files import BaseFiles, tokenizer_files
 from cpt_ray.study.store import fingerprint
 
 
-def base_fingerprint(model: ModelConfig) -> str:
-    """Content of a GGUF file; names, sizes and small files of a folder; name and revision of a hub model."""
-    path = Path(resolve_package(model.base))
-    if path.is_file():
-        return hash_file(path)
+def base_files(model: ModelConfig) -> tuple[Path, ...]:
+    """The files that an import of a base reads: none for a model of the hub."""
+    path = Path(resolve_package(model.base)).expanduser()
     if path.is_dir():
-        files = sorted(item for item in path.iterdir() if item.is_file())
-        return fingerprint(
-            [(item.name, item.stat().st_size, hash_file(item) if item.suffix == ".json" else None) for item in files]
-        )
+        try:
+            return BaseFiles(path, f"models.{model.name}.base").read
+        except ConfigError:  # a folder without weights is refused by its proof, which says what it is
+            return tuple(tokenizer_files(path))
+    return (path,) if path.is_file() else ()
+
+
+def base_fingerprint(model: ModelConfig, hashes: FileHashes) -> str:
+    """Content of a base's files; name and revision of a hub model."""
+    files = base_files(model)
+    if files:
+        return fingerprint([(path.name if len(files) > 1 else "", hashes.of(path)) for path in files])
     return fingerprint({"hub": model.base, "revision": model.revision})
+
+
+def tokenizer_fingerprint(model: ModelConfig, hashes: FileHashes) -> str | None:
+    """Content of a tokenizer's folder; name and revision of one on the hub; None if it is the base's own."""
+    if model.tokenizer is None:
+        return None
+    path = Path(resolve_package(model.tokenizer)).expanduser()
+    if path.is_dir():
+        return fingerprint([(item.name, hashes.of(item)) for item in tokenizer_files(path)])
+    return fingerprint({"hub": model.tokenizer, "revision": model.revision})
 
 
 def source_fingerprint(source: SourceConfig) -> str:

@@ -32,6 +32,7 @@ from cpt_ray.records import (
     StudyPlan,
 )
 from cpt_ray.study import store
+from cpt_ray.study.bases import say_bases, say_separators
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget
 from cpt_ray.study.session import Session
@@ -74,6 +75,7 @@ class Study:
         self.session.__enter__()
         # After the lease: a second driver must not overwrite the configuration of the one at work.
         write_atomic(self.root / "study.yaml", dump_study(self.config, redact))
+        self.graph.hashes.save()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -87,12 +89,16 @@ class Study:
             CptRayError: What a stage refuses.
         """
         self.console.step(verb)
+        if verb == "prepare":
+            say_bases(self.config, self.console)
         if verb == "train":
             self.require_budgets()
         for stage in self.graph.stages:
             if stage.verb == verb:
                 self._check_early(verb)
                 self.make_stage(stage)
+            if stage is MODELS and verb == "prepare":
+                say_separators(self.graph, self.console)
         if verb == "prepare":
             self.require_budgets()
 

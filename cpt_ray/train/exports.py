@@ -83,5 +83,13 @@ class Exports:
         if state is not None:
             card = run_card(record, training, self._task, self._shards)
             base = Path(self._task.model_folder)
-            export_model(self._engine.lm, state, tokenizer=base, folder=folder / EXPORT, card=card)
+            export_model(
+                self._engine.lm,
+                state,
+                tokenizer=base,
+                folder=folder / EXPORT,
+                card=card,
+                end_id=self._shards.separator_id,
+                begin_id=self._shards.bos_id,
+            )
         write_atomic(folder / RunRecord.FILE, record.to_json())

@@ -38,6 +38,7 @@ def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shard
             "document isolation": train.isolation,
             "trained": "all weights" if train.lora is None else f"LoRA, merged: {train.lora}",
             "new tokens": ", ".join(model.new_tokens) or "none",
+            "documents end with": shards.around.separator if shards.around else f"token {shards.separator_id}",
             "precision": f"{train.precision}, exported as {train.export_precision}",
             "DeepSpeed": f"ZeRO stage {settings.deepspeed.zero_stage} on {training.last.world_size} workers",
             "training text": f"{documents} documents, {tokens} tokens in {sum(len(table) for table in tables)} shards",

@@ -156,8 +156,8 @@ def test_a_base_that_is_no_model_is_refused(tiny, capsys):
     shutil.rmtree(tiny.model)
     tiny.model.mkdir()
     said = refused(capsys, "prepare", str(tiny.config))
-    assert "models.tiny.base: cannot load" in said
-    assert "use a folder with config.json and safetensors" in said
+    assert f"models.tiny.base: {tiny.model} is empty" in said
+    assert "give a folder with config.json and safetensors" in said
     assert not list(tiny.root.glob("models/*/artifact.json"))
 
 

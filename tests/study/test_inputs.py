@@ -9,7 +9,8 @@ import pytest
 
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.config.sections.train import ModelConfig
-from cpt_ray.study.inputs import base_fingerprint, listing, source_fingerprint
+from cpt_ray.edges.storage import FileHashes
+from cpt_ray.study.inputs import base_fingerprint, listing, source_fingerprint, tokenizer_fingerprint
 
 
 @pytest.fixture
@@ -64,26 +65,48 @@ def test_a_pinned_dataset_of_the_hub_is_known_without_asking_it():
     assert source_fingerprint(pinned("a" * 40)) != source_fingerprint(pinned("b" * 40))
 
 
-def test_a_model_folder_is_known_by_its_small_files_content_and_its_large_ones_size(tmp_path):
-    base = tmp_path / "model"
-    base.mkdir()
-    (base / "config.json").write_text('{"a": 1}')
-    (base / "model.safetensors").write_bytes(b"12345678")
-    model = ModelConfig(name="m", base=str(base))
-    before = base_fingerprint(model)
+def base_in(folder):
+    folder.mkdir()
+    (folder / "config.json").write_text('{"a": 1}')
+    (folder / "model.safetensors").write_bytes(b"12345678")
+    (folder / "README.md").write_text("for people")
+    return ModelConfig(name="m", base=str(folder))
+
+
+def test_a_base_is_known_by_the_content_of_what_an_import_reads_wherever_it_is(tmp_path):
+    model, base = base_in(tmp_path / "model"), tmp_path / "model"
+    before = base_fingerprint(model, FileHashes(None))
     moved = ModelConfig(name="n", base=str(shutil.copytree(base, tmp_path / "moved")))
-    assert base_fingerprint(moved) == before
+    assert base_fingerprint(moved, FileHashes(None)) == before
+    (base / "README.md").write_text("changed")
+    assert base_fingerprint(model, FileHashes(None)) == before
     (base / "model.safetensors").write_bytes(b"87654321")
-    assert base_fingerprint(model) == before  # weights are not read for a plan; `verify` hashes the import
+    replaced = base_fingerprint(model, FileHashes(None))
+    (base / "own.py").write_text("x = 1")
+    with_code = base_fingerprint(model, FileHashes(None))
     (base / "config.json").write_text('{"a": 2}')
-    assert base_fingerprint(model) != before
+    assert len({before, replaced, with_code, base_fingerprint(model, FileHashes(None))}) == 4
+
+
+def test_a_tokenizers_folder_is_known_by_content_too(tmp_path):
+    model = base_in(tmp_path / "model")
+    assert tokenizer_fingerprint(model, FileHashes(None)) is None
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("{}")
+    with_own = model.model_copy(update={"tokenizer": str(folder)})
+    before = tokenizer_fingerprint(with_own, FileHashes(None))
+    (folder / "tokenizer.json").write_text("[]")
+    assert tokenizer_fingerprint(with_own, FileHashes(None)) != before
 
 
 def test_a_gguf_file_is_known_by_its_content_and_a_hub_model_by_name_and_revision(tmp_path):
+    def known(base, revision=None):
+        return base_fingerprint(ModelConfig(name="m", base=base, revision=revision), FileHashes(None))
+
     path = tmp_path / "model.gguf"
     path.write_bytes(b"one")
-    before = base_fingerprint(ModelConfig(name="m", base=str(path)))
+    before = known(str(path))
     path.write_bytes(b"two")
-    assert base_fingerprint(ModelConfig(name="m", base=str(path))) != before
-    one, two = (base_fingerprint(ModelConfig(name="m", base="nobody/nothing", revision=name)) for name in ("main", "v2"))
-    assert one != two
+    assert known(str(path)) != before
+    assert known("nobody/nothing", "main") != known("nobody/nothing", "v2")

@@ -6,6 +6,7 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.edges.source_files import list_source_files
 from cpt_ray.study import store
+from cpt_ray.study.bases import say_bases, say_separators, warn_of_changes
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.train import TRAIN, deepspeed_path
 
@@ -26,7 +27,10 @@ def _files(source: SourceConfig) -> str:
 def main(request: Request) -> None:
     """Run the verb: schema, files, DeepSpeed JSON and artifacts."""
     config = request.config
+    say_bases(config, request.console)
     graph = StudyGraph(config, request.path)
+    warn_of_changes(graph, request.console)
+    say_separators(graph, request.console)
     for source in config.sources:
         request.console.say(f"source {source.name}: {_files(source)}")
     path = deepspeed_path(config.train.deepspeed, request.path)

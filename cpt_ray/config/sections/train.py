@@ -14,7 +14,10 @@ class ModelConfig(Section):
     """A base model: a folder of safetensors, a hub name, or a GGUF file, which is dequantized once."""
 
     name: Name = Field(description="short name, used in run names")
-    base: PathText = Field(description="local folder, hub name, path to a .gguf, or package://DISTRIBUTION/PATH of one")
+    base: PathText = Field(
+        description="local folder of safetensors, hub name, path to a .gguf, or package://DISTRIBUTION/PATH of one; "
+        "`check` proves a local one: whole, not quantized, known by content"
+    )
     revision: str | None = Field(default=None, description="hub revision; pin it to a commit")
     tokenizer: PathText | None = Field(default=None, description="tokenizer folder or hub name; default: the base's own")
     new_tokens: tuple[str, ...] = Field(
@@ -26,7 +29,9 @@ class ModelConfig(Section):
         default=False, description="run Python code shipped with the model; read it first and pin `revision`"
     )
     separator: str | None = Field(
-        default=None, description="separator token after every document; default: the tokenizer's end-of-text token"
+        default=None,
+        description="separator token after every document, on which an export ends; "
+        "default: the tokenizer's end of a sequence, which in a chat model ends a turn: `check` prints it",
     )
     bos: str | None = Field(
         default=None,

@@ -1,11 +1,12 @@
 """Stage `tokenize`: turn text into token ids, with a separator after every document and, if configured, a BOS before it.
 
-Flow: a Hugging Face tokenizer folder -> `resolve_tokenizer` (driver; the only import of transformers) -> one JSON file ->
+Flow: the `tokenizer.json` of an imported base -> `resolve_tokenizer` (driver) -> one JSON file ->
 `Encoder.load` (worker) -> `Encoder.encode`: texts in, a flat array of ids and the length of each document out. Memory: the
 tokens of one unit, 2 or 4 bytes each; the engine's objects (about 100 bytes per token) for `_BATCH_CHARACTERS` of text, or for
 the longest span of a document without a safe cut; and a cache of about 50 MB of words and their ids.
 
-Guarantee: the ids of a document are those of `tokenizer(text, add_special_tokens=False)`, between BOS and separator.
+Guarantee: the ids of a document are those of `tokenizer(text, add_special_tokens=False, split_special_tokens=True)`, between
+BOS and separator: a text that spells a control token is encoded as text.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class ModelTokenizer:
     tokens: TextTokens
     vocabulary_size: int
     """Rows of the model's embedding; it may be padded beyond the tokenizer's ids."""
+    control: tuple[str, ...] = ()
+    """Added tokens that no text may produce, besides those that the tokenizer declares special."""
 
 
 def token_dtype(vocabulary_size: int) -> str:
@@ -81,38 +84,52 @@ def token_dtype(vocabulary_size: int) -> str:
 
 
 def resolve_tokenizer(model: ModelTokenizer) -> ResolvedTokenizer:
-    """Load a tokenizer folder and check that it fits the model.
+    """Read a tokenizer's definition and check that it fits the model.
 
     Returns:
-        The tokenizer, with padding and truncation off.
+        The tokenizer, with padding and truncation off, and control tokens declared special.
 
     Raises:
-        DataError: If there is no fast tokenizer, an id is outside the embedding, or separator or BOS is not a single token.
+        DataError: If there is no fast tokenizer, a text can produce an id outside the embedding, or separator or BOS is not a
+            single token inside it.
     """
-    from transformers import AutoTokenizer  # takes seconds to import, and workers never need it
-
+    path = model.folder / "tokenizer.json"
     try:
-        engine = AutoTokenizer.from_pretrained(str(model.folder), local_files_only=True).backend_tokenizer
-    except (OSError, ValueError, AttributeError) as error:
+        engine = Tokenizer.from_file(str(path))
+    except Exception as error:  # the engine raises nothing narrower
         raise DataError(
             f"{model.folder}: no fast tokenizer: {str(error).splitlines()[0]}",
             fix="point the model's base at a Hugging Face folder that holds tokenizer.json",
         ) from None
-    largest = max(engine.get_vocab(with_added_tokens=True).values())
+    engine.no_padding()
+    engine.no_truncation()
+    definition: dict[str, Any] = json.loads(engine.to_str())
+    around = {model.tokens.separator, model.tokens.bos} - {None}
+    for token in definition["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in model.control or token["content"] in around
+    ids = {name: _one_token(engine, model.folder, name, token) for name, token in model.tokens if token is not None}
+    control = control_ids(definition)
+    largest = max(*ids.values(), *(number for number in engine.get_vocab().values() if number not in control), 0)
     if largest >= model.vocabulary_size:
         raise DataError(
             f"{model.folder}: the tokenizer has ids up to {largest}, but the model's vocabulary is {model.vocabulary_size}",
             fix="use the tokenizer that came with the model",
         )
-    engine.no_padding()
-    engine.no_truncation()
-    definition = engine.to_str()
-    return ResolvedTokenizer(
-        definition=definition,
-        sha256=hash_bytes(definition.encode()),
-        separator_id=_one_token(engine, model.folder, "separator", model.tokens.separator),
-        bos_id=None if model.tokens.bos is None else _one_token(engine, model.folder, "bos", model.tokens.bos),
-    )
+    text = json.dumps(definition, ensure_ascii=False)
+    return ResolvedTokenizer(text, hash_bytes(text.encode()), separator_id=ids["separator"], bos_id=ids.get("bos"))
+
+
+def control_ids(definition: dict[str, Any]) -> frozenset[int]:
+    """The ids that no text may produce: special tokens, except the one for text that the vocabulary lacks."""
+    unknown = definition["model"].get("unk_token")
+    return frozenset(token["id"] for token in definition["added_tokens"] if token["special"] and token["content"] != unknown)
+
+
+def control_spellings(definition: dict[str, Any]) -> re.Pattern[str] | None:
+    """A pattern that finds the control tokens a text spells; None if there are none."""
+    ids = control_ids(definition)
+    names = sorted((token["content"] for token in definition["added_tokens"] if token["id"] in ids), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names))) if names else None
 
 
 def _one_token(engine: Tokenizer, path: Path, name: str, token: str) -> int:
@@ -155,7 +172,9 @@ class Encoder:
         """
         definition = path.read_text(encoding="utf-8")
         may_cut = cuts_at_spaces(json.loads(definition))
-        return cls(Tokenizer.from_str(definition), separator_id, bos_id, dtype, may_cut)
+        engine = Tokenizer.from_str(definition)
+        engine.encode_special_tokens = True  # text that spells a special token stays text; not part of the JSON
+        return cls(engine, separator_id, bos_id, dtype, may_cut)
 
     def encode(self, texts: Sequence[str]) -> tuple[Tokens, npt.NDArray[np.int64]]:
         """Encode documents in canonical order.

@@ -21,6 +21,7 @@ _FIXES = {
     "near_duplicate": "raise prepare.near_duplicates.rows, or remove from source {source} what another source already contains",
     "held_out": "lower prepare.held_out.share, or add text to source {source}",
     "held_out_overlap": "raise prepare.held_out.containment_share, or add text to source {source}",
+    "tokenize.control_token": "remove the control tokens from the text of source {source}",
     "exam_item": "set prepare.decontaminate.action to redact, or leave source {source} out",
 }
 

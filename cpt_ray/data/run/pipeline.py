@@ -223,6 +223,7 @@ def pack_shards(
         token_dtype=common["token_dtype"],
         separator_id=resolved.separator_id,
         bos_id=resolved.bos_id,
+        around=tokenizer.tokens,
         tokenizer_sha256=resolved.sha256,
         shards=shard_table(tasks, packed),
         samples=merge_samples((sample for report in packed for sample in report.samples), prepare),

@@ -12,9 +12,10 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from cpt_ray.data.rows.pack import pack, permute
 from cpt_ray.data.rows.shard_index import write_index
 from cpt_ray.data.rows.shards import write_shard
 from cpt_ray.data.rows.token_rules import judge_tokens, unknown_ids
-from cpt_ray.data.rows.tokenize import Encoder, Tokens
+from cpt_ray.data.rows.tokenize import Encoder, Tokens, control_ids, control_spellings
 from cpt_ray.data.run.units import (
     Samples,
     Tally,
@@ -42,6 +43,8 @@ from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order
 from cpt_ray.data.words import NO_WORDS, hash_words
 from cpt_ray.records import ExamHit, FileEntry, UnitFacts, UnitReport, read_items
 
+CONTROL_REASON = "tokenize.control_token"
+"""A document whose text encodes to a control token, whatever is done."""
 DRAWN_SCHEMA = pa.schema(
     [
         ("part", pa.string()),
@@ -143,6 +146,19 @@ def _unknown(path: str) -> frozenset[int]:
     return unknown_ids(Path(path).read_text(encoding="utf-8"))
 
 
+class _Control(NamedTuple):
+    """The control tokens of a tokenizer: their ids, and a pattern that finds them spelled in a text."""
+
+    ids: npt.NDArray[np.int64]
+    spelled: re.Pattern[str] | None
+
+
+@functools.lru_cache(maxsize=2)
+def _control(path: str) -> _Control:
+    definition = json.loads(Path(path).read_text(encoding="utf-8"))
+    return _Control(np.array(sorted(control_ids(definition)), dtype=np.int64), control_spellings(definition))
+
+
 def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     """Drop held-out and exam text from a unit, tokenize the rest and write it as packed rows."""
     prepare = context.prepare
@@ -182,8 +198,11 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
         tallies["decontaminate"].keep(size, edited_to=after)
         ids.append(row["id"])
         texts.append(text)
+    spelled = _control(str(context.root / task.tokenizer)).spelled
+    spellings = 0 if spelled is None else sum(len(spelled.findall(text)) for text in texts)
     ids, tokens, lengths = _encode(task, context, ids, texts, tallies["tokenize"], samples["tokenize"])
     outputs, counts = _write_rows(task, context, ids, tokens, lengths)
+    counts["control_spellings"] = spellings
     outputs["hits"] = write_hits(task, context, hits)
     outputs["dropped"] = write_dropped(task, context, *samples.values())
     facts = UnitFacts(
@@ -210,6 +229,7 @@ def _encode(
         before=0 if task.bos_id is None else 1,
         after=1,
     )
+    verdicts = _refuse_control(verdicts, tokens, lengths, _control(tokenizer).ids, before=0 if task.bos_id is None else 1)
     for name, text, num_bytes, reason in zip(ids, texts, sizes, verdicts, strict=True):
         if reason is None:
             tally.keep(num_bytes)
@@ -221,6 +241,23 @@ def _encode(
         tokens, lengths = tokens[np.repeat(kept, lengths)], lengths[kept]
         ids = list(itertools.compress(ids, kept))
     return ids, tokens, lengths
+
+
+def _refuse_control(
+    verdicts: list[str | None],
+    tokens: Tokens,
+    lengths: npt.NDArray[np.int64],
+    control: npt.NDArray[np.int64],
+    *,
+    before: int,
+) -> list[str | None]:
+    """Drop documents in which a control token is left: some engines hold them as words, which text can spell."""
+    found = np.flatnonzero(np.isin(tokens, control))
+    ends = np.cumsum(lengths)
+    owners = np.searchsorted(ends, found, side="right")
+    inside = (found >= ends[owners] - lengths[owners] + before) & (found < ends[owners] - 1)
+    spoiled = set(owners[inside].tolist())
+    return [CONTROL_REASON if place in spoiled else reason for place, reason in enumerate(verdicts)]
 
 
 def _write_rows(

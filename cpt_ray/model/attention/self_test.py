@@ -13,13 +13,14 @@ from torch import Tensor
 
 from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.isolation import attend, make_segments
+from cpt_ray.model.bases.window import LEAST_POSITIONS
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import SelfTest
 
 ScoreTokens = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 """(input_ids [N], segment lengths, mask on) -> nats of token i+1 given token i [N]; collective where the model is sharded."""
 
-_FIRST, _SECOND = 40, 56
+_FIRST, _SECOND = 40, LEAST_POSITIONS
 _GRADIENT_LENGTHS = (40, 150)  # kernels that work in blocks of rows split the second
 _CONTROL_SHARE = 0.1
 """Allowed share of the change with the mask off, where rounding rules out a fixed bound."""

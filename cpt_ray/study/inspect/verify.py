@@ -9,6 +9,7 @@ Guarantee: a byte that changed since a file was written is found, whatever the f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from cpt_ray.edges.storage import verify_files
 from cpt_ray.errors import ArtifactError, CptRayError
 from cpt_ray.records import FileEntry
 from cpt_ray.study import store
+from cpt_ray.study.bases import changed_bases
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.stage import Checked, Node
 
@@ -31,11 +33,10 @@ def verify_study(graph: StudyGraph, done: Callable[[Checked], None]) -> list[Che
         All items checked.
     """
     checked: list[Checked] = []
-    for node in graph.all():
-        if store.exists(node):
-            for result in _check(node):
-                done(result)
-                checked.append(result)
+    built = (result for node in graph.all() if store.exists(node) for result in _check(node))
+    for result in itertools.chain(built, changed_bases(graph)):
+        done(result)
+        checked.append(result)
     return checked
 
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from cpt_ray.config.sections.train import ModelConfig
+from cpt_ray.edges.storage import FileHashes, write_atomic
+from cpt_ray.errors import ArtifactError, DataError
 from cpt_ray.records import ImportedModel
-from cpt_ray.study.inputs import base_fingerprint
-from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
+from cpt_ray.study.inputs import base_files, base_fingerprint, tokenizer_fingerprint
+from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
+
+SOURCE_FILE = "base.json"
+"""What was imported."""
 
 
 def _plan(graph: Graph) -> Iterator[Planned[ModelConfig]]:
     for model in graph.config.models:
+        inputs = {"base": base_fingerprint(model, graph.hashes)}
+        tokenizer = tokenizer_fingerprint(model, graph.hashes)
         yield Planned(
             name=model.name,
-            inputs={"base": base_fingerprint(model)},
-            settings={"tokenizer": model.tokenizer, "revision": model.revision, "new_tokens": model.new_tokens},
+            inputs=inputs if tokenizer is None else {**inputs, "tokenizer": tokenizer},
+            settings={"revision": model.revision, "new_tokens": model.new_tokens},
             work=model,
         )
 
@@ -24,8 +34,53 @@ def _build(node: Node[ModelConfig, ImportedModel], _: Session) -> None:
     from cpt_ray.model.base import import_base  # imports torch, which a verb that builds nothing must not pay for
 
     import_base(node.work, node.folder)
+    hashes = FileHashes(node.folder.parents[1])
+    if base_fingerprint(node.work, hashes) != node.inputs["base"]:
+        raise DataError(f"models.{node.name}.base changed while it was imported", fix="re-run the same command")
+    files = {path.name: hashes.of(path) for path in base_files(node.work)}
+    write_atomic(node.folder / SOURCE_FILE, json.dumps({"base": node.work.base, "files": files}, indent=1) + "\n")
+
+
+def _verify(node: Node[ModelConfig, ImportedModel]) -> Iterator[Checked]:
+    yield compare_base(node.work, node.folder)
+
+
+def compare_base(model: ModelConfig, folder: Path) -> Checked:
+    """Hash the files of a base, and compare them with those that were imported into `folder`.
+
+    Args:
+        model: The model in the study file.
+        folder: An import of its base.
+    """
+    then, hashes = imported_from(folder).get("files", {}), FileHashes(None)
+    files = base_files(model)
+    now = {path.name: hashes.of(path) for path in files}
+    problems = tuple(
+        ArtifactError(
+            f"models.{model.name}.base: {name} of {model.base} is not the file that was imported into {folder.name}",
+            fix="put the imported base back, or re-run cpt-ray run, which imports the new one next to it",
+        )
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    )
+    size = sum(path.stat().st_size for path in files)
+    return Checked(f"base of {model.name}", f"{len(files)} files, {size / 1e6:.1f} MB", problems, is_input=True)
+
+
+def imported_from(folder: Path) -> dict[str, Any]:
+    """What was imported into a folder: the base as the study file named it, and the sha256 of its files by name."""
+    path = folder / SOURCE_FILE
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 MODELS = Stage[ModelConfig, ImportedModel](
-    name="models", version=2, verb="prepare", plan=_plan, build=one_by_one(_build), record=ImportedModel, files=("*",)
+    name="models",
+    version=3,
+    verb="prepare",
+    plan=_plan,
+    build=one_by_one(_build),
+    record=ImportedModel,
+    files=("*",),
+    verify=_verify,
 )

@@ -73,8 +73,9 @@ def _check_tokenizer(node: ShardsNode) -> bool:
 
 def _tokenizer(node: ShardsNode) -> ModelTokenizer:
     model = node.input("model")
-    shape = store.load(model).shape
-    return ModelTokenizer(model.folder, text_tokens(node.work.model, model.folder), shape.vocabulary_size)
+    imported = store.load(model)
+    tokens = text_tokens(node.work.model, model.folder)
+    return ModelTokenizer(model.folder, tokens, imported.shape.vocabulary_size, imported.control_tokens)
 
 
 def _verify(node: ShardsNode) -> Iterator[Checked]:
@@ -98,7 +99,7 @@ def _verify(node: ShardsNode) -> Iterator[Checked]:
 
 SHARDS = Stage[Packing, ShardManifest](
     name="shards",
-    version=3,
+    version=4,
     verb="prepare",
     plan=_plan,
     build=one_by_one(_build),

@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.storage import FileHashes
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import Record, StepMetrics
 
@@ -47,6 +48,10 @@ class Graph(Protocol):
 
     config: StudyConfig
     config_path: Path
+
+    @property
+    def hashes(self) -> FileHashes:
+        """Hashes of the files of bases."""
 
     def of(self, stage: Stage[WorkT, RecordT]) -> list[Node[WorkT, RecordT]]:
         """All artifacts of a stage, in their order."""

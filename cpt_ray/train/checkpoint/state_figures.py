@@ -17,12 +17,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cpt_ray.errors import TrainingError
+from cpt_ray.model.bases.window import LEAST_POSITIONS
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import StateFigures
 
 NORM_BOUND = 1e-6
 """Relative; the sums are in fp64, so only their order differs between worker counts."""
-_ROW_TOKENS = 128
+_ROW_TOKENS = LEAST_POSITIONS
+"""A row that every base takes, whatever positions it has learned."""
 
 
 def measure_state(

@@ -114,7 +114,10 @@ def check(encoder: Encoder, reference: object, texts: list[str]) -> None:
     assert lengths.sum() == len(ids)
     ends = np.cumsum(lengths)
     for text, end, length in zip(texts, ends, lengths, strict=True):
-        assert ids[end - length : end].tolist() == [*reference(text, add_special_tokens=False)["input_ids"], 0]
+        assert ids[end - length : end].tolist() == [
+            *reference(text, add_special_tokens=False, split_special_tokens=True)["input_ids"],
+            0,
+        ]
 
 
 def test_ids_of_adversarial_text_are_those_of_the_tokenizer_itself(encoder: Encoder, reference: object) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cpt_ray.errors import TrainingError
+from cpt_ray.model.bases.window import LEAST_POSITIONS
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state, require_same_state
@@ -32,8 +33,8 @@ class MixedPrecision:
         self.embedding = self.masters[0].detach().to(self.embedding.dtype, copy=True)
 
     def score(self, row, lengths, masked):
-        assert (len(row), lengths, masked) == (128, (128,), True)
-        return -torch.log_softmax((self.embedding[row] @ self.embedding.T).float(), -1)[torch.arange(128), row]
+        assert (len(row), lengths, masked) == (LEAST_POSITIONS, (LEAST_POSITIONS,), True)
+        return -torch.log_softmax((self.embedding[row] @ self.embedding.T).float(), -1)[torch.arange(len(row)), row]
 
     def measure(self):
         return measure_state(self.score, self, zero_stage=0, vocabulary_size=50, device=torch.device("cpu"))
