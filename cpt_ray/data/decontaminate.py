@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.data.words import Hashes, fold, hash_ngrams, hash_words, word_spans
-from cpt_ray.records import ExamHit, ExamItem, TaskScan
+from cpt_ray.records import DocumentKey, ExamHit, ExamItem, TaskScan
 
 REASON = "exam_item"
 _FEWEST_WORDS = 8
@@ -129,7 +129,7 @@ class ExamIndex:
         part: Literal["question", "answer"] = "question" if of_question >= of_answer else "answer"
         return Match(item=item, part=part, first=first, words=words, ratio=max(of_question, of_answer))
 
-    def describe(self, matches: Iterable[Match], *, source: str, document: str, text: str) -> list[ExamHit]:
+    def describe(self, matches: Iterable[Match], *, source: str, document: DocumentKey, text: str) -> list[ExamHit]:
         """Name the items found in a document and quote the longest match of each."""
         best: dict[int, Match] = {}
         for match in matches:
@@ -148,7 +148,8 @@ class ExamIndex:
                 item=self.items[number].id,
                 part=match.part,
                 source=source,
-                document=document,
+                identity=document.identity,
+                document=document.id,
                 words=match.words,
                 ratio=round(match.ratio, 4),
                 matched=quotable[spans[match.first][0] : spans[match.first + match.words - 1][1]][:_MATCH_CHARACTERS],
@@ -176,10 +177,10 @@ class ExamIndex:
     def summary(self, hits: Iterable[ExamHit]) -> list[TaskScan]:
         """Count scanned and found items per task."""
         parts: dict[str, dict[str, set[str]]] = {}
-        documents: dict[str, set[tuple[str, str]]] = {}
+        documents: dict[str, set[str]] = {}
         for hit in hits:
             parts.setdefault(hit.task, {}).setdefault(hit.item, set()).add(hit.part)
-            documents.setdefault(hit.task, set()).add((hit.source, hit.document))
+            documents.setdefault(hit.task, set()).add(hit.identity)
         scanned: dict[str, int] = {}
         for item in self.items:
             scanned[item.task] = scanned.get(item.task, 0) + 1

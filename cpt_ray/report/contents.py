@@ -40,7 +40,8 @@ class ReportContents:
     """The records of a finished study.
 
     `labels` are warnings such as `isolation: none` that must appear at every figure and table. `metrics` maps a run's name to
-    its step metrics; a run may have none. `samples` are a few dropped documents: reason, id and the beginning of the text.
+    its step metrics; a run may have none. `samples` are a few dropped documents: reason, identity, id and the beginning of
+    the text.
     """
 
     study: str

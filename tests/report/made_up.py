@@ -90,7 +90,17 @@ def exam_scan(task: str, *, late: bool) -> TaskScan:
 
 
 def exam_hit(task: str, matched: str) -> ExamHit:
-    return ExamHit(task=task, item="7", part="answer", source="law", document="law_9", words=14, ratio=0.7, matched=matched)
+    return ExamHit(
+        task=task,
+        item="7",
+        part="answer",
+        source="law",
+        identity="law/00000/9",
+        document="law_9",
+        words=14,
+        ratio=0.7,
+        matched=matched,
+    )
 
 
 def corpus_profile() -> CorpusProfile:
@@ -307,6 +317,6 @@ def make_contents(**changes: Any) -> ReportContents:
         redacted={"licences": {"email": 2_201, "phone": 95}},
         scans=tuple(exam_scan(name, late=name == "piqa") for name in ("bar", "piqa")),
         exam_hits=(exam_hit("piqa", "<b>the answer</b>"),),
-        samples=({"reason": "min_bytes", "id": "short_1", "text": "All rights reserved."},),
+        samples=({"reason": "min_bytes", "identity": "law/00000/1", "id": "short_1", "text": "All rights reserved."},),
     )  # fmt: skip
     return replace(contents, **changes)

@@ -139,7 +139,7 @@ def test_hostile_text_is_escaped_wherever_it_enters():
         ),
         languages={HOSTILE: {HOSTILE: 1}},
         redacted={HOSTILE: {HOSTILE: 1}},
-        samples=({"reason": "min_bytes", "id": HOSTILE, "text": HOSTILE},),
+        samples=({"reason": "min_bytes", "identity": "law/00000/1", "id": HOSTILE, "text": HOSTILE},),
         funnel=(stage("clean", HOSTILE, (2, 20), {HOSTILE: (1, 10)}),),
         versions={HOSTILE: HOSTILE},
         runs=(*contents.runs, run_record(HOSTILE, "independent", "legal", 0, 1_000_000)),

@@ -21,5 +21,5 @@ def _render(row: DecodedRow) -> str:
     lines = [f"=== row {row.row} of source {row.source}"]
     for piece, text in row.pieces:
         cut = f", part {piece.part}, from its token {piece.offset} on" if piece.part or piece.offset else ""
-        lines += [f"--- document {piece.document_id}: {piece.tokens} tokens at {piece.start}{cut}", text]
+        lines += [f"--- document {piece.document_id} ({piece.identity}): {piece.tokens} tokens at {piece.start}{cut}", text]
     return "\n".join([*lines, f"--- padding: {row.padding} slots"])

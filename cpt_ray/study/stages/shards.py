@@ -98,7 +98,7 @@ def _verify(node: ShardsNode) -> Iterator[Checked]:
 
 SHARDS = Stage[Packing, ShardManifest](
     name="shards",
-    version=3,
+    version=4,
     verb="prepare",
     plan=_plan,
     build=one_by_one(_build),
