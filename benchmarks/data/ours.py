@@ -72,6 +72,7 @@ def make_units(folder: Path, files: list[Path]) -> None:
         components=components,
         languages={},
         redacted={},
+        invisible={},
         repeated_ids={},
         profile=CorpusProfile(),
     )

@@ -6,7 +6,8 @@ document.
 
 The rule is the n-gram overlap of Brown et al. 2020 (arXiv 2005.14165, appendix C), 13 words by default, over the question
 followed by the answer. A match is extended to the longest run of equal words; the share of the question, or of the answer,
-that the run covers is its ratio, and `min_match_ratio` can require more than a common phrase.
+that the run covers is its ratio, and `min_match_ratio` can require more than a common phrase. For an item in a script without
+spaces two characters stand for a word: 13 characters of Chinese are some eight words, and often an idiom.
 
 Guarantee: an item whose words occur consecutively in a document is found regardless of case, punctuation and line breaks; an
 item too short to distinguish from ordinary language is counted as `too_short_to_scan`, not silently skipped.
@@ -21,6 +22,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cpt_ray.data.scripts import CHARACTERS_PER_WORD, is_unspaced
 from cpt_ray.data.words import Hashes, fold, hash_ngrams, hash_words, word_spans
 from cpt_ray.records import DocumentKey, ExamHit, ExamItem, TaskScan
 
@@ -82,16 +84,18 @@ class ExamIndex:
         for item in items:
             question, answer = hash_words(item.question), hash_words(item.answer_text)
             whole = np.concatenate([question, answer])
+            each = CHARACTERS_PER_WORD if is_unspaced(f"{item.question}\n{item.answer_text}") else 1
+            wanted, fewest = ngram_words * each, min(_FEWEST_WORDS, ngram_words) * each
             # A part shorter than an n-gram would be found only together with its neighbor, so it is indexed by itself too.
             parts = [(whole, 0)] + [
-                (part, start) for part, start in ((question, 0), (answer, len(question))) if len(part) < ngram_words
+                (part, start) for part, start in ((question, 0), (answer, len(question))) if len(part) < wanted
             ]
-            usable = [(part, start) for part, start in parts if len(part) >= min(_FEWEST_WORDS, ngram_words)]
+            usable = [(part, start) for part, start in parts if len(part) >= fewest]
             if not usable:
                 index.too_short[item.task] = index.too_short.get(item.task, 0) + 1
                 continue
             for part, start in usable:
-                length = min(len(part), ngram_words)
+                length = min(len(part), wanted)
                 found.setdefault(length, []).append((hash_ngrams(part, length), len(index.items), start))
             index.items.append(item)
             index.sizes.append((len(question), len(answer)))

@@ -154,6 +154,8 @@ class UnitFacts(Record):
     """Kept documents by language; set by `clean`."""
     redacted: dict[str, int] = Field(default_factory=dict)
     """What placeholders replaced, by kind; set by `clean`."""
+    invisible: dict[str, int] = Field(default_factory=dict)
+    """Invisible characters removed, by kind; set by `clean`."""
     component_sizes: dict[str, int] = Field(default_factory=dict)
     """Duplicate components by size class; set by `components`."""
     repeated_ids: dict[str, RepeatedIds] = Field(default_factory=dict)
@@ -235,6 +237,8 @@ class DocumentsRecord(Record):
     """Documents that cleaning kept, by source and language; `unknown` if neither the source nor a model supplied one."""
     redacted: dict[str, dict[str, int]]
     """What placeholders replaced, by source and kind."""
+    invisible: dict[str, dict[str, int]]
+    """Invisible characters removed from the documents that cleaning kept, by source and kind."""
     repeated_ids: dict[str, RepeatedIds]
     """Ids that the source gave to more than one document, by source; sources without are left out."""
     profile: CorpusProfile

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from cpt_ray.model.scoring import encode_document
 from cpt_ray.records import ExamHit, ExamItem, RepeatedIds, ShardManifest, StageReport, sum_reports, write_items
 from tests.data.run.in_process import Documents, documents, draw, pack
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer
-from tests.integration.tiny_study import document
+from tests.integration.tiny_study import document, exam_items, question
 
 DEFAULTS = PrepareConfig.model_validate(
     {"unit_bytes": 16_000, "held_out": {"share": 0.2}, "pack": {"sequence_length": 64}, "keep_dropped": True}
@@ -151,3 +153,149 @@ def test_the_scores_of_documents_with_one_id_are_kept_apart(tmp_path: Path) -> N
     assert [(score.identity, score.id) for score in again] == [(line["identity"], "gpl-2") for line in lines]
     assert len({score.nats for score in again}) == 5
     assert all(math.isfinite(score.nats) for score in again)
+
+
+def hide(text: str, mark: str) -> str:
+    """A mark inside every word of more than five letters."""
+    return "\n".join(
+        " ".join(word[:3] + mark + word[3:] if len(word) > 5 else word for word in line.split(" ")) for line in text.split("\n")
+    )
+
+
+def wide(text: str) -> str:
+    """Full-width letters."""
+    return "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in text)
+
+
+def with_hidden_leak_and_copy(mark: str) -> list[dict[str, str]]:
+    changed = wide if mark == "wide" else lambda text: hide(text, mark)
+    rows = [{"id": f"law_{n}", "text": document("law", n)} for n in range(120)]
+    return [
+        *rows,
+        {"id": "plain_leak", "text": f"{document('law', 900)}\n{question(2)}"},
+        {"id": "hidden_leak", "text": f"{document('law', 901)}\n{changed(question(3))}"},
+        {"id": "hidden_copy_of_5", "text": changed(document("law", 5))},
+    ]
+
+
+SOFT_HYPHEN = "\u00ad"
+MARKS = [SOFT_HYPHEN, "\u200b", "\u200d", "\u202e", "\u2060", "\ufeff", "\ufe0f", "\U000e0061", "\U000e0101"]
+
+
+@pytest.mark.parametrize("mark", [*MARKS, "wide"], ids=lambda mark: mark if mark == "wide" else f"U+{ord(mark):04X}")
+def test_a_leak_and_a_copy_with_invisible_characters_are_found(tmp_path: Path, tokenizer: Path, mark: str) -> None:
+    found = prepared(tmp_path, tokenizer, with_hidden_leak_and_copy(mark), exam_items())
+    assert found.counts("read") == (123, 123, {})
+    assert found.counts("clean") == (123, 123, {})
+    assert found.counts("near_duplicates") == (123, 122, {"exact_duplicate": 1})
+    assert found.dropped("exact_duplicate") == ["hidden_copy_of_5"]
+    assert {hit.document for hit in found.hits} | {line["id"] for line in found.held_out} >= {"plain_leak", "hidden_leak"}
+    drawn = len(found.held_out)
+    assert found.counts("held_out") == (122, 122 - drawn, {"held_out": drawn})
+    leaks = {"plain_leak", "hidden_leak"} - {line["id"] for line in found.held_out}
+    assert leaks
+    assert found.counts("decontaminate") == (122 - drawn, 122 - drawn - len(leaks), {"exam_item": len(leaks)})
+    removed = sum((Counter(unit.invisible) for unit in found.made.cleaned), Counter())
+    assert (sum(removed.values()) > 30, len(removed)) == ((False, 0) if mark == "wide" else (True, 1))
+    kept = [
+        row["text"]
+        for unit in found.made.cleaned
+        for row in pq.read_table(found.made.context.root / unit.path("clean")).to_pylist()
+    ]
+    assert not any(character in text for text in kept for character in MARKS)
+
+
+def test_they_hide_nothing_either_where_cleaning_leaves_them_in(tmp_path: Path, tokenizer: Path) -> None:
+    clean = {"normalize": False, "remove_invisible": False, "rules": []}
+    config = PrepareConfig.model_validate({**DEFAULTS.model_dump(), "clean": clean})
+    found = prepared(tmp_path, tokenizer, with_hidden_leak_and_copy("\u00ad"), exam_items(), config)
+    assert found.dropped("exact_duplicate") == ["hidden_copy_of_5"]
+    assert {hit.document for hit in found.hits} | {line["id"] for line in found.held_out} >= {"plain_leak", "hidden_leak"}
+    assert [unit.invisible for unit in found.made.cleaned] == [{}] * len(found.made.cleaned)
+
+
+def test_a_held_out_document_is_found_in_training_text_behind_invisible_characters(tmp_path: Path, tokenizer: Path) -> None:
+    rows = [{"id": f"law_{n}", "text": document("law", n)} for n in range(120)]
+    # A whole document inside a much longer one is no near-duplicate of it, so that only containment finds it.
+    for n in range(120):
+        before = "\n".join(document("law", 1000 + 10 * n + k) for k in range(9))
+        rows.append({"id": f"holds_{n}", "text": f"{before}\n{hide(document('law', n), SOFT_HYPHEN)}"})
+    found = prepared(tmp_path, tokenizer, rows)
+    assert found.counts("near_duplicates") == (240, 240, {})
+    drawn = {line["id"] for line in found.held_out}
+    inside = {f"holds_{name.removeprefix('law_')}" for name in drawn if name.startswith("law_")}
+    assert len(inside) > 5
+    assert set(found.dropped("held_out_overlap")) == inside - drawn
+
+
+SCRIPTS = {
+    "chinese": "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成"
+    "会可主发年动同工也能下过子说产种面而方后多定行学法所民得经",
+    "japanese": "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもや"
+    "ゆよらりるれろわをんアイウエオカキクケコ法律国民人権",
+    "thai": [chr(c) + m for c in range(0x0E01, 0x0E2F) for m in ("", "\u0e31", "\u0e34\u0e48")],
+    "khmer": [chr(c) + m for c in range(0x1780, 0x17A3) for m in ("", "\u17b6", "\u17d2\u1793")],
+}
+ENDS = {"chinese": "\u3002", "japanese": "\u3002", "thai": "", "khmer": "\u17d4"}
+
+
+def unspaced_text(script: str, number: object, lines: int, length: int = 60) -> str:
+    draw = random.Random(f"{script} {number}")
+    return "\n".join("".join(draw.choice(SCRIPTS[script]) for _ in range(length)) + ENDS[script] for _ in range(lines))
+
+
+def with_six_copies(script: str) -> list[dict[str, str]]:
+    """150 documents, and six copies of the first with one character changed."""
+    rows = [{"id": f"{script}_{n}", "text": unspaced_text(script, n, 6 + n % 4)} for n in range(150)]
+    copy, other = rows[0]["text"], SCRIPTS[script][0]
+    return rows + [{"id": f"copy_of_0_{n}", "text": copy[: 20 + n] + other + copy[21 + n :]} for n in range(6)]
+
+
+@pytest.mark.parametrize("script", list(SCRIPTS))
+def test_documents_without_spaces_pass_the_default_rules_and_six_copies_are_found(
+    tmp_path: Path, tokenizer: Path, script: str
+) -> None:
+    found = prepared(tmp_path, tokenizer, with_six_copies(script))
+    assert found.counts("read") == (156, 156, {})
+    assert found.counts("clean") == (156, 156, {})
+    read, kept, dropped = found.counts("near_duplicates")
+    assert (read, kept, sum(dropped.values())) == (156, 150, 6)
+    assert sorted(found.dropped("near_duplicate") + found.dropped("exact_duplicate")) == [f"copy_of_0_{n}" for n in range(6)]
+    drawn = len(found.held_out)
+    assert found.counts("held_out") == (150, 150 - drawn, {"held_out": drawn})
+    assert drawn > 10
+    assert found.counts("tokenize")[1] == 150 - drawn
+
+
+def test_mixed_documents_keep_their_words_and_their_copies_are_found(tmp_path: Path, tokenizer: Path) -> None:
+    def mixed(number: int) -> str:
+        return "\n".join(
+            f"{document('law', number).splitlines()[k]} {unspaced_text('chinese', (number, k), 1, 30)}" for k in range(4)
+        )
+
+    rows = [{"id": f"mixed_{n}", "text": mixed(n)} for n in range(60)]
+    rows += [{"id": f"copy_of_{n}", "text": mixed(n).replace("\u3002", " \uff0c", 1)} for n in range(6)]
+    found = prepared(tmp_path, tokenizer, rows)
+    assert found.counts("clean") == (66, 66, {})
+    _, kept, dropped = found.counts("near_duplicates")
+    assert (kept, sum(dropped.values())) == (60, 6)
+    assert sorted(found.dropped("near_duplicate")) == [f"copy_of_{n}" for n in range(6)]
+
+
+@pytest.mark.parametrize("script", list(SCRIPTS))
+def test_an_exam_question_without_spaces_is_found_also_with_a_zero_width_space_in_it(
+    tmp_path: Path, tokenizer: Path, script: str
+) -> None:
+    exam = [{"question": unspaced_text(script, ("exam", n), 1, 40), "choices": ["a", "b"], "answer": 0} for n in range(8)]
+    rows = [{"id": f"{script}_{n}", "text": unspaced_text(script, n, 7)} for n in range(80)]
+    for place in range(8):
+        asked = exam[place]["question"] if place % 2 else "\u200b".join(exam[place]["question"])
+        rows.append({"id": f"leaks_{place}", "text": f"{unspaced_text(script, ('leak', place), 5)}\n{asked}"})
+    found = prepared(tmp_path, tokenizer, rows, exam)
+    held = {line["id"] for line in found.held_out}
+    expected = {place for place in range(8) if f"leaks_{place}" not in held}
+    assert {place % 2 for place in expected} == {0, 1}
+    assert {(hit.document, hit.item) for hit in found.hits} == {(f"leaks_{place}", str(place)) for place in expected}
+    assert found.counts("clean") == (88, 88, {})
+    trained = 88 - len(held)
+    assert found.counts("decontaminate") == (trained, trained - len(expected), {"exam_item": len(expected)})

@@ -98,6 +98,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     sizes: list[int] = []
     languages: Counter[str] = Counter()
     redacted: Counter[str] = Counter()
+    invisible: Counter[str] = Counter()
     rows = pq.read_table(context.root / task.raw).to_pylist()
     given = id_keys([(row["id"], row["text"]) for row in rows], source.name, place=context.sources.index(source))
     for row in rows:
@@ -110,6 +111,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
             continue
         kept.append(verdict.document)
         redacted.update(verdict.redacted)
+        invisible.update(verdict.invisible)
         languages[verdict.document.language or UNKNOWN] += 1
         sizes.append(len(verdict.document.text.encode()))
         tally.keep(before, edited_to=sizes[-1])
@@ -141,7 +143,8 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
         "sketches": write_content(context.root, f"sketches/{stem}", ".npy", lambda p: _write_array(p, sketches)),
         "dropped": write_dropped(task, context, samples),
     }
-    facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), languages=languages, redacted=redacted)
+    counts = {"languages": languages, "redacted": redacted, "invisible": invisible}
+    facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), **counts)
     return finish_unit(task, context, "clean", outputs, facts)
 
 

@@ -127,6 +127,7 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
         components=components,
         languages=count_by_source(cleans, [report.languages for report in cleaned]),
         redacted=count_by_source(cleans, [report.redacted for report in cleaned]),
+        invisible=count_by_source(cleans, [report.invisible for report in cleaned]),
         repeated_ids=merge_repeated_ids([report.repeated_ids for report in pairs]),
         profile=merge_profiles(folder, cleans, measured, {source.name: source.role for source in sources}),
         samples=merge_samples(samples, prepare),

@@ -21,6 +21,9 @@ def describe_profile(documents: DocumentsRecord, packed: Sequence[dict[str, str]
     ]
     lines += [f"redacted in {source}: {_counts(counts)}" for source, counts in documents.redacted.items()]
     lines += [
+        f"invisible characters removed from {source}: {_counts(counts)}" for source, counts in documents.invisible.items()
+    ]
+    lines += [
         f"ids of {source}: {found.ids} repeat, on {found.documents} documents; identities tell these apart"
         for source, found in documents.repeated_ids.items()
     ]

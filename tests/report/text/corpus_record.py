@@ -26,6 +26,7 @@ DOCUMENTS = DocumentsRecord(
     components=DuplicateComponents(pairs_compared=0, documents_left=0, sizes={}, largest=()),
     languages={"law": {"en": 2}, "news": {"unknown": 7}},
     redacted={"law": {"email": 3}},
+    invisible={"law": {"soft_hyphen": 4, "tag": 1}},
     repeated_ids={"law": RepeatedIds(ids=2, documents=5)},
     profile=PROFILE,
     samples=(
