@@ -16,6 +16,7 @@ from cpt_ray.records import (
     ExamHit,
     HeldOutPoint,
     HeldOutSet,
+    RepeatedIds,
     RunEvent,
     RunRecord,
     ShardManifest,
@@ -69,6 +70,10 @@ class ReportContents:
     """Source to documents by language."""
     redacted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Source to what placeholders replaced, by kind."""
+    invisible: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Source to invisible characters removed, by kind."""
+    repeated_ids: Mapping[str, RepeatedIds] = field(default_factory=dict)
+    """Source to its ids that several documents have."""
     wall_s: float | None = None
     """Wall time of the study; if None, the sum of the stages."""
     lineage: Mapping[str, str] = field(default_factory=dict)

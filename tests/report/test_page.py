@@ -116,6 +116,8 @@ def test_the_page_shows_what_the_corpus_looks_like_where_that_was_measured():
     assert 'id="figure-profile"' in page
     for shown in ("licences: length", "news: repetition", "the licensed work", "41.2", "en 61,200, fr 802", "email 2,201"):
         assert shown in page, shown
+    assert "Invisible characters removed from licences: soft_hyphen 1,204." in page
+    assert "Ids of licences: 3 repeat, on 31 documents; identities tell these apart." in page
     bare = render_report(replace(make_contents(), profile=CorpusProfile(), languages={}, redacted={}))
     assert "figure-profile" not in bare
     assert "What sets the domain apart" not in bare

@@ -50,7 +50,7 @@ _INSIDE = re.compile(
 _NUMBER_AND_UNIT = re.compile(
     r"([0-9]+(?:[.,][0-9]+)*)(km|cm|mm|kg|mg|ft|in|lb|oz|mph|MB|KB|kb|GB|TB|mb|m|g|t|T|G|M|K|%|\$|€|£|¥|am|pm)\Z"
 )
-_ENDS = frozenset("!.?։؟۔।॥。！．？｡‼‽⁇⁈⁉")
+_ENDS = frozenset("!.?։؟۔।॥\u104b\u17d4\u17d5。！．？｡‼‽⁇⁈⁉")
 _ASCII_MARKS = frozenset(string.punctuation)
 _CACHED = 64
 _PARTS = re.compile(rf"[{LETTER_CLASS}][{MARK_CLASS}]*|[^{LETTER_CLASS}]+")
