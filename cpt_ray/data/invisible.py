@@ -19,11 +19,16 @@ from collections import Counter
 
 import regex
 
-IGNORABLE = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+from cpt_ray.data.scripts import CharacterSet
+
+IGNORABLE_RUNS = (
+    *((0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
+    *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
 )
-"""Default-ignorable characters, as the inside of a character class."""
+"""First and last code points of the default-ignorable characters."""
+IGNORABLE = "".join(f"{chr(first)}-{chr(last)}" for first, last in IGNORABLE_RUNS)
+"""The same as the inside of a character class."""
 _KINDS = {
     "soft_hyphen": "\u00ad",
     "zero_width": "\u200b-\u200d\u2060-\u2065\u3164\ufeff\uffa0\ufff0-\ufff8",
@@ -31,7 +36,7 @@ _KINDS = {
     "variation_selector": "\ufe00-\ufe0f\U000e0100-\U000e01ef",
     "tag": "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff",
 }
-_ANY = re.compile(f"[{''.join(_KINDS.values())}]")
+_ANY = CharacterSet(IGNORABLE_RUNS)
 _KIND = re.compile("|".join(f"(?P<{kind}>[{members}])" for kind, members in _KINDS.items()))
 _JOINING = "".join(
     rf"\p{{{script}}}"
@@ -62,7 +67,7 @@ def remove_invisible(text: str) -> tuple[str, dict[str, int]]:
     Returns:
         The text, and the number of characters removed by kind; kinds that were not found are left out.
     """
-    if text.isascii() or not _ANY.search(text):
+    if not _ANY.found_in(text):
         return text, {}
     needed = {place for match in _NEEDED.finditer(text) for place in range(*match.span())}
     counts: Counter[str] = Counter()

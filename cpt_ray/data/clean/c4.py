@@ -42,7 +42,7 @@ def c4(view: TextView, rules: C4Rules) -> Dropped | TextView:
         if rules.policy and any(phrase in lowered for phrase in _POLICY):
             continue
         kept.append(line)
-    if rules.min_sentences is not None and not (has_no_full_stop(view.text) or _enough_sentences(kept, rules.min_sentences)):
+    if rules.min_sentences is not None and not (view.has_no_full_stop or _enough_sentences(kept, rules.min_sentences)):
         return Dropped("c4.min_sentences")
     text = "\n".join(kept).strip()
     return view if text == view.text else TextView(dataclasses.replace(view.document, text=text))

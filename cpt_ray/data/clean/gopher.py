@@ -53,7 +53,7 @@ def gopher_quality(view: TextView, rules: GopherQualityRules) -> Dropped | TextV
 
 
 def _mean_length(words: Sequence[str], view: TextView) -> float:
-    if has_unspaced(view.text):
+    if view.has_unspaced:
         words = [word for word in words if not has_unspaced(word)]
     return sum(map(len, words)) / max(len(words), 1)
 
