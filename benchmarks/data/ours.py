@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.data.dedup.signatures import exact_hash
+from cpt_ray.data.identity import document_identity
 from cpt_ray.data.rows.tokenize import ModelTokenizer, resolve_tokenizer
 from cpt_ray.data.run.document_tasks import CLEAN_SCHEMA, write_parquet
 from cpt_ray.data.run.training_tasks import PackUnit, pack_unit
@@ -53,7 +54,8 @@ def make_units(folder: Path, files: list[Path]) -> None:
         tally = Tally("clean", SOURCE)
         for text in texts:
             tally.keep(len(text.encode()))
-        columns = {"id": ids, "text": texts, "bytes": [len(text.encode()) for text in texts], "exact": map(exact_hash, texts)}
+        names = {"identity": [document_identity(SOURCE, number, record) for record in range(len(ids))], "id": ids}
+        columns = {**names, "text": texts, "bytes": [len(text.encode()) for text in texts], "exact": map(exact_hash, texts)}
         clean = pa.table({field.name: list(columns.get(field.name, [None] * len(ids))) for field in CLEAN_SCHEMA}, CLEAN_SCHEMA)
         nothing = pa.array([None] * len(ids), pa.string())
         verdicts = pa.table({"component": pa.array(ids), "reason": nothing, "duplicate_of": nothing.cast(pa.uint64())})
@@ -70,6 +72,8 @@ def make_units(folder: Path, files: list[Path]) -> None:
         components=components,
         languages={},
         redacted={},
+        invisible={},
+        repeated_ids={},
         profile=CorpusProfile(),
     )
     (context.root / "documents.json").write_text(record.to_json())

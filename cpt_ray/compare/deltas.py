@@ -242,12 +242,13 @@ def _items(scored: Scored, task: str) -> list[ScoredItem]:
 def _check_same_documents(
     first: Sequence[ScoredDocument], other: Sequence[ScoredDocument], source: str, run: str, other_run: str
 ) -> None:
-    if [document.id for document in first] != [document.id for document in other]:
+    if [document.identity for document in first] != [document.identity for document in other]:
         raise DataError(f"{source}: {run} and {other_run} were not scored on the same documents", fix=_MISMATCH_FIX)
     for ours, theirs in zip(first, other, strict=True):
         if (ours.bytes, ours.tokens) != (theirs.bytes, theirs.tokens):
             raise DataError(
-                f"{source}: document {ours.id!r} was scored over {ours.bytes} bytes in {ours.tokens} tokens by {run}, "
+                f"{source}: document {ours.id!r} ({ours.identity}) was scored over {ours.bytes} bytes in {ours.tokens} tokens "
+                f"by {run}, "
                 f"over {theirs.bytes} bytes in {theirs.tokens} tokens by {other_run}",
                 fix=_MISMATCH_FIX,
             )

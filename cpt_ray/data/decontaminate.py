@@ -6,7 +6,8 @@ document.
 
 The rule is the n-gram overlap of Brown et al. 2020 (arXiv 2005.14165, appendix C), 13 words by default, over the question
 followed by the answer. A match is extended to the longest run of equal words; the share of the question, or of the answer,
-that the run covers is its ratio, and `min_match_ratio` can require more than a common phrase.
+that the run covers is its ratio, and `min_match_ratio` can require more than a common phrase. For an item in a script without
+spaces two characters stand for a word: 13 characters of Chinese are some eight words, and often an idiom.
 
 Guarantee: an item whose words occur consecutively in a document is found regardless of case, punctuation and line breaks; an
 item too short to distinguish from ordinary language is counted as `too_short_to_scan`, not silently skipped.
@@ -21,8 +22,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cpt_ray.data.scripts import CHARACTERS_PER_WORD, is_unspaced
 from cpt_ray.data.words import Hashes, fold, hash_ngrams, hash_words, word_spans
-from cpt_ray.records import ExamHit, ExamItem, TaskScan
+from cpt_ray.records import DocumentKey, ExamHit, ExamItem, TaskScan
 
 REASON = "exam_item"
 _FEWEST_WORDS = 8
@@ -82,16 +84,18 @@ class ExamIndex:
         for item in items:
             question, answer = hash_words(item.question), hash_words(item.answer_text)
             whole = np.concatenate([question, answer])
+            each = CHARACTERS_PER_WORD if is_unspaced(f"{item.question}\n{item.answer_text}") else 1
+            wanted, fewest = ngram_words * each, min(_FEWEST_WORDS, ngram_words) * each
             # A part shorter than an n-gram would be found only together with its neighbor, so it is indexed by itself too.
             parts = [(whole, 0)] + [
-                (part, start) for part, start in ((question, 0), (answer, len(question))) if len(part) < ngram_words
+                (part, start) for part, start in ((question, 0), (answer, len(question))) if len(part) < wanted
             ]
-            usable = [(part, start) for part, start in parts if len(part) >= min(_FEWEST_WORDS, ngram_words)]
+            usable = [(part, start) for part, start in parts if len(part) >= fewest]
             if not usable:
                 index.too_short[item.task] = index.too_short.get(item.task, 0) + 1
                 continue
             for part, start in usable:
-                length = min(len(part), ngram_words)
+                length = min(len(part), wanted)
                 found.setdefault(length, []).append((hash_ngrams(part, length), len(index.items), start))
             index.items.append(item)
             index.sizes.append((len(question), len(answer)))
@@ -129,7 +133,7 @@ class ExamIndex:
         part: Literal["question", "answer"] = "question" if of_question >= of_answer else "answer"
         return Match(item=item, part=part, first=first, words=words, ratio=max(of_question, of_answer))
 
-    def describe(self, matches: Iterable[Match], *, source: str, document: str, text: str) -> list[ExamHit]:
+    def describe(self, matches: Iterable[Match], *, source: str, document: DocumentKey, text: str) -> list[ExamHit]:
         """Name the items found in a document and quote the longest match of each."""
         best: dict[int, Match] = {}
         for match in matches:
@@ -148,7 +152,8 @@ class ExamIndex:
                 item=self.items[number].id,
                 part=match.part,
                 source=source,
-                document=document,
+                identity=document.identity,
+                document=document.id,
                 words=match.words,
                 ratio=round(match.ratio, 4),
                 matched=quotable[spans[match.first][0] : spans[match.first + match.words - 1][1]][:_MATCH_CHARACTERS],
@@ -176,10 +181,10 @@ class ExamIndex:
     def summary(self, hits: Iterable[ExamHit]) -> list[TaskScan]:
         """Count scanned and found items per task."""
         parts: dict[str, dict[str, set[str]]] = {}
-        documents: dict[str, set[tuple[str, str]]] = {}
+        documents: dict[str, set[str]] = {}
         for hit in hits:
             parts.setdefault(hit.task, {}).setdefault(hit.item, set()).add(hit.part)
-            documents.setdefault(hit.task, set()).add((hit.source, hit.document))
+            documents.setdefault(hit.task, set()).add(hit.identity)
         scanned: dict[str, int] = {}
         for item in self.items:
             scanned[item.task] = scanned.get(item.task, 0) + 1

@@ -1,8 +1,9 @@
 r"""Words, word n-grams and seeded hashes: the definitions shared by near-duplicate detection, held-out sets and exam scans.
 
-A word is a run of `\w` in casefolded NFC text, so case, punctuation and line breaks never hide a match. Hashes have 64 bits
-and are the same on every machine and in every process. Memory: tables of about 14 MB per process, 8 bytes per word of the
-current documents, and 30 bytes per character of a window.
+A word is a run of `\w` in folded text, so case, punctuation, line breaks, invisible characters and the widths and fonts of
+letters never hide a match; in a script without spaces it is a character with its marks (`scripts`). Hashes have 64 bits and
+are the same on every machine and in every process. Memory: tables of about 14 MB per process, 8 bytes per word of the current
+documents, and 30 bytes per character of a window.
 
 Guarantee: equal word sequences have equal hashes; two different n-grams collide with probability about 2^-64.
 """
@@ -20,12 +21,22 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from cpt_ray.data.invisible import IGNORABLE, IGNORABLE_RUNS
+from cpt_ray.data.scripts import FIRST, LETTER_CLASS, LETTERS, MARK_CLASS, MARKS, CharacterSet
+
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Offsets: TypeAlias = npt.NDArray[np.int64]
 
 NO_WORDS: Hashes = np.empty(0, dtype=np.uint64)
 
-_WORD = re.compile(r"\w+")
+_RUN = re.compile(r"\w+")
+_WORD = re.compile(rf"[{LETTER_CLASS}][{MARK_CLASS}]*|[{MARK_CLASS}]+|[^\W{LETTER_CLASS}]+")
+_SPACED, _LETTER, _MARK = 1, 2, 3
+_VARIANTS = ((0x2100, 0x214F), (0xFB50, 0xFDFF), (0xFE70, 0xFEFE), (0xFF00, 0xFFEF), (0x1D400, 0x1D7FF), (0x1EE00, 0x1EEFF))
+"""Blocks of letters that are others in another width, font or position."""
+_VARIANT_KINDS = ("<wide>", "<narrow>", "<font>", "<initial>", "<medial>", "<final>", "<isolated>")
+_UNUSUAL = CharacterSet((*IGNORABLE_RUNS, *_VARIANTS))
+_IGNORED = re.compile(f"[{IGNORABLE}]")
 _WINDOW = 1 << 16
 _ASCII = 128
 _BASIC_PLANE = 1 << 16
@@ -36,13 +47,31 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def fold(text: str) -> str:
-    """Casefold `text`, composed to NFC: the form in which words are compared."""
-    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
+    """The form in which words are compared: casefolded, composed to NFC, in plain letters, without invisible characters.
+
+    Of Unicode's compatibility forms only widths, fonts and positions are undone; `x²` and `½` stay what they are.
+    """
+    if text.isascii():
+        return text.lower()
+    if _UNUSUAL.found_in(text):
+        text = _IGNORED.sub("", text).translate(_plain_letters())
+    return unicodedata.normalize("NFC", text.casefold())
+
+
+@functools.lru_cache(maxsize=1)
+def _plain_letters() -> dict[int, str]:
+    """The plain form of each letter that is another one in another width, font or position (NFKC of these kinds only)."""
+    return {
+        code: unicodedata.normalize("NFKD", chr(code))
+        for first, last in _VARIANTS
+        for code in range(first, last + 1)
+        if unicodedata.decomposition(chr(code)).startswith(_VARIANT_KINDS)
+    }
 
 
 def words(text: str) -> list[str]:
     """Split text into its folded words."""
-    return _WORD.findall(fold(text))
+    return (_RUN if text.isascii() else _WORD).findall(fold(text))
 
 
 def word_spans(text: str) -> list[tuple[int, int]] | None:
@@ -56,7 +85,8 @@ def word_spans(text: str) -> list[tuple[int, int]] | None:
     spans = [match.span() for match in _WORD.finditer(folded)]
     if len(folded) == len(text) and (text.isascii() or text.casefold() == folded):
         return spans
-    pieces = [character.casefold() for character in text]
+    plain = _plain_letters()
+    pieces = ["" if _IGNORED.match(c) else plain.get(ord(c), c).casefold() for c in text]
     if "".join(pieces) != folded:
         return None
     origin = [place for place, piece in enumerate(pieces) for _ in piece]
@@ -85,21 +115,25 @@ def hash_words_batch(texts: Sequence[str]) -> tuple[Hashes, Offsets]:
         Hashes of the words of all texts, uint64[words], and the offset of each text's first word, int64[texts + 1].
     """
     folded = [fold(text) for text in texts]
+    kinds: npt.NDArray[np.uint8] | None = None
     joined = "\n".join(folded)
     if joined.isascii():
         codes: npt.NDArray[Any] = np.frombuffer(joined.encode(), dtype=np.uint8)
         values = _values(_ASCII)
     else:
         codes = np.frombuffer(joined.encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
-        values = _values(_BASIC_PLANE if codes.max() < _BASIC_PLANE else _UNICODE)
+        highest = int(codes.max(initial=0))
+        size = _BASIC_PLANE if highest < _BASIC_PLANE else _UNICODE
+        values = _values(size)
+        # Curly quotes and dashes lie above these scripts too: the slower split is for texts that need it.
+        if highest >= FIRST and (_kinds(size).take(codes, mode="clip") > _SPACED).any():
+            kinds = _kinds(size)
     hashes: list[Hashes] = [np.empty(0, dtype=np.uint64)]
     starts: list[Offsets] = [np.empty(0, dtype=np.int64)]
     begin = 0
     while begin < len(codes):
         terms = _window(codes, values, begin)
-        inside = np.zeros(len(terms) + 2, dtype=np.bool_)
-        np.not_equal(terms, 0, out=inside[1:-1])
-        first = np.flatnonzero(inside[1:] != inside[:-1])[::2]
+        first = _first_characters(terms, kinds, codes[begin : begin + len(terms)])
         if len(first):
             powers, inverses = _powers(1 << (len(terms) - 1).bit_length())
             terms *= powers[: len(terms)]
@@ -108,6 +142,19 @@ def hash_words_batch(texts: Sequence[str]) -> tuple[Hashes, Offsets]:
         begin += len(terms)
     beginnings = np.cumsum([0, *(len(text) + 1 for text in folded)])
     return np.concatenate(hashes), np.searchsorted(np.concatenate(starts), beginnings).astype(np.int64)
+
+
+def _first_characters(terms: Hashes, kinds: npt.NDArray[np.uint8] | None, codes: npt.NDArray[Any]) -> Offsets:
+    """Places of the characters that begin a word; `kinds` is None if the text has no scripts without spaces."""
+    if kinds is None:
+        inside = np.zeros(len(terms) + 2, dtype=np.bool_)
+        np.not_equal(terms, 0, out=inside[1:-1])
+        return np.flatnonzero(inside[1:] != inside[:-1])[::2]
+    here = kinds.take(codes)
+    before = np.concatenate([[0], here[:-1]])
+    return np.flatnonzero(
+        (here == _LETTER) | ((here == _SPACED) & (before != _SPACED)) | ((here == _MARK) & (before < _LETTER))
+    )
 
 
 def _window(codes: npt.NDArray[Any], values: Hashes, begin: int) -> Hashes:
@@ -125,13 +172,22 @@ def _window(codes: npt.NDArray[Any], values: Hashes, begin: int) -> Hashes:
 
 @functools.lru_cache(maxsize=3)
 def _values(size: int) -> Hashes:
-    """The value of each code point in the polynomial: 0 for characters that `_WORD` does not match."""
+    """The value of each code point in the polynomial: 0 for characters that are in no word."""
     values = mix((np.arange(size, dtype=np.uint64) + np.uint64(1)) * _FACTOR)
-    inside = np.zeros(size, dtype=np.bool_)
-    for match in _WORD.finditer("".join(map(chr, range(size)))):
-        inside[match.start() : match.end()] = True
-    values[~inside] = 0
+    values[_kinds(size) == 0] = 0
     return values
+
+
+@functools.lru_cache(maxsize=3)
+def _kinds(size: int) -> npt.NDArray[np.uint8]:
+    """How each code point takes part in words: not at all, as part of a run, as a word of its own, as its mark."""
+    kinds = np.zeros(size, dtype=np.uint8)
+    for match in _RUN.finditer("".join(map(chr, range(size)))):
+        kinds[match.start() : match.end()] = _SPACED
+    for kind, runs in ((_LETTER, LETTERS), (_MARK, MARKS)):
+        for first, last in runs:
+            kinds[first : last + 1] = kind
+    return kinds
 
 
 @functools.lru_cache(maxsize=2)

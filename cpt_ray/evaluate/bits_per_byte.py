@@ -1,8 +1,8 @@
 """Bits per byte: each held-out document is scored independently, by the same rule for the base and every run.
 
-In: JSON lines {id, text}. Out: per document {id, nats, tokens, bytes}, and their aggregate. The rule is lm-eval's
-`loglikelihood_rolling` with `context_len=1`: a prefix token precedes the document, so that the first token is scored too;
-the first window scores up to `context` tokens, later ones the next `context` (the last with as much context as fits).
+In: JSON lines {identity, id, text}. Out: per document {identity, id, nats, tokens, bytes}, and their aggregate. The rule is
+lm-eval's `loglikelihood_rolling` with `context_len=1`: a prefix token precedes the document, so that the first token is scored
+too; the first window scores up to `context` tokens, later ones the next `context` (the last with as much context as fits).
 Many windows share one forward pass as segments that cannot attend to each other. Guarantee: a document's score does not depend
 on what it is packed with. Memory: the tokens of the selected documents.
 """
@@ -25,7 +25,7 @@ from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.scoring import EncodedDocument
-from cpt_ray.records import HeldOutScore, HeldOutSet
+from cpt_ray.records import DocumentKey, HeldOutScore, HeldOutSet
 
 _HELD_OUT_FIX = "run `cpt-ray prepare` again to redraw the held-out sets"
 
@@ -38,21 +38,23 @@ class Window(NamedTuple):
     labels: list[int]
 
 
-def read_documents(path: Path, limit: int) -> list[tuple[str, str]]:
-    """Read the first `limit` documents; the file is already in hash order, so this is a random sample.
+def read_documents(path: Path, limit: int) -> list[tuple[DocumentKey, str]]:
+    """Read name and text of the first `limit` documents; the file is already in hash order, so this is a random sample.
 
     Raises:
-        DataError: If a line is not {id, text}, or the file has fewer than two documents.
+        DataError: If a line is not {identity, id, text}, or the file has fewer than two documents.
     """
-    documents: list[tuple[str, str]] = []
+    documents: list[tuple[DocumentKey, str]] = []
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(islice(lines, limit), start=1):
                 try:
                     fields = json.loads(line)
-                    documents.append((str(fields["id"]), str(fields["text"])))
+                    documents.append((DocumentKey(str(fields["identity"]), str(fields["id"])), str(fields["text"])))
                 except (ValueError, KeyError, TypeError) as error:
-                    raise DataError(f"{path}, line {number}: not a JSON object with id and text", fix=_HELD_OUT_FIX) from error
+                    raise DataError(
+                        f"{path}, line {number}: not a JSON object with identity, id and text", fix=_HELD_OUT_FIX
+                    ) from error
     except OSError as error:
         raise DataError(f"{path}: held-out set cannot be read: {error.strerror}", fix=_HELD_OUT_FIX) from error
     if len(documents) < 2:
@@ -135,7 +137,7 @@ def score_documents(
         for window, part in zip(group, values.split([len(window.labels) for window in group]), strict=True):
             nats[window.document].append(float(part.sum()))
     return [
-        ScoredDocument(document.id, sum(nats[index]), len(document.tokens), document.bytes)
+        ScoredDocument(*document.key, sum(nats[index]), len(document.tokens), document.bytes)
         for index, document in enumerate(documents)
     ]
 
@@ -151,7 +153,7 @@ def aggregate(
     for score in scores:
         if not np.isfinite(score.nats):
             raise DataError(
-                f"document {score.id!r} of {held_out.source} scored {score.nats} nats",
+                f"document {score.id!r} ({score.identity}) of {held_out.source} scored {score.nats} nats",
                 fix="the weights contain NaN or infinity: check the run's loss, or score with evaluate.precision=fp32",
             )
     columns = np.array([(score.nats, score.tokens, score.bytes) for score in scores], dtype=np.float64)

@@ -20,7 +20,9 @@ _FIX = "delete the evaluation's folder and run `cpt-ray evaluate` again"
 class ScoredDocument:
     """The score of one document: sum of -log p over its scored tokens, and the tokens and bytes covered."""
 
+    identity: str
     id: str
+    """The source's own id: a label that several documents may have."""
     nats: float
     tokens: int
     bytes: int

@@ -117,8 +117,8 @@ class _Scorer:
     def held_out(self, held: HeldOutSet) -> HeldOutScore:
         config = self._config
         documents = [
-            encode_document(self._tokenizer, identifier, text, document_tokens=config.document_tokens)
-            for identifier, text in read_documents(self._settings.held_out.folder / held.path, config.held_out_documents)
+            encode_document(self._tokenizer, key, text, document_tokens=config.document_tokens)
+            for key, text in read_documents(self._settings.held_out.folder / held.path, config.held_out_documents)
         ]
         scores = score_documents(
             self._model, documents, prefix=self._prefix, context=config.context, batch_tokens=config.batch_tokens

@@ -10,17 +10,20 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from cpt_ray.errors import DataError
+from cpt_ray.records import DocumentKey
 
 
 class EncodedDocument(NamedTuple):
     """A document cut to its scored tokens; `bytes` counts exactly the UTF-8 bytes that they spell."""
 
-    id: str
+    key: DocumentKey
     tokens: list[int]
     bytes: int
 
 
-def encode_document(tokenizer: PreTrainedTokenizerBase, identifier: str, text: str, *, document_tokens: int) -> EncodedDocument:
+def encode_document(
+    tokenizer: PreTrainedTokenizerBase, key: DocumentKey, text: str, *, document_tokens: int
+) -> EncodedDocument:
     """Tokenize a document and cut it to its first `document_tokens` tokens.
 
     Byte-level tokenizers split characters; a cut inside one moves back to the last whole character, so that tokens and
@@ -41,8 +44,9 @@ def encode_document(tokenizer: PreTrainedTokenizerBase, identifier: str, text: s
         cut -= 1
     if cut == 0:
         raise DataError(
-            f"held-out document {identifier!r} has no whole character within evaluate.document_tokens={document_tokens} tokens",
+            f"held-out document {key.id!r} ({key.identity}) has no whole character within "
+            f"evaluate.document_tokens={document_tokens} tokens",
             fix="raise evaluate.document_tokens, or drop empty documents with prepare.clean.min_bytes",
         )
     scored_text = text if cut == len(tokens) else text[: offsets[cut - 1][1]]
-    return EncodedDocument(identifier, tokens[:cut], len(scored_text.encode()))
+    return EncodedDocument(key, tokens[:cut], len(scored_text.encode()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field
 
@@ -13,12 +13,22 @@ from cpt_ray.records.base import FileEntry, Record, SourceRole
 from cpt_ray.records.profile import CorpusProfile
 
 
+class DocumentKey(NamedTuple):
+    """What a document is called: everything joins on `identity`; `id` is a label, shown next to it."""
+
+    identity: str
+    """`SOURCE/TASK/RECORD`: where the document was read, and so unique (`cpt_ray/data/identity.py`)."""
+    id: str
+    """The source's own id, which may repeat, or a hash of the content."""
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One document on its way through `data`.
 
-    `id` is the source's id or a content hash. The other fields are None if unknown: `language` is an ISO code, `origin` where
-    the text comes from, `date` as written in the source, `license` the document's (if None, the source's license applies).
+    `id` is the source's id or a content hash, and may repeat; `identity` never does, and is empty until stage `read` has placed
+    the document. The other fields are None if unknown: `language` is an ISO code, `origin` where the text comes from, `date` as
+    written in the source, `license` the document's (if None, the source's license applies).
     """
 
     id: str
@@ -28,6 +38,12 @@ class Document:
     license: str | None = None
     origin: str | None = None
     date: str | None = None
+    identity: str = ""
+
+    @property
+    def key(self) -> DocumentKey:
+        """Identity and id."""
+        return DocumentKey(self.identity, self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +126,20 @@ class ShownDocument(Record):
 
     reference: int
     """Unit and row of the document, as numbered by `dedup`."""
+    identity: str
     id: str
     text: str
     """The beginning of the text."""
+
+
+class RepeatedIds(Record):
+    """Ids of a source that more than one of its documents has, and how many documents have one of them."""
+
+    ids: int = 0
+    documents: int = 0
+
+    def __add__(self, other: RepeatedIds) -> RepeatedIds:
+        return RepeatedIds(ids=self.ids + other.ids, documents=self.documents + other.documents)
 
 
 class UnitFacts(Record):
@@ -122,13 +149,17 @@ class UnitFacts(Record):
     counts: dict[str, int] = Field(default_factory=dict)
     """Stage-specific counts by name, such as `pairs` or `loss_tokens`."""
     samples: tuple[dict[str, str], ...] = ()
-    """A few dropped documents: reason, id and the beginning of the text."""
+    """A few dropped documents: reason, identity, id and the beginning of the text."""
     languages: dict[str, int] = Field(default_factory=dict)
     """Kept documents by language; set by `clean`."""
     redacted: dict[str, int] = Field(default_factory=dict)
     """What placeholders replaced, by kind; set by `clean`."""
+    invisible: dict[str, int] = Field(default_factory=dict)
+    """Invisible characters removed, by kind; set by `clean`."""
     component_sizes: dict[str, int] = Field(default_factory=dict)
     """Duplicate components by size class; set by `components`."""
+    repeated_ids: dict[str, RepeatedIds] = Field(default_factory=dict)
+    """Ids that repeat within a source, by source; set by `duplicate_pairs`."""
     shown: tuple[ShownDocument, ...] = ()
 
 
@@ -158,7 +189,8 @@ class UnitReport(UnitFacts):
 class HeldOutSet(Record):
     """One half of a source's held-out documents: no arm trains on them, and no duplicate component spans both halves.
 
-    `path` names JSON lines {id, text} in the artifact's folder; any leading part of the file is a fair sample of the set.
+    `path` names JSON lines {identity, id, text} in the artifact's folder; any leading part of the file is a fair sample of the
+    set.
     """
 
     source: str
@@ -171,10 +203,10 @@ class HeldOutSet(Record):
 
 
 class LargeComponent(Record):
-    """One of the largest duplicate components: ids and text beginnings of some members, the kept document first."""
+    """One of the largest duplicate components: names and text beginnings of some members, the kept document first."""
 
     documents: int
-    members: tuple[str, ...]
+    members: tuple[DocumentKey, ...]
     texts: tuple[str, ...]
 
 
@@ -205,6 +237,10 @@ class DocumentsRecord(Record):
     """Documents that cleaning kept, by source and language; `unknown` if neither the source nor a model supplied one."""
     redacted: dict[str, dict[str, int]]
     """What placeholders replaced, by source and kind."""
+    invisible: dict[str, dict[str, int]]
+    """Invisible characters removed from the documents that cleaning kept, by source and kind."""
+    repeated_ids: dict[str, RepeatedIds]
+    """Ids that the source gave to more than one document, by source; sources without are left out."""
     profile: CorpusProfile
     samples: tuple[dict[str, str], ...] = ()
 

@@ -16,6 +16,8 @@ class ExamHit(Record):
     part: Literal["question", "answer"]
     """The part that the run covers more of."""
     source: str
+    identity: str
+    """Identity of the document; `document` is its id, a label that may repeat."""
     document: str
     words: int
     ratio: float

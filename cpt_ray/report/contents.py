@@ -16,6 +16,7 @@ from cpt_ray.records import (
     ExamHit,
     HeldOutPoint,
     HeldOutSet,
+    RepeatedIds,
     RunEvent,
     RunRecord,
     ShardManifest,
@@ -40,7 +41,8 @@ class ReportContents:
     """The records of a finished study.
 
     `labels` are warnings such as `isolation: none` that must appear at every figure and table. `metrics` maps a run's name to
-    its step metrics; a run may have none. `samples` are a few dropped documents: reason, id and the beginning of the text.
+    its step metrics; a run may have none. `samples` are a few dropped documents: reason, identity, id and the beginning of
+    the text.
     """
 
     study: str
@@ -68,6 +70,10 @@ class ReportContents:
     """Source to documents by language."""
     redacted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Source to what placeholders replaced, by kind."""
+    invisible: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Source to invisible characters removed, by kind."""
+    repeated_ids: Mapping[str, RepeatedIds] = field(default_factory=dict)
+    """Source to its ids that several documents have."""
     wall_s: float | None = None
     """Wall time of the study; if None, the sum of the stages."""
     lineage: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ def corpus_tables(documents: DocumentsRecord, funnel: Sequence[StageReport]) -> 
     for report in funnel:
         amounts = {"in": report.input, "kept": report.kept, **{f"dropped: {k}": v for k, v in report.dropped.items()}}
         rows += [(report.source, report.stage, what, amount.documents, amount.bytes) for what, amount in amounts.items()]
-    keys = ("stage", "source", "reason", "id", "text")
+    keys = ("stage", "source", "reason", "identity", "id", "text")
     return {
         "funnel.csv": _csv(("source", "stage", "what", "documents", "bytes"), rows),
         "dropped_samples.csv": _csv(keys, [tuple(sample.get(key, "") for key in keys) for sample in documents.samples]),

@@ -106,6 +106,8 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         profile=documents.profile,
         languages=documents.languages,
         redacted=documents.redacted,
+        invisible=documents.invisible,
+        repeated_ids=documents.repeated_ids,
         watched={node.name: read_lineage(node.folder, HELD_OUT, HeldOutPoint) for node in study.graph.of(TRAIN)},
         warnings={
             node.name: tuple(event for event in read_events(node.folder) if event.kind in ("warning", "hang"))

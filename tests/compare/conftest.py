@@ -53,7 +53,7 @@ class Laboratory:
             for part in parts if name in sets else ():
                 documents = [
                     ScoredDocument(
-                        id=f"{name}_{number}",
+                        *(f"{name}/00000/{number}", "same for all"),
                         nats=(value + noise * float(random.normal())) * math.log(2) * (100 + 10 * number),
                         tokens=25 + number,
                         bytes=100 + 10 * number,

@@ -23,7 +23,7 @@ def cell(laboratory: Laboratory, *records) -> Cell:
 
 def write_documents(laboratory, record, rows):
     path = laboratory.folders[record.run] / "held_out/law-test.jsonl"
-    path.write_text(format_scores([ScoredDocument(*row) for row in rows]))
+    path.write_text(format_scores([ScoredDocument(identity, "same for all", *rest) for identity, *rest in rows]))
 
 
 def only(deltas, set_name="law", measure="bits_per_byte"):
@@ -184,7 +184,9 @@ def test_the_same_document_over_other_bytes_is_refused(laboratory):
     base, run = laboratory.add(), laboratory.add("legal", 100)
     write_documents(laboratory, base, [("a", 1.0, 1, 4), ("b", 1.0, 1, 4)])
     write_documents(laboratory, run, [("a", 1.0, 1, 4), ("b", 1.0, 2, 9)])
-    message = "document 'b' was scored over 9 bytes in 2 tokens by m-legal-100-seed0, over 4 bytes in 1 tokens by m-base"
+    message = (
+        r"'same for all' \(b\) was scored over 9 bytes in 2 tokens by m-legal-100-seed0, over 4 bytes in 1 tokens by m-base"
+    )
     with pytest.raises(DataError, match=message):
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
 

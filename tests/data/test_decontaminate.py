@@ -6,7 +6,7 @@ import pytest
 from cpt_ray.data.decontaminate import ExamIndex
 from cpt_ray.data.words import hash_words, words
 from cpt_ray.errors import DataError
-from cpt_ray.records import ExamHit, ExamItem, read_items
+from cpt_ray.records import DocumentKey, ExamHit, ExamItem, read_items
 from tests.data.conftest import EXAM, LEAK, QUESTION, sentence
 
 
@@ -15,7 +15,7 @@ def find(index: ExamIndex, text: str) -> list[str]:
 
 
 def describe(index: ExamIndex, text: str) -> list[ExamHit]:
-    return index.describe(index.find(hash_words(text)), source="law", document="leak_1", text=text)
+    return index.describe(index.find(hash_words(text)), source="law", document=DocumentKey("law/00000/1", "leak_1"), text=text)
 
 
 def items(tmp_path: Path, *rows: object) -> list[ExamItem]:

@@ -1,11 +1,17 @@
 import random
+import re
 import subprocess
 import sys
+import unicodedata
+from importlib.metadata import distribution
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cpt_ray.data import words as module
+from cpt_ray.data.invisible import remove_invisible
+from cpt_ray.data.scripts import has_unspaced
 from cpt_ray.data.words import (
     fold,
     hash_ngrams,
@@ -16,6 +22,8 @@ from cpt_ray.data.words import (
     word_spans,
     words,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_case_punctuation_and_composition_do_not_matter() -> None:
@@ -35,7 +43,14 @@ def test_a_text_whose_folding_moves_characters_has_no_spans() -> None:
     assert word_spans("cafe\u0301 au lait") is None
 
 
-@pytest.mark.parametrize("alphabet", ["abc XY_9 ,.\n-", "abc ÉÀß\u2019\u201c\u0663\u0301 \U0001d49c_,.\n"])
+@pytest.mark.parametrize(
+    "alphabet",
+    [
+        "abc XY_9 ,.\n-",
+        "abc ÉÀß\u2019\u201c\u0663\u0301 \U0001d49c_,.\n",
+        "ab \u6cd5\u5f8b\u3002\u306e\u30ab\u30fc\u0e01\u0e34\u0e48\u0e51 \u1780\u17d2\U00020000\uff21\u00ad\u200b,",
+    ],
+)
 def test_hashes_are_equal_exactly_where_words_are(alphabet: str, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(0)
     texts = ["".join(draw.choices(alphabet, k=draw.choice([0, 1, 7, 80]))) for _ in range(400)]
@@ -78,3 +93,66 @@ def test_hashes_are_the_same_in_another_process() -> None:
     code = "from cpt_ray.data.words import *; print(hash_words('law')[0], seeded_share('a', 1))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert out == [str(hash_words("law")[0]), str(seeded_share("a", 1))]
+
+
+def test_ordinary_text_has_the_words_that_it_always_had() -> None:
+    """English and other spaced text: runs of word characters in casefolded NFC text, and nothing else."""
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("cpt_ray/**/*.py")]
+    files += [file.locate() for name in ("numpy", "torch") for file in distribution(name).files or () if "LICENSE" in file.name]
+    texts = [Path(file).read_text(encoding="utf-8", errors="replace") for file in files]
+    texts += [
+        "Straße, Αθήνα and Москва: x² costs ½ €, naïve ﬁsh…",
+        "한국어는 띄어쓰기를 한다.",
+        "नियम और कानून",
+        "العقد شريعة المتعاقدين",
+    ]
+    plain = [text for text in texts if not has_unspaced(text) and text == remove_invisible(text)[0]]
+    assert sum(map(len, plain)) > 500_000
+    assert any(not text.isascii() for text in plain)
+    for text in plain:
+        assert words(text) == re.findall(r"\w+", unicodedata.normalize("NFC", text.casefold()))
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "un\u00adeven sta\u00adtute",
+        "u\u200bn\u2060even stat\u200cu\u200dte",
+        "\ufeffuneven \u202dstatute\u202c",
+        "un\ufe0feven sta\U000e0100tute",
+        "uneven sta\U000e0041\U000e0042tute\U000e007f",
+        "\uff35\uff2e\uff25\uff36\uff25\uff2e statute",
+        "\U0001d42e\U0001d427\U0001d41e\U0001d42f\U0001d41e\U0001d427 statute",
+        "uneven\u3000statute",
+    ],
+)
+def test_invisible_characters_widths_and_fonts_do_not_hide_a_word(hidden: str) -> None:
+    assert words(hidden) == ["uneven", "statute"]
+    assert hash_words(hidden).tolist() == hash_words("Uneven statute").tolist()
+    spans = word_spans(hidden)
+    assert spans is not None
+    assert [words(hidden[start:end]) for start, end in spans] == [["uneven"], ["statute"]]
+
+
+def test_letters_that_only_look_alike_are_other_letters() -> None:
+    assert words("l\u0430w") != words("law")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\u6cd5\u5f8b\u3002\u6cd5", ["\u6cd5", "\u5f8b", "\u6cd5"]),
+        ("\u4f7f\u7528Python\u7f16\u7a0b 3\u5e74", ["\u4f7f", "\u7528", "python", "\u7f16", "\u7a0b", "3", "\u5e74"]),
+        ("\u6cd5\u306e\u30ab\u30fc\u30c9", ["\u6cd5", "\u306e", "\u30ab", "\u30fc", "\u30c9"]),
+        ("\uff76\uff9e\uff70", ["\u30ac", "\u30fc"]),
+        (
+            "\u0e01\u0e0e\u0e2b\u0e21\u0e32\u0e22 2\u0e51",
+            ["\u0e01", "\u0e0e", "\u0e2b", "\u0e21", "\u0e32", "\u0e22", "2\u0e51"],
+        ),
+        ("\u0e17\u0e35\u0e48", ["\u0e17\u0e35\u0e48"]),
+        ("\u1785\u17d2\u1794\u17b6\u200b\u1794", ["\u1785\u17d2", "\u1794\u17b6", "\u1794"]),
+    ],
+)
+def test_a_character_with_its_marks_is_a_word_where_words_are_not_spaced(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+    assert hash_words(text).tolist() == [value for word in expected for value in hash_words(word).tolist()]

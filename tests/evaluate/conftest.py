@@ -31,7 +31,9 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Made[HeldOutRecord]:
     ):
         texts = {f"{source}_{seed}": make_text(seed, 1 + seed % 6) for seed in range(first, first + 8)}
         path = folder / f"{source}-{part}.jsonl"
-        path.write_text("".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in texts.items()))
+        path.write_text(
+            "".join(json.dumps({"identity": f"made/{key}", "id": key, "text": text}) + "\n" for key, text in texts.items())
+        )
         sets.append(
             HeldOutSet(
                 source=source,

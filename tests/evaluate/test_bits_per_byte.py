@@ -26,7 +26,7 @@ from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.model.attention.isolation import use_document_attention
 from cpt_ray.model.head import install_loss_head
 from cpt_ray.model.scoring import EncodedDocument, encode_document
-from cpt_ray.records import HeldOutSet
+from cpt_ray.records import DocumentKey, HeldOutSet
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer, make_text
 
 LAW = HeldOutSet(source="law", role="domain", part="test", path="law.jsonl", documents=2, bytes=10)
@@ -75,7 +75,9 @@ def test_forward_passes_hold_at_most_the_batch_and_every_window_once():
 
 def test_scores_equal_lm_evals_rolling_log_likelihood_in_fp32(tokenizer, model):
     texts = {f"doc_{seed}": make_text(seed, 1 + 2 * seed) for seed in range(6)}
-    documents = [encode_document(tokenizer, key, text, document_tokens=100_000) for key, text in texts.items()]
+    documents = [
+        encode_document(tokenizer, DocumentKey(key, key), text, document_tokens=100_000) for key, text in texts.items()
+    ]
     context = 48
     assert max(len(document.tokens) for document in documents) > 3 * context  # several windows
     assert min(len(document.tokens) for document in documents) < context  # and a single one
@@ -98,7 +100,10 @@ def test_scores_equal_lm_evals_rolling_log_likelihood_in_fp32(tokenizer, model):
 
 @pytest.mark.parametrize("batch_tokens", [17, 100, 1000])
 def test_a_score_does_not_depend_on_what_it_is_packed_with(tokenizer, model, batch_tokens):
-    documents = [encode_document(tokenizer, str(seed), make_text(seed, seed), document_tokens=60) for seed in range(1, 7)]
+    documents = [
+        encode_document(tokenizer, DocumentKey(f"law/00000/{seed}", str(seed)), make_text(seed, seed), document_tokens=60)
+        for seed in range(1, 7)
+    ]
     alone = [score_documents(model, [d], prefix=0, context=32, batch_tokens=1)[0] for d in documents]
 
     packed = score_documents(model, documents, prefix=0, context=32, batch_tokens=batch_tokens)
@@ -114,13 +119,18 @@ def test_the_first_token_is_scored_from_the_prefix_alone(tokenizer, model):
         plain = build_model(len(tokenizer))
         expected = -torch.log_softmax(plain(torch.tensor([[5]])).logits[0, 0], dim=-1)[7].item()
 
-    [score] = score_documents(model, [EncodedDocument("one", [7], 3)], prefix=5, context=8, batch_tokens=8)
+    [score] = score_documents(
+        model, [EncodedDocument(DocumentKey("law/00000/0", "one"), [7], 3)], prefix=5, context=8, batch_tokens=8
+    )
 
-    assert score == ScoredDocument("one", pytest.approx(expected, rel=1e-5), 1, 3)
+    assert score == ScoredDocument("law/00000/0", "one", pytest.approx(expected, rel=1e-5), 1, 3)
 
 
 def test_the_aggregate_pools_documents_by_bytes():
-    scores = [ScoredDocument("short", 2 * math.log(2), 1, 2), ScoredDocument("long", 4 * math.log(2), 5, 8)]
+    scores = [
+        ScoredDocument("law/00000/0", "short", 2 * math.log(2), 1, 2),
+        ScoredDocument("law/00000/0", "long", 4 * math.log(2), 5, 8),
+    ]
 
     total = aggregate(scores, held_out=LAW, documents_path="d.jsonl", compare=CompareConfig())
 
@@ -134,7 +144,9 @@ def test_the_aggregate_pools_documents_by_bytes():
 
 def test_intervals_are_seeded_and_move_with_the_seed():
     random = np.random.default_rng(0)
-    scores = [ScoredDocument(str(i), float(nats), 10, 30) for i, nats in enumerate(random.gamma(20, 1, size=40))]
+    scores = [
+        ScoredDocument(f"law/00000/{i}", str(i), float(nats), 10, 30) for i, nats in enumerate(random.gamma(20, 1, size=40))
+    ]
 
     def interval(seed):
         config = CompareConfig(seed=seed, bootstrap_samples=200)
@@ -145,14 +157,18 @@ def test_intervals_are_seeded_and_move_with_the_seed():
 
 
 def test_a_score_that_is_not_finite_is_an_error():
-    scores = [ScoredDocument("fine", 1.0, 1, 1), ScoredDocument("broken", math.nan, 1, 1)]
-    with pytest.raises(DataError, match="document 'broken' of law scored nan nats"):
+    scores = [ScoredDocument("law/00000/0", "fine", 1.0, 1, 1), ScoredDocument("law/00000/0", "broken", math.nan, 1, 1)]
+    with pytest.raises(DataError, match=r"document 'broken' \(law/00000/0\) of law scored nan nats"):
         aggregate(scores, held_out=LAW, documents_path="d", compare=CompareConfig())
 
 
 def test_documents_are_the_first_ones_of_the_file(tmp_path):
     path = tmp_path / "law.jsonl"
-    path.write_text("".join(json.dumps({"id": f"d{i}", "text": f"text {i}", "more": 1}) + "\n" for i in range(5)))
+    path.write_text(
+        "".join(
+            json.dumps({"identity": f"law/00000/{i}", "id": "same", "text": f"text {i}", "more": 1}) + "\n" for i in range(5)
+        )
+    )
 
     assert read_documents(path, 3) == [("d0", "text 0"), ("d1", "text 1"), ("d2", "text 2")]
     assert len(read_documents(path, 99)) == 5
@@ -160,7 +176,7 @@ def test_documents_are_the_first_ones_of_the_file(tmp_path):
 
 def test_a_bad_line_of_a_held_out_set_is_named(tmp_path):
     path = tmp_path / "law.jsonl"
-    path.write_text('{"id": "a", "text": "b"}\n{"id": "c"}\n')
+    path.write_text('{"identity": "law/00000/0", "id": "a", "text": "b"}\n{"id": "c"}\n')
     with pytest.raises(DataError, match=r"law\.jsonl, line 2: not a JSON object with id and text"):
         read_documents(path, 9)
 
@@ -168,6 +184,6 @@ def test_a_bad_line_of_a_held_out_set_is_named(tmp_path):
 def test_a_held_out_set_that_is_missing_or_too_small_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"none\.jsonl: held-out set cannot be read: No such file"):
         read_documents(tmp_path / "none.jsonl", 9)
-    (tmp_path / "one.jsonl").write_text('{"id": "a", "text": "b"}\n')
+    (tmp_path / "one.jsonl").write_text('{"identity": "law/00000/0", "id": "a", "text": "b"}\n')
     with pytest.raises(DataError, match="1 held-out documents; an interval over documents needs at least 2"):
         read_documents(tmp_path / "one.jsonl", 9)

@@ -4,7 +4,17 @@ from cpt_ray.records import ExamHit, ExamScan, TaskScan, read_hits
 
 
 def hit(matched: str) -> ExamHit:
-    return ExamHit(task="bar", item="1", part="question", source="law", document="d", words=13, ratio=0.5, matched=matched)
+    return ExamHit(
+        task="bar",
+        item="1",
+        part="question",
+        source="law",
+        identity="law/00000/0",
+        document="d",
+        words=13,
+        ratio=0.5,
+        matched=matched,
+    )
 
 
 def test_hits_come_back_in_their_order_whatever_they_hold(tmp_path):

@@ -19,6 +19,7 @@ from cpt_ray.records import (
     Histogram,
     Interval,
     Point,
+    RepeatedIds,
     RunProgress,
     RunRecord,
     SelfTest,
@@ -90,7 +91,17 @@ def exam_scan(task: str, *, late: bool) -> TaskScan:
 
 
 def exam_hit(task: str, matched: str) -> ExamHit:
-    return ExamHit(task=task, item="7", part="answer", source="law", document="law_9", words=14, ratio=0.7, matched=matched)
+    return ExamHit(
+        task=task,
+        item="7",
+        part="answer",
+        source="law",
+        identity="law/00000/9",
+        document="law_9",
+        words=14,
+        ratio=0.7,
+        matched=matched,
+    )
 
 
 def corpus_profile() -> CorpusProfile:
@@ -303,10 +314,11 @@ def make_contents(**changes: Any) -> ReportContents:
         versions={"cpt-ray": "0.1.0", "torch": "2.13.0"},
         base_note="The base is SmolLM2-135M-Instruct, its 4-bit weights dequantized once.",
         profile=corpus_profile(),
+        invisible={"licences": {"soft_hyphen": 1204}}, repeated_ids={"licences": RepeatedIds(ids=3, documents=31)},
         languages={"licences": {"en": 61_200, "fr": 802, "unknown": 12}, "news": {"en": 40_100}},
         redacted={"licences": {"email": 2_201, "phone": 95}},
         scans=tuple(exam_scan(name, late=name == "piqa") for name in ("bar", "piqa")),
         exam_hits=(exam_hit("piqa", "<b>the answer</b>"),),
-        samples=({"reason": "min_bytes", "id": "short_1", "text": "All rights reserved."},),
+        samples=({"reason": "min_bytes", "identity": "law/00000/1", "id": "short_1", "text": "All rights reserved."},),
     )  # fmt: skip
     return replace(contents, **changes)

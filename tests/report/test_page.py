@@ -116,6 +116,8 @@ def test_the_page_shows_what_the_corpus_looks_like_where_that_was_measured():
     assert 'id="figure-profile"' in page
     for shown in ("licences: length", "news: repetition", "the licensed work", "41.2", "en 61,200, fr 802", "email 2,201"):
         assert shown in page, shown
+    assert "Invisible characters removed from licences: soft_hyphen 1,204." in page
+    assert "Ids of licences: 3 repeat, on 31 documents; identities tell these apart." in page
     bare = render_report(replace(make_contents(), profile=CorpusProfile(), languages={}, redacted={}))
     assert "figure-profile" not in bare
     assert "What sets the domain apart" not in bare
@@ -139,7 +141,7 @@ def test_hostile_text_is_escaped_wherever_it_enters():
         ),
         languages={HOSTILE: {HOSTILE: 1}},
         redacted={HOSTILE: {HOSTILE: 1}},
-        samples=({"reason": "min_bytes", "id": HOSTILE, "text": HOSTILE},),
+        samples=({"reason": "min_bytes", "identity": "law/00000/1", "id": HOSTILE, "text": HOSTILE},),
         funnel=(stage("clean", HOSTILE, (2, 20), {HOSTILE: (1, 10)}),),
         versions={HOSTILE: HOSTILE},
         runs=(*contents.runs, run_record(HOSTILE, "independent", "legal", 0, 1_000_000)),

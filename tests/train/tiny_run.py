@@ -22,7 +22,7 @@ from cpt_ray.data.rows.shards import save_manifest, write_shard
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import hash_file, write_atomic
 from cpt_ray.model.shape import describe_model
-from cpt_ray.records import ImportedModel, RunRecord, RunSpec, ShardEntry, ShardManifest
+from cpt_ray.records import DocumentKey, ImportedModel, RunRecord, RunSpec, ShardEntry, ShardManifest
 from cpt_ray.train.runs.specs import plan_runs
 from cpt_ray.train.task import RunSettings, TrainTask
 from tests.evaluate.tiny import build_model, build_tokenizer
@@ -90,7 +90,8 @@ def make_shards(root: Path, *, vocabulary: int = 300, documents: int = 60) -> Pa
             path = folder / source / f"{unit}.arrow"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_shard(path, rows, tokens, starts, sequence_length=T, separator_id=0)
-            write_index(path.with_suffix(".parquet"), rows, [f"{source}-{unit}-{i}" for i in range(documents)])
+            keys = [DocumentKey(f"{source}/{unit:05d}/{i}", f"{source}-{unit}-{i}") for i in range(documents)]
+            write_index(path.with_suffix(".parquet"), rows, keys)
             segments = len(rows.document)
             entries.append(
                 ShardEntry(

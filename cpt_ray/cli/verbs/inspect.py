@@ -22,5 +22,6 @@ def _render(row: DecodedRow) -> str:
     lines = [f"=== row {row.row} of source {row.source}"]
     for piece, text in row.pieces:
         cut = f", part {piece.part}, from its token {piece.offset} on" if piece.part or piece.offset else ""
-        lines += [f"--- document {printable_line(piece.document_id)}: {piece.tokens} tokens at {piece.start}{cut}", text]
+        name = f"{printable_line(piece.document_id)} ({piece.identity})"
+        lines += [f"--- document {name}: {piece.tokens} tokens at {piece.start}{cut}", text]
     return "\n".join([*lines, f"--- padding: {row.padding} slots"])

@@ -23,7 +23,7 @@ def main(request: Request) -> None:
         for model in request.config.models:
             _trace_document(request, graph, model.name, document)
     else:
-        raise ConfigError("trace needs a row of a run, or a document", fix="give --run NAME and --row I, or --document ID")
+        raise ConfigError("trace needs a row of a run, or a document", fix="give --run NAME and --row I, or --document NAME")
 
 
 def _trace_row(request: Request, graph: StudyGraph, run: str, row: int) -> None:
@@ -31,32 +31,50 @@ def _trace_row(request: Request, graph: StudyGraph, run: str, row: int) -> None:
     owner = "" if seen.run == run else f", which is in run {seen.run}"
     request.console.say(f"row {row} of run {run}: step {seen.step}{owner}; row {seen.row} of source {seen.source}")
     files = files_of(graph, pieces)
-    header = ("document", "part", "tokens at", "tokens", "from its token", "unit", "file")
+    header = ("document", "identity", "part", "tokens at", "tokens", "from its token", "unit", "file")
     body = [
         (
             piece.document_id,
+            piece.identity,
             str(piece.part),
             str(piece.start),
             str(piece.tokens),
             str(piece.offset),
             piece.unit,
-            ", ".join(files[piece.unit, piece.document_id]) or "no file holds it any more",
+            files.get(piece.identity, "no file holds it any more"),
         )
         for piece in pieces
     ]
-    request.console.say(text_table(header, body, text_columns=1))
+    request.console.say(text_table(header, body, text_columns=2))
 
 
 def _trace_document(request: Request, graph: StudyGraph, model: str, document: str) -> None:
     pieces, seen, waiting = trace_document(graph, model, document)
-    request.console.say(f"document {printable_line(document)} in the shards of model {model}")
+    identities: dict[tuple[str, int], list[str]] = {}
+    for piece in pieces:
+        identities.setdefault((piece.source, piece.row), []).append(piece.identity)
+    found = list(dict.fromkeys(piece.identity for piece in pieces))
+    count = f": {len(found)} documents" if len(found) > 1 else ""
+    request.console.say(f"document {printable_line(document)} in the shards of model {model}{count}")
     body = [_where(piece) for piece in pieces]
-    request.console.say(text_table(("source", "unit", "row", "part", "tokens at", "tokens"), body, text_columns=2))
-    for (unit, _), files in files_of(graph, pieces).items():
-        request.console.say(f"unit {unit} was read from {', '.join(files) or 'a file that does not hold it any more'}")
+    header = ("source", "identity", "document", "unit", "row", "part", "tokens at", "tokens")
+    request.console.say(text_table(header, body, text_columns=4))
+    files = files_of(graph, pieces)
+    for identity in found:
+        request.console.say(f"{identity} was read from {files.get(identity, 'a file that does not hold it any more')}")
     if seen:
-        steps = [(one.run, one.source, str(one.row), str(one.position), str(one.step)) for one in seen]
-        request.console.say(text_table(("run", "source", "row", "seen as row", "in step"), steps, text_columns=2))
+        steps = [
+            (
+                one.run,
+                one.source,
+                ", ".join(dict.fromkeys(identities[one.source, one.row])),
+                str(one.row),
+                str(one.position),
+                str(one.step),
+            )
+            for one in seen
+        ]
+        request.console.say(text_table(("run", "source", "identity", "row", "seen as row", "in step"), steps, text_columns=3))
     else:
         request.console.say("no trained run saw it")
     if waiting:
@@ -64,4 +82,5 @@ def _trace_document(request: Request, graph: StudyGraph, model: str, document: s
 
 
 def _where(piece: Placed) -> tuple[str, ...]:
-    return piece.source, piece.unit, str(piece.row), str(piece.part), str(piece.start), str(piece.tokens)
+    names = piece.source, piece.identity, piece.document_id, piece.unit
+    return *names, str(piece.row), str(piece.part), str(piece.start), str(piece.tokens)

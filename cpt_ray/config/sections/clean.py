@@ -1,7 +1,8 @@
 """The `prepare.clean` section: what is repaired in a document, and which rules may drop it.
 
 Rules come in sets with published or customary thresholds. `rules` lists the active sets in the order they are applied; a
-set's section overrides individual thresholds, and a threshold of null turns that rule off.
+set's section overrides individual thresholds, and a threshold of null turns that rule off. In scripts without spaces (Chinese,
+Japanese, Thai, Lao, Khmer, Burmese) a character with its marks counts as a word; rules that do not apply to them say so.
 """
 
 from typing import Literal, Self
@@ -49,7 +50,8 @@ class BasicRules(Section):
         default=0.6, ge=0, le=1, description="minimum share of words that contain a letter; words are whitespace-separated"
     )
     mean_word_length: tuple[float, float] | None = Field(
-        default=(3.0, 10.0), description="allowed range of mean characters per word"
+        default=(3.0, 10.0),
+        description="allowed range of mean characters per word; does not apply to scripts without spaces",
     )
 
 
@@ -59,7 +61,9 @@ class GopherQualityRules(Section):
     min_words: Count | None = Field(default=50, description="minimum number of words, punctuation not counted")
     max_words: Count | None = Field(default=100_000, description="maximum number of words, punctuation not counted")
     mean_word_length: tuple[float, float] | None = Field(
-        default=(3.0, 10.0), description="allowed range of mean characters per word, punctuation not counted"
+        default=(3.0, 10.0),
+        description="allowed range of mean characters per word, punctuation not counted; does not apply to scripts without "
+        "spaces",
     )
     max_symbol_word_ratio: float | None = Field(
         default=0.1, ge=0, description="maximum `#` per token, and maximum ellipses per token"
@@ -73,7 +77,12 @@ class GopherQualityRules(Section):
     min_alphabetic_word_share: float | None = Field(
         default=0.8, ge=0, le=1, description="minimum share of tokens that contain a letter"
     )
-    min_stop_words: int | None = Field(default=2, ge=0, description="minimum number of `stop_words` found in the document")
+    min_stop_words: int | None = Field(
+        default=2,
+        ge=0,
+        description="minimum number of `stop_words` found in the document; does not apply to a document "
+        "in a script without spaces, unless a stop word is in one",
+    )
     stop_words: tuple[str, ...] = Field(
         default=("the", "be", "to", "of", "and", "that", "have", "with"), description="frequent words of the corpus language"
     )
@@ -96,18 +105,24 @@ class GopherRepetitionRules(Section):
     )
     max_top_ngram_share: dict[int, float] | None = Field(
         default={2: 0.2, 3: 0.18, 4: 0.16},
-        description="n to maximum share of characters covered by all occurrences of the most frequent n-gram",
+        description="n to maximum share of characters covered by all occurrences of the most frequent n-gram; in scripts "
+        "without spaces, of 2n characters",
     )
     max_duplicate_ngram_share: dict[int, float] | None = Field(
         default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1},
-        description="n to maximum share of characters covered by n-grams that occurred earlier, each character counted once",
+        description="n to maximum share of characters covered by n-grams that occurred earlier, each character counted once; "
+        "in scripts without spaces, of 2n characters",
     )
 
 
 class C4Rules(Section):
     """Rules of C4 (Raffel et al. 2020). They remove lines, and drop the document if too few sentences remain."""
 
-    terminal_punctuation: bool = Field(default=True, description="keep only lines that end with terminal punctuation")
+    terminal_punctuation: bool = Field(
+        default=True,
+        description="keep only lines that end with terminal punctuation, also of CJK, Burmese and Khmer; does not "
+        "apply to Thai and Lao",
+    )
     min_line_words: int | None = Field(default=3, ge=0, description="keep only lines with at least this many words")
     max_word_characters: Count | None = Field(default=1000, ge=1, description="remove lines that contain a longer word")
     citations: bool = Field(default=True, description="remove `[1]`, `[edit]` and `[citation needed]` from lines")
@@ -115,17 +130,26 @@ class C4Rules(Section):
     policy: bool = Field(default=True, description="remove lines about cookies, privacy policy and terms of use")
     lorem_ipsum: bool = Field(default=True, description="drop documents with lorem ipsum in a remaining line")
     curly_bracket: bool = Field(default=True, description="drop documents with a `{` in a remaining line")
-    min_sentences: int | None = Field(default=5, ge=1, description="drop documents with fewer sentences in the remaining lines")
+    min_sentences: int | None = Field(
+        default=5,
+        ge=1,
+        description="drop documents with fewer sentences in the remaining lines; does not apply to Thai and Lao",
+    )
 
 
 class FineWebRules(Section):
     """FineWeb's custom filters (Penedo et al. 2024, section 3.6)."""
 
     min_punctuated_line_share: float | None = Field(
-        default=0.12, ge=0, le=1, description="minimum share of lines that end with terminal punctuation"
+        default=0.12,
+        ge=0,
+        le=1,
+        description="minimum share of lines that end with terminal punctuation; does not apply to Thai and Lao",
     )
     max_short_line_share: float | None = Field(default=0.67, ge=0, le=1, description="maximum share of short lines")
-    short_line_characters: int = Field(default=30, ge=1, description="a line of at most this many characters is short")
+    short_line_characters: int = Field(
+        default=30, ge=1, description="a line of at most this many characters is short; an ideograph or kana counts as two"
+    )
     max_duplicate_line_character_share: float | None = Field(
         default=0.01, ge=0, le=1, description="maximum share of characters in lines that repeat an earlier one"
     )
@@ -137,23 +161,35 @@ class EducationRules(Section):
 
     min_lines: int | None = Field(default=3, ge=0, description="minimum number of non-empty lines")
     max_short_line_share: float | None = Field(default=0.5, ge=0, le=1, description="maximum share of short lines")
-    short_line_characters: int = Field(default=20, ge=1, description="a line with fewer characters is short")
+    short_line_characters: int = Field(
+        default=20, ge=1, description="a line with fewer characters is short; an ideograph or kana counts as two"
+    )
     max_repeated_line_share: float | None = Field(
         default=0.3, ge=0, le=1, description="maximum share of lines that repeat an earlier line"
     )
     max_repetition: float | None = Field(
-        default=0.3, ge=0, le=1, description="maximum share of 5-word sequences that occurred earlier in the document"
+        default=0.3,
+        ge=0,
+        le=1,
+        description="maximum share of 5-word sequences that occurred earlier in the document; in scripts without spaces, of "
+        "ten characters",
     )
 
 
 class CleanConfig(Section):
     """What is repaired in a document, and which rules may drop it. Each drop is counted under the key of its rule.
 
-    Order of application: normalize, language, `min_bytes` and `max_bytes`, the rule sets of `rules`, redaction.
+    Order of application: normalize, remove_invisible, language, `min_bytes` and `max_bytes`, the rule sets of `rules`,
+    redaction.
     """
 
     normalize: bool = Field(
         default=True, description="repair mojibake, normalize to NFC, remove control characters, trim lines"
+    )
+    remove_invisible: bool = Field(
+        default=True,
+        description="remove soft hyphens, zero-width characters, bidirectional controls, stray variation selectors and tag "
+        "characters, counted by kind; joiners that a script or an emoji needs stay; comparing texts ignores them all anyway",
     )
     languages: tuple[str, ...] | None = Field(
         default=None,

@@ -21,6 +21,7 @@ from cpt_ray.data.clean.language import identify
 from cpt_ray.data.clean.normalize import normalize
 from cpt_ray.data.clean.redact import redact
 from cpt_ray.data.clean.view import TextView
+from cpt_ray.data.invisible import remove_invisible
 from cpt_ray.records import Document, Dropped
 
 __all__ = ["RULE_SETS", "Cleaned", "clean", "normalize", "reason_key"]
@@ -40,10 +41,11 @@ RULE_SETS: dict[str, RuleSet] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A document that is kept, and the number of redactions in it by kind."""
+    """A document that is kept, and by kind the redactions in it and the invisible characters removed from it."""
 
     document: Document
     redacted: dict[str, int]
+    invisible: dict[str, int]
 
 
 def clean(document: Document, config: CleanConfig) -> Cleaned | Dropped:
@@ -56,10 +58,10 @@ def clean(document: Document, config: CleanConfig) -> Cleaned | Dropped:
     Returns:
         The document with its new text and, if detection was requested, its language; or the reason for dropping it.
     """
-    if config.normalize:
-        document = dataclasses.replace(document, text=normalize(document.text))
-        if not document.text.strip():
-            return Dropped("empty")
+    text, invisible = _readable(document.text, config)
+    if not text.strip():
+        return Dropped("empty")
+    document = dataclasses.replace(document, text=text)
     judged = _judge(TextView(document), config)
     if isinstance(judged, Dropped):
         return judged
@@ -68,7 +70,20 @@ def clean(document: Document, config: CleanConfig) -> Cleaned | Dropped:
     if config.redact.kinds:
         text, counts = redact(document.text, config.redact.kinds, config.redact.placeholder)
         document = dataclasses.replace(document, text=text)
-    return Cleaned(document, counts)
+    return Cleaned(document, counts, invisible)
+
+
+def _readable(text: str, config: CleanConfig) -> tuple[str, dict[str, int]]:
+    """The text, normalized and without invisible characters, and how many of these were removed by kind."""
+    counts: dict[str, int] = {}
+    if config.normalize:
+        text = normalize(text)
+    # After mojibake is repaired, of which a soft hyphen can be a part; a letter and its accent may meet only now.
+    if config.remove_invisible:
+        text, counts = remove_invisible(text)
+        if counts and config.normalize:
+            text = normalize(text)
+    return text, counts
 
 
 def _judge(view: TextView, config: CleanConfig) -> Dropped | TextView:

@@ -8,6 +8,7 @@ Guarantee: a rule looks only at the document and its setting, so its verdict nev
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from cpt_ray.config.sections.clean import BasicRules, CleanConfig
 from cpt_ray.data.clean.view import TextView, above, below, outside
@@ -41,9 +42,13 @@ def basic(view: TextView, rules: BasicRules) -> Dropped | TextView:
     lettered = sum(word.isalpha() or _LETTER.search(word) is not None for word in words)
     if below(lettered, rules.min_alphabetic_word_share, len(words)):
         return Dropped("basic.min_alphabetic_word_share")
-    if outside(sum(map(len, words)) / max(len(words), 1), rules.mean_word_length):
+    if not view.unspaced and outside(_mean_length(view.spaced_words), rules.mean_word_length):
         return Dropped("basic.mean_word_length")
     return view
+
+
+def _mean_length(words: Sequence[str]) -> float:
+    return sum(map(len, words)) / max(len(words), 1)
 
 
 def symbols(text: str) -> int:

@@ -15,10 +15,13 @@ import re
 from cpt_ray.config.sections.clean import C4Rules
 from cpt_ray.data.clean.segment import count_sentences, tokens
 from cpt_ray.data.clean.view import TextView
+from cpt_ray.data.scripts import has_no_full_stop, has_unspaced, split_unspaced
 from cpt_ray.records import Dropped
 
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 _SENTENCE_ENDS = (".", "?", "!", '"', "'")
+_UNSPACED_ENDS = ("\u3002", "\uff1f", "\uff01", "\uff0e", "\uff61", "\u300d", "\u300f", "\u201d", "\u104b", "\u17d4", "\u17d5")
+"""Ends of sentences in scripts without spaces: full stops, full-width marks, closing quotes, those of Burmese and Khmer."""
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
 
@@ -39,7 +42,7 @@ def c4(view: TextView, rules: C4Rules) -> Dropped | TextView:
         if rules.policy and any(phrase in lowered for phrase in _POLICY):
             continue
         kept.append(line)
-    if rules.min_sentences is not None and not _enough_sentences(kept, rules.min_sentences):
+    if rules.min_sentences is not None and not (view.has_no_full_stop or _enough_sentences(kept, rules.min_sentences)):
         return Dropped("c4.min_sentences")
     text = "\n".join(kept).strip()
     return view if text == view.text else TextView(dataclasses.replace(view.document, text=text))
@@ -47,17 +50,24 @@ def c4(view: TextView, rules: C4Rules) -> Dropped | TextView:
 
 def _kept_line(line: str, rules: C4Rules) -> str | None:
     line = line.strip()
-    words = line.split()
+    unspaced = has_unspaced(line)
+    words = split_unspaced(line) if unspaced else line.split()
     longest = rules.max_word_characters
     if longest is not None and len(line) > longest and max(map(len, words)) > longest:
         return None
     if rules.citations and "[" in line:
         line = _CITATION.sub("", line)
-    if rules.terminal_punctuation and (not line.endswith(_SENTENCE_ENDS) or line.endswith("...")):
+    if rules.terminal_punctuation and not _ends_sentence(line, unspaced=unspaced):
         return None
     if rules.min_line_words is not None and len(words) < rules.min_line_words:
         return None
     return line
+
+
+def _ends_sentence(line: str, *, unspaced: bool) -> bool:
+    if line.endswith(_SENTENCE_ENDS):
+        return not line.endswith("...")
+    return unspaced and (line.endswith(_UNSPACED_ENDS) or has_no_full_stop(line))
 
 
 def _enough_sentences(lines: list[str], least: int) -> bool:

@@ -15,6 +15,7 @@ import regex
 from cpt_ray.config.sections.clean import EducationRules, FineWebRules
 from cpt_ray.data.clean.repetition import repetition
 from cpt_ray.data.clean.view import TextView, above, below, repeated
+from cpt_ray.data.scripts import line_width
 from cpt_ray.records import Dropped
 
 _SENTENCE_TERMINAL = regex.compile(r"\p{Sentence_Terminal}")
@@ -24,9 +25,9 @@ def fineweb(view: TextView, rules: FineWebRules) -> Dropped | TextView:
     """Apply the set `fineweb`."""
     lines = [line for line in view.text.split("\n") if line.strip()]
     ended = sum(_ends_sentence(line[-1]) for line in lines)
-    short = sum(len(line) <= rules.short_line_characters for line in lines)
+    short = sum(line_width(line) <= rules.short_line_characters for line in lines)
     breaks = view.text.count("\n")
-    if below(ended, rules.min_punctuated_line_share, len(lines)):
+    if not view.has_no_full_stop and below(ended, rules.min_punctuated_line_share, len(lines)):
         return Dropped("fineweb.min_punctuated_line_share")
     if above(short, rules.max_short_line_share, len(lines)):
         return Dropped("fineweb.max_short_line_share")
@@ -45,7 +46,7 @@ def _ends_sentence(character: str) -> bool:
 def education(view: TextView, rules: EducationRules) -> Dropped | TextView:
     """Apply the set `education`."""
     lines = view.lines
-    short = sum(len(line) < rules.short_line_characters for line in lines)
+    short = sum(line_width(line) < rules.short_line_characters for line in lines)
     if rules.min_lines is not None and len(lines) < rules.min_lines:
         return Dropped("education.min_lines")
     if above(short, rules.max_short_line_share, len(lines)):

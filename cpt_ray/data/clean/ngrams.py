@@ -20,9 +20,15 @@ Hashes = npt.NDArray[np.uint64]
 
 
 class TokenNgrams:
-    """The n-grams of one document's tokens."""
+    """The n-grams of one document's tokens.
 
-    def __init__(self, tokens: Sequence[str]) -> None:
+    Args:
+        tokens: The tokens.
+        spaces: Whether the script separates words by spaces, which then count as characters of an n-gram.
+    """
+
+    def __init__(self, tokens: Sequence[str], *, spaces: bool = True) -> None:
+        self._spaces = spaces
         numbers: defaultdict[str, int] = defaultdict()
         numbers.default_factory = numbers.__len__
         named = np.fromiter(map(numbers.__getitem__, tokens), dtype=np.uint64, count=len(tokens))
@@ -39,7 +45,8 @@ class TokenNgrams:
         counts = np.diff(np.concatenate([starts, [len(ordered)]]))
         most = int(counts.max())
         first = int(np.argmax(np.isin(hashes, ordered[starts[counts == most]]))) if most > 1 else 0
-        return (int(self._ends[first + size] - self._ends[first]) + size - 1) * most
+        between = size - 1 if self._spaces else 0
+        return (int(self._ends[first + size] - self._ends[first]) + between) * most
 
     def any_repeats(self, size: int) -> bool:
         """Whether any n-gram occurs twice."""

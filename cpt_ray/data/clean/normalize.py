@@ -24,7 +24,7 @@ _REPAIR = ftfy.TextFixerConfig(
 )
 _LINE_BREAKS = re.compile("\r\n|[\r\u2028\u2029\v\f]")
 _TERMINAL_ESCAPES = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
 def normalize(text: str) -> str:

@@ -3,7 +3,8 @@
 Part of stage `clean`. Text in, tokens out. Gopher and FineWeb count words without saying how they are segmented; datatrove uses
 spaCy's tokenizer for English, and thresholds are tuned on it. This is a small tokenizer with the same behavior: marks around a
 word, hyphens and slashes inside it, and `'s` or `n't` at its end are tokens; addresses, numbers and abbreviations stay whole.
-How often a verdict differs from theirs is measured in `benchmarks/data/clean.py`. Memory: the pieces of at most 65,536 strings
+How often a verdict differs from theirs is measured in `benchmarks/data/clean.py`. In scripts without spaces each character with
+its marks is a token. Memory: the pieces of at most 65,536 strings
 without whitespace.
 
 Guarantee: the tokens of a text, joined, are the text without its whitespace.
@@ -16,6 +17,8 @@ import re
 import string
 import unicodedata
 from collections.abc import Sequence
+
+from cpt_ray.data.scripts import LETTER_CLASS, MARK_CLASS, has_unspaced
 
 _QUOTES = "'\"”“`‘´’‚„»«"
 _MARKS = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪「」『』（）〔〕【】《》〈〉" + _QUOTES
@@ -47,20 +50,28 @@ _INSIDE = re.compile(
 _NUMBER_AND_UNIT = re.compile(
     r"([0-9]+(?:[.,][0-9]+)*)(km|cm|mm|kg|mg|ft|in|lb|oz|mph|MB|KB|kb|GB|TB|mb|m|g|t|T|G|M|K|%|\$|€|£|¥|am|pm)\Z"
 )
-_ENDS = frozenset("!.?։؟۔।॥。！．？｡‼‽⁇⁈⁉")
+_ENDS = frozenset("!.?։؟۔।॥\u104b\u17d4\u17d5。！．？｡‼‽⁇⁈⁉")
 _ASCII_MARKS = frozenset(string.punctuation)
 _CACHED = 64
+_PARTS = re.compile(rf"[{LETTER_CLASS}][{MARK_CLASS}]*|[^{LETTER_CLASS}]+")
 
 
 def tokens(text: str) -> list[str]:
     """Split a text into words and punctuation marks."""
     result: list[str] = []
+    if has_unspaced(text):
+        return [piece for chunk in text.split() for part in _PARTS.findall(chunk) for piece in _part(part)]
     for chunk in text.split():
         if chunk.isalpha():
             result.append(chunk)
         else:
             result.extend(_cached_pieces(chunk) if len(chunk) <= _CACHED else _pieces(chunk))
     return result
+
+
+def _part(part: str) -> Sequence[str]:
+    """The tokens of a part of a string: a character of a script without spaces is one."""
+    return (part,) if has_unspaced(part) else _cached_pieces(part) if len(part) <= _CACHED else _pieces(part)
 
 
 def _pieces(chunk: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 
 from cpt_ray.data.clean.segment import tokens
+from cpt_ray.data.scripts import has_no_full_stop, has_unspaced, is_unspaced, split_unspaced
 from cpt_ray.records import Document
 
 
@@ -30,8 +31,28 @@ class TextView:
 
     @functools.cached_property
     def words(self) -> list[str]:
-        """Whitespace-separated words."""
-        return self.text.split()
+        """Whitespace-separated words; in scripts without spaces each character, with the punctuation after it."""
+        return split_unspaced(self.text) if self.has_unspaced else self.text.split()
+
+    @functools.cached_property
+    def has_unspaced(self) -> bool:
+        """Whether any of the text is in a script without spaces."""
+        return has_unspaced(self.text)
+
+    @functools.cached_property
+    def unspaced(self) -> bool:
+        """Whether the text is mostly in a script without spaces, to which rules on the length of words do not apply."""
+        return self.has_unspaced and is_unspaced(self.text)
+
+    @functools.cached_property
+    def has_no_full_stop(self) -> bool:
+        """Whether the text is mostly in a script that does not mark the end of a sentence."""
+        return self.unspaced and has_no_full_stop(self.text)
+
+    @functools.cached_property
+    def spaced_words(self) -> list[str]:
+        """The words that are in no script without spaces."""
+        return [word for word in self.words if not has_unspaced(word)] if self.has_unspaced else self.words
 
     @functools.cached_property
     def tokens(self) -> list[str]:

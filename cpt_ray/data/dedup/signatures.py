@@ -24,7 +24,7 @@ import pyarrow as pa
 from rensa import RMinHash
 
 from cpt_ray.config.sections.prepare import NearDuplicateConfig
-from cpt_ray.data.words import Hashes, hash_ngrams_batch, hash_words_batch, mix
+from cpt_ray.data.words import Hashes, fold, hash_ngrams_batch, hash_words_batch, mix
 
 Digests: TypeAlias = npt.NDArray[np.uint32]
 Sketches: TypeAlias = npt.NDArray[np.uint8]
@@ -40,8 +40,8 @@ KEY_SCHEMA = pa.schema([("key", pa.uint64()), ("document", pa.uint64()), ("exact
 
 
 def exact_hash(text: str) -> bytes:
-    """Hash the casefolded text with whitespace collapsed: equal for texts that differ in nothing else."""
-    normalized = " ".join(text.casefold().split())
+    """Hash the folded text with whitespace collapsed: equal for texts that differ in nothing else."""
+    normalized = " ".join(fold(text).split())
     return hashlib.blake2b(normalized.encode(), digest_size=_EXACT_BYTES).digest()
 
 

@@ -65,11 +65,16 @@ def make_document(source: SourceConfig, text: str, fields: Mapping[str, object])
     except UnicodeEncodeError:
         return Rejected.bad("bad_encoding", "not UTF-8", text.encode(errors="surrogatepass"))
     # The content names a document without an id, so that names do not depend on file order or on how units are cut.
-    name = known.pop("id", "") or hashlib.blake2b(data, digest_size=_ID_HEX // 2).hexdigest()
+    name = known.pop("id", "") or content_id(text)
     if not text.strip():
         return Rejected("empty", name, len(data))
     document = Document(name, text, source.name, source.default_language)
     return replace(document, **known)
+
+
+def content_id(text: str) -> str:
+    """The id of a document that its source gives none: a hash of its text."""
+    return hashlib.blake2b(text.encode(), digest_size=_ID_HEX // 2).hexdigest()
 
 
 def _written(value: object) -> str:

@@ -1,8 +1,8 @@
 """The index of a shard: where each part of each document is, and how to get from a row back to its documents.
 
-Alongside stage `shards`: packed pieces and document ids -> `write_index`; `pieces_of_row` and `pieces_of_document` read it.
-Columns (Parquet): `document_id`, `row`, `offset` (in the document), `tokens`, `part`; the pieces of a row are in row order.
-Memory: one shard's index, about 20 bytes per piece plus the ids.
+Alongside stage `shards`: packed pieces and document names -> `write_index`; `pieces_of_row` and `pieces_of_document` read it.
+Columns (Parquet): `identity`, `document_id` (the source's id, which may repeat), `row`, `offset` (in the document), `tokens`,
+`part`; the pieces of a row are in row order. Memory: one shard's index, about 20 bytes per piece plus the names.
 
 Guarantee: the tokens of a row, and those of a document, add up to what its shard contains.
 """
@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cpt_ray.records import PackedPieces, ShardManifest
+from cpt_ray.records import DocumentKey, PackedPieces, ShardManifest
 
 
 class Placed(NamedTuple):
     """Tokens of a document in a row."""
 
+    identity: str
     document_id: str
+    """The source's own id: a label that several documents may have."""
     source: str
     unit: str
     row: int
@@ -37,11 +39,13 @@ class Placed(NamedTuple):
     part: int
 
 
-def write_index(path: Path, pieces: PackedPieces, document_ids: Sequence[str]) -> None:
+def write_index(path: Path, pieces: PackedPieces, documents: Sequence[DocumentKey]) -> None:
     """Write where each document is in a shard."""
+    owner = pa.array(pieces.document)
     table = pa.table(
         {
-            "document_id": pa.array(document_ids, type=pa.string()).take(pa.array(pieces.document)),
+            "identity": pa.array([document.identity for document in documents], type=pa.string()).take(owner),
+            "document_id": pa.array([document.id for document in documents], type=pa.string()).take(owner),
             "row": pa.array(pieces.row.astype(np.int32)),
             "offset": pa.array(pieces.offset),
             "tokens": pa.array(pieces.tokens.astype(np.int32)),
@@ -72,13 +76,14 @@ def pieces_of_row(folder: Path, manifest: ShardManifest, source: str, row: int) 
     return list(_read(folder, manifest, int(places[number]), first, pc.field("row") == row - first))
 
 
-def pieces_of_document(folder: Path, manifest: ShardManifest, document_id: str) -> Iterator[Placed]:
-    """All pieces of a document, by source and row; reads the indices one after another."""
+def pieces_of_document(folder: Path, manifest: ShardManifest, name: str) -> Iterator[Placed]:
+    """All pieces of the documents with this id or this identity, by source and row; reads the indices one after another."""
+    wanted = (pc.field("document_id") == name) | (pc.field("identity") == name)
     for source in manifest.shards.sources:
         places = manifest.shards.places(source)
         rows = manifest.shards.column("rows")[places]
         for place, first in zip(places.tolist(), (np.cumsum(rows) - rows).tolist(), strict=True):
-            yield from _read(folder, manifest, place, first, pc.field("document_id") == document_id)
+            yield from _read(folder, manifest, place, first, wanted)
 
 
 def _read(folder: Path, manifest: ShardManifest, place: int, first: int, wanted: pc.Expression) -> Iterator[Placed]:

@@ -3,8 +3,8 @@
 Flow: packed pieces and flat tokens -> `write_shard`; folder and manifest -> `ShardReader.rows`.
 Columns of a shard (uncompressed Arrow IPC, one record batch): `tokens` fixed_size_list<uint16|uint32>[T], `segment_lengths`
 list<int32> with sum <= T, `loss_tokens` int32; everything after the last segment is padding, filled with the separator. Columns
-of its index (Parquet): `document_id`, `row`, `offset` (in the document), `tokens`, `part`. Memory: the writer holds a unit's
-rows; the reader maps files and holds nothing per row or document.
+of its index (Parquet): `identity`, `document_id`, `row`, `offset` (in the document), `tokens`, `part`. Memory: the writer holds
+a unit's rows; the reader maps files and holds nothing per row or document.
 
 Guarantee: a reader returns exactly the rows whose hash is in the manifest, or refuses the shard.
 """
@@ -24,7 +24,7 @@ import pyarrow as pa
 from cpt_ray.edges import storage
 from cpt_ray.records import FileEntry, PackedPieces, ShardManifest
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 COLUMNS = "shards.arrow"
 """File with the entries of a manifest, next to its head."""
 _OPEN_SHARDS = 128

@@ -1,14 +1,15 @@
 """Worker tasks that turn one unit of raw files into clean documents and their duplicate keys.
 
 Chains the per-document stages over the files of one unit; `pipeline` passes the functions to Ray Data. Files: `inputs/` (the
-input files of a unit), `raw/` (id, text, language, origin, date, license), `clean/` (the same plus bytes, exact), `keys/`
-(Arrow, one batch per partition), `sketches/` (uint8, a row per document). Memory: one unit's documents.
+input files of a unit), `raw/` (identity, id, text, language, origin, date, license), `clean/` (the same plus bytes, exact),
+`keys/` and `ids/` (Arrow, one batch per partition), `sketches/` (uint8, a row per document). Memory: one unit's documents.
 
 Guarantee: a function reads only files that its task names and writes files named by their content, so it is idempotent.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -19,13 +20,15 @@ import pyarrow.parquet as pq
 from cpt_ray.data.clean import clean
 from cpt_ray.data.dedup.exchange import write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, exact_hash, signatures
+from cpt_ray.data.identity import document_identity, id_keys
 from cpt_ray.data.read import INPUTS, ReadTask, Rejected, pin_inputs, read_documents, write_inputs
 from cpt_ray.data.run.units import Outputs, Samples, Tally, UnitContext, UnitTask, finish_unit, write_content, write_dropped
 from cpt_ray.data.words import seeded_uint64
-from cpt_ray.records import Document, Dropped, FileEntry, UnitFacts, UnitReport
+from cpt_ray.records import Document, DocumentKey, Dropped, FileEntry, UnitFacts, UnitReport
 
 _ABOUT = ("language", "origin", "date", "license")
-RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), *[(name, pa.string()) for name in _ABOUT]])
+_NAMES = [("identity", pa.string()), ("id", pa.string())]
+RAW_SCHEMA = pa.schema([*_NAMES, ("text", pa.large_string()), *[(name, pa.string()) for name in _ABOUT]])
 CLEAN_SCHEMA = pa.schema([*RAW_SCHEMA, ("bytes", pa.int64()), ("exact", pa.binary(16))])
 UNKNOWN = "unknown"
 """Language of a document for which none was identified."""
@@ -59,29 +62,26 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
     raw: list[FileEntry] = []
     buffer: list[Document] = []
     filled = 0
-    ids: set[str] = set()
-    for item in read_documents(task.read, source):
+    for record, item in enumerate(read_documents(task.read, source)):
+        identity = document_identity(source.name, task.read.index, record)
         if isinstance(item, Rejected):
             tally.drop(item.reason, item.num_bytes)
-            samples.add(item.reason, item.id, item.preview)
+            samples.add(item.reason, DocumentKey(identity, item.id), item.preview)
             continue
         num_bytes = len(item.text.encode())
         tally.keep(num_bytes)
-        ids.add(item.id)
         # A document larger than a unit becomes a unit by itself.
         if buffer and filled + num_bytes > context.prepare.unit_bytes:
             raw.append(_write_raw(task, context, len(raw), buffer))
             buffer, filled = [], 0
-        buffer.append(item)
+        buffer.append(dataclasses.replace(item, identity=identity))
         filled += num_bytes
     if buffer:
         raw.append(_write_raw(task, context, len(raw), buffer))
     inputs = pin_inputs(task.read, source)
     pins = write_content(context.root, f"{INPUTS}/{task.unit}", ".parquet", lambda path: write_inputs(inputs, path))
-    report = tally.report()
-    counts = {"repeated_ids": report.kept.documents - len(ids)} if source.id_field else {}
     outputs: Outputs = {"raw": raw, "inputs": pins, "dropped": write_dropped(task, context, samples)}
-    facts = UnitFacts(reports=(report,), counts=counts, samples=samples.records())
+    facts = UnitFacts(reports=(tally.report(),), samples=samples.records())
     return finish_unit(task, context, "read", outputs, facts)
 
 
@@ -98,16 +98,20 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     sizes: list[int] = []
     languages: Counter[str] = Counter()
     redacted: Counter[str] = Counter()
-    for row in pq.read_table(context.root / task.raw).to_pylist():
+    invisible: Counter[str] = Counter()
+    rows = pq.read_table(context.root / task.raw).to_pylist()
+    given = id_keys([(row["id"], row["text"]) for row in rows], source.name, place=context.sources.index(source))
+    for row in rows:
         before = len(row["text"].encode())
         document = Document(source=source.name, **row)
         verdict = clean(document, prepare.clean)
         if isinstance(verdict, Dropped):
             tally.drop(verdict.reason, before)
-            samples.add(verdict.reason, document.id, document.text)
+            samples.add(verdict.reason, document.key, document.text)
             continue
         kept.append(verdict.document)
         redacted.update(verdict.redacted)
+        invisible.update(verdict.invisible)
         languages[verdict.document.language or UNKNOWN] += 1
         sizes.append(len(verdict.document.text.encode()))
         tally.keep(before, edited_to=sizes[-1])
@@ -124,17 +128,23 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
         seed=prepare.seed,
     )
     # By key, so that all documents that share one meet in one partition.
-    place = (keys["key"].to_numpy() % np.uint64(task.partitions)).astype(np.int64)
+    place, id_place = (
+        (table[name].to_numpy() % np.uint64(task.partitions)).astype(np.int64) for table, name in ((keys, "key"), (given, "id"))
+    )
     stem = task.unit
     outputs: Outputs = {
         "clean": write_content(context.root, f"clean/{stem}", ".parquet", lambda p: write_parquet(table, p)),
         "keys": write_content(
             context.root, f"keys/{stem}", ".arrow", lambda p: write_partitions(keys, place, p, task.partitions)
         ),
+        "ids": write_content(
+            context.root, f"ids/{stem}", ".arrow", lambda p: write_partitions(given, id_place, p, task.partitions)
+        ),
         "sketches": write_content(context.root, f"sketches/{stem}", ".npy", lambda p: _write_array(p, sketches)),
         "dropped": write_dropped(task, context, samples),
     }
-    facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), languages=languages, redacted=redacted)
+    counts = {"languages": languages, "redacted": redacted, "invisible": invisible}
+    facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), **counts)
     return finish_unit(task, context, "clean", outputs, facts)
 
 

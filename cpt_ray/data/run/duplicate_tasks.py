@@ -1,9 +1,9 @@
 """Worker tasks that find duplicates: compare within a partition of keys, link within a partition of documents, decide.
 
 `duplicates` chains the tasks, and `pipeline` passes them to Ray Data. Files, all except the last removed once the last is
-complete: `keys/`, `sketches/` (written by `document_tasks`), `pairs/`, `repeats/`, `links/`, `roots/`, `near_duplicates/`
-(component, reason, duplicate_of; row-aligned with `clean/`). Memory: one partition of keys and the sketches of documents that
-share one; one partition of pairs; or the verdicts of one unit.
+complete: `keys/`, `ids/`, `sketches/` (written by `document_tasks`), `pairs/`, `repeats/`, `links/`, `roots/`,
+`near_duplicates/` (component, reason, duplicate_of; row-aligned with `clean/`). Memory: one partition of keys and the sketches
+of documents that share one; one partition of pairs; or the verdicts of one unit.
 
 Guarantee: a function reads only files that its task names and writes files named by their content, so it is idempotent.
 """
@@ -25,6 +25,7 @@ from cpt_ray.data.dedup.buckets import Similar, duplicates
 from cpt_ray.data.dedup.components import Pairs, both_ways, downward, partition_of
 from cpt_ray.data.dedup.exchange import read_partition, write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, similarity, threshold
+from cpt_ray.data.identity import count_repeated_ids
 from cpt_ray.data.run.document_tasks import REFERENCE_BITS, write_parquet
 from cpt_ray.data.run.units import (
     Outputs,
@@ -38,7 +39,7 @@ from cpt_ray.data.run.units import (
     write_dropped,
 )
 from cpt_ray.data.words import Hashes
-from cpt_ray.records import ShownDocument, UnitFacts, UnitReport
+from cpt_ray.records import DocumentKey, ShownDocument, UnitFacts, UnitReport
 
 _LARGEST = 3
 _MEMBERS = 4
@@ -49,14 +50,15 @@ _VERDICT_SCHEMA = pa.schema([("component", pa.string()), ("reason", pa.string())
 
 
 class PairUnit(UnitTask):
-    """Find the duplicates in one partition of the key space.
+    """Find the duplicates in one partition of the key space, and count the ids that repeat in it.
 
-    `keys` and `sketches` are JSON lists of files, in the order of the units' numbers.
+    `keys`, `ids` and `sketches` are JSON lists of files, in the order of the units' numbers.
     """
 
     partition: int
     partitions: int
     keys: str
+    ids: str
     sketches: str
 
 
@@ -93,7 +95,7 @@ def unit_number(documents: Hashes) -> npt.NDArray[np.int64]:
 
 
 def pair_unit(task: PairUnit, context: UnitContext) -> UnitReport:
-    """Compare the documents that share a key of this partition."""
+    """Compare the documents that share a key of this partition, and count the ids in it that repeat."""
     keys = read_partition(_listed(context, task.keys), task.partition)
     sketches = _listed(context, task.sketches)
     at_least = threshold(context.prepare.near_duplicates) or 0.0
@@ -110,7 +112,10 @@ def pair_unit(task: PairUnit, context: UnitContext) -> UnitReport:
         ),
     }
     counts = {"pairs": len(found.pairs), "compared": found.candidates, "left": found.left}
-    return finish_unit(task, context, "duplicate_pairs", outputs, UnitFacts(counts=counts))
+    repeated = count_repeated_ids(
+        read_partition(_listed(context, task.ids), task.partition), [source.name for source in context.sources]
+    )
+    return finish_unit(task, context, "duplicate_pairs", outputs, UnitFacts(counts=counts, repeated_ids=repeated))
 
 
 def _read_sketches(paths: Sequence[Path], documents: Hashes) -> Sketches:
@@ -185,7 +190,7 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
     """Write component, reason and the document kept instead for every document of a clean unit."""
     source = task.source
     tally, samples = Tally("near_duplicates", source), Samples("near_duplicates", source, context.prepare)
-    table = pq.read_table(context.root / task.clean, columns=["id", "bytes", "exact"])
+    table = pq.read_table(context.root / task.clean, columns=["identity", "id", "bytes", "exact"])
     roots = _pairs(_listed(context, task.roots), task.number)
     kept_instead = dict(zip((roots[:, 0] & np.uint64((1 << REFERENCE_BITS) - 1)).tolist(), roots[:, 1].tolist(), strict=True))
     repeated = read_partition(_listed(context, task.repeats), task.number)["document"].to_numpy()
@@ -206,9 +211,9 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
     if kept_instead or task.show:
         texts = pq.read_table(context.root / task.clean, columns=["text"])["text"]
         for row in sorted(kept_instead):
-            samples.add(str(reasons[row]), table["id"][row].as_py(), texts[row].as_py())
+            samples.add(str(reasons[row]), _key(table, row), texts[row].as_py())
         for row in task.show:
-            quoted = {"id": table["id"][row].as_py(), "text": texts[row].as_py()[:_SHOWN_CHARACTERS]}
+            quoted = {**_key(table, row)._asdict(), "text": texts[row].as_py()[:_SHOWN_CHARACTERS]}
             shown.append(ShownDocument(reference=(task.number << REFERENCE_BITS) + row, **quoted))
     columns = [names, reasons, [kept_instead.get(row) for row in range(len(names))]]
     verdicts = pa.table(columns, schema=_VERDICT_SCHEMA)
@@ -216,6 +221,10 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
     outputs: Outputs = {"verdicts": entry, "dropped": write_dropped(task, context, samples)}
     facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), shown=tuple(shown))
     return finish_unit(task, context, "near_duplicates", outputs, facts)
+
+
+def _key(table: pa.Table, row: int) -> DocumentKey:
+    return DocumentKey(table["identity"][row].as_py(), table["id"][row].as_py())
 
 
 def _listed(context: UnitContext, listing: str) -> list[Path]:

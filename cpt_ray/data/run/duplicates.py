@@ -23,7 +23,7 @@ from cpt_ray.data.run.document_tasks import REFERENCE_BITS, CleanUnit
 from cpt_ray.data.run.duplicate_tasks import LinkUnit, PairUnit, RootUnit, VerdictUnit
 from cpt_ray.data.run.units import UnitContext, keep_bytes
 from cpt_ray.edges import storage
-from cpt_ray.records import DuplicateComponents, LargeComponent, UnitReport
+from cpt_ray.records import DocumentKey, DuplicateComponents, LargeComponent, UnitReport
 
 RunStage: TypeAlias = Callable[..., list[UnitReport]]
 """Called with a stage's name, its function and its tasks."""
@@ -31,7 +31,7 @@ RunStage: TypeAlias = Callable[..., list[UnitReport]]
 PAIRS_PER_TASK = 4_000_000
 """Maximum number of pairs that one process links: about 200 MB while they are sorted."""
 _LARGEST = 3
-_SCRATCH = ("raw", "keys", "sketches", "pairs", "repeats", "links", "roots")
+_SCRATCH = ("raw", "keys", "ids", "sketches", "pairs", "repeats", "links", "roots")
 
 
 def order_of_priority(sources: Sequence[SourceConfig]) -> list[str]:
@@ -56,7 +56,7 @@ def find_duplicates(
     listing = functools.partial(_listing, context.root)
     by_number = [report for _, report in sorted(zip(cleans, cleaned, strict=True), key=lambda entry: entry[0].number)]
     partitions = cleans[0].partitions
-    inputs = {"partitions": partitions, "keys": listing(by_number, "keys"), "sketches": listing(by_number, "sketches")}
+    inputs = {"partitions": partitions, **{name: listing(by_number, name) for name in ("keys", "ids", "sketches")}}
     pairs = stage(
         "duplicate_pairs",
         duplicate_tasks.pair_unit,
@@ -142,7 +142,9 @@ def _describe(
         largest=tuple(
             LargeComponent(
                 documents=entry["documents"],
-                members=tuple(quotes[member].id for member in (entry["root"], *entry["members"])),
+                members=tuple(
+                    DocumentKey(quotes[member].identity, quotes[member].id) for member in (entry["root"], *entry["members"])
+                ),
                 texts=tuple(quotes[member].text for member in (entry["root"], *entry["members"])),
             )
             for entry in largest

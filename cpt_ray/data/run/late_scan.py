@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cpt_ray.data.run.training_tasks import DrawUnit, kept_documents, load_exams, write_hits
+from cpt_ray.data.run.training_tasks import DrawUnit, document_key, kept_documents, load_exams, write_hits
 from cpt_ray.data.run.units import UnitContext, finish_unit
 from cpt_ray.data.words import hash_words
 from cpt_ray.records import ExamHit, UnitReport
@@ -31,11 +31,11 @@ def late_scan_unit(task: LateScanUnit, context: UnitContext) -> UnitReport:
     """Write the exam items found in the packed documents of a unit."""
     rule = context.prepare.decontaminate
     exams = load_exams(str(context.root / task.exam_items), rule.ngram_words, rule.min_match_ratio)
-    column = pq.read_table(Path(context.inputs["shards"]) / task.index, columns=["document_id"])["document_id"]
+    column = pq.read_table(Path(context.inputs["shards"]) / task.index, columns=["identity"])["identity"]
     packed = set(pc.unique(column).to_pylist())
     hits: list[ExamHit] = []
     for row in kept_documents(task, context):
-        if row["id"] in packed:
+        if row["identity"] in packed:
             matches = exams.find(hash_words(row["text"]))
-            hits += exams.describe(matches, source=task.source, document=row["id"], text=row["text"])
+            hits += exams.describe(matches, source=task.source, document=document_key(row), text=row["text"])
     return finish_unit(task, context, "late_scan", {"hits": write_hits(task, context, hits)})

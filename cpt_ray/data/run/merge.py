@@ -21,7 +21,7 @@ from cpt_ray.data.run.training_tasks import PackUnit
 from cpt_ray.data.run.units import UnitTask, unit_report
 from cpt_ray.data.split import PARTS
 from cpt_ray.edges import storage
-from cpt_ray.records import ExamHit, ExamScan, HeldOutSet, ShardEntry, ShardTable, UnitReport, read_items
+from cpt_ray.records import ExamHit, ExamScan, HeldOutSet, RepeatedIds, ShardEntry, ShardTable, UnitReport, read_items
 
 
 def count_by_source(tasks: Sequence[UnitTask], counts: Iterable[Mapping[str, int]]) -> dict[str, dict[str, int]]:
@@ -31,6 +31,15 @@ def count_by_source(tasks: Sequence[UnitTask], counts: Iterable[Mapping[str, int
         if found:
             totals.setdefault(task.source, Counter()).update(found)
     return {source: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))) for source, counts in totals.items()}
+
+
+def merge_repeated_ids(counts: Iterable[Mapping[str, RepeatedIds]]) -> dict[str, RepeatedIds]:
+    """Sum the repeated ids of all partitions by source; an id is in one partition only."""
+    totals: dict[str, RepeatedIds] = {}
+    for found in counts:
+        for source, repeated in found.items():
+            totals[source] = totals.get(source, RepeatedIds()) + repeated
+    return totals
 
 
 def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:

@@ -29,7 +29,15 @@ from cpt_ray.data.run.document_tasks import CleanUnit, ReadUnit
 from cpt_ray.data.run.duplicates import find_duplicates, order_of_priority, remove_scratch
 from cpt_ray.data.run.funnel import check_funnel, refuse_empty
 from cpt_ray.data.run.late_scan import LateScanUnit, late_scan_unit
-from cpt_ray.data.run.merge import count_by_source, drawn_ngrams, merge_drawn, shard_table, unit_files, write_exam_scan
+from cpt_ray.data.run.merge import (
+    count_by_source,
+    drawn_ngrams,
+    merge_drawn,
+    merge_repeated_ids,
+    shard_table,
+    unit_files,
+    write_exam_scan,
+)
 from cpt_ray.data.run.profile import merge_profiles, profile_tasks, profile_unit
 from cpt_ray.data.run.run_stage import Progress, TaskT, run_stage
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
@@ -119,6 +127,8 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
         components=components,
         languages=count_by_source(cleans, [report.languages for report in cleaned]),
         redacted=count_by_source(cleans, [report.redacted for report in cleaned]),
+        invisible=count_by_source(cleans, [report.invisible for report in cleaned]),
+        repeated_ids=merge_repeated_ids([report.repeated_ids for report in pairs]),
         profile=merge_profiles(folder, cleans, measured, {source.name: source.role for source in sources}),
         samples=merge_samples(samples, prepare),
     )
@@ -152,7 +162,7 @@ def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
 def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutRecord:
     """Draw the validation and test sets of every source and index their n-grams.
 
-    Writes `<source>-<part>.jsonl` {id, text} to the folder, in an order of which every prefix is a fair sample.
+    Writes `<source>-<part>.jsonl` {identity, id, text} to the folder, in an order of which every prefix is a fair sample.
 
     Returns:
         The sets, with paths relative to the folder; an empty validation set is left out.

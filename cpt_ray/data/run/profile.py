@@ -62,11 +62,11 @@ def profile_unit(task: ProfileUnit, context: UnitContext) -> UnitReport:
     read = pq.read_table(context.root / task.raw, columns=["text"])["text"].to_pylist()
     histograms = {"read": _histograms(read)}
     del read
-    kept = pq.read_table(context.root / task.clean, columns=["id", "text"])
+    kept = pq.read_table(context.root / task.clean, columns=["identity", "text"])
     kept = kept.filter(pq.read_table(context.root / task.verdicts, columns=["reason"])["reason"].is_null())
     texts = kept["text"].to_pylist()
     histograms["kept"] = _histograms(texts)
-    sampled, counts = sample_ngrams(kept["id"].to_pylist(), texts, context.prepare.seed)
+    sampled, counts = sample_ngrams(kept["identity"].to_pylist(), texts, context.prepare.seed)
     content = json.dumps({"histograms": histograms, "words": sampled, "ngrams": counts}, ensure_ascii=False)
     entry = keep_bytes(context.root, f"profile/{task.unit}", ".json", content.encode())
     return finish_unit(task, context, "profile", {"profile": entry})
@@ -82,11 +82,11 @@ def _classes(values: npt.NDArray[np.float64], edges: Sequence[float]) -> list[in
     return [int(count) for count in np.bincount(places, minlength=len(edges) - 1)]
 
 
-def sample_ngrams(ids: Sequence[str], texts: Sequence[str], seed: int) -> tuple[int, dict[str, int]]:
+def sample_ngrams(identities: Sequence[str], texts: Sequence[str], seed: int) -> tuple[int, dict[str, int]]:
     """Count the n-grams of documents drawn by seed, until there are enough words.
 
     Args:
-        ids: Ids of the documents.
+        identities: Identities of the documents; equal ones would be drawn together.
         texts: Their texts.
         seed: Seed of the draw.
 
@@ -94,7 +94,7 @@ def sample_ngrams(ids: Sequence[str], texts: Sequence[str], seed: int) -> tuple[
         Number of words in the sample, and the counts of its most frequent n-grams of one to three words; a document contributes
         at most a tenth of the words.
     """
-    order = sorted(range(len(ids)), key=lambda place: seeded_uint64("profile", seed, ids[place]))
+    order = sorted(range(len(identities)), key=lambda place: seeded_uint64("profile", seed, identities[place]))
     counts: Counter[str] = Counter()
     sampled = 0
     for place in order:

@@ -1,53 +1,50 @@
 """Where a document came from: the raw file behind the text in a row.
 
-Used by `cpt-ray trace`. The name of a unit and a finished `documents` artifact determine which raw files the unit was read
-from; these are read again, and documents are found by id. Memory: one document.
+Used by `cpt-ray trace`. An identity names the read task of its document and the record in it; the task is planned and read
+again. Memory: one document.
 
-Guarantee: every file named currently contains a document with that id.
+Guarantee: the file named currently holds, at the record that the identity names, a document with the id that is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Iterator
 
 from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.data.identity import place_of
 from cpt_ray.data.read import ReadTask, plan_reads, read_documents
-from cpt_ray.data.run.units import unit_report
-from cpt_ray.records import Document
+from cpt_ray.records import Document, DocumentKey
 
 
-def find_files(
-    documents_folder: Path, source: SourceConfig, unit_bytes: int, *, unit: str, document_ids: Collection[str]
-) -> dict[str, tuple[str, ...]]:
-    """Find the raw files that contain documents of a unit.
+def find_files(source: SourceConfig, unit_bytes: int, documents: Collection[DocumentKey]) -> dict[str, str]:
+    """Find the raw files that documents of a source were read from.
 
     Args:
-        documents_folder: The finished artifact.
-        source: The unit's source.
-        unit_bytes: `prepare.unit_bytes` of the artifact.
-        unit: Name of the unit, `SOURCE-NNNNN`.
-        document_ids: Ids to look for.
+        source: The source.
+        unit_bytes: `prepare.unit_bytes` of the artifact that the documents are in.
+        documents: Identity and id of each.
 
     Returns:
-        Files by id, in order; several if ids repeat, none if no file contains the id anymore.
+        The file of each identity; identities whose record is not there anymore, or has another id, are left out.
     """
-    task = _read_task(documents_folder, source, unit_bytes, unit)
-    found: dict[str, dict[str, None]] = {name: {} for name in document_ids}
+    wanted: dict[int, dict[int, DocumentKey]] = {}
+    for key in documents:
+        place = place_of(key.identity)
+        if place is not None and place.source == source.name:
+            wanted.setdefault(place.task, {})[place.record] = key
+    found: dict[str, str] = {}
+    for task in plan_reads(source, unit_bytes):
+        places = wanted.get(task.index, {})
+        for record, (path, name) in enumerate(_records(task, source) if places else ()):
+            if record in places and places[record].id == name:
+                found[places[record].identity] = path
+            if record >= max(places):
+                break
+    return found
+
+
+def _records(task: ReadTask, source: SourceConfig) -> Iterator[tuple[str, str | None]]:
+    """The file of each record of a task, and its id if it is a document."""
     for part in task.parts:
         for item in read_documents(task.model_copy(update={"parts": (part,)}), source):
-            if isinstance(item, Document) and item.id in found:
-                found[item.id][part.path] = None
-    return {name: tuple(files) for name, files in found.items()}
-
-
-def _read_task(documents_folder: Path, source: SourceConfig, unit_bytes: int, unit: str) -> ReadTask:
-    """The task that read a unit; units are numbered consecutively across the tasks of a source."""
-    left = int(unit.rsplit("-", 1)[1])
-    tasks = plan_reads(source, unit_bytes)
-    for task in tasks:
-        report = unit_report(documents_folder, "read", f"{source.name}-read-{task.index:05d}")
-        left -= len(report.outputs["raw"])
-        if left < 0:
-            return task
-    raise ValueError(f"unit {unit}: source {source.name} was read into fewer units")
+            yield part.path, item.id if isinstance(item, Document) else None

@@ -13,7 +13,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ from cpt_ray.data.run.units import (
 )
 from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
 from cpt_ray.data.words import NO_WORDS, hash_words
-from cpt_ray.records import ExamHit, FileEntry, UnitFacts, UnitReport, read_items
+from cpt_ray.records import DocumentKey, ExamHit, FileEntry, UnitFacts, UnitReport, read_items
 
 CONTROL_REASON = "tokenize.control_token"
 """A document whose text encodes to a control token, whatever is done."""
@@ -76,15 +76,20 @@ class PackUnit(DrawUnit):
 
 
 def kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, Any]]:
-    """The documents of a clean unit that were not dropped as duplicates: id, text, bytes, component."""
+    """The documents of a clean unit that were not dropped as duplicates: identity, id, text, bytes, component."""
     folder = Path(context.inputs["documents"])
-    table = pq.read_table(folder / task.clean, columns=["id", "text", "bytes"])
+    table = pq.read_table(folder / task.clean, columns=["identity", "id", "text", "bytes"])
     verdicts = pq.read_table(folder / task.near_duplicates)
     for name in verdicts.column_names:
         table = table.append_column(name, verdicts[name])
     # In pieces: Python rows of the whole table would hold the unit's text a second time.
     for batch in table.to_batches(max_chunksize=1000):
         yield from (row for row in batch.to_pylist() if row["reason"] is None)
+
+
+def document_key(row: Mapping[str, Any]) -> DocumentKey:
+    """The name of a document of a clean unit."""
+    return DocumentKey(row["identity"], row["id"])
 
 
 def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
@@ -101,7 +106,8 @@ def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
             tally.keep(row["bytes"])
             continue
         tally.drop(split.REASON, row["bytes"])
-        line = json.dumps({"id": row["id"], "text": row["text"]}, ensure_ascii=False).encode() + b"\n"
+        named = {name: row[name] for name in ("identity", "id", "text")}
+        line = json.dumps(named, ensure_ascii=False).encode() + b"\n"
         grams, used = document_ngrams(row["text"], config.containment_ngram)
         place = {"part": part, "order": held_out_order(row["component"], seed), "bytes": row["bytes"]}
         rows.append({**place, "start": start, "size": len(line), "ngrams": grams, "ngram_words": used})
@@ -170,11 +176,11 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     items = str(context.root / task.exam_items) if task.exam_items else None
     exams = load_exams(items, rule.ngram_words, rule.min_match_ratio)
     scanned = bool(len(index.hashes)) or bool(exams.grams)  # hashing words takes a tenth of the time to encode them
-    ids: list[str] = []
+    keys: list[DocumentKey] = []
     texts: list[str] = []
     hits: list[ExamHit] = []
     for row in kept_documents(task, context):
-        size, text = row["bytes"], row["text"]
+        key, size, text = document_key(row), row["bytes"], row["text"]
         # Decided again from the same component and seed as in `draw_unit`; no list of held-out documents is passed around.
         if held_out_part(row["component"], prepare.held_out, prepare.seed) is not None:
             tallies["held_out"].drop(split.REASON, size)
@@ -182,26 +188,26 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
         hashes = hash_words(text) if scanned else NO_WORDS
         if index.contains(hashes, prepare.held_out.containment_share):
             tallies["held_out"].drop(split.OVERLAP_REASON, size)
-            samples["held_out"].add(split.OVERLAP_REASON, row["id"], text)
+            samples["held_out"].add(split.OVERLAP_REASON, key, text)
             continue
         tallies["held_out"].keep(size)
         matches = exams.find(hashes)
         if matches:
-            hits.extend(exams.describe(matches, source=task.source, document=row["id"], text=text))
+            hits.extend(exams.describe(matches, source=task.source, document=key, text=text))
             redacted = exams.redact(text) if rule.action == "redact" else None
             if redacted is None:
                 tallies["decontaminate"].drop(decontaminate.REASON, size)
-                samples["decontaminate"].add(decontaminate.REASON, row["id"], text)
+                samples["decontaminate"].add(decontaminate.REASON, key, text)
                 continue
             text = redacted
         after = len(text.encode()) if matches else size
         tallies["decontaminate"].keep(size, edited_to=after)
-        ids.append(row["id"])
+        keys.append(key)
         texts.append(text)
     spelled = _control(str(context.root / task.tokenizer)).spelled
     spellings = 0 if spelled is None else sum(len(spelled.findall(text)) for text in texts)
-    ids, tokens, lengths = _encode(task, context, ids, texts, tallies["tokenize"], samples["tokenize"])
-    outputs, counts = _write_rows(task, context, ids, tokens, lengths)
+    keys, tokens, lengths = _encode(task, context, keys, texts, tallies["tokenize"], samples["tokenize"])
+    outputs, counts = _write_rows(task, context, keys, tokens, lengths)
     counts["control_spellings"] = spellings
     outputs["hits"] = write_hits(task, context, hits)
     outputs["dropped"] = write_dropped(task, context, *samples.values())
@@ -214,9 +220,9 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
 
 
 def _encode(
-    task: PackUnit, context: UnitContext, ids: list[str], texts: list[str], tally: Tally, samples: Samples
-) -> tuple[list[str], Tokens, npt.NDArray[np.int64]]:
-    """Encode documents and drop those that violate a token rule; return the ids, tokens and lengths of the rest."""
+    task: PackUnit, context: UnitContext, keys: list[DocumentKey], texts: list[str], tally: Tally, samples: Samples
+) -> tuple[list[DocumentKey], Tokens, npt.NDArray[np.int64]]:
+    """Encode documents and drop those that violate a token rule; return the names, tokens and lengths of the rest."""
     tokenizer = str(context.root / task.tokenizer)
     tokens, lengths = _encoder(tokenizer, task.separator_id, task.bos_id, task.token_dtype).encode(texts)
     sizes = [len(text.encode()) for text in texts]
@@ -230,17 +236,17 @@ def _encode(
         after=1,
     )
     verdicts = _refuse_control(verdicts, tokens, lengths, _control(tokenizer).ids, before=0 if task.bos_id is None else 1)
-    for name, text, num_bytes, reason in zip(ids, texts, sizes, verdicts, strict=True):
+    for key, text, num_bytes, reason in zip(keys, texts, sizes, verdicts, strict=True):
         if reason is None:
             tally.keep(num_bytes)
         else:
             tally.drop(reason, num_bytes)
-            samples.add(reason, name, text)
+            samples.add(reason, key, text)
     kept = np.array([reason is None for reason in verdicts], dtype=np.bool_)
     if not kept.all():
         tokens, lengths = tokens[np.repeat(kept, lengths)], lengths[kept]
-        ids = list(itertools.compress(ids, kept))
-    return ids, tokens, lengths
+        keys = list(itertools.compress(keys, kept))
+    return keys, tokens, lengths
 
 
 def _refuse_control(
@@ -261,19 +267,19 @@ def _refuse_control(
 
 
 def _write_rows(
-    task: PackUnit, context: UnitContext, ids: list[str], tokens: Tokens, lengths: npt.NDArray[np.int64]
+    task: PackUnit, context: UnitContext, keys: list[DocumentKey], tokens: Tokens, lengths: npt.NDArray[np.int64]
 ) -> tuple[dict[str, list[FileEntry]], dict[str, int]]:
     config = context.prepare.pack
     pieces = pack(lengths, config.sequence_length, config.strategy)
     pieces = permute(pieces, seed=context.prepare.seed, source=task.source, unit=task.unit)
     rows, segments = pieces.num_rows, len(pieces.document)
-    bos_tokens = 0 if task.bos_id is None else len(ids)
+    bos_tokens = 0 if task.bos_id is None else len(keys)
     counts = {
         "rows": rows,
-        "documents": len(ids),
+        "documents": len(keys),
         "cut_documents": int((pieces.part == 1).sum()),
-        "tokenizer_tokens": len(tokens) - len(ids) - bos_tokens,
-        "separator_tokens": len(ids),
+        "tokenizer_tokens": len(tokens) - len(keys) - bos_tokens,
+        "separator_tokens": len(keys),
         "bos_tokens": bos_tokens,
         "tokens": len(tokens),
         "segments": segments,
@@ -286,5 +292,5 @@ def _write_rows(
     shape = {"sequence_length": config.sequence_length, "separator_id": task.separator_id}
     stem = f"shards/{task.unit}"
     shard = write_content(context.root, stem, ".arrow", lambda path: write_shard(path, pieces, tokens, starts, **shape))
-    index = write_content(context.root, stem, ".index.parquet", lambda path: write_index(path, pieces, ids))
+    index = write_content(context.root, stem, ".index.parquet", lambda path: write_index(path, pieces, keys))
     return {"shard": [shard], "index": [index]}, counts

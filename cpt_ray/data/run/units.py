@@ -26,7 +26,7 @@ from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.words import seeded_uint64
 from cpt_ray.edges import storage
 from cpt_ray.errors import ArtifactError
-from cpt_ray.records import Amount, FileEntry, Record, StageReport, UnitFacts, UnitReport
+from cpt_ray.records import Amount, DocumentKey, FileEntry, Record, StageReport, UnitFacts, UnitReport
 
 _SAMPLES = 3
 _SAMPLE_CHARACTERS = 200
@@ -219,12 +219,16 @@ def _amount(counts: list[int]) -> Amount:
 
 
 DROPPED_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("stage", "source", "reason", "id")] + [("bytes", pa.int64()), ("text", pa.string())]
+    [(name, pa.string()) for name in ("stage", "source", "reason", "identity", "id")]
+    + [("bytes", pa.int64()), ("text", pa.string())]
 )
 
 
 class Samples:
     """A seeded sample of dropped documents: at most three per reason, independent of their order.
+
+    Drawn by id and text, not by identity, which depends on how sources are cut into tasks; documents that share an id are drawn
+    one by one.
 
     Args:
         stage: The stage that drops them.
@@ -234,14 +238,15 @@ class Samples:
 
     def __init__(self, stage: str, source: str, prepare: PrepareConfig) -> None:
         self._stage, self._source, self._seed = stage, source, prepare.seed
-        self._best: dict[str, list[tuple[int, str, str]]] = {}
-        self._all: list[tuple[str, str, str]] | None = [] if prepare.keep_dropped else None
+        self._best: dict[str, list[tuple[int, DocumentKey, str]]] = {}
+        self._all: list[tuple[str, DocumentKey, str]] | None = [] if prepare.keep_dropped else None
 
-    def add(self, reason: str, document_id: str, text: str) -> None:
+    def add(self, reason: str, document: DocumentKey, text: str) -> None:
         """Add a dropped document."""
         if self._all is not None:
-            self._all.append((reason, document_id, text))
-        entry = (-seeded_uint64("sample", self._seed, document_id), document_id, text[:_SAMPLE_CHARACTERS])
+            self._all.append((reason, document, text))
+        shown = text[:_SAMPLE_CHARACTERS]
+        entry = (-seeded_uint64("sample", self._seed, document.id, shown), document, shown)
         chosen = self._best.setdefault(reason, [])
         if len(chosen) < _SAMPLES:
             heapq.heappush(chosen, entry)
@@ -252,9 +257,9 @@ class Samples:
     def records(self) -> list[dict[str, str]]:
         """The sample, by reason and then in seeded order."""
         return [
-            {"stage": self._stage, "source": self._source, "reason": reason, "id": document_id, "text": text}
+            {"stage": self._stage, "source": self._source, "reason": reason, **document._asdict(), "text": text}
             for reason, chosen in sorted(self._best.items())
-            for _, document_id, text in sorted(chosen, reverse=True)
+            for _, document, text in sorted(chosen, reverse=True)
         ]
 
     def dropped_rows(self) -> list[dict[str, object]]:
@@ -264,11 +269,11 @@ class Samples:
                 "stage": self._stage,
                 "source": self._source,
                 "reason": reason,
-                "id": document_id,
+                **document._asdict(),
                 "bytes": len(text.encode()),
                 "text": text,
             }
-            for reason, document_id, text in self._all or ()
+            for reason, document, text in self._all or ()
         ]
 
 
@@ -287,5 +292,6 @@ def merge_samples(samples: Iterable[dict[str, str]], prepare: PrepareConfig) -> 
     groups: dict[tuple[str, str], Samples] = {}
     for sample in samples:
         key = (sample["stage"], sample["source"])
-        groups.setdefault(key, Samples(*key, prepare)).add(sample["reason"], sample["id"], sample["text"])
+        document = DocumentKey(sample["identity"], sample["id"])
+        groups.setdefault(key, Samples(*key, prepare)).add(sample["reason"], document, sample["text"])
     return tuple(record for _, group in groups.items() for record in group.records())

@@ -20,6 +20,13 @@ def describe_profile(documents: DocumentsRecord, packed: Sequence[dict[str, str]
         if set(counts) != {"unknown"}
     ]
     lines += [f"redacted in {source}: {_counts(counts)}" for source, counts in documents.redacted.items()]
+    lines += [
+        f"invisible characters removed from {source}: {_counts(counts)}" for source, counts in documents.invisible.items()
+    ]
+    lines += [
+        f"ids of {source}: {found.ids} repeat, on {found.documents} documents; identities tell these apart"
+        for source, found in documents.repeated_ids.items()
+    ]
     rows = [
         row for source in dict.fromkeys(h.source for h in documents.profile.histograms) for row in _quantiles(documents, source)
     ]
@@ -34,7 +41,11 @@ def describe_profile(documents: DocumentsRecord, packed: Sequence[dict[str, str]
         lines += ["", f"n-grams of the domain against general text (z of the log-odds): {terms}"]
     samples = _one_each([*documents.samples, *packed])
     if samples:
-        lines += ["", "examples of dropped documents:", text_table(("source", "rule", "id", "text"), samples, text_columns=4)]
+        lines += [
+            "",
+            "examples of dropped documents:",
+            text_table(("source", "rule", "identity", "id", "text"), samples, text_columns=5),
+        ]
     return lines
 
 
@@ -50,7 +61,9 @@ def describe_exam_scans(scans: Sequence[TaskScan], hits: Sequence[ExamHit]) -> l
         if of_task:
             hit = max(of_task, key=lambda hit: hit.words)
             quoted = " ".join(hit.matched.split())[:_QUOTED]
-            lines.append(f"  {hit.words} words of item {hit.item} in document {hit.document} of {hit.source}: {quoted}")
+            lines.append(
+                f"  {hit.words} words of item {hit.item} in document {hit.document} ({hit.identity}) of {hit.source}: {quoted}"
+            )
     return lines
 
 
@@ -86,5 +99,6 @@ def _one_each(samples: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
     for sample in samples:
         first.setdefault((sample["source"], sample["reason"]), sample)
     return [
-        (source, reason, one["id"][:24], " ".join(one["text"].split())[:_QUOTED]) for (source, reason), one in first.items()
+        (source, reason, one["identity"], one["id"][:24], " ".join(one["text"].split())[:_QUOTED])
+        for (source, reason), one in first.items()
     ]

@@ -63,7 +63,8 @@ def describe_duplicates(documents: DocumentsRecord) -> list[str]:
         )
     for component in found.largest:
         quoted = "; ".join(
-            f"{name} ({' '.join(text.split())[:40]}...)" for name, text in zip(component.members, component.texts, strict=True)
+            f"{key.id} ({key.identity}: {' '.join(text.split())[:40]}...)"
+            for key, text in zip(component.members, component.texts, strict=True)
         )
         lines.append(f"  {component.documents} documents, of which the first is kept: {quoted}")
     return lines

@@ -19,7 +19,7 @@ import numpy as np
 from cpt_ray.data.rows.shard_index import Placed, pieces_of_document, pieces_of_row
 from cpt_ray.data.run.provenance import find_files
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import Made, RunRecord, ShardManifest
+from cpt_ray.records import DocumentKey, Made, RunRecord, ShardManifest
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -127,16 +127,21 @@ def trace_row(graph: StudyGraph, run: str, position: int) -> tuple[Seen, list[Pl
     return seen, pieces_of_row(*shards_of(graph, order.spec.model), seen.source, seen.row)
 
 
-def trace_document(graph: StudyGraph, model: str, document_id: str) -> tuple[list[Placed], list[Seen], list[str]]:
-    """A document's pieces in a model's shards, when each run saw it, and the runs that are not trained yet.
+def trace_document(graph: StudyGraph, model: str, name: str) -> tuple[list[Placed], list[Seen], list[str]]:
+    """Where the documents of a name are in a model's shards, when each run saw them, and the runs that are not trained yet.
+
+    Args:
+        graph: The study's artifacts.
+        model: The model.
+        name: An id, which several documents may have, or the identity of one document.
 
     Raises:
-        ConfigError: If no shard holds the document.
+        ConfigError: If no shard holds such a document.
     """
-    pieces = list(pieces_of_document(*shards_of(graph, model), document_id))
+    pieces = list(pieces_of_document(*shards_of(graph, model), name))
     if not pieces:
         raise ConfigError(
-            f"no shard of model {model} holds a document {document_id!r}",
+            f"no shard of model {model} holds a document {name!r}",
             fix="it may have been dropped or held out: cpt-ray prepare prints how many were, and the report has samples",
         )
     seen: list[Seen] = []
@@ -153,17 +158,14 @@ def trace_document(graph: StudyGraph, model: str, document_id: str) -> tuple[lis
     return pieces, seen, waiting
 
 
-def files_of(graph: StudyGraph, pieces: list[Placed]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The raw files of documents, by unit and id."""
-    documents = graph.one(DOCUMENTS)
-    sources = {source.name: source for source in documents.work.sources}
-    units: dict[tuple[str, str], set[str]] = {}
-    for piece in pieces:
-        units.setdefault((piece.source, piece.unit), set()).add(piece.document_id)
-    found = {}
-    for (source, unit), ids in units.items():
-        files = find_files(documents.folder, sources[source], documents.work.prepare.unit_bytes, unit=unit, document_ids=ids)
-        found.update({(unit, name): paths for name, paths in files.items()})
+def files_of(graph: StudyGraph, pieces: list[Placed]) -> dict[str, str]:
+    """The raw files of documents by identity, as long as they hold the documents."""
+    work = graph.one(DOCUMENTS).work
+    found: dict[str, str] = {}
+    for source in work.sources:
+        wanted = {DocumentKey(piece.identity, piece.document_id) for piece in pieces if piece.source == source.name}
+        if wanted:
+            found |= find_files(source, work.prepare.unit_bytes, wanted)
     return found
 
 

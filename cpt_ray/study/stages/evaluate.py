@@ -151,5 +151,5 @@ def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
 
 
 EVALUATE = Stage[Scoring, EvalRecord](
-    name="evaluate", version=1, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
+    name="evaluate", version=2, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
 )

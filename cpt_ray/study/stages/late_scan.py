@@ -34,5 +34,5 @@ def _build(node: Node[Text, Record], session: Session) -> None:
 
 
 LATE_SCAN = Stage[Text, Record](
-    name="late_scan", version=1, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=("**/*.json*",)
+    name="late_scan", version=2, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=("**/*.json*",)
 )

@@ -24,7 +24,7 @@ from torch import Tensor
 from cpt_ray.model.base import load_tokenizer
 from cpt_ray.model.loss import IGNORED
 from cpt_ray.model.scoring import EncodedDocument, encode_document
-from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet, RunProgress
+from cpt_ray.records import DocumentKey, HeldOutPoint, HeldOutRecord, HeldOutSet, RunProgress
 from cpt_ray.train.order.batches import MicroBatch
 
 MOST_COST_SHARE = 0.02
@@ -57,7 +57,10 @@ def read_watched_sets(folder: str | None, tokenizer: Path, *, documents: int, wi
     for entry in HeldOutRecord.of(folder).of_part("validation"):
         with (Path(folder) / entry.path).open(encoding="utf-8") as lines:
             fields = [json.loads(line) for line in itertools.islice(lines, documents)]
-        encoded = [encode_document(encoder, item["id"], item["text"], document_tokens=window) for item in fields]
+        encoded = [
+            encode_document(encoder, DocumentKey(item["identity"], item["id"]), item["text"], document_tokens=window)
+            for item in fields
+        ]
         found.append(WatchedSet(entry, tuple(encoded)))
     return found
 

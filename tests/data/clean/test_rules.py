@@ -32,7 +32,7 @@ def test_no_threshold_is_without_a_case() -> None:
 
 def test_defaults_keep_ordinary_text_and_leave_it_alone() -> None:
     document = Document("d", GOOD * 3, "law", "en")
-    assert clean(document, CleanConfig()) == Cleaned(document, {})
+    assert clean(document, CleanConfig()) == Cleaned(document, {}, {})
 
 
 def test_the_published_sets_keep_ordinary_prose() -> None:

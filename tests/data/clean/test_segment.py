@@ -19,7 +19,7 @@ from cpt_ray.data.clean.segment import count_sentences, is_mark, is_punctuation,
         ("GPLv3+, INC.'S St.'s", "GPLv3 | + | , | INC | . | 'S | St. | 's"),
         ("M\ufffdller 20°", "M | \ufffd | ller | 20 | °"),
         ("a. b) end.Start", "a. | b | ) | end | . | Start"),
-        ("一个句子。", "一个句子 | 。"),
+        ("一个句子。", "一 | 个 | 句 | 子 | 。"),
     ],
 )
 def test_marks_are_tokens_and_what_belongs_together_stays(text: str, expected: str) -> None:

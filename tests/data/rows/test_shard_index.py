@@ -9,7 +9,7 @@ from cpt_ray.data.rows.pack import pack, permute
 from cpt_ray.data.rows.shard_index import pieces_of_document, pieces_of_row, write_index
 from cpt_ray.data.rows.shards import write_shard
 from cpt_ray.edges.storage import hash_file
-from cpt_ray.records import ShardEntry, ShardManifest, ShardTable
+from cpt_ray.records import DocumentKey, ShardEntry, ShardManifest, ShardTable
 
 T = 16
 SEPARATOR = 0
@@ -34,7 +34,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ShardManifes
         flat, starts = np.concatenate(unit_tokens(unit)), np.cumsum(lengths) - lengths
         path, index = folder / f"{unit}.arrow", folder / f"{unit}.parquet"
         write_shard(path, pieces, flat, starts, sequence_length=T, separator_id=SEPARATOR)
-        write_index(index, pieces, [f"{source}_{unit}_{number}" for number in range(len(lengths))])
+        write_index(
+            index,
+            pieces,
+            [DocumentKey(f"{source}/{unit:05d}/{number}", f"{source}_{unit}_{number}") for number in range(len(lengths))],
+        )
         counts = dict.fromkeys(("cut_documents", "tokenizer_tokens", "separator_tokens"), 0)
         entries.append(
             ShardEntry(
@@ -54,7 +58,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ShardManifes
             )
         )
     head = {
-        "format_version": 3,
+        "format_version": 4,
         "sequence_length": T,
         "vocabulary_size": 1000,
         "token_dtype": "uint16",

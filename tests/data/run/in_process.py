@@ -15,7 +15,7 @@ from cpt_ray.data.run.duplicates import find_duplicates, order_of_priority
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit, draw_unit, pack_unit
 from cpt_ray.data.run.units import UnitContext
 from cpt_ray.records import DuplicateComponents, UnitReport
-from tests.data.conftest import SEPARATOR, VOCABULARY, settings
+from tests.data.conftest import VOCABULARY, settings
 
 PARTITIONS = 3
 
@@ -37,6 +37,8 @@ class Documents:
     cleaned: list[UnitReport]
     decided: list[UnitReport]
     components: DuplicateComponents
+    pairs: list[UnitReport]
+    read: tuple[UnitReport, ...] = ()
 
     def draw_tasks(self) -> list[DrawUnit]:
         return [
@@ -54,9 +56,10 @@ def read(context: UnitContext) -> list[UnitReport]:
     ]
 
 
-def clean(context: UnitContext) -> tuple[list[CleanUnit], list[UnitReport]]:
-    """Read and clean all sources."""
-    raw = [(report.reports[0].source, entry.path) for report in read(context) for entry in report.outputs["raw"]]
+def clean(context: UnitContext, done: Sequence[UnitReport] | None = None) -> tuple[list[CleanUnit], list[UnitReport]]:
+    """Read all sources, unless that is done, and clean them."""
+    reads = read(context) if done is None else done
+    raw = [(report.reports[0].source, entry.path) for report in reads for entry in report.outputs["raw"]]
     tasks = [
         CleanUnit(unit=f"{name}-{number:05d}", source=name, number=number, raw=path, partitions=PARTITIONS)
         for number, (name, path) in enumerate(raw)
@@ -78,9 +81,10 @@ def stage_in(context: UnitContext, seen: list[str] | None = None) -> Callable[..
 def documents(folder: Path, sources: Sequence[SourceConfig], config: PrepareConfig | None = None) -> Documents:
     """Process sources into clean documents with verdicts."""
     context = UnitContext(folder=str(folder), sources=tuple(sources), prepare=config or settings())
-    tasks, cleaned = clean(context)
-    _, decided, components = find_duplicates(stage_in(context), context, tasks, cleaned)
-    return Documents(context, tasks, cleaned, decided, components)
+    reads = read(context)
+    tasks, cleaned = clean(context, reads)
+    pairs, decided, components = find_duplicates(stage_in(context), context, tasks, cleaned)
+    return Documents(context, tasks, cleaned, decided, components, pairs, tuple(reads))
 
 
 def draw(made: Documents, folder: Path) -> tuple[UnitContext, list[UnitReport]]:
@@ -104,6 +108,6 @@ def pack(
 def separator_id(tokenizer: Path) -> int:
     """The id of the separator in the test tokenizer."""
     tree = json.loads((tokenizer / "tokenizer.json").read_text())
-    found = next(int(token["id"]) for token in tree["added_tokens"] if token["content"] == SEPARATOR)
+    found = next(int(token["id"]) for token in tree["added_tokens"] if token["special"])
     assert found < VOCABULARY
     return found

@@ -8,10 +8,11 @@ import pytest
 
 from cpt_ray.data.dedup.exchange import read_partition
 from cpt_ray.data.run.document_tasks import REFERENCE_BITS
+from cpt_ray.data.run.merge import merge_repeated_ids
 from cpt_ray.data.run.units import UnitContext
-from cpt_ray.records import Amount
+from cpt_ray.records import Amount, RepeatedIds
 from tests.data.conftest import document, settings
-from tests.data.run.in_process import PARTITIONS, clean, read, source_of
+from tests.data.run.in_process import PARTITIONS, clean, documents, read, source_of
 
 
 def context(tmp_path: Path, texts: dict[str, str], **changes: object) -> UnitContext:
@@ -33,7 +34,9 @@ def test_ids_that_repeat_are_counted(tmp_path: Path) -> None:
     made = context(tmp_path, {"a": "one", "b": "two"})
     path = tmp_path / "law.jsonl"
     path.write_text(path.read_text() * 2)
-    assert sum(report.counts["repeated_ids"] for report in read(made)) == 2
+    made_of = documents(tmp_path / "out", made.sources, made.prepare)
+    total = merge_repeated_ids(report.repeated_ids for report in made_of.pairs)
+    assert total == {"law": RepeatedIds(ids=2, documents=4)}
 
 
 def test_reading_twice_gives_the_same_files(tmp_path: Path) -> None:

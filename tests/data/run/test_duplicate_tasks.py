@@ -72,7 +72,7 @@ def test_partitions_together_find_each_pair_and_no_other(tmp_path: Path) -> None
         paths = [report.path(name) for report in reports]
         return keep_bytes(context.root, f"lists/{name}", ".json", json.dumps(paths).encode()).path
 
-    fields = {"source": "", "partitions": PARTITIONS, "keys": listed("keys"), "sketches": listed("sketches")}
+    fields = {"source": "", "partitions": PARTITIONS, **{name: listed(name) for name in ("keys", "ids", "sketches")}}
     found = set()
     for number in range(PARTITIONS):
         report = pair_unit(PairUnit(unit=f"pairs-{number}", partition=number, **fields), context)

@@ -38,8 +38,8 @@ def chained(tmp_path: Path) -> UnitContext:
 def found(context: UnitContext) -> tuple[Documents, list[str]]:
     tasks, cleaned = clean(context)
     stages: list[str] = []
-    _, decided, components = find_duplicates(stage_in(context, stages), context, tasks, cleaned)
-    return Documents(context, tasks, cleaned, decided, components), stages
+    pairs, decided, components = find_duplicates(stage_in(context, stages), context, tasks, cleaned)
+    return Documents(context, tasks, cleaned, decided, components, pairs), stages
 
 
 def test_of_each_component_the_first_document_of_the_domain_is_kept(chained: UnitContext) -> None:
@@ -49,7 +49,7 @@ def test_of_each_component_the_first_document_of_the_domain_is_kept(chained: Uni
     assert kept == {"alone", *(f"chain_{chain}_link_1" for chain in range(3))}
     assert made.components.sizes == {"5-8": 3}
     assert [entry.documents for entry in made.components.largest] == [5, 5, 5]
-    assert {entry.members[0] for entry in made.components.largest} == {f"chain_{chain}_link_1" for chain in range(3)}
+    assert {entry.members[0].id for entry in made.components.largest} == {f"chain_{chain}_link_1" for chain in range(3)}
 
 
 def test_more_pairs_than_one_task_holds_are_linked_in_steps_with_the_same_result(

@@ -21,7 +21,7 @@ def test_only_packed_documents_are_scanned_and_all_of_their_text(tmp_path: Path)
     (tmp_path / "items.jsonl").write_text(write_items(questions))
     (tmp_path / "shards").mkdir()
     # A long document has one row per piece.
-    pq.write_table(pa.table({"document_id": ["packed", "other", "packed"]}), tmp_path / "shards" / "index.parquet")
+    pq.write_table(pa.table({"identity": ["law/00000/0", "law/00000/2", "law/00000/0"]}), tmp_path / "shards" / "index.parquet")
     inputs = {"documents": made.context.folder, "shards": str(tmp_path / "shards")}
     context = made.context.model_copy(update={"folder": str(tmp_path / "late"), "inputs": inputs})
     (task,) = made.draw_tasks()
@@ -34,7 +34,7 @@ def test_only_packed_documents_are_scanned_and_all_of_their_text(tmp_path: Path)
 def test_a_unit_without_hits_writes_no_file(tmp_path: Path) -> None:
     made = documents(tmp_path / "documents", [source_of(tmp_path, "law", {"a": document("a")})])
     (tmp_path / "items.jsonl").write_text(write_items([ExamItem(task="late", id="1", question=document("elsewhere"))]))
-    pq.write_table(pa.table({"document_id": ["a"]}), tmp_path / "index.parquet")
+    pq.write_table(pa.table({"identity": ["law/00000/0"]}), tmp_path / "index.parquet")
     inputs = {"documents": made.context.folder, "shards": str(tmp_path)}
     context = made.context.model_copy(update={"folder": str(tmp_path / "late"), "inputs": inputs})
     (task,) = made.draw_tasks()

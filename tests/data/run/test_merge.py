@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cpt_ray.data.identity import place_of
 from cpt_ray.data.run.merge import count_by_source, drawn_ngrams, merge_drawn, unit_files, write_exam_scan
 from cpt_ray.data.run.training_tasks import write_hits
 from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit
@@ -45,11 +46,14 @@ def test_held_out_sets_are_the_same_however_the_documents_were_spread_over_units
     for name, documents_made in (("many", made), ("few", other)):
         context, drawn = draw(documents_made, tmp_path / name)
         merged = merge_drawn(drawn, context.sources[0], context.root)
-        sets.append([(entry, (context.root / entry.path).read_bytes()) for entry in merged])
+        lines = [[json.loads(line) for line in (context.root / entry.path).read_text().splitlines()] for entry in merged]
+        # An identity names the unit in which a document was read; the draw and the order do not depend on it.
+        assert all(place_of(line.pop("identity")) for of_set in lines for line in of_set)
+        sets.append(list(zip(merged, lines, strict=True)))
     assert sets[0] == sets[1]
-    for entry, data in sets[0]:
-        assert entry.documents == len(data.splitlines())
-        assert entry.bytes == sum(len(json.loads(line)["text"].encode()) for line in data.splitlines())
+    for entry, found in sets[0]:
+        assert entry.documents == len(found)
+        assert entry.bytes == sum(len(line["text"].encode()) for line in found)
 
 
 def test_there_is_an_entry_of_n_grams_for_each_held_out_document(made: Documents, tmp_path: Path) -> None:
@@ -66,14 +70,16 @@ def test_hits_are_gathered_in_the_order_of_the_units_and_counted_by_task(tmp_pat
 
     def hit(task: str, name: str) -> ExamHit:
         fields = {"source": "law", "words": 80, "ratio": 1.0, "matched": "words", "part": "question"}
-        return ExamHit.model_validate({"task": task, "item": "1", "document": name, **fields})
+        return ExamHit.model_validate(
+            {"task": task, "item": "1", "identity": f"law/00000/{name}", "document": "same", **fields}
+        )
 
     reports = []
     for number, hits in enumerate(([hit("tax", "z")], [], [hit("tax", "a"), hit("tax", "b")])):
         task = UnitTask(unit=f"law-{number:05d}", source="law")
         reports.append(finish_unit(task, context, "pack", {"hits": write_hits(task, context, hits)}))
     write_exam_scan(reports, tmp_path, tmp_path / "items.jsonl", context.prepare, late=True)
-    assert [found.document for found in read_hits(tmp_path)] == ["z", "a", "b"]
+    assert [found.identity.rsplit("/")[-1] for found in read_hits(tmp_path)] == ["z", "a", "b"]
     scans = {scan.task: scan for scan in ExamScan.of(tmp_path).tasks}
     assert {name: (scan.items_found, scan.documents_found, scan.late) for name, scan in scans.items()} == {
         "bar": (0, 0, True), "tax": (1, 3, True),

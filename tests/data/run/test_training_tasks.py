@@ -93,7 +93,7 @@ def test_a_unit_of_which_nothing_is_left_has_no_shard(
         update={"token_rules": made.context.prepare.token_rules.model_copy(update={"min_bytes_per_token": 1e6})}
     )
     nothing = Documents(
-        made.context.model_copy(update={"prepare": rules}), made.cleans, made.cleaned, made.decided, made.components
+        made.context.model_copy(update={"prepare": rules}), made.cleans, made.cleaned, made.decided, made.components, made.pairs
     )
     _, _, reports = pack(nothing, tmp_path / "shards", tokenizer_folder, held_out=held_out[0])
     assert {report.counts["rows"] for report in reports} == {0}

@@ -16,7 +16,7 @@ from cpt_ray.data.run.units import (
     write_dropped,
 )
 from cpt_ray.errors import ArtifactError, DataError
-from cpt_ray.records import UnitFacts
+from cpt_ray.records import DocumentKey, UnitFacts
 from tests.data.conftest import settings
 
 TASK = UnitTask(unit="law-00000", source="law")
@@ -71,11 +71,11 @@ def test_the_sample_does_not_depend_on_the_order_or_the_units() -> None:
     whole = Samples("clean", "law", settings())
     halves = [Samples("clean", "law", settings()), Samples("clean", "law", settings())]
     for number in range(20):
-        whole.add("symbols", f"d{number}", "text" * 100)
-        halves[number % 2].add("symbols", f"d{number}", "text" * 100)
+        whole.add("symbols", DocumentKey(f"law/00000/{number}", "same"), f"text {number} " * 50)
+        halves[number % 2].add("symbols", DocumentKey(f"law/00000/{number}", "same"), f"text {number} " * 50)
     merged = merge_samples([*halves[1].records(), *halves[0].records()], settings())
     assert list(merged) == whole.records()
-    assert len(merged) == 3
+    assert len({sample["identity"] for sample in merged}) == len({sample["text"] for sample in merged}) == 3
     assert len(merged[0]["text"]) == 200
 
 
@@ -83,12 +83,13 @@ def test_every_dropped_document_is_written_where_the_study_asks_for_it(tmp_path:
     kept = UnitContext(folder=str(tmp_path), sources=(), prepare=settings(keep_dropped=True))
     clean, late = (Samples(stage, "law", kept.prepare) for stage in ("clean", "decontaminate"))
     for number in range(5):
-        clean.add("symbols", f"d{number}", "tëxt")
-    late.add("exam_item", "e1", "a question")
+        clean.add("symbols", DocumentKey(f"law/00000/{number}", f"d{number}"), "tëxt")
+    late.add("exam_item", DocumentKey("law/00000/9", "e1"), "a question")
     (entry,) = write_dropped(TASK, kept, clean, late)
     rows = pq.read_table(tmp_path / entry.path).to_pylist()
-    assert rows[0] == {"stage": "clean", "source": "law", "reason": "symbols", "id": "d0", "bytes": 5, "text": "tëxt"}
+    named = {"identity": "law/00000/0", "id": "d0"}
+    assert rows[0] == {"stage": "clean", "source": "law", "reason": "symbols", **named, "bytes": 5, "text": "tëxt"}
     assert [(row["stage"], row["id"]) for row in rows] == [*(("clean", f"d{n}") for n in range(5)), ("decontaminate", "e1")]
     silent = Samples("clean", "law", settings())
-    silent.add("symbols", "d0", "text")
+    silent.add("symbols", DocumentKey("law/00000/0", "d0"), "text")
     assert write_dropped(TASK, context(tmp_path), silent) == []

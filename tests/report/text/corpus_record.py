@@ -1,6 +1,6 @@
 """What preparation might have found in two small sources."""
 
-from cpt_ray.records import CorpusProfile, DocumentsRecord, DuplicateComponents, Histogram, Term
+from cpt_ray.records import CorpusProfile, DocumentsRecord, DuplicateComponents, Histogram, RepeatedIds, Term
 
 
 def histogram(when: str, measure: str, edges: tuple[float, ...], counts: tuple[int, ...]) -> Histogram:
@@ -26,9 +26,25 @@ DOCUMENTS = DocumentsRecord(
     components=DuplicateComponents(pairs_compared=0, documents_left=0, sizes={}, largest=()),
     languages={"law": {"en": 2}, "news": {"unknown": 7}},
     redacted={"law": {"email": 3}},
+    invisible={"law": {"soft_hyphen": 4, "tag": 1}},
+    repeated_ids={"law": RepeatedIds(ids=2, documents=5)},
     profile=PROFILE,
     samples=(
-        {"stage": "clean", "source": "law", "reason": "min_bytes", "id": "short_1", "text": "too\nshort"},
-        {"stage": "clean", "source": "law", "reason": "min_bytes", "id": "short_2", "text": "not shown"},
+        {
+            "stage": "clean",
+            "source": "law",
+            "reason": "min_bytes",
+            "identity": "law/00000/1",
+            "id": "short_1",
+            "text": "too\nshort",
+        },
+        {
+            "stage": "clean",
+            "source": "law",
+            "reason": "min_bytes",
+            "identity": "law/00000/2",
+            "id": "short_2",
+            "text": "not shown",
+        },
     ),
 )

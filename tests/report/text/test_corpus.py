@@ -33,3 +33,9 @@ def test_an_exam_found_in_packed_text_is_not_said_to_be_taken_out() -> None:
     assert early.endswith("removed") or "removed" in early
     assert "the answer" in quoted
     assert "ALREADY PACKED, so they are trained on" in late
+
+
+def test_ids_that_repeat_and_invisible_characters_are_said_per_source() -> None:
+    said = describe_profile(DOCUMENTS)
+    assert "ids of law: 2 repeat, on 5 documents; identities tell these apart" in said
+    assert "invisible characters removed from law: soft_hyphen 4, tag 1" in said

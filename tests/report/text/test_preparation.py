@@ -1,6 +1,6 @@
 """What `cpt-ray prepare` prints about tokens, rows and duplicates."""
 
-from cpt_ray.records import DuplicateComponents, LargeComponent
+from cpt_ray.records import DocumentKey, DuplicateComponents, LargeComponent
 from cpt_ray.report.text.preparation import describe_duplicates, describe_packing, render_preparation
 from tests.report.made_up import make_contents
 from tests.report.text.corpus_record import DOCUMENTS
@@ -17,13 +17,18 @@ def test_the_ledger_adds_up_and_each_source_says_how_full_its_rows_are() -> None
 
 
 def test_duplicates_name_threshold_sizes_and_the_largest_component() -> None:
-    largest = LargeComponent(documents=4, members=("a", "b"), texts=("the  licensee\nmay", "the licensee shall"))
+    largest = LargeComponent(
+        documents=4,
+        members=(DocumentKey("law/00000/0", "a"), DocumentKey("law/00001/7", "a")),
+        texts=("the  licensee\nmay", "the licensee shall"),
+    )
     found = DuplicateComponents(pairs_compared=7, documents_left=2, sizes={"3-4": 1}, largest=(largest,))
     said = describe_duplicates(DOCUMENTS.model_copy(update={"components": found, "near_duplicate_threshold": 0.72}))
     assert said[0].startswith("duplicates: similarity at least 0.720, ")
     assert said[0].endswith("7 pairs compared; components: 1 of 3-4 documents")
     assert said[1].startswith("  2 times a document in a crowded bucket")
-    assert said[2] == "  4 documents, of which the first is kept: a (the licensee may...); b (the licensee shall...)"
+    quoted = "a (law/00000/0: the licensee may...); a (law/00001/7: the licensee shall...)"
+    assert said[2] == f"  4 documents, of which the first is kept: {quoted}"
     assert describe_duplicates(DOCUMENTS) == ["duplicates: exact duplicates only; 0 pairs compared; components: none"]
 
 

@@ -55,7 +55,8 @@ def test_a_rows_documents_are_traced_back_to_that_row(graph):
     seen, pieces = trace_row(graph, CONTROL, 3)
     assert (seen.run, seen.position, seen.source) == (CONTROL, 3, "news")
     assert pieces
-    placed, everywhere, waiting = trace_document(graph, "tiny", pieces[0].document_id)
+    placed, everywhere, waiting = trace_document(graph, "tiny", pieces[0].identity)
+    assert (placed, everywhere, waiting) == trace_document(graph, "tiny", pieces[0].document_id)
     assert seen in everywhere
     assert pieces[0] in placed
     assert waiting == []

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from cpt_ray.model.scoring import EncodedDocument
-from cpt_ray.records import HeldOutPoint, HeldOutRecord, HeldOutSet, MemoryPoint, RunProgress, RunRecord
+from cpt_ray.records import DocumentKey, HeldOutPoint, HeldOutRecord, HeldOutSet, MemoryPoint, RunProgress, RunRecord
 from cpt_ray.train.monitor.held_out import HeldOutLoss, WatchedSet, interval, read_watched_sets
 from cpt_ray.train.monitor.metrics import read_events, read_lineage, read_metrics
 from tests.train.tiny_run import make_task, spec_named, tiny_config
@@ -28,7 +28,12 @@ def make_held_out(root: Path) -> Path:
         for part in ("validation", "test"):
             path = folder / f"{source}-{part}.jsonl"
             texts = [f"{text} {source} {part}" for text in TEXTS]
-            path.write_text("".join(json.dumps({"id": f"{source}-{i}", "text": text}) + "\n" for i, text in enumerate(texts)))
+            path.write_text(
+                "".join(
+                    json.dumps({"identity": f"{source}/0/{i}", "id": "same", "text": text}) + "\n"
+                    for i, text in enumerate(texts)
+                )
+            )
             size = sum(len(text.encode()) for text in texts)
             sets.append(HeldOutSet(source=source, role=role, part=part, path=path.name, documents=len(texts), bytes=size))
     (folder / "held_out.json").write_text(HeldOutRecord(sets=tuple(sets), reports=(), task_pids={}).to_json())
@@ -120,7 +125,7 @@ def test_the_points_equal_the_evaluations_own_rule(root):
 
 def watched(*lengths: int) -> list[WatchedSet]:
     of = HeldOutSet(source="law", role="domain", part="validation", path="p", documents=len(lengths), bytes=1)
-    documents = tuple(EncodedDocument(str(i), list(range(1, n + 1)), 3 * n) for i, n in enumerate(lengths))
+    documents = tuple(EncodedDocument(DocumentKey(str(i), "same"), list(range(1, n + 1)), 3 * n) for i, n in enumerate(lengths))
     return [WatchedSet(of, documents)]
 
 
