@@ -60,7 +60,8 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
     buffer: list[Document] = []
     filled = 0
     ids: set[str] = set()
-    for item in read_documents(task.read, source):
+    encodings: Counter[str] = Counter()
+    for item in read_documents(task.read, source, max_bytes=context.prepare.clean.max_bytes, encodings=encodings):
         if isinstance(item, Rejected):
             tally.drop(item.reason, item.num_bytes)
             samples.add(item.reason, item.id, item.preview)

@@ -11,31 +11,31 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.read import ReadTask, plan_reads, read_documents
 from cpt_ray.data.run.units import unit_report
 from cpt_ray.records import Document
 
 
 def find_files(
-    documents_folder: Path, source: SourceConfig, unit_bytes: int, *, unit: str, document_ids: Collection[str]
+    documents_folder: Path, source: SourceConfig, prepare: PrepareConfig, *, unit: str, document_ids: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
     """Find the raw files that contain documents of a unit.
 
     Args:
         documents_folder: The finished artifact.
         source: The unit's source.
-        unit_bytes: `prepare.unit_bytes` of the artifact.
+        prepare: The settings of the artifact.
         unit: Name of the unit, `SOURCE-NNNNN`.
         document_ids: Ids to look for.
 
     Returns:
         Files by id, in order; several if ids repeat, none if no file contains the id anymore.
     """
-    task = _read_task(documents_folder, source, unit_bytes, unit)
+    task = _read_task(documents_folder, source, prepare.unit_bytes, unit)
     found: dict[str, dict[str, None]] = {name: {} for name in document_ids}
     for part in task.parts:
-        for item in read_documents(task.model_copy(update={"parts": (part,)}), source):
+        for item in read_documents(task.model_copy(update={"parts": (part,)}), source, max_bytes=prepare.clean.max_bytes):
             if isinstance(item, Document) and item.id in found:
                 found[item.id][part.path] = None
     return {name: tuple(files) for name, files in found.items()}

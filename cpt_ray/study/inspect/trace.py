@@ -159,7 +159,7 @@ def files_of(graph: StudyGraph, pieces: list[Placed]) -> dict[tuple[str, str], t
         units.setdefault((piece.source, piece.unit), set()).add(piece.document_id)
     found = {}
     for (source, unit), ids in units.items():
-        files = find_files(documents.folder, sources[source], documents.work.prepare.unit_bytes, unit=unit, document_ids=ids)
+        files = find_files(documents.folder, sources[source], documents.work.prepare, unit=unit, document_ids=ids)
         found.update({(unit, name): paths for name, paths in files.items()})
     return found
 

@@ -35,7 +35,7 @@ def test_each_document_is_found_in_the_files_of_its_unit(source: SourceConfig, t
     wanted = ("a_1", "twice", "b_1", "c_1", "nowhere")
     found: dict[str, set[str]] = {name: set() for name in wanted}
     for number in range(units):
-        files = find_files(context.root, source, UNIT_BYTES, unit=f"law-{number:05d}", document_ids=wanted)
+        files = find_files(context.root, source, settings(unit_bytes=UNIT_BYTES), unit=f"law-{number:05d}", document_ids=wanted)
         for name, stems in names(files).items():
             found[name].update(stems)
     assert found == {"a_1": {"a"}, "twice": {"a", "b"}, "b_1": {"b"}, "c_1": {"c"}, "nowhere": set()}
@@ -45,4 +45,4 @@ def test_a_unit_that_was_never_read_is_refused(source: SourceConfig, tmp_path: P
     context = UnitContext(folder=str(tmp_path / "out"), sources=(source,), prepare=settings(unit_bytes=UNIT_BYTES))
     read(context)
     with pytest.raises(ValueError, match="law-00099"):
-        find_files(context.root, source, UNIT_BYTES, unit="law-00099", document_ids=["a_1"])
+        find_files(context.root, source, settings(unit_bytes=UNIT_BYTES), unit="law-00099", document_ids=["a_1"])
