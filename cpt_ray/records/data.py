@@ -205,6 +205,8 @@ class DocumentsRecord(Record):
     """Documents that cleaning kept, by source and language; `unknown` if neither the source nor a model supplied one."""
     redacted: dict[str, dict[str, int]]
     """What placeholders replaced, by source and kind."""
+    encodings: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Text files by source and encoding."""
     profile: CorpusProfile
     samples: tuple[dict[str, str], ...] = ()
 

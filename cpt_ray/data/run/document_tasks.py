@@ -27,6 +27,8 @@ from cpt_ray.records import Document, Dropped, FileEntry, UnitFacts, UnitReport
 _ABOUT = ("language", "origin", "date", "license")
 RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string()), *[(name, pa.string()) for name in _ABOUT]])
 CLEAN_SCHEMA = pa.schema([*RAW_SCHEMA, ("bytes", pa.int64()), ("exact", pa.binary(16))])
+ENCODING, FIELD = "encoding.", "with."
+"""Prefixes of counts of stage `read`: text files by encoding, documents that have a field."""
 UNKNOWN = "unknown"
 """Language of a document for which none was identified."""
 REFERENCE_BITS = 32
@@ -60,6 +62,7 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
     buffer: list[Document] = []
     filled = 0
     ids: set[str] = set()
+    fields: Counter[str] = Counter()
     encodings: Counter[str] = Counter()
     for item in read_documents(task.read, source, max_bytes=context.prepare.clean.max_bytes, encodings=encodings):
         if isinstance(item, Rejected):
@@ -69,6 +72,7 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
         num_bytes = len(item.text.encode())
         tally.keep(num_bytes)
         ids.add(item.id)
+        fields.update(name for name in _ABOUT if getattr(item, name) is not None)
         # A document larger than a unit becomes a unit by itself.
         if buffer and filled + num_bytes > context.prepare.unit_bytes:
             raw.append(_write_raw(task, context, len(raw), buffer))
@@ -81,6 +85,8 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
     pins = write_content(context.root, f"{INPUTS}/{task.unit}", ".parquet", lambda path: write_inputs(inputs, path))
     report = tally.report()
     counts = {"repeated_ids": report.kept.documents - len(ids)} if source.id_field else {}
+    counts |= {f"{ENCODING}{name}": count for name, count in encodings.items()}
+    counts |= {f"{FIELD}{name}": count for name, count in fields.items()}
     outputs: Outputs = {"raw": raw, "inputs": pins, "dropped": write_dropped(task, context, samples)}
     facts = UnitFacts(reports=(report,), counts=counts, samples=samples.records())
     return finish_unit(task, context, "read", outputs, facts)
