@@ -150,6 +150,10 @@ class UnitFacts(Record):
     """Stage-specific counts by name, such as `pairs` or `loss_tokens`."""
     samples: tuple[dict[str, str], ...] = ()
     """A few dropped documents: reason, identity, id and the beginning of the text."""
+    encodings: dict[str, int] = Field(default_factory=dict)
+    """Text files by encoding; set by `read`."""
+    fields: dict[str, int] = Field(default_factory=dict)
+    """Documents that have an optional field, by its name; set by `read`."""
     languages: dict[str, int] = Field(default_factory=dict)
     """Kept documents by language; set by `clean`."""
     redacted: dict[str, int] = Field(default_factory=dict)
@@ -241,6 +245,8 @@ class DocumentsRecord(Record):
     """Invisible characters removed from the documents that cleaning kept, by source and kind."""
     repeated_ids: dict[str, RepeatedIds]
     """Ids that the source gave to more than one document, by source; sources without are left out."""
+    encodings: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Text files by source and encoding."""
     profile: CorpusProfile
     samples: tuple[dict[str, str], ...] = ()
 

@@ -3,25 +3,32 @@
 from cpt_ray.cli.request import Request
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.data.read import Survey, prove_source
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
-from cpt_ray.edges.source_files import list_source_files
 from cpt_ray.study import store
 from cpt_ray.study.bases import say_bases, say_separators, warn_of_changes
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.train import TRAIN, deepspeed_path
 
 
-def _files(source: SourceConfig) -> str:
-    """The number of files; a pinned dataset that cannot be reached from here does not fail the check."""
-    note = ""
+def _check_source(source: SourceConfig, request: Request) -> None:
+    """Say what a source holds and leaves out; a pinned dataset that cannot be reached from here does not fail the check."""
+    rule = request.config.prepare.clean
+    filters = rule.languages is not None and rule.language_id.detect == "never"
+    survey, note = None, ""
     try:
         if source.dataset is not None:
-            _, files, note = resolve_dataset(source.dataset)
-        else:
-            files = [file for path in source.path for file in list_source_files(path)]
+            found_format, files, note = resolve_dataset(source.dataset)
+            survey, note = Survey(source.format or found_format, files, []), f" ({note})"
+        found = prove_source(source, survey, filters_language=filters)
     except NotReachableError as error:
-        return f"NOT LOOKED UP: {error.problem}"
-    return f"{len(files)} files, {sum(file.size_bytes for file in files) / 1e6:.1f} MB{note and f' ({note})'}"
+        request.console.say(f"source {source.name}: NOT LOOKED UP: {error.problem}")
+        return
+    request.console.say(f"source {source.name}: {found.files} files, {found.size_bytes / 1e6:.1f} MB{note}")
+    for kind, (count, path) in found.left_out.items():
+        request.console.say(f"  left out: {count} {kind}, such as {path}")
+    for warning in found.warnings:
+        request.console.warn(warning)
 
 
 def main(request: Request) -> None:
@@ -32,7 +39,7 @@ def main(request: Request) -> None:
     warn_of_changes(graph, request.console)
     say_separators(graph, request.console)
     for source in config.sources:
-        request.console.say(f"source {source.name}: {_files(source)}")
+        _check_source(source, request)
     path = deepspeed_path(config.train.deepspeed, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
     there = sum(store.find(node) is not None for node in graph.all())

@@ -1,13 +1,14 @@
 """The `sources`, `prepare` and `arms` sections: which text, how it is prepared, and which mixtures are trained on."""
 
-from typing import Annotated, Literal, get_args
+import codecs
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cpt_ray.config.sections.clean import CleanConfig, TokenRulesConfig
 from cpt_ray.config.values import Bytes, Count, Name, PathText, Section, TaskName
 
-SourceFormat = Literal["jsonl", "json", "parquet", "csv", "text", "front_matter", "arrow"]
+SourceFormat = Literal["jsonl", "json", "parquet", "csv", "text", "html", "front_matter", "arrow", "auto"]
 
 
 def _as_tuple(value: object) -> object:
@@ -31,12 +32,14 @@ class DatasetConfig(Section):
 
 
 class SourceConfig(Section):
-    """A named collection of text: either `path` and `format`, or `dataset`.
+    """A named collection of text: either `path` or `dataset`.
 
-    A path is a glob on any fsspec filesystem (`/data/*.jsonl.gz`, `s3://bucket/*.parquet`), a member of an archive
-    (`zip://news.csv::/data/news.zip`), or a file of an installed Python distribution (`package://DISTRIBUTION/PATH`). Files
-    that end in `.gz`, `.zst`, `.bz2` or `.xz` are decompressed. A field is a column, a key of a JSON object, or a field of the
-    `front_matter` header. The arms decide how much of a source is trained on.
+    A path is a file, a folder, a glob (`/data/*.jsonl.gz`, `s3://bucket/*.parquet`), a URL (`https://...`), a member of an
+    archive (`zip://news.csv::/data/news.zip`), or a file of an installed Python distribution (`package://DISTRIBUTION/PATH`);
+    a name that exists as it stands wins over its reading as a glob. gzip, zstd, bz2 and xz are decompressed; tar and zip
+    archives are read by member. A field is a column, a key of a JSON object, a part of either (`meta.lang`), a partition of
+    the path (`lang=de/part-0.parquet`), or a field of the `front_matter` header. The arms decide how much of a source is
+    trained on.
     """
 
     name: Name = Field(description="short name, used in reports and arms")
@@ -47,15 +50,26 @@ class SourceConfig(Section):
     dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset instead of `path`")
     format: SourceFormat | None = Field(
         default=None,
-        description="required with `path`. `json`: one object or a list of objects per file; `text`: one document per file; "
-        "`front_matter`: one document per file, after a YAML header between `---` lines; `arrow`: streams "
-        "written by `save_to_disk`",
+        description="null or `auto`: by the extension of each file; what has no known one is left out, by kind. `json`: one "
+        "object or a list of objects per file; `csv`: the delimiter (comma, semicolon, tab, bar) is found; `text`, `html`: one "
+        "document per file, of a web page its main text; `front_matter`: one document per file, after a YAML header between "
+        "`---` lines; `arrow`: streams and files, such as `save_to_disk` writes",
+    )
+    encoding: str = Field(
+        default="utf-8",
+        description="encoding of text files; `auto`: UTF-8 where a file is UTF-8, else detected from its content and counted. "
+        "UTF-16 and UTF-32 with a byte-order mark are always read",
+    )
+    long_text: Literal["split", "drop"] = Field(
+        default="split",
+        description="what becomes of a file of format `text`, `html` or `front_matter` above `prepare.clean.max_bytes`: "
+        "`split` it at paragraph borders into documents of their own, or let cleaning `drop` it",
     )
     text_field: str = Field(default="text", description="field with the text")
     id_field: str | None = Field(
         default=None, description="field with the id, a label that may repeat; default: hash of the content"
     )
-    language_field: str | None = Field(default=None, description="field with an ISO language code")
+    language_field: str | None = Field(default=None, description="field with an ISO language code; may be dotted")
     default_language: str | None = Field(
         default=None, description="language of documents whose `language_field` is empty or not set"
     )
@@ -80,9 +94,24 @@ class SourceConfig(Section):
         if bool(self.path) == (self.dataset is not None):
             seen = "both" if self.path else "neither"
             raise ValueError(f"source {self.name} has {seen} of path and dataset; give one of them")
-        if self.path and self.format is None:
-            raise ValueError(f"source {self.name} has a path but no format; give one of {', '.join(get_args(SourceFormat))}")
+        if "" in self.path:
+            raise ValueError(f"source {self.name} has an empty path; give a file, a folder, a glob or a URL")
         return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        if value == "auto":
+            return value
+        try:
+            found = codecs.lookup(value)
+        except (LookupError, ValueError):
+            raise ValueError(
+                f"encoding {value!r} is not known; give auto, utf-8, latin-1, cp1252, utf-16, gb18030, ..."
+            ) from None
+        if not found._is_text_encoding:
+            raise ValueError(f"encoding {value!r} is not an encoding of text; give auto, utf-8, latin-1, ...")
+        return found.name
 
 
 class NearDuplicateConfig(Section):

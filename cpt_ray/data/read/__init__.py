@@ -13,20 +13,26 @@ from cpt_ray.data.read.documents import BAD, Rejected
 from cpt_ray.data.read.limits import check_bad_share
 from cpt_ray.data.read.pins import FOLDER as INPUTS
 from cpt_ray.data.read.pins import check_inputs, pin_inputs, write_inputs
-from cpt_ray.data.read.plan import ReadPart, ReadTask, plan_reads, source_files
-from cpt_ray.data.read.reading import read_documents
+from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, plan_reads, source_files, survey_source
+from cpt_ray.data.read.prove import Proof, prove_source
+from cpt_ray.data.read.reading import LEFT_OUT, read_documents
 
 __all__ = [
     "BAD",
     "INPUTS",
+    "LEFT_OUT",
+    "Proof",
     "ReadPart",
     "ReadTask",
     "Rejected",
+    "Survey",
     "check_bad_share",
     "check_inputs",
     "pin_inputs",
     "plan_reads",
+    "prove_source",
     "read_documents",
     "source_files",
+    "survey_source",
     "write_inputs",
 ]

@@ -10,11 +10,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import unquote
 
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.records import Document
 
 _ID_HEX = 16
+_REQUIRED = ("text", "id")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _PREVIEW = 1000
 
 BAD = {
@@ -93,22 +96,61 @@ def mapped_fields(source: SourceConfig) -> dict[str, str]:
     return {name: key for name, key in names.items() if key is not None}
 
 
-def from_record(row: Mapping[str, Any], source: SourceConfig, raw: bytes | str) -> Document | Rejected:
-    """Make a document from a record of named fields; text and id are required, the rest may be missing."""
-    for key in filter(None, (source.text_field, source.id_field)):
-        if key not in row:
+_ABSENT = object()
+
+
+def partitions(path: str) -> dict[str, str]:
+    """Columns that a table's writer put into the path: `lang=de/part-0.parquet` has `lang`."""
+    folders = path.split("/")[:-1] if "=" in path else ()
+    pairs = (folder.partition("=") for folder in folders if "=" in folder)
+    return {key: unquote(value) for key, _, value in pairs if key and value != _NO_VALUE}
+
+
+def lookup(row: Mapping[str, Any], key: str) -> object:
+    """A field of a record: the key as it stands, else through nested objects along its dots; `_ABSENT` if there is none."""
+    if key in row:
+        return row[key]
+    if "." not in key:
+        return _ABSENT
+    value: object = row
+    for name in key.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return _ABSENT
+        value = value[name]
+    return value
+
+
+def from_record(row: Mapping[str, Any], source: SourceConfig, raw: bytes | str, path: str = "") -> Document | Rejected:
+    """Make a document from a record of named fields; text and id are required, the rest may be missing.
+
+    Args:
+        row: The record.
+        source: Its source.
+        raw: The record as it stands in its file, or its text.
+        path: The file, whose folders may give fields (`partitions`).
+    """
+    folders = partitions(path)
+    found: dict[str, object] = {}
+    for name, key in {"text": source.text_field, **mapped_fields(source)}.items():
+        value = lookup(row, key)
+        value = folders.get(key, _ABSENT) if value is _ABSENT else value
+        if value is _ABSENT and name in _REQUIRED:
             return Rejected.bad("missing_field", f"no field {key!r}; fields present: {_names(row)}", raw)
-    text = row[source.text_field]
+        found[name] = None if value is _ABSENT else value
+    text = found.pop("text")
     if text is not None and not isinstance(text, str):
         return Rejected.bad("not_text", f"{source.text_field!r} holds {type(text).__name__}, not text", raw)
-    return make_document(source, text or "", {name: row.get(key) for name, key in mapped_fields(source).items()})
+    return make_document(source, text or "", found)
 
 
-def missing_columns(names: Iterable[str], source: SourceConfig) -> str | None:
-    """The problem with a table that lacks a column named by the source; None if it has them all."""
+def missing_columns(names: Iterable[str], source: SourceConfig, path: str = "") -> str | None:
+    """The problem with a table that lacks the column of text or id, or has it twice; None if there is none."""
     present = list(names)
-    for key in (source.text_field, *mapped_fields(source).values()):
-        if key not in present:
+    for name, key in {"text": source.text_field, **mapped_fields(source)}.items():
+        if present.count(key) > 1:
+            return f"{present.count(key)} columns are called {key!r}; columns present: {', '.join(present)}"
+        nested = "." in key and key.split(".")[0] in present
+        if name in _REQUIRED and key not in present and key not in partitions(path) and not nested:
             return f"no column {key!r}; columns present: {', '.join(present)}"
     return None
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.documents import BAD
+from cpt_ray.data.read.reading import LEFT_OUT
 from cpt_ray.errors import DataError
 from cpt_ray.records import StageReport
 
@@ -34,7 +35,10 @@ def check_bad_share(
         if report is None:
             continue
         bad = {reason: amount.documents for reason, amount in report.dropped.items() if reason in BAD}
-        count, records = sum(bad.values()), report.input.documents
+        count = sum(bad.values())
+        records = report.input.documents - sum(
+            n.documents for reason, n in report.dropped.items() if reason.startswith(LEFT_OUT)
+        )
         if count <= source.max_bad_share * records:
             continue
         worst = max(bad, key=lambda reason: (bad[reason], reason))

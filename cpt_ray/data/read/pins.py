@@ -48,7 +48,7 @@ def pin_inputs(task: ReadTask, source: SourceConfig) -> pa.Table:
         DataError: If a file was written to since it was listed.
     """
     rows = []
-    for part in task.parts:
+    for part in (part for part in task.parts if part.left_out is None):
         end = part.size_bytes if part.end is None else part.end
         digest = _hash(part.path, part.start, end) if is_local(part.path) and source.limit_documents is None else None
         row = part.model_dump(include={"path", "size_bytes", "version", "start"})

@@ -8,11 +8,25 @@ Guarantee: tasks depend only on the files and `unit_bytes`, and record the size 
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import NamedTuple
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.prepare import SourceConfig, SourceFormat
-from cpt_ray.edges.source_files import COMPRESSED, SourceFile, list_source_files, open_source
+from cpt_ray.data.read.encodings import UTF_8, marked_encoding
+from cpt_ray.edges.source_files import (
+    COMPRESSED,
+    LeftOut,
+    SourceFile,
+    archive_kind,
+    format_of,
+    is_unpacked,
+    left_out_kind,
+    list_files,
+    open_source,
+)
 from cpt_ray.errors import DataError
 from cpt_ray.records import Record
 
@@ -20,7 +34,8 @@ from cpt_ray.records import Record
 class ReadPart(Record):
     """A file, a byte range of a JSON-lines file, or some row groups of a Parquet file and the byte range that they span.
 
-    `size_bytes` and `version` are those of the whole file, as listed.
+    `size_bytes` and `version` are those of the whole file, as listed. `format` is the file's own where files of a source
+    differ. `left_out` is the kind under which a file is counted instead of read.
     """
 
     path: str
@@ -29,6 +44,8 @@ class ReadPart(Record):
     start: int = 0
     end: int | None = None
     row_groups: tuple[int, ...] | None = None
+    format: SourceFormat | None = None
+    left_out: str | None = None
 
 
 class ReadTask(Record):
@@ -39,20 +56,69 @@ class ReadTask(Record):
     parts: tuple[ReadPart, ...]
 
 
-def source_files(source: SourceConfig) -> tuple[SourceFormat, list[SourceFile]]:
-    """The format of a source and its files in canonical order: by path, or as a dataset lists them.
+class Survey(NamedTuple):
+    """What a source consists of: its format, its files, and the files that are left out."""
+
+    format: SourceFormat
+    files: list[SourceFile]
+    left_out: list[LeftOut]
+
+
+def survey_source(source: SourceConfig) -> Survey:
+    """List a source: its files in canonical order, by path or as a dataset lists them, and what is left out by name.
 
     Raises:
-        DataError: If no file matches, or a dataset cannot be found.
+        DataError: If no file matches or has a known format, or a dataset cannot be found.
     """
     if source.dataset is not None:
         from cpt_ray.edges.hub import resolve_dataset
 
         found = resolve_dataset(source.dataset)
-        return source.format or found.format, found.files
-    if source.format is None:
-        raise DataError(f"source {source.name} has no format", fix="set its format")
-    return source.format, sorted({file for uri in source.path for file in list_source_files(uri)})
+        return Survey(source.format or found.format, found.files, [])
+    files: set[SourceFile] = set()
+    left_out: set[LeftOut] = set()
+    for uri in source.path:
+        listing = list_files(uri)
+        left_out.update(listing.left_out)
+        for file in listing.files:
+            kind = _kind_left_out(file.path, source.format or "auto", in_folder=listing.is_folder)
+            if kind is None:
+                files.add(file)
+            else:
+                left_out.add(LeftOut(file.path, kind, file.size_bytes))
+    # What one path leaves out, another may name.
+    left = sorted(item for item in left_out if item.path not in {file.path for file in files})
+    if not files:
+        kinds = Counter(item.kind for item in left)
+        raise DataError(
+            f"source {source.name}: none of its files has a format that is known by its name; left out: "
+            f"{', '.join(f'{count} {kind}' for kind, count in kinds.items())}, such as {left[0].path}",
+            fix=f"set format of source {source.name}, and give its files by a pattern such as FOLDER/**/*.EXTENSION",
+        )
+    return Survey(source.format or "auto", sorted(files), left)
+
+
+def _kind_left_out(path: str, file_format: SourceFormat, *, in_folder: bool) -> str | None:
+    """The kind under which a listed file is left out; None if it is read."""
+    if archive_kind(path) is not None:
+        return None
+    if file_format == "auto":
+        return None if format_of(path) is not None else left_out_kind(path)
+    # A pattern says which files have the given format; of a folder, the extension does.
+    expected = {"front_matter": "text", "json": "json"}.get(file_format, file_format)
+    if not in_folder or format_of(path) == expected:
+        return None
+    return left_out_kind(path) if format_of(path) is None else "other_format"
+
+
+def source_files(source: SourceConfig) -> tuple[SourceFormat, list[SourceFile]]:
+    """The format of a source and its files in canonical order.
+
+    Raises:
+        DataError: See `survey_source`.
+    """
+    found = survey_source(source)
+    return found.format, found.files
 
 
 def plan_reads(source: SourceConfig, unit_bytes: int) -> list[ReadTask]:
@@ -72,11 +138,11 @@ def plan_reads(source: SourceConfig, unit_bytes: int) -> list[ReadTask]:
     Raises:
         DataError: If no file matches, or a large Parquet file has no footer.
     """
-    file_format, files = source_files(source)
+    file_format, files, left_out = survey_source(source)
     groups: list[list[ReadPart]] = []
     filled = full = unit_bytes + 1
     for file in files:
-        pieces = _split(file, file_format, unit_bytes, source.name)
+        pieces = _split(file, file_format, unit_bytes, source)
         for part, part_bytes in pieces:
             if filled + part_bytes > unit_bytes or len(pieces) > 1:
                 groups.append([])
@@ -85,20 +151,28 @@ def plan_reads(source: SourceConfig, unit_bytes: int) -> list[ReadTask]:
             filled += part_bytes
         if len(pieces) > 1:
             filled = full
+    if left_out:
+        # In front: a limit on documents ends the task before what comes last.
+        skipped = [ReadPart(path=i.path, size_bytes=i.size_bytes, version="", left_out=i.kind) for i in left_out]
+        groups = [[*skipped, *groups[0]], *groups[1:]]
     if source.limit_documents is not None:
         groups = [[part for group in groups for part in group]]
     return [ReadTask(index=index, format=file_format, parts=tuple(parts)) for index, parts in enumerate(groups)]
 
 
-def _split(file: SourceFile, file_format: SourceFormat, unit_bytes: int, source: str) -> list[tuple[ReadPart, int]]:
+def _split(file: SourceFile, file_format: SourceFormat, unit_bytes: int, source: SourceConfig) -> list[tuple[ReadPart, int]]:
     path, size, version = file
-    plain = "::" not in path and not path.endswith(COMPRESSED)
-    whole = ReadPart(path=path, size_bytes=size, version=version)
-    if plain and size > unit_bytes and file_format == "jsonl":
+    found = format_of(path) if file_format == "auto" else None
+    whole = ReadPart(path=path, size_bytes=size, version=version, format=found)
+    file_format = found or file_format
+    # A URL is fetched whole by each task that reads it: splitting it would fetch it many times.
+    if size <= unit_bytes or "::" in path or path.startswith(("http://", "https://")) or archive_kind(path) is not None:
+        return [(whole, size)]
+    if file_format == "jsonl" and _is_plain_utf8(path, source):
         starts = range(0, size, unit_bytes)
         return [(whole.model_copy(update={"start": at, "end": min(at + unit_bytes, size)}), unit_bytes) for at in starts]
-    if plain and size > unit_bytes and file_format == "parquet":
-        runs = _row_group_runs(file, unit_bytes, source)
+    if file_format == "parquet" and not path.endswith(COMPRESSED):
+        runs = _row_group_runs(file, unit_bytes, source.name)
         starts_ = [0, *[start for start, _ in runs[1:]]]
         ends = [*starts_[1:], size]
         return [
@@ -106,6 +180,14 @@ def _split(file: SourceFile, file_format: SourceFormat, unit_bytes: int, source:
             for start, end, (_, groups) in zip(starts_, ends, runs, strict=True)
         ] or [(whole, size)]
     return [(whole, size)]
+
+
+def _is_plain_utf8(path: str, source: SourceConfig) -> bool:
+    """Whether the bytes of a file are those of its lines: not compressed, and in UTF-8."""
+    if source.encoding != UTF_8 or path.endswith(COMPRESSED):
+        return False
+    with open_source(path) as stream:
+        return not is_unpacked(stream) and marked_encoding(stream.peek(4)[:4]) in (None, UTF_8)
 
 
 def _row_group_runs(file: SourceFile, unit_bytes: int, source: str) -> list[tuple[int, tuple[int, ...]]]:

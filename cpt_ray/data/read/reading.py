@@ -7,59 +7,95 @@ Guarantee: everything yielded came from the files as listed; the version is comp
 
 from __future__ import annotations
 
+import io
 import lzma
+import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
-from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.read import columns, formats
+from cpt_ray.config.sections.prepare import SourceConfig, SourceFormat
+from cpt_ray.data.read import columns, csv_rows, formats, texts
 from cpt_ray.data.read.documents import BAD, Rejected
+from cpt_ray.data.read.encodings import UTF_8, as_utf8, detect_encoding
 from cpt_ray.data.read.plan import ReadPart, ReadTask
 from cpt_ray.edges.redaction import redact_uris
-from cpt_ray.edges.source_files import source_version
+from cpt_ray.edges.source_files import (
+    Member,
+    archive_kind,
+    foreign_kind,
+    format_of,
+    left_out_kind,
+    members,
+    open_source,
+    peekable,
+    source_version,
+    unpacked,
+)
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 
-_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException)
+_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, pa.ArrowException)
 _ENOUGH_RECORDS = 1000
 _HOPELESS_SHARE = 0.5
+_HEAD = 1 << 13
+LEFT_OUT = "left_out"
+"""Reasons of files that are not read begin with this, and end with the kind of the file."""
 
-_READERS: dict[str, Callable[[ReadPart, SourceConfig], Iterator[Document | Rejected]]] = {
+Items = Iterator[Document | Rejected]
+
+_ROW_READERS: dict[str, Callable[[Any, ReadPart, SourceConfig], Items]] = {
     "jsonl": formats.read_jsonl,
     "json": formats.read_json,
-    "csv": formats.read_csv,
-    "text": formats.read_text,
-    "front_matter": formats.read_front_matter,
+    "csv": csv_rows.read_csv,
     "parquet": columns.read_parquet,
     "arrow": columns.read_arrow,
 }
+_TEXT_READERS: dict[str, Callable[[Any, ReadPart, SourceConfig, int | None], Items]] = {
+    "text": texts.read_text,
+    "html": texts.read_html,
+    "front_matter": texts.read_front_matter,
+}
 
 
-def read_documents(task: ReadTask, source: SourceConfig) -> Iterator[Document | Rejected]:
+def read_documents(
+    task: ReadTask, source: SourceConfig, *, max_bytes: int | None = None, encodings: Counter[str] | None = None
+) -> Items:
     """Stream the documents of a task in canonical order.
 
     Args:
         task: The task to read.
         source: Field names, limit, and policy for bad records.
+        max_bytes: Files that are one document are split above this size, unless the source says otherwise.
+        encodings: Counts text files by encoding.
 
     Yields:
-        Each document or rejection; at most `limit_documents` in total.
+        Each document or rejection, and a rejection for each file that is left out; at most `limit_documents` in total, files
+        that are left out not counted.
 
     Raises:
-        DataError: If a column is missing or not text, or a file is truncated, damaged or changed; at the first bad record if
+        DataError: If a column is missing, or a file is truncated, damaged or changed; at the first bad record if
             `on_bad_record` is `fail`, or if after a thousand records more than half are bad. Names the file and the location.
     """
+    reader = _Reader(source, max_bytes, Counter() if encodings is None else encodings)
     left, records, bad = source.limit_documents, 0, 0
     for part in task.parts:
+        if part.left_out is not None:
+            yield _left_out(part.path, part.left_out, part.size_bytes)
+            continue
         # Before and after: a file that is replaced while it is read gives a mixture of both versions.
         check_unchanged(part, source.name)
         here = 0
         try:
-            for item in _READERS[task.format](part, source):
+            for item in reader.items(part, part.format or task.format):
+                if isinstance(item, Rejected) and item.reason.startswith(LEFT_OUT):
+                    yield item
+                    continue
                 if left is not None and records == left:
                     return
                 records, here = records + 1, here + 1
@@ -78,6 +114,70 @@ def read_documents(task: ReadTask, source: SourceConfig) -> Iterator[Document | 
                 fix=f"fetch the file again, or leave it out of source {source.name}: the amount of lost data is unknown",
             ) from error
         check_unchanged(part, source.name)
+
+
+def _left_out(path: str, kind: str, num_bytes: int) -> Rejected:
+    return Rejected(f"{LEFT_OUT}.{kind}", path, num_bytes, path)
+
+
+class _Reader:
+    """Opens the parts of a source and finds the reader of each file or archive member."""
+
+    def __init__(self, source: SourceConfig, max_bytes: int | None, encodings: Counter[str]) -> None:
+        self._source, self._max_bytes, self._encodings = source, max_bytes, encodings
+
+    def items(self, part: ReadPart, file_format: SourceFormat) -> Items:
+        """The documents of a file, or of all members of an archive."""
+        archive = archive_kind(part.path)
+        if archive is None:
+            encoding = self._encoding_of(part, file_format)
+            with open_source(part.path) as stream:
+                yield from self._file(stream, part, file_format, encoding)
+            return
+        with open_source(part.path) as stream:
+            for member in members(stream, archive):
+                yield from self._member(member, f"{archive}://{member.name}::{part.path}", part, self._source.format or "auto")
+
+    def _member(self, member: Member, path: str, part: ReadPart, file_format: SourceFormat) -> Items:
+        found = format_of(member.name) if file_format == "auto" else file_format
+        kind = member.left_out or (left_out_kind(member.name) if found is None else None)
+        if kind is not None or found is None:
+            yield _left_out(path, str(kind), member.size_bytes)
+            return
+        here = ReadPart(path=path, size_bytes=member.size_bytes, version=part.version)
+        encoding, stream = self._source.encoding, unpacked(member.stream)
+        if found in ("parquet", "arrow") or encoding == "auto":
+            # Tables are read from their end, and detection reads twice; a member can be read once.
+            data = stream.read()
+            encoding = (
+                detect_encoding(io.BytesIO(data)) if encoding == "auto" and found not in ("parquet", "arrow") else encoding
+            )
+            stream = peekable(io.BufferedReader(io.BytesIO(data)))
+        yield from self._file(stream, here, found, encoding)
+
+    def _encoding_of(self, part: ReadPart, file_format: SourceFormat) -> str:
+        if self._source.encoding != "auto" or file_format in ("parquet", "arrow"):
+            return self._source.encoding
+        with open_source(part.path) as stream:
+            return detect_encoding(stream)
+
+    def _file(self, stream: Any, part: ReadPart, file_format: SourceFormat, encoding: str) -> Items:
+        if file_format == "auto":  # a path without an extension that was listed as it stands
+            file_format = format_of(part.path) or "text"
+        head = stream.peek(_HEAD)[:_HEAD]
+        kind = foreign_kind(head, file_format) if part.start == 0 else None
+        if kind is not None:
+            yield _left_out(part.path, kind, part.size_bytes)
+            return
+        if file_format not in ("parquet", "arrow") and part.start == 0:
+            stream, found = as_utf8(stream, UTF_8 if encoding == "auto" else encoding)
+            self._encodings[found] += 1
+        if file_format == "json" and self._source.format != "json" and formats.holds_lines(stream.peek(_HEAD)[: 1 << 20]):
+            file_format = "jsonl"
+        if file_format in _TEXT_READERS:
+            yield from _TEXT_READERS[file_format](stream, part, self._source, self._max_bytes)
+        else:
+            yield from _ROW_READERS[file_format](stream, part, self._source)
 
 
 def check_unchanged(part: ReadPart, source: str) -> None:

@@ -62,7 +62,10 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
     raw: list[FileEntry] = []
     buffer: list[Document] = []
     filled = 0
-    for record, item in enumerate(read_documents(task.read, source)):
+    fields: Counter[str] = Counter()
+    encodings: Counter[str] = Counter()
+    items = read_documents(task.read, source, max_bytes=context.prepare.clean.max_bytes, encodings=encodings)
+    for record, item in enumerate(items):
         identity = document_identity(source.name, task.read.index, record)
         if isinstance(item, Rejected):
             tally.drop(item.reason, item.num_bytes)
@@ -70,6 +73,7 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
             continue
         num_bytes = len(item.text.encode())
         tally.keep(num_bytes)
+        fields.update(name for name in _ABOUT if getattr(item, name) is not None)
         # A document larger than a unit becomes a unit by itself.
         if buffer and filled + num_bytes > context.prepare.unit_bytes:
             raw.append(_write_raw(task, context, len(raw), buffer))
@@ -81,7 +85,7 @@ def read_unit(task: ReadUnit, context: UnitContext) -> UnitReport:
     inputs = pin_inputs(task.read, source)
     pins = write_content(context.root, f"{INPUTS}/{task.unit}", ".parquet", lambda path: write_inputs(inputs, path))
     outputs: Outputs = {"raw": raw, "inputs": pins, "dropped": write_dropped(task, context, samples)}
-    facts = UnitFacts(reports=(tally.report(),), samples=samples.records())
+    facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), encodings=encodings, fields=fields)
     return finish_unit(task, context, "read", outputs, facts)
 
 

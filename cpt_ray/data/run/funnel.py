@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cpt_ray.data.clean import reason_key
+from cpt_ray.data.read import BAD, LEFT_OUT
 from cpt_ray.errors import DataError
 from cpt_ray.records import StageReport, sum_reports
 
+_HEAVY_SHARE = 0.5
 _FIXES = {
     "empty": "set text_field of source {source} to the field that contains the text",
-    "bad_json": "check path and format of source {source}: its lines are not JSON objects",
-    "bad_encoding": "convert the files of source {source} to UTF-8",
+    **BAD,
     "exact_duplicate": "remove from source {source} what another source already contains",
     "near_duplicate": "raise prepare.near_duplicates.rows, or remove from source {source} what another source already contains",
     "held_out": "lower prepare.held_out.share, or add text to source {source}",
@@ -78,7 +79,29 @@ def refuse_empty(reports: Iterable[StageReport], sources: Sequence[str]) -> None
         )
 
 
+def heavy_drops(reports: Iterable[StageReport]) -> list[str]:
+    """Warnings about single rules that took more than half of what was read of a source, each with the key to change.
+
+    Files that are left out by name are no text that was read; `check` names them.
+    """
+    totals = list(reports)
+    read = {
+        r.source: r.input.bytes - sum(n.bytes for reason, n in r.dropped.items() if reason.startswith(LEFT_OUT))
+        for r in totals
+        if r.stage == "read"
+    }
+    return [
+        f"source {report.source}: {reason} took {amount.bytes / read[report.source]:.0%} of its bytes "
+        f"({amount.documents} documents, {amount.bytes / 1e6:.1f} MB); to change that, {_fix(reason, report.source)}"
+        for report in totals
+        for reason, amount in report.dropped.items()
+        if not reason.startswith(LEFT_OUT) and amount.bytes > _HEAVY_SHARE * read.get(report.source, 0) > 0
+    ]
+
+
 def _fix(reason: str, source: str) -> str:
+    if reason.startswith(LEFT_OUT):
+        return f"give source {source} files that hold text"
     key = f"prepare.{reason}" if reason.startswith("token_rules.") else reason_key(reason)
     if key is not None:
         return f"change {key}, or check the text of source {source}"

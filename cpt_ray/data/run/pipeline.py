@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from cpt_ray.data.rows.tokenize import ModelTokenizer, ResolvedTokenizer, resolv
 from cpt_ray.data.run import document_tasks, training_tasks
 from cpt_ray.data.run.document_tasks import CleanUnit, ReadUnit
 from cpt_ray.data.run.duplicates import find_duplicates, order_of_priority, remove_scratch
-from cpt_ray.data.run.funnel import check_funnel, refuse_empty
+from cpt_ray.data.run.funnel import check_funnel, heavy_drops, refuse_empty
 from cpt_ray.data.run.late_scan import LateScanUnit, late_scan_unit
 from cpt_ray.data.run.merge import (
     count_by_source,
@@ -55,6 +56,7 @@ from cpt_ray.records import (
     sum_reports,
 )
 
+_LOG = logging.getLogger(__name__)
 _KEYS_PER_PARTITION = 1_000_000
 """24 MB of keys for a task that compares one partition; its memory does not grow with the corpus, the number of tasks does."""
 _FEWEST_TEST_DOCUMENTS = 2
@@ -110,12 +112,15 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
     read = stage("read", document_tasks.read_unit, reads)
     check_bad_share(sum_reports(_reports(read)), sources, [sample for report in read for sample in report.samples])
     _checked(_reports(read), sources)
+    _warn_of_empty_fields(reads, read, sources)
     cleans = _clean_tasks(reads, read, sources, prepare)
     cleaned = stage("clean", document_tasks.clean_unit, cleans)
     _checked(_reports(read, cleaned), sources)
     pairs, decided, components = find_duplicates(stage, context, cleans, cleaned)
     reports = _checked(_reports(read, cleaned, decided), sources)
     measured = stage("profile", profile_unit, profile_tasks(cleans, cleaned, decided))
+    for warning in heavy_drops(reports):
+        _LOG.warning(warning)
     # Raw text and keys are as large as the corpus; nothing after this line reads them.
     remove_scratch(folder)
     samples = (sample for report in (*read, *cleaned, *decided) for sample in report.samples)
@@ -129,9 +134,21 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
         redacted=count_by_source(cleans, [report.redacted for report in cleaned]),
         invisible=count_by_source(cleans, [report.invisible for report in cleaned]),
         repeated_ids=merge_repeated_ids([report.repeated_ids for report in pairs]),
+        encodings=count_by_source(reads, [report.encodings for report in read]),
         profile=merge_profiles(folder, cleans, measured, {source.name: source.role for source in sources}),
         samples=merge_samples(samples, prepare),
     )
+
+
+def _warn_of_empty_fields(reads: Sequence[ReadUnit], read: Sequence[UnitReport], sources: Sequence[SourceConfig]) -> None:
+    """Warn of a field name in the study file that no record of its source has."""
+    have = count_by_source(reads, [report.fields for report in read])
+    for source in sources:
+        for name in ("language", "origin", "date", "license"):
+            key = getattr(source, f"{name}_field")
+            # A default language hides which documents have one of their own; `check` has looked at a sample.
+            if key is not None and not have.get(source.name, {}).get(name):
+                _LOG.warning(f"source {source.name}: none of its documents has {name}_field {key!r}: the setting has no effect")
 
 
 def _clean_tasks(

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.identity import place_of
 from cpt_ray.data.read import ReadTask, plan_reads, read_documents
 from cpt_ray.records import Document, DocumentKey
 
 
-def find_files(source: SourceConfig, unit_bytes: int, documents: Collection[DocumentKey]) -> dict[str, str]:
+def find_files(source: SourceConfig, prepare: PrepareConfig, documents: Collection[DocumentKey]) -> dict[str, str]:
     """Find the raw files that documents of a source were read from.
 
     Args:
         source: The source.
-        unit_bytes: `prepare.unit_bytes` of the artifact that the documents are in.
+        prepare: The settings of the artifact that the documents are in.
         documents: Identity and id of each.
 
     Returns:
@@ -33,9 +33,9 @@ def find_files(source: SourceConfig, unit_bytes: int, documents: Collection[Docu
         if place is not None and place.source == source.name:
             wanted.setdefault(place.task, {})[place.record] = key
     found: dict[str, str] = {}
-    for task in plan_reads(source, unit_bytes):
+    for task in plan_reads(source, prepare.unit_bytes):
         places = wanted.get(task.index, {})
-        for record, (path, name) in enumerate(_records(task, source) if places else ()):
+        for record, (path, name) in enumerate(_records(task, source, prepare) if places else ()):
             if record in places and places[record].id == name:
                 found[places[record].identity] = path
             if record >= max(places):
@@ -43,8 +43,8 @@ def find_files(source: SourceConfig, unit_bytes: int, documents: Collection[Docu
     return found
 
 
-def _records(task: ReadTask, source: SourceConfig) -> Iterator[tuple[str, str | None]]:
+def _records(task: ReadTask, source: SourceConfig, prepare: PrepareConfig) -> Iterator[tuple[str, str | None]]:
     """The file of each record of a task, and its id if it is a document."""
     for part in task.parts:
-        for item in read_documents(task.model_copy(update={"parts": (part,)}), source):
+        for item in read_documents(task.model_copy(update={"parts": (part,)}), source, max_bytes=prepare.clean.max_bytes):
             yield part.path, item.id if isinstance(item, Document) else None

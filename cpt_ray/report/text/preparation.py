@@ -19,6 +19,7 @@ def render_preparation(
         text_table(header, rows, text_columns=2, rule=True),
         "",
         *describe_packing(manifest),
+        *describe_encodings(documents),
         *describe_duplicates(documents),
         *describe_exam_scans(scans, hits),
         *describe_profile(documents, manifest.samples),
@@ -48,6 +49,15 @@ def describe_packing(manifest: ShardManifest) -> list[str]:
             f"{shards.total('documents')} documents cut; {shards.segments_per_row:.1f} documents or parts per row"
         )
     return lines
+
+
+def describe_encodings(documents: DocumentsRecord) -> list[str]:
+    """Text files by encoding, as lines; nothing of a source whose files are all UTF-8."""
+    return [
+        f"encodings of {source}: {', '.join(f'{count} files {name}' for name, count in counts.items())}"
+        for source, counts in documents.encodings.items()
+        if set(counts) != {"utf-8"}
+    ]
 
 
 def describe_duplicates(documents: DocumentsRecord) -> list[str]:

@@ -165,7 +165,7 @@ def files_of(graph: StudyGraph, pieces: list[Placed]) -> dict[str, str]:
     for source in work.sources:
         wanted = {DocumentKey(piece.identity, piece.document_id) for piece in pieces if piece.source == source.name}
         if wanted:
-            found |= find_files(source, work.prepare.unit_bytes, wanted)
+            found |= find_files(source, work.prepare, wanted)
     return found
 
 

@@ -31,15 +31,14 @@ def test_one_path_is_a_list_of_one():
     [
         ({"path": []}, "source law has neither of path and dataset; give one of them"),
         ({"dataset": {"name": "folder"}}, "source law has both of path and dataset; give one of them"),
-        (
-            {"format": None},
-            "source law has a path but no format; give one of jsonl, json, parquet, csv, text, front_matter, arrow",
-        ),
+        ({"path": ["a.txt", ""]}, "source law has an empty path; give a file, a folder, a glob or a URL"),
+        ({"encoding": "latin-99"}, "encoding 'latin-99' is not known; give auto, utf-8, latin-1"),
+        ({"encoding": "rot13"}, "encoding 'rot13' is not an encoding of text"),
         ({"max_bad_share": 1.1}, "Input should be less than or equal to 1"),
         ({"limit_documents": 0}, "Input should be greater than or equal to 1"),
     ],
 )
-def test_a_source_is_a_path_with_a_format_or_a_dataset(tree, changes, message):
+def test_a_source_is_a_path_or_a_dataset(tree, changes, message):
     assert message in refusal(spoil(tree, "sources", [source(**changes), tree["sources"][1]]))
 
 

@@ -75,4 +75,6 @@ def test_a_lone_surrogate_in_any_field_is_bad_encoding() -> None:
 
 def test_the_first_missing_column_is_named_with_those_that_are_there() -> None:
     assert missing_columns(["text", "key", "terms"], SOURCE) is None
-    assert missing_columns(iter(["text", "key"]), SOURCE) == "no column 'terms'; columns present: text, key"
+    assert missing_columns(iter(["text", "terms"]), SOURCE) == "no column 'key'; columns present: text, terms"
+    assert missing_columns(["text", "key"], SOURCE) is None  # of every file, only text and id are required
+    assert missing_columns(["text", "key", "text"], SOURCE) == "2 columns are called 'text'; columns present: text, key, text"

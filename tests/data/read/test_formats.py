@@ -104,6 +104,7 @@ def test_a_missing_column_names_the_columns(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=rf"a\.{file_format}: no column 'text'; columns present: body, n") as caught:
             read(source(path, file_format))
         assert caught.value.fix == "set the field names of source law to existing columns"
-        for field in ("id", "language", "origin", "date", "license"):
-            with pytest.raises(DataError, match="no column 'name'; columns present: body, n"):
-                read(source(path, file_format, text_field="body", **{f"{field}_field": "name"}))
+        with pytest.raises(DataError, match="no column 'name'; columns present: body, n"):
+            read(source(path, file_format, text_field="body", id_field="name"))
+        for field in ("language", "origin", "date", "license"):
+            assert texts(source(path, file_format, text_field="body", **{f"{field}_field": "name"})) == ["x"]

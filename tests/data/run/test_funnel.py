@@ -1,6 +1,6 @@
 import pytest
 
-from cpt_ray.data.run.funnel import check_funnel, refuse_empty
+from cpt_ray.data.run.funnel import check_funnel, heavy_drops, refuse_empty
 from cpt_ray.errors import DataError
 from cpt_ray.records import Amount, StageReport
 
@@ -40,8 +40,10 @@ def test_a_stage_that_loses_is_refused() -> None:
         ("basic.mean_word_length", "change prepare.clean.basic.mean_word_length, or check the text of source law"),
         ("token_rules.max_token_run", "change prepare.token_rules.max_token_run, or check the text of source law"),
         ("empty", "set text_field of source law to the field that contains the text"),
-        ("bad_json", "check path and format of source law: its lines are not JSON objects"),
+        ("bad_json", "check path and format of source law: it contains something other than JSON objects"),
         ("bad_encoding", "convert the files of source law to UTF-8"),
+        ("left_out.pdf", "give source law files that hold text"),
+        ("bad_row", "quote fields that contain commas, quotes or newlines, or repair this row"),
         ("exact_duplicate", "remove from source law what another source already contains"),
         (
             "near_duplicate",
@@ -68,3 +70,14 @@ def test_a_source_without_documents_is_told_apart() -> None:
     with pytest.raises(DataError, match="source law: its files contain no documents") as caught:
         refuse_empty([report("read", 0, 0)], ["law"])
     assert caught.value.fix == "check path and format of source law"
+
+
+def test_a_rule_that_takes_more_than_half_of_what_was_read_is_a_warning_with_its_key() -> None:
+    read = report("read", 30, 20, **{"left_out.pdf": 10})
+    (warning,) = heavy_drops([read, report("clean", 20, 9, max_bytes=11)])
+    assert warning == (
+        "source law: max_bytes took 55% of its bytes (11 documents, 0.0 MB); to change that, "
+        "change prepare.clean.max_bytes, or check the text of source law"
+    )
+    assert heavy_drops([read, report("clean", 20, 10, max_bytes=10)]) == []
+    assert heavy_drops([report("read", 30, 2, **{"left_out.pdf": 28}), report("clean", 2, 2)]) == []

@@ -39,7 +39,7 @@ def test_each_document_is_found_in_its_own_file_also_if_another_has_its_id(
     keys = keys_of(source, tmp_path / "out", unit_bytes)
     assert [key.id for key in keys] == ["a_1", "twice", "twice", "b_1", "c_1"]
     assert len({key.identity for key in keys}) == 5
-    found = find_files(source, unit_bytes, keys)
+    found = find_files(source, settings(unit_bytes=unit_bytes), keys)
     assert [Path(found[key.identity]).stem for key in keys] == ["a", "a", "b", "b", "c"]
 
 
@@ -47,5 +47,5 @@ def test_a_place_that_holds_another_document_by_now_is_not_named(source: SourceC
     keys = keys_of(source, tmp_path / "out", UNIT_BYTES)
     (tmp_path / "c.jsonl").write_text(json.dumps({"id": "other", "text": "other " * 150}) + "\n")
     gone = [DocumentKey("law/00099/0", "a_1"), DocumentKey("news/00000/0", "a_1"), DocumentKey("a_1", "a_1")]
-    found = find_files(source, UNIT_BYTES, [*keys, *gone])
+    found = find_files(source, settings(unit_bytes=UNIT_BYTES), [*keys, *gone])
     assert set(found) == {key.identity for key in keys if key.id != "c_1"}

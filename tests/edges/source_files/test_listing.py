@@ -64,12 +64,8 @@ def test_a_missing_member_of_an_archive_is_named(tmp_path):
         list_source_files(f"zip://z.txt::{tmp_path}/texts.zip")
 
 
-def test_another_filesystem_keeps_its_scheme():
-    import fsspec
-
-    memory = fsspec.filesystem("memory")
-    memory.pipe("/bucket/x/a.txt", b"hello")
-    ((path, size, _),) = list_source_files("memory://bucket/x/*.txt")
-    assert size == 5
-    with open_source(path) as stream:
-        assert stream.read() == b"hello"
+def test_memory_of_one_process_is_refused():
+    with pytest.raises(
+        DataError, match=r"memory://bucket/x/\*\.txt: memory: is not read\n  fix: files in memory are seen by one"
+    ):
+        list_source_files("memory://bucket/x/*.txt")

@@ -1,0 +1,134 @@
+"""Prove, before anything is prepared, that a source is what its section says: `cpt-ray check` prints what this finds.
+
+Part of stage `read`; runs on the driver. In: a source. Out: a `Proof`, or the error that preparation would end with. It reads
+the first records of a few files, the columns of up to a hundred local tables, and the whole of a source of at most 1 MB.
+
+Guarantee: costs a bounded number of reads, whatever the size of the source.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+
+from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.data.read.documents import BAD, Rejected, mapped_fields
+from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, survey_source
+from cpt_ray.data.read.reading import LEFT_OUT, read_documents
+from cpt_ray.edges.source_files import format_of, is_local, shown
+from cpt_ray.errors import DataError
+from cpt_ray.records import Document
+
+_FEWEST_DOCUMENTS = 3
+"""Two for the test set, which an interval needs, and one to train on."""
+_RECORDS = 20
+_FILES = 3
+_TABLES = 100
+_SMALL_BYTES = 1_000_000
+_NO_FIELD = "\0"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is known of a source: its files, the bytes of those, what is left out by kind with an example, and warnings."""
+
+    files: int
+    size_bytes: int
+    left_out: dict[str, tuple[int, str]]
+    warnings: tuple[str, ...]
+
+
+def prove_source(source: SourceConfig, survey: Survey | None = None, *, filters_language: bool = False) -> Proof:
+    """Read a sample of a source.
+
+    Args:
+        source: The source.
+        survey: Its files, if they are listed already.
+        filters_language: Whether cleaning keeps some languages only, by what the source says of each document.
+
+    Raises: DataError: If it has no files, none of the records that were read is a document, a table lacks a column, or the
+    source is too small for a test set and training.
+    """
+    found = survey or survey_source(source)
+    size = sum(file.size_bytes for file in found.files)
+    is_whole = size <= _SMALL_BYTES and len(found.files) <= _RECORDS and all(is_local(file.path) for file in found.files)
+    # A default would hide which documents have a language of their own.
+    items = _sample(source.model_copy(update={"default_language": None}), found, is_whole=is_whole)
+    documents = [item for item in items if isinstance(item, Document)]
+    rejected = [item for item in items if isinstance(item, Rejected)]
+    bad = [item for item in rejected if item.problem]
+    if bad and not documents:
+        raise DataError(
+            f"source {source.name}: none of the first {len(bad)} records is a document: {bad[0].id}: {bad[0].problem}",
+            fix=BAD[bad[0].reason].format(source=source.name),
+        )
+    if is_whole and len(documents) < _FEWEST_DOCUMENTS:
+        raise DataError(
+            f"source {source.name}: holds {len(documents)} documents; its test set needs 2, and training at least 1",
+            fix=f"add documents to source {source.name}, or leave it out",
+        )
+    left_out = {item.kind: item.path for item in reversed(found.left_out)}
+    counts = Counter(item.kind for item in found.left_out)
+    inside = [item for item in rejected if item.reason.startswith(LEFT_OUT) and item.id not in {i.path for i in found.left_out}]
+    for item in inside:
+        kind = item.reason.split(".", 1)[1]
+        counts[kind] += 1
+        left_out.setdefault(kind, shown(item.id))
+    return Proof(
+        files=len(found.files),
+        size_bytes=size,
+        left_out={kind: (counts[kind], left_out[kind]) for kind in sorted(left_out)},
+        warnings=tuple(_warnings(source, found, documents, filters_language=filters_language)),
+    )
+
+
+def _task(survey: Survey, number: int) -> ReadTask:
+    file = survey.files[number]
+    own = format_of(file.path) if survey.format == "auto" else None
+    part = ReadPart(path=file.path, size_bytes=file.size_bytes, version=file.version, format=own)
+    return ReadTask(index=0, format=survey.format, parts=(part,))
+
+
+def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool) -> list[Document | Rejected]:
+    """The records of a small source; of a large one the first of a few files, and one of each table."""
+    items: list[Document | Rejected] = []
+    for number, file in enumerate(survey.files[:_TABLES]):
+        local = is_local(file.path)
+        table = (survey.format if survey.format != "auto" else format_of(file.path)) in ("parquet", "arrow", "csv")
+        if not is_whole and number >= (_FILES if local else 1) and not (local and table):
+            continue
+        wanted = None if is_whole else _RECORDS if number < _FILES else 1
+        items += itertools.islice(read_documents(_task(survey, number), source), wanted)
+    return items
+
+
+def _warnings(source: SourceConfig, survey: Survey, documents: list[Document], *, filters_language: bool) -> list[str]:
+    if not documents:
+        return []
+    said = []
+    for name, key in mapped_fields(source).items():
+        if name != "id" and all(getattr(document, name) is None for document in documents):
+            said.append(
+                f"source {source.name}: none of the {len(documents)} documents that were read has {name}_field {key!r}"
+                f"{_present(source, survey)}"
+            )
+    if filters_language and source.default_language is None and all(document.language is None for document in documents):
+        said.append(
+            f"source {source.name}: prepare.clean.languages keeps its documents whatever their language, because none says "
+            "its own: set language_field or default_language of the source, or prepare.clean.language_id.detect to missing"
+        )
+    return said
+
+
+def _present(source: SourceConfig, survey: Survey) -> str:
+    """The names of the fields of a first record, as the reader would give them for a field that is missing."""
+    probe = source.model_copy(update={"text_field": _NO_FIELD, "on_bad_record": "drop"})
+    try:
+        first = next(read_documents(_task(survey, 0), probe), None)
+    except DataError as error:
+        problem = error.problem
+    else:
+        problem = first.problem if isinstance(first, Rejected) else ""
+    names = problem.partition("present: ")[2]
+    return f"; fields present: {names}" if names else ""

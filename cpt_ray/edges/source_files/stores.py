@@ -1,0 +1,57 @@
+"""Filesystems that fsspec reaches through this project: buckets through pyarrow, which is a dependency anyway, and HTTP.
+
+pyarrow reads the usual `AWS_*` variables. Importing this module registers them.
+"""
+
+import io
+from typing import Any
+
+import fsspec
+from fsspec.implementations.arrow import ArrowFSWrapper
+from pyarrow import fs as arrow_filesystems
+
+from cpt_ray.edges.source_files.http import HttpFileSystem
+
+_BUFFER = 4 << 20
+
+
+class _ArrowStore(ArrowFSWrapper):  # type: ignore[misc]
+    """A bucket, through pyarrow. One instance per bucket, because each bucket has its own region."""
+
+    scheme = ""
+
+    def __init__(self, bucket: str, **options: Any) -> None:
+        super().__init__(arrow_filesystems.FileSystem.from_uri(f"{self.scheme}://{bucket}")[0], **options)
+
+    @classmethod
+    def _get_kwargs_from_urls(cls, path: str) -> dict[str, str]:
+        return {"bucket": cls._strip_protocol(path).split("/")[0]}
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BufferedReader:
+        if mode != "rb":
+            raise ValueError("raw files are only read")
+        # Unbuffered, pyarrow sends a request every few bytes of `readline`: 40 lines from loopback took minutes.
+        return io.BufferedReader(self.fs.open_input_file(path), _BUFFER)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(path).split("://", 1)[-1].strip("/")
+
+
+class _S3(_ArrowStore):
+    scheme = "s3"
+
+
+class _Google(_ArrowStore):
+    scheme = "gs"
+
+
+def register() -> None:
+    """Make fsspec use these filesystems, in this process."""
+    for scheme, store in {"s3": _S3, "s3a": _S3, "gs": _Google, "gcs": _Google}.items():
+        fsspec.register_implementation(scheme, store, clobber=True)
+    for scheme in ("http", "https"):
+        fsspec.register_implementation(scheme, HttpFileSystem, clobber=True)
+
+
+register()

@@ -1,0 +1,80 @@
+"""What `check` can know of a source before anything is prepared."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cpt_ray.data.read import prove_source
+from cpt_ray.errors import DataError
+from tests.data.read.test_formats import source, write_jsonl
+
+
+def rows(count: int, **fields: object) -> list[object]:
+    return [{"id": str(n), "text": f"text {n}", **fields} for n in range(count)]
+
+
+def test_files_sizes_and_what_is_left_out_are_told_by_kind(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.txt", "d.pdf", "e.pdf", ".f.txt"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "g.txt").write_bytes(bytes(range(256)))
+    proof = prove_source(source(tmp_path, "auto"))
+    assert (proof.files, proof.size_bytes) == (4, 268)
+    assert {kind: count for kind, (count, _) in proof.left_out.items()} == {"pdf": 2, "hidden": 1, "binary": 1}
+    assert proof.left_out["binary"][1].endswith("g.txt")
+    assert proof.warnings == ()
+
+
+def test_a_field_that_no_record_has_is_a_warning_with_the_fields_that_are_there(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", rows(9, meta={"lang": "de"}))
+    (warning,) = prove_source(source(path, "jsonl", language_field="meta.language", default_language="de")).warnings
+    expected = (
+        "source law: none of the 9 documents that were read has language_field 'meta.language'; fields present: id, text, meta"
+    )
+    assert warning == expected
+    config = source(path, "jsonl", language_field="meta.lang", default_language="de")
+    assert prove_source(config, filters_language=True).warnings == ()
+    pq.write_table(pa.Table.from_pylist(rows(9)), tmp_path / "a.parquet")
+    (warning,) = prove_source(source(tmp_path / "a.parquet", "parquet", date_field="day")).warnings
+    assert warning.endswith("has date_field 'day'; fields present: id, text")
+
+
+def test_a_language_filter_on_documents_without_language_is_said(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", rows(9))
+    (warning,) = prove_source(source(path, "jsonl"), filters_language=True).warnings
+    assert "prepare.clean.languages keeps its documents whatever their language" in warning
+    assert prove_source(source(path, "jsonl", default_language="en"), filters_language=True).warnings == ()
+
+
+@pytest.mark.parametrize(("field", "fix"), [("text_field", "set the field names"), ("id_field", "set the field names")])
+def test_a_text_or_id_that_no_record_has_is_refused(tmp_path: Path, field: str, fix: str) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", rows(9))
+    with pytest.raises(
+        DataError, match=r"none of the first 9 records is a document: .*: no field 'body'; fields present: id, text"
+    ) as caught:
+        prove_source(source(path, "jsonl", **{field: "body"}))
+    assert caught.value.fix.startswith(fix)
+
+
+def test_a_source_too_small_for_a_test_set_is_refused(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", rows(2))
+    with pytest.raises(DataError, match="source law: holds 2 documents; its test set needs 2, and training at least 1"):
+        prove_source(source(path, "jsonl"))
+
+
+def test_an_odd_table_among_many_is_found(tmp_path: Path) -> None:
+    for number in range(30):
+        pq.write_table(pa.Table.from_pylist(rows(5)), tmp_path / f"{number:02d}.parquet")
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "25.parquet")
+    with pytest.raises(DataError, match=r"25\.parquet: no column 'text'; columns present: body"):
+        prove_source(source(tmp_path / "*.parquet", "parquet"))
+
+
+def test_a_large_source_is_not_read_whole(tmp_path: Path) -> None:
+    with (tmp_path / "a.jsonl").open("w") as out:
+        for row in rows(30_000):
+            out.write(json.dumps(row) + "\n")
+        out.write("{broken\n")
+    assert prove_source(source(tmp_path / "a.jsonl", "jsonl", on_bad_record="fail")).files == 1
