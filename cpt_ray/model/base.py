@@ -5,6 +5,7 @@ Out: a folder with safetensors and a fast tokenizer, which the other packages lo
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def import_base(config: ModelConfig, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if is_gguf(config):
-        model, tokenizer = _load_gguf(Path(resolve_package(config.base)), config)
+        model, tokenizer = _load_gguf(Path(resolve_package(os.path.expanduser(config.base))), config)
     else:
         model, tokenizer = _load_folder(config)
     if config.new_tokens:
@@ -108,7 +109,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 
 def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     key = f"models.{config.name}.base"
-    path = resolve_package(config.base)
+    path = resolve_package(os.path.expanduser(config.base))
     options: dict[str, Any] = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
     if Path(path).is_dir():
         prove_folder(Path(path), key)
