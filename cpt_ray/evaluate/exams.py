@@ -116,7 +116,7 @@ def _read_jsonl(task: str, path: str, content: bytes) -> Iterator[tuple[str, Exa
         place = f"{path}, line {number}"
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: not JSON", fix=_LINE_FIX) from error
         item = _jsonl_item(task, place, fields)
         explicit = "id" in fields
@@ -151,7 +151,7 @@ def _read_mmlu_flan_cot(task: str, path: str, content: bytes) -> Iterator[tuple[
     try:
         samples = yaml.safe_load(content)["fewshot_config"]["samples"]
         pairs = [(str(sample["question"]), str(sample["target"])) for sample in samples]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:  # ValueError: an impossible date
         raise DataError(
             f"{path}: no few-shot questions under fewshot_config.samples",
             fix="point the exam's path at lm-eval's tasks/mmlu/flan_cot_fewshot/mmlu_*.yaml, or set format: jsonl",

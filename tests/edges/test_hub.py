@@ -149,3 +149,10 @@ def test_offline_what_load_dataset_prepared_is_found_by_its_commit(offline: Path
     with pytest.raises(DataError, match="the cache holds more than one configuration: default, small") as caught:
         texts(name=NAME, revision=COMMIT)
     assert caught.value.fix == "set dataset.config to one of these"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"_data_files": 5}', '{"_data_files": [{}]}', "[" * 100_000, "\xff"])
+def test_a_damaged_description_of_a_dataset_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "state.json").write_text(content, encoding="latin-1")
+    with pytest.raises(DataError, match=r"state\.json: not what save_to_disk writes"):
+        resolve_dataset(DatasetConfig(name=str(tmp_path)))

@@ -47,3 +47,9 @@ def test_a_package_that_is_not_installed_is_named_with_the_command():
     with pytest.raises(DataError, match="'no-such-thing' is not installed here") as caught:
         resolve_package("package://no-such-thing/a.txt")
     assert caught.value.fix == "pip install --no-deps no-such-thing, on every node"
+
+
+@pytest.mark.parametrize("uri", ["package://", "package:///x", "zip://a::package://"])
+def test_a_uri_without_a_distribution_is_refused(uri):
+    with pytest.raises(DataError, match="is not installed here"):
+        resolve_package(uri)

@@ -132,6 +132,8 @@ def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_
     ("line", "message"),
     [
         ("{not json", r"quiz\.jsonl, line 2: not JSON"),
+        ("[" * 100_000, "line 2: not JSON"),
+        ('{"answer": ' + "9" * 5000 + "}", "line 2: not JSON"),
         ([1], "line 2: not a JSON object"),
         (question(1, question=" "), "line 2: no question"),
         (question(1, choices=["only"]), r"line 2: choices must be at least two non-empty strings, saw \['only'\]"),
@@ -155,7 +157,10 @@ def test_an_exam_without_a_well_formed_question_is_an_error(tmp_path):
         read_exam(exam(tmp_path / "quiz.jsonl"))
 
 
-def test_a_yaml_without_few_shot_questions_is_an_error(tmp_path):
-    (tmp_path / "x.yaml").write_text("task: x\n")
+@pytest.mark.parametrize(
+    "text", ["task: x\n", "a: 2024-99-99\n", "[" * 3000, "a: !!int b", "? [a]\n: 1"], ids=lambda text: text[:9]
+)
+def test_a_yaml_without_few_shot_questions_is_an_error(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(DataError, match=r"x\.yaml: no few-shot questions under fewshot_config\.samples"):
         read_exam(exam(tmp_path / "x.yaml", format="mmlu_flan_cot"))
