@@ -160,7 +160,9 @@ def test_rows_between_two_stray_quotes_are_read(tmp_path: Path) -> None:
     rows = [f"{n},text of row {n}" for n in range(400)]
     rows[50], rows[350] = '50,"an opening quote that nobody closes', '350,"a second stray quote'
     (tmp_path / "a.csv").write_text("id,text\n" + "\n".join(rows) + "\n")
-    with pytest.raises(DataError, match=r"a\.csv, line 352: the quote opened here is never closed"):
+    with pytest.raises(
+        DataError, match=r"a\.csv, line 352: the quote opened here is never closed; neither is the one in line 52"
+    ):
         read(source(tmp_path / "a.csv", "csv"))
     rows[350] = '350,a "second" stray quote"'
     (tmp_path / "a.csv").write_text("id,text\n" + "\n".join(rows) + "\n")

@@ -375,7 +375,7 @@ def test_a_source_of_which_nothing_is_left_names_the_rule(corpus: Path, tmp_path
 
 
 def test_a_share_too_small_for_a_test_set_still_gives_one_that_is_not_trained_on(
-    prepared: Prepared, corpus: Path, tokenizer: Path, tmp_path: Path
+    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     config = settings(held_out={"share": 0.001})
     held_out = draw_held_out(job(sources_of(corpus), config, tmp_path / "held_out"), prepared.made_documents)
@@ -384,6 +384,6 @@ def test_a_share_too_small_for_a_test_set_still_gives_one_that_is_not_trained_on
     }
     packing = job(sources_of(corpus), config, tmp_path / "shards")
     made = Made(tmp_path / "held_out", held_out)
-    manifest = pack_shards(packing, prepared.made_documents, made, model_tokenizer(tokenizer), None)
+    manifest = pack_shards(packing, prepared.made_documents, made, model_tokenizer(tokenizer_folder), None)
     dropped = {report.source: report.dropped["held_out"].documents for report in manifest.reports if report.stage == "held_out"}
     assert dropped == {source.name: 2 for source in sources_of(corpus)}
