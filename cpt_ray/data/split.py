@@ -5,14 +5,15 @@ index out; then a training document's word hashes in, verdict out (`held_out_ove
 takes 12 bytes per word of held-out text, memory-mapped and thus shared by the processes of a node, plus 2 to 4 bytes per word
 in each process. Held-out documents are never compared with one another.
 
-Guarantee: membership depends only on the component's id and the seed, so it is drawn before any arm and independently of it;
-the containment rule is exact (up to 64-bit hash collisions) for the given n-gram length.
+Guarantee: membership depends only on the component's id and the seed (and, in a source too small for a test set otherwise, on
+its other components), so it is drawn before any arm and independently of it; the containment rule is exact (up to 64-bit hash
+collisions) for the given n-gram length.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,20 +27,52 @@ from cpt_ray.data.words import Hashes, hash_ngrams, hash_words, seeded_share
 Part = Literal["validation", "test"]
 PARTS: tuple[Part, Part] = ("validation", "test")
 REASON = "held_out"
+FEWEST_TEST_DOCUMENTS = 2
+"""An interval needs two."""
 OVERLAP_REASON = "held_out_overlap"
 
 
-def held_out_part(component: str, config: HeldOutConfig, seed: int) -> Part | None:
+def held_out_part(component: str, config: HeldOutConfig, seed: int, floor: Collection[str] = ()) -> Part | None:
     """The held-out half that a component belongs to, or None for training.
 
     Args:
         component: Id of the near-duplicate component.
         config: Shares.
         seed: `prepare.seed`.
+        floor: Components that `fill_test_set` added to the test half.
     """
+    if component in floor:
+        return "test"
     if seeded_share("held_out", seed, component) >= config.share:
         return None
     return "validation" if seeded_share("validation", seed, component) < config.validation_share else "test"
+
+
+def fill_test_set(documents: Mapping[str, int], config: HeldOutConfig, seed: int) -> tuple[str, ...]:
+    """The components to add to a small source's test half, so that it has the two documents that an interval needs.
+
+    They are the next ones in the order of the draw, which a larger share would have taken first. At least one document is left
+    to train on.
+
+    Args:
+        documents: Documents of the source by component.
+        config: Shares.
+        seed: `prepare.seed`.
+
+    Returns:
+        Components; none if the test half is large enough, or the source is too small for one.
+    """
+    parts = {component: held_out_part(component, config, seed) for component in documents}
+    test = sum(count for component, count in documents.items() if parts[component] == "test")
+    left, added = sum(count for component, count in documents.items() if parts[component] is None), []
+    rest = (component for component in documents if parts[component] != "test")
+    # From training first; from the validation half, which may be empty, where training has no second document to give.
+    for component in sorted(rest, key=lambda name: (parts[name] is not None, seeded_share("held_out", seed, name), name)):
+        count = documents[component] if parts[component] is None else 0
+        if test < FEWEST_TEST_DOCUMENTS and (count < left or count == 0):
+            added.append(component)
+            test, left = test + documents[component], left - count
+    return tuple(added) if test >= FEWEST_TEST_DOCUMENTS else ()
 
 
 def held_out_order(component: str, seed: int) -> float:

@@ -263,6 +263,8 @@ class HeldOutRecord(Record):
     sets: tuple[HeldOutSet, ...]
     reports: tuple[StageReport, ...]
     task_pids: dict[str, tuple[int, ...]]
+    floor: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Components added to the test half of sources whose share gave fewer than two documents, by source."""
 
     def of_part(self, part: Literal["validation", "test"]) -> tuple[HeldOutSet, ...]:
         """The sets of one half, one per source, in the order of the study file; sets without documents are left out."""

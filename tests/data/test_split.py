@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cpt_ray.config.sections.prepare import HeldOutConfig
-from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_part
+from cpt_ray.data.split import ContainmentIndex, document_ngrams, fill_test_set, held_out_part
 from cpt_ray.data.words import hash_ngrams, hash_words
 from tests.data.conftest import sentence
 
@@ -92,3 +92,25 @@ def test_shares_are_met_and_membership_follows_component_and_seed_alone() -> Non
     held = [part for part in parts if part]
     assert len(held) / len(parts) == pytest.approx(0.1, abs=0.01)
     assert held.count("validation") / len(held) == pytest.approx(0.25, abs=0.04)
+
+
+def test_a_small_source_gets_its_two_test_documents_and_keeps_one_to_train_on() -> None:
+    config = HeldOutConfig(share=0.1)
+    for size in range(3, 60):
+        for seed in range(5):
+            documents = {f"component-{number}": 1 for number in range(size)}
+            floor = fill_test_set(documents, config, seed)
+            parts = [held_out_part(name, config, seed, floor) for name in documents]
+            plain = [held_out_part(name, config, seed) for name in documents]
+            assert parts.count("test") == max(2, plain.count("test")), (size, seed)
+            assert parts.count(None) >= 1
+            assert size < 9 or parts.count("validation") == plain.count("validation")
+            assert floor == fill_test_set(dict(reversed(documents.items())), config, seed)
+
+
+def test_a_source_too_small_for_a_test_set_gets_none() -> None:
+    config = HeldOutConfig(share=1e-9)
+    assert fill_test_set({"a": 1, "b": 1}, config, 0) == ()
+    assert fill_test_set({"a": 9}, config, 0) == ()
+    assert fill_test_set({"a": 1, "b": 5}, config, 0) != fill_test_set({"a": 5, "b": 5}, config, 0)
+    assert len(fill_test_set({"a": 2, "b": 1}, config, 0)) == 1

@@ -47,6 +47,7 @@ def read_csv(stream: Any, part: ReadPart, source: SourceConfig) -> Iterator[Docu
     problem = missing_columns(header, source, part.path)
     if problem is not None:
         raise DataError(f"{part.path}: {problem}", fix=f"set the field names of source {source.name} to existing columns")
+    stray = ""
     while True:
         lines.taken.clear()
         first = lines.number + 1
@@ -55,7 +56,7 @@ def read_csv(stream: Any, part: ReadPart, source: SourceConfig) -> Iterator[Docu
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 raise DataError(
-                    f"{part.path}, line {first}: the quote opened here is never closed",
+                    f"{part.path}, line {first}: the quote opened here is never closed{stray}",
                     fix=f"repair the file, or leave it out of source {source.name}",
                 ) from error
             row, problem = [], f"not CSV: {error}"
@@ -73,6 +74,7 @@ def read_csv(stream: Any, part: ReadPart, source: SourceConfig) -> Iterator[Docu
         if len(lines.taken) > 1 and not problem.endswith("columns"):
             problem = f"{problem}; the quote opened in line {first} ends in line {last}, and the lines between are read as rows"
             lines.give_back()
+            stray = f"; neither is the one in line {first}, which that in line {last} would have ended"
         yield replace(Rejected.bad("bad_row", problem, "".join(lines.taken)), place=f"line {first}")
 
 

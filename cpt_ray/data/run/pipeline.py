@@ -15,10 +15,13 @@ import functools
 import itertools
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.dedup.signatures import threshold
@@ -43,7 +46,7 @@ from cpt_ray.data.run.profile import merge_profiles, profile_tasks, profile_unit
 from cpt_ray.data.run.run_stage import Progress, TaskT, run_stage
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
 from cpt_ray.data.run.units import UnitContext, keep_bytes, merge_samples
-from cpt_ray.data.split import ContainmentIndex
+from cpt_ray.data.split import FEWEST_TEST_DOCUMENTS, ContainmentIndex, fill_test_set
 from cpt_ray.errors import DataError
 from cpt_ray.records import (
     DocumentsRecord,
@@ -59,7 +62,6 @@ from cpt_ray.records import (
 _LOG = logging.getLogger(__name__)
 _KEYS_PER_PARTITION = 1_000_000
 """24 MB of keys for a task that compares one partition; its memory does not grow with the corpus, the number of tasks does."""
-_FEWEST_TEST_DOCUMENTS = 2
 
 
 @dataclass(frozen=True)
@@ -189,19 +191,26 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
     """
     sources, prepare, folder = job.sources, job.prepare, job.folder
     tasks = [DrawUnit(**unit_files(documents.folder, unit)) for unit in documents.record.units]
-    drawn = job.run("held_out", training_tasks.draw_unit, tasks, job.context(documents=documents.folder))
+    draw = functools.partial(job.run, "held_out", training_tasks.draw_unit, context=job.context(documents=documents.folder))
+    drawn = draw(tasks=tasks)
+    floor = _floor(tasks, drawn, job, documents.folder)
+    if floor:
+        again = [number for number, task in enumerate(tasks) if task.source in floor]
+        tasks = [task.model_copy(update={"floor": floor.get(task.source, ())}) for task in tasks]
+        for number, report in zip(again, draw(tasks=[tasks[number] for number in again]), strict=True):
+            drawn[number] = report
     sets: list[HeldOutSet] = []
     for source in sources:
         units = [report for task, report in zip(tasks, drawn, strict=True) if task.source == source.name]
         sets.extend(merge_drawn(units, source, folder))
         test = sum(entry.documents for entry in sets if entry.source == source.name and entry.part == "test")
-        if test < _FEWEST_TEST_DOCUMENTS:
+        if test < FEWEST_TEST_DOCUMENTS:
             kept = sum(
                 r.kept.documents for r in documents.record.reports if r.source == source.name and r.stage == "near_duplicates"
             )
             raise DataError(
                 f"source {source.name}: the test set has {test} of {kept} documents, but an interval needs at least "
-                f"{_FEWEST_TEST_DOCUMENTS}; prepare.held_out.share is {prepare.held_out.share:g}",
+                f"{FEWEST_TEST_DOCUMENTS}; prepare.held_out.share is {prepare.held_out.share:g}",
                 fix="raise prepare.held_out.share, or add documents to this source",
             )
     ContainmentIndex.build(drawn_ngrams(drawn, folder)).save(folder / "containment")
@@ -209,7 +218,27 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
         sets=tuple(sets),
         reports=check_funnel(_reports(drawn), [source.name for source in sources]),
         task_pids={"held_out": _pids(drawn)},
+        floor=floor,
     )
+
+
+def _floor(tasks: Sequence[DrawUnit], drawn: Sequence[UnitReport], job: DataJob, documents: Path) -> dict[str, tuple[str, ...]]:
+    """The components that sources hold out beyond their share, because it gave them fewer than two test documents."""
+    found, prepare = {}, job.prepare
+    tested: Counter[str] = Counter()
+    for task, report in zip(tasks, drawn, strict=True):
+        parts = pq.read_table(job.folder / report.path("table"), columns=["part"])["part"]
+        tested[task.source] += sum(part == "test" for part in parts.to_pylist())
+    for source in (source for source in job.sources if tested[source.name] < FEWEST_TEST_DOCUMENTS):
+        counts = training_tasks.count_components((task for task in tasks if task.source == source.name), documents)
+        added = fill_test_set(counts, prepare.held_out, prepare.seed)
+        if added:
+            found[source.name] = added
+            _LOG.warning(
+                f"source {source.name}: prepare.held_out.share {prepare.held_out.share:g} of its {counts.total()} documents "
+                f"gives no test set; {len(added)} more near-duplicate components are held out"
+            )
+    return found
 
 
 def pack_shards(
@@ -239,7 +268,8 @@ def pack_shards(
     sources, prepare, folder = job.sources, job.prepare, job.folder
     resolved = resolve_tokenizer(tokenizer)
     common = _pack_inputs(folder, prepare, resolved, exam_items, tokenizer.vocabulary_size)
-    tasks = [PackUnit(**unit_files(documents.folder, unit), **common) for unit in documents.record.units]
+    floor = tuple(name for names in held_out.record.floor.values() for name in names)
+    tasks = [PackUnit(**unit_files(documents.folder, unit), **common, floor=floor) for unit in documents.record.units]
     context = job.context(documents=documents.folder, held_out=held_out.folder)
     packed = job.run("pack", training_tasks.pack_unit, tasks, context)
     write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)

@@ -13,7 +13,8 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,7 @@ class DrawUnit(UnitTask):
 
     clean: str
     near_duplicates: str
+    floor: tuple[str, ...] = ()
 
 
 class PackUnit(DrawUnit):
@@ -92,6 +94,15 @@ def document_key(row: Mapping[str, Any]) -> DocumentKey:
     return DocumentKey(row["identity"], row["id"])
 
 
+def count_components(tasks: Iterable[DrawUnit], documents_folder: Path) -> Counter[str]:
+    """Documents of some units by component, without those that were dropped as duplicates; reads no text."""
+    counts: Counter[str] = Counter()
+    for task in tasks:
+        verdicts = pq.read_table(documents_folder / task.near_duplicates, columns=["component", "reason"])
+        counts.update(row["component"] for row in verdicts.to_pylist() if row["reason"] is None)
+    return counts
+
+
 def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
     """Write the held-out documents of a unit, with their positions and n-grams."""
     config, seed = context.prepare.held_out, context.prepare.seed
@@ -101,7 +112,7 @@ def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
     start = 0
     for row in kept_documents(task, context):
         # By component, not by document: near-duplicates that were kept never straddle training and test.
-        part = held_out_part(row["component"], config, seed)
+        part = held_out_part(row["component"], config, seed, task.floor)
         if part is None:
             tally.keep(row["bytes"])
             continue
@@ -182,7 +193,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     for row in kept_documents(task, context):
         key, size, text = document_key(row), row["bytes"], row["text"]
         # Decided again from the same component and seed as in `draw_unit`; no list of held-out documents is passed around.
-        if held_out_part(row["component"], prepare.held_out, prepare.seed) is not None:
+        if held_out_part(row["component"], prepare.held_out, prepare.seed, task.floor) is not None:
             tallies["held_out"].drop(split.REASON, size)
             continue
         hashes = hash_words(text) if scanned else NO_WORDS

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.read import Rejected, plan_reads, read_documents
+from cpt_ray.data.read import Rejected
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 from tests.data.read.test_formats import read, source, texts
@@ -160,7 +160,9 @@ def test_rows_between_two_stray_quotes_are_read(tmp_path: Path) -> None:
     rows = [f"{n},text of row {n}" for n in range(400)]
     rows[50], rows[350] = '50,"an opening quote that nobody closes', '350,"a second stray quote'
     (tmp_path / "a.csv").write_text("id,text\n" + "\n".join(rows) + "\n")
-    with pytest.raises(DataError, match=r"a\.csv, line 352: the quote opened here is never closed"):
+    with pytest.raises(
+        DataError, match=r"a\.csv, line 352: the quote opened here is never closed; neither is the one in line 52"
+    ):
         read(source(tmp_path / "a.csv", "csv"))
     rows[350] = '350,a "second" stray quote"'
     (tmp_path / "a.csv").write_text("id,text\n" + "\n".join(rows) + "\n")
@@ -326,74 +328,3 @@ def test_a_limit_counts_documents_and_not_what_is_left_out(tmp_path: Path) -> No
         (tmp_path / name).write_text(name)
     config = source(tmp_path, "auto", limit_documents=2)
     assert counted(config) == (2, {"left_out.pdf": 2})
-
-
-# Encodings.
-
-GERMAN = "Der Mieter trägt die Kosten für Schönheitsreparaturen; größere Schäden übernimmt der Vermieter. " * 5
-RUSSIAN = "Арендатор оплачивает расходы на ремонт, а более крупные повреждения устраняет арендодатель. " * 5  # noqa: RUF001
-JAPANESE = "賃借人は毎月の初日に家賃を支払い、貸主は屋根を良好な状態に保つものとする。" * 8
-
-
-@pytest.mark.parametrize("name", ["utf-16", "utf-32", "utf-8-sig"])
-def test_a_byte_order_mark_decides(tmp_path: Path, name: str) -> None:
-    (tmp_path / "a.txt").write_bytes(GERMAN.encode(name))
-    (tmp_path / "a.jsonl").write_bytes(
-        "".join(json.dumps({"text": GERMAN}, ensure_ascii=False) + "\n" for _ in range(9)).encode(name)
-    )
-    (tmp_path / "a.csv").write_bytes(f"id;text\n1;{GERMAN}\n".replace("Kosten;", "").encode(name))
-    for encoding in ("utf-8", "auto", "latin-1"):
-        assert texts(source(tmp_path / "a.txt", "text", encoding=encoding)) == [GERMAN]
-        assert texts(source(tmp_path / "a.jsonl", "jsonl", encoding=encoding), 100) == [GERMAN] * 9
-    assert counted(source(tmp_path / "a.txt", "text")) == (1, {})
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "found"),
-    [
-        (GERMAN, "latin-1", "cp1252"),
-        (GERMAN, "cp1252", "cp1252"),
-        (RUSSIAN, "cp1251", "cp1251"),
-        (JAPANESE, "shift_jis", "cp932"),
-        (JAPANESE, "euc_jp", "euc_jis_2004"),
-    ],
-)
-def test_an_encoding_is_found_and_counted(tmp_path: Path, text: str, name: str, found: str) -> None:
-    (tmp_path / "a.txt").write_bytes(text.encode(name))
-    (tmp_path / "b.txt").write_bytes(text.encode())
-    config = source(tmp_path / "*.txt", "text", encoding="auto")
-    (task,) = plan_reads(config, 10**6)
-    encodings: Counter[str] = Counter()
-    items = list(read_documents(task, config, encodings=encodings))
-    assert [item.text for item in items if isinstance(item, Document)] == [text, text]
-    assert encodings == {found: 1, "utf-8": 1}
-    assert counted(source(tmp_path / "*.txt", "text")) == (1, {"bad_encoding": 1})
-
-
-def test_a_given_encoding_is_used_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"text": GERMAN}, ensure_ascii=False) + "\n" for _ in range(50)).encode("latin-1")
-    (tmp_path / "a.jsonl").write_bytes(lines)
-    assert texts(source(tmp_path / "a.jsonl", "jsonl", encoding="latin-1"), 1000) == [GERMAN] * 50
-    for wrong in ("latin-99", "rot13", "base64"):
-        with pytest.raises(ValueError, match=f"encoding '{wrong}' is not"):
-            source(tmp_path / "a.jsonl", "jsonl", encoding=wrong)
-    (tmp_path / "b.txt").write_bytes(GERMAN.encode("utf-16")[:-1])
-    with pytest.raises(DataError, match=r"b\.txt: damaged or truncated after 0 records: not utf-16"):
-        read(source(tmp_path / "b.txt", "text"))
-
-
-# Long texts.
-
-
-def test_a_long_text_is_split_at_paragraphs_into_documents_of_their_own(tmp_path: Path) -> None:
-    text = "\n\n".join(f"Paragraph {n}: " + "wörter und sätze " * 20 for n in range(100))
-    (tmp_path / "a.txt").write_text(text)
-    (tmp_path / "b.txt").write_text("short")
-    config = source(tmp_path / "*.txt", "text")
-    (task,) = plan_reads(config, 10**6)
-    items = [item for item in read_documents(task, config, max_bytes=5000) if isinstance(item, Document)]
-    assert "".join(item.text for item in items[:-1]) == text
-    assert all(len(item.text.encode()) <= 5000 for item in items)
-    assert all(item.text.startswith("Paragraph") for item in items[:-1])
-    assert [item.id for item in items] == [*(f"a.part-{n}" for n in range(1, len(items))), "b"]
-    assert len(list(read_documents(task, config.model_copy(update={"long_text": "drop"}), max_bytes=5000))) == 2

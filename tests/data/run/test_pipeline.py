@@ -374,8 +374,16 @@ def test_a_source_of_which_nothing_is_left_names_the_rule(corpus: Path, tmp_path
     assert e.value.fix == "change prepare.clean.min_bytes, or check the text of source news"
 
 
-def test_a_test_set_that_is_too_small_asks_for_a_larger_share(prepared: Prepared, corpus: Path, tmp_path: Path) -> None:
+def test_a_share_too_small_for_a_test_set_still_gives_one_that_is_not_trained_on(
+    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
     config = settings(held_out={"share": 0.001})
-    with pytest.raises(DataError, match=r"source news: the test set has 0 of 80 documents") as caught:
-        draw_held_out(job(sources_of(corpus), config, tmp_path), prepared.made_documents)
-    assert caught.value.fix == "raise prepare.held_out.share, or add documents to this source"
+    held_out = draw_held_out(job(sources_of(corpus), config, tmp_path / "held_out"), prepared.made_documents)
+    assert {(entry.source, entry.part): entry.documents for entry in held_out.sets} == {
+        (source.name, "test"): 2 for source in sources_of(corpus)
+    }
+    packing = job(sources_of(corpus), config, tmp_path / "shards")
+    made = Made(tmp_path / "held_out", held_out)
+    manifest = pack_shards(packing, prepared.made_documents, made, model_tokenizer(tokenizer_folder), None)
+    dropped = {report.source: report.dropped["held_out"].documents for report in manifest.reports if report.stage == "held_out"}
+    assert dropped == {source.name: 2 for source in sources_of(corpus)}

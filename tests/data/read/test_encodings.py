@@ -1,0 +1,83 @@
+"""Texts in any encoding are read, found and counted; long ones are split."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.data.read import plan_reads, read_documents
+from cpt_ray.errors import DataError
+from cpt_ray.records import Document
+from tests.data.read.test_field_cases import counted
+from tests.data.read.test_formats import read, source, texts
+
+GERMAN = "Der Mieter trägt die Kosten für Schönheitsreparaturen; größere Schäden übernimmt der Vermieter. " * 5
+RUSSIAN = "Арендатор оплачивает расходы на ремонт, а более крупные повреждения устраняет арендодатель. " * 5  # noqa: RUF001
+JAPANESE = "賃借人は毎月の初日に家賃を支払い、貸主は屋根を良好な状態に保つものとする。" * 8
+
+
+@pytest.mark.parametrize("name", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_decides(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.txt").write_bytes(GERMAN.encode(name))
+    (tmp_path / "a.jsonl").write_bytes(
+        "".join(json.dumps({"text": GERMAN}, ensure_ascii=False) + "\n" for _ in range(9)).encode(name)
+    )
+    (tmp_path / "a.csv").write_bytes(f"id;text\n1;{GERMAN}\n".replace("Kosten;", "").encode(name))
+    for encoding in ("utf-8", "auto", "latin-1"):
+        assert texts(source(tmp_path / "a.txt", "text", encoding=encoding)) == [GERMAN]
+        assert texts(source(tmp_path / "a.jsonl", "jsonl", encoding=encoding), 100) == [GERMAN] * 9
+    assert counted(source(tmp_path / "a.txt", "text")) == (1, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        (GERMAN, "latin-1", "cp1252"),
+        (GERMAN, "cp1252", "cp1252"),
+        (RUSSIAN, "cp1251", "cp1251"),
+        (JAPANESE, "shift_jis", "cp932"),
+        (JAPANESE, "euc_jp", "euc_jis_2004"),
+    ],
+)
+def test_an_encoding_is_found_and_counted(tmp_path: Path, text: str, name: str, found: str) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode(name))
+    (tmp_path / "b.txt").write_bytes(text.encode())
+    config = source(tmp_path / "*.txt", "text", encoding="auto")
+    (task,) = plan_reads(config, 10**6)
+    encodings: Counter[str] = Counter()
+    items = list(read_documents(task, config, encodings=encodings))
+    assert [item.text for item in items if isinstance(item, Document)] == [text, text]
+    assert encodings == {found: 1, "utf-8": 1}
+    assert counted(source(tmp_path / "*.txt", "text")) == (1, {"bad_encoding": 1})
+
+
+def test_a_given_encoding_is_used_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"text": GERMAN}, ensure_ascii=False) + "\n" for _ in range(50)).encode("latin-1")
+    (tmp_path / "a.jsonl").write_bytes(lines)
+    assert texts(source(tmp_path / "a.jsonl", "jsonl", encoding="latin-1"), 1000) == [GERMAN] * 50
+    for wrong in ("latin-99", "rot13", "base64"):
+        with pytest.raises(ValueError, match=f"encoding '{wrong}' is not"):
+            source(tmp_path / "a.jsonl", "jsonl", encoding=wrong)
+    (tmp_path / "b.txt").write_bytes(GERMAN.encode("utf-16")[:-1])
+    with pytest.raises(DataError, match=r"b\.txt: damaged or truncated after 0 records: not utf-16"):
+        read(source(tmp_path / "b.txt", "text"))
+
+
+# Long texts.
+
+
+def test_a_long_text_is_split_at_paragraphs_into_documents_of_their_own(tmp_path: Path) -> None:
+    text = "\n\n".join(f"Paragraph {n}: " + "wörter und sätze " * 20 for n in range(100))
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "b.txt").write_text("short")
+    config = source(tmp_path / "*.txt", "text")
+    (task,) = plan_reads(config, 10**6)
+    items = [item for item in read_documents(task, config, max_bytes=5000) if isinstance(item, Document)]
+    assert "".join(item.text for item in items[:-1]) == text
+    assert all(len(item.text.encode()) <= 5000 for item in items)
+    assert all(item.text.startswith("Paragraph") for item in items[:-1])
+    assert [item.id for item in items] == [*(f"a.part-{n}" for n in range(1, len(items))), "b"]
+    assert len(list(read_documents(task, config.model_copy(update={"long_text": "drop"}), max_bytes=5000))) == 2
