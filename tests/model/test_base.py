@@ -67,3 +67,13 @@ def test_code_that_comes_with_a_model_runs_only_when_asked(base, tmp_path):
     assert (tmp_path / "ran").exists()
     model = load_model(tmp_path / "out", precision="fp32", trust_remote_code=True)
     assert type(model).__name__ == "OwnModel"
+
+
+def test_a_base_saved_as_its_body_alone_is_imported_whole(base, tmp_path):
+    weights = load_file(base / "model.safetensors")
+    body = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+    save_file(body, base / "model.safetensors", metadata={"format": "pt"})
+    import_base(ModelConfig(name="m", base=str(base)), tmp_path / "out")
+    imported = load_file(tmp_path / "out" / "model.safetensors")
+    assert imported.keys() == weights.keys()
+    assert all(torch.equal(imported[name], tensor.bfloat16()) for name, tensor in weights.items())
