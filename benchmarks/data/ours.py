@@ -54,8 +54,8 @@ def make_units(folder: Path, files: list[Path]) -> None:
         tally = Tally("clean", SOURCE)
         for text in texts:
             tally.keep(len(text.encode()))
-        names = {"identity": [document_identity(SOURCE, number, record) for record in range(len(ids))], "id": ids}
-        columns = {**names, "text": texts, "bytes": [len(text.encode()) for text in texts], "exact": map(exact_hash, texts)}
+        named = {"identity": [document_identity(SOURCE, number, record) for record in range(len(ids))], "id": ids}
+        columns = {**named, "text": texts, "bytes": [len(text.encode()) for text in texts], "exact": map(exact_hash, texts)}
         clean = pa.table({field.name: list(columns.get(field.name, [None] * len(ids))) for field in CLEAN_SCHEMA}, CLEAN_SCHEMA)
         nothing = pa.array([None] * len(ids), pa.string())
         verdicts = pa.table({"component": pa.array(ids), "reason": nothing, "duplicate_of": nothing.cast(pa.uint64())})

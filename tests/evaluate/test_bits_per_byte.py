@@ -109,7 +109,7 @@ def test_a_score_does_not_depend_on_what_it_is_packed_with(tokenizer, model, bat
     packed = score_documents(model, documents, prefix=0, context=32, batch_tokens=batch_tokens)
     turned = score_documents(model, documents[::-1], prefix=0, context=32, batch_tokens=batch_tokens)[::-1]
 
-    assert [score.id for score in packed] == [document.id for document in documents]
+    assert [(score.identity, score.id) for score in packed] == [document.key for document in documents]
     assert [score.nats for score in packed] == pytest.approx([score.nats for score in alone], rel=1e-5)
     assert [score.nats for score in turned] == pytest.approx([score.nats for score in alone], rel=1e-5)
 
@@ -170,14 +170,14 @@ def test_documents_are_the_first_ones_of_the_file(tmp_path):
         )
     )
 
-    assert read_documents(path, 3) == [("d0", "text 0"), ("d1", "text 1"), ("d2", "text 2")]
+    assert read_documents(path, 3) == [(DocumentKey(f"law/00000/{i}", "same"), f"text {i}") for i in range(3)]
     assert len(read_documents(path, 99)) == 5
 
 
 def test_a_bad_line_of_a_held_out_set_is_named(tmp_path):
     path = tmp_path / "law.jsonl"
     path.write_text('{"identity": "law/00000/0", "id": "a", "text": "b"}\n{"id": "c"}\n')
-    with pytest.raises(DataError, match=r"law\.jsonl, line 2: not a JSON object with id and text"):
+    with pytest.raises(DataError, match=r"law\.jsonl, line 2: not a JSON object with identity, id and text"):
         read_documents(path, 9)
 
 
