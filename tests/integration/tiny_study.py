@@ -122,10 +122,15 @@ def write_tiny_study(folder: Path, *, kind: str = "ray") -> TinyStudy:
     write_lines(inputs / "law.jsonl", law_documents())
     write_lines(inputs / "news.jsonl", news_documents())
     write_lines(inputs / "exam.jsonl", exam_items())
-    shutil.copytree(_model_once(str(folder.parent)), folder / "model", dirs_exist_ok=True)
+    write_model(folder / "model")
     study = TinyStudy.at(folder)
     study.config.write_text(yaml.safe_dump(study_tree(folder, kind), sort_keys=False))
     return study
+
+
+def write_model(folder: Path) -> None:
+    """Write a tiny base with its tokenizer."""
+    shutil.copytree(_model_once(str(folder.parent.parent)), folder, dirs_exist_ok=True)
 
 
 def study_tree(folder: Path, kind: str = "ray") -> dict[str, Any]:

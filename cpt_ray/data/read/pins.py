@@ -1,9 +1,9 @@
 """Pin the raw files that a unit was read from, and detect later whether they have changed.
 
-Part of stage `read`. Out: a Parquet file per unit: `path`, `size_bytes`, `version`, `start`, `end`, `sha256`. A local file is
-hashed, in a second pass from the page cache at over 1 GB/s, because a modification time proves nothing; elsewhere the version
-(an ETag, a time set by every write, a commit) has to suffice, as it does if `limit_documents` reads only part of a file.
-Memory: one entry per file of a unit.
+Part of stage `read`. Out: a Parquet file per unit: `path`, `size_bytes`, `version`, `start`, `end`, `sha256`. A local file, or
+a member of a local archive, is hashed, in a second pass from the page cache at over 1 GB/s, because a modification time proves
+nothing; elsewhere the version (an ETag, a time set by every write, a commit) has to suffice, as it does if `limit_documents`
+reads only part of a file. Memory: one entry per file of a unit.
 
 Guarantee: a local file whose bytes changed is detected, regardless of its size and modification time.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.plan import ReadTask, source_files
 from cpt_ray.data.read.reading import check_unchanged
 from cpt_ray.edges.redaction import redact_uris
-from cpt_ray.edges.source_files import is_local, source_version
+from cpt_ray.edges.source_files import is_local, open_source, source_version, split_chain
 from cpt_ray.errors import DataError
 from cpt_ray.records import UnitReport
 
@@ -50,7 +51,7 @@ def pin_inputs(task: ReadTask, source: SourceConfig) -> pa.Table:
     rows = []
     for part in (part for part in task.parts if part.left_out is None):
         end = part.size_bytes if part.end is None else part.end
-        digest = _hash(part.path, part.start, end) if is_local(part.path) and source.limit_documents is None else None
+        digest = _digest(part.path, part.start, end) if source.limit_documents is None else None
         row = part.model_dump(include={"path", "size_bytes", "version", "start"})
         # Only shown later: a file is opened again under the path of the study file, which holds its credentials.
         rows.append({**row, "path": redact_uris(part.path), "end": end, "sha256": digest})
@@ -63,13 +64,24 @@ def write_inputs(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def _hash(path: str, start: int, end: int) -> str:
+def _digest(path: str, start: int, end: int) -> str | None:
+    """SHA-256 of a range of a local file, or of a whole member of a local archive; None for anything else."""
+    if is_local(path):
+        with open(path, "rb") as file:
+            return _hash(file, start, end)
+    if not is_local(split_chain(path)[-1]):
+        return None
+    with open_source(path) as member:
+        return _hash(member, 0, sys.maxsize)
+
+
+def _hash(stream: Any, start: int, end: int) -> str:
     digest, left = hashlib.sha256(), end - start
-    with open(path, "rb") as stream:
+    if start:
         stream.seek(start)
-        while left > 0 and (chunk := stream.read(min(left, _CHUNK))):
-            digest.update(chunk)
-            left -= len(chunk)
+    while left > 0 and (chunk := stream.read(min(left, _CHUNK))):
+        digest.update(chunk)
+        left -= len(chunk)
     return digest.hexdigest()
 
 
@@ -97,8 +109,8 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
         same = version is None or version == row["version"]
         if same and not deep:
             continue
-        if row["sha256"] is not None and is_local(path):
-            same = _hash(path, row["start"], row["end"]) == row["sha256"]
+        if row["sha256"] is not None and (digest := _digest(path, row["start"], row["end"])) is not None:
+            same = digest == row["sha256"]
         if not same:
             raise DataError(
                 f"source {source.name}: {path} has changed since {folder.name} was made from it, though not in name or size",

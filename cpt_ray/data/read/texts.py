@@ -123,7 +123,7 @@ def _header_field(header: str, name: str) -> object:
         return None if "." not in name else _nested_header_field(header, name)
     try:
         value = yaml.safe_load(match[0])[name]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         return None
     # YAML 1.1 parses the language code of Norwegian as a boolean.
     return "no" if value is False else value
@@ -132,7 +132,7 @@ def _header_field(header: str, name: str) -> object:
 def _nested_header_field(header: str, name: str) -> object:
     try:
         value: object = yaml.safe_load(header)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):  # ValueError: an impossible date
         return None
     for key in name.split("."):
         value = value.get(key) if isinstance(value, dict) else None

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import zipfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -61,6 +62,27 @@ def test_a_finished_artifact_notices_changed_bytes_and_forgives_a_touched_or_mov
     check_inputs(context.root, config)  # a file whose modification time was reset passes the quick check ...
     with pytest.raises(DataError, match=r"source law: .*old/a\.x has changed since out was made from it"):
         check_inputs(context.root, config, deep=True)  # ... and not the deep one
+
+
+@pytest.mark.parametrize("form", ["zip://a.jsonl::{}", "{}"])
+def test_an_archive_that_was_copied_is_the_same_and_one_whose_text_changed_is_not(tmp_path: Path, form: str) -> None:
+    archive = tmp_path / "a.zip"
+
+    def pack(lines: bytes) -> None:
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr(zipfile.ZipInfo("a.jsonl"), lines)
+
+    pack(LINES)
+    config = source(form.format(archive), "jsonl")
+    tasks, context = unit(config, tmp_path / "out")
+    for task in tasks:
+        read_unit(task, context)
+    os.utime(archive, (1, 1))
+    check_inputs(context.root, config)
+    check_inputs(context.root, config, deep=True)
+    pack(LINES.replace(b"law", b"tax"))
+    with pytest.raises(DataError, match=r"a\.zip has changed since out was made from it"):
+        check_inputs(context.root, config)
 
 
 def test_each_part_is_pinned_with_the_hash_of_its_own_bytes(tmp_path: Path) -> None:
