@@ -21,6 +21,7 @@ from cpt_ray.edges.source_files import (
     LeftOut,
     SourceFile,
     archive_kind,
+    foreign_kind,
     format_of,
     is_unpacked,
     left_out_kind,
@@ -29,6 +30,8 @@ from cpt_ray.edges.source_files import (
 )
 from cpt_ray.errors import DataError
 from cpt_ray.records import Record
+
+_HEAD = 1 << 13
 
 
 class ReadPart(Record):
@@ -168,7 +171,7 @@ def _split(file: SourceFile, file_format: SourceFormat, unit_bytes: int, source:
     # A URL is fetched whole by each task that reads it: splitting it would fetch it many times.
     if size <= unit_bytes or "::" in path or path.startswith(("http://", "https://")) or archive_kind(path) is not None:
         return [(whole, size)]
-    if file_format == "jsonl" and _is_plain_utf8(path, source):
+    if file_format == "jsonl" and _holds_plain_lines(path, source):
         starts = range(0, size, unit_bytes)
         return [(whole.model_copy(update={"start": at, "end": min(at + unit_bytes, size)}), unit_bytes) for at in starts]
     if file_format == "parquet" and not path.endswith(COMPRESSED):
@@ -182,12 +185,13 @@ def _split(file: SourceFile, file_format: SourceFormat, unit_bytes: int, source:
     return [(whole, size)]
 
 
-def _is_plain_utf8(path: str, source: SourceConfig) -> bool:
-    """Whether the bytes of a file are those of its lines: not compressed, and in UTF-8."""
+def _holds_plain_lines(path: str, source: SourceConfig) -> bool:
+    """Whether the bytes of a file are those of its lines: not compressed, in UTF-8, and no image or archive by its content."""
     if source.encoding != UTF_8 or path.endswith(COMPRESSED):
         return False
     with open_source(path) as stream:
-        return not is_unpacked(stream) and marked_encoding(stream.peek(4)[:4]) in (None, UTF_8)
+        head = stream.peek(_HEAD)[:_HEAD]
+        return not is_unpacked(stream) and marked_encoding(head[:4]) in (None, UTF_8) and foreign_kind(head, "jsonl") is None
 
 
 def _row_group_runs(file: SourceFile, unit_bytes: int, source: str) -> list[tuple[int, tuple[int, ...]]]:

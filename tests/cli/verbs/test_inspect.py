@@ -29,7 +29,8 @@ def test_inspect_shows_rows_with_the_borders_of_their_documents(prepared, capsys
     whole = 0
     for body in rows[2::2]:
         used = 0
-        pieces = re.findall(r"^--- document (\S+): (\d+) tokens at (\d+)(.*)\n((?:.*\n)*?)(?=---)", body, re.MULTILINE)
+        border = r"^--- document (\S+) \(law/\S+\): (\d+) tokens at (\d+)(.*)\n((?:.*\n)*?)(?=---)"
+        pieces = re.findall(border, body, re.MULTILINE)
         for name, tokens, start, cut, text in pieces:
             assert int(start) == used
             used += int(tokens)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cpt_ray.data.read import plan_reads
+from cpt_ray.data.read import Rejected, plan_reads
 from cpt_ray.data.read.plan import source_files
 from cpt_ray.errors import DataError
 from tests.data.read.test_formats import read, source, texts, write_jsonl
@@ -34,6 +34,15 @@ def test_gzip_is_one_task(tmp_path: Path) -> None:
     config = source(tmp_path / "a.jsonl.gz", "jsonl")
     assert len(plan_reads(config, 100)) == 1
     assert len(texts(config, 100)) == 500
+
+
+def test_a_large_file_of_another_kind_is_left_out_once_and_not_split(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\xff\xd8\xff\xe0" + b"\x00 a line\n" * 500)
+    config = source(tmp_path / "a.jsonl", "jsonl")
+    assert [len(task.parts) for task in plan_reads(config, 100)] == [1]
+    (item,) = read(config, 100)
+    assert isinstance(item, Rejected)
+    assert (item.reason, item.num_bytes) == ("left_out.image", (tmp_path / "a.jsonl").stat().st_size)
 
 
 def test_parts_of_a_large_file_cover_it_without_gap_or_overlap(tmp_path: Path) -> None:
