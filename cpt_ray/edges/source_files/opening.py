@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from cpt_ray.edges.source_files import stores
 from cpt_ray.edges.source_files.addresses import split_chain
+from cpt_ray.edges.source_files.kinds import COMPRESSED, plain_name
 
 stores.register()
 _BUFFER = 4 << 20
@@ -80,14 +81,22 @@ def open_source(path: str) -> Iterator[Any]:
     """Open a listed file for reading bytes; compressed files are decompressed."""
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(Path(path).open("rb") if is_local(path) else fsspec.open(path, mode="rb"))  # noqa: SIM115
-        yield unpacked(raw)
+        yield unpacked(raw, plain_name(path))
 
 
-def unpacked(stream: Any) -> Any:
+def unpacked(stream: Any, name: str = "") -> Any:
     """A stream, decompressed if it is compressed, with a `peek` method."""
     stream = peekable(stream)
-    magic = compression_of(stream.peek(16)[:16])
+    head = stream.peek(16)[:16]
+    magic = compression_of(head) or _cut_short(head, name)
     return stream if magic is None else _UNPACK[magic](stream)
+
+
+def _cut_short(head: bytes, name: str) -> bytes | None:
+    """The compression of a file that is called compressed and ends within its magic bytes; reading it reports the loss."""
+    if not head or not name.endswith(COMPRESSED):
+        return None
+    return next((magic for magic in _UNPACK if magic != head and magic.startswith(head)), None)
 
 
 def is_unpacked(stream: Any) -> bool:
