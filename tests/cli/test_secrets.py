@@ -13,6 +13,8 @@ from cpt_ray.cli.main import main
 from tests.edges.source_files.web_server import Server, whole
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
 
+pytestmark = pytest.mark.accept(inputs=3)
+
 SECRET = "Pl4ntedS3cret"
 
 

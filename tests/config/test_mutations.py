@@ -12,6 +12,8 @@ import pytest
 
 from tests.config.mutations import mutate
 
+pytestmark = pytest.mark.accept(inputs=2)
+
 _GIB = 1 << 30
 
 

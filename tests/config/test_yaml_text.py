@@ -8,6 +8,8 @@ from cpt_ray.config.plain_text import MOST_LEVELS
 from cpt_ray.config.yaml_text import MOST_VALUES, YamlSyntaxError, parse_yaml
 from cpt_ray.errors import ConfigError
 
+pytestmark = pytest.mark.accept(inputs=2)
+
 _LEVELS = "\n".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )

@@ -15,6 +15,8 @@ from cpt_ray.records import RepeatedIds
 from tests.data.conftest import document, settings
 from tests.data.run.in_process import Documents, documents
 
+pytestmark = pytest.mark.accept(inputs=4)
+
 ODD_IDS = [
     "same",
     "same",

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from cpt_ray.data.invisible import IGNORABLE, IGNORABLE_RUNS, remove_invisible
 from cpt_ray.data.words import fold
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
 HINDI = "\u0915\u094d\u200d\u0937"
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"

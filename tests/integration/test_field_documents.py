@@ -31,6 +31,8 @@ from tests.data.run.in_process import Documents, documents, draw, pack
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer
 from tests.integration.tiny_study import document, exam_items, question
 
+pytestmark = [pytest.mark.accept(inputs=1), pytest.mark.accept(inputs=4)]
+
 DEFAULTS = PrepareConfig.model_validate(
     {"unit_bytes": 16_000, "held_out": {"share": 0.2}, "pack": {"sequence_length": 64}, "keep_dropped": True}
 )

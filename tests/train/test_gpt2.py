@@ -15,6 +15,8 @@ from cpt_ray.records import ImportedModel, RunRecord
 from tests.evaluate.tiny import build_tokenizer
 from tests.train.tiny_run import T, make_shards, run
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:

@@ -13,6 +13,8 @@ from cpt_ray.data.clean.segment import count_sentences, tokens
 from cpt_ray.records import Document
 from tests.data.clean.judged import cleaned, config, judge
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 CHINESE = """人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。
 人人有资格享有本宣言所载的一切权利和自由，不分种族、肤色、性别、语言、宗教、政治或其他见解、国籍或社会出身、财产、出生或其他身份等任何区别。
 人人有权享有生命、自由和人身安全。任何人不得使为奴隶或奴役；一切形式的奴隶制度和奴隶买卖，均应予以禁止。

@@ -14,6 +14,8 @@ from cpt_ray.records import Document
 from tests.data.read.test_field_cases import counted
 from tests.data.read.test_formats import read, source, texts
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 GERMAN = "Der Mieter trägt die Kosten für Schönheitsreparaturen; größere Schäden übernimmt der Vermieter. " * 5
 RUSSIAN = "Арендатор оплачивает расходы на ремонт, а более крупные повреждения устраняет арендодатель. " * 5  # noqa: RUF001
 JAPANESE = "賃借人は毎月の初日に家賃を支払い、貸主は屋根を良好な状態に保つものとする。" * 8

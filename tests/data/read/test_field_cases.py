@@ -24,6 +24,8 @@ from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 from tests.data.read.test_formats import read, source, texts
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 PAGE = (
     "<html><head><title>T</title><script>var a = 1;</script></head><body><nav><a href='/'>Home</a></nav><main><h1>Lease</h1>"
     "<p>The tenant pays the rent on the first day of each month, and the landlord keeps the roof in good repair.</p>"

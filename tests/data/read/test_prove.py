@@ -11,6 +11,8 @@ from cpt_ray.data.read import prove_source
 from cpt_ray.errors import DataError
 from tests.data.read.test_formats import source, write_jsonl
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 
 def rows(count: int, **fields: object) -> list[object]:
     return [{"id": str(n), "text": f"text {n}", **fields} for n in range(count)]

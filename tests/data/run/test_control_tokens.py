@@ -13,6 +13,8 @@ from cpt_ray.errors import DataError
 from cpt_ray.records import TextTokens
 from tests.evaluate.tiny import SEPARATOR, build_tokenizer
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 
 @pytest.mark.parametrize("before", [0, 1])
 def test_only_documents_with_a_control_token_inside_are_dropped(before):

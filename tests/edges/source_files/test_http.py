@@ -12,6 +12,8 @@ from cpt_ray.errors import DataError
 from tests.data.read.test_formats import source
 from tests.edges.source_files.web_server import LINES, Server, cut, rest, status, whole
 
+pytestmark = pytest.mark.accept(inputs=3)
+
 
 @pytest.fixture
 def server(monkeypatch):

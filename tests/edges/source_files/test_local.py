@@ -7,6 +7,8 @@ import pytest
 from cpt_ray.edges.source_files import list_files
 from cpt_ray.errors import DataError
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 
 def names(listing):
     return [os.path.basename(file.path) for file in listing.files], [

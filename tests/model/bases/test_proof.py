@@ -13,6 +13,8 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.proof import prove_base
 from tests.model.bases.damage import INDEX, POINTER, WEIGHTS, add, change_index, change_json, copy, drop, prefix, rewrite, shard
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 NAME = "model.layers.1.mlp.up_proj.weight"
 
 

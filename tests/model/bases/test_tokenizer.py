@@ -14,6 +14,8 @@ from cpt_ray.model.bases.tokens import DEFINITION
 from tests.evaluate.tiny import SEPARATOR, build_tokenizer
 from tests.model.bases.damage import change_json, copy
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 CLASSES = [
     "GPT2Tokenizer",
     "LlamaTokenizer",

@@ -9,6 +9,8 @@ import pytest
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.tokens import TokenizerFiles, chat_end_warning, control_tokens, largest_text_id, vocabulary
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 
 def added(number, content, *, special=True):
     return {"id": number, "content": content, "special": special}

@@ -9,6 +9,8 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.files import BaseFiles
 from cpt_ray.model.bases.window import LEAST_POSITIONS, check_window, learned_positions
 
+pytestmark = pytest.mark.accept(inputs=1)
+
 KEY = "prepare.pack.sequence_length"
 
 
