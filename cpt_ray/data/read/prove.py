@@ -27,6 +27,8 @@ _FILES = 3
 _TABLES = 100
 _SMALL_BYTES = 1_000_000
 _NO_FIELD = "\0"
+_WHOLE_FILES = frozenset({"text", "html", "front_matter"})
+"""Formats in which a file is one document."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ def prove_source(source: SourceConfig, survey: Survey | None = None, *, filters_
     )
 
 
+def _format_of(survey: Survey, number: int) -> str | None:
+    """The format of a file, as far as its name tells it."""
+    return survey.format if survey.format != "auto" else format_of(survey.files[number].path)
+
+
 def _task(survey: Survey, number: int) -> ReadTask:
     file = survey.files[number]
     own = format_of(file.path) if survey.format == "auto" else None
@@ -95,7 +102,7 @@ def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool) -> list[Doc
     items: list[Document | Rejected] = []
     for number, file in enumerate(survey.files[:_TABLES]):
         local = is_local(file.path)
-        table = (survey.format if survey.format != "auto" else format_of(file.path)) in ("parquet", "arrow", "csv")
+        table = _format_of(survey, number) in ("parquet", "arrow", "csv")
         if not is_whole and number >= (_FILES if local else 1) and not (local and table):
             continue
         wanted = None if is_whole else _RECORDS if number < _FILES else 1
@@ -107,6 +114,9 @@ def _warnings(source: SourceConfig, survey: Survey, documents: list[Document], *
     if not documents:
         return []
     said = []
+    formats = {_format_of(survey, number) for number in range(len(survey.files))}
+    if source.text_field != "text" and formats <= _WHOLE_FILES:
+        said.append(f"source {source.name}: text_field has no effect: each file is one document")
     for name, key in mapped_fields(source).items():
         if name != "id" and all(getattr(document, name) is None for document in documents):
             said.append(

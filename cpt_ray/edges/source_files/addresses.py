@@ -22,6 +22,7 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL = ("file", "local")
 _CACHES = ("simplecache", "filecache", "blockcache", "cached")
 _ARCHIVES = ("zip", "tar")
+_BUCKETS = ("s3", "s3a", "gs", "gcs")
 _READ = (
     *("http", "https", "s3", "s3a", "gs", "gcs", "hf", "github", "ftp", "sftp", "ssh", "abfs", "abfss", "az", "adl", "hdfs"),
     *("webhdfs", "smb", "oss", "obs", "cos", "tos", "dropbox", "gdrive", "box", "oci", "lakefs", "dbfs"),
@@ -129,6 +130,8 @@ def _check_link(link: str, uri: str, *, is_last: bool) -> None:
         raise DataError(f"{shown(uri)}: {scheme}:// is not read", fix=fix)
     if scheme in ("http", "https"):
         _check_url(link, uri)
+    if scheme in _BUCKETS and not link.split("://", 1)[1].strip("/"):
+        raise DataError(f"{shown(uri)}: names no bucket", fix=f"write {scheme}://BUCKET/PATH")
 
 
 def _check_url(link: str, uri: str) -> None:

@@ -19,9 +19,11 @@ class _ArrowStore(ArrowFSWrapper):  # type: ignore[misc]
     """A bucket, through pyarrow. One instance per bucket, because each bucket has its own region."""
 
     scheme = ""
+    settings = ""
 
     def __init__(self, bucket: str, **options: Any) -> None:
-        super().__init__(arrow_filesystems.FileSystem.from_uri(f"{self.scheme}://{bucket}")[0], **options)
+        address = f"{self.scheme}://{bucket}{self.settings}"
+        super().__init__(arrow_filesystems.FileSystem.from_uri(address)[0], **options)
 
     @classmethod
     def _get_kwargs_from_urls(cls, path: str) -> dict[str, str]:
@@ -44,6 +46,7 @@ class _S3(_ArrowStore):
 
 class _Google(_ArrowStore):
     scheme = "gs"
+    settings = "?retry_limit_seconds=30"  # the default is a quarter of an hour, also for a name that does not resolve
 
 
 def register() -> None:

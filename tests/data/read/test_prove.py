@@ -29,6 +29,16 @@ def test_files_sizes_and_what_is_left_out_are_told_by_kind(tmp_path: Path) -> No
     assert proof.warnings == ()
 
 
+@pytest.mark.parametrize(("file_format", "warned"), [("text", True), ("html", True), ("jsonl", False)])
+def test_the_field_of_a_text_is_said_to_have_no_effect_where_a_file_is_a_document(
+    tmp_path: Path, file_format: str, warned: bool
+) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.x").write_text(json.dumps({"body": f"text {number}"}))
+    proof = prove_source(source(tmp_path / "*.x", file_format, text_field="body"))
+    assert ("source law: text_field has no effect: each file is one document" in proof.warnings) == warned
+
+
 def test_a_field_that_no_record_has_is_a_warning_with_the_fields_that_are_there(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", rows(9, meta={"lang": "de"}))
     (warning,) = prove_source(source(path, "jsonl", language_field="meta.language", default_language="de")).warnings

@@ -23,6 +23,8 @@ REFUSED = {
     "s3://b/a.txt::/data/a.zip": "is not an archive member",
     "http://h/*.txt": "a web server cannot be searched by pattern",
     "https:///a.txt": "has no host",
+    "gs://": "names no bucket",
+    "s3:///": "names no bucket",
     "http://[::1/a.txt": "not a URL|is not an archive member",
     "http://h:port/a.txt": "not a URL",
     "simplecache::": "names no file",
