@@ -37,7 +37,7 @@ from benchmarks.data import clean as data_clean
 from benchmarks.data import dedup as data_dedup
 from benchmarks.data.bench import HERE, ROW_TOKENS, WORKERS, Bench, ours, peers_python, text_bytes
 from benchmarks.data.watch import watch_together
-from benchmarks.measure.claims import POSITIVE, SHARE, Claim, Figure, beyond_start
+from benchmarks.measure.claims import POSITIVE, SHARE, Claim, Figure, ImpossibleError, beyond_start
 from benchmarks.measure.record import write_results
 
 ENGINE = "SmolLM2's tokenizer, Hugging Face's engine, two processes"
@@ -347,4 +347,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ImpossibleError as error:
+        sys.exit(str(error))

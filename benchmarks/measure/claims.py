@@ -83,22 +83,17 @@ class Claim:
     compared_with: str | None = None
     raw: Any = field(default=None)
 
-    def check(self) -> None:
-        """Refuse an impossible value.
-
-        Raises:
-            ImpossibleError: If the value is outside its range, or is not a number where one is claimed.
-        """
+    def problem(self) -> str | None:
+        """Why the value cannot be: it is outside its range, or no number where one is claimed; None if it can."""
         if self.possible is None:
-            return
+            return None
         low, high = self.possible
         if isinstance(self.value, str):
-            raise ImpossibleError(f"claim {self.id}: {self.value!r} is not a number")
+            return f"claim {self.id}: {self.value!r} is not a number"
         inside = low < self.value <= high if self.possible == POSITIVE else low <= self.value <= high
-        if not inside or not math.isfinite(self.value):
-            raise ImpossibleError(
-                f"claim {self.id}: {self.value:.4g} {self.unit} is impossible: not between {low:g} and {high:g}. {self.need()}"
-            )
+        if inside and math.isfinite(self.value):
+            return None
+        return f"claim {self.id}: {self.value:.4g} {self.unit} is impossible: not between {low:g} and {high:g}. {self.need()}"
 
     def judge(self) -> Judgement:
         """Whether the target is met, as far as the spread allows a judgement.

@@ -2,7 +2,7 @@
 
 In: claims. Out: a list of `{id, claim, value, unit, spread, target, judgement, compared_with, processor, hardware, versions,
 commit, date, raw}`, one entry for each claim and kind of processor. A claim that misses its target is written like any other:
-disappointing results are not left out. An impossible value is an error, and nothing is written.
+disappointing results are not left out. An impossible value is an error: the others are printed, and nothing is written.
 """
 
 import importlib.metadata
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.claims import Claim
+from benchmarks.measure.claims import Claim, ImpossibleError
 
 RESULTS = Path(__file__).parents[1] / "results"
 DISTRIBUTIONS = ("cpt-ray", "torch", "deepspeed", "ray", "transformers", "datasets", "pyarrow", "lm-eval", "mlflow", "numpy")
@@ -35,13 +35,12 @@ def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS
 
     Raises:
         ValueError: If there are no claims, two have the same id, or a target cannot be judged.
-        ImpossibleError: If a value is outside the range that its claim names.
+        ImpossibleError: If values are outside the range that their claims name; names each.
     """
     ids = [claim.id for claim in claims]
     if not ids or len(set(ids)) != len(ids):
         raise ValueError(f"benchmark {theme}: every claim needs a unique id, got {ids}")
-    for claim in claims:
-        claim.check()
+    impossible = [problem for claim in claims if (problem := claim.problem()) is not None]
     shared = {
         "processor": describe_processor(),
         "hardware": describe_hardware(),
@@ -63,7 +62,12 @@ def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS
             "raw": claim.raw,
         }
         for claim in claims
+        if claim.problem() is None
     ]
+    if impossible:
+        if results:
+            print(render_table(results))
+        raise ImpossibleError("\n".join([*impossible, "nothing was written"]))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{theme}.json"
     others = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []

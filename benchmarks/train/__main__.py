@@ -17,11 +17,12 @@ import functools
 import itertools
 import os
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure.claims import POSITIVE, SHARE, Claim
+from benchmarks.measure.claims import POSITIVE, SHARE, Claim, ImpossibleError
 from benchmarks.measure.record import RESULTS, write_results
 from benchmarks.measure.turns import TURN_STEPS
 from benchmarks.train.peers import PEAK_FLOPS, PEAK_SIZE
@@ -287,4 +288,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ImpossibleError as error:
+        sys.exit(str(error))

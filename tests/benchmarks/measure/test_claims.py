@@ -1,8 +1,10 @@
 """Impossible claims are refused, and claims within their spread of the target are not judged; with made-up timings."""
 
+import re
+
 import pytest
 
-from benchmarks.measure.claims import POSITIVE, SHARE, Claim, Figure, ImpossibleError, beyond_start
+from benchmarks.measure.claims import POSITIVE, SHARE, Claim, Figure, beyond_start
 
 
 def claim(value, **changes) -> Claim:
@@ -30,14 +32,12 @@ def test_a_target_is_judged(value, target, judgement):
     [(0.0, POSITIVE), (-0.196, POSITIVE), (float("inf"), POSITIVE), (float("nan"), POSITIVE), (5.9, (0.0, 2.0)), (1.01, SHARE)],
 )
 def test_a_value_outside_its_range_is_an_error(value, possible):
-    with pytest.raises(ImpossibleError, match=r"claim a: .* is impossible: not between"):
-        claim(value, possible=possible).check()
+    assert re.match(r"claim a: .* is impossible: not between", claim(value, possible=possible).problem())
 
 
 def test_a_value_on_a_bound_that_it_can_reach_is_none():
-    claim(0.0, possible=SHARE).check()
-    claim(1.0, possible=SHARE).check()
-    claim("zero2", possible=None).check()
+    for possible in (claim(0.0, possible=SHARE), claim(1.0, possible=SHARE), claim("zero2", possible=None)):
+        assert possible.problem() is None
 
 
 def test_too_little_text_beyond_a_start_gives_no_judgement_and_says_how_much_is_needed():
@@ -52,8 +52,7 @@ def test_too_little_text_beyond_a_start_gives_no_judgement_and_says_how_much_is_
 
 def test_work_that_took_less_than_its_start_cannot_be():
     speed = Figure(4.0) / beyond_start(24.0, 26.0)
-    with pytest.raises(ImpossibleError, match=r"4 MB is not enough|measure more of it"):
-        claim(speed.value, spread=speed.spread, work=(4, "MB")).check()
+    assert claim(speed.value, spread=speed.spread, work=(4, "MB")).problem().endswith("measure more of it")
 
 
 def test_spreads_add_in_quadrature():

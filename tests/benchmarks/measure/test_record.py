@@ -66,10 +66,13 @@ def test_entries_of_another_kind_of_processor_stay(claims, tmp_path, monkeypatch
     ]
 
 
-def test_a_value_that_cannot_be_is_an_error_and_nothing_is_written(tmp_path):
-    claim = Claim(id="a", claim="b", value=-0.714, unit="MB per core-second", possible=POSITIVE)
-    with pytest.raises(ImpossibleError, match=r"claim a: -0\.714 MB per core-second is impossible"):
-        write_results("x", [claim], folder=tmp_path)
+def test_values_that_cannot_be_are_an_error_the_others_are_printed_and_nothing_is_written(claims, tmp_path, capsys):
+    wrong = [Claim(id=name, claim="b", value=-0.714, unit="MB per core-second", possible=POSITIVE) for name in ("a", "b")]
+    with pytest.raises(ImpossibleError, match=r"(?s)claim a: -0\.714 MB per core-second is impossible.*claim b: .*nothing was"):
+        write_results("x", [*wrong, *claims], folder=tmp_path)
+    assert "a seek is fast" in capsys.readouterr().out
+    with pytest.raises(ImpossibleError):
+        write_results("x", wrong, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
