@@ -19,8 +19,10 @@ SECRET = "Pl4ntedS3cret"
 
 
 @pytest.fixture
-def secretive(tmp_path) -> Iterator[tuple[TinyStudy, tuple[str, ...]]]:
-    """A study whose sources are signed URLs of a web server, and the overrides that say so."""
+def secretive(tmp_path, monkeypatch) -> Iterator[tuple[TinyStudy, tuple[str, ...]]]:
+    """A study whose sources are signed URLs of a web server, with keys in the environment; and the overrides that say so."""
+    for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, SECRET)
     study = write_tiny_study(tmp_path / "study", kind="local")
     server = Server()
     overrides = []
@@ -100,3 +102,16 @@ def test_preparation_leaves_a_signature_nowhere_and_finds_the_files_again(secret
     assert SECRET not in said
     code, said = run(capsys, "prepare", str(study.config), *overrides, "--dry-run")
     assert "make " not in said
+
+
+@pytest.mark.full
+@pytest.mark.ray
+def test_a_whole_run_leaves_a_signature_in_no_report_and_no_mlflow_run(secretive, capsys, monkeypatch, ray_session_2cpu):
+    study, overrides = secretive
+    monkeypatch.setattr(sys, "argv", ["cpt-ray", "run", str(study.config), *overrides])
+    code, said = run(capsys, "run", str(study.config), *overrides)
+    assert code == 0, said
+    assert SECRET not in said
+    assert (study.root / "report.html").is_file()
+    assert (study.root / "mlflow.db").is_file()
+    assert leaks(study.root) == []
