@@ -83,13 +83,20 @@ def test_an_error_about_an_override_shows_no_password(secretive, capsys, overrid
     assert SECRET not in said
 
 
-@pytest.mark.ray
-def test_preparation_leaves_a_signature_nowhere_and_finds_the_files_again(secretive, capsys, monkeypatch, ray_session_2cpu):
+def done_without_the_secret(capsys, monkeypatch, verb: str, secretive: tuple[TinyStudy, tuple[str, ...]]) -> TinyStudy:
+    """The study after a verb that succeeded and showed no secret; its command line is in `sys.argv`, which is logged."""
     study, overrides = secretive
-    monkeypatch.setattr(sys, "argv", ["cpt-ray", "prepare", str(study.config), *overrides])
-    code, said = run(capsys, "prepare", str(study.config), *overrides)
+    monkeypatch.setattr(sys, "argv", ["cpt-ray", verb, str(study.config), *overrides])
+    code, said = run(capsys, verb, str(study.config), *overrides)
     assert code == 0, said
     assert SECRET not in said
+    return study
+
+
+@pytest.mark.ray
+def test_preparation_leaves_a_signature_nowhere_and_finds_the_files_again(secretive, capsys, monkeypatch, ray_session_2cpu):
+    study = done_without_the_secret(capsys, monkeypatch, "prepare", secretive)
+    _, overrides = secretive
     assert "X-Amz-Signature=***" in (study.root / "study.yaml").read_text()
     assert "X-Amz-Signature=***" in (study.root / "logs" / "driver.log").read_text()
     assert leaks(study.root) == []
@@ -107,11 +114,7 @@ def test_preparation_leaves_a_signature_nowhere_and_finds_the_files_again(secret
 @pytest.mark.full
 @pytest.mark.ray
 def test_a_whole_run_leaves_a_signature_in_no_report_and_no_mlflow_run(secretive, capsys, monkeypatch, ray_session_2cpu):
-    study, overrides = secretive
-    monkeypatch.setattr(sys, "argv", ["cpt-ray", "run", str(study.config), *overrides])
-    code, said = run(capsys, "run", str(study.config), *overrides)
-    assert code == 0, said
-    assert SECRET not in said
+    study = done_without_the_secret(capsys, monkeypatch, "run", secretive)
     assert (study.root / "report.html").is_file()
     assert (study.root / "mlflow.db").is_file()
     assert leaks(study.root) == []

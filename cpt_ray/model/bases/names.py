@@ -77,6 +77,11 @@ def _phi3_layer(_: Config) -> list[str]:
     ]
 
 
+def _gpt_like(layer: Callable[[Config], Iterable[str]], *, num_layers: str) -> Family:
+    outer = ("wte.weight", "wpe.weight", *_named("ln_f", bias=True))
+    return Family("transformer.", outer, "h", layer, num_layers=num_layers, tied=True)
+
+
 def _gpt2_layer(_: Config) -> list[str]:
     return _named("ln_1", "ln_2", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj", bias=True)
 
@@ -95,22 +100,8 @@ _FAMILIES: dict[str, Family] = {
     "gemma3_text": _llama_like(tied=True, norms=_FOUR, head_norms=True),
     **dict.fromkeys(("olmo2", "olmo3"), _llama_like(norms=(_AFTER, _FOUR[3]), head_norms=True)),
     "phi3": Family("model.", ("embed_tokens.weight", "norm.weight"), "layers", _phi3_layer),
-    "gpt2": Family(
-        "transformer.",
-        ("wte.weight", "wpe.weight", *_named("ln_f", bias=True)),
-        "h",
-        _gpt2_layer,
-        num_layers="n_layer",
-        tied=True,
-    ),
-    "gpt_neo": Family(
-        "transformer.",
-        ("wte.weight", "wpe.weight", *_named("ln_f", bias=True)),
-        "h",
-        _gpt_neo_layer,
-        num_layers="num_layers",
-        tied=True,
-    ),
+    "gpt2": _gpt_like(_gpt2_layer, num_layers="n_layer"),
+    "gpt_neo": _gpt_like(_gpt_neo_layer, num_layers="num_layers"),
 }
 
 
