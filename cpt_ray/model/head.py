@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +17,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LogitRule, token_nats
+from cpt_ray.model.loss import LogitRule, token_nats
+from cpt_ray.model.loss_kernels import LossKernels, choose_kernels, summed_nats
 
 _PROBE_ROWS = 16
 _PROBE_LOGIT = 40.0
@@ -50,29 +50,23 @@ class LossHead(nn.Module):
         self.weight = weight
         self.bias: nn.Parameter | None = bias
         self.rule = rule
+        self.kernels = LossKernels()
 
     def forward(self, hidden: Tensor, labels: Tensor | None = None, *, per_token: bool = False) -> Tensor:
         """Return products [.., V] without labels, else the sum in nats, or with `per_token` nats [N] without gradients."""
         if labels is None:
             return nn.functional.linear(hidden, self.weight, self.bias)
         if per_token:
-            return token_nats(hidden, self.weight, labels, self.bias, self.rule)
-        if hidden.is_cuda and self.rule.plain and _liger() is not None:
-            return self._fused(hidden, labels)
-        loss: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden, self.weight, labels, self.bias, self.rule
-        )
-        return loss
+            return token_nats(hidden, self.weight, labels, self.bias, self.rule, compiled=self.kernels.compiled)
+        return summed_nats(self.kernels.loss, hidden, self.weight, labels, self.bias, self.rule)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The model's logits, fp32 [N, V]."""
         return self.rule.apply(self(hidden).float())
 
-    def _fused(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """Liger's kernels: one pass over chunks of rows on the GPU (Hsu et al. 2024, section 3.2)."""
-        fused = _liger()(ignore_index=IGNORED, reduction="sum", accum_dtype=torch.float32)
-        loss: Tensor = fused(self.weight, hidden, labels, self.bias)
-        return loss.float()
+    def choose_kernels(self) -> None:
+        """Choose the kernels for the device that the weights are on; before, and on a CPU, the loss is computed in chunks."""
+        self.kernels = choose_kernels(self.weight.device, self.weight.dtype, self.rule, biased=self.bias is not None)
 
 
 def install_loss_head(model: PreTrainedModel) -> None:
@@ -139,12 +133,3 @@ def _own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor | None:
     finally:
         del body.forward
     return logits[0].float() if called else None
-
-
-@cache
-def _liger() -> Any:
-    try:
-        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
-    except ImportError:
-        return None
-    return LigerFusedLinearCrossEntropyLoss
