@@ -91,7 +91,7 @@ def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = Fa
     model.eval()
     if torch.cuda.is_available():
         model.to("cuda")
-    model.get_output_embeddings().choose_kernels()
+    model.get_output_embeddings().choose_kernel()
     return model
 
 

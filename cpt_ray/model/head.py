@@ -18,7 +18,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.loss import LogitRule, token_nats
-from cpt_ray.model.loss_kernels import LossKernels, choose_kernels, summed_nats
+from cpt_ray.model.loss_kernels import CHUNKED, COMPILED, choose_kernel, summed_nats
 
 _PROBE_ROWS = 16
 _PROBE_LOGIT = 40.0
@@ -50,23 +50,23 @@ class LossHead(nn.Module):
         self.weight = weight
         self.bias: nn.Parameter | None = bias
         self.rule = rule
-        self.kernels = LossKernels()
+        self.kernel = CHUNKED
 
     def forward(self, hidden: Tensor, labels: Tensor | None = None, *, per_token: bool = False) -> Tensor:
         """Return products [.., V] without labels, else the sum in nats, or with `per_token` nats [N] without gradients."""
         if labels is None:
             return nn.functional.linear(hidden, self.weight, self.bias)
         if per_token:
-            return token_nats(hidden, self.weight, labels, self.bias, self.rule, compiled=self.kernels.compiled)
-        return summed_nats(self.kernels.loss, hidden, self.weight, labels, self.bias, self.rule)
+            return token_nats(hidden, self.weight, labels, self.bias, self.rule, compiled=self.kernel == COMPILED)
+        return summed_nats(self.kernel, hidden, self.weight, labels, self.bias, self.rule)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The model's logits, fp32 [N, V]."""
         return self.rule.apply(self(hidden).float())
 
-    def choose_kernels(self) -> None:
-        """Choose the kernels for the device that the weights are on; before, and on a CPU, the loss is computed in chunks."""
-        self.kernels = choose_kernels(self.weight.device, self.weight.dtype, self.rule, biased=self.bias is not None)
+    def choose_kernel(self) -> None:
+        """Choose the loss kernel for the device that the weights are on; until then the loss is computed in chunks."""
+        self.kernel = choose_kernel(self.weight.device, self.weight.dtype, self.rule, biased=self.bias is not None)
 
 
 def install_loss_head(model: PreTrainedModel) -> None:

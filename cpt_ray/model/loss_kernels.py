@@ -2,25 +2,27 @@
 
 | name | where | what it does |
 |---|---|---|
-| `LIGER` | GPU, if installed | chunks of rows, product and softmax in Triton (Hsu et al. 2024, section 3.2) |
 | `COMPILED` | GPU | `ChunkedCrossEntropy` with its softmax compiled |
+| `LIGER` | GPU, if installed | chunks of rows, product and softmax in Triton (Hsu et al. 2024, section 3.2) |
 | `CHUNKED` | anywhere | `ChunkedCrossEntropy` |
 
-None of them holds all logits in fp32. torch's own `linear_cross_entropy` is not used: its sum is rounded to bf16 (docs/log.md).
+None of them holds all logits in fp32. Liger comes second because it waits for the device once per call (its
+`ops/fused_linear_cross_entropy.py` counts the labels with `.item()`) and adds more, smaller chunks to the weight's gradient.
+torch's own `linear_cross_entropy` is not used: its sum is rounded to bf16 (docs/log.md).
 Guarantee: a kernel is chosen only after its loss and gradients on a small problem agreed with a plain fp32 cross-entropy.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LogitRule, token_nats
 
-LIGER, COMPILED, CHUNKED = "Liger fused linear cross-entropy", "compiled chunks", "chunks"
+COMPILED, LIGER, CHUNKED = "compiled chunks", "Liger fused linear cross-entropy", "chunks"
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +31,8 @@ _SAME = {torch.float32: 2e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Largest relative difference of the loss and of a gradient's norm that counts as rounding; fp32 leaves room for TF32."""
 
 
-class LossKernels(NamedTuple):
-    """What a model's head uses: `loss` names the training loss, `compiled` says whether scores use a compiled softmax."""
-
-    loss: str = CHUNKED
-    compiled: bool = False
-
-
-def choose_kernels(device: torch.device, dtype: torch.dtype, rule: LogitRule, *, biased: bool) -> LossKernels:
-    """Try the kernels for this device.
+def choose_kernel(device: torch.device, dtype: torch.dtype, rule: LogitRule, *, biased: bool) -> str:
+    """The first kernel that works.
 
     Args:
         device: Of hidden states and weights.
@@ -45,12 +40,8 @@ def choose_kernels(device: torch.device, dtype: torch.dtype, rule: LogitRule, *,
         rule: Turns the product into logits.
         biased: Whether the output embedding has a bias.
     """
-    if device.type != "cuda":
-        return LossKernels()
-    compiled = works(COMPILED, device, dtype, rule, biased=biased)
-    if works(LIGER, device, dtype, rule, biased=biased):
-        return LossKernels(LIGER, compiled)
-    return LossKernels(COMPILED if compiled else CHUNKED, compiled)
+    candidates = (COMPILED, LIGER) if device.type == "cuda" else ()
+    return next((kernel for kernel in candidates if works(kernel, device, dtype, rule, biased=biased)), CHUNKED)
 
 
 def works(kernel: str, device: torch.device, dtype: torch.dtype, rule: LogitRule, *, biased: bool) -> bool:

@@ -115,7 +115,7 @@ class Engine:
         self.device = device
         self.heads = head_shape(lm.config)
         self.kernel = kernel_name(device, lm.dtype, self.heads[2])
-        self.loss_kernel: str = lm.get_output_embeddings().kernels.loss
+        self.loss_kernel: str = lm.get_output_embeddings().kernel
         self._world_size = dist.get_world_size()
         self._seed = seed
         with one_thread() if device.type == "cpu" else nullcontext():
