@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from cpt_ray.errors import ConfigError
+from cpt_ray.model.layers.loss_kernels import CHUNKED, COMPILED, choose_kernel, summed_nats
 from cpt_ray.model.loss import LogitRule, token_nats
-from cpt_ray.model.loss_kernels import CHUNKED, COMPILED, choose_kernel, summed_nats
 
 _PROBE_ROWS = 16
 _PROBE_LOGIT = 40.0

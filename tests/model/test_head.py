@@ -11,8 +11,8 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.base import load_model
 from cpt_ray.model.head import find_rule
+from cpt_ray.model.layers.loss_kernels import CHUNKED
 from cpt_ray.model.loss import IGNORED, LogitRule
-from cpt_ray.model.loss_kernels import CHUNKED
 
 VOCABULARY = 97
 SIZES = {

@@ -22,9 +22,9 @@ from cpt_ray.config.deepspeed import DeepSpeedConfig, resolve_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.edges.process import pretend_absent
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.adapter import add_adapters, merged
 from cpt_ray.model.attention.isolation import head_shape, hidden_states, kernel_name
-from cpt_ray.model.fused import SEPARATE, fuse_projections
+from cpt_ray.model.layers.adapter import add_adapters, merged
+from cpt_ray.model.layers.fused import SEPARATE, fuse_projections
 from cpt_ray.records import StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state
 from cpt_ray.train.engine.atomic_step import StepGuard
@@ -98,7 +98,7 @@ class Engine:
         if train.lora is not None:
             add_adapters(lm, train.lora, seed=seed)
         self.projections = _fuse(lm, train, device)
-        """What is fused in the model (`model.fused`), for the run's record."""
+        """What is fused in the model (`model.layers.fused`), for the run's record."""
         if train.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if train.compile:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cpt_ray.model.fused import fuse_projections
+from cpt_ray.model.layers.fused import fuse_projections
 from cpt_ray.train.engine.optimizer import build_optimizer, offloads_optimizer
-from tests.model.test_fused import build
+from tests.model.layers.test_fused import build
 from tests.train.tiny_run import tiny_config
 
 

@@ -8,7 +8,7 @@ import transformers
 from torch import nn
 
 from cpt_ray.model.attention.isolation import hidden_states, use_document_attention
-from cpt_ray.model.fused import SEPARATE, FusedLinear, fuse_projections
+from cpt_ray.model.layers.fused import SEPARATE, FusedLinear, fuse_projections
 from tests.model.test_head import SIZES, VOCABULARY
 
 QKV, MLP = "q_proj+k_proj+v_proj in 2 layers", "gate_proj+up_proj in 2 layers"

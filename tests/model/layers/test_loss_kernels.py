@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from cpt_ray.model import loss_kernels
+from cpt_ray.model.layers import loss_kernels
+from cpt_ray.model.layers.loss_kernels import CHUNKED, COMPILED, LIGER, choose_kernel, summed_nats, works
 from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LogitRule
-from cpt_ray.model.loss_kernels import CHUNKED, COMPILED, LIGER, choose_kernel, summed_nats, works
 
 CPU = torch.device("cpu")
 RULES = {"plain": LogitRule(), "both": LogitRule(scale=0.25, softcap=5.0)}
