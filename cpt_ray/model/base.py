@@ -89,10 +89,7 @@ def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = Fa
     install_loss_head(model)
     use_document_attention(model)
     model.eval()
-    if torch.cuda.is_available():
-        model.to("cuda")
-    model.get_output_embeddings().choose_kernel()
-    return model
+    return model.to("cuda") if torch.cuda.is_available() else model
 
 
 def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.layers.loss_kernels import CHUNKED, COMPILED, choose_kernel, summed_nats
+from cpt_ray.model.layers.loss_kernels import COMPILED, choose_kernel, summed_nats
 from cpt_ray.model.loss import LogitRule, token_nats
 
 _PROBE_ROWS = 16
@@ -50,7 +51,6 @@ class LossHead(nn.Module):
         self.weight = weight
         self.bias: nn.Parameter | None = bias
         self.rule = rule
-        self.kernel = CHUNKED
 
     def forward(self, hidden: Tensor, labels: Tensor | None = None, *, per_token: bool = False) -> Tensor:
         """Return products [.., V] without labels, else the sum in nats, or with `per_token` nats [N] without gradients."""
@@ -64,9 +64,10 @@ class LossHead(nn.Module):
         """The model's logits, fp32 [N, V]."""
         return self.rule.apply(self(hidden).float())
 
-    def choose_kernel(self) -> None:
-        """Choose the loss kernel for the device that the weights are on; until then the loss is computed in chunks."""
-        self.kernel = choose_kernel(self.weight.device, self.weight.dtype, self.rule, biased=self.bias is not None)
+    @cached_property
+    def kernel(self) -> str:
+        """The loss kernel, chosen when it is first needed, for the device that the weights are on by then."""
+        return choose_kernel(self.weight.device, self.weight.dtype, self.rule, biased=self.bias is not None)
 
 
 def install_loss_head(model: PreTrainedModel) -> None:

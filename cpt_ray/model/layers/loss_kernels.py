@@ -47,7 +47,9 @@ def choose_kernel(device: torch.device, dtype: torch.dtype, rule: LogitRule, *, 
 def works(kernel: str, device: torch.device, dtype: torch.dtype, rule: LogitRule, *, biased: bool) -> bool:
     """Whether a kernel solves a small problem; logs why not, as a warning unless it is only not installed."""
     try:
-        worst = _largest_difference(kernel, device, dtype, rule, biased=biased)
+        # A model that scores asks without gradients.
+        with torch.inference_mode(False), torch.enable_grad():
+            worst = _largest_difference(kernel, device, dtype, rule, biased=biased)
     except ImportError as error:
         logger.info("%s is not used: %s", kernel, error)
         return False
