@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 import torch
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
@@ -83,6 +82,8 @@ def _run_tasks(
     runtime: RuntimeConfig,
     finish: Callable[[int, EvalRecord], None],
 ) -> None:
+    import ray
+
     task = ray.remote(_evaluate_in_task).options(
         num_cpus=1,
         num_gpus=runtime.gpus_per_worker,
@@ -106,6 +107,8 @@ def _run_tasks(
 
 
 def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
+    import ray
+
     try:
         record: EvalRecord
         record, warned = ray.get(reference)
