@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cpt_ray import __version__
 from cpt_ray.errors import ConfigError, DataError
 
 SCHEME = "package://"
@@ -51,6 +52,15 @@ def requirement(module: str) -> str:
 def install_command(*modules: str) -> str:
     """The command that installs optional modules."""
     return "pip install " + " ".join(f"'{requirement(module)}'" for module in modules)
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Distribution to version, of those that are installed; cpt-ray's own also where it runs from a checkout."""
+    found: dict[str, str] = {"cpt-ray": __version__} if "cpt-ray" in distributions else {}
+    for name in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
-from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study
+from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
 from cpt_ray.study.stages.late_scan import LATE_SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
@@ -38,13 +38,19 @@ def conclude(study: Study) -> str:
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
+    return f"{summarize(study, comparison)}\nreport:  {report}\nmlflow:  {_mirror(study, comparison, report)}"
+
+
+def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
+    """Mirror to MLflow; return the command that shows it, or why there is nothing to show."""
+    reason = why_not_mirrored(study.config.tracking)
+    if reason is not None:
+        return reason
     target = MirrorTarget.of(study.config, study.graph)
     folders = {node.name: node.folder for node in study.graph.of(TRAIN)}
     tables = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
     mirror_study(target, study.runs(), folders, Found(comparison.points, tables), report)
-    command = shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(target.uri)])
-    where = f"report:  {report}\nmlflow:  {command}"
-    return f"{summarize(study, comparison)}\n{where}"
+    return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(target.uri)])
 
 
 def summarize(study: Study, comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 from cpt_ray.cli.request import Request
 from cpt_ray.plan.checks import check_cooldowns, check_epochs
 from cpt_ray.report.text.plan import render_plan
-from cpt_ray.study.bases import say_bases, say_separators
+from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.study import Study
 
 

@@ -89,7 +89,10 @@ class RuntimeConfig(Section):
 
 
 class TrackingConfig(Section):
-    """MLflow."""
+    """MLflow, if it is installed."""
 
+    enabled: bool = Field(
+        default=True, description="mirror the study into MLflow; without the package mlflow nothing is, and one line says so"
+    )
     uri: str | None = Field(default=None, description="MLflow tracking URI; default: a sqlite database in `study.root`")
     experiment: str = Field(default="cpt-ray", description="MLflow experiment name")
