@@ -20,9 +20,17 @@ RECYCLE_MEMORY = (
 )
 
 
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+"""Environment of a process that computes on the CPU, whatever the machine has."""
+DEVICES = Path("/dev")
+_GPUS = ("nvidia[0-9]*", "kfd", "dxg")
+"""Devices of NVIDIA, of AMD, and of Windows below WSL."""
+
+
 def choose_accelerator() -> None:
     """Tell DeepSpeed to use the CPU if there is no GPU: its own detection warns at every import."""
-    if "CUDA_VISIBLE_DEVICES" not in os.environ and not Path("/dev/nvidia0").exists():
+    # A container may hold any of a host's cards, so not only nvidia0.
+    if "CUDA_VISIBLE_DEVICES" not in os.environ and not any(any(DEVICES.glob(name)) for name in _GPUS):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 

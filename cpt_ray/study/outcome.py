@@ -13,7 +13,7 @@ from typing import Any
 from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.records import Comparison, ExamHit, ExamScan, HeldOutPoint, TaskScan, read_hits
+from cpt_ray.records import Comparison, ExamHit, ExamScan, HeldOutPoint, MemoryPoint, TaskScan, read_hits
 from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.corpus_files import corpus_tables
 from cpt_ray.report.current import is_current, report_fingerprint
@@ -27,7 +27,7 @@ from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.study.study import Study
-from cpt_ray.train.monitor.metrics import HELD_OUT, read_events, read_lineage, read_metrics
+from cpt_ray.train.monitor.metrics import HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
 from cpt_ray.train.runs.specs import trajectory_specs
 
 REPORT = "report.html"
@@ -79,7 +79,8 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     manifest = study.shards(study.config.models[0].name)
     scans, hits = exam_scans(study.graph, study.config.models[0].name)
     isolation = study.config.train.isolation
-    on_gpu = study.config.runtime.gpus_per_worker > 0
+    measured = [point for node in study.graph.of(TRAIN) for point in read_lineage(node.folder, MEMORY, MemoryPoint)]
+    on_gpu = any(point.device_bytes is not None for point in measured)
     planned = {
         plan.model: PlannedStates(
             workers=plan.num_workers,

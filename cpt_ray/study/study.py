@@ -18,7 +18,7 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.plan.budget import plan_study
-from cpt_ray.plan.checks import check_cooldowns, check_epochs
+from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import (
     Comparison,
@@ -36,6 +36,7 @@ from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.preflight.bases import say_bases, say_separators
+from cpt_ray.study.preflight.device import planned_card, require_device
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.session import Session
 from cpt_ray.study.shapes import model_shapes
@@ -109,10 +110,11 @@ class Study:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
 
         Raises:
-            ConfigError: If a package is missing.
+            ConfigError: If a package is missing, or the device cannot compute it.
         """
         building = {node.stage.name for node in self.graph.all(*verbs) if not store.exists(node)}
         require_packages(self.config, building)
+        require_device(self.config, building)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""
@@ -195,23 +197,31 @@ class Study:
             rows={name: shards.rows(name) for name in names} if shards else None,
         )
         deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, self.config_path))
+        card = planned_card(config.runtime)
         memory = [
             estimate_memory(
-                name, shape=shape, deepspeed=deepspeed, train=config.train, num_workers=config.runtime.workers.min, specs=specs
+                name,
+                shape=shape,
+                deepspeed=deepspeed,
+                train=config.train,
+                num_workers=config.runtime.group.min,
+                specs=specs,
+                card=card,
             )
             for name, shape in shapes.items()
         ]
         return plan, memory
 
     def require_budgets(self) -> None:
-        """Reject budgets that repeat a source more often than allowed, or that end before their cooldown.
+        """Reject budgets that repeat a source more often than allowed or end before their cooldown, and models that do not fit.
 
         Raises:
             ConfigError: Naming the budget, and the key to change.
         """
-        plan, _ = self.plan()
+        plan, memory = self.plan()
         check_cooldowns(plan)
         check_epochs(plan)
+        check_memory(memory)
 
 
 def _mirror_nothing(_: tuple[StepMetrics, ...]) -> None:

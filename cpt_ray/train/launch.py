@@ -21,7 +21,7 @@ from typing import Any
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.logs import FOLDER, LOCATIONS
 from cpt_ray.edges.process import choose_accelerator, quick_imports
-from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, worker_environment
+from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, require_cluster_gpus, worker_environment
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
@@ -96,6 +96,7 @@ def _run_group(
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    require_cluster_gpus(runtime)
     gpus = runtime.gpus_per_worker
     trainer = TorchTrainer(
         _work,
