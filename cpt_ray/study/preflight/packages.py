@@ -30,32 +30,38 @@ class Need(NamedTuple):
 def needed_packages(config: StudyConfig) -> Iterator[Need]:
     """Every setting of a study that needs an optional package."""
     clean = config.prepare.clean
-    for model in config.models:
-        if model.base.endswith(".gguf"):
-            yield Need("models", "gguf", f"models.{model.name}.base", "give a folder of safetensors")
-    tasks = [*scanned_before(config).tasks, *scanned_late(config).tasks]
-    if tasks:
-        key = "evaluate.harness_tasks" if set(tasks) <= set(config.evaluate.harness_tasks) else "prepare.decontaminate.tasks"
-        yield Need("scan", "lm_eval", f"{key}: {', '.join(tasks)}", f"take the tasks out of {key}")
-    for source in config.sources:
-        if source.dataset is not None:
-            yield Need("documents", "datasets", f"source {source.name}: dataset", "give its files as path")
+    for key in (f"models.{model.name}.base" for model in config.models if model.base.endswith(".gguf")):
+        yield Need("models", "gguf", key, f"give a folder of safetensors as {key}")
+    for place in (f"source {source.name}" for source in config.sources if source.dataset is not None):
+        yield Need("documents", "datasets", f"{place}: dataset", f"give the files of {place} as path")
     if clean.normalize:
-        yield Need("documents", "ftfy", "prepare.clean.normalize", "set it to false")
+        yield Need("documents", "ftfy", "prepare.clean.normalize", "set prepare.clean.normalize=false")
     if clean.language_id.detect != "never":
-        yield Need("documents", "py3langid", f"prepare.clean.language_id.detect: {clean.language_id.detect}", "set it to never")
+        key = "prepare.clean.language_id.detect"
+        yield Need("documents", "py3langid", f"{key}: {clean.language_id.detect}", f"set {key}=never")
     if config.prepare.near_duplicates.enabled:
-        yield Need("documents", "rensa", "prepare.near_duplicates.enabled", "set it to false")
+        key = "prepare.near_duplicates.enabled"
+        yield Need("documents", "rensa", key, f"set {key}=false")
     if config.train.lora is not None:
-        yield Need("train", "peft", "train.lora", "leave it out")
+        yield Need("train", "peft", "train.lora", "leave train.lora out")
     if config.tracking.enabled and config.tracking.uri is not None:
         yield Need("train", "mlflow", "tracking.uri", "set tracking.enabled=false")
-    if config.evaluate.harness_tasks:
-        tasks = list(config.evaluate.harness_tasks)
-        yield Need("evaluate", "lm_eval", f"evaluate.harness_tasks: {', '.join(tasks)}", "give the questions as evaluate.exams")
+    yield from _lm_eval(config)
     if config.runtime.kind == "ray":
         for stage in ("documents", "held_out", "shards", "late_scan", "train", "evaluate"):
-            yield Need(stage, "ray", "runtime.kind: ray", "set it to local")
+            yield Need(stage, "ray", "runtime.kind: ray", "set runtime.kind=local")
+
+
+def _lm_eval(config: StudyConfig) -> Iterator[Need]:
+    scored = config.evaluate.harness_tasks
+    scanned = (*scanned_before(config).tasks, *scanned_late(config).tasks)
+    for stage, key, tasks in (
+        ("evaluate", "evaluate.harness_tasks", scored),
+        ("scan", "evaluate.harness_tasks", [task for task in scanned if task in scored]),
+        ("scan", "prepare.decontaminate.tasks", [task for task in scanned if task not in scored]),
+    ):
+        if tasks:
+            yield Need(stage, "lm_eval", f"{key}: {', '.join(tasks)}", f"take the tasks out of {key}")
 
 
 def require_packages(config: StudyConfig, building: Collection[str]) -> None:
@@ -72,8 +78,8 @@ def require_packages(config: StudyConfig, building: Collection[str]) -> None:
     if missing:
         needs = list(missing.values())
         named = [f"{need.key} needs the Python package {OPTIONAL[need.module]}" for need in needs]
-        without = dict.fromkeys(f"{need.key.split(':')[0]}: {need.without}" for need in needs)
+        without = dict.fromkeys(need.without for need in needs)
         raise ConfigError(
             f"{'; '.join(named)}; not installed here",
-            fix=f"{install_command(*dict.fromkeys(need.module for need in needs))}; or do without: {'; '.join(without)}",
+            fix=f"{install_command(*dict.fromkeys(need.module for need in needs))}; or {', '.join(without)}",
         )
