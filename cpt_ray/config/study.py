@@ -49,14 +49,12 @@ class StudyConfig(Section):
         _unique("arms", list(self.arms))
         _check_run_names([model.name for model in self.models], list(self.arms))
         check_train(self.train, self.models)
-        workers, rows = self.runtime.workers, self.train.global_batch_size
+        workers, rows = self.runtime.group, self.train.global_batch_size
         if workers.max > rows:
             raise ValueError(
                 f"runtime.workers is {workers}, but train.global_batch_size is {rows} rows, and every worker needs at least "
                 f"one; set runtime.workers to at most {rows}, or train.global_batch_size to at least {workers.max}"
             )
-        if self.runtime.kind == "local" and (workers.min, workers.max) != (1, 1):
-            raise ValueError(f"runtime.kind local runs one process, but runtime.workers is {workers}; set it to 1")
         return self
 
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.bits_per_byte import aggregate, read_documents, score_documents
+from cpt_ray.evaluate.choices import PackedScorer, score_exams
 from cpt_ray.evaluate.per_item import format_scores
 from cpt_ray.model.base import load_model, load_tokenizer
 from cpt_ray.model.scoring import encode_document
@@ -129,13 +131,18 @@ class _Scorer:
         return score
 
     def exams(self) -> tuple[ExamScore, ...]:
-        if not self._config.exams and not self._config.harness_tasks:
-            return ()
-        # lm-eval takes seconds to import, and a study without exams does not need it.
-        from cpt_ray.evaluate.harness import score_exams
-
+        config = self._config
         items: dict[str, list[ExamItem]] = {}
         path = self._settings.exam_items
         for item in read_items(path) if path is not None else ():
             items.setdefault(item.task, []).append(item)
-        return score_exams(self._model, self._tokenizer, items, prefix=self._prefix, config=self._config, folder=self._folder)
+        scorer = PackedScorer(self._model, max_length=config.exam_context, batch_tokens=config.batch_tokens)
+        scores = score_exams(scorer, self._tokenizer, items, prefix=self._prefix, config=config, folder=self._folder)
+        if not config.harness_tasks:
+            return scores
+        # lm-eval takes seconds to import, and a study without its tasks does not need it.
+        with needed_for("evaluate.harness_tasks"):
+            from cpt_ray.evaluate.harness import score_harness_tasks
+
+        tasks = score_harness_tasks(self._model, self._tokenizer, prefix=self._prefix, config=config, folder=self._folder)
+        return (*scores, *tasks)

@@ -104,7 +104,7 @@ def plan_study(
         fill_measured=available is not None and rows is not None,
         mean_keys=keys,
         tokens_per_step={name: batch_rows * mean for name, mean in fill.items()},
-        idle=BatchSplit(batch_rows, config.runtime.workers.max, config.train.micro_batch_size).describe_idle(),
+        idle=BatchSplit(batch_rows, config.runtime.group.max, config.train.micro_batch_size).describe_idle(),
         flops=sum(run.flops for run in runs),
         tokens_seen=max((spec.stop_tokens for spec in specs), default=0),
         tokens_paid=tokens_paid(list(specs)),

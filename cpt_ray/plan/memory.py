@@ -18,7 +18,7 @@ from typing import Any
 
 from cpt_ray.config.deepspeed import DeepSpeedConfig
 from cpt_ray.config.sections.train import TrainConfig
-from cpt_ray.records import MemoryPlan, ModelShape, RunSpec
+from cpt_ray.records import Card, MemoryPlan, ModelShape, RunSpec
 
 _MOMENT_BYTES = 8
 _MASTER_BYTES = 4
@@ -32,6 +32,7 @@ def estimate_memory(
     train: TrainConfig,
     num_workers: int,
     specs: Sequence[RunSpec] = (),
+    card: Card | None = None,
 ) -> MemoryPlan:
     """Estimate the bytes of model states for one model.
 
@@ -42,6 +43,7 @@ def estimate_memory(
         train: The study's train section.
         num_workers: Workers over which the states are sharded.
         specs: The study's runs; those of this model count toward disk.
+        card: The GPU of a worker, where it is known.
     """
     tree, stage = deepspeed.tree, deepspeed.zero_stage
     zero = tree.get("zero_optimization", {})
@@ -77,6 +79,7 @@ def estimate_memory(
         checkpoint_bytes=checkpoint,
         export_bytes=export,
         disk_bytes=kept * checkpoint + exports * export,
+        card=card,
     )
 
 

@@ -23,6 +23,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
+from cpt_ray.records.device import Card, DeviceFacts
 from cpt_ray.records.exam_scan import ExamHit, ExamScan, TaskScan, read_hits
 from cpt_ray.records.exams import ExamItem, read_items, write_items
 from cpt_ray.records.model import ImportedModel, ModelShape, TextTokens
@@ -51,11 +52,13 @@ from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 __all__ = [
     "Amount",
     "Artifact",
+    "Card",
     "CheckpointManifest",
     "CheckpointTimes",
     "Comparison",
     "CorpusProfile",
     "Delta",
+    "DeviceFacts",
     "Document",
     "DocumentKey",
     "DocumentsRecord",

@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 
 from cpt_ray.data.rows.shards import ShardReader
+from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.model.attention.self_test import require_isolation, run_self_test
@@ -71,7 +72,7 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
         TrainingStopped: On every rank, if a stop was requested; progress is saved.
         CptRayError: On every rank, for anything that a restart would not fix.
     """
-    device = _prepare_process(task.threads)
+    device = _prepare_process(task)
     watch = Watch(Path(task.run_folder), device)
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
@@ -294,11 +295,12 @@ def _flops(shape: ModelShape, batch: Batch) -> float:
     return batch.slots * flops_per_token(shape, batch.attended / 2)
 
 
-def _prepare_process(threads: int | None) -> torch.device:
-    if threads is not None:
-        torch.set_num_threads(threads)
+def _prepare_process(task: TrainTask) -> torch.device:
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    kind = prove_device(task.runtime, {"train.precision": task.settings.train.precision})
     require_process_group()
-    if torch.cuda.is_available():
+    if kind == "gpu":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cpt_ray.edges.mirrored import default_uri
+from cpt_ray.edges.tracking.mirrored import default_uri
 from cpt_ray.errors import CptRayError
 from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study
 

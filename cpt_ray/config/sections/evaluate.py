@@ -8,7 +8,7 @@ from cpt_ray.config.values import Count, Name, PathText, Section, TaskName
 
 
 class ExamConfig(Section):
-    """Multiple-choice questions, scored through lm-eval and searched for in the training text."""
+    """Multiple-choice questions, scored as lm-eval scores them and searched for in the training text."""
 
     name: Name = Field(description="task name")
     path: PathText = Field(description="glob of JSON lines {question, choices, answer}, or of lm-eval's own YAML files")
@@ -29,7 +29,9 @@ class EvaluateConfig(Section):
     context: Count = Field(default=2048, ge=2, description="context length in tokens when scoring")
     batch_tokens: Count = Field(default=4096, ge=2, description="tokens per forward pass when scoring")
     exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
-    harness_tasks: tuple[TaskName, ...] = Field(default=(), description="lm-eval tasks to run unchanged, by name")
+    harness_tasks: tuple[TaskName, ...] = Field(
+        default=(), description="lm-eval tasks to run unchanged, by name; they need the package lm-eval"
+    )
     harness_path: PathText | None = Field(
         default=None, description="folder with your own lm-eval task files, in addition to the bundled ones"
     )

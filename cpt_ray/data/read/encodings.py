@@ -12,6 +12,7 @@ import codecs
 import io
 from typing import Any
 
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.source_files import peekable
 
 UTF_8 = "utf-8"
@@ -54,7 +55,8 @@ def detect_encoding(stream: Any) -> str:
 
 
 def _detected(sample: bytes) -> str:
-    from charset_normalizer import from_bytes
+    with needed_for("encoding: auto, and text that is not UTF-8,"):
+        from charset_normalizer import from_bytes
 
     best = from_bytes(sample).best()
     if best is None:

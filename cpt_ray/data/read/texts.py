@@ -17,6 +17,7 @@ import yaml
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.documents import Rejected, make_document, mapped_fields, partitions
 from cpt_ray.data.read.plan import ReadPart
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import split_chain
 from cpt_ray.records import Document
@@ -38,7 +39,8 @@ def read_text(stream: Any, part: ReadPart, source: SourceConfig, max_bytes: int 
 
 def read_html(stream: Any, part: ReadPart, source: SourceConfig, max_bytes: int | None) -> Iterator[Document | Rejected]:
     """Read the main text of a web page: without tags, scripts, menus and footers."""
-    from resiliparse.extract.html2text import extract_plain_text
+    with needed_for("the text of web pages"):
+        from resiliparse.extract.html2text import extract_plain_text
 
     text = _file_text(stream)
     if isinstance(text, Rejected):

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from fsspec.spec import AbstractFileSystem
 
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.source_files.addresses import shown
 from cpt_ray.errors import DataError
 
@@ -110,7 +111,8 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[Any]:
 
 
 def _retried(url: str, headers: dict[str, str]) -> Any:
-    import requests
+    with needed_for("an http(s) source"):
+        import requests
 
     problem = ""
     for attempt in range(ATTEMPTS):

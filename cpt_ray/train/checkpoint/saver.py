@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch.distributed as dist
 
+from cpt_ray.edges.packages import versions
 from cpt_ray.errors import TrainingStopped
 from cpt_ray.records import CheckpointManifest, RunProgress
 from cpt_ray.train.checkpoint import committed as checkpoint
@@ -140,7 +140,7 @@ class Saver:
             run_fingerprint=self._task.fingerprint,
             data_fingerprint=self._task.data_fingerprint,
             figures=self._engine.state_figures(self._vocabulary_size),
-            versions={name: version(name) for name in ("torch", "deepspeed", "transformers")},
+            versions=versions("torch", "deepspeed", "transformers"),
             files=(),
             created=checkpoint.now(),
         )
