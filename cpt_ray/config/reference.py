@@ -106,7 +106,7 @@ def _describe(kind: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
     if origin is Annotated:
         return _describe(arguments[0], arguments[1:])
     if origin is Literal:
-        return " or ".join(f"`{value}`" for value in arguments)
+        return " or ".join(f"`{str(value).lower() if isinstance(value, bool) else value}`" for value in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_describe(one) for one in arguments)
     if origin is tuple:

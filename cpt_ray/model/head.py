@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LogitRule, token_nats
+from cpt_ray.model.layers.loss_kernels import COMPILED, choose_kernel, summed_nats
+from cpt_ray.model.loss import LogitRule, token_nats
 
 _PROBE_ROWS = 16
 _PROBE_LOGIT = 40.0
@@ -56,23 +57,17 @@ class LossHead(nn.Module):
         if labels is None:
             return nn.functional.linear(hidden, self.weight, self.bias)
         if per_token:
-            return token_nats(hidden, self.weight, labels, self.bias, self.rule)
-        if hidden.is_cuda and self.rule.plain and _liger() is not None:
-            return self._fused(hidden, labels)
-        loss: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden, self.weight, labels, self.bias, self.rule
-        )
-        return loss
+            return token_nats(hidden, self.weight, labels, self.bias, self.rule, compiled=self.kernel == COMPILED)
+        return summed_nats(self.kernel, hidden, self.weight, labels, self.bias, self.rule)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The model's logits, fp32 [N, V]."""
         return self.rule.apply(self(hidden).float())
 
-    def _fused(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """Liger's kernels: one pass over chunks of rows on the GPU (Hsu et al. 2024, section 3.2)."""
-        fused = _liger()(ignore_index=IGNORED, reduction="sum", accum_dtype=torch.float32)
-        loss: Tensor = fused(self.weight, hidden, labels, self.bias)
-        return loss.float()
+    @cached_property
+    def kernel(self) -> str:
+        """The loss kernel, chosen when it is first needed, for the device that the weights are on by then."""
+        return choose_kernel(self.weight.device, self.weight.dtype, self.rule, biased=self.bias is not None)
 
 
 def install_loss_head(model: PreTrainedModel) -> None:
@@ -139,12 +134,3 @@ def _own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor | None:
     finally:
         del body.forward
     return logits[0].float() if called else None
-
-
-@cache
-def _liger() -> Any:
-    try:
-        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
-    except ImportError:
-        return None
-    return LigerFusedLinearCrossEntropyLoss

@@ -138,6 +138,11 @@ class RunAttempt(Record):
     world_size: int
     worker_pids: tuple[int, ...]
     kernel: str
+    """Of attention."""
+    projections: str = ""
+    """Which linear layers are computed as one product, and in how many layers."""
+    loss_kernel: str = ""
+    """What computes the cross-entropy from hidden states."""
     peak_flops_per_s: float
     """The peak that MFU is measured against, over all workers."""
     peak_basis: str = ""

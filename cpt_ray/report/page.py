@@ -26,6 +26,7 @@ from cpt_ray.report.tables import (
     exam_rows,
     funnel_rows,
     held_out_deltas,
+    kernels,
     ledgers,
     mfu_bases,
     score_rows,
@@ -125,6 +126,7 @@ def render_report(contents: ReportContents) -> str:
         exams=exam_rows(contents),
         scores=score_rows(contents),
         watch=watch_rows(contents),
+        kernels=kernels(contents),
         mfu_bases=mfu_bases(contents),
         warnings=warning_rows(contents),
         self_tests=[

@@ -278,6 +278,12 @@ def warning_rows(contents: ReportContents) -> list[WarningRow]:
     ]
 
 
+def kernels(contents: ReportContents) -> list[tuple[str, str, str]]:
+    """What computed the runs, as (attention, projections, loss); runs with the same are listed once."""
+    last = [run.training.last for run in contents.runs if run.training is not None]
+    return list(dict.fromkeys((attempt.kernel, attempt.projections, attempt.loss_kernel) for attempt in last))
+
+
 def mfu_bases(contents: ReportContents) -> list[tuple[str, str]]:
     """How MFU was computed, as (peak, FLOPs); runs with the same basis are listed once."""
     trained = [run.training for run in contents.runs if run.training is not None]

@@ -264,6 +264,8 @@ def _announce(
         world_size=split.workers,
         worker_pids=tuple(pids),
         kernel=engine.kernel,
+        projections=engine.projections,
+        loss_kernel=engine.loss_kernel,
         peak_flops_per_s=float(peak),
         peak_basis=peak_basis(engine.device, dtype),
         flops_basis=FLOPS_BASIS,

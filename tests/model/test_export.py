@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt_ray.model.base import load_model
 from cpt_ray.model.export import export_model, model_card
+from cpt_ray.model.layers.fused import fuse_projections
 
 
 def test_an_export_loads_and_generates(base, tmp_path):
@@ -26,6 +27,20 @@ def test_an_export_loads_and_generates(base, tmp_path):
     assert "| tokens | 7 |" in (tmp_path / "export" / "README.md").read_text()
     assert not list(tmp_path.glob(".export*"))
     assert (tmp_path / "export" / "generation_config.json").is_file()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fused_model_exports_the_same_bytes(base, tmp_path, dtype):
+    written = []
+    for fuse in (False, True):
+        model = load_model(base, precision="bf16")
+        assert not fuse or "q_proj+k_proj+v_proj" in fuse_projections(model)
+        state = {name: parameter.detach().to(dtype) for name, parameter in model.named_parameters()}
+        folder = tmp_path / f"fused-{fuse}"
+        export_model(model, state, tokenizer=base, folder=folder, card="")
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert "model.safetensors" in written[0]
+    assert written[0] == written[1]
 
 
 def test_a_large_export_is_cut_into_shards_that_load_as_one(base, tmp_path):

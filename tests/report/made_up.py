@@ -65,7 +65,7 @@ def run_record(name: str, kind: str, arm: str | None, start: int, stop: int, **c
         attempts=(
             attempt(
                 first_step=start // 120_000, world_size=2, self_test=proof, peak_flops_per_s=989e12, peak_basis=PEAK_BASIS,
-                flops_basis=FLOPS_BASIS,
+                flops_basis=FLOPS_BASIS, projections="q_proj+k_proj+v_proj in 30 layers", loss_kernel="compiled chunks",
             ),
         ),
         cost=cost(

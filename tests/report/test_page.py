@@ -241,6 +241,11 @@ def test_shares_of_time_and_the_basis_of_mfu_are_named(page):
         assert cell in row, cell
 
 
+def test_what_computed_the_runs_is_named_once(page):
+    said = "Computed with attention: sdpa; q_proj+k_proj+v_proj in 30 layers; loss: compiled chunks."
+    assert page.count(said) == 1
+
+
 def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
     contents = make_contents()
     assert "1.34\xa0GB planned for states, 2 workers" in read(render_words(contents)).text

@@ -13,6 +13,7 @@ from cpt_ray.report.tables import (
     exam_rows,
     funnel_rows,
     held_out_deltas,
+    kernels,
     ledgers,
     mfu_bases,
     score_rows,
@@ -126,3 +127,7 @@ def test_a_warning_is_one_row_however_many_workers_and_steps_said_it():
 
 def test_the_bases_of_mfu_are_named_once():
     assert mfu_bases(make_contents()) == [(PEAK_BASIS, FLOPS_BASIS)]
+
+
+def test_what_computed_the_runs_is_listed_once():
+    assert kernels(make_contents()) == [("sdpa", "q_proj+k_proj+v_proj in 30 layers", "compiled chunks")]

@@ -119,6 +119,11 @@ class TrainConfig(Section):
     compile: bool = Field(
         default=False, description="compile each layer's MLP and norms with torch.compile; attention is left out"
     )
+    fuse_projections: Literal["auto", True, False] = Field(
+        default="auto",
+        description="compute queries, keys and values as one product, and the two factors of a gated MLP; weights, exports and "
+        "checkpoints stay as they are; auto: on a GPU; never under LoRA",
+    )
     deepspeed: PathText = Field(description="path of the DeepSpeed JSON, relative to the study file or the working directory")
     checkpoint_every: Count = Field(default=50_000_000, ge=1, description="interval between checkpoints, in tokens")
     keep_checkpoints: int = Field(

@@ -35,6 +35,7 @@ _NOT_IN_RESULT = {
     "micro_batch_size",
     "gradient_checkpointing",
     "compile",
+    "fuse_projections",
     "checkpoint_every",
     "keep_checkpoints",
     "deepspeed",

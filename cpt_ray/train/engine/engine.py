@@ -7,6 +7,7 @@ global count of loss-bearing tokens, so worker count, micro-batch and accumulati
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,8 +22,9 @@ from cpt_ray.config.deepspeed import DeepSpeedConfig, resolve_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.edges.process import pretend_absent
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.adapter import add_adapters, merged
 from cpt_ray.model.attention.isolation import head_shape, hidden_states, kernel_name
+from cpt_ray.model.layers.adapter import add_adapters, merged
+from cpt_ray.model.layers.fused import SEPARATE, fuse_projections
 from cpt_ray.records import StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state
 from cpt_ray.train.engine.atomic_step import StepGuard
@@ -37,6 +39,8 @@ with pretend_absent("mlflow"):
     from deepspeed.utils import safe_get_full_fp32_param
 
 _TAG = "engine"
+
+logger = logging.getLogger(__name__)
 
 
 class PackedLossModel(nn.Module):
@@ -93,6 +97,8 @@ class Engine:
             raise ConfigError("train.precision is fp16, which needs a GPU", fix="set train.precision=bf16, or fp32")
         if train.lora is not None:
             add_adapters(lm, train.lora, seed=seed)
+        self.projections = _fuse(lm, train, device)
+        """What is fused in the model (`model.layers.fused`), for the run's record."""
         if train.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if train.compile:
@@ -109,6 +115,7 @@ class Engine:
         self.device = device
         self.heads = head_shape(lm.config)
         self.kernel = kernel_name(device, lm.dtype, self.heads[2])
+        self.loss_kernel: str = lm.get_output_embeddings().kernel
         self._world_size = dist.get_world_size()
         self._seed = seed
         with one_thread() if device.type == "cpu" else nullcontext():
@@ -284,6 +291,17 @@ class Engine:
 
 def _ignore(_: str) -> None:
     """The default `on_phase`."""
+
+
+def _fuse(lm: PreTrainedModel, train: TrainConfig, device: torch.device) -> str:
+    """Fuse the model's projections if `train.fuse_projections` says so, and tell why where it has no effect."""
+    wanted = device.type == "cuda" if train.fuse_projections == "auto" else train.fuse_projections
+    fused = fuse_projections(lm) if wanted and train.lora is None else SEPARATE
+    if wanted and fused == SEPARATE and dist.get_rank() == 0:
+        level = logging.INFO if train.fuse_projections == "auto" else logging.WARNING
+        why = f"no layer of {type(lm).__name__} fits" if train.lora is None else "train.lora adapts each layer by its name"
+        logger.log(level, "train.fuse_projections has no effect: %s", why)
+    return fused
 
 
 def _compile_beside_attention(lm: PreTrainedModel) -> None:

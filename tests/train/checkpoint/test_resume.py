@@ -110,6 +110,25 @@ def test_another_number_of_workers_goes_on_and_without_moments_it_would_be_refus
     record_property("resume without optimizer moments", f"refused: {refusals[0].problem.split(': ', 1)[1]}")
 
 
+FUSED = [(True, 2, 1, 3), (False, 1, 2, 3), (True, 1, 2, 2), (False, 2, 1, 1)]
+
+
+@pytest.mark.parametrize(("fused", "before", "after", "stage"), some_in_ci(FUSED, in_ci=FUSED[:1]))
+def test_another_number_of_workers_may_fuse_projections_or_stop_to(root, zero_groups, fused, before, after, stage):
+    whole, settings = undisturbed(root, zero_groups, before, stage, "fp32", fuse_projections=fused)
+    step = checkpoint.committed(root / whole)[0][1].progress.step
+    name = f"{whole}-to-{after}"
+    resume_jobs.cut_after(root, whole, name, step)
+    changed = {**settings, "fuse_projections": not fused}
+    assert zero_groups.of(after).run(resume_jobs.train_run, root, name, changed) == [None] * after
+    first, second = resume_jobs.attempts(root / name)
+    assert (second.world_size, second.loaded.converted, second.first_step) == (after, True, step)
+    assert ["q_proj" in attempt.projections for attempt in (first, second)] == [fused, not fused]
+    lines = [resume_jobs.steps_after(root / run, step) for run in (whole, name)]
+    assert len(lines[0]) >= 10
+    assert largest_difference(*lines) <= LOSS["fp32"]
+
+
 DIVISIONS = {
     "accumulation": [(2, 1), (2, 3)],
     "micro-batch": [(1, 1), (1, 6)],

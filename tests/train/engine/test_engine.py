@@ -98,6 +98,103 @@ def test_compiled_layers_train_to_the_same_losses(zero_groups, folder, tmp_path,
         assert [loss for loss, _ in found] == pytest.approx([loss for loss, _ in plain], abs=1e-4)
 
 
+FUSED = "q_proj+k_proj+v_proj in 2 layers, gate_proj+up_proj in 2 layers"
+TRAINED = [Case(2, "fp32"), Case(3, "fp32"), Case(0, "fp32"), Case(0, "bf16"), Case(1, "bf16"), Case(3, "bf16", "parameters")]
+LOADED = [Case(3, "fp32"), Case(0, "fp32"), Case(0, "bf16"), Case(1, "bf16"), Case(2, "fp32")]
+
+
+def some_in_ci(cases):
+    return [pytest.param(case, marks=() if number < 2 else pytest.mark.full, id=str(case)) for number, case in enumerate(cases)]
+
+
+def fused_and_not(folder, case):
+    """What is fused, the weights before and after training, and the losses, without fusion and with it."""
+    found = []
+    for fuse in (False, True):
+        engine = build_engine(folder, case, fuse_projections=fuse, gradient_checkpointing=case.stage == 3)
+        start = engine.whole_state()
+        losses = train_steps(engine, 0, STEPS)
+        gathered = [name for name, p in engine.lm.named_parameters() if case.stage == 3 and p.numel() and not p.ds_persist]
+        found.append((engine.projections, start, losses, engine.whole_state(), gathered))
+        engine.close()
+    return found
+
+
+@pytest.mark.parametrize("case", some_in_ci(TRAINED))
+def test_fused_projections_train_to_the_same_weights_at_every_stage(zero_groups, folder, case):
+    results = zero_groups.of(2).run(fused_and_not, str(folder), case)
+    separate, fused = results[0]
+    assert (separate[0], fused[0]) == ("separate projections", FUSED)
+    base = load_file(folder / "model.safetensors")
+    for state in (separate[1], fused[1]):  # before the first step bit for bit, and under the base's names
+        assert set(state) == set(base)
+        assert all(torch.equal(state[name], base[name].float()) for name in base)
+    bounds = {"fp32": (1e-5, 1e-6), "bf16": (1e-2, 5e-2)}[case.precision]
+    for (loss, norm), (expected, expected_norm) in zip(fused[2], separate[2], strict=True):
+        assert loss == pytest.approx(expected, abs=bounds[0])
+        assert norm == pytest.approx(expected_norm, rel=bounds[0])
+    for name, weight in separate[3].items():
+        assert (weight - base[name].float()).abs().max() > 1e-3
+        torch.testing.assert_close(fused[3][name], weight, atol=bounds[1], rtol=0)
+    assert fused[4] == []  # at stage 3 nothing stays gathered
+
+
+def loads_of_each_other(folder, case, out):
+    """For a state written with fusion and one without: itself and its figures, as loaded by the other, and steps after both."""
+    found = []
+    for fuse in (True, False):
+        sides = []
+        for side in (fuse, not fuse):
+            engine = build_engine(folder, case, fuse_projections=side)
+            if side == fuse:
+                train_steps(engine, 0, 2)
+                engine.save(Path(out) / str(fuse))
+            else:
+                engine.load(Path(out) / str(fuse))
+            figures = engine.state_figures(100).model_dump(exclude={"loss"})
+            sides.append((engine.projections, figures, engine.whole_state(), train_steps(engine, 2, STEPS)))
+            engine.close()
+        found.append(sides)
+    return found
+
+
+@pytest.mark.parametrize("case", some_in_ci(LOADED))
+def test_a_state_is_the_same_with_and_without_fusion(zero_groups, folder, tmp_path, case):
+    for sides in zero_groups.of(2).run(loads_of_each_other, str(folder), case, str(tmp_path)):
+        for (one, figures, state, losses), (other, loaded_figures, loaded, loaded_losses) in sides:
+            assert {one, other} == {"separate projections", FUSED}
+            assert figures == loaded_figures  # norms of weights and moments, and the step count: to the last bit
+            assert figures["optimizer_steps"] >= 2
+            assert set(state) == set(loaded)
+            assert all(torch.equal(state[name], loaded[name]) for name in state)
+            bound = 1e-5 if case.precision == "fp32" else 1e-2
+            assert [loss for loss, _ in loaded_losses] == pytest.approx([loss for loss, _ in losses], abs=bound)
+
+
+def fused_with(folder, lora, fuse):
+    import logging
+
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append((record.levelname, record.getMessage()))
+    logging.getLogger("cpt_ray").addHandler(handler)
+    logging.getLogger("cpt_ray").setLevel(logging.INFO)
+    engine = build_engine(folder, Case(2, "fp32"), lora=lora, fuse_projections=fuse)
+    found = engine.projections
+    engine.close()
+    logging.getLogger("cpt_ray").removeHandler(handler)
+    return found, [message for message in said if "fuse" in message[1]]
+
+
+def test_adapters_keep_their_layers_apart_and_a_cpu_fuses_only_if_told_to(zero_groups, folder):
+    group = zero_groups.of(1)
+    told = ("WARNING", "train.fuse_projections has no effect: train.lora adapts each layer by its name")
+    assert group.run(fused_with, str(folder), LORA, True) == [("separate projections", [told])]
+    assert group.run(fused_with, str(folder), LORA, "auto") == [("separate projections", [])]
+    assert group.run(fused_with, str(folder), None, "auto") == [("separate projections", [])]
+    assert group.run(fused_with, str(folder), None, True) == [(FUSED, [])]
+
+
 def refused(folder, precision):
     try:
         build_engine(folder, Case(1, precision))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cpt_ray.model.layers.fused import fuse_projections
 from cpt_ray.train.engine.optimizer import build_optimizer, offloads_optimizer
+from tests.model.layers.test_fused import build
 from tests.train.tiny_run import tiny_config
 
 
@@ -27,6 +29,18 @@ def test_matrices_decay_and_biases_and_norms_do_not(tmp_path):
     assert {id(p) for p in plain["params"]} == {id(model.linear.bias), id(model.norm.weight), id(model.norm.bias)}
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
     assert {(group["lr"], group["betas"], group["eps"]) for group in optimizer.param_groups} == {(0.0, (0.8, 0.9), 1e-6)}
+
+
+def test_a_fused_model_decays_the_same_weights(tmp_path):
+    names = []
+    for fuse in (False, True):
+        model = build("Qwen2")  # its projections have biases
+        assert not fuse or "q_proj" in fuse_projections(model)
+        known = {id(parameter): name for name, parameter in model.named_parameters()}
+        groups = build_optimizer(model, tiny_config(tmp_path).train, {}).param_groups
+        names.append([[known[id(parameter)] for parameter in group["params"]] for group in groups])
+    assert names[0] == names[1]
+    assert any("q_proj.bias" in name for name in names[1][1])
 
 
 def test_until_the_engine_sets_a_rate_a_step_changes_nothing(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.adapter import add_adapters, merged
+from cpt_ray.model.layers.adapter import add_adapters, merged
 from tests.evaluate.tiny import build_model
 
 LORA = LoraSection(rank=4, alpha=8, target_modules=("q_proj", "down_proj"))
