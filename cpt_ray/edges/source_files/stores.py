@@ -1,4 +1,4 @@
-"""Filesystems that fsspec reaches through this project: buckets through pyarrow, which is a dependency anyway, and HTTP.
+"""Filesystems that fsspec reaches through this project: buckets through pyarrow, which is a dependency anyway, HTTP, archives.
 
 pyarrow reads the usual `AWS_*` variables. Importing this module registers them.
 """
@@ -8,8 +8,11 @@ from typing import Any
 
 import fsspec
 from fsspec.implementations.arrow import ArrowFSWrapper
+from fsspec.implementations.tar import TarFileSystem
+from fsspec.implementations.zip import ZipFileSystem
 from pyarrow import fs as arrow_filesystems
 
+from cpt_ray.edges.source_files.archives import StrictHeader, check_beginning
 from cpt_ray.edges.source_files.http import HttpFileSystem
 
 _BUFFER = 4 << 20
@@ -49,12 +52,27 @@ class _Google(_ArrowStore):
     settings = "?retry_limit_seconds=30"  # the default is a quarter of an hour, also for a name that does not resolve
 
 
+class _Tar(TarFileSystem):  # type: ignore[misc]
+    """A tar of which every member is listed, or an error."""
+
+    def _index(self) -> None:
+        self.tar.tarinfo, self.tar.ignore_zeros = StrictHeader, True
+        super()._index()
+
+
+class _Zip(ZipFileSystem):  # type: ignore[misc]
+    """A zip of which every member is listed, or an error."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        check_beginning(self.zip)
+
+
 def register() -> None:
     """Make fsspec use these filesystems, in this process."""
-    for scheme, store in {"s3": _S3, "s3a": _S3, "gs": _Google, "gcs": _Google}.items():
+    stores = {"s3": _S3, "s3a": _S3, "gs": _Google, "gcs": _Google, "tar": _Tar, "zip": _Zip}
+    for scheme, store in {**stores, "http": HttpFileSystem, "https": HttpFileSystem}.items():
         fsspec.register_implementation(scheme, store, clobber=True)
-    for scheme in ("http", "https"):
-        fsspec.register_implementation(scheme, HttpFileSystem, clobber=True)
 
 
 register()
