@@ -41,13 +41,16 @@ class Proof:
     warnings: tuple[str, ...]
 
 
-def prove_source(source: SourceConfig, survey: Survey | None = None, *, filters_language: bool = False) -> Proof:
+def prove_source(
+    source: SourceConfig, survey: Survey | None = None, *, filters_language: bool = False, max_bytes: int | None = None
+) -> Proof:
     """Read a sample of a source.
 
     Args:
         source: The source.
         survey: Its files, if they are listed already.
         filters_language: Whether cleaning keeps some languages only, by what the source says of each document.
+        max_bytes: The size above which files that are one document are split.
 
     Raises: DataError: If it has no files, none of the records that were read is a document, a table lacks a column, or the
     source is too small for a test set and training.
@@ -56,7 +59,7 @@ def prove_source(source: SourceConfig, survey: Survey | None = None, *, filters_
     size = sum(file.size_bytes for file in found.files)
     is_whole = size <= _SMALL_BYTES and len(found.files) <= _RECORDS and all(is_local(file.path) for file in found.files)
     # A default would hide which documents have a language of their own.
-    items = _sample(source.model_copy(update={"default_language": None}), found, is_whole=is_whole)
+    items = _sample(source.model_copy(update={"default_language": None}), found, is_whole=is_whole, max_bytes=max_bytes)
     documents = [item for item in items if isinstance(item, Document)]
     rejected = [item for item in items if isinstance(item, Rejected)]
     bad = [item for item in rejected if item.problem]
@@ -97,7 +100,7 @@ def _task(survey: Survey, number: int) -> ReadTask:
     return ReadTask(index=0, format=survey.format, parts=(part,))
 
 
-def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool) -> list[Document | Rejected]:
+def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool, max_bytes: int | None) -> list[Document | Rejected]:
     """The records of a small source; of a large one the first of a few files, and one of each table."""
     items: list[Document | Rejected] = []
     for number, file in enumerate(survey.files[:_TABLES]):
@@ -106,7 +109,7 @@ def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool) -> list[Doc
         if not is_whole and number >= (_FILES if local else 1) and not (local and table):
             continue
         wanted = None if is_whole else _RECORDS if number < _FILES else 1
-        items += itertools.islice(read_documents(_task(survey, number), source), wanted)
+        items += itertools.islice(read_documents(_task(survey, number), source, max_bytes=max_bytes), wanted)
     return items
 
 

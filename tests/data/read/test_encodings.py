@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cpt_ray.data.read import plan_reads, read_documents
+from cpt_ray.data.read import ReadPart, Rejected, plan_reads, read_documents
+from cpt_ray.data.read.texts import read_front_matter, read_text
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 from tests.data.read.test_field_cases import counted
@@ -83,3 +86,44 @@ def test_a_long_text_is_split_at_paragraphs_into_documents_of_their_own(tmp_path
     assert all(item.text.startswith("Paragraph") for item in items[:-1])
     assert [item.id for item in items] == [*(f"a.part-{n}" for n in range(1, len(items))), "b"]
     assert len(list(read_documents(task, config.model_copy(update={"long_text": "drop"}), max_bytes=5000))) == 2
+
+
+class Counting(io.BytesIO):
+    """A stream that counts what was read from it."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.taken += len(data)
+        return data
+
+
+@pytest.mark.parametrize("reader", [read_text, read_front_matter])
+def test_a_long_text_is_read_and_split_in_a_stream(reader: Callable[..., Iterator[Document]]) -> None:
+    text = "".join(f"Paragraph {n}: " + "wörter und sätze " * 20 + "\n\n" for n in range(50_000))
+    header = "---\nlanguage: de\n---\n" if reader is read_front_matter else ""
+    stream = Counting((header + text).encode())
+    part = ReadPart(path="/in/a.txt", size_bytes=len(text), version="1")
+    items, ahead, given = [], 0, 0
+    for item in reader(stream, part, source("/in/a.txt", "text", language_field="language"), 500_000):
+        items.append(item)
+        given += len(item.text.encode())
+        ahead = max(ahead, stream.taken - given)
+    assert "".join(item.text for item in items) == text
+    assert ahead < 5_000_000 < len(text.encode()) / 3
+    assert all(item.text.startswith("Paragraph") and 200_000 < len(item.text.encode()) <= 500_000 for item in items)
+    assert {item.language for item in items} == {"de" if header else None}
+
+
+def test_a_part_that_is_not_utf8_is_rejected_by_itself_and_says_where(tmp_path: Path) -> None:
+    text = "".join(f"Absatz {n} für alle.\n\n" for n in range(2000)).encode()
+    (tmp_path / "a.txt").write_bytes(text[:30_000] + b"\xff" + text[30_000:])
+    config = source(tmp_path / "a.txt", "text")
+    (task,) = plan_reads(config, 10**6)
+    items = list(read_documents(task, config, max_bytes=10_000))
+    (bad,) = [item for item in items if isinstance(item, Rejected)]
+    assert len(items) > 4
+    assert (bad.reason, bad.problem) == ("bad_encoding", "not UTF-8: byte 30000")
+    kept = sum(len(item.text.encode()) for item in items if isinstance(item, Document))
+    assert kept + bad.num_bytes == len(text) + 1
