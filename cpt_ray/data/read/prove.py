@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.documents import BAD, Rejected, mapped_fields
+from cpt_ray.data.read.encodings import detect_encoding
 from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, survey_source
 from cpt_ray.data.read.reading import LEFT_OUT, read_documents
-from cpt_ray.edges.source_files import format_of, is_local, shown
+from cpt_ray.edges.source_files import archive_kind, format_of, is_local, open_source, shown
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 
@@ -113,10 +114,32 @@ def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool, max_bytes: 
     return items
 
 
+def _uncertain_encodings(source: SourceConfig, survey: Survey) -> list[str]:
+    """What to say of files whose encoding is found but might be another."""
+    if source.encoding != "auto":
+        return []
+    looked, unsure = 0, []
+    for number, file in enumerate(survey.files[:_TABLES]):
+        if not is_local(file.path) or archive_kind(file.path) or _format_of(survey, number) in ("parquet", "arrow"):
+            continue
+        looked += 1
+        with open_source(file.path) as stream:
+            found = detect_encoding(stream, most_bytes=_SMALL_BYTES)
+        if not found.is_sure:
+            unsure.append(f"{file.path} is read as {found.name}")
+    if not unsure:
+        return []
+    return [
+        f"source {source.name}: the encoding of {len(unsure)} of {looked} files might be another: {unsure[0]}; "
+        f"if that is wrong, set encoding of source {source.name}"
+    ]
+
+
 def _warnings(source: SourceConfig, survey: Survey, documents: list[Document], *, filters_language: bool) -> list[str]:
     if not documents:
         return []
     said = []
+    said += _uncertain_encodings(source, survey)
     formats = {_format_of(survey, number) for number in range(len(survey.files))}
     if source.text_field != "text" and formats <= _WHOLE_FILES:
         said.append(f"source {source.name}: text_field has no effect: each file is one document")

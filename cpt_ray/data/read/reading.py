@@ -24,7 +24,7 @@ import pyarrow as pa
 from cpt_ray.config.sections.prepare import SourceConfig, SourceFormat
 from cpt_ray.data.read import columns, csv_rows, formats, texts
 from cpt_ray.data.read.documents import BAD, Rejected
-from cpt_ray.data.read.encodings import UTF_8, as_utf8, detect_encoding
+from cpt_ray.data.read.encodings import Encoding, as_utf8, detect_encoding, is_wide
 from cpt_ray.data.read.plan import ReadPart, ReadTask
 from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import (
@@ -36,6 +36,7 @@ from cpt_ray.edges.source_files import (
     left_out_kind,
     members,
     open_source,
+    peekable,
     source_version,
     unpacked,
 )
@@ -149,32 +150,32 @@ class _Reader:
             yield _left_out(path, str(kind), member.size_bytes)
             return
         here = ReadPart(path=path, size_bytes=member.size_bytes, version=part.version)
-        encoding, stream = self._source.encoding, unpacked(member.stream)
-        if encoding != "auto" or found in _TABLES:
-            yield from self._file(stream, here, found, encoding)
+        stream = unpacked(member.stream)
+        if self._source.encoding != "auto" or found in _TABLES:
+            yield from self._file(stream, here, found, Encoding(self._source.encoding))
             return
         with _copied(stream) as copy:  # detection reads twice, and a member can be read once
             encoding = detect_encoding(copy)
             copy.seek(0)
-            yield from self._file(copy, here, found, encoding)
+            yield from self._file(peekable(copy), here, found, encoding)
 
-    def _encoding_of(self, part: ReadPart, file_format: SourceFormat) -> str:
+    def _encoding_of(self, part: ReadPart, file_format: SourceFormat) -> Encoding:
         if self._source.encoding != "auto" or file_format in _TABLES:
-            return self._source.encoding
+            return Encoding(self._source.encoding)
         with open_source(part.path) as stream:
             return detect_encoding(stream)
 
-    def _file(self, stream: Any, part: ReadPart, file_format: SourceFormat, encoding: str) -> Items:
+    def _file(self, stream: Any, part: ReadPart, file_format: SourceFormat, encoding: Encoding) -> Items:
         if file_format == "auto":  # a path without an extension that was listed as it stands
             file_format = format_of(part.path) or "text"
         head = stream.peek(_HEAD)[:_HEAD]
         kind = foreign_kind(head, file_format) if part.start == 0 else None
-        if kind is not None:
+        if kind is not None and not (kind == "binary" and is_wide(encoding.name)):
             yield _left_out(part.path, kind, part.size_bytes)
             return
         if file_format not in _TABLES and part.start == 0:
-            stream, found = as_utf8(stream, UTF_8 if encoding == "auto" else encoding)
-            self._encodings[found] += 1
+            stream, found = as_utf8(stream, encoding.name)
+            self._encodings[encoding.shown if found == encoding.name else found] += 1
         if file_format == "json" and self._source.format != "json" and formats.holds_lines(stream.peek(_HEAD)[: 1 << 20]):
             file_format = "jsonl"
         if file_format in _TABLES and (is_unpacked(stream) or "::" in part.path):

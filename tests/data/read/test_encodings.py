@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cpt_ray.data.read import ReadPart, Rejected, plan_reads, read_documents
+from cpt_ray.data.read import ReadPart, Rejected, plan_reads, prove_source, read_documents
+from cpt_ray.data.read.encodings import detect_encoding
 from cpt_ray.data.read.texts import read_front_matter, read_text
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
+from tests.data.read.languages import ENCODED, SAMPLES
 from tests.data.read.test_field_cases import counted
 from tests.data.read.test_formats import read, source, texts
 
@@ -57,6 +60,53 @@ def test_an_encoding_is_found_and_counted(tmp_path: Path, text: str, name: str, 
     assert [item.text for item in items if isinstance(item, Document)] == [text, text]
     assert encodings == {found: 1, "utf-8": 1}
     assert counted(source(tmp_path / "*.txt", "text")) == (1, {"bad_encoding": 1})
+
+
+@pytest.mark.parametrize("times", [1, 300])
+@pytest.mark.parametrize(("language", "name"), ENCODED)
+def test_an_encoding_of_any_script_is_found(language: str, name: str, times: int) -> None:
+    text = SAMPLES[language] * times
+    found = detect_encoding(io.BytesIO(text.encode(name)))
+    assert text.encode(name).decode(found.name) == text
+    assert found.is_sure
+
+
+def test_wide_encodings_without_a_mark_are_text_and_programs_are_not(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(RUSSIAN.encode("utf-16-le"))
+    (tmp_path / "b.txt").write_bytes(GERMAN.encode("utf-32-be"))
+    (tmp_path / "c.txt").write_bytes(b"\x7fELF" + bytes(range(256)) * 400)
+    (tmp_path / "d.txt").write_bytes(random.Random(1).randbytes(100_000))
+    (tmp_path / "e.txt").write_bytes(b"".join(n.to_bytes(4, "little") for n in range(0, 10**6, 97)))
+    config = source(tmp_path / "*.txt", "text", encoding="auto")
+    assert texts(config) == [RUSSIAN, GERMAN]
+    assert counted(config) == (2, {"left_out.binary": 3})
+    assert texts(source(tmp_path / "a.txt", "text", encoding="utf-16-le")) == [RUSSIAN]
+
+
+def test_utf8_with_a_damaged_byte_is_no_other_encoding(tmp_path: Path) -> None:
+    data = RUSSIAN.encode()
+    (tmp_path / "a.txt").write_bytes(data[:100] + b"\xff" + data[100:])
+    assert counted(source(tmp_path / "a.txt", "text", encoding="auto")) == (0, {"bad_encoding": 1})
+
+
+def test_an_encoding_that_might_be_another_is_counted_with_a_question_mark_and_said(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"{number}.txt").write_bytes(b"A text with one odd character, \xbd, and the number %d." % number)
+    config = source(tmp_path / "*.txt", "text", encoding="auto")
+    (task,) = plan_reads(config, 10**6)
+    encodings: Counter[str] = Counter()
+    assert len(list(read_documents(task, config, encodings=encodings))) == 9
+    ((name, count),) = encodings.items()
+    assert name.endswith("?")
+    assert count == 9
+    (said,) = prove_source(config).warnings
+    assert said == (
+        f"source law: the encoding of 9 of 9 files might be another: {tmp_path}/0.txt is read as {name[:-1]}; if that is wrong, "
+        "set encoding of source law"
+    )
+    (tmp_path / "0.txt").write_text(GERMAN)
+    assert "of 8 of 9 files" in prove_source(config).warnings[0]
+    assert prove_source(config.model_copy(update={"encoding": "cp1252"})).warnings == ()
 
 
 def test_a_given_encoding_is_used_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
