@@ -35,13 +35,7 @@ def read_csv(stream: Any, part: ReadPart, source: SourceConfig) -> Iterator[Docu
     """Read the rows below a header."""
     csv.field_size_limit(_LONGEST_FIELD)
     lines = _Lines(stream)
-    try:
-        header, delimiter = _header(lines, part, source)
-    except csv.Error as error:
-        raise DataError(
-            f"{part.path}, line 1: the header is not CSV: {error}",
-            fix=f"repair the file, or leave it out of source {source.name}",
-        ) from error
+    header, delimiter = _header(lines, part, source)
     if not header:
         return
     problem = missing_columns(header, source, part.path)
@@ -122,13 +116,34 @@ def _apart(lines: _Lines, header: list[str], delimiter: str) -> list[tuple[list[
     return [(row, piece) for row, piece in found if row != header]
 
 
+def header_of(stream: Any, part: ReadPart, source: SourceConfig) -> list[str]:
+    """The names in the first line of a file; none if it is empty.
+
+    Raises:
+        DataError: If the line is not CSV.
+    """
+    return _header(_Lines(stream), part, source)[0]
+
+
 def _header(lines: _Lines, part: ReadPart, source: SourceConfig) -> tuple[list[str], str]:
     """The header and its delimiter: the one that gives the text column, else the one that gives the most columns."""
     read: dict[str, list[str]] = {}
+    problem: csv.Error | None = None
     for delimiter in ("\t",) if _TABBED.search(plain_name(part.path)) else _DELIMITERS:
         lines.taken.clear()
-        read[delimiter] = next(csv.reader(lines, strict=True, delimiter=delimiter), [])
+        try:
+            read[delimiter] = next(csv.reader(lines, strict=True, delimiter=delimiter), [])
+        except csv.Error as error:
+            problem = error
+            if "expected after" not in str(error):  # else names in quotes that another delimiter separates
+                read.clear()
+                break
         lines.give_back(keep=0)
+    if not read:
+        raise DataError(
+            f"{part.path}, line 1: the header is not CSV: {problem}",
+            fix=f"repair the file, or leave it out of source {source.name}",
+        ) from problem
     best = max(read, key=lambda mark: (source.text_field in read[mark], len(read[mark])))
     lines.taken.clear()
     return next(csv.reader(lines, strict=True, delimiter=best), []), best

@@ -1,7 +1,7 @@
 """Prove, before anything is prepared, that a source is what its section says: `cpt-ray check` prints what this finds.
 
 Part of stage `read`; runs on the driver. In: a source. Out: a `Proof`, or the error that preparation would end with. It reads
-the first records of a few files, the columns of up to a hundred local tables, and the whole of a source of at most 1 MB.
+the first records of a few files, the columns of its tables (`tables`), and the whole of a source of at most 1 MB.
 
 Guarantee: costs a bounded number of reads, whatever the size of the source.
 """
@@ -17,6 +17,7 @@ from cpt_ray.data.read.documents import BAD, Rejected, mapped_fields
 from cpt_ray.data.read.encodings import detect_encoding
 from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, survey_source
 from cpt_ray.data.read.reading import LEFT_OUT, read_documents
+from cpt_ray.data.read.tables import check_columns
 from cpt_ray.edges.source_files import archive_kind, format_of, is_local, open_source, shown
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
@@ -25,7 +26,7 @@ _FEWEST_DOCUMENTS = 3
 """Two for the test set, which an interval needs, and one to train on."""
 _RECORDS = 20
 _FILES = 3
-_TABLES = 100
+_MOST_FILES = 100
 _SMALL_BYTES = 1_000_000
 _NO_FIELD = "\0"
 _WHOLE_FILES = frozenset({"text", "html", "front_matter"})
@@ -59,6 +60,7 @@ def prove_source(
     found = survey or survey_source(source)
     size = sum(file.size_bytes for file in found.files)
     is_whole = size <= _SMALL_BYTES and len(found.files) <= _RECORDS and all(is_local(file.path) for file in found.files)
+    looked = check_columns([_part(found, number) for number in range(len(found.files))], source)
     # A default would hide which documents have a language of their own.
     items = _sample(source.model_copy(update={"default_language": None}), found, is_whole=is_whole, max_bytes=max_bytes)
     documents = [item for item in items if isinstance(item, Document)]
@@ -85,7 +87,7 @@ def prove_source(
         files=len(found.files),
         size_bytes=size,
         left_out={kind: (counts[kind], left_out[kind]) for kind in sorted(left_out)},
-        warnings=tuple(_warnings(source, found, documents, filters_language=filters_language)),
+        warnings=(*_warnings(source, found, documents, filters_language=filters_language), *([looked] if looked else [])),
     )
 
 
@@ -94,23 +96,22 @@ def _format_of(survey: Survey, number: int) -> str | None:
     return survey.format if survey.format != "auto" else format_of(survey.files[number].path)
 
 
-def _task(survey: Survey, number: int) -> ReadTask:
+def _part(survey: Survey, number: int) -> ReadPart:
     file = survey.files[number]
-    own = format_of(file.path) if survey.format == "auto" else None
-    part = ReadPart(path=file.path, size_bytes=file.size_bytes, version=file.version, format=own)
-    return ReadTask(index=0, format=survey.format, parts=(part,))
+    return ReadPart(path=file.path, size_bytes=file.size_bytes, version=file.version, format=_format_of(survey, number))
+
+
+def _task(survey: Survey, number: int) -> ReadTask:
+    return ReadTask(index=0, format=survey.format, parts=(_part(survey, number),))
 
 
 def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool, max_bytes: int | None) -> list[Document | Rejected]:
-    """The records of a small source; of a large one the first of a few files, and one of each table."""
+    """The records of a small source; of a large one the first of a few files."""
     items: list[Document | Rejected] = []
-    for number, file in enumerate(survey.files[:_TABLES]):
-        local = is_local(file.path)
-        table = _format_of(survey, number) in ("parquet", "arrow", "csv")
-        if not is_whole and number >= (_FILES if local else 1) and not (local and table):
-            continue
-        wanted = None if is_whole else _RECORDS if number < _FILES else 1
-        items += itertools.islice(read_documents(_task(survey, number), source, max_bytes=max_bytes), wanted)
+    for number, file in enumerate(survey.files[:_MOST_FILES]):
+        if is_whole or number < (_FILES if is_local(file.path) else 1):
+            read = read_documents(_task(survey, number), source, max_bytes=max_bytes)
+            items += itertools.islice(read, None if is_whole else _RECORDS)
     return items
 
 
@@ -119,7 +120,7 @@ def _uncertain_encodings(source: SourceConfig, survey: Survey) -> list[str]:
     if source.encoding != "auto":
         return []
     looked, unsure = 0, []
-    for number, file in enumerate(survey.files[:_TABLES]):
+    for number, file in enumerate(survey.files[:_MOST_FILES]):
         if not is_local(file.path) or archive_kind(file.path) or _format_of(survey, number) in ("parquet", "arrow"):
             continue
         looked += 1

@@ -91,7 +91,7 @@ def test_utf8_with_a_damaged_byte_is_no_other_encoding(tmp_path: Path) -> None:
 
 def test_an_encoding_that_might_be_another_is_counted_with_a_question_mark_and_said(tmp_path: Path) -> None:
     for number in range(9):
-        (tmp_path / f"{number}.txt").write_bytes(b"A text with one odd character, \xbd, and the number %d." % number)
+        (tmp_path / f"{number}.txt").write_bytes(b"One odd character, \xbd, and the number %d." % number)
     config = source(tmp_path / "*.txt", "text", encoding="auto")
     (task,) = plan_reads(config, 10**6)
     encodings: Counter[str] = Counter()
@@ -101,8 +101,8 @@ def test_an_encoding_that_might_be_another_is_counted_with_a_question_mark_and_s
     assert count == 9
     (said,) = prove_source(config).warnings
     assert said == (
-        f"source law: the encoding of 9 of 9 files might be another: {tmp_path}/0.txt is read as {name[:-1]}; if that is wrong, "
-        "set encoding of source law"
+        f"source law: the encoding of 9 of 9 files might be another: {tmp_path}/0.txt is read as {name[:-1]}; "
+        "if that is wrong, set encoding of source law"
     )
     (tmp_path / "0.txt").write_text(GERMAN)
     assert "of 8 of 9 files" in prove_source(config).warnings[0]
