@@ -1,9 +1,11 @@
 """Filesystems that fsspec reaches through this project: buckets through pyarrow, which is a dependency anyway, HTTP, archives.
 
-pyarrow reads the usual `AWS_*` variables. Importing this module registers them.
+pyarrow reads the usual `AWS_*` variables. Importing this module registers them. A store that does not answer costs a connection
+or a request a few seconds, and few tries: pyarrow's own limits add up to minutes, for Google to a quarter of an hour.
 """
 
 import io
+import os
 from typing import Any
 
 import fsspec
@@ -16,17 +18,18 @@ from cpt_ray.edges.source_files.archives import StrictHeader, check_beginning
 from cpt_ray.edges.source_files.http import HttpFileSystem
 
 _BUFFER = 4 << 20
+_CONNECT_S, _REQUEST_S, _ATTEMPTS, _RETRY_S = 5, 20, 3, 10
 
 
 class _ArrowStore(ArrowFSWrapper):  # type: ignore[misc]
     """A bucket, through pyarrow. One instance per bucket, because each bucket has its own region."""
 
-    scheme = ""
-    settings = ""
-
     def __init__(self, bucket: str, **options: Any) -> None:
-        address = f"{self.scheme}://{bucket}{self.settings}"
-        super().__init__(arrow_filesystems.FileSystem.from_uri(address)[0], **options)
+        super().__init__(self._connect(bucket), **options)
+
+    @staticmethod
+    def _connect(bucket: str) -> arrow_filesystems.FileSystem:
+        raise NotImplementedError
 
     @classmethod
     def _get_kwargs_from_urls(cls, path: str) -> dict[str, str]:
@@ -44,12 +47,27 @@ class _ArrowStore(ArrowFSWrapper):  # type: ignore[misc]
 
 
 class _S3(_ArrowStore):
-    scheme = "s3"
+    @staticmethod
+    def _connect(bucket: str) -> arrow_filesystems.FileSystem:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        scheme, _, host = endpoint.rpartition("://")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        if region is None and not endpoint:
+            region = arrow_filesystems.resolve_s3_region(bucket)
+        return arrow_filesystems.S3FileSystem(
+            endpoint_override=host.rstrip("/") or None,
+            scheme=scheme or "https",
+            region=region,
+            connect_timeout=_CONNECT_S,
+            request_timeout=_REQUEST_S,
+            retry_strategy=arrow_filesystems.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+        )
 
 
 class _Google(_ArrowStore):
-    scheme = "gs"
-    settings = "?retry_limit_seconds=30"  # the default is a quarter of an hour, also for a name that does not resolve
+    @staticmethod
+    def _connect(bucket: str) -> arrow_filesystems.FileSystem:
+        return arrow_filesystems.FileSystem.from_uri(f"gs://{bucket}?retry_limit_seconds={_RETRY_S}")[0]
 
 
 class _Tar(TarFileSystem):  # type: ignore[misc]
