@@ -23,7 +23,7 @@ def _check_source(source: SourceConfig, request: Request) -> None:
         if source.dataset is not None:
             found_format, files, note = resolve_dataset(source.dataset)
             survey, note = Survey(source.format or found_format, files, []), f" ({note})"
-        found = prove_source(source, survey, filters_language=filters)
+        found = prove_source(source, survey, filters_language=filters, max_bytes=rule.max_bytes)
     except NotReachableError as error:
         request.console.say(f"source {source.name}: NOT LOOKED UP: {error.problem}")
         return
