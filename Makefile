@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house accept-inputs corpora clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats accept-study accept-training accept-data accept-house accept-inputs corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min 
 
 bench-data: setup ## preparation against its peers and at ten times the data, 45 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.data $(if $(QUICK),--quick)
+
+bench-stats: setup ## how often intervals are wrong, in simulated studies; 25 min; QUICK=1: fewer studies, no results file
+	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
