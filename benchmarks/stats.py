@@ -109,7 +109,8 @@ def claims(found: list[Wrong], draws: int) -> list[Claim]:
     raw = [
         {
             "documents": one.cell.documents, "lengths": one.cell.kind, "seeds": one.cell.seeds,
-            "seed_noise": one.cell.seed_noise, "effect": one.cell.effect, "ours": round(one.ours, 4), "bootstrap": round(one.bootstrap, 4),
+            "seed_noise": one.cell.seed_noise, "effect": one.cell.effect, "ours": round(one.ours, 4),
+            "bootstrap": round(one.bootstrap, 4),
         }
         for one in found
     ]  # fmt: skip
