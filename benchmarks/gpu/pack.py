@@ -37,21 +37,21 @@ TEXTS = REPOSITORY / "configs" / "education_local.yaml"
 """The study whose sources are packed."""
 
 PACKAGES = (
-    "annotated-types", "charset-normalizer", "deepspeed", "einops", "fsspec", "gguf", "hjson", "iniconfig", "jinja2", "msgpack",
-    "ninja", "peft", "pluggy", "psutil", "py-cpuinfo", "py3langid", "pydantic", "pydantic_core", "pygments", "pytest",
-    "pytest-timeout", "regex", "resiliparse", "fastwarc", "brotli", "requests", "tqdm", "typing-inspection",
-    "typing_extensions", "urllib3",
+    "annotated-types", "brotli", "charset-normalizer", "deepspeed", "einops", "fastwarc", "fsspec", "gguf", "hjson",
+    "hypothesis", "iniconfig", "jinja2", "msgpack", "ninja", "peft", "pluggy", "psutil", "py-cpuinfo", "py3langid",
+    "pydantic", "pydantic_core", "pygments", "pytest", "pytest-timeout", "regex", "requests", "resiliparse",
+    "sortedcontainers", "tqdm", "typing-inspection", "typing_extensions", "urllib3",
 )  # fmt: skip
 """What a host lacks that has torch, transformers, pyarrow, scipy and matplotlib; versions are those of requirements.lock."""
 LIGER = "liger-kernel==0.8.5"
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
-MOST_BYTES = 12_000_000
-"""Text per source: enough for the largest budget."""
-TINY_BYTES = 150_000
+TEXT = (12_000_000, None)
+"""Bytes of text per source, enough for the largest budget, and of a document."""
+TINY_TEXT = (150_000, 3_000)
 TINY = (
-    "prepare.pack.sequence_length=256", "prepare.unit_bytes=1MB", "prepare.held_out.share=0.1", "train.budgets=[4k,8k,16k]",
-    "train.global_batch_size=8", "train.micro_batch_size=4", "train.schedule.warmup=1k", "train.checkpoint_every=8k",
+    "prepare.pack.sequence_length=256", "prepare.unit_bytes=1MB", "prepare.held_out.share=0.1", "train.budgets=[8k,16k,32k]",
+    "train.global_batch_size=4", "train.micro_batch_size=2", "train.schedule.warmup=1k", "train.checkpoint_every=8k",
     "evaluate.held_out_documents=4", "evaluate.document_tokens=256", "evaluate.context=256", "evaluate.batch_tokens=512",
     "train.schedule.cooldown_share=0.25",
 )  # fmt: skip
@@ -73,7 +73,7 @@ def main() -> None:
     print("bundle 1/4: wheels", flush=True)
     pack_wheels(out / "wheels", arguments.python)
     print("bundle 2/4: texts", flush=True)
-    pack_texts(out / "text", TINY_BYTES if arguments.tiny else MOST_BYTES)
+    pack_texts(out / "text", *(TINY_TEXT if arguments.tiny else TEXT))
     with tempfile.TemporaryDirectory() as scratch:
         base = tiny_base(Path(scratch) / "base") if arguments.tiny else Path(resolve_package(load_study(TEXTS).models[0].base))
         print("bundle 3/4: the study's text, prepared", flush=True)
@@ -89,9 +89,8 @@ def main() -> None:
 
 def pack_wheels(folder: Path, python: str) -> None:
     """Fetch or build the wheels that a host lacks, for its Python."""
-    lock = dict(
-        line.split("==") for line in (REPOSITORY / "requirements.lock").read_text().split() if "==" in line and line[0] != "#"
-    )
+    lines = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").lower().splitlines()
+    lock = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
     platform = [f"--platform={name}" for name in _PLATFORMS]
     wanted = [f"{name}=={lock[name]}" for name in PACKAGES if name != "deepspeed"]
     _pip("download", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *platform, "-d", folder,
@@ -107,25 +106,28 @@ def pack_wheels(folder: Path, python: str) -> None:
         _pip("wheel", "--no-build-isolation", "-w", folder, copy)
 
 
-def pack_texts(folder: Path, most_bytes: int) -> None:
-    """Write the sources that `study.yaml` names as Parquet, at most `most_bytes` of text of each."""
+def pack_texts(folder: Path, most_bytes: int, document: int | None) -> None:
+    """Write the sources that `study.yaml` names as Parquet: so many bytes of text of each, and characters of a document."""
     folder.mkdir(parents=True)
     wanted = {source.name for source in load_study(STUDY).sources}
     for source in load_study(TEXTS).sources:
         if source.name in wanted:
             pq.write_table(
-                _texts(source, most_bytes), folder / f"{source.name}.parquet", compression="zstd", compression_level=15
+                _texts(source, most_bytes, document),
+                folder / f"{source.name}.parquet",
+                compression="zstd",
+                compression_level=15,
             )
 
 
-def _texts(source: SourceConfig, most_bytes: int) -> pa.Table:
+def _texts(source: SourceConfig, most_bytes: int, document: int | None) -> pa.Table:
     ids, texts, size = [], [], 0
     for task in plan_reads(source, 64_000_000):
         for item in read_documents(task, source):
             if isinstance(item, Document) and size < most_bytes and item.language in (None, "en"):
                 ids.append(item.id)
-                texts.append(item.text)
-                size += len(item.text.encode())
+                texts.append(item.text[:document])
+                size += len(texts[-1].encode())
     return pa.table({"id": ids, "text": texts})
 
 
@@ -160,7 +162,7 @@ def pack_root(out: Path, root: Path, base: Path, overrides: tuple[str, ...]) -> 
 
 
 def _pip(verb: str, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", verb, "--no-deps", *map(str, arguments)]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq", verb, "--no-deps", *map(str, arguments)]
     subprocess.run(command, check=True, env={**os.environ, **(environment or {})})
 
 

@@ -13,7 +13,7 @@ found=$($PYTHON -m benchmarks.gpu.bundle join "$BUNDLE" "$WORK/base") || { echo 
 eval "$found"; echo "bundle of commit $COMMIT: base $BASE, tiny $TINY"
 $PYTHON -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir \
   --target "$WORK/site" "$BUNDLE"/wheels/*.whl > "$OUT/install.log" 2>&1 || { tail -n 5 "$OUT/install.log"; exit 3; }
-export PYTHONPATH=$PWD:$WORK/site TORCH_EXTENSIONS_DIR=$WORK/extensions PATH=$WORK/site/bin:$PATH
+export PYTHONPATH=$PWD:$WORK/site TORCH_EXTENSIONS_DIR=${TORCH_EXTENSIONS_DIR:-$WORK/extensions} PATH=$WORK/site/bin:$PATH
 $PYTHON -m benchmarks.gpu.bundle unpack "$BUNDLE" "$WORK/root" > /dev/null || exit 2
 
 mapfile -t settings < "$BUNDLE/overrides"
@@ -41,6 +41,7 @@ if [ "$BASE" = 1 ]; then
   export -f study; export PYTHON; declare -p settings > "$WORK/settings.sh"
   part study 150 bash -c "source '$WORK/settings.sh'; study run"
   cp "$WORK"/root/report.html "$WORK"/root/comparison.json "$OUT"/ 2>/dev/null
+  mkdir -p "$OUT/metrics"; for log in "$WORK"/root/train/*/metrics/*.jsonl; do cp "$log" "$OUT/metrics/$(basename "${log%/metrics/*}").jsonl"; done
   tar c -C "$WORK/root" --exclude='*.safetensors' --exclude=checkpoints train evaluate 2>/dev/null | gzip > "$OUT/study.tar.gz"
 else
   echo "== study: skipped, the bundle has no base"
