@@ -128,7 +128,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
     attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed)
-    exports = Exports(task, engine, parts.order, manifest, tokens_seen=progress.tokens_seen)
+    exports = Exports(task, engine, parts.order, manifest, tokens_spent=progress.tokens_spent)
     saver = Saver(
         task,
         engine,
@@ -149,8 +149,8 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
         attempt=attempt.attempt,
     )
     guards = _guards(task, progress, attempt)
-    progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver)
-    if progress.tokens_seen < spec.stop_tokens:
+    progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver, lag=engine.lag)
+    if progress.tokens_spent < spec.stop_tokens:
         watch.close()
         engine.close()
         raise stopped_at(spec.name, progress)
