@@ -34,7 +34,9 @@ class Exports:
         tokens_spent: Where this start began; marks up to there have been exported.
     """
 
-    def __init__(self, task: TrainTask, engine: Engine, order: SampleOrder, shards: ShardManifest, *, tokens_spent: int) -> None:
+    def __init__(
+        self, task: TrainTask, engine: Engine, order: SampleOrder, shards: ShardManifest, *, tokens_spent: int
+    ) -> None:
         self._task, self._engine, self._order, self._shards = task, engine, order, shards
         self._folder = Path(task.run_folder)
         self._saved_tokens = tokens_spent

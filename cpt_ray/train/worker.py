@@ -52,6 +52,7 @@ from cpt_ray.train.monitor.watch import Watch, intervals
 from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.batches import Batch, BatchSource
 from cpt_ray.train.order.mixes import sample_order
+from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.shutdown import AskPreemption
@@ -140,16 +141,17 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     # A stop that was requested while the workers started: nothing has been trained since the last checkpoint.
     saver.stop_before_training(progress)
     _begin_watching(task, parts, watch, progress, attempt)
-    course = Course(
-        stop_tokens=spec.stop_tokens,
-        batch_at=_batches(parts).at,
-        learning_rate=partial(learning_rate, schedule=spec.schedule),
-        flops=partial(_flops, adapted_shape(ImportedModel.of(task.model_folder), settings.lora)),
-        peak_flops_per_s=attempt.peak_flops_per_s,
-        attempt=attempt.attempt,
-    )
     guards = _guards(task, progress, attempt)
-    progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver, lag=engine.lag)
+    with Prefetch(_batches(parts).at, rows=parts.split.rows, device=engine.device) as batches:
+        course = Course(
+            stop_tokens=spec.stop_tokens,
+            batch_at=batches.at,
+            learning_rate=partial(learning_rate, schedule=spec.schedule),
+            flops=partial(_flops, adapted_shape(ImportedModel.of(task.model_folder), settings.lora)),
+            peak_flops_per_s=attempt.peak_flops_per_s,
+            attempt=attempt.attempt,
+        )
+        progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver, lag=engine.lag)
     if progress.tokens_spent < spec.stop_tokens:
         watch.close()
         engine.close()

@@ -1,4 +1,4 @@
-"""Whole runs with the real engine whose outcomes are read two steps late, against runs that read each at once: the same bits."""
+"""Whole runs of the real engine that read outcomes two steps late, against runs that read each at once: the same bits."""
 
 from __future__ import annotations
 

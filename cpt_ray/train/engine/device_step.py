@@ -92,7 +92,7 @@ class DeviceStep:
         found = [gradient for gradient, _ in zip(real, params, strict=False)]  # the last may be padding
         stage3 = hasattr(self._optimizer, "_get_norm_groups")
         # Parts of fp32 sums are squared and summed in fp64: their order then does not depend on the number of workers.
-        norms = torch._foreach_norm(found, norm_type, dtype=torch.double) if found else []
+        norms = list(torch._foreach_norm(found, norm_type, dtype=torch.double)) if found else []
         total = torch.stack(norms).pow(norm_type).sum() if norms else torch.zeros((), dtype=torch.double, device=self._device)
         if not stage3:
             total = total.float()

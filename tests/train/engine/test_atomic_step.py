@@ -104,7 +104,7 @@ def step(engine: Any, number: int, *, poison: bool = False) -> float:
 
 
 def drop_and_go_on(root: str, stage: int, precision: str, offload: bool) -> dict[str, Any]:
-    """A good step, one with a broken gradient, one with a broken loss and a good one, compared with an engine that took only the good ones."""
+    """Good, broken gradient, broken loss, good: compared with an engine that took only the good steps."""
     found: dict[str, Any] = {}
     engine = build(root, stage, precision, offload)
     found["decides_on_device"] = type(engine._guard).__name__ == "DeviceStep"
