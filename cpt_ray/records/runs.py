@@ -155,6 +155,8 @@ class RunAttempt(Record):
     self_test: SelfTest | None
     loaded: LoadedCheckpoint | None = None
     """The checkpoint that it continued from."""
+    micro_batch_size: int = 1
+    """Rows per forward pass on each worker, as asked for or as chosen by memory."""
     idle_share: float = 0.0
     """Share of the computed rows that are fillers, because the global batch does not divide evenly among the workers."""
 
@@ -311,9 +313,10 @@ class StepMetrics(Record):
     tokens_per_s: float
     """Loss-bearing tokens of the step over `step_s`."""
     step_s: float
-    """From reading the batch to the end of the optimizer step, on rank 0; checkpoints and held-out losses are not in it."""
+    """From reading the batch to the end of the optimizer step, on rank 0, or from the end of the step before if this one was
+    launched earlier; checkpoints and held-out losses are not in it."""
     data_wait_s: float
-    """The part of `step_s` spent reading the batch."""
+    """How long the loop waited for the batch."""
     mfu: float | None
     """`flops` divided by `step_s` and by the peak in `RunAttempt`."""
     flops: float = 0.0

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedModel
 
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges.logs import log_to, rank_log
@@ -42,6 +43,7 @@ from cpt_ray.records import (
 from cpt_ray.train.checkpoint.resume import Start, describe_resume, find_start, load_checkpoint
 from cpt_ray.train.checkpoint.saver import Saver, stopped_at
 from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.engine.micro_batch import Passes, choose_micro_batch, out_of_memory_named
 from cpt_ray.train.exports import Exports
 from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
@@ -92,6 +94,7 @@ class _Parts:
 
     shards: Made[ShardManifest]
     split: BatchSplit
+    passes: Passes
     held_out: HeldOutLoss
     start: Start
     order: SampleOrder
@@ -101,7 +104,15 @@ class _Parts:
 def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     settings = task.settings.train
     shards = Made(Path(task.shards_folder), ShardManifest.of(task.shards_folder))
-    split = BatchSplit(settings.global_batch_size, dist.get_world_size(), settings.micro_batch_size)
+    watch.enter("resume")
+    # Before the engine, because DeepSpeed must know at startup whether another number of workers wrote the checkpoint.
+    start = find_start(task, rank=dist.get_rank(), world_size=dist.get_world_size())
+    order = _order(task, shards.record, start)
+    watch.enter("load")
+    model = load_model(task.model_folder, precision=settings.precision, trust_remote_code=task.settings.model.trust_remote_code)
+    passes = _passes(task, shards.record, device)
+    micro_batch = choose_micro_batch(passes, model)
+    split = BatchSplit(settings.global_batch_size, dist.get_world_size(), micro_batch)
     if dist.get_rank() == 0 and (idle := split.describe_idle()):
         logger.warning(idle)
     held_out = watch_held_out(
@@ -112,11 +123,9 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
         window=shards.record.sequence_length,
         rows=split.micro_batch,
     )
-    watch.enter("resume")
-    # Before the engine, because DeepSpeed must know at startup whether another number of workers wrote the checkpoint.
-    start = find_start(task, rank=dist.get_rank(), world_size=dist.get_world_size())
-    order = _order(task, shards.record, start)
-    return _Parts(shards, split, held_out, start, order, _build_engine(task, start, split, device, watch))
+    with out_of_memory_named(passes, micro_batch):
+        engine = _build_engine(task, model, start, split, device, watch)
+    return _Parts(shards, split, passes, held_out, start, order, engine)
 
 
 def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: AskPreemption | None) -> None:
@@ -142,7 +151,10 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     saver.stop_before_training(progress)
     _begin_watching(task, parts, watch, progress, attempt)
     guards = _guards(task, progress, attempt)
-    with Prefetch(_batches(parts).at, rows=parts.split.rows, device=engine.device) as batches:
+    with (
+        out_of_memory_named(parts.passes, parts.split.micro_batch),
+        Prefetch(_batches(parts).at, rows=parts.split.rows, device=engine.device) as batches,
+    ):
         course = Course(
             stop_tokens=spec.stop_tokens,
             batch_at=batches.at,
@@ -191,16 +203,27 @@ def _order(task: TrainTask, manifest: ShardManifest, start: Start) -> SampleOrde
     )
 
 
-def _build_engine(task: TrainTask, start: Start, split: BatchSplit, device: torch.device, watch: Watch) -> Engine:
+def _passes(task: TrainTask, manifest: ShardManifest, device: torch.device) -> Passes:
     settings = task.settings
-    watch.enter("load")
-    model = load_model(
-        task.model_folder, precision=settings.train.precision, trust_remote_code=settings.model.trust_remote_code
+    return Passes(
+        shape=adapted_shape(ImportedModel.of(task.model_folder), settings.train.lora),
+        train=settings.train,
+        deepspeed=settings.deepspeed,
+        num_workers=dist.get_world_size(),
+        rows=BatchSplit(settings.train.global_batch_size, dist.get_world_size(), 1).rows_per_worker,
+        row_tokens=manifest.sequence_length,
+        device=device,
     )
+
+
+def _build_engine(
+    task: TrainTask, model: PreTrainedModel, start: Start, split: BatchSplit, device: torch.device, watch: Watch
+) -> Engine:
+    settings = task.settings
     watch.enter("engine")
     engine = Engine(
         model,
-        train=settings.train,
+        train=settings.train.model_copy(update={"micro_batch_size": split.micro_batch}),
         deepspeed=settings.deepspeed,
         load_universal=start.resume is not None and start.resume.converted,
         accumulation_steps=split.accumulation_steps,
@@ -270,6 +293,7 @@ def _announce(
         flops_basis=FLOPS_BASIS,
         self_test=proof,
         loaded=loaded,
+        micro_batch_size=split.micro_batch,
         idle_share=split.idle_share,
     )
     if dist.get_rank() == 0:

@@ -1,6 +1,6 @@
 """The `models` and `train` sections: what is trained, on how many tokens, and on which schedule."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -96,7 +96,11 @@ class TrainConfig(Section):
     epsilon: float = Field(default=1e-8, gt=0, description="AdamW epsilon")
     gradient_clipping: float = Field(default=1.0, ge=0, description="maximum global gradient norm; 0 is off")
     global_batch_size: int = Field(ge=1, description="rows per optimizer step, summed over all workers")
-    micro_batch_size: int = Field(default=1, ge=1, description="rows per forward pass on each worker")
+    micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=1,
+        description="rows per forward pass on each worker; changes memory and speed, not the result; auto: the largest "
+        "divisor of a worker's rows that fits a GPU's memory, tried before the run; on a CPU up to 2048 tokens",
+    )
     shuffle_window: Count | None = Field(
         default=None, ge=1, description="shuffle each source within windows of this many rows; null: over the whole source"
     )
