@@ -54,7 +54,7 @@ def main() -> None:
         accumulation_steps=2,
         device=torch.device("cuda", 0),
     )
-    print(json.dumps(watch(engine)))
+    sys.stdout.write(json.dumps(watch(engine)) + "\n")
 
 
 def watch(engine: Engine) -> dict[str, Any]:
