@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedModel
 
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges.device import prove_device
@@ -43,6 +44,7 @@ from cpt_ray.records import (
 from cpt_ray.train.checkpoint.resume import Start, describe_resume, find_start, load_checkpoint
 from cpt_ray.train.checkpoint.saver import Saver, stopped_at
 from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.engine.micro_batch import Passes, choose_micro_batch, out_of_memory_named
 from cpt_ray.train.exports import Exports
 from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
@@ -53,6 +55,7 @@ from cpt_ray.train.monitor.watch import Watch, intervals
 from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.batches import Batch, BatchSource
 from cpt_ray.train.order.mixes import sample_order
+from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.shutdown import AskPreemption
@@ -92,6 +95,7 @@ class _Parts:
 
     shards: Made[ShardManifest]
     split: BatchSplit
+    passes: Passes
     held_out: HeldOutLoss
     start: Start
     order: SampleOrder
@@ -101,7 +105,15 @@ class _Parts:
 def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     settings = task.settings.train
     shards = Made(Path(task.shards_folder), ShardManifest.of(task.shards_folder))
-    split = BatchSplit(settings.global_batch_size, dist.get_world_size(), settings.micro_batch_size)
+    watch.enter("resume")
+    # Before the engine, because DeepSpeed must know at startup whether another number of workers wrote the checkpoint.
+    start = find_start(task, rank=dist.get_rank(), world_size=dist.get_world_size())
+    order = _order(task, shards.record, start)
+    watch.enter("load")
+    model = load_model(task.model_folder, precision=settings.precision, trust_remote_code=task.settings.model.trust_remote_code)
+    passes = _passes(task, shards.record, device)
+    micro_batch = choose_micro_batch(passes, model)
+    split = BatchSplit(settings.global_batch_size, dist.get_world_size(), micro_batch)
     if dist.get_rank() == 0 and (idle := split.describe_idle()):
         logger.warning(idle)
     held_out = watch_held_out(
@@ -112,11 +124,9 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
         window=shards.record.sequence_length,
         rows=split.micro_batch,
     )
-    watch.enter("resume")
-    # Before the engine, because DeepSpeed must know at startup whether another number of workers wrote the checkpoint.
-    start = find_start(task, rank=dist.get_rank(), world_size=dist.get_world_size())
-    order = _order(task, shards.record, start)
-    return _Parts(shards, split, held_out, start, order, _build_engine(task, start, split, device, watch))
+    with out_of_memory_named(passes, micro_batch):
+        engine = _build_engine(task, model, start, split, device, watch)
+    return _Parts(shards, split, passes, held_out, start, order, engine)
 
 
 def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: AskPreemption | None) -> None:
@@ -129,7 +139,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
     attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed)
-    exports = Exports(task, engine, parts.order, manifest, tokens_seen=progress.tokens_seen)
+    exports = Exports(task, engine, parts.order, manifest, tokens_spent=progress.tokens_spent)
     saver = Saver(
         task,
         engine,
@@ -141,17 +151,21 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     # A stop that was requested while the workers started: nothing has been trained since the last checkpoint.
     saver.stop_before_training(progress)
     _begin_watching(task, parts, watch, progress, attempt)
-    course = Course(
-        stop_tokens=spec.stop_tokens,
-        batch_at=_batches(parts).at,
-        learning_rate=partial(learning_rate, schedule=spec.schedule),
-        flops=partial(_flops, adapted_shape(ImportedModel.of(task.model_folder), settings.lora)),
-        peak_flops_per_s=attempt.peak_flops_per_s,
-        attempt=attempt.attempt,
-    )
     guards = _guards(task, progress, attempt)
-    progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver)
-    if progress.tokens_seen < spec.stop_tokens:
+    with (
+        out_of_memory_named(parts.passes, parts.split.micro_batch),
+        Prefetch(_batches(parts).at, rows=parts.split.rows, device=engine.device) as batches,
+    ):
+        course = Course(
+            stop_tokens=spec.stop_tokens,
+            batch_at=batches.at,
+            learning_rate=partial(learning_rate, schedule=spec.schedule),
+            flops=partial(_flops, adapted_shape(ImportedModel.of(task.model_folder), settings.lora)),
+            peak_flops_per_s=attempt.peak_flops_per_s,
+            attempt=attempt.attempt,
+        )
+        progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver, lag=engine.lag)
+    if progress.tokens_spent < spec.stop_tokens:
         watch.close()
         engine.close()
         raise stopped_at(spec.name, progress)
@@ -190,16 +204,27 @@ def _order(task: TrainTask, manifest: ShardManifest, start: Start) -> SampleOrde
     )
 
 
-def _build_engine(task: TrainTask, start: Start, split: BatchSplit, device: torch.device, watch: Watch) -> Engine:
+def _passes(task: TrainTask, manifest: ShardManifest, device: torch.device) -> Passes:
     settings = task.settings
-    watch.enter("load")
-    model = load_model(
-        task.model_folder, precision=settings.train.precision, trust_remote_code=settings.model.trust_remote_code
+    return Passes(
+        shape=adapted_shape(ImportedModel.of(task.model_folder), settings.train.lora),
+        train=settings.train,
+        deepspeed=settings.deepspeed,
+        num_workers=dist.get_world_size(),
+        rows=BatchSplit(settings.train.global_batch_size, dist.get_world_size(), 1).rows_per_worker,
+        row_tokens=manifest.sequence_length,
+        device=device,
     )
+
+
+def _build_engine(
+    task: TrainTask, model: PreTrainedModel, start: Start, split: BatchSplit, device: torch.device, watch: Watch
+) -> Engine:
+    settings = task.settings
     watch.enter("engine")
     engine = Engine(
         model,
-        train=settings.train,
+        train=settings.train.model_copy(update={"micro_batch_size": split.micro_batch}),
         deepspeed=settings.deepspeed,
         load_universal=start.resume is not None and start.resume.converted,
         accumulation_steps=split.accumulation_steps,
@@ -271,6 +296,7 @@ def _announce(
         flops_basis=FLOPS_BASIS,
         self_test=proof,
         loaded=loaded,
+        micro_batch_size=split.micro_batch,
         idle_share=split.idle_share,
     )
     if dist.get_rank() == 0:

@@ -1,13 +1,29 @@
 """The `models` and `train` sections: what is trained, on how many tokens, and on which schedule."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.config.sections.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.sections.watch import GuardsConfig, WatchConfig
 from cpt_ray.config.values import Count, Name, PathText, Section
+
+
+def parse_rows_per_pass(value: object) -> int | str:
+    """Read a micro-batch: a whole number from 1, or `auto`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not str(value).isdecimal() or int(str(value)) < 1:
+        raise ValueError("expected a number of rows of at least 1, or auto")
+    return int(str(value))
+
+
+RowsPerPass = Annotated[int | Literal["auto"], BeforeValidator(parse_rows_per_pass)]
 
 
 class ModelConfig(Section):
@@ -96,7 +112,11 @@ class TrainConfig(Section):
     epsilon: float = Field(default=1e-8, gt=0, description="AdamW epsilon")
     gradient_clipping: float = Field(default=1.0, ge=0, description="maximum global gradient norm; 0 is off")
     global_batch_size: int = Field(ge=1, description="rows per optimizer step, summed over all workers")
-    micro_batch_size: int = Field(default=1, ge=1, description="rows per forward pass on each worker")
+    micro_batch_size: RowsPerPass = Field(
+        default=1,
+        description="rows per forward pass on each worker; changes memory and speed, not the result; auto: the largest "
+        "divisor of a worker's rows that fits a GPU's memory, tried before the run; on a CPU up to 2048 tokens",
+    )
     shuffle_window: Count | None = Field(
         default=None, ge=1, description="shuffle each source within windows of this many rows; null: over the whole source"
     )

@@ -27,8 +27,9 @@ from cpt_ray.model.layers.adapter import add_adapters, merged
 from cpt_ray.model.layers.fused import SEPARATE, fuse_projections
 from cpt_ray.records import StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state
-from cpt_ray.train.engine.atomic_step import StepGuard
+from cpt_ray.train.engine.atomic_step import atomic_step
 from cpt_ray.train.engine.optimizer import build_optimizer
+from cpt_ray.train.engine.outcome import Outcome
 from cpt_ray.train.engine.threads import one_thread, settle_run_loops
 from cpt_ray.train.order.batches import MicroBatch
 
@@ -124,7 +125,7 @@ class Engine:
             )
             if device.type == "cpu":
                 settle_run_loops(self._engine.seq_data_parallel_group)
-        self._guard = StepGuard(self._engine)
+        self._guard = atomic_step(self._engine)
         self.on_phase: Callable[[str], None] = _ignore
         """Called when forward, backward and step begin."""
 
@@ -134,7 +135,12 @@ class Engine:
         lm: PreTrainedModel = self._engine.module.lm
         return lm
 
-    def accumulate(self, micro_batches: Sequence[MicroBatch], *, loss_tokens: int) -> float:
+    @property
+    def lag(self) -> int:
+        """Steps whose outcomes the host need not know before it launches the next: one keeps a GPU's queue full."""
+        return 1 if self.device.type == "cuda" else 0
+
+    def accumulate(self, micro_batches: Sequence[MicroBatch], *, loss_tokens: int) -> Tensor:
         """Forward and backward over one step's micro-batches.
 
         Args:
@@ -142,7 +148,7 @@ class Engine:
             loss_tokens: Loss-bearing tokens of the global batch.
 
         Returns:
-            The global batch's mean loss, nats per token, equal on all ranks.
+            The global batch's mean loss, nats per token, equal on all ranks: an fp64 scalar on the device.
         """
         # Dropout is a function of the step, not of history: a resumed run drops the same as an uninterrupted one.
         torch.manual_seed(hash((self._seed, self._engine.global_steps, dist.get_rank())))
@@ -151,7 +157,8 @@ class Engine:
         for index, batch in enumerate(micro_batches):
             self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
             self.on_phase("forward")
-            nats = self._engine(batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths)
+            input_ids, labels = (ids.to(self.device, non_blocking=True) for ids in (batch.input_ids, batch.labels))
+            nats = self._engine(input_ids, labels, batch.segment_lengths)
             self.on_phase("backward")
             # DeepSpeed averages gradients over workers; the factor of world size turns that into a sum over the global batch.
             self._engine.backward(nats * (self._world_size / loss_tokens), scale_wrt_gas=False)
@@ -160,20 +167,20 @@ class Engine:
                 self._engine.step()
             total += nats.detach().double()
         dist.all_reduce(total)
-        return float(total) / loss_tokens
+        return total / loss_tokens
 
-    def step(self, learning_rate: float, *, take: bool = True) -> float:
-        """Take the optimizer step, or drop the gradients if `take` is false.
+    def step(self, learning_rate: float, loss: Tensor) -> Outcome:
+        """Take the optimizer step, unless `loss` or the gradient is not finite.
 
         Returns:
-            The global gradient norm before clipping; not finite if and only if the gradients were dropped, in which case
-            weights, moments and step counts are unchanged.
+            The loss, and the global gradient norm before clipping: not finite if and only if the gradients were dropped, in
+            which case weights, moments and step counts are unchanged.
         """
         self.on_phase("step")
         # Set at every step: the schedule is a function of tokens, and DeepSpeed's schedulers count steps.
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        return self._guard.step(take=take)
+        return Outcome(loss, self._guard.step(loss))
 
     def nats(self, batch: MicroBatch) -> Tensor:
         """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode for this call only."""
