@@ -31,6 +31,7 @@ from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
     CheckpointManifest,
     CheckpointTimes,
+    CompiledLayers,
     LoadedCheckpoint,
     RateSchedule,
     RunAttempt,
@@ -54,6 +55,7 @@ __all__ = [
     "CheckpointManifest",
     "CheckpointTimes",
     "Comparison",
+    "CompiledLayers",
     "CorpusProfile",
     "Delta",
     "Document",

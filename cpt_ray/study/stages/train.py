@@ -35,6 +35,7 @@ _NOT_IN_RESULT = {
     "micro_batch_size",
     "gradient_checkpointing",
     "compile",
+    "compile_limit",
     "checkpoint_every",
     "keep_checkpoints",
     "deepspeed",
