@@ -75,14 +75,15 @@ def put_interpreter_on_path() -> None:
 
 
 def operator_environment() -> dict[str, str]:
-    """Where DeepSpeed keeps its compiled operators: inside this environment, if it is writable.
+    """Where compiled code is kept, DeepSpeed's operators and torch's graphs: inside this environment, if it is writable.
 
-    The default is one folder per user, in which two environments on one machine rebuild each other's operators.
+    The defaults are one folder per user, in which two environments on one machine rebuild each other's operators, and one in
+    the temporary folder.
     """
-    folder = Path(sys.prefix) / "torch_extensions"
-    if "TORCH_EXTENSIONS_DIR" in os.environ or not os.access(sys.prefix, os.W_OK):
+    if not os.access(sys.prefix, os.W_OK):
         return {}
-    return {"TORCH_EXTENSIONS_DIR": str(folder)}
+    folders = {"TORCH_EXTENSIONS_DIR": "torch_extensions", "TORCHINDUCTOR_CACHE_DIR": "torch_inductor"}
+    return {name: str(Path(sys.prefix) / folder) for name, folder in folders.items() if name not in os.environ}
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.model.attention.isolation import hidden_states
+from cpt_ray.model.compiled import filler_lengths
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import DocumentKey, HeldOutScore, HeldOutSet
 
@@ -102,6 +103,7 @@ def score_documents(
     prefix: int,
     context: int,
     batch_tokens: int,
+    row_tokens: int | None = None,
 ) -> list[ScoredDocument]:
     """Score each document independently.
 
@@ -111,6 +113,7 @@ def score_documents(
         prefix: Token id that precedes each document.
         context: Maximum input tokens per window.
         batch_tokens: Maximum input tokens per forward pass.
+        row_tokens: Input tokens of every forward pass, for compiled layers: a shorter pass is filled up. None: as they come.
 
     Returns:
         One score per document, in order.
@@ -124,14 +127,16 @@ def score_documents(
     device = head.weight.device
     nats: dict[int, list[float]] = {index: [] for index in range(len(documents))}
     for group in plan_forwards(windows, batch_tokens):
-        inputs = torch.tensor([token for window in group for token in window.inputs], device=device)
+        lengths = [len(window.inputs) for window in group]
+        missing = max(0, (row_tokens or 0) - sum(lengths))
+        inputs = torch.tensor([token for window in group for token in window.inputs] + [prefix] * missing, device=device)
         labels = torch.tensor([token for window in group for token in window.labels], device=device)
         scored = [
             place
             for window in group
             for place in [False] * (len(window.inputs) - len(window.labels)) + [True] * len(window.labels)
         ]
-        hidden = hidden_states(model, inputs, [len(window.inputs) for window in group])
+        hidden = hidden_states(model, inputs, lengths + filler_lengths(missing))[: len(scored)]
         # Logits are more than half of the work at this size, so they are computed for scored positions only.
         hidden = hidden[torch.tensor(scored, device=device)]
         # fp64 before summing: a document has hundreds of tokens, and paired differences are in the fourth digit.

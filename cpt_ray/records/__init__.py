@@ -32,6 +32,7 @@ from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
     CheckpointManifest,
     CheckpointTimes,
+    CompiledLayers,
     LoadedCheckpoint,
     RateSchedule,
     RunAttempt,
@@ -56,6 +57,7 @@ __all__ = [
     "CheckpointManifest",
     "CheckpointTimes",
     "Comparison",
+    "CompiledLayers",
     "CorpusProfile",
     "Delta",
     "DeviceFacts",

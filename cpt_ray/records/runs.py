@@ -158,12 +158,27 @@ class RunAttempt(Record):
     flops_basis: str = ""
     """How model FLOPs are counted, attention included."""
     self_test: SelfTest | None
+    compiled: CompiledLayers | None = None
+    """How the layers were compiled; None if they were not to be."""
     loaded: LoadedCheckpoint | None = None
     """The checkpoint that it continued from."""
     micro_batch_size: int = 1
     """Rows per forward pass on each worker, as asked for or as chosen by memory."""
     idle_share: float = 0.0
     """Share of the computed rows that are fillers, because the global batch does not divide evenly among the workers."""
+
+
+class CompiledLayers(Record):
+    """How a model's decoder layers were compiled."""
+
+    active: bool
+    """Whether they run compiled."""
+    seconds: float
+    """How long compiling took, or was tried; over several workers, the slowest."""
+    graphs: int
+    """Graphs compiled; 0 if an earlier run of the same process had compiled them."""
+    reason: str | None = None
+    """Why they do not run compiled."""
 
 
 class LoadedCheckpoint(Record):

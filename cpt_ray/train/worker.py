@@ -22,11 +22,12 @@ import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel
 
+from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.model.attention.self_test import require_isolation, run_self_test
+from cpt_ray.model.attention.self_test import describe, require_isolation, run_self_test
 from cpt_ray.model.base import load_model
 from cpt_ray.model.parameters import FLOPS_BASIS, adapted_shape, flops_per_token
 from cpt_ray.model.precision import PRECISIONS
@@ -125,7 +126,7 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
         rows=split.micro_batch,
     )
     with out_of_memory_named(passes, micro_batch):
-        engine = _build_engine(task, model, start, split, device, watch)
+        engine = _build_engine(task, model, start, split, shards.record.sequence_length, device, watch)
     return _Parts(shards, split, passes, held_out, start, order, engine)
 
 
@@ -134,7 +135,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     parts = _build(task, device, watch)
     manifest, engine, start = parts.shards.record, parts.engine, parts.start
     watch.enter("self_test")
-    proof = None if settings.isolation == "none" else _prove_isolation(engine, manifest, settings.precision)
+    proof = None if settings.isolation == "none" else _prove_isolation(engine, manifest, settings)
     watch.enter("resume")
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
@@ -184,9 +185,13 @@ def _begin_watching(task: TrainTask, parts: _Parts, watch: Watch, progress: RunP
         every=intervals(task.settings.train.watch, run_tokens, parts.held_out),
         measure_held_out=partial(parts.held_out.measure, parts.engine.nats, attempt=attempt.attempt, on_pass=watch.move),
     )
+    at = {"step": progress.step, "tokens_seen": progress.tokens_seen}
     if (text := describe_resume(attempt)) is not None:
-        at = {"step": progress.step, "tokens_seen": progress.tokens_seen}
         watch.report(RunEvent(kind="resume", attempt=attempt.attempt, text=text, **at))
+    if attempt.compiled is not None and attempt.compiled.active:
+        text = f"layers run compiled: {attempt.compiled.graphs} new graphs in {attempt.compiled.seconds:.1f} s"
+        seconds = attempt.compiled.seconds
+        watch.report(RunEvent(kind="compile", attempt=attempt.attempt, text=text, seconds=seconds, **at))
 
 
 def _batches(parts: _Parts) -> BatchSource:
@@ -218,7 +223,13 @@ def _passes(task: TrainTask, manifest: ShardManifest, device: torch.device) -> P
 
 
 def _build_engine(
-    task: TrainTask, model: PreTrainedModel, start: Start, split: BatchSplit, device: torch.device, watch: Watch
+    task: TrainTask,
+    model: PreTrainedModel,
+    start: Start,
+    split: BatchSplit,
+    sequence_length: int,
+    device: torch.device,
+    watch: Watch,
 ) -> Engine:
     settings = task.settings
     watch.enter("engine")
@@ -229,21 +240,33 @@ def _build_engine(
         load_universal=start.resume is not None and start.resume.converted,
         accumulation_steps=split.accumulation_steps,
         device=device,
+        row_tokens=split.micro_batch * sequence_length,
         seed=task.spec.seed,
+        on_wait=watch.move,
     )
     engine.on_phase = watch.enter
     return engine
 
 
-def _prove_isolation(engine: Engine, manifest: ShardManifest, precision: str) -> SelfTest:
-    proof = run_self_test(
-        engine.score,
-        vocabulary_size=manifest.vocabulary_size,
-        heads=engine.heads,
-        kernel=engine.kernel,
-        precision=precision,
-        device=engine.device,
-    )
+def _prove_isolation(engine: Engine, manifest: ShardManifest, settings: TrainConfig) -> SelfTest:
+    """Prove that documents are isolated; on compiled layers if there are any, else or if that fails on uncompiled ones."""
+
+    def prove() -> SelfTest:
+        return run_self_test(
+            engine.score,
+            engine.input_gradient,
+            vocabulary_size=manifest.vocabulary_size,
+            heads=engine.heads,
+            kernel=engine.kernel,
+            precision=settings.precision,
+            device=engine.device,
+        )
+
+    proof = prove()
+    if not proof.passed and settings.compile == "auto" and engine.compiled is not None and engine.compiled.active:
+        engine.uncompile(f"the isolation self-test failed on compiled layers: {describe(proof)}")
+        logger.warning("layers are not compiled, training is slower: %s", engine.compiled.reason)
+        proof = prove()
     require_isolation(proof)
     return proof
 
@@ -295,6 +318,7 @@ def _announce(
         peak_basis=peak_basis(engine.device, dtype),
         flops_basis=FLOPS_BASIS,
         self_test=proof,
+        compiled=engine.compiled,
         loaded=loaded,
         micro_batch_size=split.micro_batch,
         idle_share=split.idle_share,

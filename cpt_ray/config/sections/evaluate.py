@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cpt_ray.config.values import Count, Name, PathText, Section, TaskName
+from cpt_ray.config.values import Count, Name, PathText, Seconds, Section, TaskName
 
 
 class ExamConfig(Section):
@@ -37,6 +37,13 @@ class EvaluateConfig(Section):
     )
     exam_context: Count = Field(default=1024, ge=8, description="maximum tokens of an exam question with its answer")
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="compute precision when scoring")
+    compile: Literal["auto"] | bool = Field(
+        default="auto",
+        description="compile whole decoder layers for held-out sets; auto: on GPUs, if there is so much text that it pays",
+    )
+    compile_limit: Seconds = Field(
+        default=300, ge=1, description="seconds that compiling may take; beyond it, layers are not compiled"
+    )
 
 
 class CompareConfig(Section):

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.config.sections.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.sections.watch import GuardsConfig, WatchConfig
-from cpt_ray.config.values import Count, Name, PathText, Section
+from cpt_ray.config.values import Count, Name, PathText, Seconds, Section
 
 
 def parse_rows_per_pass(value: object) -> int | str:
@@ -136,8 +136,12 @@ class TrainConfig(Section):
         default=None, description="train LoRA adapters instead of all weights; null trains all weights"
     )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
-    compile: bool = Field(
-        default=False, description="compile each layer's MLP and norms with torch.compile; attention is left out"
+    compile: Literal["auto"] | bool = Field(
+        default="auto",
+        description="compile whole decoder layers with torch.compile; auto: on GPUs, if the isolation self-test passes on them",
+    )
+    compile_limit: Seconds = Field(
+        default=300, ge=1, description="seconds that compiling may take; beyond it, the run trains with uncompiled layers"
     )
     fuse_projections: Literal["auto", True, False] = Field(
         default="auto",

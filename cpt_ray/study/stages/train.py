@@ -36,6 +36,7 @@ _NOT_IN_RESULT = {
     "gradient_checkpointing",
     "compile",
     "fuse_projections",
+    "compile_limit",
     "checkpoint_every",
     "keep_checkpoints",
     "deepspeed",
