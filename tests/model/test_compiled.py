@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from cpt_ray.model.adapter import add_adapters
+from cpt_ray.model.layers.adapter import add_adapters
 from torch._dynamo.utils import counters
 from transformers.models.llama.modeling_llama import LlamaMLP
 
