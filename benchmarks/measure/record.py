@@ -23,7 +23,9 @@ _FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 """CPU features that decide the speed of a bf16 matrix product, the most capable first."""
 
 
-def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS, merge: bool = False) -> list[dict[str, Any]]:
+def write_results(
+    theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS, merge: bool = False, commit: str | None = None
+) -> list[dict[str, Any]]:
     """Write `folder/THEME.json`, print it as a table and return the entries of these claims.
 
     Args:
@@ -32,6 +34,7 @@ def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS
         folder: Output folder.
         merge: Keep the file's claims with other ids, for a benchmark that runs in parts. Entries of other processors
             are always kept.
+        commit: The commit that was measured, where git cannot say it.
 
     Raises:
         ValueError: If there are no claims, two have the same id, or a target cannot be judged.
@@ -45,7 +48,7 @@ def write_results(theme: str, claims: Sequence[Claim], *, folder: Path = RESULTS
         "processor": describe_processor(),
         "hardware": describe_hardware(),
         "versions": describe_versions(),
-        "commit": describe_commit(),
+        "commit": commit or describe_commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     results = [

@@ -124,8 +124,7 @@ def train(model: Path, deepspeed: Path, arguments: argparse.Namespace) -> None:
     ids = torch.randint(engine.lm.config.vocab_size, (length,), generator=torch.Generator().manual_seed(0))
     batches = [MicroBatch(ids, ids.roll(-1), (length,))] * ROWS
     for _ in range(WARMUP + arguments.steps):
-        engine.accumulate(batches, loss_tokens=ROWS * length)
-        engine.step(1e-4)
+        engine.step(1e-4, engine.accumulate(batches, loss_tokens=ROWS * length)).read()
         with steps.open("a", encoding="utf-8") as stream:
             stream.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
 

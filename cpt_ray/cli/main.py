@@ -85,6 +85,8 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         from cpt_ray.config.load import load_study  # the schema takes longer to import than `--help` to answer
 
         config = load_study(path, tuple(options.overrides))
+        if config.runtime.kind == "local" and config.runtime.wants_gpu is False:
+            os.environ.update(process.NO_GPU)
         if may_restart and options.verb in TRAINS and config.runtime.kind == "local" and not options.dry_run:
             _restart(config.runtime, arguments)
         with process.quick_imports():

@@ -1,8 +1,7 @@
 """Paired differences between two cells of a study: the same documents, the same items, subject minus reference.
 
-In: `EvalRecord`s with their per-document and per-item files. Out: `Delta`s. Held-out sets: documents are resampled jointly for
-subject and reference, and both bits per byte are recomputed (a ratio estimator); exams: normal interval of the mean paired
-difference (Miller 2024, section 4.2). With several seeds, the seeds are resampled as well, and the interval's `kind` says so.
+In: `EvalRecord`s with their per-document and per-item files. Out: `Delta`s, each with its interval (`evaluate.intervals`) and
+the judgment whether it is measurable, which is made here and nowhere else. Seeds are paired, and widen it by their spread.
 Guarantee: two scores are never subtracted unless they cover the same documents, bytes and items.
 """
 
@@ -12,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,11 +20,12 @@ from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, read_document_scores, read_item_scores
-from cpt_ray.records import Delta, EvalRecord, ExamScore, HeldOutScore, Interval
+from cpt_ray.records import Delta, EvalRecord, ExamScore, HeldOutScore
 
 ONE_SEED = "evaluation items only, not training randomness"
 
 _MISMATCH_FIX = "delete both evaluation folders and run `cpt-ray evaluate` again, so that both are scored on the same items"
+_DAMAGED_FIX = "delete the evaluation folders of both and run `cpt-ray evaluate` again"
 _ACCURACIES: dict[Literal["accuracy_points", "accuracy_norm_points"], str] = {
     "accuracy_points": "accuracy",
     "accuracy_norm_points": "accuracy_norm",
@@ -74,7 +73,7 @@ def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig) -> Paired
         The differences; both tuples are empty if the cells have no seed in common.
 
     Raises:
-        DataError: If the two were not scored on the same documents, bytes or items.
+        DataError: If the two were not scored on the same documents, bytes or items, or a score is not a number.
     """
     if reference.arm is None:
         pairs = [(scored, reference.scored[0]) for scored in subject.scored]
@@ -97,13 +96,28 @@ def reported_sets(record: EvalRecord) -> list[HeldOutScore]:
 
 
 def _deltas(pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], config: CompareConfig) -> list[Delta]:
-    deltas = [_held_out_delta(pairs, names, score, config) for score in reported_sets(pairs[0][0].record)]
-    for exam in pairs[0][0].record.exams:
-        items = [(_items(subject, exam.task), _items(reference, exam.task)) for subject, reference in pairs]
-        for measure, field in _ACCURACIES.items():
-            if getattr(exam, field) is not None:
-                deltas.append(_exam_delta(items, names, exam, measure, config))
+    sets = [_held_out_delta(pairs, names, score, config) for score in reported_sets(pairs[0][0].record)]
+    deltas = _judge(sets, config)
+    exams = pairs[0][0].record.exams
+    items = {
+        exam.task: [(_items(subject, exam.task), _items(reference, exam.task)) for subject, reference in pairs]
+        for exam in exams
+    }
+    for measure, field in _ACCURACIES.items():
+        known = [exam for exam in exams if getattr(exam, field) is not None]
+        deltas += _judge([_exam_delta(items[exam.task], names, exam, measure, config) for exam in known], config)
     return deltas
+
+
+def _judge(family: Sequence[Delta], config: CompareConfig) -> list[Delta]:
+    """Decide which differences of a family are measurable; the only place where that is decided."""
+    level = 1 - config.confidence
+    judged = []
+    for delta, adjusted in zip(family, intervals.holm([delta.p_value for delta in family]), strict=True):
+        lower_is_better = delta.measure == "bits_per_byte"
+        better = (delta.difference < 0) == lower_is_better if adjusted <= level and delta.interval is not None else None
+        judged.append(delta.model_copy(update={"adjusted_p_value": adjusted, "better": better}))
+    return judged
 
 
 def _held_out_delta(
@@ -114,58 +128,9 @@ def _held_out_delta(
     for pair in documents:
         for other, run in zip(pair, names, strict=True):
             _check_same_documents(first, other, score.source, names[0], run)
-    num_bytes = np.array([document.bytes for document in first], dtype=np.float64)
-    nats = [np.array([[document.nats for document in side] for side in pair]) for pair in documents]
-    columns = np.column_stack([num_bytes, *(side for pair in nats for side in pair)])
-    subject_values, reference_values = _seed_values(columns.sum(axis=0, keepdims=True))
-    # Named after the set, not the runs: all differences on a set use the same resamples, and adding a run moves none of them.
-    random = intervals.generator(config.seed, f"delta/{score.source}")
-    sums = intervals.resample_sums(columns, samples=config.bootstrap_samples, random=random)
-    resampled_subject, resampled_reference = _seed_values(sums)
-    weights = _seed_weights(len(pairs), config, f"seeds/{score.source}")
-    resampled = ((resampled_subject - resampled_reference) * weights).sum(axis=1)
-    interval = intervals.percentile_interval(
-        resampled, confidence=config.confidence, kind=_kind("paired bootstrap over documents", len(pairs), "documents")
-    )
-    values = float(subject_values.mean()), float(reference_values.mean())
-    return _delta("bits_per_byte", names, values, interval, set_name=score.source, role=score.role, items=len(first))
-
-
-def _delta(
-    measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"],
-    names: tuple[str, str],
-    values: tuple[float, float],
-    interval: Interval,
-    *,
-    set_name: str,
-    role: Literal["domain", "general", "exam"],
-    items: int,
-) -> Delta:
-    """Subject minus reference, in the order of `names` and `values`."""
-    return Delta(
-        measure=measure,
-        set_name=set_name,
-        role=role,
-        subject=names[0],
-        reference=names[1],
-        subject_value=values[0],
-        reference_value=values[1],
-        difference=values[0] - values[1],
-        interval=interval,
-        relative_percent=relative_percent(*values),
-        items=items,
-        better=_better(interval, lower_is_better=measure == "bits_per_byte"),
-    )
-
-
-def _seed_values(sums: Floats) -> tuple[Floats, Floats]:
-    """Bits per byte [samples, seeds] of subjects and of references, from columns bytes, subject, reference, subject, ..."""
-    return intervals.bits_per_byte(sums[:, 1::2], sums[:, :1]), intervals.bits_per_byte(sums[:, 2::2], sums[:, :1])
-
-
-def _seed_weights(num_seeds: int, config: CompareConfig, name: str) -> Floats:
-    random = intervals.generator(config.seed, name)
-    return random.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=config.bootstrap_samples) / num_seeds
+    bits = np.array([document.bytes for document in first], dtype=np.float64) * math.log(2)
+    nats = np.array([[[document.nats for document in side] for side in pair] for pair in documents])
+    return _delta("bits_per_byte", names, nats, bits, config, set_name=score.source, role=score.role, unit="documents")
 
 
 def _exam_delta(
@@ -181,35 +146,55 @@ def _exam_delta(
         for other, run in zip(pair, names, strict=True):
             if [item.id for item in other] != identifiers:
                 raise DataError(f"exam {exam.task}: {names[0]} and {run} were not scored on the same items", fix=_MISMATCH_FIX)
-    values = 100 * np.array([[[getattr(item, field) for item in side] for side in pair] for pair in items], dtype=np.float64)
-    subject_value, reference_value = (float(value) for value in values.mean(axis=(0, 2)))
-    differences = values[:, 0] - values[:, 1]
-    interval = _exam_interval(differences, config, f"delta/{exam.task}/{measure}")
-    values_of = subject_value, reference_value
-    return _delta(measure, names, values_of, interval, set_name=exam.task, role="exam", items=len(identifiers))
+    right = 100 * np.array([[[getattr(item, field) for item in side] for side in pair] for pair in items], dtype=np.float64)
+    return _delta(measure, names, right, np.ones(len(identifiers)), config, set_name=exam.task, role="exam", unit="items")
 
 
-def _exam_interval(differences: Floats, config: CompareConfig, name: str) -> Interval:
-    """Interval of the mean of paired differences [seeds, items], in points."""
-    num_seeds, num_items = differences.shape
-    kind = _kind("paired normal interval over items", num_seeds, "items")
-    if num_seeds > 1:
-        sums = intervals.resample_sums(
-            differences.T, samples=config.bootstrap_samples, random=intervals.generator(config.seed, name)
-        )
-        resampled = (sums / num_items * _seed_weights(num_seeds, config, f"seeds/{name}")).sum(axis=1)
-        return intervals.percentile_interval(resampled, confidence=config.confidence, kind=kind)
-    mean = float(differences.mean())
-    # One item gives no estimate of the spread: use the full range of points.
-    stderr = float(differences.std(ddof=1)) / math.sqrt(num_items) if num_items > 1 else 100.0
-    half = NormalDist().inv_cdf(0.5 + config.confidence / 2) * stderr
-    return Interval(low=mean - half, high=mean + half, confidence=config.confidence, kind=kind)
+def _delta(
+    measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"],
+    names: tuple[str, str],
+    scores: Floats,
+    weights: Floats,
+    config: CompareConfig,
+    *,
+    set_name: str,
+    role: Literal["domain", "general", "exam"],
+    unit: str,
+) -> Delta:
+    """Subject minus reference: `scores` [seeds, 2, items] in the order of `names`, summed and divided by the sum of `weights`.
 
-
-def _kind(single: str, num_seeds: int, items: str) -> str:
-    if num_seeds == 1:
-        return f"{single}; {ONE_SEED}"
-    return f"paired bootstrap over {num_seeds} seeds and {items}"
+    Raises:
+        DataError: If a score is not finite, or all weights are 0.
+    """
+    seeds = len(scores)
+    # Named after the set, not the runs: all differences on a set use the same subsets, and adding a run moves none of them.
+    random = intervals.generator(config.seed, f"delta/{set_name}/{measure}")
+    try:
+        found = intervals.estimate(scores[:, 0] - scores[:, 1], weights, samples=config.subsets, random=random)
+    except ValueError as error:
+        raise DataError(f"{set_name}: {names[0]} against {names[1]}: {error}", fix=_DAMAGED_FIX) from None
+    subject_value, reference_value = (float(scores[:, side].sum(axis=-1).mean() / weights.sum()) for side in (0, 1))
+    kind = f"over {unit}; {ONE_SEED}" if seeds == 1 else f"over {unit} and {seeds} seeds"
+    p_value = found.p_value()
+    return Delta(
+        measure=measure,
+        set_name=set_name,
+        role=role,
+        subject=names[0],
+        reference=names[1],
+        subject_value=subject_value,
+        reference_value=reference_value,
+        difference=subject_value - reference_value,
+        interval=found.interval(config.confidence, kind),
+        missing=found.missing,
+        p_value=p_value,
+        adjusted_p_value=p_value,
+        smallest_effect=found.smallest_effect(config.confidence),
+        relative_percent=relative_percent(subject_value, reference_value),
+        items=len(weights),
+        seeds=seeds,
+        better=None,
+    )
 
 
 def relative_percent(value: float, reference: float) -> float:
@@ -217,12 +202,6 @@ def relative_percent(value: float, reference: float) -> float:
     if reference == 0:
         return 0.0 if value == 0 else math.copysign(100.0, value)
     return 100 * (value - reference) / reference
-
-
-def _better(interval: Interval, *, lower_is_better: bool) -> bool | None:
-    if interval.low <= 0 <= interval.high:
-        return None
-    return (interval.high < 0) == lower_is_better
 
 
 def _documents(scored: Scored, source: str) -> list[ScoredDocument]:

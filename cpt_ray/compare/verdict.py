@@ -1,7 +1,9 @@
 """The verdict: what the tokens bought, what they cost, whether to train on, in words that the figures support.
 
-In: the differences of one arm's largest budget. Out: one sentence per model and arm, and the caveats that go with it.
-Guarantee: a difference whose interval contains 0 is never called a gain or a loss.
+In: the differences of one arm's largest budget. Out: a headline and a longer sentence per model and arm, and their caveats.
+The words: a *gain* is better than the base, or than the equal-token control, on the domain; *forgetting* is worse than the base
+on general text; an *opportunity cost* is behind the control on text that the control trains on, and is never called forgetting;
+*not measurable* is what `Delta.better` does not decide, with the smallest effect that the design would have found.
 """
 
 from __future__ import annotations
@@ -9,13 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cpt_ray.compare.deltas import Cell, reported_sets
+from cpt_ray.compare.deltas import Cell
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.config.values import format_count
 from cpt_ray.records import Delta, EvalRecord
-
-_FEW_DOCUMENTS = 30
-"""Below this, the percentile bootstrap clearly falls short of its nominal coverage, more so with skewed lengths."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def describe(findings: Sequence[ArmFindings], config: CompareConfig, labels: Map
 
 
 def headline(findings: Sequence[ArmFindings], config: CompareConfig) -> str:
-    """The verdict in brief: gain, gain over the control, general text, whether to train on; `describe` has the intervals."""
+    """The verdict in at most 25 words per model and arm: gain, gain over the control, forgetting, whether to train on."""
     if not findings:
         return "Only base models were scored."
     return " ".join(_headline_of_arm(finding, config) for finding in findings)
@@ -66,10 +65,7 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
         lines.append(f"With {max(seeds)} seeds the spread between seeds is itself a rough estimate.")
     for finding in findings:
         lines += _control_notes(finding)
-    few = {
-        score.source: score.documents for record in evals for score in reported_sets(record) if score.documents < _FEW_DOCUMENTS
-    }
-    lines += [f"{name} has {count} scored documents: intervals from so few are too narrow." for name, count in few.items()]
+    lines += _missing_intervals(findings)
     lines += _chance_notes(evals)
     if not_annealed:
         lines.append(f"{not_annealed} scores are of checkpoints whose learning rate has not decayed: plotted, never compared.")
@@ -78,42 +74,36 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
 
 def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
     cell = finding.largest
-    clauses = []
-    for delta in _of_role(finding.against_base, "domain")[:1]:
-        size = f"{abs(delta.difference):.3f} bits per byte on held-out {delta.set_name} ({delta.relative_percent:+.1f} %)"
-        words = {True: f"bought {size}", None: f"bought nothing measurable on held-out {delta.set_name}", False: f"cost {size}"}
-        clauses.append(words[delta.better])
-    for delta in _of_role(finding.against_control, "domain")[:1]:
-        size = f"{abs(delta.difference):.3f}"
-        words = {
-            True: f"{size} more than the same number of tokens of general text",
-            None: "not measurably more than the same number of tokens of general text",
-            False: f"{size} less than the same number of tokens of general text",
-        }
-        clauses.append(words[delta.better])
-    clauses += _worst_general(finding)
+    gain = next(iter(_of_role(finding.against_base, "domain")), None)
+    words = "domain gain unknown"
+    if gain is not None:
+        size = f"{abs(gain.difference):.3f} bits per byte"
+        words = {True: f"domain gain {size}", None: "no measurable domain gain", False: f"domain loss {size}"}[gain.better]
+    control = next(iter(_of_role(finding.against_control, "domain")), None)
+    beyond = "no control"
+    if control is not None:
+        size = f"{abs(control.difference):.3f}"
+        beyond = {
+            True: f"{size} beyond the control",
+            None: "not measurably beyond the control",
+            False: f"{size} behind the control",
+        }[control.better]
     forgets = _forgetting(finding, config.forgetting_tolerance)[1]
-    clauses.append(_going_on(finding, forgets=forgets)[-1])
-    return f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model} {'; '.join(clauses)}."
+    going_on = _going_on(finding, forgets=forgets)[-1].split(",")[0] if finding.previous else "one budget"
+    return (
+        f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model}: {words} ({beyond}), "
+        f"{_worst_forgetting(finding)}; {going_on}."
+    )
 
 
-def _worst_general(finding: ArmFindings) -> list[str]:
-    """The clause on the general text that did worst against the base or the control; if there is only one, on that one."""
-    base, control = (_of_role(deltas, "general") for deltas in (finding.against_base, finding.against_control))
-    if not base:
-        return []
-    name = max([*base, *control], key=lambda delta: delta.loss_rank).set_name
-    several = len({delta.set_name for delta in base}) > 1
-    clause = f"{name}, the general text that did worst," if several else name
-    for delta in base:
-        if delta.set_name == name:
-            size = f"{abs(delta.difference):.3f} ({delta.relative_percent:+.1f} %)"
-            words = {True: f"improved by {size}", None: "did not measurably change", False: f"got worse by {size}"}
-            clause += f" {words[delta.better]}"
-    for delta in control:
-        if delta.set_name == name and delta.better is False:
-            clause += f", which is {delta.difference:.3f} behind the same number of tokens of general text"
-    return [clause]
+def _worst_forgetting(finding: ArmFindings) -> str:
+    general = _of_role(finding.against_base, "general")
+    if not general:
+        return "forgetting unknown"
+    worst = max(general, key=lambda delta: delta.loss_rank)
+    if worst.better is False:
+        return f"forgetting {worst.difference:.3f} on {worst.set_name}"
+    return "no measurable forgetting"
 
 
 def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[str, str]) -> str:
@@ -149,22 +139,23 @@ def _gain(finding: ArmFindings) -> list[str]:
 
 
 def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool]:
-    """The clauses on general text, and whether any says that the tolerance is exceeded."""
+    """The clauses on general text, and whether forgetting exceeds the tolerance."""
     clauses, forgets = [], False
     base = _of_role(finding.against_base, "general")
     if not base:
         return ["no general text was held out, so forgetting is unknown"], False
-    for delta in [*base, *_of_role(finding.against_control, "general")]:
-        to = "the base" if delta in base else f"the equal-token control {delta.reference}"
-        clause = f"general text ({delta.set_name}) {_change(delta)} against {to}"
-        if delta.better is False and delta.difference > tolerance:
-            forgets = True
-            clause += f", more than the tolerance of {tolerance:g}: this is forgetting"
-        elif delta.better is False:
-            clause += f", within the tolerance of {tolerance:g}"
-        elif delta.better is None and delta.interval.high > tolerance:
-            clause += f", though a loss above the tolerance of {tolerance:g} is not ruled out"
+    for delta in base:
+        clause = f"general text ({delta.set_name}) {_change(delta)} against the base"
+        if delta.better is False:
+            exceeds = delta.difference > tolerance
+            forgets = forgets or exceeds
+            clause += f": forgetting, {'more than' if exceeds else 'within'} the tolerance of {tolerance:g}"
+        elif delta.better is None and (delta.interval is None or delta.interval.high > tolerance):
+            clause += f", though forgetting above the tolerance of {tolerance:g} is not ruled out"
         clauses.append(clause)
+    for delta in _of_role(finding.against_control, "general"):
+        clause = f"on {delta.set_name} it {_change(delta)} against the equal-token control {delta.reference}"
+        clauses.append(f"{clause}: an opportunity cost, not forgetting" if delta.better is False else clause)
     return clauses, forgets
 
 
@@ -175,28 +166,15 @@ def _going_on(finding: ArmFindings, *, forgets: bool) -> list[str]:
     last = format_count((finding.largest.budget_tokens or 0) - (finding.previous.budget_tokens or 0))
     clauses = []
     for delta in marginal:
-        low, high = _bounds(delta, flip=True)
-        interval = f"({_level(delta)} interval {low} to {high})"
-        if delta.better is True:
-            clauses.append(
-                f"the last {last} tokens bought {-delta.difference:.4f} bits per byte on {delta.set_name} {interval}"
-            )
-        elif delta.better is None:
-            clauses.append(
-                f"the last {last} tokens bought nothing measurable on {delta.set_name}: "
-                f"{-delta.difference:.4f} bits per byte {interval}"
-            )
-        else:
-            low, high = _bounds(delta)
-            clauses.append(
-                f"the last {last} tokens cost {delta.difference:.4f} bits per byte on {delta.set_name} "
-                f"({_level(delta)} interval {low} to {high})"
-            )
+        what = {True: f"bought {-delta.difference:.4f}", None: f"bought nothing measurable, {-delta.difference:.4f}"}
+        found = what.get(delta.better, f"cost {delta.difference:.4f}")
+        figures = _figures(delta, flip=delta.better is not False)
+        clauses.append(f"the last {last} tokens {found} bits per byte on {delta.set_name} ({figures})")
     helped = any(delta.better is True for delta in marginal) and all(delta.better is not False for delta in marginal)
     if helped and not forgets:
         decision = "more training is indicated"
     elif helped:
-        decision = "more tokens still help the domain, but reduce forgetting first: raise the replay share"
+        decision = "reduce forgetting first, though more tokens still help the domain: raise the replay share"
     else:
         decision = "more training is not indicated"
     return [*clauses, decision]
@@ -232,29 +210,39 @@ def _of_role(deltas: Sequence[Delta], role: str) -> list[Delta]:
     return [delta for delta in deltas if delta.role == role]
 
 
+def _missing_intervals(findings: Sequence[ArmFindings]) -> list[str]:
+    """Why differences have no interval, once for each set."""
+    reasons: dict[str, str] = {}
+    for finding in findings:
+        for delta in (*finding.against_base, *finding.against_control, *finding.marginal):
+            if delta.interval is None and delta.difference:
+                reasons.setdefault(delta.set_name, delta.missing)
+    return [f"{name}: no interval, and so no judgment: {reason}." for name, reason in reasons.items()]
+
+
 def _change(delta: Delta) -> str:
     """What happened, with figures: `fell by ...`, `rose by ...`, or `did not measurably change (...)`."""
     unit = " points" if delta.role == "exam" else ""
     if delta.better is None:
-        low, high = _bounds(delta)
-        figures = f"{delta.difference:+{_digits(delta)}}{unit}, {_level(delta)} interval {low} to {high}"
-        return f"did not measurably change ({figures})"
+        return f"did not measurably change ({delta.difference:+{_digits(delta)}}{unit}, {_figures(delta)})"
     fell = delta.difference < 0
-    low, high = _bounds(delta, flip=fell)
     return (
         f"{'fell' if fell else 'rose'} by {abs(delta.difference):{_digits(delta)}}{unit} "
-        f"({_level(delta)} interval {low} to {high}, {delta.relative_percent:+.1f} % relative)"
+        f"({_figures(delta, flip=fell)}, {delta.relative_percent:+.1f} % relative)"
     )
 
 
-def _bounds(delta: Delta, *, flip: bool = False) -> tuple[str, str]:
+def _figures(delta: Delta, *, flip: bool = False) -> str:
+    """The interval in words, and what a difference that is not measurable would have had to be."""
+    if delta.interval is None:
+        return f"no interval: {delta.missing}"
     low, high = (-delta.interval.high, -delta.interval.low) if flip else (delta.interval.low, delta.interval.high)
-    return f"{low:{_digits(delta)}}", f"{high:{_digits(delta)}}"
+    digits = _digits(delta)
+    text = f"{100 * delta.interval.confidence:g} % interval {low:{digits}} to {high:{digits}}"
+    if delta.better is None and delta.smallest_effect is not None:
+        text += f", smallest measurable difference {delta.smallest_effect:{digits}}"
+    return text
 
 
 def _digits(delta: Delta) -> str:
     return ".1f" if delta.role == "exam" else ".4f"
-
-
-def _level(delta: Delta) -> str:
-    return f"{100 * delta.interval.confidence:g} %"

@@ -49,14 +49,18 @@ class StudyConfig(Section):
         _unique("arms", list(self.arms))
         _check_run_names([model.name for model in self.models], list(self.arms))
         check_train(self.train, self.models)
-        workers, rows = self.runtime.workers, self.train.global_batch_size
+        workers, rows = self.runtime.group, self.train.global_batch_size
         if workers.max > rows:
             raise ValueError(
                 f"runtime.workers is {workers}, but train.global_batch_size is {rows} rows, and every worker needs at least "
                 f"one; set runtime.workers to at most {rows}, or train.global_batch_size to at least {workers.max}"
             )
-        if self.runtime.kind == "local" and (workers.min, workers.max) != (1, 1):
-            raise ValueError(f"runtime.kind local runs one process, but runtime.workers is {workers}; set it to 1")
+        limit, timeout = self.train.compile_limit, self.runtime.collective_timeout
+        if self.train.compile and workers.max > 1 and limit >= timeout:
+            raise ValueError(
+                f"train.compile_limit is {limit} s, but workers wait for each other for at most runtime.collective_timeout, "
+                f"{timeout} s; set train.compile_limit to at most {timeout - 1}"
+            )
         return self
 
 

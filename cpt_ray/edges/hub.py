@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cpt_ray.config.sections.prepare import DatasetConfig, SourceFormat
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.source_files import SourceFile, list_source_files, open_source
 from cpt_ray.errors import DataError
 
@@ -65,7 +66,8 @@ def _describe(dataset: DatasetConfig) -> str:
 
 
 def _builder(path: str, dataset: DatasetConfig, revision: str | None = None) -> Any:
-    import datasets
+    with needed_for("sources[].dataset"):
+        import datasets
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
@@ -155,7 +157,8 @@ def _local(paths: Any) -> list[SourceFile]:
 
 def _cached(dataset: DatasetConfig, reason: str) -> DatasetFiles:
     """The pinned commit in the caches: prepared by `load_dataset`, else fetched by `hf download`."""
-    import datasets
+    with needed_for("sources[].dataset"):
+        import datasets
     from huggingface_hub import constants
 
     owner, _, name = dataset.name.rpartition("/")

@@ -1,10 +1,14 @@
-"""What to set before libraries are imported, or before a process starts: environment variables, and how imports run."""
+"""Processes: what to set before libraries are imported or a process starts, how imports run, and pools of processes."""
 
 import contextlib
 import gc
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 ALLOCATOR = "GLIBC_TUNABLES"
@@ -16,9 +20,17 @@ RECYCLE_MEMORY = (
 )
 
 
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+"""Environment of a process that computes on the CPU, whatever the machine has."""
+DEVICES = Path("/dev")
+_GPUS = ("nvidia[0-9]*", "kfd", "dxg")
+"""Devices of NVIDIA, of AMD, and of Windows below WSL."""
+
+
 def choose_accelerator() -> None:
     """Tell DeepSpeed to use the CPU if there is no GPU: its own detection warns at every import."""
-    if "CUDA_VISIBLE_DEVICES" not in os.environ and not Path("/dev/nvidia0").exists():
+    # A container may hold any of a host's cards, so not only nvidia0.
+    if "CUDA_VISIBLE_DEVICES" not in os.environ and not any(any(DEVICES.glob(name)) for name in _GPUS):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
@@ -50,3 +62,34 @@ def pretend_absent(module: str) -> Iterator[None]:
         yield
     finally:
         del modules[module]
+
+
+@contextlib.contextmanager
+def process_pool(size: int) -> Iterator[Executor]:
+    """A pool of processes that end with the block, with this process however it ends, and at once on Ctrl-C.
+
+    They are started afresh, not forked: a fork of a process with threads may hang.
+    """
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(size, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    try:
+        yield pool
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()  # else leaving the block would wait for the units at work
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of each process would bury the one line that Ctrl-C prints
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    # A killed parent does not tell a pool's processes, which would wait for work forever.
+    threading.Thread(target=wait, daemon=True).start()

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from cpt_ray.config.devices import require_gpus
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process
+from cpt_ray.edges.device import read_device
 from cpt_ray.errors import CptRayError
 
 _STARTS = 3
@@ -32,11 +34,37 @@ ENVIRONMENT = {
 def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
     """Environment of a training or scoring process on top of the session's."""
     variables = {"TOKENIZERS_PARALLELISM": "false", **operator_environment()}
-    if runtime.recycle_memory and runtime.gpus_per_worker == 0 and sys.platform == "linux":
+    on_gpu = uses_gpu(runtime)
+    if runtime.recycle_memory and not on_gpu and sys.platform == "linux":
         variables[process.ALLOCATOR] = process.RECYCLE_MEMORY
-    if runtime.gpus_per_worker == 0:
-        variables["DS_ACCELERATOR"] = "cpu"
-    return variables
+    return variables if on_gpu else {**variables, **process.NO_GPU}
+
+
+def uses_gpu(runtime: RuntimeConfig) -> bool:
+    """Whether workers get a GPU; one that cannot be used is refused later, with torch's word for it."""
+    if runtime.wants_gpu is not None:
+        return runtime.wants_gpu
+    facts = read_device(ask_torch=False)
+    return facts.card is not None and facts.hidden_by is None
+
+
+def cluster_address(runtime: RuntimeConfig) -> str | None:
+    """The cluster to join; None for a private Ray on this machine."""
+    return runtime.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def require_cluster_gpus(runtime: RuntimeConfig) -> None:
+    """Refuse to wait for GPUs that a private Ray will never have; warn of those that a cluster does not have yet.
+
+    Raises:
+        ConfigError: If this machine has fewer than the workers need.
+    """
+    import ray
+
+    there = float(ray.cluster_resources().get("GPU", 0))
+    warning = require_gpus(runtime, there, private=cluster_address(runtime) is None)
+    if warning is not None:
+        logging.getLogger(__name__).warning(warning)
 
 
 def put_interpreter_on_path() -> None:
@@ -47,14 +75,15 @@ def put_interpreter_on_path() -> None:
 
 
 def operator_environment() -> dict[str, str]:
-    """Where DeepSpeed keeps its compiled operators: inside this environment, if it is writable.
+    """Where compiled code is kept, DeepSpeed's operators and torch's graphs: inside this environment, if it is writable.
 
-    The default is one folder per user, in which two environments on one machine rebuild each other's operators.
+    The defaults are one folder per user, in which two environments on one machine rebuild each other's operators, and one in
+    the temporary folder.
     """
-    folder = Path(sys.prefix) / "torch_extensions"
-    if "TORCH_EXTENSIONS_DIR" in os.environ or not os.access(sys.prefix, os.W_OK):
+    if not os.access(sys.prefix, os.W_OK):
         return {}
-    return {"TORCH_EXTENSIONS_DIR": str(folder)}
+    folders = {"TORCH_EXTENSIONS_DIR": "torch_extensions", "TORCHINDUCTOR_CACHE_DIR": "torch_inductor"}
+    return {name: str(Path(sys.prefix) / folder) for name, folder in folders.items() if name not in os.environ}
 
 
 @contextlib.contextmanager
@@ -64,7 +93,7 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     Raises:
         CptRayError: If the cluster cannot be reached.
     """
-    address = runtime.address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(runtime)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not address:

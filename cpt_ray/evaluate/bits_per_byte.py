@@ -10,6 +10,7 @@ on what it is packed with. Memory: the tokens of the selected documents.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,8 +23,10 @@ from transformers import PreTrainedModel
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
+from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.model.attention.isolation import hidden_states
+from cpt_ray.model.compiled import filler_lengths
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import DocumentKey, HeldOutScore, HeldOutSet
 
@@ -100,6 +103,7 @@ def score_documents(
     prefix: int,
     context: int,
     batch_tokens: int,
+    row_tokens: int | None = None,
 ) -> list[ScoredDocument]:
     """Score each document independently.
 
@@ -109,6 +113,7 @@ def score_documents(
         prefix: Token id that precedes each document.
         context: Maximum input tokens per window.
         batch_tokens: Maximum input tokens per forward pass.
+        row_tokens: Input tokens of every forward pass, for compiled layers: a shorter pass is filled up. None: as they come.
 
     Returns:
         One score per document, in order.
@@ -122,14 +127,16 @@ def score_documents(
     device = head.weight.device
     nats: dict[int, list[float]] = {index: [] for index in range(len(documents))}
     for group in plan_forwards(windows, batch_tokens):
-        inputs = torch.tensor([token for window in group for token in window.inputs], device=device)
+        lengths = [len(window.inputs) for window in group]
+        missing = max(0, (row_tokens or 0) - sum(lengths))
+        inputs = torch.tensor([token for window in group for token in window.inputs] + [prefix] * missing, device=device)
         labels = torch.tensor([token for window in group for token in window.labels], device=device)
         scored = [
             place
             for window in group
             for place in [False] * (len(window.inputs) - len(window.labels)) + [True] * len(window.labels)
         ]
-        hidden = hidden_states(model, inputs, [len(window.inputs) for window in group])
+        hidden = hidden_states(model, inputs, lengths + filler_lengths(missing))[: len(scored)]
         # Logits are more than half of the work at this size, so they are computed for scored positions only.
         hidden = hidden[torch.tensor(scored, device=device)]
         # fp64 before summing: a document has hundreds of tokens, and paired differences are in the fourth digit.
@@ -145,7 +152,7 @@ def score_documents(
 def aggregate(
     scores: Sequence[ScoredDocument], *, held_out: HeldOutSet, documents_path: str, compare: CompareConfig
 ) -> HeldOutScore:
-    """Pool the documents: bits per byte = sum of nats / ln 2 / sum of bytes, perplexity per token, bootstrap intervals.
+    """Pool the documents: bits per byte = sum of nats / ln 2 / sum of bytes, perplexity per token, their intervals.
 
     Raises:
         DataError: If a score is not finite.
@@ -156,26 +163,29 @@ def aggregate(
                 f"document {score.id!r} ({score.identity}) of {held_out.source} scored {score.nats} nats",
                 fix="the weights contain NaN or infinity: check the run's loss, or score with evaluate.precision=fp32",
             )
-    columns = np.array([(score.nats, score.tokens, score.bytes) for score in scores], dtype=np.float64)
-    nats, tokens, num_bytes = columns.sum(axis=0)
-    random = intervals.generator(compare.seed, f"held_out/{held_out.source}/{held_out.part}")
-    sums = intervals.resample_sums(columns, samples=compare.bootstrap_samples, random=random)
-    kind = intervals.OVER_DOCUMENTS
+    nats, tokens, num_bytes = (
+        np.array([getattr(score, name) for score in scores], dtype=np.float64) for name in ("nats", "tokens", "bytes")
+    )
+
+    def over_documents(weights: Floats) -> intervals.Estimate:
+        random = intervals.generator(compare.seed, f"held_out/{held_out.source}/{held_out.part}")
+        return intervals.estimate(nats[None], weights, samples=compare.subsets, random=random)
+
+    per_byte, per_token = over_documents(num_bytes * math.log(2)), over_documents(tokens)
+    kind = "over documents"
+    token_interval = per_token.interval(compare.confidence, kind)
     return HeldOutScore(
         source=held_out.source,
         role=held_out.role,
         part=held_out.part,
         documents=len(scores),
-        scored_tokens=int(tokens),
-        scored_bytes=int(num_bytes),
-        nats=float(nats),
-        bits_per_byte=float(intervals.bits_per_byte(nats, num_bytes)),
-        bits_per_byte_interval=intervals.percentile_interval(
-            intervals.bits_per_byte(sums[:, 0], sums[:, 2]), confidence=compare.confidence, kind=kind
-        ),
-        perplexity=float(np.exp(nats / tokens)),
-        perplexity_interval=intervals.percentile_interval(
-            np.exp(sums[:, 0] / sums[:, 1]), confidence=compare.confidence, kind=kind
-        ),
+        scored_tokens=int(tokens.sum()),
+        scored_bytes=int(num_bytes.sum()),
+        nats=float(nats.sum()),
+        bits_per_byte=per_byte.value,
+        bits_per_byte_interval=per_byte.interval(compare.confidence, kind),
+        perplexity=math.exp(per_token.value),
+        perplexity_interval=token_interval
+        and token_interval.model_copy(update={"low": math.exp(token_interval.low), "high": math.exp(token_interval.high)}),
         documents_path=documents_path,
     )

@@ -1,22 +1,36 @@
-"""Bootstrap over documents: seeded, in blocks, shared by single scores and paired differences.
+"""Intervals that hold their level for few and unequal units: of a ratio of sums over documents, exam items and seeds.
 
-In: per-document sums as columns. Out: the resampled sums, and the percentile interval of a statistic of them.
-Memory: at most `_BLOCK_CELLS` resampling counts at a time, however many documents there are.
+In: a value and a weight per unit (nats and bytes of a document; 1 or 0 and 1 of an exam item), as differences or as they are.
+Out: an `Estimate` of `sum(values) / sum(weights)`, with an interval and a p-value of zero.
+
+Units: the ratio is recomputed over random subsets of them. If their errors are independent and symmetric, the true ratio lies
+between any two neighbors of the sorted subset ratios with equal probability, however unequal the weights (Hartigan 1969,
+"Using subsample values as typical values", theorem 2). Percentile bootstrap and t do not hold their level there: with ten
+documents of log-normal length they miss the truth in 11 and 8 % of cases instead of 5 (benchmarks/results/stats.json).
+Seeds: a t interval of their means, joined with that over the units by the squares of the half-widths, which never misses more
+often than the level says (Banerjee 1960; Zou and Donner 2008, the MOVER).
+Memory: at most `_BLOCK_CELLS` choices at a time, however many units there are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from cpt_ray.records import Interval
 
 Floats = NDArray[np.float64]
 
-OVER_DOCUMENTS = "bootstrap over documents"
+LEAST_UNITS = 10
+"""Fewer give no interval: of nine there are only 511 subsets, and nobody should conclude from nine documents."""
+POWER = 0.8
+"""Power at which a design's smallest detectable effect is stated."""
 
 _BLOCK_CELLS = 4_000_000
 
@@ -26,35 +40,123 @@ def generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])
 
 
-def resample_sums(columns: Floats, *, samples: int, random: np.random.Generator) -> Floats:
-    """Draw documents with replacement and add up each column, `samples` times.
+@dataclass(frozen=True)
+class Estimate:
+    """A ratio of sums and what is known of its error.
 
-    All columns of a call share the same resamples, which is what makes a difference paired.
+    Attributes:
+        value: The ratio over all units, averaged over seeds.
+        ratios: The ratios over subsets, ascending; empty if they say nothing of the error.
+        seed_values: The ratio of each seed; of length 1 where there is one seed or none.
+        units: Number of units.
+        missing: Why there is no interval; empty if there is one.
+    """
+
+    value: float
+    ratios: Floats
+    seed_values: Floats
+    units: int
+    missing: str
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """The ends of the interval of this level; as wide as it gets if the subsets are too few for it.
+
+        Raises:
+            ValueError: If there is no interval.
+        """
+        if self.missing:
+            raise ValueError(self.missing)
+        tail = (1 - confidence) / 2
+        place = max(math.floor(tail * (len(self.ratios) + 1)), 1) - 1
+        low, high = float(self.ratios[place]), float(self.ratios[-1 - place])
+        seeds = len(self.seed_values)
+        if seeds > 1:
+            half = float(stdtrit(seeds - 1, 1 - tail)) * self.seed_values.std(ddof=1) / math.sqrt(seeds)
+            low = self.value - math.hypot(max(self.value - low, 0.0), half)
+            high = self.value + math.hypot(max(high - self.value, 0.0), half)
+        return low, high
+
+    def interval(self, confidence: float, kind: str) -> Interval | None:
+        """The interval as a record; None if there is none."""
+        if self.missing:
+            return None
+        low, high = self.bounds(confidence)
+        return Interval(low=low, high=high, confidence=confidence, kind=kind)
+
+    def p_value(self) -> float:
+        """The smallest level at which the interval excludes 0; 1 if there is no interval."""
+        if self.missing:
+            return 1.0
+        if len(self.seed_values) == 1:
+            beyond = min(int((self.ratios <= 0).sum()), int((self.ratios >= 0).sum()))
+            return min(1.0, 2 * (beyond + 1) / (len(self.ratios) + 1))
+        least, most = 0.0, 1.0
+        for _ in range(40):
+            middle = (least + most) / 2
+            low, high = self.bounds(1 - middle)
+            least, most = (least, middle) if low > 0 or high < 0 else (middle, most)
+        return most
+
+    def smallest_effect(self, confidence: float) -> float | None:
+        """The effect that a design with this error finds with a probability of `POWER`; None if there is no interval."""
+        if self.missing:
+            return None
+        low, high = self.bounds(confidence)
+        critical = NormalDist().inv_cdf(0.5 + confidence / 2)
+        return (high - low) / 2 * (1 + NormalDist().inv_cdf(POWER) / critical)
+
+
+def estimate(values: Floats, weights: Floats, *, samples: int, random: np.random.Generator) -> Estimate:
+    """Estimate `sum(values) / sum(weights)`.
 
     Args:
-        columns: [documents, columns].
-        samples: Number of resamples.
+        values: [seeds, units]; differences, paired by unit and seed, or scores.
+        weights: [units], not negative.
+        samples: Number of random subsets; each is joined by its complement, which counts as another.
         random: Seeded generator.
 
-    Returns:
-        Sums [samples, columns].
+    Raises:
+        ValueError: If a value is not finite, a weight negative, or all weights are 0.
     """
-    # How often each document is drawn, times the columns: the same sums as indexing with replacement, without a copy of the
-    # rows per resample. In blocks, because the counts alone take samples x documents integers.
-    count = columns.shape[0]
-    uniform = np.full(count, 1 / count)
-    block = max(1, _BLOCK_CELLS // count)
-    parts = [
-        random.multinomial(count, uniform, size=min(block, samples - start)) @ columns for start in range(0, samples, block)
-    ]
-    return np.concatenate(parts).astype(np.float64)
+    if not (np.isfinite(values).all() and np.isfinite(weights).all()):
+        raise ValueError("a score is not a finite number")
+    if (weights < 0).any() or not weights.sum():
+        raise ValueError("the weights of all units are 0, or one is negative")
+    mean, units = values.mean(axis=0), len(weights)
+    seed_values = values.sum(axis=1) / weights.sum()
+    value = float(seed_values.mean())
+    if units < LEAST_UNITS:
+        return Estimate(value, np.empty(0), seed_values, units, f"{units} units are too few: at least {LEAST_UNITS} are needed")
+    ratios = subset_ratios(mean, weights, samples=samples, random=random)
+    # Sums of equal numbers differ by rounding.
+    if all(math.isclose(found.min(), found.max(), rel_tol=1e-9, abs_tol=1e-15) for found in (ratios, seed_values)):
+        return Estimate(value, ratios, seed_values, units, "all units are equal: their spread says nothing of the error")
+    return Estimate(value, ratios, seed_values, units, "")
 
 
-def percentile_interval(values: Floats, *, confidence: float, kind: str) -> Interval:
-    """The interval of the central share `confidence` of resampled values (Efron 1979, percentile method)."""
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return Interval(low=float(low), high=float(high), confidence=confidence, kind=kind)
+def subset_ratios(values: Floats, weights: Floats, *, samples: int, random: np.random.Generator) -> Floats:
+    """The ratio of sums over `samples` random subsets and their complements, ascending; subsets of no weight are left out."""
+    units, half = len(weights), max(samples // 2, 1)
+    block = max(1, _BLOCK_CELLS // units)
+    tops, bottoms = [], []
+    for start in range(0, half, block):
+        chosen = random.random((min(block, half - start), units)) < 0.5
+        for subset in (chosen, ~chosen):
+            tops.append(subset @ values)
+            bottoms.append(subset @ weights)
+    top, bottom = np.concatenate(tops), np.concatenate(bottoms)
+    ratios: Floats = np.sort(top[bottom > 0] / bottom[bottom > 0])
+    return ratios
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """p-values of a family, adjusted so that the chance of any false finding keeps its level (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
 
 
 def bits_per_byte(nats: Floats | float, num_bytes: Floats | float) -> Floats:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 import torch
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import tell_warnings
-from cpt_ray.edges.ray_runtime import worker_environment
+from cpt_ray.edges.ray_runtime import require_cluster_gpus, worker_environment
 from cpt_ray.errors import CptRayError
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
 from cpt_ray.records import EvalRecord
@@ -70,6 +70,7 @@ def evaluate_runs(
         on_progress(_progress(records, len(jobs), started))
 
     if runtime.kind == "local":
+        prove_device(runtime, {"evaluate.precision": settings.config.precision})
         for index, job in enumerate(jobs):
             finish(index, evaluate_model(job, settings))
     else:
@@ -83,6 +84,9 @@ def _run_tasks(
     runtime: RuntimeConfig,
     finish: Callable[[int, EvalRecord], None],
 ) -> None:
+    import ray
+
+    require_cluster_gpus(runtime)
     task = ray.remote(_evaluate_in_task).options(
         num_cpus=1,
         num_gpus=runtime.gpus_per_worker,
@@ -95,7 +99,7 @@ def _run_tasks(
         while waiting or running:
             while waiting and len(running) < runtime.evaluate_workers:
                 index, job = waiting.pop()
-                running[task.remote(job, settings)] = index
+                running[task.remote(job, settings, runtime)] = index
             for reference in ray.wait(list(running), num_returns=1)[0]:
                 finish(running[reference], _result(reference, jobs[running[reference]]))
                 del running[reference]
@@ -106,6 +110,8 @@ def _run_tasks(
 
 
 def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
+    import ray
+
     try:
         record: EvalRecord
         record, warned = ray.get(reference)
@@ -123,9 +129,9 @@ def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
     return record
 
 
-def _evaluate_in_task(job: EvaluateJob, settings: EvaluateSettings) -> tuple[EvalRecord, list[str]]:
+def _evaluate_in_task(job: EvaluateJob, settings: EvaluateSettings, runtime: RuntimeConfig) -> tuple[EvalRecord, list[str]]:
     """Score in a Ray task; also return the warnings."""
-    if not torch.cuda.is_available():
+    if prove_device(runtime, {"evaluate.precision": settings.config.precision}) == "cpu":
         torch.set_num_threads(1)  # the task requested one CPU from Ray
     warned: list[str] = []
     with tell_warnings(warned.append):

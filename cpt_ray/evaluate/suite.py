@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.bits_per_byte import aggregate, read_documents, score_documents
+from cpt_ray.evaluate.choices import PackedScorer, score_exams
 from cpt_ray.evaluate.per_item import format_scores
 from cpt_ray.model.base import load_model, load_tokenizer
-from cpt_ray.model.scoring import encode_document
+from cpt_ray.model.compiled import compiled_scoring
+from cpt_ray.model.scoring import EncodedDocument, encode_document
 from cpt_ray.records import (
     EvalRecord,
     ExamItem,
@@ -82,7 +86,7 @@ def evaluate_model(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
         )
     model = load_model(run.export_path, precision=settings.config.precision, trust_remote_code=job.trust_remote_code)
     scorer = _Scorer(model, job, settings)
-    held_out_scores = tuple(scorer.held_out(held) for held in sets)
+    held_out_scores = scorer.held_out(sets)
     record = EvalRecord(
         run=run.run,
         model=run.model,
@@ -114,14 +118,34 @@ class _Scorer:
             )
         self._prefix: int = identifier
 
-    def held_out(self, held: HeldOutSet) -> HeldOutScore:
+    def held_out(self, sets: Sequence[HeldOutSet]) -> tuple[HeldOutScore, ...]:
         config = self._config
-        documents = [
+        encoded = [self._encode(held) for held in sets]
+        with compiled_scoring(
+            self._model,
+            config.compile,
+            num_tokens=sum(len(document.tokens) for documents in encoded for document in documents),
+            row_tokens=max(config.batch_tokens, config.context),
+            limit_s=config.compile_limit,
+        ) as row_tokens:
+            return tuple(self._score(held, documents, row_tokens) for held, documents in zip(sets, encoded, strict=True))
+
+    def _encode(self, held: HeldOutSet) -> list[EncodedDocument]:
+        config = self._config
+        return [
             encode_document(self._tokenizer, key, text, document_tokens=config.document_tokens)
             for key, text in read_documents(self._settings.held_out.folder / held.path, config.held_out_documents)
         ]
+
+    def _score(self, held: HeldOutSet, documents: list[EncodedDocument], row_tokens: int | None) -> HeldOutScore:
+        config = self._config
         scores = score_documents(
-            self._model, documents, prefix=self._prefix, context=config.context, batch_tokens=config.batch_tokens
+            self._model,
+            documents,
+            prefix=self._prefix,
+            context=config.context,
+            batch_tokens=config.batch_tokens,
+            row_tokens=row_tokens,
         )
         path = f"held_out/{held.source}-{held.part}.jsonl"
         score = aggregate(scores, held_out=held, documents_path=path, compare=self._settings.compare)
@@ -129,13 +153,18 @@ class _Scorer:
         return score
 
     def exams(self) -> tuple[ExamScore, ...]:
-        if not self._config.exams and not self._config.harness_tasks:
-            return ()
-        # lm-eval takes seconds to import, and a study without exams does not need it.
-        from cpt_ray.evaluate.harness import score_exams
-
+        config = self._config
         items: dict[str, list[ExamItem]] = {}
         path = self._settings.exam_items
         for item in read_items(path) if path is not None else ():
             items.setdefault(item.task, []).append(item)
-        return score_exams(self._model, self._tokenizer, items, prefix=self._prefix, config=self._config, folder=self._folder)
+        scorer = PackedScorer(self._model, max_length=config.exam_context, batch_tokens=config.batch_tokens)
+        scores = score_exams(scorer, self._tokenizer, items, prefix=self._prefix, config=config, folder=self._folder)
+        if not config.harness_tasks:
+            return scores
+        # lm-eval takes seconds to import, and a study without its tasks does not need it.
+        with needed_for("evaluate.harness_tasks"):
+            from cpt_ray.evaluate.harness import score_harness_tasks
+
+        tasks = score_harness_tasks(self._model, self._tokenizer, prefix=self._prefix, config=config, folder=self._folder)
+        return (*scores, *tasks)

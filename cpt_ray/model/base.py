@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from cpt_ray.config.sections.train import ModelConfig
-from cpt_ray.edges.packages import resolve_package
+from cpt_ray.edges.packages import needed_for, resolve_package
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.attention.isolation import use_document_attention
@@ -144,7 +144,8 @@ def _definition(place: str, revision: str) -> Path | None:
 
 
 def _load_gguf(path: Path, config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from gguf import GGUFReader
+    with needed_for(f"models.{config.name}.base, a GGUF file,"):
+        from gguf import GGUFReader
 
     require_gguf(path, f"models.{config.name}.base")
     fields = GGUFReader(str(path)).fields

@@ -84,6 +84,7 @@ def plan_study(
     cooldown_share = config.train.schedule.cooldown_share
     mixtures = {name: ArmMixtures(name, arm, cooldown_share) for name, arm in config.arms.items()}
     costs = _Costs(shapes, keys, per_row, batch_rows)
+    micro = config.train.micro_batch_size
     runs = tuple(_planned_run(spec, mixtures[spec.arm], costs) for spec in specs)
     arm_budgets = _arm_budgets(specs)
     largest = dict(arm_budgets)  # budgets ascend, so the last one stays
@@ -104,7 +105,7 @@ def plan_study(
         fill_measured=available is not None and rows is not None,
         mean_keys=keys,
         tokens_per_step={name: batch_rows * mean for name, mean in fill.items()},
-        idle=BatchSplit(batch_rows, config.runtime.workers.max, config.train.micro_batch_size).describe_idle(),
+        idle=BatchSplit(batch_rows, config.runtime.group.max, 1 if micro == "auto" else micro).describe_idle(),
         flops=sum(run.flops for run in runs),
         tokens_seen=max((spec.stop_tokens for spec in specs), default=0),
         tokens_paid=tokens_paid(list(specs)),

@@ -1,17 +1,20 @@
-"""Limits of a plan: too many epochs over a source, or budgets and marks closer than one optimizer step.
+"""Limits of a plan: too many epochs of a source, budgets and marks closer than one optimizer step, a model that does not fit.
 
-After `plan.budget`, before anything is trained. In: a `StudyPlan`. Out: nothing, or an error that names the
+After `plan.budget`, before anything is trained. In: a `StudyPlan`, `MemoryPlan`s. Out: nothing, or an error that names the
 run, the numbers and values that work.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from cpt_ray.config.values import format_count
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import StudyPlan
+from cpt_ray.records import MemoryPlan, StudyPlan
+
+_GIB = 1 << 30
 
 
 def check_epochs(plan: StudyPlan) -> None:
@@ -65,3 +68,19 @@ def check_cooldowns(plan: StudyPlan) -> None:
                     f"{format_count(round(step))} tokens: they would be the same model",
                     fix="space train.trajectory_tokens wider, or lower train.trajectory_points or train.global_batch_size",
                 )
+
+
+def check_memory(memory: Sequence[MemoryPlan]) -> None:
+    """Refuse a model whose states alone do not fit the GPU; activations come on top.
+
+    Raises:
+        ConfigError: Names the model, the bytes of its states and those of the GPU.
+    """
+    for plan in memory:
+        if plan.card is not None and plan.device_bytes > plan.card.memory_bytes:
+            raise ConfigError(
+                f"the states of {plan.model} take {plan.device_bytes / _GIB:.1f} GiB on each of {plan.num_workers} worker(s), "
+                f"ZeRO stage {plan.zero_stage}, but {plan.card.name} has {plan.card.memory_bytes / _GIB:.1f} GiB",
+                fix="offload (train.deepspeed=ds_configs/zero3_bf16_offload_cpu.json), share them among more workers at a "
+                "higher stage, or train adapters (train.lora)",
+            )

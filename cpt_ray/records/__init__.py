@@ -23,6 +23,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
+from cpt_ray.records.device import Card, DeviceFacts
 from cpt_ray.records.exam_scan import ExamHit, ExamScan, TaskScan, read_hits
 from cpt_ray.records.exams import ExamItem, read_items, write_items
 from cpt_ray.records.model import ImportedModel, ModelShape, TextTokens
@@ -31,6 +32,7 @@ from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
     CheckpointManifest,
     CheckpointTimes,
+    CompiledLayers,
     LoadedCheckpoint,
     RateSchedule,
     RunAttempt,
@@ -51,11 +53,14 @@ from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 __all__ = [
     "Amount",
     "Artifact",
+    "Card",
     "CheckpointManifest",
     "CheckpointTimes",
     "Comparison",
+    "CompiledLayers",
     "CorpusProfile",
     "Delta",
+    "DeviceFacts",
     "Document",
     "DocumentKey",
     "DocumentsRecord",

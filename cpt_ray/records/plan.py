@@ -6,6 +6,7 @@ These are records because both rooms need them and neither imports the other.
 from __future__ import annotations
 
 from cpt_ray.records.base import Record, RunKind
+from cpt_ray.records.device import Card
 
 
 class SourceNeed(Record):
@@ -123,3 +124,5 @@ class MemoryPlan(Record):
     export_bytes: int
     disk_bytes: int
     """All kept checkpoints and all exports of this model's runs together."""
+    card: Card | None = None
+    """The GPU that a worker computes on; None on a CPU, or where it is not known."""

@@ -38,6 +38,14 @@ class RunProgress(Record):
     tokens_skipped: int = 0
     """Loss-bearing tokens of skipped steps: not in the weights, not in `tokens_seen`."""
 
+    @property
+    def tokens_spent(self) -> int:
+        """Loss-bearing tokens of all batches, seen or skipped: schedule, budget and intervals follow them.
+
+        They are known before a step's outcome is.
+        """
+        return self.tokens_seen + self.tokens_skipped
+
 
 class CheckpointManifest(Record):
     """Written last into a checkpoint's folder: without it the checkpoint does not exist."""
@@ -79,7 +87,7 @@ class CheckpointTimes(Record):
 
 
 class RateSchedule(Record):
-    """A run's learning rate as a function of `tokens_seen`; `train/runs/schedule.py` evaluates it.
+    """A run's learning rate as a function of `tokens_spent`; `train/runs/schedule.py` evaluates it.
 
     From `warmup_start_tokens` it rises linearly from `start_rate` to `peak_rate`, stays, then falls to `final_rate`.
     """
@@ -98,7 +106,7 @@ class RateSchedule(Record):
 class RunSpec(Record):
     """A planned training run; `train/runs/specs.py` derives all runs of a study.
 
-    Learning rate and stop are functions of `tokens_seen`, which counts from the base: a branch continues its trunk's count.
+    Learning rate and stop are functions of `tokens_spent`, which counts from the base: a branch continues its trunk's count.
     """
 
     name: str
@@ -111,9 +119,9 @@ class RunSpec(Record):
     parent: str | None
     """The run whose checkpoint this one starts from."""
     start_tokens: int
-    """Nominal `tokens_seen` at the start: 0, or the parent's branch point."""
+    """Nominal `tokens_spent` at the start: 0, or the parent's branch point."""
     stop_tokens: int
-    """The run stops at the first step with `tokens_seen >= stop_tokens`."""
+    """The run stops at the first step with `tokens_spent >= stop_tokens`."""
     schedule: RateSchedule
     optimizer: Literal["fresh", "kept"] = "fresh"
     """AdamW's moments at the start: zeros, or those of the parent's checkpoint."""
@@ -150,10 +158,27 @@ class RunAttempt(Record):
     flops_basis: str = ""
     """How model FLOPs are counted, attention included."""
     self_test: SelfTest | None
+    compiled: CompiledLayers | None = None
+    """How the layers were compiled; None if they were not to be."""
     loaded: LoadedCheckpoint | None = None
     """The checkpoint that it continued from."""
+    micro_batch_size: int = 1
+    """Rows per forward pass on each worker, as asked for or as chosen by memory."""
     idle_share: float = 0.0
     """Share of the computed rows that are fillers, because the global batch does not divide evenly among the workers."""
+
+
+class CompiledLayers(Record):
+    """How a model's decoder layers were compiled."""
+
+    active: bool
+    """Whether they run compiled."""
+    seconds: float
+    """How long compiling took, or was tried; over several workers, the slowest."""
+    graphs: int
+    """Graphs compiled; 0 if an earlier run of the same process had compiled them."""
+    reason: str | None = None
+    """Why they do not run compiled."""
 
 
 class LoadedCheckpoint(Record):
@@ -308,9 +333,10 @@ class StepMetrics(Record):
     tokens_per_s: float
     """Loss-bearing tokens of the step over `step_s`."""
     step_s: float
-    """From reading the batch to the end of the optimizer step, on rank 0; checkpoints and held-out losses are not in it."""
+    """From reading the batch to the end of the optimizer step, on rank 0, or from the end of the step before if this one was
+    launched earlier; checkpoints and held-out losses are not in it."""
     data_wait_s: float
-    """The part of `step_s` spent reading the batch."""
+    """How long the loop waited for the batch."""
     mfu: float | None
     """`flops` divided by `step_s` and by the peak in `RunAttempt`."""
     flops: float = 0.0

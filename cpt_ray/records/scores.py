@@ -8,7 +8,7 @@ from cpt_ray.records.base import Record, SourceRole
 
 
 class Interval(Record):
-    """A percentile interval; `kind` says what was resampled."""
+    """An interval of the level `confidence`; `kind` says over what it was taken."""
 
     low: float
     high: float
@@ -27,9 +27,10 @@ class HeldOutScore(Record):
     scored_bytes: int
     nats: float
     bits_per_byte: float
-    bits_per_byte_interval: Interval
+    bits_per_byte_interval: Interval | None
+    """None for too few documents, or if they are all equal."""
     perplexity: float
-    perplexity_interval: Interval
+    perplexity_interval: Interval | None
     documents_path: str
     """JSON lines {id, nats, tokens, bytes}, relative to the evaluation's artifact folder."""
 
@@ -69,7 +70,8 @@ class Delta(Record):
     """A paired difference, subject minus reference, of one measure on one set.
 
     `difference` is in the measure's unit (bits per byte, or percentage points of accuracy); `relative_percent` is relative to
-    the reference. `better` is None if the interval contains 0.
+    the reference. `better` is the only judgment: None is "not measurable". It needs an interval without 0 and, where two models
+    are compared on several sets, an adjusted p-value below the level.
     """
 
     measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"]
@@ -80,9 +82,18 @@ class Delta(Record):
     subject_value: float
     reference_value: float
     difference: float
-    interval: Interval
+    interval: Interval | None
+    missing: str = ""
+    """Why there is no interval."""
+    p_value: float
+    """Smallest level at which the interval excludes 0."""
+    adjusted_p_value: float
+    """The same for all sets of this measure on which the two are compared together (Holm 1979)."""
+    smallest_effect: float | None
+    """The difference that this design would have found four times out of five."""
     relative_percent: float
     items: int
+    seeds: int = 1
     better: bool | None
 
     @property
@@ -102,7 +113,7 @@ class Point(Record):
     set_name: str
     role: SourceRole
     bits_per_byte: float
-    interval: Interval
+    interval: Interval | None
     annealed: bool
 
 

@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from cpt_ray.records.base import Record, SourceRole
 
-EventKind = Literal["resume", "spike", "skipped_step", "checkpoint", "hang", "warning"]
+EventKind = Literal["resume", "spike", "skipped_step", "checkpoint", "compile", "hang", "warning"]
 
 
 class RunEvent(Record):
@@ -28,7 +28,7 @@ class RunEvent(Record):
     usual_loss: float | None = None
     """Median of the recent steps, for a spike."""
     seconds: float | None = None
-    """How long it took, for a checkpoint; how long no worker had made progress, for a hang."""
+    """How long it took, for a checkpoint or compiling; how long no worker had made progress, for a hang."""
     rank: int | None = None
     """The worker that lags, for a hang; the one that warned, for a warning."""
     sample_ids: tuple[str, ...] = ()

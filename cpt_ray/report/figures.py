@@ -261,7 +261,7 @@ def _label_hollow(axes: Any, hollow: Sequence[Point], all_points: Sequence[Point
     near = [p for p in all_points if p.arm == last.arm and abs(across(p) - across(last)) < 0.12]
     axes.annotate(
         "not annealed",
-        (last.tokens_seen, max(p.interval.high for p in near)),
+        (last.tokens_seen, max(_bar(p)[1] for p in near)),
         xytext=(0, 3),
         textcoords="offset points",
         ha="center",
@@ -273,12 +273,18 @@ def _label_hollow(axes: Any, hollow: Sequence[Point], all_points: Sequence[Point
     )
 
 
+def _bar(point: Point) -> tuple[float, float]:
+    """The ends of a point's error bar: its value twice if it has no interval."""
+    return (point.interval.low, point.interval.high) if point.interval else (point.bits_per_byte, point.bits_per_byte)
+
+
 def _point(axes: Any, point: Point, *, color: str, marker: str, hollow: bool) -> None:
     value = point.bits_per_byte
+    low, high = _bar(point)
     axes.errorbar(
         [point.tokens_seen],
         [value],
-        yerr=[[max(0.0, value - point.interval.low)], [max(0.0, point.interval.high - value)]],
+        yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
         color=color,
         marker=marker,
         markersize=6,

@@ -229,4 +229,6 @@ def trades(contents: ReportContents) -> dict[tuple[str, str], list[Trade]]:
 
 
 def _improvement(delta: Delta) -> tuple[float, float, float]:
-    return (-delta.difference, -delta.interval.high, -delta.interval.low)
+    """The difference with its interval, of no width where there is none, turned so that a gain is positive."""
+    low, high = (delta.interval.low, delta.interval.high) if delta.interval else (delta.difference, delta.difference)
+    return (-delta.difference, -high, -low)

@@ -200,7 +200,7 @@ def _headline(contents: ReportContents, role: str, reference: str) -> Delta | No
 def _delta_tile(title: str, delta: Delta) -> Tile:
     digits = delta_digits(delta)
     if delta.better is None:
-        value, tone = f"no clear difference ({signed(delta.difference, digits)})", "plain"
+        value, tone = f"not measurable ({signed(delta.difference, digits)})", "plain"
     else:
         word, tone = ("better", "good") if delta.better else ("worse", "bad")
         value = f"{number(abs(delta.difference), digits)} {word}"
@@ -209,9 +209,13 @@ def _delta_tile(title: str, delta: Delta) -> Tile:
         f"{unit_of(delta)} on {delta.set_name}: {number(delta.reference_value, digits)} \N{RIGHTWARDS ARROW} "
         f"{number(delta.subject_value, digits)} ({percent(delta.relative_percent)}); "
         f"difference {signed(delta.difference, digits)}, "
-        f"{100 * interval.confidence:g} % interval {signed(interval.low, digits)} to {signed(interval.high, digits)}"
     )
-    return Tile(title, value, detail, f"{delta.subject} against {delta.reference}. Interval: {interval.kind}.", tone)
+    if interval is None:
+        detail, kind = f"{detail}no interval", delta.missing
+    else:
+        low, high = signed(interval.low, digits), signed(interval.high, digits)
+        detail, kind = f"{detail}{100 * interval.confidence:g} % interval {low} to {high}", interval.kind
+    return Tile(title, value, detail, f"{delta.subject} against {delta.reference}. Interval: {kind}.", tone)
 
 
 def held_out_deltas(contents: ReportContents) -> list[Delta]:

@@ -101,9 +101,9 @@ def measure_name(delta: Delta) -> str:
 
 
 def judgement(delta: Delta) -> str:
-    """Better, worse, or no clear difference if the interval contains 0."""
+    """Better, worse, or not measurable."""
     if delta.better is None:
-        return "no clear difference"
+        return "not measurable"
     return "better" if delta.better else "worse"
 
 

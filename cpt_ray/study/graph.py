@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.edges.mirrored import database_of
 from cpt_ray.edges.storage import FileHashes
+from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.records import Record
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from cpt_ray.config.sections.runtime import TrackingConfig
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.edges.mirrored import default_uri, is_mirrored, note_mirrored
+from cpt_ray.edges.packages import install_command, is_installed, needed_for
 from cpt_ray.edges.storage import hash_file
-from cpt_ray.edges.tracking_metrics import Watched, event_metrics, held_out_metrics, memory_metrics
+from cpt_ray.edges.tracking.metrics import Watched, event_metrics, held_out_metrics, memory_metrics
+from cpt_ray.edges.tracking.mirrored import default_uri, is_mirrored, note_mirrored
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
 from cpt_ray.study.graph import StudyGraph
@@ -26,7 +28,7 @@ from cpt_ray.train.checkpoint import committed
 from cpt_ray.train.monitor.metrics import HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
 
 if TYPE_CHECKING:
-    from cpt_ray.edges.tracking import Tracking
+    from cpt_ray.edges.tracking.store import Tracking
 
 _EVERY_S = 10.0
 
@@ -62,13 +64,26 @@ class MirrorTarget:
 
     def open(self, points: Sequence[Point]) -> tuple[Tracking, str]:
         """The tracking store, and the id of the study's parent run in it."""
-        from cpt_ray.edges.tracking import Tracking
+        with needed_for("tracking.uri"):
+            from cpt_ray.edges.tracking.store import Tracking
 
         tracking = Tracking(self.uri, self.experiment)
         parent = tracking.mirror_study(
             self.study, self.identity, config=self.config, points=points, control_arms=self.control_arms
         )
         return tracking, parent
+
+
+def why_not_mirrored(tracking: TrackingConfig) -> str | None:
+    """Why a study is not mirrored into MLflow, if it is not.
+
+    A tracking URI in the study file asks for MLflow: then its absence is an error, which `preflight` raises.
+    """
+    if not tracking.enabled:
+        return "off (tracking.enabled: false)"
+    if tracking.uri is None and not is_installed("mlflow"):
+        return f"not installed, so nothing is mirrored; the report is complete without it ({install_command('mlflow')})"
+    return None
 
 
 class LiveMirror:

@@ -13,7 +13,7 @@ from typing import Any
 from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.records import Comparison, ExamHit, ExamScan, HeldOutPoint, TaskScan, read_hits
+from cpt_ray.records import Comparison, ExamHit, ExamScan, HeldOutPoint, MemoryPoint, TaskScan, read_hits
 from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.corpus_files import corpus_tables
 from cpt_ray.report.current import is_current, report_fingerprint
@@ -21,13 +21,13 @@ from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
-from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study
+from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
 from cpt_ray.study.stages.late_scan import LATE_SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.study.study import Study
-from cpt_ray.train.monitor.metrics import HELD_OUT, read_events, read_lineage, read_metrics
+from cpt_ray.train.monitor.metrics import HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
 from cpt_ray.train.runs.specs import trajectory_specs
 
 REPORT = "report.html"
@@ -38,13 +38,19 @@ def conclude(study: Study) -> str:
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
+    return f"{summarize(study, comparison)}\nreport:  {report}\nmlflow:  {_mirror(study, comparison, report)}"
+
+
+def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
+    """Mirror to MLflow; return the command that shows it, or why there is nothing to show."""
+    reason = why_not_mirrored(study.config.tracking)
+    if reason is not None:
+        return reason
     target = MirrorTarget.of(study.config, study.graph)
     folders = {node.name: node.folder for node in study.graph.of(TRAIN)}
     tables = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
     mirror_study(target, study.runs(), folders, Found(comparison.points, tables), report)
-    command = shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(target.uri)])
-    where = f"report:  {report}\nmlflow:  {command}"
-    return f"{summarize(study, comparison)}\n{where}"
+    return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(target.uri)])
 
 
 def summarize(study: Study, comparison: Comparison) -> str:
@@ -73,7 +79,8 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     manifest = study.shards(study.config.models[0].name)
     scans, hits = exam_scans(study.graph, study.config.models[0].name)
     isolation = study.config.train.isolation
-    on_gpu = study.config.runtime.gpus_per_worker > 0
+    measured = [point for node in study.graph.of(TRAIN) for point in read_lineage(node.folder, MEMORY, MemoryPoint)]
+    on_gpu = any(point.device_bytes is not None for point in measured)
     planned = {
         plan.model: PlannedStates(
             workers=plan.num_workers,

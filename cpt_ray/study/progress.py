@@ -30,8 +30,9 @@ def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "
     recent = steps[-10:]
     seconds = sum(step.step_s for step in recent)
     rate = sum(step.tokens_per_s * step.step_s for step in recent) / seconds if seconds else 0.0
-    left = max(0, spec.stop_tokens - last.tokens_seen)
-    begun = max(0, last.tokens_seen - spec.start_tokens) / max(1, spec.stop_tokens - spec.start_tokens)
+    spent = last.tokens_seen + last.tokens_skipped
+    left = max(0, spec.stop_tokens - spent)
+    begun = max(0, spent - spec.start_tokens) / max(1, spec.stop_tokens - spec.start_tokens)
     parts = [
         f"{which} {spec.name}".strip(),
         f"{100 * min(1.0, begun):.0f} % of {format_count(spec.stop_tokens)} tokens",

@@ -1,7 +1,7 @@
-"""What a stage may use while it builds: the lease, Ray, the console, and the commit of the result.
+"""What a stage may use while it builds: the lease, Ray or a pool of processes, the console, and the commit of the result.
 
-One driver at a time holds a study's lease; if it dies, the same command resumes. Ray starts when the first stage has work for
-it, and stops with the session.
+One driver at a time holds a study's lease; if it dies, the same command resumes. Ray, or the pool, starts when the first stage
+has work for it, and stops with the session.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -19,6 +20,8 @@ from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.lease import FILE as LEASE_FILE
 from cpt_ray.edges.lease import hold_lease
 from cpt_ray.edges.logs import FOLDER, log_to
+from cpt_ray.edges.packages import needed_for
+from cpt_ray.edges.process import process_pool
 from cpt_ray.records import Artifact, StepMetrics
 from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Console, Node
@@ -47,6 +50,7 @@ class Session:
         self.attempt = 0
         self._stack = contextlib.ExitStack()
         self._has_ray = False
+        self._pool: Executor | None = None
 
     def __enter__(self) -> Self:
         store.require_writable(self.root)
@@ -58,7 +62,7 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is not None:
             logger.info("ended with an error", exc_info=error)
-        self._stack.close()
+        self._stack.__exit__(kind, error, traceback)
 
     @property
     def lease_path(self) -> Path:
@@ -72,8 +76,18 @@ class Session:
             from cpt_ray.edges.ray_runtime import ray_session  # Ray reads part of its environment when it is imported
 
             self.console.progress("  starting Ray")
-            self._stack.enter_context(ray_session(self.runtime))
+            with needed_for("runtime.kind: ray"):
+                self._stack.enter_context(ray_session(self.runtime))
             self._has_ray = True
+
+    def unit_pool(self) -> Executor | None:
+        """The processes that prepare units: those of Ray (None), or with `runtime.kind: local` a pool, started once."""
+        if self.runtime.kind == "ray":
+            self.need_ray()
+            return None
+        if self._pool is None:
+            self._pool = self._stack.enter_context(process_pool(self.runtime.prepare_workers))
+        return self._pool
 
     def reuse(self, node: Node[Any, Any]) -> Artifact | None:
         """Return a node's artifact if it is complete, and report that; else None.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import time
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cpt_ray.edges.packages import versions
 from cpt_ray.edges.storage import file_entry, unwritable, verify_files, write_atomic
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, Made, Record
@@ -137,7 +137,7 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
         files=tuple(file_entry(node.folder, path) for path in paths if path.name != Artifact.FILE),
         wall_s=time.perf_counter() - started,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+        versions=versions(*_VERSIONED),
     )
     write_atomic(node.folder / Artifact.FILE, artifact.to_json())
     return artifact

@@ -6,7 +6,7 @@ work for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +18,7 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.plan.budget import plan_study
-from cpt_ray.plan.checks import check_cooldowns, check_epochs
+from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import (
     Comparison,
@@ -29,12 +29,15 @@ from cpt_ray.records import (
     RunRecord,
     RunSpec,
     ShardManifest,
+    StepMetrics,
     StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.bases import say_bases, say_separators
 from cpt_ray.study.graph import StudyGraph
-from cpt_ray.study.mirror import LiveMirror, MirrorTarget
+from cpt_ray.study.mirror import LiveMirror, MirrorTarget, why_not_mirrored
+from cpt_ray.study.preflight.bases import say_bases, say_separators
+from cpt_ray.study.preflight.device import planned_card, require_device
+from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.session import Session
 from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -89,6 +92,7 @@ class Study:
             CptRayError: What a stage refuses.
         """
         self.console.step(verb)
+        self.preflight(verb)
         if verb == "prepare":
             say_bases(self.config, self.console)
         if verb == "train":
@@ -101,6 +105,16 @@ class Study:
                 say_separators(self.graph, self.console)
         if verb == "prepare":
             self.require_budgets()
+
+    def preflight(self, *verbs: Verb) -> None:
+        """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
+
+        Raises:
+            ConfigError: If a package is missing, or the device cannot compute it.
+        """
+        building = {node.stage.name for node in self.graph.all(*verbs) if not store.exists(node)}
+        require_packages(self.config, building)
+        require_device(self.config, building)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""
@@ -120,7 +134,9 @@ class Study:
             if check is not None and node.label not in self._checked and not store.exists(node) and check(node):
                 self._checked.add(node.label)
 
-    def _live_mirror(self, node: RunNode) -> LiveMirror:
+    def _live_mirror(self, node: RunNode) -> Callable[[tuple[StepMetrics, ...]], None]:
+        if why_not_mirrored(self.config.tracking) is not None:
+            return _mirror_nothing
         return LiveMirror(MirrorTarget.of(self.config, self.graph), node.work.spec, node.folder, self.console)
 
     # Records of finished stages.
@@ -181,20 +197,32 @@ class Study:
             rows={name: shards.rows(name) for name in names} if shards else None,
         )
         deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, self.config_path))
+        card = planned_card(config.runtime)
         memory = [
             estimate_memory(
-                name, shape=shape, deepspeed=deepspeed, train=config.train, num_workers=config.runtime.workers.min, specs=specs
+                name,
+                shape=shape,
+                deepspeed=deepspeed,
+                train=config.train,
+                num_workers=config.runtime.group.min,
+                specs=specs,
+                card=card,
             )
             for name, shape in shapes.items()
         ]
         return plan, memory
 
     def require_budgets(self) -> None:
-        """Reject budgets that repeat a source more often than allowed, or that end before their cooldown.
+        """Reject budgets that repeat a source more often than allowed or end before their cooldown, and models that do not fit.
 
         Raises:
             ConfigError: Naming the budget, and the key to change.
         """
-        plan, _ = self.plan()
+        plan, memory = self.plan()
         check_cooldowns(plan)
         check_epochs(plan)
+        check_memory(memory)
+
+
+def _mirror_nothing(_: tuple[StepMetrics, ...]) -> None:
+    """The live mirror of a study that is not mirrored."""

@@ -31,20 +31,22 @@ class Exports:
         engine: Holds the weights.
         order: The order of the run's rows.
         shards: The manifest of their shards.
-        tokens_seen: Where this start began; marks up to there have been exported.
+        tokens_spent: Where this start began; marks up to there have been exported.
     """
 
-    def __init__(self, task: TrainTask, engine: Engine, order: SampleOrder, shards: ShardManifest, *, tokens_seen: int) -> None:
+    def __init__(
+        self, task: TrainTask, engine: Engine, order: SampleOrder, shards: ShardManifest, *, tokens_spent: int
+    ) -> None:
         self._task, self._engine, self._order, self._shards = task, engine, order, shards
         self._folder = Path(task.run_folder)
-        self._saved_tokens = tokens_seen
+        self._saved_tokens = tokens_spent
         self._dtype = PRECISIONS[task.settings.train.export_precision].dtype
 
     def points(self, progress: RunProgress) -> None:
         """Export the model at the trajectory marks passed since the last checkpoint."""
         specs = trajectory_specs([self._task.spec])
-        points = [point for point in specs if self._saved_tokens < point.stop_tokens <= progress.tokens_seen]
-        self._saved_tokens = progress.tokens_seen
+        points = [point for point in specs if self._saved_tokens < point.stop_tokens <= progress.tokens_spent]
+        self._saved_tokens = progress.tokens_spent
         if not points:
             return
         state = self._engine.whole_state(self._dtype)

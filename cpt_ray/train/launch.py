@@ -18,14 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
-
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.logs import FOLDER, LOCATIONS
 from cpt_ray.edges.process import choose_accelerator, quick_imports
-from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, worker_environment
+from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, require_cluster_gpus, worker_environment
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
@@ -96,6 +92,11 @@ def _run_here(tasks: Sequence[TrainTask]) -> CptRayError | None:
 def _run_group(
     tasks: Sequence[TrainTask], name: str, runtime: RuntimeConfig, storage: Path, who_is_behind: Callable[[], str]
 ) -> CptRayError | None:
+    # Here and not above: training in this process needs no Ray.
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    require_cluster_gpus(runtime)
     gpus = runtime.gpus_per_worker
     trainer = TorchTrainer(
         _work,
@@ -129,7 +130,7 @@ def _run_group(
     return refusal
 
 
-def _fit_beside_signals(trainer: TorchTrainer) -> Any:
+def _fit_beside_signals(trainer: Any) -> Any:
     """Run `trainer.fit()` in a thread: in the main one it would handle SIGINT and abort the workers before they save."""
     outcome: list[Any] = []
     errors: list[BaseException] = []
@@ -180,7 +181,9 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
 
 def _ask_ray() -> Preemption | None:
     """Whether Ray is draining a node of this group; every worker asks at the same step, because the call is a barrier."""
-    info = ray.train.get_preemption_info()
+    from ray.train import get_preemption_info
+
+    info = get_preemption_info()
     if info is None:
         return None
     deadline = info.deadline_ms / 1000 if info.deadline_ms else None

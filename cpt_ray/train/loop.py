@@ -1,28 +1,39 @@
 """The training loop, on one page. Its dependencies are passed in; all ranks run it in lockstep.
 
-`train` repeats `_step`, and saves when a checkpoint is due or requested.
+`train` launches steps and settles them in the same order, up to `lag` steps later: what a step's loss and gradient norm decide
+must wait until the device has computed them, and a GPU must not wait for that. Guarantee: nothing that lasts holds an
+unsettled step. All are settled before a checkpoint, a held-out loss, an export and the end, also by an error; records and
+weights are the same at any lag.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from cpt_ray.records import RunEvent, RunProgress, StepMetrics
 from cpt_ray.train.order.batches import Batch, MicroBatch
 
 
+class StepOutcome(Protocol):
+    """The outcome of a step that was launched."""
+
+    def read(self) -> tuple[float, float]:
+        """Wait for the step; returns its loss and gradient norm, the latter not finite if and only if it was dropped."""
+
+
 class StepEngine(Protocol):
-    """What the loop needs from an engine."""
+    """What the loop needs from an engine. Its calls need not wait for the device."""
 
-    def accumulate(self, micro_batches: tuple[MicroBatch, ...], *, loss_tokens: int) -> float:
-        """Forward and backward; returns the global mean loss."""
+    def accumulate(self, micro_batches: tuple[MicroBatch, ...], *, loss_tokens: int) -> Any:
+        """Forward and backward; returns the global mean loss, for `step`."""
 
-    def step(self, learning_rate: float, *, take: bool) -> float:
-        """Take the optimizer step, or drop the gradients; returns their norm, not finite if and only if they were dropped."""
+    def step(self, learning_rate: float, loss: Any) -> StepOutcome:
+        """Take the optimizer step, or drop the gradients if they or the loss are not finite."""
 
 
 class StepGuards(Protocol):
@@ -50,6 +61,9 @@ class StepMonitor(Protocol):
     def report(self, event: RunEvent) -> None:
         """Receive spikes and skipped steps."""
 
+    def due(self, before: RunProgress, after: RunProgress) -> bool:
+        """Whether `observe` will measure something after the step."""
+
     def observe(self, before: RunProgress, after: RunProgress) -> None:
         """Take the periodic measurements that are due after a step."""
 
@@ -74,7 +88,7 @@ class Course:
     Attributes:
         stop_tokens: Budget, in loss-bearing tokens.
         batch_at: Position to batch.
-        learning_rate: `tokens_seen` to rate.
+        learning_rate: `tokens_spent` to rate.
         flops: Model FLOPs of a batch over all workers.
         peak_flops_per_s: The peak that MFU is measured against, over all workers.
         attempt: Number of this start of the run.
@@ -108,8 +122,9 @@ def train(
     guards: StepGuards,
     monitor: StepMonitor,
     checkpoints: Checkpoints,
+    lag: int = 0,
 ) -> RunProgress:
-    """Train until `tokens_seen >= course.stop_tokens`.
+    """Train until `tokens_spent >= course.stop_tokens`.
 
     Args:
         progress: Where to start.
@@ -118,66 +133,124 @@ def train(
         guards: Refuses, skips or reports a step.
         monitor: Receives what happens.
         checkpoints: When and how to save.
+        lag: Steps that may be unsettled while the next one is launched.
 
     Returns:
         Where it ended: at the budget, or at the step after which a stop was requested.
 
     Raises:
-        TrainingError: If the guards refuse; nothing of that step is in the weights.
+        TrainingError: If the guards refuse a step. It, and up to `lag` steps after it, may have changed the weights in memory,
+            and nothing else.
     """
-    while progress.tokens_seen < course.stop_tokens:
-        before = progress
-        progress = _step(before, course, engine, guards, monitor)
-        monitor.observe(before, progress)
-        request = checkpoints.requested() if progress.tokens_seen < course.stop_tokens else None
-        if request or checkpoints.due(before, progress):
-            monitor.enter("checkpoint", progress.step)
-            checkpoints.save(progress)
-        if request == "stop":
-            break
-    return progress
+    flight = _Flight(progress, course, engine, guards, monitor)
+    try:
+        while flight.ahead.tokens_spent < course.stop_tokens:
+            before = flight.ahead
+            flight.launch()
+            flight.settle(but=lag)
+            request = checkpoints.requested() if flight.ahead.tokens_spent < course.stop_tokens else None
+            save = bool(request) or checkpoints.due(before, flight.ahead)
+            if save or monitor.due(before, flight.ahead):
+                flight.settle()
+            monitor.observe(before, flight.ahead)
+            if save:
+                monitor.enter("checkpoint", flight.ahead.step)
+                checkpoints.save(flight.ahead)
+            if request == "stop":
+                break
+    except Exception:
+        flight.settle()  # what a guard says of an earlier step comes first, as it would without a lag
+        raise
+    flight.settle()
+    return flight.ahead
 
 
-def _step(before: RunProgress, course: Course, engine: StepEngine, guards: StepGuards, monitor: StepMonitor) -> RunProgress:
-    at = {"step": before.step + 1, "tokens_seen": before.tokens_seen}
-    monitor.enter("data", at["step"])
-    start = time.perf_counter()
-    batch = course.batch_at(before.position)
-    fetched = time.perf_counter()
+@dataclass(frozen=True)
+class _Launched:
+    batch: Batch
+    step: int
+    rate: float
+    outcome: StepOutcome
+    started: float
+    fetched: float
 
-    loss = engine.accumulate(batch.micro_batches, loss_tokens=batch.loss_tokens)
-    spike = guards.see_loss(loss, batch=batch, **at)
-    if spike is not None:
-        monitor.report(spike)
-        guards.require_no_stop(spike)
 
-    # The rate at the middle of the step's tokens: a function of tokens alone, whatever the batch size.
-    rate = course.learning_rate(before.tokens_seen + batch.loss_tokens / 2)
-    norm = engine.step(rate, take=math.isfinite(loss))
-    taken = math.isfinite(norm)
-    if not taken:
-        monitor.report(guards.skip(loss, norm, skipped=before.steps_skipped, batch=batch, **at))
+class _Flight:
+    """The steps launched and not yet settled."""
 
-    progress = after(before, batch, taken=taken)
-    elapsed = time.perf_counter() - start
-    spent = course.flops(batch) if taken else 0.0
-    monitor.log(
-        StepMetrics(
-            attempt=course.attempt,
-            step=progress.step,
-            tokens_seen=progress.tokens_seen,
-            loss=loss,
-            learning_rate=rate,
-            gradient_norm=norm,
-            tokens_per_s=batch.loss_tokens / elapsed if taken else 0.0,
-            step_s=elapsed,
-            data_wait_s=fetched - start,
-            mfu=spent / elapsed / course.peak_flops_per_s,
-            flops=spent,
-            skipped=not taken,
-            tokens_skipped=progress.tokens_skipped,
-            spike=spike is not None,
-            sample_ids=tuple(str(sample) for sample in batch.sample_ids),
+    def __init__(
+        self, progress: RunProgress, course: Course, engine: StepEngine, guards: StepGuards, monitor: StepMonitor
+    ) -> None:
+        self.ahead = progress
+        """Where the run is if every unsettled step is taken; its `step`, `position` and `tokens_spent` are certain."""
+        self._settled, self._settled_at = progress, -math.inf
+        self._course, self._engine, self._guards, self._monitor = course, engine, guards, monitor
+        self._launched: deque[_Launched] = deque()
+
+    def launch(self) -> None:
+        """Forward, backward and step of the next batch, without waiting for their outcome."""
+        step = self.ahead.step + 1
+        self._monitor.enter("data", step)
+        started = time.perf_counter()
+        batch = self._course.batch_at(self.ahead.position)
+        fetched = time.perf_counter()
+        loss = self._engine.accumulate(batch.micro_batches, loss_tokens=batch.loss_tokens)
+        # The rate at the middle of the step's tokens: a function of tokens alone, whatever the batch size.
+        rate = self._course.learning_rate(self.ahead.tokens_spent + batch.loss_tokens / 2)
+        outcome = self._engine.step(rate, loss)
+        self._launched.append(_Launched(batch, step, rate, outcome, started, fetched))
+        self.ahead = after(self.ahead, batch, taken=True)
+
+    def settle(self, *, but: int = 0) -> None:
+        """Wait for all but the last `but` steps, and do what their outcomes decide.
+
+        Raises:
+            TrainingError: If the guards refuse a step. Those after it are forgotten.
+        """
+        while len(self._launched) > but:
+            first = self._launched.popleft()
+            try:
+                self._settle(first)
+            except Exception:
+                self._launched.clear()
+                raise
+        self.ahead = self._settled
+        for launched in self._launched:
+            self.ahead = after(self.ahead, launched.batch, taken=True)
+
+    def _settle(self, launched: _Launched) -> None:
+        before, batch = self._settled, launched.batch
+        loss, norm = launched.outcome.read()
+        at = {"step": launched.step, "tokens_seen": before.tokens_seen}
+        spike = self._guards.see_loss(loss, batch=batch, **at)
+        if spike is not None:
+            self._monitor.report(spike)
+            self._guards.require_no_stop(spike)
+        taken = math.isfinite(norm)
+        if not taken:
+            self._monitor.report(self._guards.skip(loss, norm, skipped=before.steps_skipped, batch=batch, **at))
+        progress = after(before, batch, taken=taken)
+        # A step launched while others were unsettled lasts from the end of the one before it, as a device sees it.
+        now = time.perf_counter()
+        elapsed = now - max(launched.started, self._settled_at)
+        self._settled, self._settled_at = progress, now
+        spent = self._course.flops(batch) if taken else 0.0
+        self._monitor.log(
+            StepMetrics(
+                attempt=self._course.attempt,
+                step=progress.step,
+                tokens_seen=progress.tokens_seen,
+                loss=loss,
+                learning_rate=launched.rate,
+                gradient_norm=norm,
+                tokens_per_s=batch.loss_tokens / elapsed if taken else 0.0,
+                step_s=elapsed,
+                data_wait_s=launched.fetched - launched.started,
+                mfu=spent / elapsed / self._course.peak_flops_per_s,
+                flops=spent,
+                skipped=not taken,
+                tokens_skipped=progress.tokens_skipped,
+                spike=spike is not None,
+                sample_ids=tuple(str(sample) for sample in batch.sample_ids),
+            )
         )
-    )
-    return progress

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
+from cpt_ray.edges.packages import versions
 from cpt_ray.model.export import model_card
 from cpt_ray.records import RunRecord, ShardManifest, TrainingRecord
 from cpt_ray.train.order.mixes import mixes_in_tokens
@@ -44,6 +43,6 @@ def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shard
             "training text": f"{documents} documents, {tokens} tokens in {sum(len(table) for table in tables)} shards",
             "shards fingerprint (includes the held-out sets)": task.data_fingerprint,
             "licenses of the training text": licenses,
-            "versions": ", ".join(f"{name} {version(name)}" for name in _VERSIONS),
+            "versions": ", ".join(map(" ".join, versions(*_VERSIONS).items())),
         }
     )

@@ -2,12 +2,13 @@
 
 A stop is a file next to the study's lease, written by the driver on SIGINT or SIGTERM: it reaches workers on any node as well
 as in the driver process. Rank 0 polls for it, and one small all-reduce per step notifies all ranks, so that they save at the
-same step.
+same step. On GPUs its result is read a step later, so that no rank waits for it.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+
+from cpt_ray.train.engine.outcome import HostCopy
 
 Request = Literal["stop", "preemption"]
 
@@ -44,6 +47,7 @@ class Requests:
         upload_failed: Whether this rank's upload has failed.
         on_failed_upload: Called on all ranks when one has; must raise.
         device: Device of the collectives.
+        lag: Calls after which the flags of one are read.
     """
 
     def __init__(
@@ -54,22 +58,19 @@ class Requests:
         upload_failed: Callable[[], bool],
         on_failed_upload: Callable[[], None],
         device: torch.device,
+        lag: int = 0,
     ) -> None:
         self._stop_file, self._ask_preemption = stop_file, ask_preemption
         self._upload_failed, self._on_failed_upload = upload_failed, on_failed_upload
         self._device, self._rank = device, dist.get_rank()
+        self._lag, self._sent = lag, deque[HostCopy]()
         self._looked = self._asked = 0.0
         self.preemption: Preemption | None = None
         """The newest notice; each one is answered by one save."""
 
     def __call__(self) -> Request | None:
         """The current request to all ranks; collective."""
-        # One all-reduce of three flags per step, so that the ranks can never disagree on the step at which they stop.
-        flags = torch.tensor(
-            [self._stop_wanted(), self._upload_failed(), self._ask_now()], dtype=torch.int32, device=self._device
-        )
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        stop, failed, ask = flags.tolist()
+        stop, failed, ask = self._of_all_ranks([self._stop_wanted(), self._upload_failed(), self._ask_now()])
         if failed:
             self._on_failed_upload()
         if stop:
@@ -80,6 +81,17 @@ class Requests:
                 self.preemption = notice
                 return "preemption"
         return None
+
+    def _of_all_ranks(self, mine: list[bool]) -> list[bool]:
+        """What any rank flagged, at this call or `lag` calls before."""
+        if dist.get_world_size() == 1:
+            return mine
+        # One all-reduce of three flags per step, so that the ranks can never disagree on the step at which they stop.
+        flags = torch.tensor(mine, dtype=torch.int32, pin_memory=self._device.type == "cuda")
+        flags = flags.to(self._device, non_blocking=True)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        self._sent.append(HostCopy(flags))
+        return [bool(flag) for flag in self._sent.popleft().read()] if len(self._sent) > self._lag else [False] * len(mine)
 
     def _stop_wanted(self) -> bool:
         now = time.monotonic()

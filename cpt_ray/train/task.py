@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cpt_ray.config.deepspeed import DeepSpeedConfig
 from cpt_ray.config.sections.prepare import ArmConfig
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
 from cpt_ray.edges.lease import require_lease
 from cpt_ray.records import Record, RunRecord, RunSpec
@@ -50,6 +51,8 @@ class TrainTask(Record):
     lease_attempt: int
     scratch: str | None = None
     """Node-local folder for snapshots; None is the system's temporary folder."""
+    runtime: RuntimeConfig = RuntimeConfig(kind="local")
+    """Where it is trained."""
     threads: int | None
     """Torch threads of a CPU worker; None keeps torch's default."""
 

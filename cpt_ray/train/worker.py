@@ -20,11 +20,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedModel
 
+from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.data.rows.shards import ShardReader
+from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.model.attention.self_test import require_isolation, run_self_test
+from cpt_ray.model.attention.self_test import describe, require_isolation, run_self_test
 from cpt_ray.model.base import load_model
 from cpt_ray.model.parameters import FLOPS_BASIS, adapted_shape, flops_per_token
 from cpt_ray.model.precision import PRECISIONS
@@ -42,6 +45,7 @@ from cpt_ray.records import (
 from cpt_ray.train.checkpoint.resume import Start, describe_resume, find_start, load_checkpoint
 from cpt_ray.train.checkpoint.saver import Saver, stopped_at
 from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.engine.micro_batch import Passes, choose_micro_batch, out_of_memory_named
 from cpt_ray.train.exports import Exports
 from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
@@ -52,6 +56,7 @@ from cpt_ray.train.monitor.watch import Watch, intervals
 from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.batches import Batch, BatchSource
 from cpt_ray.train.order.mixes import sample_order
+from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.shutdown import AskPreemption
@@ -71,7 +76,7 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
         TrainingStopped: On every rank, if a stop was requested; progress is saved.
         CptRayError: On every rank, for anything that a restart would not fix.
     """
-    device = _prepare_process(task.threads)
+    device = _prepare_process(task)
     watch = Watch(Path(task.run_folder), device)
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
@@ -91,6 +96,7 @@ class _Parts:
 
     shards: Made[ShardManifest]
     split: BatchSplit
+    passes: Passes
     held_out: HeldOutLoss
     start: Start
     order: SampleOrder
@@ -100,7 +106,15 @@ class _Parts:
 def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     settings = task.settings.train
     shards = Made(Path(task.shards_folder), ShardManifest.of(task.shards_folder))
-    split = BatchSplit(settings.global_batch_size, dist.get_world_size(), settings.micro_batch_size)
+    watch.enter("resume")
+    # Before the engine, because DeepSpeed must know at startup whether another number of workers wrote the checkpoint.
+    start = find_start(task, rank=dist.get_rank(), world_size=dist.get_world_size())
+    order = _order(task, shards.record, start)
+    watch.enter("load")
+    model = load_model(task.model_folder, precision=settings.precision, trust_remote_code=task.settings.model.trust_remote_code)
+    passes = _passes(task, shards.record, device)
+    micro_batch = choose_micro_batch(passes, model)
+    split = BatchSplit(settings.global_batch_size, dist.get_world_size(), micro_batch)
     if dist.get_rank() == 0 and (idle := split.describe_idle()):
         logger.warning(idle)
     held_out = watch_held_out(
@@ -111,11 +125,9 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
         window=shards.record.sequence_length,
         rows=split.micro_batch,
     )
-    watch.enter("resume")
-    # Before the engine, because DeepSpeed must know at startup whether another number of workers wrote the checkpoint.
-    start = find_start(task, rank=dist.get_rank(), world_size=dist.get_world_size())
-    order = _order(task, shards.record, start)
-    return _Parts(shards, split, held_out, start, order, _build_engine(task, start, split, device, watch))
+    with out_of_memory_named(passes, micro_batch):
+        engine = _build_engine(task, model, start, split, shards.record.sequence_length, device, watch)
+    return _Parts(shards, split, passes, held_out, start, order, engine)
 
 
 def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: AskPreemption | None) -> None:
@@ -123,12 +135,12 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     parts = _build(task, device, watch)
     manifest, engine, start = parts.shards.record, parts.engine, parts.start
     watch.enter("self_test")
-    proof = None if settings.isolation == "none" else _prove_isolation(engine, manifest, settings.precision)
+    proof = None if settings.isolation == "none" else _prove_isolation(engine, manifest, settings)
     watch.enter("resume")
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
     attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed)
-    exports = Exports(task, engine, parts.order, manifest, tokens_seen=progress.tokens_seen)
+    exports = Exports(task, engine, parts.order, manifest, tokens_spent=progress.tokens_spent)
     saver = Saver(
         task,
         engine,
@@ -140,17 +152,21 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     # A stop that was requested while the workers started: nothing has been trained since the last checkpoint.
     saver.stop_before_training(progress)
     _begin_watching(task, parts, watch, progress, attempt)
-    course = Course(
-        stop_tokens=spec.stop_tokens,
-        batch_at=_batches(parts).at,
-        learning_rate=partial(learning_rate, schedule=spec.schedule),
-        flops=partial(_flops, adapted_shape(ImportedModel.of(task.model_folder), settings.lora)),
-        peak_flops_per_s=attempt.peak_flops_per_s,
-        attempt=attempt.attempt,
-    )
     guards = _guards(task, progress, attempt)
-    progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver)
-    if progress.tokens_seen < spec.stop_tokens:
+    with (
+        out_of_memory_named(parts.passes, parts.split.micro_batch),
+        Prefetch(_batches(parts).at, rows=parts.split.rows, device=engine.device) as batches,
+    ):
+        course = Course(
+            stop_tokens=spec.stop_tokens,
+            batch_at=batches.at,
+            learning_rate=partial(learning_rate, schedule=spec.schedule),
+            flops=partial(_flops, adapted_shape(ImportedModel.of(task.model_folder), settings.lora)),
+            peak_flops_per_s=attempt.peak_flops_per_s,
+            attempt=attempt.attempt,
+        )
+        progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver, lag=engine.lag)
+    if progress.tokens_spent < spec.stop_tokens:
         watch.close()
         engine.close()
         raise stopped_at(spec.name, progress)
@@ -169,9 +185,13 @@ def _begin_watching(task: TrainTask, parts: _Parts, watch: Watch, progress: RunP
         every=intervals(task.settings.train.watch, run_tokens, parts.held_out),
         measure_held_out=partial(parts.held_out.measure, parts.engine.nats, attempt=attempt.attempt, on_pass=watch.move),
     )
+    at = {"step": progress.step, "tokens_seen": progress.tokens_seen}
     if (text := describe_resume(attempt)) is not None:
-        at = {"step": progress.step, "tokens_seen": progress.tokens_seen}
         watch.report(RunEvent(kind="resume", attempt=attempt.attempt, text=text, **at))
+    if attempt.compiled is not None and attempt.compiled.active:
+        text = f"layers run compiled: {attempt.compiled.graphs} new graphs in {attempt.compiled.seconds:.1f} s"
+        seconds = attempt.compiled.seconds
+        watch.report(RunEvent(kind="compile", attempt=attempt.attempt, text=text, seconds=seconds, **at))
 
 
 def _batches(parts: _Parts) -> BatchSource:
@@ -189,35 +209,64 @@ def _order(task: TrainTask, manifest: ShardManifest, start: Start) -> SampleOrde
     )
 
 
-def _build_engine(task: TrainTask, start: Start, split: BatchSplit, device: torch.device, watch: Watch) -> Engine:
+def _passes(task: TrainTask, manifest: ShardManifest, device: torch.device) -> Passes:
     settings = task.settings
-    watch.enter("load")
-    model = load_model(
-        task.model_folder, precision=settings.train.precision, trust_remote_code=settings.model.trust_remote_code
+    return Passes(
+        shape=adapted_shape(ImportedModel.of(task.model_folder), settings.train.lora),
+        train=settings.train,
+        deepspeed=settings.deepspeed,
+        num_workers=dist.get_world_size(),
+        rows=BatchSplit(settings.train.global_batch_size, dist.get_world_size(), 1).rows_per_worker,
+        row_tokens=manifest.sequence_length,
+        device=device,
     )
+
+
+def _build_engine(
+    task: TrainTask,
+    model: PreTrainedModel,
+    start: Start,
+    split: BatchSplit,
+    sequence_length: int,
+    device: torch.device,
+    watch: Watch,
+) -> Engine:
+    settings = task.settings
     watch.enter("engine")
     engine = Engine(
         model,
-        train=settings.train,
+        train=settings.train.model_copy(update={"micro_batch_size": split.micro_batch}),
         deepspeed=settings.deepspeed,
         load_universal=start.resume is not None and start.resume.converted,
         accumulation_steps=split.accumulation_steps,
         device=device,
+        row_tokens=split.micro_batch * sequence_length,
         seed=task.spec.seed,
+        on_wait=watch.move,
     )
     engine.on_phase = watch.enter
     return engine
 
 
-def _prove_isolation(engine: Engine, manifest: ShardManifest, precision: str) -> SelfTest:
-    proof = run_self_test(
-        engine.score,
-        vocabulary_size=manifest.vocabulary_size,
-        heads=engine.heads,
-        kernel=engine.kernel,
-        precision=precision,
-        device=engine.device,
-    )
+def _prove_isolation(engine: Engine, manifest: ShardManifest, settings: TrainConfig) -> SelfTest:
+    """Prove that documents are isolated; on compiled layers if there are any, else or if that fails on uncompiled ones."""
+
+    def prove() -> SelfTest:
+        return run_self_test(
+            engine.score,
+            engine.input_gradient,
+            vocabulary_size=manifest.vocabulary_size,
+            heads=engine.heads,
+            kernel=engine.kernel,
+            precision=settings.precision,
+            device=engine.device,
+        )
+
+    proof = prove()
+    if not proof.passed and settings.compile == "auto" and engine.compiled is not None and engine.compiled.active:
+        engine.uncompile(f"the isolation self-test failed on compiled layers: {describe(proof)}")
+        logger.warning("layers are not compiled, training is slower: %s", engine.compiled.reason)
+        proof = prove()
     require_isolation(proof)
     return proof
 
@@ -269,7 +318,9 @@ def _announce(
         peak_basis=peak_basis(engine.device, dtype),
         flops_basis=FLOPS_BASIS,
         self_test=proof,
+        compiled=engine.compiled,
         loaded=loaded,
+        micro_batch_size=split.micro_batch,
         idle_share=split.idle_share,
     )
     if dist.get_rank() == 0:
@@ -296,11 +347,12 @@ def _flops(shape: ModelShape, batch: Batch) -> float:
     return batch.slots * flops_per_token(shape, batch.attended / 2)
 
 
-def _prepare_process(threads: int | None) -> torch.device:
-    if threads is not None:
-        torch.set_num_threads(threads)
+def _prepare_process(task: TrainTask) -> torch.device:
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    kind = prove_device(task.runtime, {"train.precision": task.settings.train.precision})
     require_process_group()
-    if torch.cuda.is_available():
+    if kind == "gpu":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -20,7 +20,7 @@ def conclude(laboratory: Laboratory, config: CompareConfig = CONFIG):
     )
 
 
-def study(laboratory: Laboratory, *, law=0.9, news=1.0, small=0.95, control=(1.0, 1.0), right=None, noise=0.0) -> str:
+def study(laboratory: Laboratory, *, law=0.9, news=1.0, small=0.95, control=(1.0, 1.0), right=None, noise=1e-5) -> str:
     """The verdict on 16k and 32k tokens of `legal`, by default with a control at 32k."""
     laboratory.add(right=None if right is None else right[0], noise=noise)
     exam = None if right is None else right[1]
@@ -37,8 +37,8 @@ def test_the_whole_sentence_of_a_plain_gain(laboratory):
         "32k tokens of legal on m: bits per byte on law fell by 0.1000 (95 % interval 0.1000 to 0.1000, -10.0 % relative) "
         "against the base; on law it fell by 0.0800 (95 % interval 0.0800 to 0.0800, -8.2 % relative) against the equal-token "
         "control m-control-32000-seed0; general text (news) rose by 0.0100 (95 % interval 0.0100 to 0.0100, +1.0 % relative) "
-        "against the base, within the tolerance of 0.02; general text (news) rose by 0.0150 (95 % interval 0.0150 to 0.0150, "
-        "+1.5 % relative) against the equal-token control m-control-32000-seed0, within the tolerance of 0.02; "
+        "against the base: forgetting, within the tolerance of 0.02; on news it rose by 0.0150 (95 % interval 0.0150 to "
+        "0.0150, +1.5 % relative) against the equal-token control m-control-32000-seed0: an opportunity cost, not forgetting; "
         "the last 16k tokens bought 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); more training is indicated."
     )
 
@@ -88,36 +88,38 @@ def test_a_control_at_another_budget_is_no_equal_token_control(laboratory):
 
 
 @pytest.mark.parametrize(
-    ("news", "noise", "says", "forgets"),
+    ("news", "noise", "says"),
     [
-        (1.05, 0.0, "more than the tolerance of 0.02: this is forgetting", True),
-        (1.01, 0.0, "general text (news) rose by 0.0100", False),
-        (0.95, 0.0, "general text (news) fell by 0.0500", False),
-        (1.0, 0.01, "general text (news) did not measurably change (", False),
-        (1.0, 0.3, "though a loss above the tolerance of 0.02 is not ruled out", False),
+        (1.05, 1e-5, "against the base: forgetting, more than the tolerance of 0.02"),
+        (1.01, 1e-5, "against the base: forgetting, within the tolerance of 0.02"),
+        (0.95, 1e-5, "general text (news) fell by 0.0500"),
+        (1.0, 0.01, "general text (news) did not measurably change ("),
+        (1.0, 0.3, "though forgetting above the tolerance of 0.02 is not ruled out"),
     ],
 )
-def test_forgetting_is_judged_against_the_tolerance(laboratory, news, noise, says, forgets):
+def test_forgetting_is_judged_against_the_base_and_the_tolerance(laboratory, news, noise, says):
     verdict = study(laboratory, news=news, control=None, noise=noise)
 
     assert says in verdict
-    assert ("this is forgetting" in verdict) is forgets
+    assert (": forgetting" in verdict) is (news > 1)
     assert ("not ruled out" in verdict) is (noise == 0.3)
 
 
-def test_another_tolerance_gives_another_verdict(laboratory):
-    assert "this is forgetting" not in study(laboratory, news=1.015)
-    assert "this is forgetting" in conclude(laboratory, CompareConfig(bootstrap_samples=400, forgetting_tolerance=0.01)).verdict
+def test_another_tolerance_gives_another_decision(laboratory):
+    assert "reduce forgetting first" not in study(laboratory, news=1.015)
+    assert "reduce forgetting first" in conclude(laboratory, CompareConfig(subsets=400, forgetting_tolerance=0.01)).verdict
 
 
-def test_forgetting_against_a_control_that_improved_is_seen(laboratory):
-    verdict = study(laboratory, news=1.0, control=(1.0, 0.9))
+def test_behind_a_control_that_trained_on_the_text_is_an_opportunity_cost(laboratory):
+    """The base was not undercut: nothing was forgotten, however much the control gained."""
+    verdict = study(laboratory, news=0.98, control=(1.0, 0.9))
 
-    assert "general text (news) did not measurably change (+0.0000, 95 % interval 0.0000 to 0.0000) against the base" in verdict
-    assert (
-        "against the equal-token control m-control-32000-seed0, more than the tolerance of 0.02: this is forgetting" in verdict
-    )
-    assert "reduce forgetting first" in verdict
+    assert "on news it rose by 0.0800" in verdict
+    assert "an opportunity cost, not forgetting" in verdict
+    assert "more training is indicated" in verdict
+    headline = conclude(laboratory).headline
+    assert "no measurable forgetting" in headline
+    assert "reduce forgetting" not in headline
 
 
 @pytest.mark.parametrize(
@@ -126,18 +128,18 @@ def test_forgetting_against_a_control_that_improved_is_seen(laboratory):
         (
             0.95,
             1.0,
-            0.0,
+            1e-5,
             "the last 16k tokens bought 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); more training is ind",
         ),
-        (0.90, 1.0, 0.05, "the last 16k tokens bought nothing measurable on law: "),
+        (0.90, 1.0, 0.05, "the last 16k tokens bought nothing measurable, "),
         (
             0.85,
             1.0,
-            0.0,
+            1e-5,
             "the last 16k tokens cost 0.0500 bits per byte on law (95 % interval 0.0500 to 0.0500); more training is not i",
         ),
-        (0.95, 1.2, 0.0, "more tokens still help the domain, but reduce forgetting first: raise the replay share."),
-        (None, 1.0, 0.0, "with only one budget, it is unknown whether more tokens would help."),
+        (0.95, 1.2, 1e-5, "reduce forgetting first, though more tokens still help the domain: raise the replay share."),
+        (None, 1.0, 1e-5, "with only one budget, it is unknown whether more tokens would help."),
     ],
 )
 def test_the_last_tokens_decide_about_going_on(laboratory, small, news, noise, says):
@@ -154,7 +156,7 @@ def test_nothing_measurable_means_going_on_is_not_indicated(laboratory):
 @pytest.mark.parametrize(
     ("right", "says"),
     [
-        ((10, 10), f"{LABEL}: accuracy did not measurably change (+0.0 points, 95 % interval 0.0 to 0.0) against the base"),
+        ((10, 10), f"{LABEL}: accuracy did not measurably change (+0.0 points, no interval: all units are equal: "),
         ((10, 20), f"{LABEL}: accuracy rose by 25.0 points (95 % interval "),
         ((20, 10), f"{LABEL}: accuracy fell by 25.0 points (95 % interval "),
     ],
@@ -210,12 +212,13 @@ def test_the_notes_say_what_the_control_did_by_itself(laboratory):
     assert any("alone: bits per byte on news fell by 0.1000" in note for note in notes)
 
 
-@pytest.mark.parametrize(("documents", "noted"), [(29, True), (30, False)])
-def test_few_documents_are_noted(tmp_path, documents, noted):
-    laboratory = Laboratory(tmp_path, documents=documents)
-    study(laboratory)
-    notes = conclude(laboratory).notes
-    assert (f"law has {documents} scored documents: intervals from so few are too narrow." in notes) is noted
+def test_too_few_documents_give_no_judgment_and_say_so(tmp_path):
+    laboratory = Laboratory(tmp_path, documents=9)
+    verdict = study(laboratory)
+
+    assert "bits per byte on law did not measurably change (-0.1000, no interval: 9 units are too few" in verdict
+    assert "law: no interval, and so no judgment: 9 units are too few: at least 10 are needed." in conclude(laboratory).notes
+    assert "no measurable domain gain" in conclude(laboratory).headline
 
 
 @pytest.mark.parametrize(("right", "noted"), [(10, True), (30, False)])
@@ -224,52 +227,88 @@ def test_a_base_at_chance_is_noted(laboratory, right, noted):
     assert any("within two standard errors of chance (25.0 %)" in note for note in conclude(laboratory).notes) is noted
 
 
+PLAIN = {"law": 0.9, "news": 1.0, "small": 0.95, "control": (1.0, 1.0), "noise": 0.004}
+
+
 @pytest.mark.parametrize(
     ("figures", "expected"),
     [
-        (
-            {"law": 0.9, "news": 1.01, "small": 0.95, "control": (0.98, 1.0)},
-            "32k tokens of legal text on m bought 0.100 bits per byte on held-out law (-10.0 %); 0.080 more than the same "
-            "number of tokens of general text; news got worse by 0.010 (+1.0 %), which is 0.010 behind the same number of "
-            "tokens of general text; more training is indicated.",
+        pytest.param(
+            {"news": 1.01, "noise": 1e-5, "control": (0.98, 1.0)},
+            "domain gain 0.100 bits per byte (0.080 beyond the control), forgetting 0.010 on news; more training is indicated.",
+            id="gain and a little forgetting",
         ),
-        (
-            {"law": 1.1, "news": 0.9, "small": 1.0, "control": (0.95, 1.0)},
-            "32k tokens of legal text on m cost 0.100 bits per byte on held-out law (+10.0 %); 0.150 less than the same "
-            "number of tokens of general text; news improved by 0.100 (-10.0 %); more training is not indicated.",
+        pytest.param(
+            {"law": 1.0, "small": 1.0},
+            "no measurable domain gain (not measurably beyond the control), no measurable forgetting; "
+            "more training is not indicated.",
+            id="no effect",
         ),
-        (
-            {"law": 1.0, "news": 1.0, "small": None, "control": (1.0, 1.0)},
-            "32k tokens of legal text on m bought nothing measurable on held-out law; not measurably more than the same number "
-            "of tokens of general text; news did not measurably change; with only one budget, it is unknown whether more "
-            "tokens would help.",
+        pytest.param(
+            {"noise": 1e-5},
+            "domain gain 0.100 bits per byte (0.100 beyond the control), no measurable forgetting; more training is indicated.",
+            id="gain",
+        ),
+        pytest.param(
+            {"news": 1.1, "noise": 1e-5},
+            "domain gain 0.100 bits per byte (0.100 beyond the control), forgetting 0.100 on news; reduce forgetting first.",
+            id="gain and forgetting",
+        ),
+        pytest.param(
+            {"law": 1.1, "news": 0.9, "small": 1.0, "control": (0.95, 1.0), "noise": 1e-5},
+            "domain loss 0.100 bits per byte (0.150 behind the control), no measurable forgetting; "
+            "more training is not indicated.",
+            id="loss",
+        ),
+        pytest.param(
+            {"control": (0.85, 0.9), "noise": 1e-5},
+            "domain gain 0.100 bits per byte (0.050 behind the control), no measurable forgetting; more training is indicated.",
+            id="the control does better",
+        ),
+        pytest.param(
+            {"small": None, "noise": 1e-5},
+            "domain gain 0.100 bits per byte (0.100 beyond the control), no measurable forgetting; one budget.",
+            id="one budget",
+        ),
+        pytest.param(
+            {"control": None, "noise": 1e-5},
+            "domain gain 0.100 bits per byte (no control), no measurable forgetting; more training is indicated.",
+            id="no control",
         ),
     ],
 )
-def test_the_headline_says_gain_control_cost_and_whether_to_go_on(laboratory, figures, expected):
-    study(laboratory, **figures)
+def test_the_headline_of_a_study(laboratory, figures, expected):
+    study(laboratory, **{**PLAIN, **figures})
+    headline = conclude(laboratory).headline
 
-    assert conclude(laboratory).headline == expected
+    assert headline == f"32k tokens of legal text on m: {expected}"
+    assert len(headline.split()) <= 25
 
 
-@pytest.mark.parametrize(
-    ("essays", "of_control", "expected"),
-    [
-        (1.03, 1.0, "essays, the general text that did worst, got worse by 0.030 (+3.0 %), which is 0.030 behind the same"),
-        (0.99, 0.95, "essays, the general text that did worst, improved by 0.010 (-1.0 %), which is 0.040 behind the same"),
-        (0.80, 1.0, "news, the general text that did worst, got worse by 0.010 (+1.0 %), which is 0.010 behind the same"),
-    ],
-)
-def test_of_several_general_texts_the_headline_names_the_one_that_did_worst(laboratory, essays, of_control, expected):
+def test_seeds_that_disagree_are_not_a_gain(laboratory):
+    """Two seeds of 0.02 bits per byte apart say little, whatever the documents say."""
+    laboratory.add()
+    for seed, law in enumerate((0.99, 0.95)):
+        laboratory.add("legal", 32_000, seed=seed, law=law, noise=1e-4)
+    assert "no measurable domain gain" in conclude(laboratory).headline
+    for seed, law in enumerate((0.97, 0.96, 0.965), start=2):
+        laboratory.add("legal", 32_000, seed=seed, law=law, noise=1e-4)
+    assert "domain gain 0.033" in conclude(laboratory).headline
+
+
+def test_every_model_gets_its_own_headline(laboratory):
+    for model in ("small", "large"):
+        laboratory.add(model=model)
+        laboratory.add("legal", 32_000, model=model, law=0.9)
+    headline = conclude(laboratory).headline
+    assert "on small: domain gain" in headline
+    assert "on large: domain gain" in headline
+
+
+@pytest.mark.parametrize(("essays", "named"), [(1.03, "forgetting 0.030 on essays"), (0.8, "forgetting 0.010 on news")])
+def test_of_several_general_texts_the_headline_names_the_one_that_did_worst(laboratory, essays, named):
     sets = ("law", "news", "essays")
     laboratory.add(sets=sets)
     laboratory.add("legal", 32_000, law=0.9, news=1.01, essays=essays, sets=sets)
-    laboratory.add("control", 32_000, essays=of_control, sets=sets)
 
-    assert expected in conclude(laboratory).headline
-
-
-def test_a_base_alone_has_a_headline_too(laboratory):
-    laboratory.add()
-
-    assert conclude(laboratory).headline == "Only base models were scored."
+    assert named in conclude(laboratory).headline

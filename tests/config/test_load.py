@@ -46,7 +46,7 @@ def test_a_study_cannot_be_changed_after_it_was_read(study_file):
             "did you mean arms.legal.segments.0.from?",
         ),
         ("trian", {}, "unknown key trian", "did you mean train?"),
-        ("tracking.zzz", 1, "unknown key tracking.zzz", "known keys: uri, experiment"),
+        ("tracking.zzz", 1, "unknown key tracking.zzz", "known keys: enabled, uri, experiment"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem, fix):

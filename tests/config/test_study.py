@@ -27,11 +27,10 @@ def test_an_arm_that_contradicts_the_sources_is_refused(tree, key, value, messag
     ("key", "value", "message"),
     [
         ("runtime.workers", 5, "runtime.workers is 5, but train.global_batch_size is 4 rows, and every worker needs at least one; set runtime.workers to at most 4, or train.global_batch_size to at least 5"),
-        ("runtime", {"kind": "local", "workers": 2}, "runtime.kind local runs one process, but runtime.workers is 2; set it to 1"),
         ("runtime.workers", {"min": 1, "max": 5}, "runtime.workers is 1 to 5, but train.global_batch_size is 4 rows"),
     ],
 )  # fmt: skip
-def test_more_workers_than_rows_or_than_one_process_are_refused(tree, key, value, message):
+def test_more_workers_than_rows_are_refused(tree, key, value, message):
     assert f"study.yaml: {message}" in refusal(spoil(tree, key, value))
 
 

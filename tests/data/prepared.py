@@ -1,6 +1,7 @@
 """Run a small corpus through all three verbs of preparation."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +37,15 @@ def job(
     *,
     num_workers: int = 2,
     progress: Progress | None = None,
+    pool: Executor | None = None,
 ) -> DataJob:
-    return DataJob(sources, config, folder, num_workers=num_workers, progress=progress)
+    return DataJob(sources, config, folder, num_workers=num_workers, progress=progress, pool=pool)
 
 
-def prepare(corpus: Path, tokenizer: Path, root: Path, num_workers: int) -> Prepared:
-    """Prepare the corpus shared by the tests in this folder, with its settings."""
-    return prepare_sources(sources_of(corpus), settings(), tokenizer, root, num_workers, exam_items=corpus / "exams.jsonl")
+def prepare(corpus: Path, tokenizer: Path, root: Path, num_workers: int, pool: Executor | None = None) -> Prepared:
+    """Prepare the corpus shared by the tests in this folder, with its settings; without Ray in a pool."""
+    items = corpus / "exams.jsonl"
+    return prepare_sources(sources_of(corpus), settings(), tokenizer, root, num_workers, exam_items=items, pool=pool)
 
 
 def prepare_sources(
@@ -53,6 +56,7 @@ def prepare_sources(
     num_workers: int,
     *,
     exam_items: Path | None = None,
+    pool: Executor | None = None,
 ) -> Prepared:
     """Prepare any sources with any settings."""
     heard: list[tuple[str, int, int]] = []
@@ -61,7 +65,7 @@ def prepare_sources(
         heard.append((stage, done, total))
 
     def made_in(verb: str) -> DataJob:
-        return job(sources, config, root / verb, num_workers=num_workers, progress=told)
+        return job(sources, config, root / verb, num_workers=num_workers, progress=told, pool=pool)
 
     documents = Made(root / "documents", prepare_documents(made_in("documents")))
     held_out = Made(root / "held_out", draw_held_out(made_in("held_out"), documents))

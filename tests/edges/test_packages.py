@@ -1,13 +1,17 @@
-"""Files inside installed distributions are found without importing anything."""
+"""Optional packages are looked up, named and not imported; files inside installed distributions are found the same way."""
 
+import importlib.metadata
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from cpt_ray.edges.packages import resolve_package
+from cpt_ray import __version__
+from cpt_ray.edges import packages
+from cpt_ray.edges.packages import needed_for, resolve_package
 from cpt_ray.edges.source_files import list_source_files
-from cpt_ray.errors import DataError
+from cpt_ray.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -53,3 +57,65 @@ def test_a_package_that_is_not_installed_is_named_with_the_command():
 def test_a_uri_without_a_distribution_is_refused(uri):
     with pytest.raises(DataError, match="is not installed here"):
         resolve_package(uri)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def absent(monkeypatch, *modules):
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+
+
+def test_an_optional_package_is_looked_up_and_not_imported(distribution, monkeypatch):
+    assert packages.is_installed("texts_for_test")
+    assert "texts_for_test" not in sys.modules
+    absent(monkeypatch, "rensa")
+    assert not packages.is_installed("rensa")
+    assert not packages.is_installed("no_such_module_anywhere")
+
+
+def test_a_missing_one_is_named_with_the_setting_and_the_command(monkeypatch):
+    absent(monkeypatch, "ftfy")
+    with (
+        pytest.raises(ConfigError, match=r"prepare\.clean\.normalize needs the Python package ftfy, which is not") as caught,
+        needed_for("prepare.clean.normalize"),
+    ):
+        import ftfy  # noqa: F401
+    assert caught.value.fix == "pip install 'ftfy>=6.3'"
+
+
+def test_other_missing_modules_are_a_defect_of_theirs():
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere"), needed_for("a setting"):
+        import no_such_module_anywhere  # noqa: F401
+
+
+def test_every_optional_package_is_in_an_extra_and_in_no_other_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {line for name, lines in project["optional-dependencies"].items() if name not in ("dev", "gpu") for line in lines}
+    for module, name in packages.OPTIONAL.items():
+        assert any(line.startswith(name) for line in extras), module
+        assert not any(line.split(">")[0].split("[")[0] == name for line in project["dependencies"]), module
+
+
+def test_what_is_installed_is_in_the_versions_that_cpt_ray_works_with(monkeypatch):
+    declared = ["torch>=2.11", 'lm-eval<0.5,>=0.4.13; extra == "lm-eval"', 'ray[data,train]<2.61,>=2.60; extra == "ray"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: declared)
+    assert packages.install_command("lm_eval", "ray") == "pip install 'lm-eval<0.5,>=0.4.13' 'ray[data,train]<2.61,>=2.60'"
+
+    def unknown(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", unknown)
+    assert packages.install_command("lm_eval") == "pip install 'lm-eval'"
+
+
+def test_versions_leave_out_what_is_absent_and_know_cpt_ray_in_a_checkout(monkeypatch):
+    found = packages.versions("cpt-ray", "torch", "no-such-thing")
+    assert found == {"cpt-ray": __version__, "torch": importlib.metadata.version("torch")}
+
+    def unknown(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", unknown)
+    assert packages.versions("cpt-ray", "torch") == {"cpt-ray": __version__}

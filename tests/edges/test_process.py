@@ -7,7 +7,9 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from cpt_ray.edges import process
@@ -20,20 +22,21 @@ def environment(monkeypatch):
     return monkeypatch
 
 
-def gpu(monkeypatch, there):
-    monkeypatch.setattr(process.Path, "exists", lambda path: there and str(path) == "/dev/nvidia0")
-
-
-@pytest.mark.parametrize(("there", "expected"), [(False, "cpu"), (True, None)])
-def test_deepspeed_is_told_to_use_the_cpu_where_there_is_no_gpu(environment, there, expected):
-    gpu(environment, there)
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [((), "cpu"), (("nvidiactl", "null"), "cpu"), (("nvidia0",), None), (("nvidia3",), None), (("kfd",), None)],
+)
+def test_deepspeed_is_told_to_use_the_cpu_where_there_is_no_gpu(environment, tmp_path, devices, expected):
+    environment.setattr(process, "DEVICES", tmp_path)
+    for name in devices:
+        (tmp_path / name).touch()
     process.choose_accelerator()
     assert os.environ.get("DS_ACCELERATOR") == expected
     environment.delenv("DS_ACCELERATOR", raising=False)
 
 
-def test_what_the_user_has_said_stays(environment):
-    gpu(environment, False)
+def test_what_the_user_has_said_stays(environment, tmp_path):
+    environment.setattr(process, "DEVICES", tmp_path)
     environment.setenv("DS_ACCELERATOR", "cuda")
     process.choose_accelerator()
     assert os.environ["DS_ACCELERATOR"] == "cuda"
@@ -100,3 +103,48 @@ def test_a_worker_starts_without_the_trackers_library():
     assert (
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "DS_ACCELERATOR": "cpu"}, check=False).returncode == 0
     )
+
+
+def wait_in_pool() -> None:
+    time.sleep(60)
+
+
+def test_a_pools_processes_are_others_and_end_with_it():
+    with process.process_pool(1) as pool:
+        worker = pool.submit(os.getpid).result()
+        assert worker != os.getpid()
+    assert not alive(worker)
+
+
+def test_processes_at_work_are_not_waited_for_when_the_block_ends_with_an_error():
+    with pytest.raises(KeyboardInterrupt), process.process_pool(1) as pool:
+        worker = pool.submit(os.getpid).result()
+        pool.submit(wait_in_pool)
+        raise KeyboardInterrupt
+    assert not alive(worker)
+
+
+def test_a_pools_processes_end_with_a_parent_that_is_killed(tmp_path):
+    code = (
+        "import os, sys, time\n"
+        "from cpt_ray.edges.process import process_pool\n"
+        "if __name__ == '__main__':\n"
+        "    with process_pool(1) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        pool.submit(time.sleep, 60)\n"
+        "        time.sleep(60)\n"
+    )
+    (tmp_path / "parent.py").write_text(code)
+    with subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        assert alive(worker)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(worker)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is running; one that only waits to be collected is not."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -6,8 +6,9 @@ import pytest
 import ray
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.edges import ray_runtime
+from cpt_ray.edges import process, ray_runtime
 from cpt_ray.errors import CptRayError
+from cpt_ray.records import DeviceFacts
 
 SLOW = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
 
@@ -59,3 +60,29 @@ def test_any_other_failure_is_not_tried_again(starts):
     with pytest.raises(Exception, match="out of memory"):
         begin()
     assert len(made) == 1
+
+
+def test_processes_on_the_cpu_see_no_gpu_and_those_on_a_gpu_keep_theirs(monkeypatch):
+    on_cpu = ray_runtime.worker_environment(RuntimeConfig())
+    assert (on_cpu["CUDA_VISIBLE_DEVICES"], on_cpu["DS_ACCELERATOR"]) == ("", "cpu")
+    assert process.ALLOCATOR in on_cpu
+    on_gpu = ray_runtime.worker_environment(RuntimeConfig(gpus_per_worker=1))
+    assert {"CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR", process.ALLOCATOR} & set(on_gpu) == set()
+
+
+@pytest.mark.parametrize(("card", "hidden", "used"), [("NVIDIA L4", None, True), ("NVIDIA L4", "", False), (None, None, False)])
+def test_a_local_process_is_set_up_for_the_gpu_that_it_will_find(monkeypatch, card, hidden, used):
+    facts = DeviceFacts(card=card, hidden_by=hidden, torch="2.11.0", cuda="13.0")
+    monkeypatch.setattr(ray_runtime, "read_device", lambda *, ask_torch: facts)
+    assert ray_runtime.uses_gpu(RuntimeConfig(kind="local")) is used
+    assert not ray_runtime.uses_gpu(RuntimeConfig(kind="local", device="cpu"))
+
+
+def test_gpus_that_a_private_ray_does_not_have_are_refused_and_a_clusters_are_warned_about(monkeypatch, caplog):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with pytest.raises(CptRayError, match="which is 1 GPUs, but this machine has 0"):
+        ray_runtime.require_cluster_gpus(RuntimeConfig(gpus_per_worker=1))
+    with caplog.at_level(logging.WARNING):
+        ray_runtime.require_cluster_gpus(RuntimeConfig(gpus_per_worker=1, address="node:6379"))
+    assert "the cluster has 0 now" in caplog.text

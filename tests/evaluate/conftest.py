@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cpt_ray.model.base import load_model, load_tokenizer
 from cpt_ray.records import HeldOutRecord, HeldOutSet, Made
 from tests.evaluate.tiny import build_model, build_tokenizer, make_text
 
@@ -18,6 +19,26 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_model(len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_folder):
+    return load_tokenizer(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder):
+    return load_model(tiny_folder, precision="fp32").cpu()
+
+
+@pytest.fixture(scope="module")
+def reference(tokenizer):
+    """lm-eval's own model over the same weights."""
+    from lm_eval.models.huggingface import HFLM
+
+    plain = build_model(len(tokenizer))
+    assert plain.config._attn_implementation == "sdpa"
+    return HFLM(pretrained=plain, tokenizer=tokenizer, batch_size=4, max_length=64, prefix_token_id=0)
 
 
 @pytest.fixture(scope="session")

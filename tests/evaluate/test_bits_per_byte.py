@@ -137,9 +137,22 @@ def test_the_aggregate_pools_documents_by_bytes():
     assert total.bits_per_byte == pytest.approx(6 / 10)  # the mean of ratios would be 0.75
     assert total.perplexity == pytest.approx(2.0)
     assert (total.documents, total.scored_tokens, total.scored_bytes) == (2, 6, 10)
-    assert total.bits_per_byte_interval.kind == "bootstrap over documents"
-    assert total.bits_per_byte_interval.low == pytest.approx(0.5)
-    assert total.bits_per_byte_interval.high == pytest.approx(1.0)
+    assert (total.bits_per_byte_interval, total.perplexity_interval) == (None, None)  # two documents
+
+
+def test_the_interval_is_that_of_the_ratio_over_documents():
+    random = np.random.default_rng(4)
+    scores = [
+        ScoredDocument(f"law/00000/{i}", str(i), float(nats) * length, length // 4, length)
+        for i, (nats, length) in enumerate(zip(random.gamma(20, 0.03, 40), random.integers(100, 2000, 40), strict=True))
+    ]
+
+    total = aggregate(scores, held_out=LAW, documents_path="d.jsonl", compare=CompareConfig())
+
+    interval, perplexity = total.bits_per_byte_interval, total.perplexity_interval
+    assert interval.kind == perplexity.kind == "over documents"
+    assert interval.low < total.bits_per_byte < interval.high
+    assert perplexity.low < total.perplexity < perplexity.high
 
 
 def test_intervals_are_seeded_and_move_with_the_seed():
@@ -149,7 +162,7 @@ def test_intervals_are_seeded_and_move_with_the_seed():
     ]
 
     def interval(seed):
-        config = CompareConfig(seed=seed, bootstrap_samples=200)
+        config = CompareConfig(seed=seed, subsets=200)
         return aggregate(scores, held_out=LAW, documents_path="d", compare=config).bits_per_byte_interval
 
     assert interval(1) == interval(1)

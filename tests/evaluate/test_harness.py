@@ -1,57 +1,19 @@
-"""The harness: packed requests against lm-eval's Hugging Face model, exams end to end, and errors."""
+"""The harness: packed requests against lm-eval's Hugging Face model, tasks end to end, and errors."""
 
 from __future__ import annotations
 
 import json
-import random
 
 import pytest
 import torch
 import yaml
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 
-from cpt_ray.config.sections.evaluate import EvaluateConfig, ExamConfig
-from cpt_ray.errors import ConfigError, DataError
+from cpt_ray.config.sections.evaluate import EvaluateConfig
+from cpt_ray.errors import ConfigError
 from cpt_ray.evaluate import harness
-from cpt_ray.evaluate.harness import PackedLM, score_exams
-from cpt_ray.evaluate.per_item import read_item_scores
-from cpt_ray.model.base import load_model, load_tokenizer
-from cpt_ray.records import ExamItem
-from tests.evaluate.tiny import SENTENCES, build_model
-
-QUIZ = ExamConfig(name="quiz", path="quiz.jsonl", label="a quiz of the tests")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_folder):
-    return load_tokenizer(tiny_folder)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_folder):
-    return load_model(tiny_folder, precision="fp32").cpu()
-
-
-@pytest.fixture(scope="module")
-def reference(tiny_folder, tokenizer):
-    plain = build_model(len(tokenizer))
-    assert plain.config._attn_implementation == "sdpa"
-    return HFLM(pretrained=plain, tokenizer=tokenizer, batch_size=4, max_length=64, prefix_token_id=0)
-
-
-def make_items(count: int) -> list[ExamItem]:
-    draw = random.Random(3)
-    return [
-        ExamItem(
-            task="quiz",
-            id=f"q{number}",
-            question=draw.choice(SENTENCES) + f" {number}?",
-            choices=tuple(draw.sample([*SENTENCES, "yes", "no", "perhaps so"], 2 + number % 3)),
-            answer=number % 2,
-        )
-        for number in range(count)
-    ]
+from cpt_ray.evaluate.harness import PackedLM, score_harness_tasks
+from tests.evaluate.tiny import SENTENCES, build_model, make_items
 
 
 def make_requests() -> list[Instance]:
@@ -103,59 +65,10 @@ def test_generation_leaves_document_attention_for_its_own_calls_only(model, toke
     assert model.config._attn_implementation == "document"
 
 
-def test_an_exam_is_scored_item_by_item(model, tokenizer, reference, tmp_path):
-    items = make_items(11)
-    config = EvaluateConfig(exams=(QUIZ,), exam_context=64, batch_tokens=512)
-
-    [score] = score_exams(model, tokenizer, {"quiz": items}, prefix=0, config=config, folder=tmp_path)
-
-    lines = read_item_scores(tmp_path / score.items_path)
-    assert [line.id for line in lines] == [item.id for item in items]
-    expected_acc, expected_norm = [], []
-    for item, line in zip(items, lines, strict=True):
-        requests = [
-            Instance("loglikelihood", {}, (f"Question: {item.question}\nAnswer:", f" {choice}"), 0) for choice in item.choices
-        ]
-        log_p = [value for value, _ in reference.loglikelihood(requests, disable_tqdm=True)]
-        assert line.log_p == pytest.approx(log_p, rel=1e-4)
-        normed = [value / len(choice) for value, choice in zip(log_p, item.choices, strict=True)]
-        expected_acc.append(float(log_p.index(max(log_p)) == item.answer))
-        expected_norm.append(float(normed.index(max(normed)) == item.answer))
-    assert [line.accuracy for line in lines] == expected_acc
-    assert [line.accuracy_norm for line in lines] == expected_norm
-    mean = sum(expected_acc) / 11
-    assert 0 < mean < 1
-    assert score.accuracy == pytest.approx(mean)
-    assert score.accuracy_stderr == pytest.approx((mean * (1 - mean) / 10) ** 0.5)
-    assert score.chance == pytest.approx(sum(1 / len(item.choices) for item in items) / 11)
-    assert (score.task, score.label, score.items) == ("quiz", "a quiz of the tests", 11)
-
-
-def test_scoring_an_exam_prints_nothing(model, tokenizer, tmp_path, capsys, caplog):
-    config = EvaluateConfig(exams=(QUIZ,), exam_context=64)
-
-    score_exams(model, tokenizer, {"quiz": make_items(3)}, prefix=0, config=config, folder=tmp_path)
-
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "")
-    assert [record for record in caplog.records if record.name.startswith("lm_eval")] == []
-
-
-def test_without_exams_nothing_is_run(model, tokenizer, tmp_path):
-    assert score_exams(model, tokenizer, {}, prefix=0, config=EvaluateConfig(), folder=tmp_path) == ()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_exam_without_items_is_an_error(model, tokenizer, tmp_path):
-    config = EvaluateConfig(exams=(QUIZ,))
-    with pytest.raises(DataError, match=r"evaluate\.exams quiz: no items for this exam; found items for \['other'\]"):
-        score_exams(model, tokenizer, {"other": make_items(1)}, prefix=0, config=config, folder=tmp_path)
-
-
 def test_an_unknown_harness_task_is_named(model, tokenizer, tmp_path):
     config = EvaluateConfig(harness_tasks=("no_such_task",))
     with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks names 'no_such_task', which the installed lm-eval does"):
-        score_exams(model, tokenizer, {}, prefix=0, config=config, folder=tmp_path)
+        score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
 
 
 def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_path, monkeypatch):
@@ -165,12 +78,14 @@ def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_pat
     monkeypatch.setattr("datasets.load_dataset", refuse)
     config = EvaluateConfig(harness_tasks=("piqa",))
     with pytest.raises(ConfigError, match=r"harness_tasks piqa: lm-eval could not run them: Couldn't reach") as caught:
-        score_exams(model, tokenizer, {}, prefix=0, config=config, folder=tmp_path)
+        score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
     assert "HF_HOME" in caught.value.fix
     assert "more" not in caught.value.problem
 
 
-def test_a_harness_task_by_name_is_scored_under_its_own_name(model, tokenizer, tmp_path, monkeypatch):
+def test_a_harness_task_by_name_is_scored_under_its_own_name_and_prints_nothing(
+    model, tokenizer, tmp_path, monkeypatch, capsys, caplog
+):
     import datasets
 
     rows = [{"goal": f"open door {n}", "sol1": "turn the knob", "sol2": "eat it", "label": n % 2} for n in range(4)]
@@ -178,8 +93,11 @@ def test_a_harness_task_by_name_is_scored_under_its_own_name(model, tokenizer, t
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: data)
     config = EvaluateConfig(harness_tasks=("piqa",), exam_context=64)
 
-    [score] = score_exams(model, tokenizer, {}, prefix=0, config=config, folder=tmp_path)
+    [score] = score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
 
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert [record for record in caplog.records if record.name.startswith("lm_eval")] == []
     assert (score.task, score.label, score.items, score.chance) == ("piqa", "piqa", 4, 0.5)
     assert len((tmp_path / score.items_path).read_text().splitlines()) == 4
 
@@ -231,4 +149,4 @@ def test_items_of_a_task_that_cannot_be_had_say_what_to_run(monkeypatch):
 def test_a_task_without_accuracy_is_refused(tmp_path):
     results = {"samples": {"gsm8k": [{"doc_id": 0, "exact_match": 1.0}]}, "configs": {"gsm8k": {}}}
     with pytest.raises(ConfigError, match=r"harness_tasks gsm8k: it does not report accuracy per item"):
-        harness._exam_score("gsm8k", "gsm8k", results, tmp_path)
+        harness._harness_score("gsm8k", results, tmp_path)

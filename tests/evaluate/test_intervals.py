@@ -1,18 +1,124 @@
-"""The bootstrap: pairing, seeding, blocks, and interval coverage."""
+"""Intervals hold their level for few, unequal units and few seeds; what says nothing of the error gives none."""
+
+from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 
 from cpt_ray.evaluate import intervals
+from cpt_ray.evaluate.intervals import LEAST_UNITS, estimate, holm
 
 
-def test_columns_are_resampled_together():
-    columns = np.arange(12, dtype=np.float64)[:, None] * np.array([[1.0, 3.0]])
+def found(values, weights=None, *, samples=2000, seed=0):
+    values = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    weights = np.ones(values.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
+    return estimate(values, weights, samples=samples, random=intervals.generator(seed, "test"))
 
-    sums = intervals.resample_sums(columns, samples=50, random=intervals.generator(0, "pairs"))
 
-    assert sums[:, 1] == pytest.approx(3 * sums[:, 0])
-    assert sums[:, 0].std() > 0
+def lengths(kind: str, count: int, random: np.random.Generator):
+    return {
+        "equal": lambda: np.full(count, 1000.0),
+        "log-normal": lambda: np.exp(random.normal(7, 1, count)),
+        "Pareto": lambda: 300 * (1 + random.pareto(1.5, count)),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["equal", "log-normal", "Pareto"])
+@pytest.mark.parametrize("count", [10, 50])
+def test_equal_models_differ_in_five_percent_of_studies(kind, count):
+    """600 draws have a standard error of 0.9 points: 2.5 to 7.5 % is the level of 5 within 2.8 of them."""
+    random = np.random.default_rng([count, len(kind)])
+    wrong = 0
+    for trial in range(600):
+        weights = lengths(kind, count, random)
+        one = found(random.normal(0, 1, count) * np.sqrt(weights), weights, samples=400, seed=trial)
+        low, high = one.bounds(0.95)
+        wrong += not low <= 0 <= high
+    assert 0.025 * 600 <= wrong <= 0.075 * 600
+
+
+@pytest.mark.parametrize("seed_noise", [0.0, 0.02])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_equal_models_of_few_seeds_differ_in_at_most_five_percent(seeds, seed_noise):
+    random = np.random.default_rng([seeds, int(1000 * seed_noise)])
+    wrong = 0
+    for trial in range(400):
+        weights = lengths("log-normal", 40, random)
+        shared = random.normal(0, 0.05, 40) * np.sqrt(1000 * weights)
+        own = random.normal(0, 0.02, (seeds, 40)) * np.sqrt(1000 * weights)
+        values = shared + own + np.outer(random.normal(0, seed_noise, seeds), weights)
+        low, high = found(values, weights, samples=400, seed=trial).bounds(0.95)
+        wrong += not low <= 0 <= high
+    assert wrong <= 0.075 * 400
+
+
+def test_a_planted_effect_is_covered_and_found():
+    random = np.random.default_rng(1)
+    covered = 0
+    for trial in range(500):
+        weights = lengths("log-normal", 30, random)
+        values = 0.03 * weights + random.normal(0, 0.3, 30) * np.sqrt(weights)
+        low, high = found(values, weights, samples=400, seed=trial).bounds(0.95)
+        covered += low <= 0.03 <= high
+    assert 0.92 * 500 <= covered <= 0.98 * 500
+
+
+def test_items_that_are_right_or_wrong_get_the_p_value_of_the_sign_test():
+    """Five of forty items turned right and none wrong: two halves to the fifth."""
+    one = found([1.0] * 5 + [0.0] * 35, samples=40_000)
+
+    assert one.p_value() == pytest.approx(2 / 2**5, rel=0.05)
+
+
+def test_the_p_value_is_the_level_at_which_the_interval_loses_zero():
+    values = np.random.default_rng(3).normal(0.5, 1, (3, 20))
+    for one in (found(values[:1]), found(values)):
+        low, high = one.bounds(1 - one.p_value() * 1.02)
+        assert low > 0 or high < 0
+        low, high = one.bounds(1 - one.p_value() * 0.98)
+        assert low <= 0 <= high
+
+
+def test_an_effect_of_the_smallest_measurable_size_is_found_four_times_out_of_five():
+    random = np.random.default_rng(5)
+    size = np.mean([found(random.normal(0, 1, 40), samples=400).smallest_effect(0.95) for _ in range(50)])
+    hits = sum(found(random.normal(size, 1, 40), samples=400, seed=n).p_value() <= 0.05 for n in range(400))
+    assert 0.72 * 400 <= hits <= 0.88 * 400
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([0.1] * (LEAST_UNITS - 1), "9 units are too few"),
+        ([0.1] * 20, "all units are equal"),
+        ([0.0] * 20, "all units are equal"),
+    ],
+)
+def test_without_a_spread_there_is_no_interval(values, says):
+    one = found(values)
+
+    assert says in one.missing
+    assert one.interval(0.95, "over documents") is None
+    assert one.smallest_effect(0.95) is None
+    assert one.p_value() == 1.0
+    assert one.value == pytest.approx(values[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "weights"), [([math.nan] + [1.0] * 9, None), ([1.0] * 10, [0.0] * 10), ([1.0] * 10, [-1.0] + [1.0] * 9)]
+)
+def test_what_is_no_number_is_refused(values, weights):
+    with pytest.raises(ValueError, match=r"finite|weights"):
+        found(values, weights)
+
+
+def test_units_of_no_weight_do_not_break_the_ratio():
+    low, high = found([0.0] * 5 + [1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5 + [1.0] * 5).bounds(0.9)
+
+    assert math.isfinite(low)
+    assert low < 3 < high
 
 
 def test_the_generator_depends_on_seed_and_name():
@@ -22,36 +128,16 @@ def test_the_generator_depends_on_seed_and_name():
     assert draws[0, "a"] == intervals.generator(0, "a").integers(1 << 40)
 
 
-def test_blocks_do_not_change_the_number_of_samples(monkeypatch):
+def test_blocks_do_not_change_the_number_of_subsets(monkeypatch):
     monkeypatch.setattr(intervals, "_BLOCK_CELLS", 70)
-    columns = np.ones((10, 1))
+    ratios = intervals.subset_ratios(np.ones(10), np.ones(10), samples=50, random=intervals.generator(0, "blocks"))
 
-    sums = intervals.resample_sums(columns, samples=25, random=intervals.generator(0, "blocks"))
-
-    assert sums.shape == (25, 1)
-    assert sums == pytest.approx(10.0)
+    assert len(ratios) == pytest.approx(50, abs=2)
 
 
-def test_a_percentile_interval_holds_the_central_share():
-    interval = intervals.percentile_interval(np.arange(101, dtype=np.float64), confidence=0.9, kind="counted")
-
-    assert (interval.low, interval.high, interval.confidence, interval.kind) == (
-        pytest.approx(5),
-        pytest.approx(95),
-        0.9,
-        "counted",
-    )
-
-
-def test_a_95_percent_interval_covers_the_truth_about_as_often_as_it_says():
-    random = np.random.default_rng(7)
-    covered = 0
-    for trial in range(1000):
-        values = random.normal(5, 1, size=(60, 1))
-        sums = intervals.resample_sums(values, samples=400, random=intervals.generator(trial, "cover"))
-        interval = intervals.percentile_interval(sums[:, 0] / 60, confidence=0.95, kind="")
-        covered += interval.low <= 5 <= interval.high
-    assert 900 <= covered <= 970  # slightly low at 60 documents, as expected of the percentile method
+def test_holm_multiplies_the_smallest_by_all_and_keeps_the_order():
+    assert holm([0.01, 0.04, 0.03]) == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06)]
+    assert holm([]) == []
 
 
 def test_bits_per_byte_of_eight_nats_of_ln_two_in_four_bytes_is_two():

@@ -29,7 +29,7 @@ def run_all(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), pref
         )
         for name in names
     ]
-    settings = EvaluateSettings(held_out, exam_items=None, config=CONFIG, compare=CompareConfig(bootstrap_samples=100))
+    settings = EvaluateSettings(held_out, exam_items=None, config=CONFIG, compare=CompareConfig(subsets=100))
     return evaluate_runs(jobs, settings, runtime, **callbacks)
 
 

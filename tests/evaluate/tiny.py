@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cpt_ray.records import RunRecord
+from cpt_ray.records import ExamItem, RunRecord
 
 SEPARATOR = "<|endoftext|>"
 
@@ -58,3 +59,18 @@ def build_model(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
 def make_run(export: Path, run: str = "tiny-base", **changes: object) -> RunRecord:
     fields: dict[str, object] = {"run": run, "kind": "base", "model": "tiny", "export_path": str(export), "annealed": True}
     return RunRecord(**{**fields, **changes})
+
+
+def make_items(count: int) -> list[ExamItem]:
+    """Questions of an exam `quiz` with two to four choices."""
+    draw = random.Random(3)
+    return [
+        ExamItem(
+            task="quiz",
+            id=f"q{number}",
+            question=draw.choice(SENTENCES) + f" {number}?",
+            choices=tuple(draw.sample([*SENTENCES, "yes", "no", "perhaps so"], 2 + number % 3)),
+            answer=number % 2,
+        )
+        for number in range(count)
+    ]

@@ -183,7 +183,7 @@ def study_tree(folder: Path, kind: str = "ray") -> dict[str, Any]:
                 {"name": "tiny_exam", "path": str(folder / "inputs" / "exam.jsonl"), "label": "made-up questions"},
             ],
         },
-        "compare": {"bootstrap_samples": 200},
+        "compare": {"subsets": 200},
         "runtime": {
             "kind": kind,
             "workers": 1 if kind == "local" else 2,

@@ -37,6 +37,8 @@ def test_an_uneven_batch_split_is_part_of_the_plan():
     config = make_study()
     uneven = config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": 3})})
     assert "33.3 % of the computed rows are idle" in str(make_plan(uneven).idle)
+    by_memory = config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": "auto"})})
+    assert make_plan(by_memory).idle is None  # it divides the rows
 
 
 def test_a_model_without_a_shape_is_named():

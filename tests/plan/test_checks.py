@@ -1,10 +1,13 @@
-"""Plans that are refused, and the values of each fix: too many epochs, and cooldowns or marks within a step."""
+"""Plans that are refused, and the values of each fix: epochs, cooldowns or marks within a step, states larger than the GPU."""
 
 import pytest
 
+from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import plan_study
-from cpt_ray.plan.checks import check_cooldowns, check_epochs
+from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
+from cpt_ray.plan.memory import estimate_memory
+from cpt_ray.records import Card
 from cpt_ray.train.runs.specs import plan_runs
 from tests.plan.planned import SHAPE, make_plan, make_study
 
@@ -91,3 +94,22 @@ def test_too_many_passes_of_a_budget_in_flops_name_that_key():
     with pytest.raises(ConfigError) as caught:
         check_epochs(plan)
     assert "or lower train.budgets_flops to at most 1600 tokens, the largest that fits this arm" in caught.value.fix
+
+
+def test_states_that_do_not_fit_the_card_are_refused_and_those_that_just_fit_are_not():
+    shape = SHAPE.model_copy(update={"parameters": 1 << 30})  # 16 GiB at stage 0
+    deepspeed, train = check_deepspeed({}, "ds.json"), make_study().train
+
+    def memory(card: Card | None):
+        return [estimate_memory("m", shape=shape, deepspeed=deepspeed, train=train, num_workers=1, card=card)]
+
+    check_memory(memory(None))
+    check_memory(memory(Card("NVIDIA A10", 16 << 30)))
+    with pytest.raises(ConfigError) as caught:
+        check_memory(memory(Card("Tesla T4", 15 << 30)))
+    assert caught.value.problem == (
+        "the states of m take 16.0 GiB on each of 1 worker(s), ZeRO stage 0, but Tesla T4 has 15.0 GiB"
+    )
+    assert caught.value.fix.startswith(
+        "offload (train.deepspeed=ds_configs/zero3_bf16_offload_cpu.json), share them among more"
+    )

@@ -35,7 +35,7 @@ from tests.run_records import attempt, cost, training
 
 PEAK_BASIS = "measured on each worker (H200) as the fastest 8192 x 8192 bfloat16 matrix product, summed over workers"
 FLOPS_BASIS = "6 per parameter and token, and attention with the keys that a token attends"
-ONE_SEED = "paired bootstrap over documents; evaluation items only, not training randomness (one seed)"
+ONE_SEED = "over documents; evaluation items only, not training randomness"
 LABEL = "smoke check on 60 of MMLU's public few-shot questions; not an MMLU score"
 BASE = "smollm2-135m-base"
 VERDICT = (
@@ -179,7 +179,8 @@ def delta(subject: str, reference: str, set_name: str, values: tuple[float, floa
         "measure": "accuracy_points" if exam else "bits_per_byte", "set_name": set_name,
         "role": "exam" if exam else ("domain" if set_name == "licences" else "general"), "subject": subject,
         "reference": reference, "subject_value": values[0], "reference_value": values[1], "difference": difference,
-        "interval": interval(difference, half), "relative_percent": 100 * difference / values[1],
+        "interval": interval(difference, half), "p_value": 0.01, "adjusted_p_value": 0.02, "smallest_effect": 1.4 * half,
+        "relative_percent": 100 * difference / values[1],
         "items": 60 if exam else 500, "better": (difference > 0 if exam else difference < 0) if clear else None,
     }  # fmt: skip
     return Delta(**{**fields, **changes})
@@ -189,8 +190,8 @@ def held_out(set_name: str, value: float, part: str = "test") -> HeldOutScore:
     return HeldOutScore(
         source=set_name, role="domain" if set_name == "licences" else "general", part=part, documents=500,
         scored_tokens=402_113, scored_bytes=1_803_442, nats=value * 1_803_442 * 0.6931, bits_per_byte=value,
-        bits_per_byte_interval=interval(value, 0.012, "bootstrap over documents"), perplexity=2.718**value * 4,
-        perplexity_interval=interval(2.718**value * 4, 0.31, "bootstrap over documents"), documents_path="d.jsonl",
+        bits_per_byte_interval=interval(value, 0.012, "over documents"), perplexity=2.718**value * 4,
+        perplexity_interval=interval(2.718**value * 4, 0.31, "over documents"), documents_path="d.jsonl",
     )  # fmt: skip
 
 

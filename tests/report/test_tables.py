@@ -78,7 +78,7 @@ def test_a_difference_that_may_be_chance_is_called_that_and_a_missing_one_is_not
     unclear = tuple(d.model_copy(update={"better": None}) for d in contents.comparison.deltas)
     comparison = contents.comparison.model_copy(update={"deltas": unclear})
     found = tile(replace(contents, comparison=comparison), "Domain, against the base")
-    assert found.value.startswith("no clear difference (")
+    assert found.value.startswith("not measurable (")
     assert found.tone == "plain"
     nothing = contents.comparison.model_copy(update={"deltas": ()})
     assert tile(replace(contents, comparison=nothing), "Domain, against the base").value == "not measured"

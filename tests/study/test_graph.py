@@ -71,7 +71,7 @@ def test_building_the_graph_twice_gives_the_same_addresses(tiny):
         (["sources.news.license=CC0"], set()),
         (["evaluate.exams.0.limit=4"], ITEMS | {BASE} | AFTER_SHARDS),
         (["evaluate.context=32"], BUDGETS | {BASE}),
-        (["compare.bootstrap_samples=300"], BUDGETS | {BASE}),
+        (["compare.subsets=300"], BUDGETS | {BASE}),
         (["compare.forgetting_tolerance=0.5"], set()),
         (["train.learning_rate=1e-4"], RUNS | BUDGETS),
         (["train.schedule.warmup=100"], RUNS | BUDGETS),

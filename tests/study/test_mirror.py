@@ -1,13 +1,15 @@
 """A study is mirrored into MLflow once: again only if its content or the database has changed."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cpt_ray.edges.mirrored import default_uri
+from cpt_ray.config.sections.runtime import TrackingConfig
+from cpt_ray.edges.tracking.mirrored import default_uri
 from cpt_ray.errors import CptRayError
-from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study
+from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
 
 
 class FakeTracking:
@@ -70,3 +72,13 @@ def test_a_store_that_cannot_be_reached_is_an_error_with_a_fix(target, report, m
     monkeypatch.setattr(MirrorTarget, "open", unreachable)
     with pytest.raises(CptRayError, match=r"MLflow at sqlite.* cannot be reached: refused\n  fix: fix tracking.uri"):
         mirror_study(target, [], {}, Found((), {}), report)
+
+
+def test_a_study_is_mirrored_unless_it_is_told_not_to_or_mlflow_is_missing(monkeypatch):
+    assert why_not_mirrored(TrackingConfig()) is None
+    assert why_not_mirrored(TrackingConfig(enabled=False)) == "off (tracking.enabled: false)"
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    reason = why_not_mirrored(TrackingConfig())
+    assert reason is not None
+    assert reason.startswith("not installed, so nothing is mirrored; the report is complete without it (pip install 'mlflow")
+    assert why_not_mirrored(TrackingConfig(uri="http://tracker")) is None  # asked for: an error, not a line

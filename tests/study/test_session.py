@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
@@ -100,3 +101,20 @@ def test_ray_starts_once_and_ends_with_the_session(tmp_path, monkeypatch):
         session.need_ray()
         assert events == ["start"]
     assert events == ["start", "end"]
+
+
+def test_units_are_prepared_by_one_pool_that_ends_with_the_session_and_needs_no_ray(tmp_path):
+    with make_session(tmp_path) as session:
+        pool = session.unit_pool()
+        assert session.unit_pool() is pool
+        assert pool.submit(os.getpid).result() != os.getpid()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(os.getpid)
+
+
+def test_with_ray_its_workers_prepare_units(tmp_path, monkeypatch):
+    monkeypatch.setattr(Session, "need_ray", lambda session: started.append("ray"))
+    started: list[str] = []
+    with Session(tmp_path, RuntimeConfig(), Lines(), lambda node: lambda steps: None) as session:
+        assert session.unit_pool() is None
+    assert started == ["ray"]

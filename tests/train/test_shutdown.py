@@ -16,13 +16,14 @@ def always_look(monkeypatch):
     monkeypatch.setattr(shutdown, "_ASK_S", 0.0)
 
 
-def ask_of(stop_file, *, ask_preemption=None, upload_failed=lambda: False, on_failed_upload=lambda: None):
+def ask_of(stop_file, *, ask_preemption=None, upload_failed=lambda: False, on_failed_upload=lambda: None, lag=0):
     return Requests(
         stop_file,
         ask_preemption=ask_preemption,
         upload_failed=upload_failed,
         on_failed_upload=on_failed_upload,
         device=torch.device("cpu"),
+        lag=lag,
     )
 
 
@@ -91,3 +92,19 @@ def test_what_one_rank_sees_all_ranks_learn_at_the_same_step(zero_groups, tmp_pa
     assert group.run(two_ranks, tmp_path, None) == [None, None]
     (tmp_path / "stop-0").touch()
     assert group.run(two_ranks, tmp_path, None) == ["stop", "stop"]
+
+
+def asks_late(folder, lag):
+    """Four calls, the stop file there from the second on."""
+    shutdown._LOOK_S = 0.0
+    requests = ask_of(folder / f"late-{lag}", lag=lag)
+    found = [requests()]
+    dist.barrier()
+    (folder / f"late-{lag}").touch()
+    return [*found, *(requests() for _ in range(3))]
+
+
+def test_a_late_answer_reaches_all_ranks_at_the_same_later_step(zero_groups, tmp_path):
+    group = zero_groups.of(2)
+    assert group.run(asks_late, tmp_path, 0) == [[None, "stop", "stop", "stop"]] * 2
+    assert group.run(asks_late, tmp_path, 2) == [[None, None, None, "stop"]] * 2

@@ -6,8 +6,11 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import Survey, prove_source
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.study import store
-from cpt_ray.study.bases import say_bases, say_separators, warn_of_changes
 from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.mirror import why_not_mirrored
+from cpt_ray.study.preflight.bases import say_bases, say_separators, warn_of_changes
+from cpt_ray.study.preflight.device import say_device
+from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.stages.train import TRAIN, deepspeed_path
 
 
@@ -20,7 +23,7 @@ def _check_source(source: SourceConfig, request: Request) -> None:
         if source.dataset is not None:
             found_format, files, note = resolve_dataset(source.dataset)
             survey, note = Survey(source.format or found_format, files, []), f" ({note})"
-        found = prove_source(source, survey, filters_language=filters)
+        found = prove_source(source, survey, filters_language=filters, max_bytes=rule.max_bytes)
     except NotReachableError as error:
         request.console.say(f"source {source.name}: NOT LOOKED UP: {error.problem}")
         return
@@ -42,6 +45,10 @@ def main(request: Request) -> None:
         _check_source(source, request)
     path = deepspeed_path(config.train.deepspeed, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
+    say_device(config, request.console)
+    require_packages(config, {node.stage.name for node in graph.all() if not store.exists(node)})
+    if (reason := why_not_mirrored(config.tracking)) is not None:
+        request.console.say(f"mlflow: {reason}")
     there = sum(store.find(node) is not None for node in graph.all())
     request.console.say(f"runs: {len(graph.of(TRAIN))}; artifacts: {there} of {len(graph.all())} are there under {graph.root}")
     request.console.say("check passed")

@@ -1,9 +1,9 @@
 """Say what the study will cost: tokens, epochs, steps, FLOPs, memory and disk."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.plan.checks import check_cooldowns, check_epochs
+from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
 from cpt_ray.report.text.plan import render_plan
-from cpt_ray.study.bases import say_bases, say_separators
+from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.study import Study
 
 
@@ -16,4 +16,5 @@ def main(request: Request) -> None:
     request.console.say(render_plan(plan, memory))
     check_cooldowns(plan)
     check_epochs(plan)
+    check_memory(memory)
     request.next_verb("run")

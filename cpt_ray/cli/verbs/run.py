@@ -15,6 +15,7 @@ def main(request: Request) -> None:
         return request.say_dry_run("prepare", "train", "evaluate")
     started = time.monotonic()
     with Study(request.config, request.path, request.console) as study:
+        study.preflight("prepare", "train", "evaluate")
         study.make("prepare")
         request.console.say(summarize_preparation(study))
         request.console.say(render_plan(*study.plan()))

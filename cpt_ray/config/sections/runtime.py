@@ -53,7 +53,13 @@ class RuntimeConfig(Section):
     """Workers and resources."""
 
     kind: Literal["local", "ray"] = Field(
-        default="ray", description="local: train in this process with one worker; ray: Ray Train workers"
+        default="ray",
+        description="local: train in this process, on its GPU if there is one, without Ray; ray: Ray Train workers",
+    )
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto",
+        description="where `kind: local` computes; auto: on the GPU if there is one, or as `gpus_per_worker` says. With "
+        "`kind: ray`, `gpus_per_worker` decides",
     )
     address: str | None = Field(
         default=None,
@@ -62,7 +68,7 @@ class RuntimeConfig(Section):
     workers: Annotated[Workers, BeforeValidator(parse_workers)] = Field(
         default=Workers(min=1, max=1),
         description="training workers; `{min: 1, max: 8}` resizes with the cluster, with the same global batch, sample order "
-        "and counters",
+        "and counters; `kind: local` has one",
     )
     resize_interval: Seconds = Field(
         default=60,
@@ -76,6 +82,12 @@ class RuntimeConfig(Section):
     )
     cpus_per_worker: float = Field(default=1, gt=0, description="CPUs per training worker")
     gpus_per_worker: float = Field(default=0, ge=0, description="GPUs per training worker")
+    gpu_memory: Bytes | None = Field(
+        default=None,
+        ge=1,
+        description="memory of the GPU that a worker gets, in bytes, for `plan` on a machine without it; default: that of the "
+        "GPU here",
+    )
     prepare_workers: int = Field(default=2, ge=1, description="number of units prepared in parallel")
     evaluate_workers: int = Field(default=2, ge=1, description="number of models scored in parallel")
     max_failures: int = Field(default=3, ge=0, description="worker failures that a run survives before it stops")
@@ -87,9 +99,43 @@ class RuntimeConfig(Section):
         "to the system",
     )
 
+    @model_validator(mode="after")
+    def _device_fits_kind(self) -> "RuntimeConfig":
+        if self.kind == "ray" and self.device != "auto" and (self.device == "gpu") != (self.gpus_per_worker > 0):
+            works = "at least 1" if self.device == "gpu" else "0"
+            raise ValueError(
+                f"device is {self.device}, but kind is ray and gpus_per_worker is {self.gpus_per_worker:g}; set it to {works}, "
+                "or leave device out"
+            )
+        return self
+
+    @property
+    def group(self) -> Workers:
+        """The workers that train: one with `kind: local`."""
+        return Workers(min=1, max=1) if self.kind == "local" else self.workers
+
+    @property
+    def wants_gpu(self) -> bool | None:
+        """Whether a GPU is asked for; None to use one if it is there."""
+        if self.device != "auto":
+            return self.device == "gpu"
+        if self.gpus_per_worker > 0:
+            return True
+        return False if self.kind == "ray" else None
+
+    @property
+    def gpu_key(self) -> str:
+        """The setting that asks for a GPU, as messages name it."""
+        if self.device == "auto":
+            return f"runtime.gpus_per_worker is {self.gpus_per_worker:g}"
+        return f"runtime.device is {self.device}"
+
 
 class TrackingConfig(Section):
-    """MLflow."""
+    """MLflow, if it is installed."""
 
+    enabled: bool = Field(
+        default=True, description="mirror the study into MLflow; without the package mlflow nothing is, and one line says so"
+    )
     uri: str | None = Field(default=None, description="MLflow tracking URI; default: a sqlite database in `study.root`")
     experiment: str = Field(default="cpt-ray", description="MLflow experiment name")

@@ -1,4 +1,4 @@
-"""The learning rate as a function of `tokens_seen`: `train.learning_rate`, `train.schedule` and `train.chain`.
+"""The learning rate as a function of tokens: `train.learning_rate`, `train.schedule` and `train.chain`.
 
 In: YAML. Out: frozen sections. `docs/schedules.md` discusses the choices; `config/budgets.py` holds the rules between them.
 """
@@ -36,7 +36,7 @@ Rate = Annotated[float | BaseRate, BeforeValidator(parse_rate)]
 
 
 class ScheduleConfig(Section):
-    """The learning rate as a function of `tokens_seen`; docs/schedules.md discusses the choices."""
+    """The learning rate as a function of tokens; docs/schedules.md discusses the choices."""
 
     shape: Literal["constant_cooldown", "cosine"] = Field(
         default="constant_cooldown",

@@ -1,13 +1,29 @@
 """The `models` and `train` sections: what is trained, on how many tokens, and on which schedule."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.config.sections.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.sections.watch import GuardsConfig, WatchConfig
-from cpt_ray.config.values import Count, Name, PathText, Section
+from cpt_ray.config.values import Count, Name, PathText, Seconds, Section
+
+
+def parse_rows_per_pass(value: object) -> int | str:
+    """Read a micro-batch: a whole number from 1, or `auto`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not str(value).isdecimal() or int(str(value)) < 1:
+        raise ValueError("expected a number of rows of at least 1, or auto")
+    return int(str(value))
+
+
+RowsPerPass = Annotated[int | Literal["auto"], BeforeValidator(parse_rows_per_pass)]
 
 
 class ModelConfig(Section):
@@ -96,7 +112,11 @@ class TrainConfig(Section):
     epsilon: float = Field(default=1e-8, gt=0, description="AdamW epsilon")
     gradient_clipping: float = Field(default=1.0, ge=0, description="maximum global gradient norm; 0 is off")
     global_batch_size: int = Field(ge=1, description="rows per optimizer step, summed over all workers")
-    micro_batch_size: int = Field(default=1, ge=1, description="rows per forward pass on each worker")
+    micro_batch_size: RowsPerPass = Field(
+        default=1,
+        description="rows per forward pass on each worker; changes memory and speed, not the result; auto: the largest "
+        "divisor of a worker's rows that fits a GPU's memory, tried before the run; on a CPU up to 2048 tokens",
+    )
     shuffle_window: Count | None = Field(
         default=None, ge=1, description="shuffle each source within windows of this many rows; null: over the whole source"
     )
@@ -116,8 +136,12 @@ class TrainConfig(Section):
         default=None, description="train LoRA adapters instead of all weights; null trains all weights"
     )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
-    compile: bool = Field(
-        default=False, description="compile each layer's MLP and norms with torch.compile; attention is left out"
+    compile: Literal["auto"] | bool = Field(
+        default="auto",
+        description="compile whole decoder layers with torch.compile; auto: on GPUs, if the isolation self-test passes on them",
+    )
+    compile_limit: Seconds = Field(
+        default=300, ge=1, description="seconds that compiling may take; beyond it, the run trains with uncompiled layers"
     )
     fuse_projections: Literal["auto", True, False] = Field(
         default="auto",

@@ -17,7 +17,7 @@ class GuardsConfig(Section):
         default=0,
         ge=0,
         description="maximum number of steps that a run may skip because the loss or gradient is not finite; 0 stops at the "
-        "first, before the optimizer step",
+        "first; such a step never changes the weights",
     )
     spike_window: int = Field(
         default=100,
@@ -28,7 +28,7 @@ class GuardsConfig(Section):
         default=6.0, gt=0, description="a loss this many robust standard deviations above the window's median is a loss spike"
     )
     on_spike: Literal["warn", "stop"] = Field(
-        default="warn", description="warn: record an event and continue; stop: end the run before the optimizer step"
+        default="warn", description="warn: record an event and continue; stop: end the run; no checkpoint contains the step"
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from cpt_ray.edges.packages import needed_for
+
 
 def identify(text: str, characters: int) -> tuple[str, float]:
     """The most probable language of a text.
@@ -28,6 +30,7 @@ def identify(text: str, characters: int) -> tuple[str, float]:
 
 @functools.lru_cache(maxsize=1)
 def _model() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # takes half a second to load, and most studies do not need it
+    with needed_for("prepare.clean.language_id.detect"):
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier  # takes half a second to load
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

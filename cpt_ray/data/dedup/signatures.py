@@ -21,10 +21,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from rensa import RMinHash
 
 from cpt_ray.config.sections.prepare import NearDuplicateConfig
 from cpt_ray.data.words import Hashes, fold, hash_ngrams_batch, hash_words_batch, mix
+from cpt_ray.edges.packages import needed_for
 
 Digests: TypeAlias = npt.NDArray[np.uint32]
 Sketches: TypeAlias = npt.NDArray[np.uint8]
@@ -64,6 +64,9 @@ def digests(texts: Sequence[str], config: NearDuplicateConfig, seed: int) -> tup
     Returns:
         Positions of the documents that have at least `ngram_words` words, int64[n], and their digests, uint32[n, bands x rows].
     """
+    with needed_for("prepare.near_duplicates.enabled"):
+        from rensa import RMinHash
+
     permutations = config.bands * config.rows
     positions, rows = [np.empty(0, dtype=np.int64)], [np.empty((0, permutations), dtype=np.uint32)]
     for start in range(0, len(texts), _BATCH):

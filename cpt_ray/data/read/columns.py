@@ -25,6 +25,18 @@ _ROWS = 256
 _UNREADABLE = object()
 
 
+def column_names(stream: Any, file_format: str) -> list[str]:
+    """The columns of a table, of which only the schema is read.
+
+    Raises:
+        pa.ArrowException: If it is no such table.
+    """
+    if file_format == "parquet":
+        return list(pq.ParquetFile(stream).schema_arrow.names)
+    opened = pa.ipc.open_file(stream) if stream.peek(6)[:6] == b"ARROW1" else pa.ipc.open_stream(stream)
+    return list(opened.schema.names)
+
+
 def read_parquet(stream: Any, part: ReadPart, source: SourceConfig) -> Iterator[Document | Rejected]:
     """Read the rows of some row groups."""
     try:

@@ -198,6 +198,8 @@ def _row_group_runs(file: SourceFile, unit_bytes: int, source: str) -> list[tupl
     """Runs of row groups of about `unit_bytes` in memory, and where in the file each begins."""
     try:
         with open_source(file.path) as stream:
+            if is_unpacked(stream):
+                return []
             metadata = pq.ParquetFile(stream).metadata
     except (pa.ArrowException, OSError) as error:
         raise not_parquet(file.path, error, source) from error

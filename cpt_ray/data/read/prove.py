@@ -1,7 +1,7 @@
 """Prove, before anything is prepared, that a source is what its section says: `cpt-ray check` prints what this finds.
 
 Part of stage `read`; runs on the driver. In: a source. Out: a `Proof`, or the error that preparation would end with. It reads
-the first records of a few files, the columns of up to a hundred local tables, and the whole of a source of at most 1 MB.
+the first records of a few files, the columns of its tables (`tables`), and the whole of a source of at most 1 MB.
 
 Guarantee: costs a bounded number of reads, whatever the size of the source.
 """
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.documents import BAD, Rejected, mapped_fields
+from cpt_ray.data.read.encodings import detect_encoding
 from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, survey_source
 from cpt_ray.data.read.reading import LEFT_OUT, read_documents
-from cpt_ray.edges.source_files import format_of, is_local, shown
+from cpt_ray.data.read.tables import check_columns
+from cpt_ray.edges.source_files import archive_kind, format_of, is_local, open_source, shown
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 
@@ -24,7 +26,7 @@ _FEWEST_DOCUMENTS = 3
 """Two for the test set, which an interval needs, and one to train on."""
 _RECORDS = 20
 _FILES = 3
-_TABLES = 100
+_MOST_FILES = 100
 _SMALL_BYTES = 1_000_000
 _NO_FIELD = "\0"
 _WHOLE_FILES = frozenset({"text", "html", "front_matter"})
@@ -41,13 +43,16 @@ class Proof:
     warnings: tuple[str, ...]
 
 
-def prove_source(source: SourceConfig, survey: Survey | None = None, *, filters_language: bool = False) -> Proof:
+def prove_source(
+    source: SourceConfig, survey: Survey | None = None, *, filters_language: bool = False, max_bytes: int | None = None
+) -> Proof:
     """Read a sample of a source.
 
     Args:
         source: The source.
         survey: Its files, if they are listed already.
         filters_language: Whether cleaning keeps some languages only, by what the source says of each document.
+        max_bytes: The size above which files that are one document are split.
 
     Raises: DataError: If it has no files, none of the records that were read is a document, a table lacks a column, or the
     source is too small for a test set and training.
@@ -55,8 +60,9 @@ def prove_source(source: SourceConfig, survey: Survey | None = None, *, filters_
     found = survey or survey_source(source)
     size = sum(file.size_bytes for file in found.files)
     is_whole = size <= _SMALL_BYTES and len(found.files) <= _RECORDS and all(is_local(file.path) for file in found.files)
+    looked = check_columns([_part(found, number) for number in range(len(found.files))], source)
     # A default would hide which documents have a language of their own.
-    items = _sample(source.model_copy(update={"default_language": None}), found, is_whole=is_whole)
+    items = _sample(source.model_copy(update={"default_language": None}), found, is_whole=is_whole, max_bytes=max_bytes)
     documents = [item for item in items if isinstance(item, Document)]
     rejected = [item for item in items if isinstance(item, Rejected)]
     bad = [item for item in rejected if item.problem]
@@ -81,7 +87,7 @@ def prove_source(source: SourceConfig, survey: Survey | None = None, *, filters_
         files=len(found.files),
         size_bytes=size,
         left_out={kind: (counts[kind], left_out[kind]) for kind in sorted(left_out)},
-        warnings=tuple(_warnings(source, found, documents, filters_language=filters_language)),
+        warnings=(*_warnings(source, found, documents, filters_language=filters_language), *([looked] if looked else [])),
     )
 
 
@@ -90,30 +96,51 @@ def _format_of(survey: Survey, number: int) -> str | None:
     return survey.format if survey.format != "auto" else format_of(survey.files[number].path)
 
 
-def _task(survey: Survey, number: int) -> ReadTask:
+def _part(survey: Survey, number: int) -> ReadPart:
     file = survey.files[number]
-    own = format_of(file.path) if survey.format == "auto" else None
-    part = ReadPart(path=file.path, size_bytes=file.size_bytes, version=file.version, format=own)
-    return ReadTask(index=0, format=survey.format, parts=(part,))
+    return ReadPart(path=file.path, size_bytes=file.size_bytes, version=file.version, format=_format_of(survey, number))
 
 
-def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool) -> list[Document | Rejected]:
-    """The records of a small source; of a large one the first of a few files, and one of each table."""
+def _task(survey: Survey, number: int) -> ReadTask:
+    return ReadTask(index=0, format=survey.format, parts=(_part(survey, number),))
+
+
+def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool, max_bytes: int | None) -> list[Document | Rejected]:
+    """The records of a small source; of a large one the first of a few files."""
     items: list[Document | Rejected] = []
-    for number, file in enumerate(survey.files[:_TABLES]):
-        local = is_local(file.path)
-        table = _format_of(survey, number) in ("parquet", "arrow", "csv")
-        if not is_whole and number >= (_FILES if local else 1) and not (local and table):
-            continue
-        wanted = None if is_whole else _RECORDS if number < _FILES else 1
-        items += itertools.islice(read_documents(_task(survey, number), source), wanted)
+    for number, file in enumerate(survey.files[:_MOST_FILES]):
+        if is_whole or number < (_FILES if is_local(file.path) else 1):
+            read = read_documents(_task(survey, number), source, max_bytes=max_bytes)
+            items += itertools.islice(read, None if is_whole else _RECORDS)
     return items
+
+
+def _uncertain_encodings(source: SourceConfig, survey: Survey) -> list[str]:
+    """What to say of files whose encoding is found but might be another."""
+    if source.encoding != "auto":
+        return []
+    looked, unsure = 0, []
+    for number, file in enumerate(survey.files[:_MOST_FILES]):
+        if not is_local(file.path) or archive_kind(file.path) or _format_of(survey, number) in ("parquet", "arrow"):
+            continue
+        looked += 1
+        with open_source(file.path) as stream:
+            found = detect_encoding(stream, most_bytes=_SMALL_BYTES)
+        if not found.is_sure:
+            unsure.append(f"{file.path} is read as {found.name}")
+    if not unsure:
+        return []
+    return [
+        f"source {source.name}: the encoding of {len(unsure)} of {looked} files might be another: {unsure[0]}; "
+        f"if that is wrong, set encoding of source {source.name}"
+    ]
 
 
 def _warnings(source: SourceConfig, survey: Survey, documents: list[Document], *, filters_language: bool) -> list[str]:
     if not documents:
         return []
     said = []
+    said += _uncertain_encodings(source, survey)
     formats = {_format_of(survey, number) for number in range(len(survey.files))}
     if source.text_field != "text" and formats <= _WHOLE_FILES:
         said.append(f"source {source.name}: text_field has no effect: each file is one document")

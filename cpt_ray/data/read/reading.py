@@ -7,13 +7,15 @@ Guarantee: everything yielded came from the files as listed; the version is comp
 
 from __future__ import annotations
 
-import io
 import lzma
+import shutil
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +24,7 @@ import pyarrow as pa
 from cpt_ray.config.sections.prepare import SourceConfig, SourceFormat
 from cpt_ray.data.read import columns, csv_rows, formats, texts
 from cpt_ray.data.read.documents import BAD, Rejected
-from cpt_ray.data.read.encodings import UTF_8, as_utf8, detect_encoding
+from cpt_ray.data.read.encodings import Encoding, as_utf8, detect_encoding, is_wide
 from cpt_ray.data.read.plan import ReadPart, ReadTask
 from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import (
@@ -30,6 +32,7 @@ from cpt_ray.edges.source_files import (
     archive_kind,
     foreign_kind,
     format_of,
+    is_unpacked,
     left_out_kind,
     members,
     open_source,
@@ -44,6 +47,8 @@ _DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, ta
 _ENOUGH_RECORDS = 1000
 _HOPELESS_SHARE = 0.5
 _HEAD = 1 << 13
+_COPIED_BYTES = 1 << 20
+_TABLES = ("parquet", "arrow")
 LEFT_OUT = "left_out"
 """Reasons of files that are not read begin with this, and end with the kind of the file."""
 
@@ -145,39 +150,50 @@ class _Reader:
             yield _left_out(path, str(kind), member.size_bytes)
             return
         here = ReadPart(path=path, size_bytes=member.size_bytes, version=part.version)
-        encoding, stream = self._source.encoding, unpacked(member.stream)
-        if found in ("parquet", "arrow") or encoding == "auto":
-            # Tables are read from their end, and detection reads twice; a member can be read once.
-            data = stream.read()
-            encoding = (
-                detect_encoding(io.BytesIO(data)) if encoding == "auto" and found not in ("parquet", "arrow") else encoding
-            )
-            stream = peekable(io.BufferedReader(io.BytesIO(data)))
-        yield from self._file(stream, here, found, encoding)
+        stream = unpacked(member.stream)
+        if self._source.encoding != "auto" or found in _TABLES:
+            yield from self._file(stream, here, found, Encoding(self._source.encoding))
+            return
+        with _copied(stream) as copy:  # detection reads twice, and a member can be read once
+            encoding = detect_encoding(copy)
+            copy.seek(0)
+            yield from self._file(peekable(copy), here, found, encoding)
 
-    def _encoding_of(self, part: ReadPart, file_format: SourceFormat) -> str:
-        if self._source.encoding != "auto" or file_format in ("parquet", "arrow"):
-            return self._source.encoding
+    def _encoding_of(self, part: ReadPart, file_format: SourceFormat) -> Encoding:
+        if self._source.encoding != "auto" or file_format in _TABLES:
+            return Encoding(self._source.encoding)
         with open_source(part.path) as stream:
             return detect_encoding(stream)
 
-    def _file(self, stream: Any, part: ReadPart, file_format: SourceFormat, encoding: str) -> Items:
+    def _file(self, stream: Any, part: ReadPart, file_format: SourceFormat, encoding: Encoding) -> Items:
         if file_format == "auto":  # a path without an extension that was listed as it stands
             file_format = format_of(part.path) or "text"
         head = stream.peek(_HEAD)[:_HEAD]
         kind = foreign_kind(head, file_format) if part.start == 0 else None
-        if kind is not None:
+        if kind is not None and not (kind == "binary" and is_wide(encoding.name)):
             yield _left_out(part.path, kind, part.size_bytes)
             return
-        if file_format not in ("parquet", "arrow") and part.start == 0:
-            stream, found = as_utf8(stream, UTF_8 if encoding == "auto" else encoding)
-            self._encodings[found] += 1
+        if file_format not in _TABLES and part.start == 0:
+            stream, found = as_utf8(stream, encoding.name)
+            self._encodings[encoding.shown if found == encoding.name else found] += 1
         if file_format == "json" and self._source.format != "json" and formats.holds_lines(stream.peek(_HEAD)[: 1 << 20]):
             file_format = "jsonl"
-        if file_format in _TEXT_READERS:
+        if file_format in _TABLES and (is_unpacked(stream) or "::" in part.path):
+            with _copied(stream) as copy:  # tables are read from their end
+                yield from _ROW_READERS[file_format](copy, part, self._source)
+        elif file_format in _TEXT_READERS:
             yield from _TEXT_READERS[file_format](stream, part, self._source, self._max_bytes)
         else:
             yield from _ROW_READERS[file_format](stream, part, self._source)
+
+
+@contextmanager
+def _copied(stream: Any) -> Iterator[Any]:
+    """A temporary file with the rest of a stream: whatever its size, it takes no memory."""
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy, _COPIED_BYTES)
+        copy.seek(0)
+        yield copy
 
 
 def check_unchanged(part: ReadPart, source: str) -> None:

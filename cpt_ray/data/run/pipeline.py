@@ -1,9 +1,10 @@
-"""The data verbs, on Ray Data: prepare documents, draw held-out sets, pack shards, scan packed text.
+"""The data verbs: prepare documents, draw held-out sets, pack shards, scan packed text.
 
 Flow: sources -> `prepare_documents` -> documents folder -> `draw_held_out` -> held-out folder -> `pack_shards` -> shards folder
-with a manifest; `scan_packed` scans it for exams added later. Each stage is a Ray Data map with one unit per task
-(`run_stage`); a task reads files, writes files and returns a small report, so no text passes through the object store. Memory
-on the driver: the plan (one entry per file), one report per unit, and the n-grams of held-out text.
+with a manifest; `scan_packed` scans it for exams added later. Each stage maps a function over units, one per task, on Ray Data
+or in processes of this machine (`run_stage`); a task reads files, writes files and returns a small report, so no text passes
+through the object store. Memory on the driver: the plan (one entry per file), one report per unit, and the n-grams of held-out
+text.
 
 Guarantee: the output depends on the sources and the settings, not on the number of workers or on how often the work was killed
 and restarted.
@@ -17,6 +18,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,7 @@ class DataJob:
         folder: The artifact's folder, on a path visible to every node.
         num_workers: Units processed in parallel, one CPU each.
         progress: Called after every finished unit.
+        pool: Processes on this machine to use instead of Ray.
     """
 
     sources: Sequence[SourceConfig]
@@ -81,6 +84,7 @@ class DataJob:
     folder: Path
     num_workers: int
     progress: Progress | None = None
+    pool: Executor | None = None
 
     def context(self, **inputs: Path) -> UnitContext:
         """The context of tasks: the settings, and the folders of other artifacts by name."""
@@ -91,7 +95,9 @@ class DataJob:
         self, stage: str, work: Callable[[TaskT, UnitContext], UnitReport], tasks: Sequence[TaskT], context: UnitContext
     ) -> list[UnitReport]:
         """Run the tasks of a stage that no earlier attempt finished."""
-        return run_stage(stage, work, tasks, context=context, num_workers=self.num_workers, progress=self.progress)
+        return run_stage(
+            stage, work, tasks, context=context, num_workers=self.num_workers, progress=self.progress, pool=self.pool
+        )
 
 
 def prepare_documents(job: DataJob) -> DocumentsRecord:

@@ -1,7 +1,7 @@
-"""Run one function over the units of a stage on Ray Data, in separate processes, skipping what an earlier attempt finished.
+"""Run one function over the units of a stage in separate processes, skipping what an earlier attempt finished.
 
-Called by `pipeline`, which names the stages; the only module of `data` that imports ray. In: tasks. Out: their reports, in task
-order. Memory: the reports.
+The processes are those of Ray Data, or of a pool on this machine, which needs no Ray. Called by `pipeline`, which names the
+stages; the only module of `data` that imports ray. In: tasks. Out: their reports, in task order. Memory: the reports.
 
 Guarantee: a task whose report and files are complete is not repeated; errors raised by a task arrive unchanged.
 """
@@ -16,18 +16,17 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
-
-import ray
-import ray.data
 
 from cpt_ray import errors
 from cpt_ray.data.run.units import UnitContext, UnitTask, finished_unit
 from cpt_ray.edges import storage
 from cpt_ray.edges.logs import tell_warnings
-from cpt_ray.errors import CptRayError
+from cpt_ray.errors import CptRayError, DataError
 from cpt_ray.records import UnitReport
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -35,6 +34,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 logger = logging.getLogger(__name__)
 TaskT = TypeVar("TaskT", bound=UnitTask)
+_Row: TypeAlias = dict[str, str]
+"""What a worker returns of a unit: its report or its error, and its warnings."""
 _SIGN_IN_S = 20.0
 
 
@@ -46,34 +47,32 @@ def run_stage(
     context: UnitContext,
     num_workers: int,
     progress: Progress | None,
+    pool: Executor | None = None,
 ) -> list[UnitReport]:
     """Run the tasks that no earlier attempt finished; return the reports of all tasks, in task order.
 
+    Args:
+        stage: Its name.
+        work: What to do with a unit; a function of a module, so that other processes find it.
+        tasks: The units.
+        context: Their settings and folders.
+        num_workers: Units at once on Ray.
+        progress: Called after every finished unit.
+        pool: Processes on this machine to use instead of Ray.
+
     Raises:
-        CptRayError: The error raised by a task, unchanged.
+        CptRayError: The error raised by a task, unchanged; or a process of the pool died.
     """
     reports = {task.unit: report for task in tasks if (report := finished_unit(task, context, stage)) is not None}
     left = [task for task in tasks if task.unit not in reports]
     if progress is not None:
         progress(stage, len(reports), len(tasks))
     if left:
-        sign_in = context.root / "units" / f".{stage}-{secrets.token_hex(4)}"
-        expected = min(num_workers, len(left), max(1, int(ray.cluster_resources().get("CPU", 1))))
-        one_unit = functools.partial(
-            _one_unit, work=work, kind=type(left[0]), context=context, sign_in=str(sign_in), expected=expected
-        )
-        _quiet()
-        # One block per task: with fewer, Ray Data runs several units in one task, one after another.
-        data = ray.data.from_items([{"task": task.to_json()} for task in left], override_num_blocks=len(left))
-        results = data.map_batches(
-            one_unit,
-            batch_size=1,
-            batch_format="numpy",
-            num_cpus=1,
-            compute=ray.data.TaskPoolStrategy(size=min(num_workers, len(left))),
-        )
-        try:
-            for row in results.iter_rows():
+        one_unit = functools.partial(_one_unit, work=work, kind=type(left[0]), context=context)
+        texts = [task.to_json() for task in left]
+        rows = _on_ray(stage, one_unit, texts, context, num_workers) if pool is None else _in_pool(stage, one_unit, texts, pool)
+        with contextlib.closing(rows):
+            for row in rows:
                 for text in json.loads(row["warned"]):
                     logger.warning("%s: %s", stage, text)
                 if row["error"]:
@@ -83,30 +82,70 @@ def run_stage(
                 reports[report.unit] = report
                 if progress is not None:
                     progress(stage, len(reports), len(tasks))
-        finally:
-            storage.remove_tree(sign_in)
     return [reports[task.unit] for task in tasks]
 
 
-def _one_unit(
-    batch: Mapping[str, Any],
-    *,
-    work: Callable[[TaskT, UnitContext], UnitReport],
-    kind: type[TaskT],
-    context: UnitContext,
-    sign_in: str,
-    expected: int,
+def _on_ray(
+    stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], context: UnitContext, num_workers: int
+) -> Generator[_Row, None, None]:
+    """The row of each task as it ends, run by Ray Data."""
+    import ray.data
+
+    sign_in = context.root / "units" / f".{stage}-{secrets.token_hex(4)}"
+    expected = min(num_workers, len(tasks), max(1, int(ray.cluster_resources().get("CPU", 1))))
+    settings = ray.data.DataContext.get_current()
+    settings.enable_progress_bars = False
+    settings.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # One block per task: with fewer, Ray Data runs several units in one task, one after another.
+    data = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+    results = data.map_batches(
+        functools.partial(_after_meeting, one_unit=one_unit, sign_in=str(sign_in), expected=expected),
+        batch_size=1,
+        batch_format="numpy",
+        num_cpus=1,
+        compute=ray.data.TaskPoolStrategy(size=min(num_workers, len(tasks))),
+    )
+    try:
+        yield from results.iter_rows()
+    finally:
+        storage.remove_tree(sign_in)
+
+
+def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], pool: Executor) -> Generator[_Row, None, None]:
+    """The row of each task as it ends, run by processes of this machine."""
+    futures = [pool.submit(one_unit, task) for task in tasks]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"{stage}: a process that prepared a unit was killed",
+            fix="usually out of memory: lower runtime.prepare_workers or prepare.unit_bytes, then re-run the same command",
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _after_meeting(
+    batch: Mapping[str, Any], *, one_unit: Callable[[str], _Row], sign_in: str, expected: int
 ) -> dict[str, list[str]]:
-    """Run one unit in a worker. Errors that the user can fix are returned as a row: Ray Data's wrapping loses the exception."""
+    """Run the task of a batch of one in a worker of Ray Data."""
     _meet(Path(sign_in), expected)
+    return {key: [value] for key, value in one_unit(batch["task"][0]).items()}
+
+
+def _one_unit(text: str, *, work: Callable[[TaskT, UnitContext], UnitReport], kind: type[TaskT], context: UnitContext) -> _Row:
+    """Run one unit in a worker. Errors that the user can fix are returned as a row: Ray Data's wrapping loses the exception."""
     row = {"report": "", "error": "", "problem": "", "fix": ""}
     warned: list[str] = []
     try:
         with tell_warnings(warned.append):
-            row["report"] = work(kind.from_json(batch["task"][0]), context).to_json()
+            row["report"] = work(kind.from_json(text), context).to_json()
     except CptRayError as error:
         row.update(error=type(error).__name__, problem=error.problem, fix=error.fix)
-    return {"warned": [json.dumps(warned)], **{key: [value] for key, value in row.items()}}
+    return {"warned": json.dumps(warned), **row}
 
 
 def _meet(folder: Path, expected: int) -> None:
@@ -123,10 +162,3 @@ def _meet(folder: Path, expected: int) -> None:
         end = time.monotonic() + _SIGN_IN_S
         while time.monotonic() < end and len(os.listdir(folder)) < expected:
             time.sleep(0.02)
-
-
-def _quiet() -> None:
-    settings = ray.data.DataContext.get_current()
-    settings.enable_progress_bars = False
-    settings.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -14,6 +14,7 @@ from cpt_ray.edges.source_files.kinds import COMPRESSED, foreign_kind, format_of
 from cpt_ray.edges.source_files.listing import Listing, list_files, list_source_files
 from cpt_ray.edges.source_files.local import LeftOut, SourceFile
 from cpt_ray.edges.source_files.opening import is_local, is_unpacked, open_source, peekable, source_version, unpacked
+from cpt_ray.edges.source_files.packed import Unpacked
 
 __all__ = [
     "COMPRESSED",
@@ -21,6 +22,7 @@ __all__ = [
     "Listing",
     "Member",
     "SourceFile",
+    "Unpacked",
     "archive_kind",
     "foreign_kind",
     "format_of",

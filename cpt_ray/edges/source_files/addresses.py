@@ -18,14 +18,15 @@ from cpt_ray.errors import DataError
 
 _CHAIN = re.compile(r"::(?![^\[]*\])")
 """The joint of two links; not the `::` of an IPv6 host, which is in brackets."""
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+._-]*)://")
+_ODD_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+._-]+):")
 _LOCAL = ("file", "local")
 _CACHES = ("simplecache", "filecache", "blockcache", "cached")
 _ARCHIVES = ("zip", "tar")
 _BUCKETS = ("s3", "s3a", "gs", "gcs")
 _READ = (
-    *("http", "https", "s3", "s3a", "gs", "gcs", "hf", "github", "ftp", "sftp", "ssh", "abfs", "abfss", "az", "adl", "hdfs"),
-    *("webhdfs", "smb", "oss", "obs", "cos", "tos", "dropbox", "gdrive", "box", "oci", "lakefs", "dbfs"),
+    *("http", "https", "s3", "s3a", "gs", "gcs", "hf", "github", "ftp", "sftp", "ssh", "abfs", "abfss", "az", "hdfs"),
+    *("webhdfs", "smb", "oss", "obs", "cos", "tos", "dropbox", "gdrive", "box", "oci", "lakefs"),
 )
 _REFUSED = {
     "memory": "files in memory are seen by one process only; write them to a folder that every node sees",
@@ -35,8 +36,15 @@ _REFUSED = {
     "generic": "give the path of the filesystem itself",
     "git": "check the repository out, and give the folder",
     "libarchive": "give the archive itself if it is tar or zip, else unpack it and give the folder",
-    "jupyter": "download the files and give their folder",
-    "jlab": "download the files and give their folder",
+    "adl": "this service has ended; write abfs:// for its successor",
+    "dbfs": "give the path under which it is mounted, /dbfs/...",
+    "arrow_hdfs": "write hdfs://",
+    "tosfs": "write tos://",
+    "ocilake": "write oci://",
+    **dict.fromkeys(("asynclocal", "asyncwrapper", "async_wrapper", "dir"), "give the path alone"),
+    **dict.fromkeys(
+        ("jupyter", "jlab", "dvc", "gist", "pyscript", "root", "wandb", "webdav"), "download the files and give their folder"
+    ),
 }
 
 
@@ -105,7 +113,14 @@ def parse_address(uri: str) -> Address:
     return Address(tuple(links))
 
 
+def odd_scheme(uri: str) -> str | None:
+    """What a path that names nothing begins with, if that looks like the scheme of a URL: `memory:`, `s3:/`."""
+    found = _ODD_SCHEME.match(uri)
+    return found[0] if found else None
+
+
 def _plain(link: str) -> str:
+    link = _SCHEME.sub(lambda found: found[0].lower(), link)
     for scheme in _LOCAL:
         if link.startswith(f"{scheme}://"):
             link = link[len(scheme) + 3 :]

@@ -18,13 +18,15 @@ from typing import IO, Any
 
 from fsspec.spec import AbstractFileSystem
 
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.source_files.addresses import shown
+from cpt_ray.edges.source_files.answers import SILENCE_S
 from cpt_ray.errors import DataError
 
 ATTEMPTS = 4
 BACKOFF_S = 0.5
 LONGEST_WAIT_S = 30.0
-_TIMEOUT_S = (10, 60)
+_TIMEOUT_S = (5, SILENCE_S)
 _CHUNK = 1 << 20
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "cpt-ray"}
@@ -110,15 +112,23 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[Any]:
 
 
 def _retried(url: str, headers: dict[str, str]) -> Any:
-    import requests
+    with needed_for("an http(s) source"):
+        import requests
 
-    problem = ""
+    problem, silent_s = "", 0.0
     for attempt in range(ATTEMPTS):
         wait = BACKOFF_S * 2**attempt
+        asked = time.monotonic()
         try:
             response = requests.get(url, headers={**_HEADERS, **headers}, stream=True, timeout=_TIMEOUT_S)
         except (requests.ConnectionError, requests.Timeout) as error:
             problem = f"cannot be reached: {_cause(error)}"
+            silent_s += time.monotonic() - asked
+            if silent_s >= SILENCE_S:
+                raise DataError(
+                    f"{shown(url)}: does not answer within {SILENCE_S:.0f} s",
+                    fix="check the host and the network, or fetch the file by other means and give its path",
+                ) from error
         except (requests.RequestException, ValueError) as error:
             raise DataError(f"{shown(url)}: cannot be fetched: {_cause(error)}", fix="check the URL") from error
         else:

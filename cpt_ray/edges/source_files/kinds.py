@@ -28,6 +28,7 @@ _LEFT_OUT = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".webp", ".bmp", ".svg", ".ico", ".heic"), "image"),
     **dict.fromkeys((".mp3", ".mp4", ".wav", ".flac", ".ogg", ".avi", ".mov", ".mkv", ".webm"), "media"),
     **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".xlsx", ".ods", ".ppt", ".pptx"), "office"),
+    **dict.fromkeys((".lz4", ".lz", ".lzma", ".z", ".br", ".sz", ".snappy"), "compressed"),
     **dict.fromkeys((".7z", ".rar", ".cab", ".iso", ".lzh"), "archive"),
 }
 _MAGIC = (
@@ -38,6 +39,10 @@ _MAGIC = (
     (b"Rar!\x1a\x07", "archive"),
     (b"PAR1", "parquet"),
     (b"ARROW1", "arrow"),
+    (b"\x04\x22\x4d\x18", "compressed"),  # lz4
+    (b"\x1f\x9d", "compressed"),
+    (b"LZIP\x01", "compressed"),
+    (b"\xff\x06\x00\x00sNaPpY", "compressed"),
     (b"\x89PNG", "image"),
     (b"\xff\xd8\xff", "image"),
     (b"GIF8", "image"),

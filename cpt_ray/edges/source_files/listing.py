@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import fsspec
 
-from cpt_ray.edges.source_files.addresses import Address, parse_address, shown
+from cpt_ray.edges.source_files.addresses import Address, odd_scheme, parse_address, shown
+from cpt_ray.edges.source_files.answers import first_answer, fix_of, is_refusal
 from cpt_ray.edges.source_files.kinds import is_hidden
 from cpt_ray.edges.source_files.local import LeftOut, SourceFile, expand_local, is_pattern
 from cpt_ray.edges.source_files.opening import version_of
@@ -52,14 +53,19 @@ def list_files(uri: str) -> Listing:
             f"{shown(uri)}: names no file that is read; {len(listing.left_out)} left out, such as {first.path} ({first.kind})",
             fix="give a path or pattern that names files with text; to read hidden files, name them in the pattern (`.*`)",
         )
-    raise DataError(
-        f"{shown(uri)}: no such file",
-        fix="check the path or glob of this source; relative paths start at the working directory",
+    if address.is_local and (scheme := odd_scheme(uri)):
+        fix = f"if {scheme} is meant as a scheme, write {scheme}//; what is read is in docs/data.md"
+        raise DataError(f"{shown(uri)}: no such file", fix=fix)
+    where = (
+        "relative paths start at the working directory" if address.is_local else "its bucket or host may not be there either"
     )
+    raise DataError(f"{shown(uri)}: no such file", fix=f"check the path or glob of this source; {where}")
 
 
 def _remote(address: Address) -> Listing:
     try:
+        if not address.links[-1].startswith(("http://", "https://")):  # which have limits of their own
+            first_answer(lambda: _ask(address))
         filesystem, path = fsspec.core.url_to_fs(address.uri)
         found, is_folder = _found(filesystem, path, address)
     except FileNotFoundError:
@@ -67,12 +73,23 @@ def _remote(address: Address) -> Listing:
     except CptRayError:
         raise
     except Exception as error:  # each filesystem has errors of its own
-        raise DataError(
-            f"{shown(address.uri)}: cannot be listed: {type(error).__name__}: {error}",
-            fix="check the path, the credentials (environment variables such as AWS_ACCESS_KEY_ID) and the network; a scheme "
-            "that needs an fsspec package needs it on every node",
-        ) from error
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(f"{shown(address.uri)}: cannot be listed: {problem}", fix=fix_of(problem)) from error
     return _listing(found, is_folder, address)
+
+
+def _ask(address: Address) -> None:
+    """Ask for what stands before the first character of a pattern: quick, however much there is to list."""
+    filesystem, path = fsspec.core.url_to_fs(address.links[-1])
+    parts = path.split("/")
+    plain = next((number for number, part in enumerate(parts) if is_pattern(part)), len(parts))
+    try:
+        filesystem.info("/".join(parts[:plain]) or "/")
+    except FileNotFoundError:
+        return
+    except OSError as error:  # who may read objects need not be allowed to ask about their bucket
+        if not is_refusal(str(error)):
+            raise
 
 
 def _found(filesystem: Any, path: str, address: Address) -> tuple[Mapping[str, Mapping[str, Any]], bool]:

@@ -6,46 +6,34 @@ both read. gzip, bz2, xz and zstd; all members or frames of a file.
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import io
-import lzma
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import pyarrow as pa
 
 from cpt_ray.edges.source_files import stores
 from cpt_ray.edges.source_files.addresses import split_chain
 from cpt_ray.edges.source_files.kinds import COMPRESSED, plain_name
+from cpt_ray.edges.source_files.packed import MAGIC, ZSTD, Unpacked, unpack
 
 stores.register()
-_BUFFER = 4 << 20
 _VERSIONS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified", "modified", "created")
 _COMMIT = re.compile(r"^hf://[^:]+@[0-9a-f]{40}/")
-
-
-def _unzstd(stream: Any) -> io.BufferedReader:
-    return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd"), _BUFFER)
-
-
-_UNPACK: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b\x08": lambda stream: gzip.GzipFile(fileobj=stream),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
-    b"\x28\xb5\x2f\xfd": _unzstd,
-}
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+"""A frame that zstd readers skip; pzstd begins its files with one."""
 _BZ2_BLOCK = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 
 def compression_of(head: bytes) -> bytes | None:
     """The magic bytes of the compression that a file begins with; None if it is not compressed."""
-    magic = next((magic for magic in _UNPACK if head.startswith(magic)), None)
+    magic = next((magic for magic in MAGIC if head.startswith(magic)), None)
+    if magic is None and _SKIPPABLE.match(head):
+        return ZSTD
     return None if magic == b"BZh" and not head[4:10].startswith(_BZ2_BLOCK) else magic
 
 
@@ -89,21 +77,19 @@ def unpacked(stream: Any, name: str = "") -> Any:
     stream = peekable(stream)
     head = stream.peek(16)[:16]
     magic = compression_of(head) or _cut_short(head, name)
-    return stream if magic is None else _UNPACK[magic](stream)
+    return stream if magic is None else unpack(stream, magic)
 
 
 def _cut_short(head: bytes, name: str) -> bytes | None:
     """The compression of a file that is called compressed and ends within its magic bytes; reading it reports the loss."""
     if not head or not name.endswith(COMPRESSED):
         return None
-    return next((magic for magic in _UNPACK if magic != head and magic.startswith(head)), None)
+    return next((magic for magic in MAGIC if magic != head and magic.startswith(head)), None)
 
 
 def is_unpacked(stream: Any) -> bool:
     """Whether a stream of `open_source` decompresses a file."""
-    return isinstance(stream, (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)) or isinstance(
-        getattr(stream, "raw", None), pa.CompressedInputStream
-    )
+    return isinstance(stream, Unpacked)
 
 
 def peekable(stream: Any) -> Any:

@@ -1,29 +1,35 @@
-"""Filesystems that fsspec reaches through this project: buckets through pyarrow, which is a dependency anyway, and HTTP.
+"""Filesystems that fsspec reaches through this project: buckets through pyarrow, which is a dependency anyway, HTTP, archives.
 
-pyarrow reads the usual `AWS_*` variables. Importing this module registers them.
+pyarrow reads the usual `AWS_*` variables. Importing this module registers them. A store that does not answer costs a connection
+or a request a few seconds, and few tries: pyarrow's own limits add up to minutes, for Google to a quarter of an hour.
 """
 
 import io
+import os
 from typing import Any
 
 import fsspec
 from fsspec.implementations.arrow import ArrowFSWrapper
+from fsspec.implementations.tar import TarFileSystem
+from fsspec.implementations.zip import ZipFileSystem
 from pyarrow import fs as arrow_filesystems
 
+from cpt_ray.edges.source_files.archives import StrictHeader, check_beginning
 from cpt_ray.edges.source_files.http import HttpFileSystem
 
 _BUFFER = 4 << 20
+_CONNECT_S, _REQUEST_S, _ATTEMPTS, _RETRY_S = 5, 20, 3, 10
 
 
 class _ArrowStore(ArrowFSWrapper):  # type: ignore[misc]
     """A bucket, through pyarrow. One instance per bucket, because each bucket has its own region."""
 
-    scheme = ""
-    settings = ""
-
     def __init__(self, bucket: str, **options: Any) -> None:
-        address = f"{self.scheme}://{bucket}{self.settings}"
-        super().__init__(arrow_filesystems.FileSystem.from_uri(address)[0], **options)
+        super().__init__(self._connect(bucket), **options)
+
+    @staticmethod
+    def _connect(bucket: str) -> arrow_filesystems.FileSystem:
+        raise NotImplementedError
 
     @classmethod
     def _get_kwargs_from_urls(cls, path: str) -> dict[str, str]:
@@ -41,20 +47,50 @@ class _ArrowStore(ArrowFSWrapper):  # type: ignore[misc]
 
 
 class _S3(_ArrowStore):
-    scheme = "s3"
+    @staticmethod
+    def _connect(bucket: str) -> arrow_filesystems.FileSystem:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        scheme, _, host = endpoint.rpartition("://")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        if region is None and not endpoint:
+            region = arrow_filesystems.resolve_s3_region(bucket)
+        return arrow_filesystems.S3FileSystem(
+            endpoint_override=host.rstrip("/") or None,
+            scheme=scheme or "https",
+            region=region,
+            connect_timeout=_CONNECT_S,
+            request_timeout=_REQUEST_S,
+            retry_strategy=arrow_filesystems.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+        )
 
 
 class _Google(_ArrowStore):
-    scheme = "gs"
-    settings = "?retry_limit_seconds=30"  # the default is a quarter of an hour, also for a name that does not resolve
+    @staticmethod
+    def _connect(bucket: str) -> arrow_filesystems.FileSystem:
+        return arrow_filesystems.FileSystem.from_uri(f"gs://{bucket}?retry_limit_seconds={_RETRY_S}")[0]
+
+
+class _Tar(TarFileSystem):  # type: ignore[misc]
+    """A tar of which every member is listed, or an error."""
+
+    def _index(self) -> None:
+        self.tar.tarinfo, self.tar.ignore_zeros = StrictHeader, True
+        super()._index()
+
+
+class _Zip(ZipFileSystem):  # type: ignore[misc]
+    """A zip of which every member is listed, or an error."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        check_beginning(self.zip)
 
 
 def register() -> None:
     """Make fsspec use these filesystems, in this process."""
-    for scheme, store in {"s3": _S3, "s3a": _S3, "gs": _Google, "gcs": _Google}.items():
+    stores = {"s3": _S3, "s3a": _S3, "gs": _Google, "gcs": _Google, "tar": _Tar, "zip": _Zip}
+    for scheme, store in {**stores, "http": HttpFileSystem, "https": HttpFileSystem}.items():
         fsspec.register_implementation(scheme, store, clobber=True)
-    for scheme in ("http", "https"):
-        fsspec.register_implementation(scheme, HttpFileSystem, clobber=True)
 
 
 register()

@@ -1,6 +1,6 @@
 """Per-document attention: packed documents do not see each other, and position ids restart at each one.
 
-A packed row is given as its segment lengths, not as a mask: every kernel here computes each segment's causal attention
+A packed row is given as its segment lengths, not as a mask: every kernel computes each segment's causal attention
 separately, which is exact and faster than one causal call over the row. Padding is a separate segment.
 Guarantee: `model.attention.self_test` proves this on the actual model and kernel, forward and backward, before a step is taken.
 """
@@ -8,36 +8,29 @@ Guarantee: `model.attention.self_test` proves this on the actual model and kerne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 
 from cpt_ray.errors import TrainingError
-from cpt_ray.model.attention import gpu
-from cpt_ray.model.attention.cpu import BlockBackward, document_sdpa
+from cpt_ray.model.attention import cpu, gpu
+from cpt_ray.model.attention.operator import document_attention, lay_out
 
 ATTENTION = "document"
 
-SDPA = "sdpa per document"
-SDPA_BLOCKS = "sdpa per document, backward in blocks"
 
-
-@dataclass(frozen=True)
-class Segments:
+class Segments(NamedTuple):
     """The segments of one flat row, prepared once for all layers.
 
-    `lengths` adds up to the row's tokens; `kernel` names the kernel. On a GPU `boundaries` holds the cumulative lengths from 0,
-    int32 on the device, and `mask` the block mask for FlexAttention.
+    `kernel` names the kernel. `boundaries` and `on_host` hold where segments begin, as `operator.document_attention` takes
+    them. Compiled layers see only this: it has the same shape for every row of N tokens.
     """
 
-    lengths: tuple[int, ...]
     kernel: str
-    boundaries: Tensor | None = None
-    mask: BlockMask | None = None
+    boundaries: Tensor
+    on_host: Tensor
 
 
 def use_document_attention(model: PreTrainedModel) -> None:
@@ -50,8 +43,8 @@ def use_document_attention(model: PreTrainedModel) -> None:
 def kernel_name(device: torch.device, dtype: torch.dtype, head_size: int) -> str:
     """The kernel for tensors of this device, type and head size, as named in the reports."""
     if device.type == "cuda":
-        return gpu.gpu_kernel(dtype, head_size)
-    return SDPA_BLOCKS if dtype == torch.bfloat16 else SDPA
+        return gpu.gpu_kernel(dtype, head_size, torch.cuda.get_device_capability(device))
+    return cpu.SDPA_BLOCKS if dtype == torch.bfloat16 else cpu.SDPA
 
 
 def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
@@ -63,12 +56,7 @@ def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
 
 def make_segments(lengths: Sequence[int], *, device: torch.device, kernel: str) -> Segments:
     """Prepare the segments for a kernel, once per row."""
-    whole = tuple(int(length) for length in lengths)
-    if kernel in (SDPA, SDPA_BLOCKS):
-        return Segments(whole, kernel)
-    boundaries = torch.tensor([0, *whole]).cumsum(0).to(device, torch.int32, non_blocking=True)
-    mask = gpu.document_block_mask(boundaries, sum(whole)) if kernel == gpu.FLEX else None
-    return Segments(whole, kernel, boundaries, mask)
+    return Segments(kernel, *lay_out(lengths, device))
 
 
 def hidden_states(model: PreTrainedModel, input_ids: Tensor, segment_lengths: Sequence[int], *, mask: bool = True) -> Tensor:
@@ -94,7 +82,7 @@ def hidden_states(model: PreTrainedModel, input_ids: Tensor, segment_lengths: Se
     return hidden
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float, *, window: int | None = None) -> Tensor:
     """Attend causally within segments.
 
     Args:
@@ -103,19 +91,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale:
         value: [1, kv_heads, N, head_dim].
         segments: From `make_segments`, for these tensors' device and type.
         scale: Factor of the scores.
+        window: The layer's sliding window in tokens, which no segment may exceed.
 
     Returns:
         [1, N, heads, head_dim].
+
+    Raises:
+        TrainingError: If a segment is longer than the window.
     """
-    if segments.kernel == SDPA_BLOCKS:
-        output: Tensor = BlockBackward.apply(query, key, value, segments.lengths, scale)  # type: ignore[no-untyped-call]
-        return output
-    if segments.boundaries is None:
-        return document_sdpa(query, key, value, segments.lengths, scale)
-    if segments.mask is not None:
-        return gpu.flex_document_attention(query, key, value, segments.mask, scale)
-    flash = gpu.varlen_attention if segments.kernel == gpu.VARLEN else gpu.flash_attention
-    return flash(query, key, value, segments.boundaries, max(segments.lengths), scale)
+    kernel, boundaries, on_host = segments
+    output, _ = document_attention(query, key, value, boundaries, on_host, scale, kernel, window or 0)
+    result: Tensor = output
+    return result
 
 
 def _positions(lengths: Sequence[int], device: torch.device) -> Tensor:
@@ -141,15 +128,14 @@ def _document_attention(
             f"{type(module).__name__} was called without segments under document attention",
             fix="call model.attention.isolation.hidden_states, or set another attention implementation for plain batches",
         )
-    window = settings.get("sliding_window")
     unknown = [name for name in ("softcap", "s_aux") if settings.get(name) is not None]
-    if unknown or (window is not None and window < max(segments.lengths)):
+    if unknown:
         raise TrainingError(
-            f"{type(module).__name__} uses {', '.join(unknown) or f'a sliding window of {window} tokens'}, "
-            f"which document attention does not support (longest document: {max(segments.lengths)} tokens)",
-            fix="use a model with full causal attention, or a sequence_length within the window",
+            f"{type(module).__name__} uses {', '.join(unknown)}, which document attention does not support",
+            fix="use a model with full causal attention",
         )
-    return attend(query, key, value, segments, query.shape[-1] ** -0.5 if scaling is None else scaling), None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return attend(query, key, value, segments, scale, window=settings.get("sliding_window")), None
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

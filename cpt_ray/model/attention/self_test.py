@@ -2,8 +2,9 @@
 
 Forward: a document is scored alone, packed after another one, and packed with the mask off. The first two must agree, and the
 third must differ: a test whose control passes proves nothing. Backward: kernels compute gradients with different code than
-outputs, so the attention alone, at the model's head sizes, is differentiated too: no gradient of the second document may
-reach the first, and with the mask off some must.
+outputs, so the packed row is differentiated too, by the very graphs that training runs: no gradient of the second document's
+loss may reach the first, and with the mask off some must. The attention alone is differentiated once more, at lengths that make
+kernels split documents.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from cpt_ray.records import SelfTest
 ScoreTokens = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 """(input_ids [N], segment lengths, mask on) -> nats of token i+1 given token i [N]; collective where the model is sharded."""
 
+InputGradient = Callable[[Tensor, tuple[int, ...], bool], Tensor]
+"""(input_ids [N], segment lengths, mask on) -> largest gradient at each token's embedding of the last segment's loss [N];
+collective where the model is sharded."""
+
 _FIRST, _SECOND = 40, LEAST_POSITIONS
 _GRADIENT_LENGTHS = (40, 150)  # kernels that work in blocks of rows split the second
 _CONTROL_SHARE = 0.1
@@ -29,12 +34,20 @@ _LEAST_CONTROL_NATS = 1e-4
 
 
 def run_self_test(
-    score: ScoreTokens, *, vocabulary_size: int, heads: tuple[int, int, int], kernel: str, precision: str, device: torch.device
+    score: ScoreTokens,
+    input_gradient: InputGradient,
+    *,
+    vocabulary_size: int,
+    heads: tuple[int, int, int],
+    kernel: str,
+    precision: str,
+    device: torch.device,
 ) -> SelfTest:
     """Measure isolation; every rank of a sharded model must call it.
 
     Args:
         score: Scores a flat row.
+        input_gradient: Differentiates a flat row.
         vocabulary_size: Ids are drawn below it, from a fixed seed.
         heads: Query heads, key heads and head size.
         kernel: The kernel in use, as named by `isolation.kernel_name`.
@@ -52,7 +65,10 @@ def run_self_test(
     unmasked = (leaking - alone)[:last].abs().max().item()
     fixed = PRECISIONS[precision].isolation_nats
     allowed = _CONTROL_SHARE * unmasked if fixed is None else fixed
-    leak, control = (gradient_at_first(lengths, heads, kernel, precision, device) for lengths in (_GRADIENT_LENGTHS, None))
+    row = torch.cat([first, second])
+    crossing = [float(input_gradient(row, (_FIRST, _SECOND), mask)[:_FIRST].max()) for mask in (True, False)]
+    alone_crossing = [gradient_at_first(lengths, heads, kernel, precision, device) for lengths in (_GRADIENT_LENGTHS, None)]
+    leak, control = max(crossing[0], alone_crossing[0]), min(crossing[1], alone_crossing[1])
     return SelfTest(
         kernel=kernel,
         dtype=precision,
@@ -99,9 +115,16 @@ def require_isolation(result: SelfTest) -> None:
     if result.passed:
         return
     raise TrainingError(
-        f"isolation self-test failed on {result.kernel}, {result.dtype}: packed and alone differ by "
+        f"isolation self-test failed on {describe(result)}",
+        fix="this architecture does not pass segments to its attention; use a supported one, or train.isolation=none",
+    )
+
+
+def describe(result: SelfTest) -> str:
+    """What was measured, as the end of a sentence."""
+    return (
+        f"{result.kernel}, {result.dtype}: packed and alone differ by "
         f"{result.masked_difference:.3g} nats (allowed {result.allowed_difference:.3g}), "
         f"with the mask off by {result.unmasked_difference:.3g}; crossing gradients: {result.gradient_leak:.3g} (allowed 0), "
-        f"with the mask off {result.gradient_control:.3g}",
-        fix="this architecture does not pass segments to its attention; use a supported one, or train.isolation=none",
+        f"with the mask off {result.gradient_control:.3g}"
     )

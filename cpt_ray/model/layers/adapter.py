@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.model.parameters import check_targets
 
 _NAME = "default"
@@ -30,7 +31,8 @@ def add_adapters(model: PreTrainedModel, lora: LoraSection, *, seed: int = 0) ->
     Raises:
         ConfigError: If one of the names matches no linear layer.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    with needed_for("train.lora"):
+        from peft import LoraConfig, inject_adapter_in_model
 
     linear = sorted({name.rpartition(".")[2] for name, m in model.base_model.named_modules() if isinstance(m, nn.Linear)})
     targets = check_targets(lora, linear, type(model).__name__)

@@ -152,7 +152,19 @@ def _render_memory(memory: Sequence[MemoryPlan]) -> str:
         for item in memory
     ]
     note = "Estimates of model states per worker, and of disk for the whole study. Activations and logits are not included."
-    return "Memory, in GiB\n" + text_table(header, body, text_columns=1) + "\n" + note
+    cards = filter(None, map(_render_card, memory))
+    return "\n".join(["Memory, in GiB", text_table(header, body, text_columns=1), note, *cards])
+
+
+def _render_card(plan: MemoryPlan) -> str | None:
+    """How a model's states fit the memory of the card, if there is one."""
+    if plan.card is None:
+        return None
+    left = plan.card.memory_bytes - plan.device_bytes
+    share = f"{100 * plan.device_bytes / plan.card.memory_bytes:.0f} %"
+    rest = f"leave {_gib(left)} for activations and logits, which grow with train.micro_batch_size"
+    name, size = plan.card.name, _gib(plan.card.memory_bytes)
+    return f"{plan.model} on {name} of {size}: model states {f'({share}) {rest}' if left >= 0 else f'need {share} of it'}."
 
 
 def _gib(size: int) -> str:

@@ -67,7 +67,7 @@ def _find(record: EvalRecord, key: tuple[str, str]) -> HeldOutScore:
 
 def _score(score: HeldOutScore) -> str:
     interval = score.bits_per_byte_interval
-    return f"{score.bits_per_byte:.4f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{score.bits_per_byte:.4f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval else "")
 
 
 def _exam_headers(evals: Sequence[EvalRecord]) -> tuple[str, ...]:
@@ -75,8 +75,8 @@ def _exam_headers(evals: Sequence[EvalRecord]) -> tuple[str, ...]:
 
 
 def _delta_row(delta: Delta) -> tuple[str, ...]:
-    verdict = {True: "better", False: "worse", None: "not resolved"}[delta.better]
-    interval = f"[{delta.interval.low:+.4f}, {delta.interval.high:+.4f}]"
+    verdict = {True: "better", False: "worse", None: "not measurable"}[delta.better]
+    interval = f"[{delta.interval.low:+.4f}, {delta.interval.high:+.4f}]" if delta.interval else "none"
     return (
         delta.subject,
         delta.reference,

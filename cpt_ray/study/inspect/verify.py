@@ -17,8 +17,8 @@ from cpt_ray.edges.storage import verify_files
 from cpt_ray.errors import ArtifactError, CptRayError
 from cpt_ray.records import FileEntry
 from cpt_ray.study import store
-from cpt_ray.study.bases import changed_bases
 from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.preflight.bases import changed_bases
 from cpt_ray.study.stages.stage import Checked, Node
 
 

@@ -39,12 +39,13 @@ def prepare_settings(prepare: PrepareConfig, *keys: str) -> dict[str, object]:
 
 
 def data_job(text: Text, folder: Path, session: Session) -> DataJob:
-    """The job that builds one artifact; starts Ray."""
-    session.need_ray()
+    """The job that builds one artifact; starts Ray, or with `runtime.kind: local` processes of this machine."""
+    pool = session.unit_pool()
     from cpt_ray.data.run.pipeline import DataJob
 
     progress = StageProgress(session.console)
-    return DataJob(text.sources, text.prepare, folder, num_workers=session.runtime.prepare_workers, progress=progress)
+    workers = session.runtime.prepare_workers
+    return DataJob(text.sources, text.prepare, folder, num_workers=workers, progress=progress, pool=pool)
 
 
 def _plan(graph: Graph) -> Iterator[Planned[Text]]:

@@ -86,7 +86,10 @@ def _planned(
 
 def _score_settings(config: StudyConfig) -> dict[str, object]:
     return {
-        **config.evaluate.model_dump(mode="json", exclude={"exams": {"__all__": {"path"}}, "harness_path": True}),
+        **config.evaluate.model_dump(
+            mode="json",
+            exclude={"exams": {"__all__": {"path"}}, "harness_path": True, "compile": True, "compile_limit": True},
+        ),
         **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance"}),
     }
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.evaluate.exams import read_exam
 from cpt_ray.records import ExamItem, Record, write_items
@@ -81,7 +82,8 @@ def _plan(graph: Graph) -> Iterator[Planned[Scanned]]:
 def _build(node: Node[Scanned, Record], _: Session) -> None:
     items = [item for exam in node.work.exams for item in read_exam(exam).items]
     if node.work.tasks:
-        from cpt_ray.evaluate.harness import task_items
+        with needed_for("prepare.decontaminate.tasks, or evaluate.harness_tasks,"):
+            from cpt_ray.evaluate.harness import task_items
 
         items += task_items(node.work.tasks, node.work.harness_path)
     write_atomic(node.folder / ExamItem.FILE, write_items(items))

@@ -11,6 +11,7 @@ needs from the node's `work`, resolved when the graph was built.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,9 @@ class Session(Protocol):
 
     def need_ray(self) -> None:
         """Start or join Ray, once. Import rooms that import Ray after it: Ray reads part of its environment when imported."""
+
+    def unit_pool(self) -> Executor | None:
+        """The processes that prepare units; None for those of Ray, which is then there."""
 
     def building(self, node: Node[Any, Any]) -> AbstractContextManager[None]:
         """Wrap the build of one artifact: its folder exists, and it is committed if nothing was raised."""

@@ -36,6 +36,7 @@ _NOT_IN_RESULT = {
     "gradient_checkpointing",
     "compile",
     "fuse_projections",
+    "compile_limit",
     "checkpoint_every",
     "keep_checkpoints",
     "deepspeed",
@@ -145,7 +146,7 @@ def _build(nodes: Sequence[RunNode], session: Session) -> None:
             session.console.step(line)
         started = time.perf_counter()
 
-    session.console.progress(f"  starting {session.runtime.workers} worker(s) for {len(nodes)} run(s)")
+    session.console.progress(f"  starting {session.runtime.group} worker(s) for {len(nodes)} run(s)")
     run_training(
         [_task(node, session) for node in nodes],
         name=f"{nodes[0].work.settings.study}-{session.attempt}",
@@ -174,6 +175,7 @@ def _task(node: RunNode, session: Session) -> TrainTask:
         lease_path=str(session.lease_path),
         lease_attempt=session.attempt,
         scratch=runtime.scratch,
+        runtime=runtime,
         threads=max(1, int(runtime.cpus_per_worker)) if runtime.kind == "ray" else None,
     )
 

@@ -49,13 +49,13 @@ def newest(run_folder: Path) -> tuple[Path, CheckpointManifest] | None:
 
 
 def first_at_or_past(run_folder: Path, tokens: int) -> tuple[Path, CheckpointManifest]:
-    """The branch point of a trunk: its first checkpoint with `tokens_seen >= tokens`.
+    """The branch point of a trunk: its first checkpoint with `tokens_spent >= tokens`.
 
     Raises:
         TrainingError: If there is none.
     """
     for folder, manifest in committed(run_folder):
-        if manifest.progress.tokens_seen >= tokens:
+        if manifest.progress.tokens_spent >= tokens:
             return folder, manifest
     raise TrainingError(
         f"{run_folder}: no committed checkpoint at or past {tokens} tokens to branch from",
@@ -110,7 +110,7 @@ def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:
     found = committed(run_folder)
     kept = {folder for folder, _ in found[-keep:]}
     for tokens in keep_tokens:
-        kept.update([folder for folder, manifest in found if manifest.progress.tokens_seen >= tokens][:1])
+        kept.update([folder for folder, manifest in found if manifest.progress.tokens_spent >= tokens][:1])
     for folder in (run_folder / FOLDER).glob("step-*"):
         if folder not in kept:
             # The manifest goes first: a half-deleted checkpoint must not look committed.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch.distributed as dist
 
+from cpt_ray.edges.packages import versions
 from cpt_ray.errors import TrainingStopped
 from cpt_ray.records import CheckpointManifest, RunProgress
 from cpt_ray.train.checkpoint import committed as checkpoint
@@ -61,6 +61,7 @@ class Saver:
             upload_failed=lambda: self._snapshots.failed,
             on_failed_upload=self._fail,
             device=engine.device,
+            lag=engine.lag,
         )
         self._request: Request | None = None
 
@@ -73,18 +74,18 @@ class Saver:
         """Whether `after` is the first step past an interval or a branch point; a budget's end is exported instead."""
         spec, every = self._task.spec, self._task.settings.train.checkpoint_every
         marks = (*spec.branch_tokens, *spec.trajectory_tokens)
-        if any(before.tokens_seen < mark <= after.tokens_seen for mark in marks):
+        if any(before.tokens_spent < mark <= after.tokens_spent for mark in marks):
             return True
-        if after.tokens_seen >= spec.stop_tokens:
+        if after.tokens_spent >= spec.stop_tokens:
             return False
-        return before.tokens_seen // every < after.tokens_seen // every
+        return before.tokens_spent // every < after.tokens_spent // every
 
     def save(self, progress: RunProgress) -> None:
         """Save; a requested checkpoint is committed when this returns, the others in the background."""
         self._before_save(progress)
         started = time.perf_counter()
         request, self._request = self._request, None
-        reached = any(mark <= progress.tokens_seen for mark in self._task.spec.branch_tokens)
+        reached = any(mark <= progress.tokens_spent for mark in self._task.spec.branch_tokens)
         self._snapshots.save(
             self._engine.save,
             self._manifest(progress),
@@ -140,7 +141,7 @@ class Saver:
             run_fingerprint=self._task.fingerprint,
             data_fingerprint=self._task.data_fingerprint,
             figures=self._engine.state_figures(self._vocabulary_size),
-            versions={name: version(name) for name in ("torch", "deepspeed", "transformers")},
+            versions=versions("torch", "deepspeed", "transformers"),
             files=(),
             created=checkpoint.now(),
         )

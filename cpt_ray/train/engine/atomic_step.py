@@ -1,34 +1,57 @@
-"""An atomic optimizer step: a gradient that is not finite changes nothing.
+"""An atomic optimizer step: a loss or gradient that is not finite changes nothing.
 
-Between the engine and DeepSpeed. In: accumulated gradients. Out: their global norm, and either a step taken
+Between the engine and DeepSpeed. In: accumulated gradients and the loss. Out: the global norm, and either a step taken
 or gradients dropped. Guarantee: a dropped step leaves weights, master weights, moments and step counts bitwise unchanged.
 
-DeepSpeed 0.19 has a code path that drops a step, but what triggers it differs. ZeRO-3, stage 0 in bf16, and ZeRO-1 in bf16
-with gradients in fp32 take it whenever the norm is not finite. ZeRO-1 and 2 otherwise take it only with
-`bf16.check_grad_overflow`, whose scan makes two passes over the gradients in addition to the norm, which is computed anyway.
-Stage 0 in fp32 has no such path. Here the norm decides at every stage. Only methods of one optimizer object are replaced,
-never those of a class.
+Where it can, the device decides (`device_step.py`). Otherwise, with offload, fp16 and at stage 0, the host does: DeepSpeed 0.19
+has a code path that drops a step, but what triggers it differs. ZeRO-3 and stage 0 in bf16 take it whenever the norm is not
+finite. ZeRO-1 and 2 take it only with `bf16.check_grad_overflow`, whose scan makes two passes over the gradients in
+addition to the norm, which is computed anyway. Stage 0 in fp32 has no such path. Here the norm decides at every stage. Only
+methods of one optimizer object are replaced, never those of a class.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from cpt_ray.errors import ConfigError, TrainingError
+from cpt_ray.train.engine.device_step import DeviceStep, decides_on_device
 
 
-class StepGuard:
-    """Takes a DeepSpeed engine's optimizer step, or drops it. Collective; all ranks decide the same, since the norm is global.
+class AtomicStep(Protocol):
+    """An optimizer step that is taken or changes nothing. Collective; the loss and the norm are global, so all ranks agree."""
+
+    def step(self, loss: Tensor) -> Tensor:
+        """Take the step if loss and gradient are finite; returns the norm, NaN if and only if nothing was changed."""
+
+
+def atomic_step(engine: Any) -> AtomicStep:
+    """The step of a DeepSpeed engine, decided on the device where that is possible.
 
     Args:
         engine: The engine that `deepspeed.initialize` returned.
 
     Raises:
-        ConfigError: If the DeepSpeed JSON disables the norm that the guard checks.
+        ConfigError: If the DeepSpeed JSON disables the norm that decides.
+    """
+    if not getattr(engine.optimizer, "compute_grad_norm", True):
+        raise ConfigError(
+            "zero_optimization.compute_grad_norm is false, so nothing would stop a non-finite gradient",
+            fix="delete compute_grad_norm from the DeepSpeed JSON",
+        )
+    return DeviceStep(engine) if decides_on_device(engine.optimizer) else HostStep(engine)
+
+
+class HostStep:
+    """Takes a DeepSpeed engine's optimizer step, or drops it; waits for the device.
+
+    Args:
+        engine: The engine that `deepspeed.initialize` returned.
     """
 
     def __init__(self, engine: Any) -> None:
@@ -37,35 +60,31 @@ class StepGuard:
         optimizer = engine.optimizer
         self._has_own_path = hasattr(optimizer, "overflow")
         if hasattr(optimizer, "scaled_global_norm"):  # ZeRO-1 and 2
-            if not optimizer.compute_grad_norm:
-                raise ConfigError(
-                    "zero_optimization.compute_grad_norm is false, so nothing would stop a non-finite gradient",
-                    fix="delete compute_grad_norm from the DeepSpeed JSON",
-                )
             optimizer.check_grad_overflow = True
             optimizer.check_overflow = _see_nothing
             optimizer.scaled_global_norm = self._or_infinite(optimizer.scaled_global_norm, list_of=False)
         elif hasattr(optimizer, "_get_norm_groups"):  # ZeRO-3
             optimizer._get_norm_groups = self._or_infinite(optimizer._get_norm_groups, list_of=True)
-        elif hasattr(optimizer, "clear_hp_grads"):  # ZeRO-1 in bf16 with gradients summed in fp32
-            self._take_step, optimizer.step = optimizer.step, self._step_or_drop
         elif hasattr(optimizer, "overflow_checker"):  # stage 0 in bf16
             checker = optimizer.overflow_checker
             found = checker.check
             checker.check = lambda: found() or self._dropping  # always called: it is collective
 
-    def step(self, *, take: bool) -> float:
-        """Take the step unless the gradient is not finite.
+    def step(self, loss: Tensor) -> Tensor:
+        """Take the step unless the loss or the gradient is not finite.
 
         Args:
-            take: False always drops the gradients.
+            loss: The global batch's loss, a scalar.
 
         Returns:
-            The global gradient norm before clipping; not finite if and only if the step was dropped.
+            The global gradient norm before clipping, a scalar; NaN if and only if the step was dropped.
 
         Raises:
             TrainingError: If DeepSpeed took a step whose norm is not finite, which would be a bug in this guard.
         """
+        return torch.tensor(self._take_or_drop(take=math.isfinite(loss)), dtype=torch.double, device=loss.device)
+
+    def _take_or_drop(self, *, take: bool) -> float:
         if not self._has_own_path:
             return self._step_in_place(take=take)
         self._dropping = not take
@@ -99,16 +118,6 @@ class StepGuard:
         if getattr(optimizer, "cpu_offload", False):
             for group in getattr(optimizer, "averaged_gradients", {}):
                 optimizer.averaged_gradients[group] = None
-
-    def _step_or_drop(self) -> None:
-        """Drop any step; without this, ZeRO-1 in bf16 drops only steps whose norm is not finite."""
-        optimizer = self._engine.optimizer
-        if self._dropping:
-            optimizer.overflow = True
-            optimizer.clear_hp_grads()
-            optimizer.clear_lp_grads()
-        else:
-            self._take_step()
 
     def _or_infinite(self, norms: Callable[[], Any], *, list_of: bool) -> Callable[[], Any]:
         def decide() -> Any:

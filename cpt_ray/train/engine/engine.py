@@ -23,12 +23,16 @@ from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.edges.process import pretend_absent
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.attention.isolation import head_shape, hidden_states, kernel_name
+from cpt_ray.model.compiled import compiles, filler_lengths, remove
 from cpt_ray.model.layers.adapter import add_adapters, merged
 from cpt_ray.model.layers.fused import SEPARATE, fuse_projections
-from cpt_ray.records import StateFigures
+from cpt_ray.model.loss import IGNORED
+from cpt_ray.records import CompiledLayers, StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state
-from cpt_ray.train.engine.atomic_step import StepGuard
+from cpt_ray.train.engine.atomic_step import atomic_step
+from cpt_ray.train.engine.compiling import compile_together, without_leaf_hooks
 from cpt_ray.train.engine.optimizer import build_optimizer
+from cpt_ray.train.engine.outcome import Outcome
 from cpt_ray.train.engine.threads import one_thread, settle_run_loops
 from cpt_ray.train.order.batches import MicroBatch
 
@@ -75,8 +79,10 @@ class Engine:
         deepspeed: The checked JSON.
         accumulation_steps: Forward passes per step.
         device: Where to compute.
+        row_tokens: Tokens of every forward pass; None if they vary, and then layers are not compiled.
         load_universal: Whether `load` will read a checkpoint converted from another worker count; DeepSpeed must know up front.
         seed: Seed of dropout and of fresh adapters.
+        on_wait: Called about twice a second while layers are compiled.
 
     Raises:
         ConfigError: If `train` requires something that this device or model does not support.
@@ -90,8 +96,10 @@ class Engine:
         deepspeed: DeepSpeedConfig,
         accumulation_steps: int,
         device: torch.device,
+        row_tokens: int | None = None,
         load_universal: bool = False,
         seed: int = 0,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         if train.precision == "fp16" and device.type == "cpu":
             raise ConfigError("train.precision is fp16, which needs a GPU", fix="set train.precision=bf16, or fp32")
@@ -101,14 +109,23 @@ class Engine:
         """What is fused in the model (`model.layers.fused`), for the run's record."""
         if train.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if train.compile:
-            _compile_beside_attention(lm)
         lm.train()
+        self._row_tokens = row_tokens
+        self.compiled: CompiledLayers | None = None
+        """How the layers were compiled; None if they were not to be."""
+        if row_tokens is not None and compiles(train.compile, device):
+            self.compiled = compile_together(
+                lm, tokens=row_tokens, limit_s=train.compile_limit, zero_stage=deepspeed.zero_stage, on_wait=on_wait
+            )
         resolved = resolve_deepspeed(
             deepspeed, train=train, accumulation_steps=accumulation_steps, hidden_size=lm.config.hidden_size
         )
         if load_universal:
             resolved["checkpoint"] = {**resolved.get("checkpoint", {}), "load_universal": True}
+        if self.compiled is not None and self.compiled.active and deepspeed.zero_stage == 3:
+            # DeepSpeed's own linear layer keeps gathered weights from staying alive until backward, as graphs do, and would
+            # replace torch's after the layers are compiled: they would be compiled again.
+            resolved["zero_optimization"] = {**resolved["zero_optimization"], "memory_efficient_linear": False}
         self._load_universal = load_universal
         model = PackedLossModel(lm, isolate=train.isolation == "document")
         self.zero_stage = deepspeed.zero_stage
@@ -124,7 +141,7 @@ class Engine:
             )
             if device.type == "cpu":
                 settle_run_loops(self._engine.seq_data_parallel_group)
-        self._guard = StepGuard(self._engine)
+        self._guard = atomic_step(self._engine)
         self.on_phase: Callable[[str], None] = _ignore
         """Called when forward, backward and step begin."""
 
@@ -134,7 +151,12 @@ class Engine:
         lm: PreTrainedModel = self._engine.module.lm
         return lm
 
-    def accumulate(self, micro_batches: Sequence[MicroBatch], *, loss_tokens: int) -> float:
+    @property
+    def lag(self) -> int:
+        """Steps whose outcomes the host need not know before it launches the next: one keeps a GPU's queue full."""
+        return 1 if self.device.type == "cuda" else 0
+
+    def accumulate(self, micro_batches: Sequence[MicroBatch], *, loss_tokens: int) -> Tensor:
         """Forward and backward over one step's micro-batches.
 
         Args:
@@ -142,7 +164,7 @@ class Engine:
             loss_tokens: Loss-bearing tokens of the global batch.
 
         Returns:
-            The global batch's mean loss, nats per token, equal on all ranks.
+            The global batch's mean loss, nats per token, equal on all ranks: an fp64 scalar on the device.
         """
         # Dropout is a function of the step, not of history: a resumed run drops the same as an uninterrupted one.
         torch.manual_seed(hash((self._seed, self._engine.global_steps, dist.get_rank())))
@@ -151,7 +173,8 @@ class Engine:
         for index, batch in enumerate(micro_batches):
             self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
             self.on_phase("forward")
-            nats = self._engine(batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths)
+            input_ids, labels = (ids.to(self.device, non_blocking=True) for ids in (batch.input_ids, batch.labels))
+            nats = self._engine(input_ids, labels, batch.segment_lengths)
             self.on_phase("backward")
             # DeepSpeed averages gradients over workers; the factor of world size turns that into a sum over the global batch.
             self._engine.backward(nats * (self._world_size / loss_tokens), scale_wrt_gas=False)
@@ -160,20 +183,20 @@ class Engine:
                 self._engine.step()
             total += nats.detach().double()
         dist.all_reduce(total)
-        return float(total) / loss_tokens
+        return total / loss_tokens
 
-    def step(self, learning_rate: float, *, take: bool = True) -> float:
-        """Take the optimizer step, or drop the gradients if `take` is false.
+    def step(self, learning_rate: float, loss: Tensor) -> Outcome:
+        """Take the optimizer step, unless `loss` or the gradient is not finite.
 
         Returns:
-            The global gradient norm before clipping; not finite if and only if the gradients were dropped, in which case
-            weights, moments and step counts are unchanged.
+            The loss, and the global gradient norm before clipping: not finite if and only if the gradients were dropped, in
+            which case weights, moments and step counts are unchanged.
         """
         self.on_phase("step")
         # Set at every step: the schedule is a function of tokens, and DeepSpeed's schedulers count steps.
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        return self._guard.step(take=take)
+        return Outcome(loss, self._guard.step(loss))
 
     def nats(self, batch: MicroBatch) -> Tensor:
         """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode for this call only."""
@@ -191,13 +214,53 @@ class Engine:
     def score(self, input_ids: Tensor, segment_lengths: tuple[int, ...], mask: bool) -> Tensor:
         """Nats of token i+1 given token i [N], without gradients; the last entry is meaningless. For the self-test."""
         labels = torch.cat([input_ids[1:], input_ids[:1]])
+        row = self._fill(MicroBatch(input_ids, labels, segment_lengths))
         self._engine.eval()  # dropout would look like a leak
         try:
             with torch.no_grad():
-                nats: Tensor = self._engine(input_ids, labels, segment_lengths, mask=mask, per_token=True)
+                nats: Tensor = self._engine(row.input_ids, row.labels, row.segment_lengths, mask=mask, per_token=True)
         finally:
             self._engine.train()
-        return nats
+        return nats[: len(input_ids)]
+
+    def input_gradient(self, input_ids: Tensor, segment_lengths: tuple[int, ...], mask: bool) -> Tensor:
+        """Largest gradient at each token's embedding [N] of the last segment's loss, in train mode. For the self-test.
+
+        No parameter gets a gradient.
+        """
+        labels = torch.cat([input_ids[1:], input_ids[:1]])
+        labels[: sum(segment_lengths[:-1])] = IGNORED
+        row = self._fill(MicroBatch(input_ids, labels, segment_lengths))
+        inputs: list[Tensor] = []
+
+        def keep(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+            inputs.append(output if output.requires_grad else output.requires_grad_())
+            return output
+
+        hook = self.lm.get_input_embeddings().register_forward_hook(keep)
+        try:
+            with without_leaf_hooks(self.lm):
+                # The module, not the engine: DeepSpeed would count a micro-step.
+                nats = self._engine.module(row.input_ids, row.labels, row.segment_lengths, mask=mask)
+                (gradient,) = torch.autograd.grad(nats, inputs)
+        finally:
+            hook.remove()
+        return gradient[0].abs().amax(-1)[: len(input_ids)]
+
+    def uncompile(self, reason: str) -> None:
+        """Run compiled layers uncompiled from now on; every rank must do so."""
+        if self.compiled is not None:
+            remove(self.lm)
+            self.compiled = self.compiled.model_copy(update={"active": False, "reason": reason})
+
+    def _fill(self, row: MicroBatch) -> MicroBatch:
+        """Fill a row up to the size that the layers are compiled for, with segments of its own that have no labels."""
+        missing = (self._row_tokens or 0) - len(row.input_ids) if self.compiled and self.compiled.active else 0
+        if missing <= 0:
+            return row
+        ids, labels = row.input_ids.new_zeros(missing), row.labels.new_full((missing,), IGNORED)
+        lengths = (*row.segment_lengths, *filler_lengths(missing))
+        return MicroBatch(torch.cat([row.input_ids, ids]), torch.cat([row.labels, labels]), lengths)
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of the state under `folder`, which may differ between ranks; collective."""
@@ -303,20 +366,3 @@ def _fuse(lm: PreTrainedModel, train: TrainConfig, device: torch.device) -> str:
         why = f"{name} has no layers that fit" if train.lora is None else "train.lora adapts each layer by its name"
         logger.log(level, "train.fuse_projections has no effect: %s", why)
     return fused
-
-
-def _compile_beside_attention(lm: PreTrainedModel) -> None:
-    """Compile MLPs and norms of each layer in place, before DeepSpeed hooks into their modules.
-
-    Attention is not compiled: its segment lengths differ in every row, and each would trigger a recompilation.
-
-    Raises:
-        ConfigError: If the model does not declare its layer classes.
-    """
-    layers = [module for module in lm.modules() if type(module).__name__ in (lm._no_split_modules or ())]
-    children = [child for layer in layers for child in layer.children()]
-    parts = [child for child in children if "attention" not in type(child).__name__.lower()]
-    if not parts:
-        raise ConfigError(f"{type(lm).__name__} does not declare its layer classes", fix="set train.compile=false")
-    for part in parts:
-        part.compile()

@@ -1,8 +1,8 @@
 """Checks of every step: a loss or gradient that is not finite, and a loss that spikes.
 
 Inside the loop, on every rank. In: the global loss and gradient norm, equal on all ranks, so all reach the same decision
-without communicating. Out: a refusal, a skipped step or a spike. Guarantee: a refused or skipped step has changed neither
-weights nor optimizer, and its tokens are not counted as seen.
+without communicating. Out: a refusal, a skipped step or a spike. Guarantee: a skipped step has changed neither weights nor
+optimizer, and its tokens are not counted as seen; of a refused one, nothing is saved.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Guards:
         self._spikes = SpikeMonitor(window=config.spike_window, sigmas=config.spike_sigmas, history=history)
 
     def see_loss(self, loss: float, *, step: int, tokens_seen: int, batch: Batch) -> RunEvent | None:
-        """Add the loss of a step before it is taken; returns a spike, if one begins. A loss that is not finite is ignored."""
+        """Add the loss of a step; returns a spike, if one begins. A loss that is not finite is ignored."""
         if not math.isfinite(loss):
             return None
         usual = self._spikes.see(loss)
@@ -88,7 +88,7 @@ class Guards:
         """Let a spike pass, unless `train.guards.on_spike` is `stop`.
 
         Raises:
-            TrainingError: Naming step and rows; the step has not been taken.
+            TrainingError: Naming step and rows.
         """
         if self._config.on_spike == "stop":
             raise TrainingError(

@@ -7,7 +7,7 @@ attempt:
     events/      spikes, skips, checkpoints        held_out/    HeldOutPoint, per set and interval
     heartbeats/  one file per worker, overwritten
 
-Guarantee: nothing here changes what is computed; collective calls depend on `tokens_seen` alone, so all ranks make them
+Guarantee: nothing here changes what is computed; collective calls depend on `tokens_spent` alone, so all ranks make them
 together.
 """
 
@@ -132,6 +132,11 @@ class Watch:
         with contextlib.suppress(ValueError):  # closed by another thread
             writer.write(event)
 
+    def due(self, before: RunProgress, after: RunProgress) -> bool:
+        """Whether `observe` will measure something after a step."""
+        due = (_passes(every, before, after) for every in (self._every.held_out, self._every.memory))
+        return self._measured_step or any(due)
+
     def observe(self, before: RunProgress, after: RunProgress) -> None:
         """Measure what is due after a step; collective."""
         self._progress = after
@@ -185,7 +190,7 @@ class Watch:
 
 
 def _passes(every: int | None, before: RunProgress, after: RunProgress) -> bool:
-    return every is not None and before.tokens_seen // every < after.tokens_seen // every
+    return every is not None and before.tokens_spent // every < after.tokens_spent // every
 
 
 def _no_points(_: RunProgress) -> list[HeldOutPoint]:

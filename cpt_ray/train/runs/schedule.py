@@ -1,4 +1,4 @@
-"""The learning rate as a function of `tokens_seen`: linear warm-up, constant, decay.
+"""The learning rate as a function of `tokens_spent`: linear warm-up, constant, decay.
 
 In: a run's `RateSchedule`, resolved by `train/runs/specs.py`. Out: a rate. Shapes from Haegele et al. 2024 (arXiv
 2405.18392), section 3: `1-sqrt` falls as 1 - sqrt(share of the decay done). A cosine run is the same with its decay starting

@@ -31,7 +31,5 @@ def test_a_level_of_a_half_or_of_one_is_not_an_interval(tree, confidence):
 
 
 def test_a_bootstrap_has_at_least_a_hundred_samples(tree):
-    parse_study(spoil(tree, "compare.bootstrap_samples", 100), place="study.yaml")
-    assert "compare.bootstrap_samples: Input should be greater than or equal to 100" in refusal(
-        spoil(tree, "compare.bootstrap_samples", 99)
-    )
+    parse_study(spoil(tree, "compare.subsets", 100), place="study.yaml")
+    assert "compare.subsets: Input should be greater than or equal to 100" in refusal(spoil(tree, "compare.subsets", 99))

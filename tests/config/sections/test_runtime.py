@@ -1,6 +1,7 @@
 """The `runtime` section: workers as a number or a range, and the bounds of each setting."""
 
 import pytest
+from pydantic import ValidationError
 
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.sections.runtime import RuntimeConfig, Workers, parse_workers
@@ -47,3 +48,17 @@ def test_by_default_one_worker_trains_on_one_cpu_under_ray():
         1,
         0,
     )
+
+
+@pytest.mark.parametrize(("device", "gpus", "works"), [("gpu", 0, "at least 1"), ("cpu", 1, "0")])
+def test_with_ray_the_device_may_not_contradict_the_gpus_of_a_worker(device, gpus, works):
+    problem = f"device is {device}, but kind is ray and gpus_per_worker is {gpus}; set it to {works}"
+    with pytest.raises(ValidationError, match=problem):
+        RuntimeConfig(device=device, gpus_per_worker=gpus)
+    assert RuntimeConfig(device=device, gpus_per_worker=1 - gpus).wants_gpu is (device == "gpu")
+
+
+def test_a_local_study_has_one_worker_whatever_the_file_says_for_a_cluster():
+    runtime = RuntimeConfig(kind="local", workers={"min": 3, "max": 6})
+    assert str(runtime.group) == "1"
+    assert str(RuntimeConfig(workers=2).group) == "2"

@@ -22,7 +22,9 @@ def test_no_code_of_a_model_is_run_and_no_adapter_trained_unless_asked(tree):
     ("key", "value", "message"),
     [
         ("global_batch_size", 0, "Input should be greater than or equal to 1, saw 0"),
-        ("micro_batch_size", 0, "Input should be greater than or equal to 1, saw 0"),
+        ("micro_batch_size", 0, "expected a number of rows of at least 1, or auto, saw 0"),
+        ("micro_batch_size", "big", "expected a number of rows of at least 1, or auto, saw 'big'"),
+        ("micro_batch_size", True, "expected a number of rows of at least 1, or auto, saw True"),
         ("shuffle_window", 0, "Input should be greater than or equal to 1, saw 0"),
         ("trajectory_points", 33, "Input should be less than or equal to 32, saw 33"),
         ("beta2", 1, "Input should be less than 1, saw 1"),

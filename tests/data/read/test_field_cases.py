@@ -192,8 +192,9 @@ def test_prose_and_verse_in_quotes_stay_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
-def test_the_delimiter_is_found(tmp_path: Path, mark: str) -> None:
-    (tmp_path / "a.csv").write_text(mark.join(["id", "text", "lang"]) + "\n" + mark.join(["1", '"a, b; c | d"', "de"]) + "\n")
+@pytest.mark.parametrize("names", [("id", "text", "lang"), ('"id"', '"text"', '"lang"')], ids=["plain", "in quotes"])
+def test_the_delimiter_is_found(tmp_path: Path, mark: str, names: tuple[str, ...]) -> None:
+    (tmp_path / "a.csv").write_text(mark.join(names) + "\n" + mark.join(["1", '"a, b; c | d"', "de"]) + "\n")
     config = source(tmp_path / "a.csv", "csv", language_field="lang")
     assert [(item.text, item.language) for item in read(config)] == [("a, b; c | d", "de")]
 

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from cpt_ray.data.read import prove_source
+from cpt_ray.data.read import prove_source, tables
 from cpt_ray.errors import DataError
 from tests.data.read.test_formats import source, write_jsonl
 
@@ -76,11 +78,47 @@ def test_a_source_too_small_for_a_test_set_is_refused(tmp_path: Path) -> None:
         prove_source(source(path, "jsonl"))
 
 
-def test_an_odd_table_among_many_is_found(tmp_path: Path) -> None:
+def write_table(path: Path, table: pa.Table) -> None:
+    if path.suffix == ".csv":
+        pa.csv.write_csv(table, path)
+    else:
+        (pq.write_table if path.suffix == ".parquet" else pa.feather.write_feather)(table, path)
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "arrow", "csv"])
+@pytest.mark.parametrize("encoding", ["utf-8", "auto"])
+def test_an_odd_table_among_hundreds_is_found(tmp_path: Path, file_format: str, encoding: str) -> None:
+    for number in range(300):
+        write_table(tmp_path / f"{number:03d}.{file_format}", pa.Table.from_pylist(rows(5)))
+    config = source(tmp_path / f"*.{file_format}", file_format, encoding=encoding)
+    assert prove_source(config).warnings == ()
+    write_table(tmp_path / f"250.{file_format}", pa.table({"body": ["x"]}))
+    with pytest.raises(DataError, match=rf"250\.{file_format}: no column 'text'; columns present: body; 1 of 300 ") as caught:
+        prove_source(config)
+    assert caught.value.fix == ("leave it out of source law, or set the field names to columns that all its tables have")
+    write_table(tmp_path / f"250.{file_format}", pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"]))
+    with pytest.raises(DataError, match=rf"250\.{file_format}: 2 columns are called 'text'"):
+        prove_source(config)
+
+
+def test_a_damaged_table_is_found_and_what_is_no_table_is_left_to_reading(tmp_path: Path) -> None:
+    for number in range(9):
+        pq.write_table(pa.Table.from_pylist(rows(5)), tmp_path / f"{number}.parquet")
+    (tmp_path / "7.parquet").write_bytes(b"%PDF-1.7 called a table")
+    assert prove_source(source(tmp_path / "*.parquet", "parquet")).left_out == {"pdf": (1, f"{tmp_path}/7.parquet")}
+    (tmp_path / "8.parquet").write_bytes((tmp_path / "6.parquet").read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"8\.parquet: not a Parquet file, or truncated"):
+        prove_source(source(tmp_path / "*.parquet", "parquet"))
+
+
+def test_more_tables_than_are_looked_at_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_LOCAL", 10)
     for number in range(30):
         pq.write_table(pa.Table.from_pylist(rows(5)), tmp_path / f"{number:02d}.parquet")
-    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "25.parquet")
-    with pytest.raises(DataError, match=r"25\.parquet: no column 'text'; columns present: body"):
+    said = prove_source(source(tmp_path / "*.parquet", "parquet")).warnings
+    assert said == ("source law: the columns of 10 of its 30 tables were looked at",)
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "27.parquet")
+    with pytest.raises(DataError, match=r"27\.parquet: no column 'text'"):
         prove_source(source(tmp_path / "*.parquet", "parquet"))
 
 

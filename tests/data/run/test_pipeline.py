@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.data.run import duplicates
 from cpt_ray.data.run.merge import unit_files
 from cpt_ray.data.run.pipeline import draw_held_out, pack_shards, prepare_documents, scan_packed
+from cpt_ray.edges.process import process_pool
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.errors import DataError
 from cpt_ray.records import DocumentsRecord, Made, ShardManifest
@@ -196,6 +198,19 @@ def test_rows_and_manifest_are_the_same_for_one_two_and_four_workers(
         assert without_pids(other.manifest) == without_pids(prepared.manifest)
         assert held_out_hashes(other) == held_out_hashes(prepared)
         assert other.documents.samples == prepared.documents.samples
+
+
+def test_without_ray_rows_and_manifest_are_the_same(
+    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    with process_pool(2) as pool:
+        other = prepare(corpus, tokenizer_folder, tmp_path, 2, pool)
+    assert without_pids(other.manifest) == without_pids(prepared.manifest)
+    assert held_out_hashes(other) == held_out_hashes(prepared)
+    assert other.heard == prepared.heard
+    pids = {pid for of_stage in other.manifest.task_pids.values() for pid in of_stage}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
 
 
 def test_every_stage_ran_in_at_least_two_processes(prepared: Prepared) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cpt_ray.model.attention.isolation import SDPA, SDPA_BLOCKS, attend, make_segments
+from cpt_ray.model.attention import gpu
+from cpt_ray.model.attention.cpu import SDPA, SDPA_BLOCKS
+from cpt_ray.model.attention.isolation import attend, make_segments
 from tests.model.attention.masked import attention_inputs, dense, differentiate
 
 LENGTHS = [(1, 2, 511, 3), (128, 129, 7), (300,), (1, 1, 1)]
 HEADS = [(4, 4, 16), (9, 3, 64), (8, 1, 40)]
 
 
-@pytest.mark.parametrize("kernel", [SDPA, SDPA_BLOCKS])
+@pytest.mark.parametrize("kernel", [SDPA, SDPA_BLOCKS, gpu.SDPA])  # the last is made of public operators
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("heads", HEADS)
 def test_cpu_kernels_equal_masked_attention_forward_and_backward(kernel, lengths, heads):

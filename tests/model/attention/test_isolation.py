@@ -8,8 +8,8 @@ import transformers
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cpt_ray.errors import TrainingError
+from cpt_ray.model.attention.cpu import SDPA
 from cpt_ray.model.attention.isolation import (
-    SDPA,
     hidden_states,
     kernel_name,
     make_segments,
@@ -104,7 +104,10 @@ def test_the_kernel_is_named_after_what_runs():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"sliding_window": 8}, "a sliding window of 8 tokens"), ({"softcap": 30.0}, "uses softcap")],
+    [
+        ({"sliding_window": 8}, "a sliding window of 8 tokens, which .*longest document: 12"),
+        ({"softcap": 30.0}, "uses softcap"),
+    ],
 )
 def test_attention_that_is_not_plain_is_refused(model, settings, message):
     implementation = transformers.AttentionInterface()["document"]

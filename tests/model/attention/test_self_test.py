@@ -7,7 +7,8 @@ import torch
 
 from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention import self_test
-from cpt_ray.model.attention.isolation import SDPA, SDPA_BLOCKS, head_shape, hidden_states, kernel_name, use_document_attention
+from cpt_ray.model.attention.cpu import SDPA, SDPA_BLOCKS
+from cpt_ray.model.attention.isolation import head_shape, hidden_states, kernel_name, use_document_attention
 from cpt_ray.model.attention.self_test import gradient_at_first, require_isolation, run_self_test
 from cpt_ray.model.loss import token_nats
 from tests.evaluate.tiny import build_model
@@ -31,9 +32,32 @@ def scorer(model):
     return score
 
 
-def proof(model, score, *, precision: str = "fp32", kernel: str = SDPA):
-    heads = head_shape(model.config)
-    return run_self_test(score, vocabulary_size=200, heads=heads, kernel=kernel, precision=precision, device=model.device)
+def differentiator(model):
+    def gradient(ids, lengths, mask):
+        found = []
+
+        def keep(_module, _args, output):
+            found.append(output)
+
+        hook = model.get_input_embeddings().register_forward_hook(keep)
+        hidden = hidden_states(model, ids, lengths, mask=mask)[sum(lengths[:-1]) :].float()
+        hook.remove()
+        weight = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0)).to(hidden)
+        return torch.autograd.grad((hidden * weight).sum(), found)[0][0].abs().amax(-1)
+
+    return gradient
+
+
+def proof(model, score, gradient=None, *, precision: str = "fp32", kernel: str = SDPA):
+    return run_self_test(
+        score,
+        gradient or differentiator(model),
+        vocabulary_size=200,
+        heads=head_shape(model.config),
+        kernel=kernel,
+        precision=precision,
+        device=model.device,
+    )
 
 
 def test_it_passes_with_the_mask_and_measures_the_leak_without(model):
@@ -85,7 +109,7 @@ def test_it_fails_when_only_gradients_leak(model, monkeypatch):
     real = self_test.attend
 
     def leaking_backward(query, key, value, segments, scale):
-        whole = self_test.make_segments((sum(segments.lengths),), device=CPU, kernel=SDPA)
+        whole = self_test.make_segments((query.shape[2],), device=CPU, kernel=SDPA)
         open_, closed = real(query, key, value, whole, scale), real(query, key, value, segments, scale)
         return open_ + (closed - open_).detach()  # the right values, the gradients of an unmasked row
 
@@ -96,6 +120,21 @@ def test_it_fails_when_only_gradients_leak(model, monkeypatch):
     assert not result.passed
     with pytest.raises(TrainingError, match=r"crossing gradients: [0-9.e-]+ \(allowed 0\)"):
         require_isolation(result)
+
+
+def test_it_fails_when_only_gradients_of_the_whole_model_leak(model):
+    gradient = differentiator(model)
+    result = proof(model, scorer(model), lambda ids, lengths, mask: gradient(ids, lengths, False))
+    assert result.masked_difference <= 1e-4
+    assert result.gradient_leak > 0
+    assert not result.passed
+
+
+def test_it_fails_when_the_control_of_its_gradients_shows_nothing(model):
+    gradient = differentiator(model)
+    result = proof(model, scorer(model), lambda ids, lengths, mask: gradient(ids, lengths, True))
+    assert result.gradient_control == 0
+    assert not result.passed
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -111,4 +150,4 @@ def test_it_passes_on_a_gpu():
     use_document_attention(model)
     result = proof(model, scorer(model), precision="bf16", kernel=kernel_name(model.device, model.dtype, 16))
     assert result.passed
-    assert result.kernel == "varlen_attn"
+    assert result.kernel.startswith("varlen flash")

@@ -30,4 +30,4 @@ def test_a_difference_that_is_not_resolved_says_so() -> None:
     lines = render_deltas(comparison).splitlines()[2:]
     assert len(lines) == len(comparison.deltas)
     for line, delta in zip(lines, comparison.deltas, strict=True):
-        assert line.endswith({True: "better", False: "worse", None: "not resolved"}[delta.better])
+        assert line.endswith({True: "better", False: "worse", None: "not measurable"}[delta.better])

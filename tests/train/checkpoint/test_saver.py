@@ -29,6 +29,7 @@ class MadeUpEngine:
 
     zero_stage = 2
     state_bytes = 7
+    lag = 0
     device = torch.device("cpu")
 
     def save(self, folder: Path) -> None:

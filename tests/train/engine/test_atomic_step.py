@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch.distributed as dist
 
 from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.errors import ConfigError
-from cpt_ray.train.engine.atomic_step import StepGuard
+from cpt_ray.train.engine.atomic_step import HostStep, atomic_step
 from cpt_ray.train.order.batches import MicroBatch
 from tests.train.tiny_run import make_model, tiny_config
 
@@ -49,7 +50,7 @@ def build(root: str, stage: int, precision: str, offload: bool) -> Any:
     )
 
 
-def accumulate(engine: Any, step: int, *, poison: bool = False) -> float:
+def accumulate(engine: Any, step: int, *, poison: bool = False) -> torch.Tensor:
     """Two rows of a step on this rank; `poison` makes a gradient of the second one NaN, on rank 1 only."""
     generator = torch.Generator().manual_seed(10 * step + dist.get_rank())
     rows = [torch.randint(1, 200, (T,), generator=generator) for _ in range(2)]
@@ -96,29 +97,31 @@ def same(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
     return len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
+def step(engine: Any, number: int, *, poison: bool = False) -> float:
+    """Take a step; returns its norm."""
+    norm: float = engine.step(1e-3, accumulate(engine, number, poison=poison)).read()[1]
+    return norm
+
+
 def drop_and_go_on(root: str, stage: int, precision: str, offload: bool) -> dict[str, Any]:
-    """A good, a broken, a refused and a good step, compared with an engine that took only the good ones."""
+    """Good, broken gradient, broken loss, good: compared with an engine that took only the good steps."""
     found: dict[str, Any] = {}
     engine = build(root, stage, precision, offload)
-    accumulate(engine, 1)
-    found["first"] = engine.step(1e-3)
+    found["decides_on_device"] = type(engine._guard).__name__ == "DeviceStep"
+    found["first"] = step(engine, 1)
     before = state(engine)
     found["tensors"] = len(before)
-    accumulate(engine, 2, poison=True)
-    found["broken"] = engine.step(1e-3)
+    found["broken"] = step(engine, 2, poison=True)
     found["broken_changed_nothing"] = same(before, state(engine))
-    accumulate(engine, 3)
-    found["refused"] = engine.step(1e-3, take=False)
+    found["refused"] = engine.step(1e-3, accumulate(engine, 3) * math.nan).read()[1]
     found["refusal_changed_nothing"] = same(before, state(engine))
-    accumulate(engine, 4)
-    found["second"] = engine.step(1e-3)
+    found["second"] = step(engine, 4)
     after = state(engine)
     found["good_step_changed"] = not same(before, after)
     engine.close()
     control = build(root, stage, precision, offload)
-    for step, name in ((1, "control_first"), (4, "control_second")):
-        accumulate(control, step)
-        found[name] = control.step(1e-3)
+    for number, name in ((1, "control_first"), (4, "control_second")):
+        found[name] = step(control, number)
     found["equals_control"] = same(after, state(control))
     control.close()
     return found
@@ -132,21 +135,19 @@ def step_without_guard(root: str, stage: int, precision: str, offload: bool) -> 
         def __init__(self, engine: Any) -> None:
             self._engine = engine
 
-        def step(self, *, take: bool) -> float:
+        def step(self, loss: torch.Tensor) -> torch.Tensor:
             self._engine.step()
-            return 0.0
+            return torch.zeros_like(loss)
 
-    guard, room.StepGuard = room.StepGuard, Nothing  # type: ignore[misc]
+    guard, room.atomic_step = room.atomic_step, Nothing  # type: ignore[assignment]
     try:
         engine = build(root, stage, precision, offload)
-        accumulate(engine, 1)
-        engine.step(1e-3)
-        accumulate(engine, 2, poison=True)
-        engine.step(1e-3)
+        step(engine, 1)
+        step(engine, 2, poison=True)
         broken = any(bool(torch.isnan(tensor).any()) for tensor in state(engine) if tensor.is_floating_point())
         engine.close()
     finally:
-        room.StepGuard = guard  # type: ignore[misc]
+        room.atomic_step = guard
     return broken
 
 
@@ -163,6 +164,7 @@ def test_a_dropped_step_changes_nothing_and_the_next_one_is_as_if_it_had_not_bee
 ):
     for rank in zero_groups.of(2).run(drop_and_go_on, root, stage, precision, offload):
         assert rank["tensors"] > 20
+        assert rank["decides_on_device"] is (stage > 0 and not offload)
         assert rank["first"] > 0
         assert rank["broken"] != rank["broken"]  # NaN on both ranks, though only one saw it
         assert rank["broken_changed_nothing"]
@@ -207,10 +209,10 @@ def test_a_norm_that_is_switched_off_is_refused():
     engine = _Engine()
     engine.optimizer.compute_grad_norm = False
     with pytest.raises(ConfigError, match=r"zero_optimization\.compute_grad_norm is false") as error:
-        StepGuard(engine)
+        atomic_step(engine)
     assert "delete compute_grad_norm" in error.value.fix
 
 
 def test_a_step_that_was_taken_in_spite_of_its_norm_is_not_skipped():
     with pytest.raises(Exception, match="DeepSpeed took a step whose gradient norm is inf"):
-        StepGuard(_Engine()).step(take=True)
+        HostStep(_Engine()).step(torch.tensor(1.0))

@@ -35,8 +35,8 @@ def train_two_steps(model: str, path: str) -> dict[str, Any]:
     row = torch.arange(32)
     losses = []
     for _ in range(2):
-        losses.append(engine.accumulate([MicroBatch(row, row.roll(-1), (32,))], loss_tokens=32))
-        engine.step(1e-2)
+        loss = engine.accumulate([MicroBatch(row, row.roll(-1), (32,))], loss_tokens=32)
+        losses.append(engine.step(1e-2, loss).read()[0])
     optimizer = engine._engine.optimizer
     found = {
         "stage": engine._engine.zero_optimization_stage(),

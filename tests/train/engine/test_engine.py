@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.errors import ConfigError
-from tests.evaluate.tiny import build_model
 from tests.model.layers.test_fused import build as build_other
 from tests.train.engine.zero_cases import (
     STEPS,
@@ -76,38 +75,6 @@ def lora_resumes(folder, case, checkpoint):
 def test_a_resumed_lora_run_with_dropout_equals_an_undisturbed_one_bitwise(zero_groups, folder, tmp_path, case):
     for expected, found in zero_groups.of(2).run(lora_resumes, str(folder), case, str(tmp_path)):
         assert found == expected
-
-
-def compiled(folder, case, out):
-    from torch._dynamo.utils import counters
-
-    counters.clear()
-    plain = engine_trains(folder, case, f"{out}/plain")["losses"]
-    assert not counters["stats"]["unique_graphs"]
-    found = engine_trains(folder, case, f"{out}/compiled", compile=True)["losses"]
-    return plain, found, counters["stats"]["unique_graphs"]
-
-
-def test_what_stands_beside_attention_is_compiled_and_attention_is_not():
-    from cpt_ray.train.engine.engine import _compile_beside_attention
-
-    model = build_model(100)
-    _compile_beside_attention(model)
-    layer = model.model.layers[0]
-    compiled = {name for name, child in layer.named_children() if child._compiled_call_impl is not None}
-    assert compiled == {"mlp", "input_layernorm", "post_attention_layernorm"}
-    model._no_split_modules = None
-    with pytest.raises(ConfigError, match="LlamaForCausalLM does not declare its layer classes") as error:
-        _compile_beside_attention(model)
-    assert error.value.fix == "set train.compile=false"
-
-
-@pytest.mark.full  # a minute of the C++ compiler
-@pytest.mark.parametrize("stage", [2, 3])
-def test_compiled_layers_train_to_the_same_losses(zero_groups, folder, tmp_path, stage):
-    for plain, found, graphs in zero_groups.of(1).run(compiled, str(folder), Case(stage, "fp32"), str(tmp_path), timeout_s=900):
-        assert graphs > 0, "nothing was compiled"
-        assert [loss for loss, _ in found] == pytest.approx([loss for loss, _ in plain], abs=1e-4)
 
 
 FUSED = "q_proj+k_proj+v_proj in 2 layers, gate_proj+up_proj in 2 layers"

@@ -127,7 +127,7 @@ def train_steps(engine: Any, first: int, last: int) -> list[tuple[float, float]]
         mine = rows(step)[dist.get_rank() :: dist.get_world_size()]
         batches = [MicroBatch(ids, labels_of(ids, lengths), lengths) for ids, lengths in mine]
         loss = engine.accumulate(batches, loss_tokens=loss_tokens())
-        found.append((loss, engine.step(RATE)))
+        found.append(engine.step(RATE, loss).read())
     return found
 
 

@@ -1,6 +1,6 @@
 """Records as MLflow metrics: names, x axis in tokens seen, and values.
 
-Before `edges.tracking`, which writes them. In: points, held-out losses, memory and events of a study. Out:
+Before `store`, which writes them. In: points, held-out losses, memory and events of a study. Out:
 keys with tokens seen and values. Guarantee: pure; the same records give the same metrics, and MLflow is not imported.
 """
 

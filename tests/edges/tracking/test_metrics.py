@@ -1,6 +1,6 @@
 """Records as MLflow metrics: keys, tokens on the x axis, values."""
 
-from cpt_ray.edges.tracking_metrics import curve_metrics, event_metrics, held_out_metrics, memory_metrics
+from cpt_ray.edges.tracking.metrics import curve_metrics, event_metrics, held_out_metrics, memory_metrics
 from tests.edges.points import CONTROL, POINTS, event, held_out, memory, point
 
 

@@ -1,6 +1,6 @@
 """A note of what was last mirrored into a local MLflow database, so that unchanged records are not mirrored again.
 
-Lets callers skip `edges.tracking`. In: a tracking URI and a fingerprint of everything to be
+Lets callers skip `store`. In: a tracking URI and a fingerprint of everything to be
 mirrored. Out: yes or no. Importing MLflow and opening its database costs 2.4 s of CPU (one core of a Xeon).
 
 Guarantee: "mirrored" means that the same content was mirrored and the database has not been written since: its size and

@@ -10,10 +10,10 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
-from cpt_ray.edges.mirrored import default_uri
 from cpt_ray.edges.redaction import MASK
-from cpt_ray.edges.tracking import PARENT_TAG, RUN_TAG, Tracking
-from cpt_ray.edges.tracking_metrics import event_metrics, held_out_metrics, memory_metrics
+from cpt_ray.edges.tracking.metrics import event_metrics, held_out_metrics, memory_metrics
+from cpt_ray.edges.tracking.mirrored import default_uri
+from cpt_ray.edges.tracking.store import PARENT_TAG, RUN_TAG, Tracking
 from cpt_ray.records import RunRecord, StepMetrics
 from tests.edges.points import CONTROL, POINTS, event, held_out, memory, point
 from tests.run_records import attempt, cost, training

@@ -24,9 +24,9 @@ from typing import Any, Literal
 
 import yaml
 
-from cpt_ray.edges.mirrored import database_of
 from cpt_ray.edges.redaction import redact
-from cpt_ray.edges.tracking_metrics import Watched, curve_metrics
+from cpt_ray.edges.tracking.metrics import Watched, curve_metrics
+from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.records import Point, RunRecord, RunSpec, StepMetrics
 
 Status = Literal["RUNNING", "FINISHED", "FAILED"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.edges.mirrored import Mirrored, database_of, default_uri, is_mirrored, note_mirrored
+from cpt_ray.edges.tracking.mirrored import Mirrored, database_of, default_uri, is_mirrored, note_mirrored
 
 
 @pytest.fixture

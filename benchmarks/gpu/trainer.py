@@ -1,0 +1,117 @@
+"""Hugging Face's Trainer as a peer: packed rows with isolated documents, torch.compile, Liger's kernels where installed.
+
+In: a model in bf16 and the rows of each step. Out: seconds and losses of each step. The Trainer keeps fp32 weights and computes
+in bf16 by autocast, which is what its users get; the rows carry position ids that restart at each document, from which
+transformers isolates documents in FlexAttention, flash attention and sdpa.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from cpt_ray.data.rows.shards import PackedRow
+from cpt_ray.model.loss import IGNORED
+
+
+class PackedRows(Dataset[dict[str, Tensor]]):
+    """Rows in the Trainer's format; the model shifts the labels, and a document's first token has none."""
+
+    def __init__(self, rows: Sequence[PackedRow]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        row = self._rows[index]
+        tokens = torch.from_numpy(row.tokens).long()
+        used = sum(row.segment_lengths)
+        lengths = [*row.segment_lengths, *([len(tokens) - used] if used < len(tokens) else [])]
+        positions = torch.cat([torch.arange(length) for length in lengths])
+        labels = tokens.clone()
+        labels[positions == 0] = IGNORED
+        labels[used:] = IGNORED
+        return {"input_ids": tokens, "labels": labels, "position_ids": positions}
+
+
+class Timer(TrainerCallback):  # type: ignore[misc]
+    """Seconds from step to step, and logged losses."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+        self._last = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
+        self._last = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Read the clock, with nothing left to compute."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.seconds.append(now - self._last)
+        self._last = now
+
+    def on_log(self, _args: Any, _state: Any, _control: Any, logs: Any = None, **__: Any) -> None:
+        """Keep the loss."""
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+
+def run_trainer(
+    model: PreTrainedModel, steps: Sequence[Sequence[PackedRow]], load: Any, *, attention: str, rate: float, decay: float
+) -> dict[str, Any]:
+    """Train the steps with the Trainer.
+
+    Args:
+        model: In bf16 on its device; trained in fp32 under autocast.
+        steps: The rows of each step.
+        load: Rows of a micro-batch, micro-batches of a step, and how many steps are warm-up.
+        attention: An attention implementation of transformers.
+        rate: Constant learning rate.
+        decay: Weight decay.
+    """
+    cuda = torch.cuda.is_available()
+    model.set_attn_implementation(attention)
+    timer = Timer()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=model.float(),
+            args=TrainingArguments(
+                output_dir=folder,
+                max_steps=len(steps),
+                per_device_train_batch_size=load.rows,
+                gradient_accumulation_steps=load.micro_batches,
+                bf16=True,
+                use_cpu=not cuda,
+                optim="adamw_torch_fused",
+                learning_rate=rate,
+                weight_decay=decay,
+                adam_beta2=0.95,
+                lr_scheduler_type="constant",
+                train_sampling_strategy="sequential",
+                dataloader_pin_memory=cuda,
+                torch_compile=cuda,
+                use_liger_kernel=cuda and importlib.util.find_spec("liger_kernel") is not None,
+                remove_unused_columns=False,
+                logging_steps=1,
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+            ),
+            train_dataset=PackedRows([row for rows in steps for row in rows]),
+            callbacks=[timer],
+        )
+        trainer.train()
+    return {"first_s": timer.seconds[0], "step_s": timer.seconds[load.warmup :], "losses": timer.losses}

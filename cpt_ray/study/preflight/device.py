@@ -1,0 +1,76 @@
+"""The device of a study, proven before text is prepared: what it is, what it can do, how much memory it has.
+
+In: the study's config. Out: a line for the console, warnings, the card that `plan` measures against; or an error of
+`config.devices`. Workers prove their own device again when they start: a cluster's machines are not this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from cpt_ray.config.devices import choose_device, require_precision
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.device import prove_device, read_device
+from cpt_ray.edges.ray_runtime import cluster_address
+from cpt_ray.records import Card
+from cpt_ray.study.stages.stage import Console
+
+_GIB = 1 << 30
+
+
+def say_device(config: StudyConfig, console: Console) -> None:
+    """Print where `runtime.kind: local` would compute, and warn of settings that have no effect there; imports no torch.
+
+    Raises:
+        ConfigError: If the device that is asked for cannot be used.
+    """
+    runtime = config.runtime
+    if runtime.kind == "ray":
+        return
+    facts = read_device(ask_torch=False)
+    if choose_device(runtime, facts) == "gpu":
+        require_precision(facts, _precisions(config, ("train", "evaluate")))
+        memory = f", {facts.memory_bytes / _GIB:.1f} GiB" if facts.memory_bytes else ""
+        console.say(f"device: {facts.card or 'GPU'}{memory}, driver {facts.driver or 'unknown'}, {facts.torch_build}")
+    else:
+        console.say(f"device: CPU, {facts.torch_build}")
+    if runtime.workers.max > 1:
+        console.warn(f"runtime.workers is {runtime.workers}, without effect: runtime.kind local trains in one process")
+
+
+def require_device(config: StudyConfig, building: Collection[str]) -> None:
+    """Refuse a device that cannot compute what is to be built.
+
+    Args:
+        config: The study.
+        building: Names of the stages that have something to build.
+
+    Raises:
+        ConfigError: See `config.devices`.
+    """
+    runtime = config.runtime
+    precisions = _precisions(config, building)
+    if not precisions:
+        return
+    if runtime.kind == "local":
+        prove_device(runtime, precisions)
+    elif runtime.wants_gpu and cluster_address(runtime) is None:  # a private Ray has this machine's GPUs
+        choose_device(runtime, read_device(ask_torch=False))
+
+
+def planned_card(runtime: RuntimeConfig) -> Card | None:
+    """The GPU that model states must fit into: as `runtime.gpu_memory` says, else the one of this machine; None without one."""
+    if runtime.wants_gpu is False:
+        return None
+    if runtime.gpu_memory is not None:
+        return Card("a GPU of runtime.gpu_memory", runtime.gpu_memory)
+    facts = read_device(ask_torch=False)
+    if facts.card is None or facts.hidden_by is not None or facts.memory_bytes is None:
+        return None
+    return Card(facts.card, facts.memory_bytes)
+
+
+def _precisions(config: StudyConfig, building: Collection[str]) -> dict[str, str]:
+    precisions = {"train": config.train.precision, "evaluate": config.evaluate.precision}
+    return {f"{stage}.precision": precision for stage, precision in precisions.items() if stage in building}

@@ -1,0 +1,88 @@
+"""How many bytes a model's training states take on one worker, by ZeRO stage, and how many its activations.
+
+The formula of the states is that of ZeRO (Rajbhandari et al. 2020, sections 3.1 and 5): with P parameters, mixed precision
+keeps 2P bytes of weights, 4P of gradients (summed in fp32; 2P at stage 0 or where the JSON says so) and 12P of optimizer
+states (fp32 master weights and two moments of Adam); under LoRA the last two are those of the adapters alone. Stage 1 shards
+the optimizer states over the workers, stage 2 also the gradients, stage 3 also the weights. ZeRO-Offload (Ren et al. 2021)
+moves optimizer states, and from stage 2 the gradients in fp32, to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cpt_ray.config.deepspeed import DeepSpeedConfig
+from cpt_ray.config.sections.train import TrainConfig
+from cpt_ray.records import ModelShape
+
+_MOMENT_BYTES = 8
+_MASTER_BYTES = 4
+_ACTIVATION_BYTES = 34
+"""Per token, layer and hidden unit, in 16 bits and without attention scores (Korthikanti et al. 2022, section 4.1)."""
+
+
+class StateBytes(NamedTuple):
+    """Bytes of one worker."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    host: int
+    """The part of all three that is kept in host memory."""
+
+    @property
+    def device(self) -> int:
+        """Bytes on the device."""
+        return self.weights + self.gradients + self.optimizer - self.host
+
+
+def state_bytes(shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfig, *, num_workers: int) -> StateBytes:
+    """Estimate the bytes of one worker's states.
+
+    Args:
+        shape: The model's shape.
+        deepspeed: The checked JSON.
+        train: The study's train section.
+        num_workers: Workers over which the states are sharded.
+    """
+    tree, stage = deepspeed.tree, deepspeed.zero_stage
+    zero = tree.get("zero_optimization", {})
+    parameters, trained = shape.parameters + (shape.adapter_parameters or 0), shape.trained_parameters
+    compute = 4 if train.precision == "fp32" else 2
+    # fp32 without ZeRO updates the weights in place; every other combination keeps a master copy.
+    master = 0 if train.precision == "fp32" and stage == 0 else _MASTER_BYTES
+    offload_optimizer = stage >= 1 and _is_offloaded(zero, "offload_optimizer")
+    offload_weights = stage == 3 and _is_offloaded(zero, "offload_param")
+    summed_in = tree.get("data_types", {}).get("grad_accum_dtype", "fp32")
+    gradient = 4 if stage >= 1 and (summed_in == "fp32" or (offload_optimizer and stage >= 2)) else compute
+    weights = _share(parameters * compute, num_workers if stage == 3 else 1)
+    gradients = _share(trained * gradient, num_workers if stage >= 2 else 1)
+    optimizer = _share(trained * (master + _MOMENT_BYTES), num_workers if stage >= 1 else 1)
+    host = (optimizer if offload_optimizer else 0) + (weights if offload_weights else 0)
+    host += gradients if offload_optimizer and stage >= 2 else 0
+    return StateBytes(weights, gradients, optimizer, host)
+
+
+def checkpoint_bytes(shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfig) -> int:
+    """Bytes of a checkpoint over all workers: weights, master weights and moments."""
+    whole = state_bytes(shape, deepspeed, train, num_workers=1)
+    return whole.weights + whole.optimizer
+
+
+def activation_bytes(shape: ModelShape, train: TrainConfig, *, tokens: int) -> int:
+    """Estimate what a forward pass keeps for its backward pass, without compilation, the head or attention scores."""
+    width = shape.hidden_size * (2 if train.precision == "fp32" else 1)
+    whole = _ACTIVATION_BYTES * width * shape.num_layers
+    # Recomputation keeps each layer's input, and one layer's activations at a time.
+    kept = 2 * width * shape.num_layers + _ACTIVATION_BYTES * width if train.gradient_checkpointing else whole
+    return tokens * kept
+
+
+def _share(total: int, workers: int) -> int:
+    return -(-total // workers)
+
+
+def _is_offloaded(zero: Mapping[str, Any], key: str) -> bool:
+    section = zero.get(key) or {}
+    return section.get("device", "none") in ("cpu", "nvme")

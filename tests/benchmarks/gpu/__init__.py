@@ -1,0 +1,1 @@
+"""The bundle for a GPU host, and what is made of its results."""

@@ -1,0 +1,85 @@
+"""The device of a study, said by `check` and proven before work; the card that `plan` measures against."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.config.load import parse_study
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.errors import ConfigError
+from cpt_ray.records import Card, DeviceFacts
+from cpt_ray.study.preflight import device
+from tests.integration.tiny_study import study_tree
+from tests.study.planned import Lines
+
+H200 = DeviceFacts(
+    card="NVIDIA H200", memory_bytes=140 << 30, capability=(9, 0), driver="580.65.06", torch="2.11.0+cu130", cuda="13.0"
+)
+T4 = H200.model_copy(update={"card": "Tesla T4", "memory_bytes": 15 << 30, "capability": (7, 5)})
+NONE = DeviceFacts(torch="2.13.0+cpu")
+
+
+@pytest.fixture
+def facts_are(monkeypatch):
+    """Let the machine be another one."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return lambda facts: monkeypatch.setattr(device, "read_device", lambda *, ask_torch: facts)
+
+
+def study(tmp_path, **runtime):
+    tree = study_tree(tmp_path, "local")
+    tree["runtime"] = {"kind": "local", **runtime}
+    return parse_study(tree, place="study.yaml")
+
+
+def said(config):
+    console = Lines()
+    device.say_device(config, console)
+    return console.said
+
+
+def test_check_says_the_card_with_its_memory_or_the_cpu(tmp_path, facts_are):
+    facts_are(H200)
+    assert said(study(tmp_path)) == ["device: NVIDIA H200, 140.0 GiB, driver 580.65.06, torch 2.11.0+cu130 (CUDA 13.0)"]
+    assert said(study(tmp_path, device="cpu")) == ["device: CPU, torch 2.11.0+cu130 (CUDA 13.0)"]
+    facts_are(NONE)
+    assert said(study(tmp_path)) == ["device: CPU, torch 2.13.0+cpu (a CPU build)"]
+    assert said(study(tmp_path, kind="ray")) == []  # the workers' machines are not this one
+
+
+def test_workers_of_a_cluster_are_said_to_have_no_effect_here(tmp_path, facts_are):
+    facts_are(NONE)
+    warning = "runtime.workers is 3 to 4, without effect: runtime.kind local trains in one process"
+    assert said(study(tmp_path, workers={"min": 3, "max": 4}))[1:] == [warning]
+
+
+def test_check_refuses_a_card_without_the_precision_of_the_study(tmp_path, facts_are):
+    facts_are(T4)
+    with pytest.raises(
+        ConfigError, match=r"train\.precision is bf16, which Tesla T4 \(compute capability 7\.5\) does not have"
+    ):
+        said(study(tmp_path))
+
+
+def test_work_is_refused_only_for_what_is_to_be_built(tmp_path, facts_are):
+    device.require_device(study(tmp_path, device="gpu"), {"documents", "shards"})
+    facts_are(NONE)
+    private = study(tmp_path, kind="ray", gpus_per_worker=1)
+    device.require_device(private, {"documents"})
+    with pytest.raises(ConfigError, match=r"^runtime\.gpus_per_worker is 1, but this machine has no GPU"):
+        device.require_device(private, {"train"})
+    device.require_device(study(tmp_path, kind="ray", gpus_per_worker=1, address="node:6379"), {"train"})
+    device.require_device(study(tmp_path, kind="ray"), {"train"})
+
+
+def test_the_planned_card_is_the_hint_else_the_one_that_is_here(facts_are):
+    facts_are(H200)
+    assert device.planned_card(RuntimeConfig(kind="local")) == Card("NVIDIA H200", 140 << 30)
+    assert device.planned_card(RuntimeConfig(kind="local", device="cpu")) is None
+    assert device.planned_card(RuntimeConfig()) is None
+    hint = Card("a GPU of runtime.gpu_memory", 80 << 30)
+    assert device.planned_card(RuntimeConfig(gpus_per_worker=1, gpu_memory=80 << 30)) == hint
+    facts_are(NONE)
+    assert device.planned_card(RuntimeConfig(kind="local")) is None
+    facts_are(H200.model_copy(update={"hidden_by": ""}))
+    assert device.planned_card(RuntimeConfig(kind="local")) is None

@@ -1,0 +1,69 @@
+"""Compiled layers under DeepSpeed: the losses of eager ones at every stage, and one decision for all workers."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from cpt_ray.config.sections.adapter import LoraSection
+from tests.train.engine.compiled_cases import one_cannot_compile, train_both
+from tests.train.engine.zero_cases import Case, write_model
+
+os.environ["DS_ACCELERATOR"] = "cpu"
+
+LORA = {"lora": LoraSection(rank=4, alpha=16, dropout=0.0)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("compiling") / "model", tied=True)
+
+
+def check(results, case):
+    loss_bound, weights_bound = (1e-5, 1e-3) if case.precision == "fp32" else (2e-3, 0.3)
+    for found in results:
+        assert json.loads(found["compiled"])["active"], found["compiled"]
+        proof = json.loads(found["proof"])
+        assert proof["passed"]
+        assert proof["gradient_leak"] == 0 < proof["gradient_control"]
+        assert [loss for loss, _ in found["losses"]] == pytest.approx([loss for loss, _ in found["expected"]], rel=loss_bound)
+        assert len({loss for loss, _ in found["losses"]}) == 4, "the steps must have changed the weights"
+        assert found["graphs after warm-up"] == 0
+        assert found["weights apart"] < weights_bound
+
+
+@pytest.mark.slow
+def test_compiled_layers_train_like_eager_ones(zero_groups, folder):
+    case = Case(2, "fp32")
+    check(zero_groups.of(1).run(train_both, str(folder), case, {}, timeout_s=900), case)
+
+
+@pytest.mark.full  # a minute of the C++ compiler each
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("case", "changes"),
+    [
+        (Case(0, "fp32"), {}),
+        (Case(1, "fp32"), {}),
+        (Case(1, "bf16"), {}),
+        (Case(2, "bf16", "optimizer"), {}),
+        (Case(3, "fp32"), {}),
+        (Case(3, "bf16"), {}),
+        (Case(3, "fp32", "parameters"), {}),
+        (Case(2, "fp32"), LORA),
+        (Case(3, "fp32"), LORA),
+        (Case(1, "fp32"), {"gradient_checkpointing": True}),
+        (Case(3, "fp32"), {"gradient_checkpointing": True}),
+        (Case(3, "bf16"), {"gradient_checkpointing": True, **LORA}),
+    ],
+    ids=str,
+)
+def test_compiled_layers_train_like_eager_ones_at_every_stage(zero_groups, folder, workers, case, changes):
+    check(zero_groups.of(workers).run(train_both, str(folder), case, changes, timeout_s=900), case)
+
+
+def test_if_one_worker_cannot_compile_none_does(zero_groups, folder):
+    found = zero_groups.of(2).run(one_cannot_compile, str(folder))
+    assert found == [("worker 1: RuntimeError: no compiler on this machine", False)] * 2
