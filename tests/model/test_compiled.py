@@ -7,7 +7,6 @@ import time
 
 import pytest
 import torch
-from cpt_ray.model.layers.adapter import add_adapters
 from torch._dynamo.utils import counters
 from transformers.models.llama.modeling_llama import LlamaMLP
 
@@ -15,6 +14,7 @@ from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.model import compiled
 from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.compiled import compile_layers, compiles, decoder_layers, filler_lengths, install
+from cpt_ray.model.layers.adapter import add_adapters
 from tests.model.compiled_models import TOKENS, check_compiled_against_eager, loss_and_gradients, row, tiny
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

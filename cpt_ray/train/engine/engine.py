@@ -362,6 +362,7 @@ def _fuse(lm: PreTrainedModel, train: TrainConfig, device: torch.device) -> str:
     fused = fuse_projections(lm) if wanted and train.lora is None else SEPARATE
     if wanted and fused == SEPARATE and dist.get_rank() == 0:
         level = logging.INFO if train.fuse_projections == "auto" else logging.WARNING
-        why = f"no layer of {type(lm).__name__} fits" if train.lora is None else "train.lora adapts each layer by its name"
+        name = type(lm).__name__
+        why = f"{name} has no layers that fit" if train.lora is None else "train.lora adapts each layer by its name"
         logger.log(level, "train.fuse_projections has no effect: %s", why)
     return fused

@@ -141,11 +141,12 @@ def test_layers_with_other_inputs_and_other_kinds_of_layers_stay_separate():
     assert_same(differentiate(models[1]), differentiate(models[0]), 1e-5)
 
 
-def test_a_fused_model_that_computes_something_else_is_taken_apart(monkeypatch):
+def test_a_fused_model_that_computes_something_else_is_taken_apart(monkeypatch, caplog):
     model, separate = build("Llama"), build("Llama")
     monkeypatch.setattr(FusedLinear, "forward", lambda self, hidden: hidden.repeat(1, 1, 9)[..., : sum(self._rows)])
     assert fuse_projections(model) == SEPARATE
     assert not fused_parts(model)
+    assert "fused projections change the hidden states of LlamaForCausalLM by " in caplog.text
     assert_same(differentiate(model), differentiate(separate), 0.0)
 
 

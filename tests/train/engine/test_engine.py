@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,7 +13,18 @@ from transformers import AutoModelForCausalLM
 
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.errors import ConfigError
-from tests.train.engine.zero_cases import STEPS, Case, T, build_engine, engine_trains, rows, train_steps, write_model
+from tests.model.layers.test_fused import build as build_other
+from tests.train.engine.zero_cases import (
+    STEPS,
+    Case,
+    T,
+    build_engine,
+    engine_trains,
+    rows,
+    train_config,
+    train_steps,
+    write_model,
+)
 
 os.environ["DS_ACCELERATOR"] = "cpu"
 
@@ -138,28 +150,44 @@ def test_a_state_is_the_same_with_and_without_fusion(zero_groups, folder, tmp_pa
             assert [loss for loss, _ in loaded_losses] == pytest.approx([loss for loss, _ in losses], abs=bound)
 
 
-def fused_with(folder, lora, fuse):
-    import logging
-
+def what_is_said(build):
+    """What `build` returns, and what is logged about fusion meanwhile."""
     said = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append((record.levelname, record.getMessage()))
     logging.getLogger("cpt_ray").addHandler(handler)
     logging.getLogger("cpt_ray").setLevel(logging.INFO)
-    engine = build_engine(folder, Case(2, "fp32"), lora=lora, fuse_projections=fuse)
-    found = engine.projections
-    engine.close()
+    found = build()
     logging.getLogger("cpt_ray").removeHandler(handler)
     return found, [message for message in said if "fuse" in message[1]]
 
 
-def test_adapters_keep_their_layers_apart_and_a_cpu_fuses_only_if_told_to(zero_groups, folder):
+def fused_with(folder, lora, fuse):
+    def build():
+        engine = build_engine(folder, Case(2, "fp32"), lora=lora, fuse_projections=fuse)
+        engine.close()
+        return engine.projections
+
+    return what_is_said(build)
+
+
+def fused_where_nothing_fits():
+    from cpt_ray.train.engine.engine import _fuse
+
+    train = train_config("fp32", fuse_projections=True)
+    return what_is_said(lambda: _fuse(build_other("GPTNeoX"), train, torch.device("cpu")))
+
+
+def test_what_cannot_be_fused_is_said_and_a_cpu_fuses_only_if_told_to(zero_groups, folder):
     group = zero_groups.of(1)
-    told = ("WARNING", "train.fuse_projections has no effect: train.lora adapts each layer by its name")
+    without_effect = "train.fuse_projections has no effect: "
+    told = ("WARNING", without_effect + "train.lora adapts each layer by its name")
     assert group.run(fused_with, str(folder), LORA, True) == [("separate projections", [told])]
     assert group.run(fused_with, str(folder), LORA, "auto") == [("separate projections", [])]
     assert group.run(fused_with, str(folder), None, "auto") == [("separate projections", [])]
     assert group.run(fused_with, str(folder), None, True) == [(FUSED, [])]
+    told = ("WARNING", without_effect + "GPTNeoXForCausalLM has no layers that fit")
+    assert group.run(fused_where_nothing_fits) == [("separate projections", [told])]
 
 
 def refused(folder, precision):
