@@ -133,9 +133,8 @@ class Watch:
             writer.write(event)
 
     def due(self, before: RunProgress, after: RunProgress) -> bool:
-        """Whether `observe` will measure something after a step."""
-        due = (_passes(every, before, after) for every in (self._every.held_out, self._every.memory))
-        return self._measured_step or any(due)
+        """Whether `observe` will measure something after a step, and so needs to know what became of it."""
+        return self._measured_step or _passes(self._every.held_out, before, after)
 
     def observe(self, before: RunProgress, after: RunProgress) -> None:
         """Measure what is due after a step; collective."""

@@ -70,6 +70,19 @@ def test_one_whole_step_of_an_interval_is_measured_phase_by_phase(watch, tmp_pat
     assert whole == {1, 4, 6}  # the first, and those after 250 and 500 tokens were passed
 
 
+def test_what_observe_will_measure_is_known_before_and_follows_tokens_spent_whether_seen_or_skipped(watch):
+    looked = begin(watch)
+    due = []
+    for step in range(1, 8):
+        due.append(watch.due(at(step - 1), at(step)))
+        watch.observe(at(step - 1), at(step))
+    assert due == [True, False, True, True, False, True, False]  # memory of steps 1, 4 and 6, held-out loss after 3 and 6
+    skipped = RunProgress(step=8, position=8, tokens_seen=700, tokens_skipped=200)
+    assert watch.due(at(7), skipped)
+    watch.observe(at(7), skipped)
+    assert looked == [0, 300, 600, 700]
+
+
 def test_a_warning_is_an_event_even_if_it_came_before_there_was_a_file(watch, tmp_path):
     watch.warn("early")
     begin(watch)
