@@ -58,7 +58,8 @@ class StudyConfig(Section):
         if self.runtime.kind == "local" and (workers.min, workers.max) != (1, 1):
             raise ValueError(f"runtime.kind local runs one process, but runtime.workers is {workers}; set it to 1")
         limit, timeout = self.train.compile_limit, self.runtime.collective_timeout
-        if self.train.compile and workers.max > 1 and limit >= timeout:
+        compiles = self.runtime.gpus_per_worker > 0 if self.train.compile == "auto" else self.train.compile
+        if compiles and workers.max > 1 and limit >= timeout:
             raise ValueError(
                 f"train.compile_limit is {limit} s, but workers wait for each other for at most runtime.collective_timeout, "
                 f"{timeout} s; set train.compile_limit to at most {timeout - 1}"
