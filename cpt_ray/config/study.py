@@ -56,7 +56,8 @@ class StudyConfig(Section):
                 f"one; set runtime.workers to at most {rows}, or train.global_batch_size to at least {workers.max}"
             )
         limit, timeout = self.train.compile_limit, self.runtime.collective_timeout
-        if self.train.compile and workers.max > 1 and limit >= timeout:
+        compiles = self.runtime.gpus_per_worker > 0 if self.train.compile == "auto" else self.train.compile
+        if compiles and workers.max > 1 and limit >= timeout:
             raise ValueError(
                 f"train.compile_limit is {limit} s, but workers wait for each other for at most runtime.collective_timeout, "
                 f"{timeout} s; set train.compile_limit to at most {timeout - 1}"

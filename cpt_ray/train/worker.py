@@ -263,11 +263,10 @@ def _prove_isolation(engine: Engine, manifest: ShardManifest, settings: TrainCon
         )
 
     proof = prove()
-    if not proof.passed and settings.compile == "auto" and engine.compiled is not None and engine.compiled.active:
+    if not proof.passed and settings.compile == "auto" and engine.runs_compiled:
         engine.uncompile(f"the isolation self-test failed on compiled layers: {describe(proof)}")
-        logger.warning("layers are not compiled, training is slower: %s", engine.compiled.reason)
         proof = prove()
-    require_isolation(proof)
+    require_isolation(proof, compiled=engine.runs_compiled)
     return proof
 
 

@@ -27,6 +27,7 @@ def test_an_arm_that_contradicts_the_sources_is_refused(tree, key, value, messag
     ("key", "value", "message"),
     [
         ("runtime.workers", 5, "runtime.workers is 5, but train.global_batch_size is 4 rows, and every worker needs at least one; set runtime.workers to at most 4, or train.global_batch_size to at least 5"),
+        ("runtime", {"workers": 2, "gpus_per_worker": 1, "collective_timeout": 300}, "train.compile_limit is 300 s, but workers wait for each other for at most runtime.collective_timeout, 300 s; set train.compile_limit to at most 299"),
         ("runtime.workers", {"min": 1, "max": 5}, "runtime.workers is 1 to 5, but train.global_batch_size is 4 rows"),
     ],
 )  # fmt: skip

@@ -14,6 +14,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
+from cpt_ray.evaluate import bits_per_byte
 from cpt_ray.evaluate.bits_per_byte import (
     Window,
     aggregate,
@@ -112,6 +113,24 @@ def test_a_score_does_not_depend_on_what_it_is_packed_with(tokenizer, model, bat
     assert [(score.identity, score.id) for score in packed] == [document.key for document in documents]
     assert [score.nats for score in packed] == pytest.approx([score.nats for score in alone], rel=1e-5)
     assert [score.nats for score in turned] == pytest.approx([score.nats for score in alone], rel=1e-5)
+
+
+def test_passes_filled_up_to_one_size_score_the_same(tokenizer, model, monkeypatch):
+    documents = [
+        encode_document(tokenizer, DocumentKey(f"law/00000/{seed}", str(seed)), make_text(seed, seed), document_tokens=60)
+        for seed in range(1, 7)
+    ]
+    sizes = []
+    real = bits_per_byte.hidden_states
+    monkeypatch.setattr(
+        bits_per_byte, "hidden_states", lambda model, ids, lengths: sizes.append(len(ids)) or real(model, ids, lengths)
+    )
+    expected = score_documents(model, documents, prefix=0, context=32, batch_tokens=100)
+    assert len(set(sizes)) > 1
+    sizes.clear()
+    filled = score_documents(model, documents, prefix=0, context=32, batch_tokens=100, row_tokens=100)
+    assert set(sizes) == {100}
+    assert [score.nats for score in filled] == pytest.approx([score.nats for score in expected], rel=1e-5)
 
 
 def test_the_first_token_is_scored_from_the_prefix_alone(tokenizer, model):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch._dynamo.utils import counters
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig, ExamConfig
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.exams import write_exams
 from cpt_ray.evaluate.per_item import read_document_scores
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
+from cpt_ray.model import compiled
 from cpt_ray.records import EvalRecord, ExamItem
 from tests.evaluate.tiny import SEPARATOR, make_run
 
@@ -61,6 +64,24 @@ def test_the_same_model_scores_the_same_twice(tiny_folder, held_out, tmp_path):
     second = evaluate(tiny_folder, held_out, tmp_path / "b")
 
     assert first.held_out == second.held_out
+
+
+def test_compiled_layers_score_the_same_and_exams_get_the_model_back(tiny_folder, held_out, tmp_path, monkeypatch, quiz):
+    def traced(forward):
+        return torch.compile(forward, backend="aot_eager", dynamic=False, fullgraph=True)
+
+    config = CONFIG.model_copy(update={"exams": (quiz,)})
+    write_exams(config.exams, tmp_path / "items")
+    settings = {"exam_items": tmp_path / "items" / ExamItem.FILE}
+    plain = evaluate(tiny_folder, held_out, tmp_path / "plain", config=config, **settings)
+    monkeypatch.setattr(compiled, "_compiled", traced)
+    graphs = counters["stats"]["unique_graphs"]
+    config = config.model_copy(update={"compile": True})
+    found = evaluate(tiny_folder, held_out, tmp_path / "compiled", config=config, **settings)
+    assert counters["stats"]["unique_graphs"] == graphs + 1, "one shape for all passes over both sets, and none for exams"
+    for one, other in zip(found.held_out, plain.held_out, strict=True):
+        assert one.nats == pytest.approx(other.nats, rel=1e-5)
+    assert found.exams[0].accuracy == plain.exams[0].accuracy
 
 
 def test_parts_choose_what_is_scored(tiny_folder, held_out, tmp_path):

@@ -13,7 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.model import compiled
 from cpt_ray.model.attention.isolation import hidden_states
-from cpt_ray.model.compiled import compile_layers, compiles, decoder_layers, filler_lengths, install
+from cpt_ray.model.compiled import compile_layers, compiled_scoring, compiles, decoder_layers, filler_lengths, install
 from cpt_ray.model.layers.adapter import add_adapters
 from tests.model.compiled_models import TOKENS, check_compiled_against_eager, loss_and_gradients, row, tiny
 
@@ -145,3 +145,33 @@ def test_installed_and_removed_layers_have_their_forward_passes(monkeypatch):
     with torch.no_grad():
         hidden_states(model, *row(0, CPU))
     assert calls == decoder_layers(model)
+
+
+def test_scoring_compiles_where_it_pays_and_leaves_the_model_uncompiled(monkeypatch):
+    model = tiny("llama").eval()
+    monkeypatch.setattr(compiled, "_compiled", lambda forward: forward)
+
+    def settled(setting, tokens):
+        with compiled_scoring(model, setting, num_tokens=tokens, row_tokens=TOKENS, limit_s=900) as row_tokens:
+            runs = any("forward" in layer.__dict__ for layer in decoder_layers(model))
+        assert not any("forward" in layer.__dict__ for layer in decoder_layers(model))
+        assert runs == (row_tokens is not None)
+        return row_tokens
+
+    much = int(1e16)
+    assert settled("auto", much) is None  # a CPU
+    assert settled(True, 1) == TOKENS
+    assert settled(False, much) is None
+    monkeypatch.setattr(compiled, "compiles", lambda setting, _device: bool(setting))  # as on a GPU
+    assert settled("auto", much) == TOKENS
+    assert settled("auto", 10_000) is None
+
+
+def test_scoring_goes_on_uncompiled_if_compiling_fails(monkeypatch, caplog):
+    def broken(_forward):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(compiled, "_compiled", broken)
+    with compiled_scoring(tiny("llama"), True, num_tokens=1, row_tokens=TOKENS, limit_s=900) as row_tokens:
+        assert row_tokens is None
+    assert "layers are not compiled, scoring is slower: RuntimeError: no compiler" in caplog.text

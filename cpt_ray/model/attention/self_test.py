@@ -106,8 +106,12 @@ def gradient_at_first(
     return max(float(gradient[:, :, :_FIRST].abs().max()) for gradient in gradients)
 
 
-def require_isolation(result: SelfTest) -> None:
+def require_isolation(result: SelfTest, *, compiled: bool = False) -> None:
     """Refuse a model whose packed documents see each other, or whose control shows nothing.
+
+    Args:
+        result: The measured differences.
+        compiled: Whether they were measured on compiled layers.
 
     Raises:
         TrainingError: With the measured differences.
@@ -116,7 +120,9 @@ def require_isolation(result: SelfTest) -> None:
         return
     raise TrainingError(
         f"isolation self-test failed on {describe(result)}",
-        fix="this architecture does not pass segments to its attention; use a supported one, or train.isolation=none",
+        fix="set train.compile=false: compiled layers lose the mask"
+        if compiled
+        else "this architecture does not pass segments to its attention; use a supported one, or train.isolation=none",
     )
 
 

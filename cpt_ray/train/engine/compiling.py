@@ -55,11 +55,16 @@ def compile_together(
     )
     if failed:
         compiled.remove(lm)
-        logger.warning("layers are not compiled, training is slower: %s", together.reason)
+        say_uncompiled(together.reason)
     elif zero_stage == 3:
         # ZeRO-3 hooks every module to gather its weights; within a graph there are no modules. A leaf is gathered whole.
         set_z3_leaf_modules(lm, sorted({type(layer) for layer in compiled.decoder_layers(lm)}, key=str))
     return together
+
+
+def say_uncompiled(reason: str | None) -> None:
+    """Warn, on console and in the report, that the layers run uncompiled although they should not."""
+    logger.warning("layers are not compiled, training is slower: %s", reason)
 
 
 def _hold_parameters_like_zero3(layer: nn.Module) -> None:

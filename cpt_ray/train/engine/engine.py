@@ -30,7 +30,7 @@ from cpt_ray.model.loss import IGNORED
 from cpt_ray.records import CompiledLayers, StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state
 from cpt_ray.train.engine.atomic_step import atomic_step
-from cpt_ray.train.engine.compiling import compile_together, without_leaf_hooks
+from cpt_ray.train.engine.compiling import compile_together, say_uncompiled, without_leaf_hooks
 from cpt_ray.train.engine.optimizer import build_optimizer
 from cpt_ray.train.engine.outcome import Outcome
 from cpt_ray.train.engine.threads import one_thread, settle_run_loops
@@ -122,7 +122,7 @@ class Engine:
         )
         if load_universal:
             resolved["checkpoint"] = {**resolved.get("checkpoint", {}), "load_universal": True}
-        if self.compiled is not None and self.compiled.active and deepspeed.zero_stage == 3:
+        if self.runs_compiled and deepspeed.zero_stage == 3:
             # DeepSpeed's own linear layer keeps gathered weights from staying alive until backward, as graphs do, and would
             # replace torch's after the layers are compiled: they would be compiled again.
             resolved["zero_optimization"] = {**resolved["zero_optimization"], "memory_efficient_linear": False}
@@ -247,15 +247,21 @@ class Engine:
             hook.remove()
         return gradient[0].abs().amax(-1)[: len(input_ids)]
 
+    @property
+    def runs_compiled(self) -> bool:
+        """Whether the layers run compiled."""
+        return self.compiled is not None and self.compiled.active
+
     def uncompile(self, reason: str) -> None:
         """Run compiled layers uncompiled from now on; every rank must do so."""
         if self.compiled is not None:
             remove(self.lm)
             self.compiled = self.compiled.model_copy(update={"active": False, "reason": reason})
+            say_uncompiled(reason)
 
     def _fill(self, row: MicroBatch) -> MicroBatch:
         """Fill a row up to the size that the layers are compiled for, with segments of its own that have no labels."""
-        missing = (self._row_tokens or 0) - len(row.input_ids) if self.compiled and self.compiled.active else 0
+        missing = (self._row_tokens or 0) - len(row.input_ids) if self.runs_compiled else 0
         if missing <= 0:
             return row
         ids, labels = row.input_ids.new_zeros(missing), row.labels.new_full((missing,), IGNORED)
