@@ -89,8 +89,7 @@ class Study:
             CptRayError: What a stage refuses.
         """
         self.console.step(verb)
-        if verb == "prepare":
-            say_bases(self.config, self.console)
+        said = say_bases(self.config, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()
         for stage in self.graph.stages:
@@ -98,7 +97,7 @@ class Study:
                 self._check_early(verb)
                 self.make_stage(stage)
             if stage is MODELS and verb == "prepare":
-                say_separators(self.graph, self.console)
+                say_separators(self.graph, self.console, said)
         if verb == "prepare":
             self.require_budgets()
 
