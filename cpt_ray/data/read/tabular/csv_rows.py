@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import Any
 
 from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.read.csv_shapes import RowShapes
 from cpt_ray.data.read.documents import Rejected, from_record, missing_columns
 from cpt_ray.data.read.plan import ReadPart
+from cpt_ray.data.read.tabular.csv_shapes import RowShapes
 from cpt_ray.edges.source_files import Unpacked, plain_name
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
