@@ -148,8 +148,13 @@ class _Watched:
         return alive
 
     def ended(self) -> bool:
-        """Whether none of its processes is left."""
-        return self.process.poll() is not None and not self.read()
+        """Whether it failed, or none of its processes is left.
+
+        What a failed command leaves may never end: an agent of a Ray whose node did not start takes this process, which adopted
+        it, for the raylet that it would follow.
+        """
+        code = self.process.poll()
+        return code is not None and (code != 0 or not self.read())
 
     def require_success(self) -> None:
         """Raise RuntimeError with its output if it failed."""

@@ -13,12 +13,12 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cpt_ray import __version__
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.edges import logs, process
-from cpt_ray.edges.redaction import printable
+from cpt_ray.edges.redaction import printable, printable_arguments
 from cpt_ray.errors import CptRayError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     except CptRayError as error:
         if options.debug:
             raise
-        print(printable(f"cpt-ray {options.verb}: {error}{_logs()}"), file=sys.stderr)
+        print(printable_arguments(f"cpt-ray {options.verb}: {error}{_logs()}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"\ncpt-ray {options.verb}: interrupted; re-run the same command to resume", file=sys.stderr)
@@ -134,8 +134,15 @@ def _restart(runtime: RuntimeConfig, arguments: Sequence[str]) -> None:
         os.execve(sys.executable, [sys.executable, "-m", "cpt_ray.cli.main", *arguments], variables)  # noqa: S606
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors, which repeat arguments, show no credentials."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable_arguments(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cpt-ray",
         description="Continued pretraining of language models on domain text, with an honest account of what it bought.",
         epilog="exit codes: 0 done, 2 a problem you can fix (the fix is printed), 130 interrupted, 1 a bug",

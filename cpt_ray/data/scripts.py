@@ -6,7 +6,7 @@ which Data-Juicer (Chen et al. 2024, arXiv 2309.02033) recommends for Chinese; i
 changes the few n-grams around it, as one changed word does in English. Where a number of words says how much is being said,
 two characters stand for a word. Korean, Tibetan and Yi separate words or syllables, and are read like English.
 
-Guarantee: text without these scripts has the words that it would have without this module.
+Guarantee: text without these scripts and without combining marks has the words that it would have without this module.
 """
 
 from __future__ import annotations
@@ -53,11 +53,26 @@ MARKS = tuple(_members(marks=True))
 """First and last code points of the marks that belong to the character before them."""
 
 
+def _combining() -> list[tuple[int, int]]:
+    """Runs of code points of the combining marks of all other scripts."""
+    runs: list[tuple[int, int]] = []
+    here = [range(first, last + 1) for first, last in _MIXED]
+    for code in range(0x300, 0x20000):  # beyond, there are none but variation selectors
+        if unicodedata.category(chr(code))[0] == "M" and not any(code in block for block in here):
+            begin = runs.pop()[0] if runs and runs[-1][1] == code - 1 else code
+            runs.append((begin, code))
+    return runs
+
+
+COMBINING = tuple(_combining())
+"""First and last code points of the marks of scripts with spaces, which continue a word: accents, vowel signs, points."""
+
+
 def _inside(runs: tuple[tuple[int, int], ...]) -> str:
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in runs)
 
 
-LETTER_CLASS, MARK_CLASS = _inside(LETTERS), _inside(MARKS)
+LETTER_CLASS, MARK_CLASS, COMBINING_CLASS = _inside(LETTERS), _inside(MARKS), _inside(COMBINING)
 """The same as the insides of character classes."""
 _LETTER = re.compile(f"[{LETTER_CLASS}]")
 

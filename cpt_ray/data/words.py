@@ -1,6 +1,7 @@
 r"""Words, word n-grams and seeded hashes: the definitions shared by near-duplicate detection, held-out sets and exam scans.
 
-A word is a run of `\w` in folded text, so case, punctuation, line breaks, invisible characters and the widths and fonts of
+A word is a run of `\w` and combining marks in folded text (the vowel signs of Devanagari, Bengali or Tamil are marks, and not
+`\w`), so case, punctuation, line breaks, invisible characters and the widths and fonts of
 letters never hide a match; in a script without spaces it is a character with its marks (`scripts`). Hashes have 64 bits and
 are the same on every machine and in every process. Memory: tables of about 14 MB per process, 8 bytes per word of the current
 documents, and 30 bytes per character of a window.
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.data.invisible import IGNORABLE, IGNORABLE_RUNS
-from cpt_ray.data.scripts import FIRST, LETTER_CLASS, LETTERS, MARK_CLASS, MARKS, CharacterSet
+from cpt_ray.data.scripts import COMBINING, COMBINING_CLASS, FIRST, LETTER_CLASS, LETTERS, MARK_CLASS, MARKS, CharacterSet
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Offsets: TypeAlias = npt.NDArray[np.int64]
@@ -30,7 +31,7 @@ Offsets: TypeAlias = npt.NDArray[np.int64]
 NO_WORDS: Hashes = np.empty(0, dtype=np.uint64)
 
 _RUN = re.compile(r"\w+")
-_WORD = re.compile(rf"[{LETTER_CLASS}][{MARK_CLASS}]*|[{MARK_CLASS}]+|[^\W{LETTER_CLASS}]+")
+_WORD = re.compile(rf"[{LETTER_CLASS}][{MARK_CLASS}]*|[{MARK_CLASS}]+|(?:[^\W{LETTER_CLASS}]|[{COMBINING_CLASS}])+")
 _SPACED, _LETTER, _MARK = 1, 2, 3
 _VARIANTS = ((0x2100, 0x214F), (0xFB50, 0xFDFF), (0xFE70, 0xFEFE), (0xFF00, 0xFFEF), (0x1D400, 0x1D7FF), (0x1EE00, 0x1EEFF))
 """Blocks of letters that are others in another width, font or position."""
@@ -184,7 +185,7 @@ def _kinds(size: int) -> npt.NDArray[np.uint8]:
     kinds = np.zeros(size, dtype=np.uint8)
     for match in _RUN.finditer("".join(map(chr, range(size)))):
         kinds[match.start() : match.end()] = _SPACED
-    for kind, runs in ((_LETTER, LETTERS), (_MARK, MARKS)):
+    for kind, runs in ((_SPACED, COMBINING), (_LETTER, LETTERS), (_MARK, MARKS)):
         for first, last in runs:
             kinds[first : last + 1] = kind
     return kinds

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from cpt_ray.config.devices import require_gpus
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process
@@ -17,6 +19,7 @@ from cpt_ray.edges.device import read_device
 from cpt_ray.errors import CptRayError
 
 _STARTS = 3
+_KILLED_S = 10
 _TOO_SLOW = "timed out during startup"
 """Ray's message when its node did not register within 30 s, a limit that cannot be configured (Ray 2.60)."""
 
@@ -121,6 +124,15 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+def _end_all_but(before: set[psutil.Process]) -> None:
+    """Kill the processes below this one that were not there before a start."""
+    started = [one for one in psutil.Process().children(recursive=True) if one not in before]
+    for one in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(started, timeout=_KILLED_S)
+
+
 def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> None:
     import ray
 
@@ -133,6 +145,7 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
         runtime.evaluate_workers,
     )
     for tries_left in reversed(range(_STARTS)):
+        before = set(psutil.Process().children(recursive=True))
         try:
             ray.init(
                 address="local",
@@ -146,6 +159,7 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
             )
             return
         except Exception as error:  # Ray raises no narrower class
+            _end_all_but(before)  # `ray.shutdown` knows nothing of a node that did not register
             if _TOO_SLOW not in str(error):
                 raise
             if not tries_left:

@@ -93,8 +93,7 @@ class Study:
         """
         self.console.step(verb)
         self.preflight(verb)
-        if verb == "prepare":
-            say_bases(self.config, self.console)
+        said = say_bases(self.config, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()
         for stage in self.graph.stages:
@@ -102,7 +101,7 @@ class Study:
                 self._check_early(verb)
                 self.make_stage(stage)
             if stage is MODELS and verb == "prepare":
-                say_separators(self.graph, self.console)
+                say_separators(self.graph, self.console, said)
         if verb == "prepare":
             self.require_budgets()
 

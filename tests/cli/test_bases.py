@@ -165,7 +165,7 @@ def test_text_that_spells_a_control_token_stays_text(tiny, capsys, ray_session_2
     assert documents > 100
     assert manifest.of_source("law").total("control_spellings") == documents
     assert f"{documents} times a text spells a control token; it was encoded as text" in text
-    assert f"documents end with '{SEPARATOR}'" in text
+    assert text.count(f"separator {SEPARATOR}") + text.count("documents end with") == 1
     assert manifest.around.separator == SEPARATOR
     folder = graph_of(tiny).one(_shards()).folder
     reader = ShardReader(folder, manifest, verify=True)

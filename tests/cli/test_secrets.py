@@ -118,3 +118,29 @@ def test_a_whole_run_leaves_a_signature_in_no_report_and_no_mlflow_run(secretive
     assert (study.root / "report.html").is_file()
     assert (study.root / "mlflow.db").is_file()
     assert leaks(study.root) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "none.yaml", f"--uri=https://me:{SECRET}@host"),
+        ("check", "none.yaml", f"tracking.password={SECRET}", "--tracking.password", f"https://host/?token={SECRET}"),
+        (f"https://me:{SECRET}@host/study.yaml",),
+        ("check", f"https://me:{SECRET}@host/study.yaml"),
+        ("trace", "none.yaml", "--row", f"https://host/token/{SECRET}1/a"),
+        ("check", "configs/demo.yaml", f"https://me:{SECRET}@host"),
+        ("check", "configs/demo.yaml", f"sourcess.law.path=https://me:{SECRET}@host"),
+        ("check", "configs/demo.yaml", f"study.api_key={SECRET}"),
+        ("check", "configs/demo.yaml", f"study.seeds=https://me:{SECRET}@host"),
+        ("check", "configs/demo.yaml", f"study.seeds=[https://me:{SECRET}@host"),
+    ],
+)
+def test_no_error_about_the_command_line_shows_a_credential_in_it(capsys, arguments):
+    try:
+        code = main(list(arguments))
+    except SystemExit as ended:
+        code = ended.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.err
+    assert SECRET not in captured.out + captured.err

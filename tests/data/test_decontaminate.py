@@ -134,3 +134,14 @@ def test_a_line_that_is_no_item_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"items\.jsonl, line 2: not an exam item \(1 validation error .*question") as caught:
         items(tmp_path, EXAM, {"task": "t", "id": "i"})
     assert caught.value.fix == "each line is a JSON object with task, id, question, choices and answer"
+
+
+@pytest.mark.accept(inputs=1)
+def test_in_hindi_thirteen_words_are_a_leak_and_twelve_are_none(tmp_path: Path) -> None:
+    question = "किरायेदार हर महीने के पहले दिन किराया देता है और मकान मालिक छत को अच्छी हालत में रखता है"
+    item = {"task": "law", "id": "q", "question": question, "choices": ["हाँ", "नहीं"], "answer": 0}
+    index = ExamIndex.build(items(tmp_path, item), 13)
+    split = question.split()
+    assert len(words(question)) == len(split) > 14
+    assert find(index, f"पहले {' '.join(split[:13])} बाद")
+    assert not find(index, f"पहले {' '.join(split[:12])} बाद")

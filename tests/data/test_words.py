@@ -26,6 +26,16 @@ from cpt_ray.data.words import (
 ROOT = Path(__file__).parents[2]
 
 
+INDIC = (
+    "किरायेदार हर महीने के पहले दिन किराया देता है और मकान मालिक छत को अच्छी हालत में रखता है।",
+    "ভাড়াটিয়া প্রতি মাসের প্রথম দিনে ভাড়া দেন এবং বাড়িওয়ালা ছাদ ভালো অবস্থায় রাখেন।",
+    "குத்தகைதாரர் ஒவ்வொரு மாதமும் முதல் நாளில் வாடகை செலுத்துகிறார், கூரையை நன்றாக பராமரிக்கிறார்.",
+    "అద్దెదారు ప్రతి నెల మొదటి రోజున అద్దె చెల్లిస్తాడు.",
+    "مُسْتَأْجِر يَدْفَعُ الإيجار",
+    "שָׁלוֹם עולם",
+)
+
+
 def test_case_punctuation_and_composition_do_not_matter() -> None:
     assert words("Don't STOP, Café!") == words("don t\nstop - cafe\u0301") == ["don", "t", "stop", "café"]
     assert hash_words("Don't STOP, Café!").tolist() == hash_words("don t\nstop - cafe\u0301").tolist()
@@ -96,7 +106,8 @@ def test_hashes_are_the_same_in_another_process() -> None:
 
 
 def test_ordinary_text_has_the_words_that_it_always_had() -> None:
-    """English and other spaced text: runs of word characters in casefolded NFC text, and nothing else."""
+    """English and other spaced text: runs of word characters and marks in casefolded NFC text, and nothing else."""
+    marks = "".join(chr(code) for code in range(0x20000) if unicodedata.category(chr(code)).startswith("M"))
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("cpt_ray/**/*.py")]
     files += [file.locate() for name in ("numpy", "torch") for file in distribution(name).files or () if "LICENSE" in file.name]
     texts = [Path(file).read_text(encoding="utf-8", errors="replace") for file in files]
@@ -110,7 +121,17 @@ def test_ordinary_text_has_the_words_that_it_always_had() -> None:
     assert sum(map(len, plain)) > 500_000
     assert any(not text.isascii() for text in plain)
     for text in plain:
-        assert words(text) == re.findall(r"\w+", unicodedata.normalize("NFC", text.casefold()))
+        assert words(text) == re.findall(rf"(?:\w|[{marks}])+", unicodedata.normalize("NFC", text.casefold()))
+
+
+@pytest.mark.parametrize("text", INDIC)
+@pytest.mark.accept(inputs=1)
+def test_vowel_signs_and_points_belong_to_their_word(text: str) -> None:
+    assert words(text) == [word.strip(".,।") for word in text.casefold().split()]
+    assert [text[start:end] for start, end in word_spans(text) or []] == [word.strip(".,।") for word in text.split()]
+    hashes, offsets = hash_words_batch([text, f"{text}\n{text}", "漢字 और कानून"])
+    assert np.diff(offsets).tolist() == [len(text.split()), 2 * len(text.split()), 4]
+    assert len(set(hashes[: offsets[1]].tolist())) == len(set(words(text)))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """Starting a private Ray on a machine that is too busy for it."""
 
+import contextlib
 import logging
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 import ray
 
@@ -52,6 +57,34 @@ def test_three_slow_starts_are_refused_with_a_fix(starts):
         begin()
     assert "set runtime.kind=local to train without Ray" in caught.value.fix
     assert len(made) == 3
+
+
+def test_what_a_failed_start_leaves_is_ended_and_what_was_there_before_is_not(starts, monkeypatch):
+    said, _ = starts
+    said.append(SLOW)
+    left = []
+    init = ray.init
+
+    def start(**settings):
+        left.append(subprocess.Popen([sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '1000'])"]))
+        while not psutil.Process(left[-1].pid).children():
+            time.sleep(0.05)
+        left.extend(psutil.Process(left[-1].pid).children())
+        init(**settings)
+
+    monkeypatch.setattr(ray, "init", start)
+    before = subprocess.Popen(["sleep", "1000"])
+    try:
+        begin()
+        failed, of_failed, made, _ = left
+        assert failed.poll() is not None
+        assert not of_failed.is_running()
+        assert made.poll() is None
+        assert before.poll() is None
+    finally:
+        for one in (before, *left):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def test_any_other_failure_is_not_tried_again(starts):

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.edges.redaction import MASK, is_secret_key, printable, printable_line, redact, redact_text, redact_uris
+from cpt_ray.edges.redaction import (
+    MASK,
+    is_secret_key,
+    printable,
+    printable_arguments,
+    printable_line,
+    redact,
+    redact_text,
+    redact_uris,
+)
 
 
 def test_secrets_are_known_by_whole_words_and_in_addresses():
@@ -90,3 +99,37 @@ def test_nothing_that_is_shown_controls_a_terminal(text):
     assert all(unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") for character in shown)
     assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
     assert printable_line(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("download/token/abc123def456/a.txt", "download/token/***/a.txt"),
+        ("token=abc/a.txt", "token=***/a.txt"),
+        ("a/eyJhbGciOi.eyJzdWIi.c2ln/a.txt", "a/***/a.txt"),
+        ("file/bot123456:AAFakeTokenValue-0123456789/a.txt", "file/bot123456:***/a.txt"),
+        ("Ab3dEf6hIj9kLmN2pQr5/a.txt", "***/a.txt"),
+    ],
+)
+def test_a_part_of_a_web_path_that_shows_to_be_a_secret_is_masked(path, shown):
+    assert redact_uris(f"get https://host/{path}: refused") == f"get https://host/{shown}: refused"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://host/datasets/a/resolve/87f09149ef4734204d70ed1d046ddc9ca3f2b8f9/part-00000.parquet",
+        "https://host/CC-MAIN-2021-10/segments/1614178347293.1/wet/CC-MAIN-20210225124124-20210225154124-00000.warc.wet.gz",
+        "https://host/auth/index.html",
+        "https://host/token/a.txt",
+        "s3://bucket/Ab3dEf6hIj9kLmN2pQr5/a.txt",
+    ],
+)
+def test_names_and_hashes_in_a_path_stay(uri):
+    assert redact_uris(uri) == uri
+
+
+def test_arguments_are_shown_without_the_values_of_secret_keys():
+    said = "unrecognized arguments: --api-key=abc tracking.password=abc train.batch_tokens=5; write section.key=value"
+    wanted = "unrecognized arguments: --api-key=*** tracking.password=*** train.batch_tokens=5; write section.key=value"
+    assert printable_arguments(said) == wanted

@@ -37,10 +37,10 @@ def _check_source(source: SourceConfig, request: Request) -> None:
 def main(request: Request) -> None:
     """Run the verb: schema, files, DeepSpeed JSON and artifacts."""
     config = request.config
-    say_bases(config, request.console)
+    said = say_bases(config, request.console)
     graph = StudyGraph(config, request.path)
     warn_of_changes(graph, request.console)
-    say_separators(graph, request.console)
+    say_separators(graph, request.console, said)
     for source in config.sources:
         _check_source(source, request)
     path = deepspeed_path(config.train.deepspeed, request.path)

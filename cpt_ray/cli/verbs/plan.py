@@ -10,8 +10,8 @@ from cpt_ray.study.study import Study
 def main(request: Request) -> None:
     """Run the verb; it only reads, so it needs no lease."""
     study = Study(request.config, request.path, request.console)
-    say_bases(request.config, request.console)
-    say_separators(study.graph, request.console)
+    said = say_bases(request.config, request.console)
+    say_separators(study.graph, request.console, said)
     plan, memory = study.plan()
     request.console.say(render_plan(plan, memory))
     check_cooldowns(plan)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
@@ -148,12 +148,17 @@ def missing_columns(names: Iterable[str], source: SourceConfig, path: str = "") 
     present = list(names)
     for name, key in {"text": source.text_field, **mapped_fields(source)}.items():
         if present.count(key) > 1:
-            return f"{present.count(key)} columns are called {key!r}; columns present: {', '.join(present)}"
+            return f"{present.count(key)} columns are called {key!r}; columns present: {_listed(present)}"
         nested = "." in key and key.split(".")[0] in present
         if name in _REQUIRED and key not in present and key not in partitions(path) and not nested:
-            return f"no column {key!r}; columns present: {', '.join(present)}"
+            return f"no column {key!r}; columns present: {_listed(present)}"
     return None
 
 
 def _names(row: Mapping[str, Any]) -> str:
-    return ", ".join(str(name)[:50] for name in list(row)[:20])
+    return _listed(list(row))
+
+
+def _listed(names: Sequence[str]) -> str:
+    # The first line of a file without a header may be a whole document.
+    return ", ".join(str(name)[:50] for name in names[:20])

@@ -97,6 +97,8 @@ def _wide(sample: bytes) -> str | None:
     for name, width, places in _WIDE:
         units = sample[: len(sample) // width * width]
         upper = [set(units[place::width]) for place in places]
+        if width == 4 and any(not values <= {0, 1} for values in (upper[1:] if places[0] else upper[:2])):
+            continue  # two characters of UTF-16
         lower = units[(width - 1 if 0 in places else 0) :: width]
         if units and 0 not in lower and all(len(values) <= _MOST_BLOCKS for values in upper):
             return name

@@ -32,6 +32,7 @@ from cpt_ray.errors import DataError
 from cpt_ray.records import Record
 
 _HEAD = 1 << 13
+_LEFT_OUT_FIXES = {"compressed": "decompress the files, or compress them with gzip, zstd, bz2 or xz"}
 
 
 class ReadPart(Record):
@@ -96,7 +97,10 @@ def survey_source(source: SourceConfig) -> Survey:
         raise DataError(
             f"source {source.name}: none of its files has a format that is known by its name; left out: "
             f"{', '.join(f'{count} {kind}' for kind, count in kinds.items())}, such as {left[0].path}",
-            fix=f"set format of source {source.name}, and give its files by a pattern such as FOLDER/**/*.EXTENSION",
+            fix=_LEFT_OUT_FIXES.get(
+                left[0].kind,
+                f"set format of source {source.name}, and give its files by a pattern such as FOLDER/**/*.EXTENSION",
+            ),
         )
     return Survey(source.format or "auto", sorted(files), left)
 

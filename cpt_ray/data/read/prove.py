@@ -1,7 +1,7 @@
 """Prove, before anything is prepared, that a source is what its section says: `cpt-ray check` prints what this finds.
 
 Part of stage `read`; runs on the driver. In: a source. Out: a `Proof`, or the error that preparation would end with. It reads
-the first records of a few files, the columns of its tables (`tables`), and the whole of a source of at most 1 MB.
+the first records of a few files, the columns of its tables (`tabular.tables`), and the whole of a source of at most 1 MB.
 
 Guarantee: costs a bounded number of reads, whatever the size of the source.
 """
@@ -17,7 +17,7 @@ from cpt_ray.data.read.documents import BAD, Rejected, mapped_fields
 from cpt_ray.data.read.encodings import detect_encoding
 from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, survey_source
 from cpt_ray.data.read.reading import LEFT_OUT, read_documents
-from cpt_ray.data.read.tables import check_columns
+from cpt_ray.data.read.tabular.tables import check_columns
 from cpt_ray.edges.source_files import archive_kind, format_of, is_local, open_source, shown
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document

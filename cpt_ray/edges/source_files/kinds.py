@@ -29,7 +29,7 @@ _LEFT_OUT = {
     **dict.fromkeys((".mp3", ".mp4", ".wav", ".flac", ".ogg", ".avi", ".mov", ".mkv", ".webm"), "media"),
     **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".xlsx", ".ods", ".ppt", ".pptx"), "office"),
     **dict.fromkeys((".lz4", ".lz", ".lzma", ".z", ".br", ".sz", ".snappy"), "compressed"),
-    **dict.fromkeys((".7z", ".rar", ".cab", ".iso", ".lzh"), "archive"),
+    **dict.fromkeys((".7z", ".rar", ".cab", ".iso", ".lzh", ".zip", ".tar", ".tgz"), "archive"),
 }
 _MAGIC = (
     (b"%PDF-", "pdf"),

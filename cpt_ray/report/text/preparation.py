@@ -37,9 +37,6 @@ def describe_packing(manifest: ShardManifest) -> list[str]:
         f"in {ledger.total('rows')} rows of {manifest.sequence_length}; "
         f"{ledger.total('padding')} padding slots; {ledger.total('loss_tokens')} loss-bearing tokens"
     ]
-    if manifest.around is not None:
-        before = f", begin with {manifest.around.bos!r}" if manifest.around.bos else ""
-        lines.append(f"  documents end with {manifest.around.separator!r}{before}")
     if spelled := ledger.total("control_spellings"):
         lines.append(f"  {spelled} times a text spells a control token; it was encoded as text")
     for source in ledger.sources:

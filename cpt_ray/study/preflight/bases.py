@@ -6,7 +6,7 @@ In: the study's graph. Out: lines and warnings for the console, and items for `v
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cpt_ray.config.study import StudyConfig
@@ -34,16 +34,21 @@ def prove_bases(config: StudyConfig) -> list[BaseFacts]:
     return [prove_base(model, lengths) for model in config.models]
 
 
-def say_bases(config: StudyConfig, console: Console) -> None:
+def say_bases(config: StudyConfig, console: Console) -> dict[str, str]:
     """Prove the bases, and print what was found and what to look at.
+
+    Returns:
+        What was printed of each model, for `say_separators`.
 
     Raises:
         ConfigError: If a base cannot be trained as the study asks.
     """
-    for facts in prove_bases(config):
+    found = prove_bases(config)
+    for facts in found:
         console.say(f"model {facts.model}: {facts.summary}")
         for warning in facts.warnings:
             console.warn(warning)
+    return {facts.model: facts.summary for facts in found}
 
 
 def warn_of_changes(graph: Graph, console: Console) -> None:
@@ -53,14 +58,21 @@ def warn_of_changes(graph: Graph, console: Console) -> None:
             console.warn(problem.problem)
 
 
-def say_separators(graph: Graph, console: Console) -> None:
-    """Print the tokens around documents of every imported base, and warn of one that ends a turn of a chat."""
+def say_separators(graph: Graph, console: Console, said: Mapping[str, str]) -> None:
+    """Print the tokens around documents of every imported base, and warn of one that ends a turn of a chat.
+
+    Args:
+        graph: The study.
+        console: Where to print.
+        said: What `say_bases` has printed; a separator that is told there is not told again.
+    """
     for node in graph.of(MODELS):
         if store.find(node) is None:
             continue
         found = text_tokens(node.work, node.folder)
-        before = f", begin with {found.bos!r}" if found.bos else ""
-        console.say(f"model {node.name}: documents end with {found.separator!r}{before}")
+        if found.bos or not said.get(node.name, "").endswith(f"separator {found.separator}"):
+            before = f", begin with {found.bos!r}" if found.bos else ""
+            console.say(f"model {node.name}: documents end with {found.separator!r}{before}")
         definition = json.loads((node.folder / "tokenizer.json").read_text(encoding="utf-8"))
         warning = chat_end_warning(found.separator, vocabulary(definition), f"models.{node.name}")
         if warning and node.work.separator is None and Path(node.work.base).is_file():

@@ -92,7 +92,7 @@ def _verify_raw_files(node: DocumentsNode, source: SourceConfig) -> Checked:
 
 DOCUMENTS = Stage[Text, DocumentsRecord](
     name="documents",
-    version=3,
+    version=4,
     verb="prepare",
     plan=_plan,
     build=one_by_one(_build),

@@ -31,7 +31,7 @@ def _build(node: Node[Text, HeldOutRecord], session: Session) -> None:
 
 HELD_OUT = Stage[Text, HeldOutRecord](
     name="held_out",
-    version=2,
+    version=3,
     verb="prepare",
     plan=_plan,
     build=one_by_one(_build),

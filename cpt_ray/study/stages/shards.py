@@ -99,7 +99,7 @@ def _verify(node: ShardsNode) -> Iterator[Checked]:
 
 SHARDS = Stage[Packing, ShardManifest](
     name="shards",
-    version=4,
+    version=5,
     verb="prepare",
     plan=_plan,
     build=one_by_one(_build),

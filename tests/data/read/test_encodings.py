@@ -74,12 +74,13 @@ def test_an_encoding_of_any_script_is_found(language: str, name: str, times: int
 def test_wide_encodings_without_a_mark_are_text_and_programs_are_not(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(RUSSIAN.encode("utf-16-le"))
     (tmp_path / "b.txt").write_bytes(GERMAN.encode("utf-32-be"))
+    (tmp_path / "bb.txt").write_bytes(b"".join(c.encode() + b"\0" for c in "Text " * 30))
     (tmp_path / "c.txt").write_bytes(b"\x7fELF" + bytes(range(256)) * 400)
     (tmp_path / "d.txt").write_bytes(random.Random(1).randbytes(100_000))
     (tmp_path / "e.txt").write_bytes(b"".join(n.to_bytes(4, "little") for n in range(0, 10**6, 97)))
     config = source(tmp_path / "*.txt", "text", encoding="auto")
-    assert texts(config) == [RUSSIAN, GERMAN]
-    assert counted(config) == (2, {"left_out.binary": 3})
+    assert texts(config) == [RUSSIAN, GERMAN, "Text " * 30]
+    assert counted(config) == (3, {"left_out.binary": 3})
     assert texts(source(tmp_path / "a.txt", "text", encoding="utf-16-le")) == [RUSSIAN]
 
 

@@ -331,3 +331,16 @@ def test_a_limit_counts_documents_and_not_what_is_left_out(tmp_path: Path) -> No
         (tmp_path / name).write_text(name)
     config = source(tmp_path, "auto", limit_documents=2)
     assert counted(config) == (2, {"left_out.pdf": 2})
+
+
+def test_archives_in_archives_and_other_compressions_are_named_by_kind(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, data in {"in.zip": b"PK\x03\x04", "in.tar": b"", "in.tgz": b"", "a.txt": b"text"}.items():
+            archive.writestr(name, data)
+    assert counted(source(tmp_path / "a.zip", "auto")) == (1, {"left_out.archive": 3})
+    (tmp_path / "b.jsonl").write_bytes(b"\x04\x22\x4d\x18...")
+    assert counted(source(tmp_path / "b.jsonl", "jsonl")) == (0, {"left_out.compressed": 1})
+    (tmp_path / "c.jsonl.lz4").write_bytes(b"\x04\x22\x4d\x18...")
+    with pytest.raises(DataError, match="left out: 1 compressed, such as") as caught:
+        read(source(tmp_path / "c.jsonl.lz4", "auto"))
+    assert caught.value.fix == "decompress the files, or compress them with gzip, zstd, bz2 or xz"

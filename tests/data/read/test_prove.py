@@ -9,7 +9,8 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from cpt_ray.data.read import prove_source, tables
+from cpt_ray.data.read import prove_source
+from cpt_ray.data.read.tabular import tables
 from cpt_ray.errors import DataError
 from tests.data.read.test_formats import source, write_jsonl
 

@@ -19,15 +19,16 @@ from dataclasses import replace
 from typing import Any
 
 from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.read.csv_shapes import RowShapes
 from cpt_ray.data.read.documents import Rejected, from_record, missing_columns
 from cpt_ray.data.read.plan import ReadPart
+from cpt_ray.data.read.tabular.csv_shapes import RowShapes
 from cpt_ray.edges.source_files import Unpacked, plain_name
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 
 _LONGEST_FIELD = 1 << 30
 _DELIMITERS = (",", ";", "\t", "|")
+_SAID = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r\n]*', re.IGNORECASE)
 _TABBED = re.compile(r"\.(tsv|tab)(\.|$)", re.IGNORECASE)
 
 
@@ -129,6 +130,11 @@ def _header(lines: _Lines, part: ReadPart, source: SourceConfig) -> tuple[list[s
     """The header and its delimiter: the one that gives the text column, else the one that gives the most columns."""
     read: dict[str, list[str]] = {}
     problem: csv.Error | None = None
+    first = next(lines, "")
+    if (said := _SAID.fullmatch(first)) is not None:  # Excel's own line in front of the header
+        lines.taken.clear()
+        return next(csv.reader(lines, strict=True, delimiter=said[1]), []), said[1]
+    lines.give_back(keep=0)
     for delimiter in ("\t",) if _TABBED.search(plain_name(part.path)) else _DELIMITERS:
         lines.taken.clear()
         try:

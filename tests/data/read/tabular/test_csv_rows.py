@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cpt_ray.data.read import Rejected
+from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 from tests.data.read.test_field_cases import counted
 from tests.data.read.test_formats import read, source, texts
@@ -115,3 +116,16 @@ def test_a_header_that_comes_again_is_no_document(tmp_path: Path) -> None:
 def test_a_row_that_is_none_in_a_compressed_file_is_counted_as_such(tmp_path: Path) -> None:
     path = members(tmp_path / "a.csv.gz", "id,text\n1,one,too many\n2", ",two\n3,three,too many", "\n4,four\n")
     assert counted(source(path, "csv")) == (2, {"bad_row": 2})
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;"])
+def test_a_line_that_names_the_delimiter_is_no_header(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{line}\nid;text\n1;one, two\n")
+    assert texts(source(tmp_path / "a.csv", "csv", id_field="id")) == ["one, two"]
+
+
+def test_a_first_line_that_is_no_header_is_shown_in_short(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f'1,"{"word " * 1000}"\n2,two\n')
+    with pytest.raises(DataError, match=r"no column 'text'; columns present: 1, (word )+") as caught:
+        read(source(tmp_path / "a.csv", "csv"))
+    assert len(caught.value.problem) < 300
