@@ -138,7 +138,7 @@ def _delta(
     interval: Interval,
     *,
     set_name: str,
-    role: Literal["domain", "general", "exam"],
+    role: Literal["domain", "general", "probe", "exam"],
     items: int,
 ) -> Delta:
     """Subject minus reference, in the order of `names` and `values`."""

@@ -34,9 +34,11 @@ from cpt_ray.records import (
 from cpt_ray.study import store
 from cpt_ray.study.bases import say_bases, say_separators
 from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget
 from cpt_ray.study.session import Session
 from cpt_ray.study.shapes import model_shapes
+from cpt_ray.study.stages.derived import DERIVED
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
@@ -139,8 +141,8 @@ class Study:
         return store.load(self.graph.one(HELD_OUT))
 
     def shards(self, model: str) -> ShardManifest:
-        """The packed shards for a model's tokenizer."""
-        return store.load(self.graph.one(SHARDS, model))
+        """The packed shards for a model's tokenizer, those of derived sources included."""
+        return shards_of(self.graph, model).record
 
     def runs(self) -> list[RunRecord]:
         """The base of each model, then all training runs, parents first, then their trajectory points."""
@@ -170,9 +172,13 @@ class Study:
         """The study's cost: counted where shards exist, estimated where they do not."""
         config, specs = self.config, self.specs
         shapes = model_shapes(self.graph.of(MODELS), config.train.lora)
-        first = self.graph.of(SHARDS)[0]
-        shards = store.load(first) if store.find(first) else None
-        names = [source.name for source in config.sources]
+        first = config.models[0].name
+        packed: list[Node[Any, Any]] = [
+            self.graph.one(SHARDS, first),
+            *(node for node in self.graph.of(DERIVED) if node.work.model == first),
+        ]
+        shards = self.shards(first) if all(store.find(node) for node in packed) else None
+        names = [source.name for source in config.sources if source.is_packed]
         plan = plan_study(
             config,
             shapes,

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from cpt_ray.data.rows.shards import ShardReader
+from cpt_ray.data.rows.shards import ShardReader, join_manifests
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.model.attention.self_test import require_isolation, run_self_test
@@ -99,7 +99,8 @@ class _Parts:
 
 def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     settings = task.settings.train
-    shards = Made(Path(task.shards_folder), ShardManifest.of(task.shards_folder))
+    made = [Made(Path(folder), ShardManifest.of(folder)) for folder in (task.shards_folder, *task.derived_folders)]
+    shards = join_manifests(made[0], made[1:])
     split = BatchSplit(settings.global_batch_size, dist.get_world_size(), settings.micro_batch_size)
     if dist.get_rank() == 0 and (idle := split.describe_idle()):
         logger.warning(idle)

@@ -38,7 +38,7 @@ def main(request: Request) -> None:
     graph = StudyGraph(config, request.path)
     warn_of_changes(graph, request.console)
     say_separators(graph, request.console)
-    for source in config.sources:
+    for source in config.read_sources:
         _check_source(source, request)
     path = deepspeed_path(config.train.deepspeed, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")

@@ -17,7 +17,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
         name=config.study.name,
         inputs={"documents": graph.one(DOCUMENTS)},
         settings=prepare_settings(config.prepare, "seed", "held_out"),
-        work=Text(config.sources, config.prepare),
+        work=Text(config.read_sources, config.prepare),
     )
 
 
@@ -31,7 +31,7 @@ def _build(node: Node[Text, HeldOutRecord], session: Session) -> None:
 
 HELD_OUT = Stage[Text, HeldOutRecord](
     name="held_out",
-    version=2,
+    version=3,
     verb="prepare",
     plan=_plan,
     build=one_by_one(_build),
