@@ -98,13 +98,18 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
 
 
 def _worst_general(finding: ArmFindings) -> list[str]:
-    """The clause on the general text that did worst against the base or the control; if there is only one, on that one."""
-    base, control = (_of_role(deltas, "general") for deltas in (finding.against_base, finding.against_control))
+    """The clause on the general text that did worst against the base or the control; if there is only one, on that one.
+
+    Probes stand for general text where there are any.
+    """
+    role = "probe" if _of_role(finding.against_base, "probe") else "general"
+    base, control = (_of_role(deltas, role) for deltas in (finding.against_base, finding.against_control))
     if not base:
         return []
     name = max([*base, *control], key=lambda delta: delta.loss_rank).set_name
     several = len({delta.set_name for delta in base}) > 1
-    clause = f"{name}, the general text that did worst," if several else name
+    kind = "probe" if role == "probe" else "general text"
+    clause = f"{name}, the {kind} that did worst," if several else name
     for delta in base:
         if delta.set_name == name:
             size = f"{abs(delta.difference):.3f} ({delta.relative_percent:+.1f} %)"
@@ -151,12 +156,13 @@ def _gain(finding: ArmFindings) -> list[str]:
 def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool]:
     """The clauses on general text, and whether any says that the tolerance is exceeded."""
     clauses, forgets = [], False
-    base = _of_role(finding.against_base, "general")
+    base = [*_of_role(finding.against_base, "probe"), *_of_role(finding.against_base, "general")]
     if not base:
-        return ["no general text was held out, so forgetting is unknown"], False
+        return ["no general text and no probe was held out, so forgetting is unknown"], False
     for delta in [*base, *_of_role(finding.against_control, "general")]:
         to = "the base" if delta in base else f"the equal-token control {delta.reference}"
-        clause = f"general text ({delta.set_name}) {_change(delta)} against {to}"
+        kind = "general text" if delta.role == "general" else "text that it does not train on"
+        clause = f"{kind} ({delta.set_name}) {_change(delta)} against {to}"
         if delta.better is False and delta.difference > tolerance:
             forgets = True
             clause += f", more than the tolerance of {tolerance:g}: this is forgetting"

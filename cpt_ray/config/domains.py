@@ -74,6 +74,43 @@ def check_names(models: Sequence[str], classifiers: Sequence[str], sources: Sequ
                 )
 
 
+def drawn_roots(arm: ArmConfig, sources: Sequence[SourceConfig]) -> frozenset[str]:
+    """The sources that were read, whose text an arm draws, itself or through a derived source."""
+    by_name = {source.name: source for source in sources}
+    return frozenset(root_of(by_name[name], sources).name for mix in arm.mixes().values() for name, w in mix.items() if w)
+
+
+def probes_of_arms(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> dict[str, frozenset[str]]:
+    """By arm with a domain of its own, the other domains: sources that another arm trains on, and it does not.
+
+    A domain that no arm trains on is one that the study measures; so is any domain for a control, or an arm that has none.
+    """
+    drawn = {name: drawn_roots(arm, sources) for name, arm in arms.items()}
+    domains = frozenset(source.name for source in sources if source.role == "domain") & frozenset().union(*drawn.values())
+    return {name: domains - drawn[name] for name, arm in arms.items() if arm.role == "domain" and drawn[name] & domains}
+
+
+def missing_probe(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> str | None:
+    """What a study without probes can not say; None if each domain arm has text that it does not train on."""
+    drawn = {name: drawn_roots(arm, sources) for name, arm in arms.items()}
+    general = [source.name for source in sources if source.role == "general"]
+    trained = {name: [arm for arm, roots in drawn.items() if name in roots] for name in general}
+    if any(source.role == "probe" for source in sources) or any(not found for found in trained.values()):
+        return None
+    probes = probes_of_arms(sources, arms)
+    if all(probes.get(name) for name, arm in arms.items() if arm.role == "domain"):
+        return None
+    if not general:
+        return (
+            "No source has role probe or general: forgetting is not measured; add text that no arm trains on, with role probe."
+        )
+    by = "; ".join(f"{name} by {', '.join(found)}" for name, found in trained.items())
+    return (
+        f"No probe: arms train on all general text ({by}), so its held-out sets can not tell forgetting from being behind an "
+        "arm that trains on that very text; add text that no arm trains on, as a source with role probe."
+    )
+
+
 def root_of(source: SourceConfig, sources: Sequence[SourceConfig]) -> SourceConfig:
     """The source that was read, from which a source is derived; a source that is read is its own."""
     by_name = {one.name: one for one in sources}

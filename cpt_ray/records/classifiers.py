@@ -98,14 +98,16 @@ class ScoresRecord(Record):
 
 
 class ThresholdYield(Record):
-    """What a threshold that the study uses finds in a source."""
+    """What a threshold finds in a source."""
 
     threshold: float
     documents: int
     tokens: int
     held_out: ClassifierMeasures
+    share: Measured
+    """Estimated share of positive documents in this source."""
     precision: Measured
-    """Expected in this source: at its estimated share of positives, not at that of the examples."""
+    """Expected in this source: at that share, not at that of the examples."""
 
 
 class YieldRecord(Record):
@@ -119,8 +121,7 @@ class YieldRecord(Record):
     documents: tuple[int, ...]
     tokens: tuple[int, ...]
     """Tokenizer tokens, separators and BOS, as packed for the study's first model."""
-    estimated_share: float
-    """Share of positive documents in the source (expectation-maximization over its scores)."""
+    at_half: ThresholdYield
     used: tuple[ThresholdYield, ...]
     """At the thresholds of derived sources."""
 
@@ -171,3 +172,13 @@ class ArmsRecord(Record):
     tokens: dict[str, int]
     shared: tuple[Shared, ...]
     """Every ordered pair of arms."""
+
+
+class DomainFindings(Record):
+    """What a study's filters found: classifiers, what thresholds yield, what derived sources took, what arms share."""
+
+    classifiers: tuple[ClassifierRecord, ...] = ()
+    yields: tuple[YieldRecord, ...] = ()
+    selections: tuple[SelectionRecord, ...] = ()
+    """Of the first model's shards."""
+    arms: ArmsRecord | None = None

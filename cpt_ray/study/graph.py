@@ -18,16 +18,16 @@ from cpt_ray.edges.mirrored import database_of
 from cpt_ray.edges.storage import FileHashes
 from cpt_ray.records import Record
 from cpt_ray.study import store
-from cpt_ray.study.stages.classifier import CLASSIFIER
-from cpt_ray.study.stages.derived import ARMS, DERIVED
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE
 from cpt_ray.study.stages.exams import EXAMS
+from cpt_ray.study.stages.filter.classifier import CLASSIFIER
+from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
+from cpt_ray.study.stages.filter.scores import SCORES, YIELD
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.late_scan import LATE_SCAN
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.scan import SCAN
-from cpt_ray.study.stages.scores import SCORES, YIELD
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node, Stage
 from cpt_ray.study.stages.train import TRAIN

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from cpt_ray.compare.comparison import compare
 from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.domains import missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
@@ -38,9 +39,9 @@ from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget
 from cpt_ray.study.session import Session
 from cpt_ray.study.shapes import model_shapes
-from cpt_ray.study.stages.derived import DERIVED
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
+from cpt_ray.study.stages.filter.derived import DERIVED
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
@@ -166,6 +167,8 @@ class Study:
             self.config.compare,
             control_arms=frozenset(name for name, arm in self.config.arms.items() if arm.role == "control"),
             tokens_paid=sum(run.tokens_paid for run in runs),
+            probes=probes_of_arms(self.config.sources, self.config.arms),
+            caveats=tuple(filter(None, [missing_probe(self.config.sources, self.config.arms)])),
         )
 
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:

@@ -2,6 +2,7 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.domains import missing_probe
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import Survey, prove_source
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
@@ -40,6 +41,8 @@ def main(request: Request) -> None:
     say_separators(graph, request.console)
     for source in config.read_sources:
         _check_source(source, request)
+    if note := missing_probe(config.sources, config.arms):
+        request.console.warn(note)
     path = deepspeed_path(config.train.deepspeed, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
     there = sum(store.find(node) is not None for node in graph.all())

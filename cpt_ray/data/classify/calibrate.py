@@ -1,4 +1,4 @@
-"""From margins to probabilities, and back to what they are worth: calibration and the share of a class in unlabeled text.
+"""From margins to probabilities, and how well they hold.
 
 In: margins of documents whose class is known. Out: a `Calibration`. Memory: one number per document.
 
@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 _BINS = 10
-_ROUNDS = 500
-_CLOSE = 1e-9
 _FLATTEST = 1e-6
 """Smallest slope: a margin that orders documents the wrong way round is not turned, its held-out F1 refuses it."""
 
@@ -61,27 +59,3 @@ def calibration_error(probabilities: npt.NDArray[np.float32], positive: npt.NDAr
     counts = np.bincount(bins, minlength=_BINS)
     gaps = np.bincount(bins, probabilities.astype(np.float64) - positive, minlength=_BINS)
     return float(np.abs(gaps).sum() / max(counts.sum(), 1))
-
-
-def estimate_share(probabilities: Floats, counts: Floats, prior: float) -> float:
-    """The share of positives in unlabeled text, where only the mixture of classes differs from the calibration documents.
-
-    Expectation-maximization of Saerens, Latinne and Decaestecker (2002).
-
-    Args:
-        probabilities: Calibrated probability of each bin of documents.
-        counts: Documents in each bin.
-        prior: Share of positives among the calibration documents.
-    """
-    if not counts.sum():
-        return 0.0
-    inside = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    odds = inside / (1 - inside) * (1 - prior) / prior
-    share = prior
-    for _ in range(_ROUNDS):
-        posterior = share * odds / (share * odds + 1 - share)
-        new = float((posterior * counts).sum() / counts.sum())
-        if abs(new - share) < _CLOSE:
-            break
-        share = new
-    return share

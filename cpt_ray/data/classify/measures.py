@@ -60,20 +60,33 @@ def measure_auc(probabilities: Probabilities, positive: Classes) -> Measured:
     return Measured(value=value, interval=_interval(low, high, "Newcombe, method 5"))
 
 
-def expected_precision(measured: ClassifierMeasures, share: float) -> Measured:
-    """Precision in text of which only `share` is positive, from the recall and the false positive rate measured here.
+def in_source(measured: ClassifierMeasures, called: float) -> tuple[Measured, Measured]:
+    """The share of positives in unlabeled text, and the precision there, from what was called positive.
 
-    The limits pair the worst recall with the worst false positive rate and the best with the best, so they are wide.
+    Adjusted count (Forman 2008): of `called`, recall times the share are hits, and the false positive rate times the rest is not.
+    The limits pair the limits of recall and of the false positive rate, so they are wide.
+
+    Args:
+        measured: What the classifier gets right on held-out examples.
+        called: Share of the text's documents that were called positive at the same threshold.
+
+    Returns:
+        Share, precision.
     """
-    recalls = measured.recall
-    false = _proportion(measured.false_positives, measured.negatives)
-    return Measured(
-        value=_precision(recalls.value, false.value, share),
-        interval=_interval(
-            _precision(recalls.interval.low, false.interval.high, share),
-            _precision(recalls.interval.high, false.interval.low, share),
-            "Wilson, of recall and false positive rate together",
-        ),
+    recall, false = measured.recall, _proportion(measured.false_positives, measured.negatives)
+    corners = [
+        _adjusted(called, *rates)
+        for rates in (
+            (recall.value, false.value),
+            (recall.interval.high, false.interval.high),
+            (recall.interval.low, false.interval.low),
+        )
+    ]
+    kind = "adjusted count, with Wilson's limits of recall and false positive rate"
+    shares, precisions = zip(*corners, strict=True)
+    return (
+        Measured(value=shares[0], interval=_interval(min(shares), max(shares), kind)),
+        Measured(value=precisions[0], interval=_interval(min(precisions), max(precisions), kind)),
     )
 
 
@@ -116,9 +129,12 @@ def _f1(jaccard: float) -> float:
     return 2 * jaccard / (1 + jaccard)
 
 
-def _precision(recall: float, false_rate: float, share: float) -> float:
-    called = share * recall + (1 - share) * false_rate
-    return share * recall / called if called else 0.0
+def _adjusted(called: float, recall: float, false_rate: float) -> tuple[float, float]:
+    """Share of positives, and precision."""
+    if not called or recall <= false_rate:
+        return 0.0, 0.0
+    share = min(max((called - false_rate) / (recall - false_rate), 0.0), 1.0)
+    return share, min(share * recall / called, 1.0)
 
 
 def _proportion(hits: int, number: int) -> Measured:

@@ -22,8 +22,8 @@ from cpt_ray.data.run.provenance import find_files
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import DocumentKey, Made, RunRecord, ShardManifest
 from cpt_ray.study.graph import StudyGraph
-from cpt_ray.study.stages.derived import DERIVED, derived_name, joined_shards
 from cpt_ray.study.stages.documents import DOCUMENTS
+from cpt_ray.study.stages.filter.derived import DERIVED, derived_name, joined_shards
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.train.checkpoint import committed

@@ -17,7 +17,7 @@ from cpt_ray.records import RunEvent, RunRecord, RunSpec, ShardManifest, StepMet
 from cpt_ray.study import store
 from cpt_ray.study.progress import describe_event, describe_mixes, describe_steps
 from cpt_ray.study.shapes import model_shapes
-from cpt_ray.study.stages.derived import DERIVED, Deriving, derived_name
+from cpt_ray.study.stages.filter.derived import DERIVED, Deriving, derived_name
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage

@@ -21,12 +21,12 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.run import derive_tasks
-from cpt_ray.data.run.derive_tasks import Bound, DeriveUnit, ParentUnit
+from cpt_ray.data.filter import derive_tasks
+from cpt_ray.data.filter.derive_tasks import Bound, DeriveUnit, ParentUnit
+from cpt_ray.data.filter.shared_tasks import SharedUnit, count_shared_unit
 from cpt_ray.data.run.funnel import check_funnel
 from cpt_ray.data.run.merge import shard_table, unit_files
 from cpt_ray.data.run.pipeline import DataJob
-from cpt_ray.data.run.shared_tasks import SharedUnit, count_shared_unit
 from cpt_ray.data.run.units import UnitContext
 from cpt_ray.data.words import seeded_share
 from cpt_ray.errors import DataError

@@ -62,7 +62,7 @@ def _model_fingerprint(classifier: ClassifierConfig, hashes: FileHashes) -> str:
 
 def _build(node: ClassifierNode, session: Session) -> None:
     job = data_job(node.work, node.folder, session)
-    from cpt_ray.data.run.classifiers import train_classifier
+    from cpt_ray.data.filter.classifiers import train_classifier
 
     items = node.input("exams").folder / ExamItem.FILE if "exams" in node.inputs else None
     documents, held_out = store.made(node.input("documents")), store.made(node.input("held_out"))

@@ -1,6 +1,6 @@
 """Worker tasks of derived sources: choose among the packed documents of a parent's unit, and pack those into rows of their own.
 
-Composed by `data.run.derive`. What is chosen from is what the parent packed: neither held-out nor probe nor exam text can come
+Composed by `derive`. What is chosen from is what the parent packed: neither held-out nor probe nor exam text can come
 back, and tokens are copied, not made again. Files: `drawn/` and `quality/` (counts of tokens), `near/` (Parquet: documents near
 a threshold), `shards/` (Arrow, and an index). Memory: one unit's tokens.
 
@@ -32,8 +32,6 @@ BUCKETS = 16_384
 """Steps of a random draw: it has the tokens it aims at to within the parent's / 16,384, or one document."""
 QUALITY_BINS = 4_096
 """Bins of a score's log-odds, from which groups of equal tokens are made."""
-LOG_ODDS_PROBABILITIES: npt.NDArray[np.float64] = 1 / (1 + np.exp(-(np.arange(-200, 200) + 0.5) / 10))
-"""The probability in the middle of each bin of log-odds that `count_yield` counts."""
 _LIMIT = 16.0
 _NEAR = 40
 _SHOWN_CHARACTERS = 400
@@ -82,21 +80,15 @@ class DeriveUnit(ParentUnit):
 
 
 def count_yield(task: YieldUnit, context: UnitContext) -> UnitReport:
-    """Count documents and tokens from each threshold on, and documents by log-odds."""
+    """Count documents and tokens from each threshold on, int64[2, thresholds]."""
     packed = read_documents_of_shard(Path(context.inputs["shards"]) / task.index)
     probabilities = _scores(Path(context.inputs["scores"]) / task.scores, packed)
     # As float32, like the scores, so that 0.8 is not above itself.
     place = np.searchsorted(np.array(task.thresholds, dtype=np.float32), probabilities, side="right")
     counts = [np.bincount(place, weight, minlength=len(task.thresholds) + 1) for weight in (None, packed.tokens)]
     from_threshold = np.array([count[:0:-1].cumsum()[::-1] for count in counts]).astype(np.int64)
-    bins = np.clip((log_odds(probabilities) * 10).astype(np.int64) + len(LOG_ODDS_PROBABILITIES) // 2, 0, 399)
-    outputs: Outputs = {
-        "counts": write_content(context.root, f"yield/{task.unit}", ".npy", lambda path: _write(path, from_threshold)),
-        "log_odds": write_content(
-            context.root, f"spread/{task.unit}", ".npy", lambda path: _write(path, np.bincount(bins, minlength=400))
-        ),
-    }
-    return finish_unit(task, context, "yield", outputs)
+    entry = write_content(context.root, f"yield/{task.unit}", ".npy", lambda path: _write(path, from_threshold))
+    return finish_unit(task, context, "yield", {"counts": entry})
 
 
 def count_quality(task: ParentUnit, context: UnitContext) -> UnitReport:

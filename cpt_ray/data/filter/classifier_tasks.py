@@ -1,6 +1,6 @@
 """Worker tasks of classifiers: choose examples, fit a model to them, score the documents of a unit.
 
-Composed by `data.run.classifiers`. Files: `examples/` (Parquet: positive, share, text), `weights/` (`.npz`), `test/` (Parquet:
+Composed by `classifiers`. Files: `examples/` (Parquet: positive, share, text), `weights/` (`.npz`), `test/` (Parquet:
 positive, probability), `fitted/` (a `FittedRecord`), `scores/` (Parquet: identity, probability). Memory: one unit's documents,
 the model, and while fitting 8 bytes per example; the indices of held-out and exam text once per process.
 

@@ -13,8 +13,8 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import ScoresRecord, YieldRecord
 from cpt_ray.study import store
-from cpt_ray.study.stages.classifier import CLASSIFIER, Filtering
 from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job
+from cpt_ray.study.stages.filter.classifier import CLASSIFIER, Filtering
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
 
@@ -65,7 +65,7 @@ def _plan_scores(graph: Graph) -> Iterator[Planned[Scoring]]:
 
 def _build_scores(node: Node[Scoring, ScoresRecord], session: Session) -> None:
     job = data_job(node.work, node.folder, session)
-    from cpt_ray.data.run.classifiers import score_source
+    from cpt_ray.data.filter.classifiers import score_source
 
     documents, trained = store.made(node.input("documents")), store.made(node.input("classifier"))
     record = score_source(job, documents, trained, node.work.classifier, node.work.source)
@@ -95,7 +95,7 @@ def _plan_yield(graph: Graph) -> Iterator[Planned[Yielding]]:
 
 def _build_yield(node: Node[Yielding, YieldRecord], session: Session) -> None:
     job = data_job(node.work, node.folder, session)
-    from cpt_ray.data.run.classifiers import measure_yield
+    from cpt_ray.data.filter.classifiers import measure_yield
 
     scores, shards, trained = (store.made(node.input(name)) for name in ("scores", "shards", "classifier"))
     record = measure_yield(job, scores, shards, trained, node.work.used)

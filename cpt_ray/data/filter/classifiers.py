@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig, ExamplesConfig
-from cpt_ray.data.classify.calibrate import Calibration, estimate_share
-from cpt_ray.data.classify.measures import expected_precision, measure
-from cpt_ray.data.run import classifier_tasks, derive_tasks
-from cpt_ray.data.run.classifier_tasks import ExampleUnit, FitUnit, ScoreUnit, refuse_few
-from cpt_ray.data.run.derive_tasks import YieldUnit
+from cpt_ray.data.classify.calibrate import Calibration
+from cpt_ray.data.classify.measures import in_source, measure
+from cpt_ray.data.filter import classifier_tasks, derive_tasks
+from cpt_ray.data.filter.classifier_tasks import ExampleUnit, FitUnit, ScoreUnit, refuse_few
+from cpt_ray.data.filter.derive_tasks import YieldUnit
 from cpt_ray.data.run.merge import unit_files
 from cpt_ray.data.run.pipeline import DataJob
 from cpt_ray.data.run.units import keep_bytes
@@ -159,29 +159,24 @@ def measure_yield(
         for entry in shards.record.of_source(scores.record.source)
     ]
     counted = job.run("yield", derive_tasks.count_yield, tasks, job.context(scores=scores.folder, shards=shards.folder))
-    found = [np.load(job.folder / report.path("counts"), allow_pickle=False) for report in counted]
-    spread = [np.load(job.folder / report.path("log_odds"), allow_pickle=False) for report in counted]
-    documents, tokens = np.sum(found, axis=0)
-    fitted = trained.record.fitted
-    share = estimate_share(derive_tasks.LOG_ODDS_PROBABILITIES, np.sum(spread, axis=0).astype(np.float64), fitted.prior)
+    documents, tokens = np.sum([np.load(job.folder / report.path("counts"), allow_pickle=False) for report in counted], axis=0)
     test = pq.read_table(trained.folder / trained.record.test_path)
+    probabilities, positive = test["probability"].to_numpy(), test["positive"].to_numpy()
+
+    def at(threshold: float) -> ThresholdYield:
+        place, held_out = thresholds.index(threshold), measure(probabilities, positive, threshold)
+        share, precision = in_source(held_out, float(documents[place] / documents[0]))
+        counts = {"documents": int(documents[place]), "tokens": int(tokens[place])}
+        return ThresholdYield(threshold=threshold, **counts, held_out=held_out, share=share, precision=precision)
+
     return YieldRecord(
         classifier=scores.record.classifier,
         source=scores.record.source,
         thresholds=thresholds,
         documents=tuple(documents.tolist()),
         tokens=tuple(tokens.tolist()),
-        estimated_share=share,
-        used=tuple(
-            ThresholdYield(
-                threshold=threshold,
-                documents=int(documents[thresholds.index(threshold)]),
-                tokens=int(tokens[thresholds.index(threshold)]),
-                held_out=(held_out := measure(test["probability"].to_numpy(), test["positive"].to_numpy(), threshold)),
-                precision=expected_precision(held_out, share),
-            )
-            for threshold in sorted(set(used))
-        ),
+        at_half=at(0.5),
+        used=tuple(at(threshold) for threshold in sorted(set(used))),
     )
 
 

@@ -17,7 +17,7 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import ArmsRecord, Made, SelectionRecord, ShardManifest
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job, prepare_settings
-from cpt_ray.study.stages.scores import SCORES, scores_name
+from cpt_ray.study.stages.filter.scores import SCORES, scores_name
 from cpt_ray.study.stages.shards import SHARDS, verify_shards
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
 
@@ -88,7 +88,7 @@ def _plan_derived(graph: Graph) -> Iterator[Planned[Deriving]]:
 
 def _build_derived(node: DerivedNode, session: Session) -> None:
     job = data_job(node.work, node.folder, session)
-    from cpt_ray.data.run.derive import Derivation, derive_source
+    from cpt_ray.data.filter.derive import Derivation, derive_source
 
     source = node.work.source
     made = Derivation(
@@ -132,7 +132,7 @@ def _plan_arms(graph: Graph) -> Iterator[Planned[Arms]]:
 
 def _build_arms(node: Node[Arms, ArmsRecord], session: Session) -> None:
     job = data_job(node.work, node.folder, session)
-    from cpt_ray.data.run.derive import count_shared
+    from cpt_ray.data.filter.derive import count_shared
 
     work = node.work
     shards = {

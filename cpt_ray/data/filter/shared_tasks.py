@@ -1,6 +1,6 @@
 """Worker task that counts what arms have in common: the packed documents of one clean unit, in every source made from it.
 
-Composed by `data.run.derive`. In: the indices of the unit's shards, by source. Out: `shared/` (int64[2, arms, arms]: documents
+Composed by `derive`. In: the indices of the unit's shards, by source. Out: `shared/` (int64[2, arms, arms]: documents
 and tokens). Memory: the names of one unit's documents.
 
 Guarantee: a document counts once for an arm, however many of its sources hold it.
