@@ -15,7 +15,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 _BINS = 10
 _FLATTEST = 1e-6
-"""Smallest slope: a margin that orders documents the wrong way round is not turned, its held-out F1 refuses it."""
+"""Smallest slope, at a largest margin of 1. Margins of the wrong sign are not turned: the held-out F1 refuses such a model."""
 
 
 class Calibration(NamedTuple):
@@ -50,7 +50,7 @@ def calibrate(margins: Floats, positive: npt.NDArray[np.bool_]) -> Calibration:
     classes = np.repeat([1, 0], len(margins))
     model = LogisticRegression(C=1e6, max_iter=1000)
     model.fit(values, classes, sample_weight=np.concatenate([targets, 1 - targets]))
-    return Calibration(max(float(model.coef_[0, 0]) / scale, _FLATTEST), float(model.intercept_[0]))
+    return Calibration(max(float(model.coef_[0, 0]), _FLATTEST) / scale, float(model.intercept_[0]))
 
 
 def calibration_error(probabilities: npt.NDArray[np.float32], positive: npt.NDArray[np.bool_]) -> float:

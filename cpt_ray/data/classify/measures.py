@@ -63,7 +63,7 @@ def measure_auc(probabilities: Probabilities, positive: Classes) -> Measured:
 def in_source(measured: ClassifierMeasures, called: float) -> tuple[Measured, Measured]:
     """The share of positives in unlabeled text, and the precision there, from what was called positive.
 
-    Adjusted count (Forman 2008): of `called`, recall times the share are hits, and the false positive rate times the rest is not.
+    Adjusted count (Forman 2008): of `called`, recall times the share are hits, the false positive rate times the rest is not.
     The limits pair the limits of recall and of the false positive rate, so they are wide.
 
     Args:
