@@ -58,7 +58,10 @@ class ClassifierConfig(Section):
     )
     epochs: int = Field(default=5, ge=1, le=100, description="passes over the training documents, for models trained here")
     regularization: float = Field(
-        default=1e-6, gt=0, description="weight of the squared norm of the coefficients, for models trained here"
+        default=0.1,
+        gt=0,
+        description="weight of half the squared norm of the coefficients against the sum of the losses of all examples, for "
+        "models trained here: the inverse of scikit-learn's C",
     )
 
     @model_validator(mode="after")

@@ -71,12 +71,14 @@ def fit_linear(
         num_positive: Positive documents in an epoch.
         num_negative: Negative documents in an epoch.
         epochs: Passes over the documents.
-        regularization: Weight of the squared norm of the weights.
+        regularization: Weight of half the squared norm of the weights against the sum of the losses of an epoch.
         seed: For scikit-learn's shuffle within a batch.
     """
     from sklearn.linear_model import SGDClassifier
 
-    model = SGDClassifier(loss="log_loss", alpha=regularization, average=True, random_state=seed % (1 << 32))
+    # Per example: with a fixed weight a few hundred examples fit noise, or a few hundred thousand are held back.
+    alpha = regularization / (num_positive + num_negative)
+    model = SGDClassifier(loss="log_loss", alpha=alpha, average=True, random_state=seed % (1 << 32))
     half = (num_positive + num_negative) / 2
     for number in range(epochs):
         for batch in epoch(number):

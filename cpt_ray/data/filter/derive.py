@@ -4,8 +4,8 @@ Flow: packed shards of the parent, scores of its documents -> `derive_source` ->
 (`SelectionRecord`); all shards -> `count_shared` -> what arms have in common. Memory on the driver: reports, and the counts of
 tokens by bucket of a draw (131 kB per group).
 
-Guarantee: a source chosen by scores holds exactly the parent's documents that meet its conditions; a drawn one has at least the
-tokens of the source it is like, and at most one part in 16,384 of the parent or one document more.
+Guarantee: a source chosen by scores holds exactly the parent's documents that meet its conditions; a drawn one has the
+tokens of the source it is like, to within one document or one part in 16,384 of the parent.
 """
 
 from __future__ import annotations
@@ -189,11 +189,18 @@ def _edges(job: DataJob, tasks: Sequence[ParentUnit], context: UnitContext) -> t
 
 
 def _cuts(job: DataJob, tasks: Sequence[ParentUnit], context: UnitContext) -> tuple[int, ...]:
-    """Per group, the number of buckets whose documents have at least the tokens of the source to be like."""
+    """Per group, the number of buckets whose documents have about the tokens of the source to be like.
+
+    What a group has too much or too little, because documents are whole, the next one makes up for.
+    """
     counted = _sum(job, job.run("draw", derive_tasks.count_draw, tasks, context))
     buckets, wanted = counted[:, : derive_tasks.BUCKETS], counted[:, derive_tasks.BUCKETS]
-    reached = np.cumsum(buckets, axis=1)
-    cuts = [int(np.searchsorted(sums, want)) + 1 if want else 0 for sums, want in zip(reached, wanted.tolist(), strict=True)]
+    cuts, owed = [], 0
+    for tokens, want in zip(buckets, wanted.tolist(), strict=True):
+        reached = np.concatenate([[0], np.cumsum(tokens)])
+        cut = int(np.abs(reached - want - owed).argmin()) if want else 0
+        owed += want - int(reached[cut])
+        cuts.append(cut)
     return tuple(cuts)
 
 

@@ -18,7 +18,7 @@ def batches_of(positives, negatives, seed=0, per_batch=50):
 
 
 def fit(epoch, positives, negatives, **changes):
-    settings = {"epochs": 5, "regularization": 1e-4, "seed": 0, **changes}
+    settings = {"epochs": 5, "regularization": 0.1, "seed": 0, **changes}
     return fit_linear(epoch, num_positive=positives, num_negative=negatives, **settings)
 
 
