@@ -66,14 +66,8 @@ class Laboratory:
                 path = f"held_out/{name}-{part}.jsonl"
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(format_scores(documents))
-                held = HeldOutSet(
-                    source=name,
-                    role=roles.get(name, "domain" if name == "law" else "general"),
-                    part=part,
-                    path="-",
-                    documents=self.documents,
-                    bytes=1,
-                )
+                role = roles.get(name, "domain" if name == "law" else "general")
+                held = HeldOutSet(source=name, role=role, part=part, path="-", documents=self.documents, bytes=1)
                 scores.append(aggregate(documents, held_out=held, documents_path=path, compare=CONFIG))
         record = EvalRecord(
             run=run,

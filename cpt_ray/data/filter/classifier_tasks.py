@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig
 from cpt_ray.data import decontaminate, split
-from cpt_ray.data.classify.calibrate import Calibration, calibrate, calibration_error
-from cpt_ray.data.classify.measures import f1_of_chance, measure, measure_auc
-from cpt_ray.data.classify.model import Classifier, Example, Parts, cut_parts, is_trained, margins, scorer_of, train
+from cpt_ray.data.filter.classify.calibrate import Calibration, calibrate, calibration_error
+from cpt_ray.data.filter.classify.measures import f1_of_chance, measure, measure_auc
+from cpt_ray.data.filter.classify.model import Classifier, Example, Parts, cut_parts, is_trained, margins, scorer_of, train
 from cpt_ray.data.run.document_tasks import write_parquet
 from cpt_ray.data.run.training_tasks import DrawUnit, kept_batches, kept_documents, load_containment, load_exams
 from cpt_ray.data.run.units import Outputs, Tally, UnitContext, UnitTask, finish_unit, keep_bytes, write_content

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig, ExamplesConfig
-from cpt_ray.data.classify.calibrate import Calibration
-from cpt_ray.data.classify.measures import in_source, measure
 from cpt_ray.data.filter import classifier_tasks, derive_tasks
 from cpt_ray.data.filter.classifier_tasks import ExampleUnit, FitUnit, ScoreUnit, refuse_few
+from cpt_ray.data.filter.classify.calibrate import Calibration
+from cpt_ray.data.filter.classify.measures import in_source, measure
 from cpt_ray.data.filter.derive_tasks import YieldUnit
 from cpt_ray.data.run.merge import unit_files
 from cpt_ray.data.run.pipeline import DataJob

@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from cpt_ray.data.classify.model import is_trained
+from cpt_ray.data.filter.classify.model import is_trained
 from cpt_ray.errors import DataError
 from cpt_ray.records import ExamItem, write_items
 from tests.data.filter.in_process import World, classifier, rows, source

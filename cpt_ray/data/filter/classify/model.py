@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig
-from cpt_ray.data.classify.calibrate import Calibration
-from cpt_ray.data.classify.features import batches, hashed_columns, margins_of
-from cpt_ray.data.classify.linear import LabelledBatch, LinearModel, as_matrix, fit_linear
-from cpt_ray.data.classify.loaded import Floats, Scorer, load_encoder, load_scorer
+from cpt_ray.data.filter.classify.calibrate import Calibration
+from cpt_ray.data.filter.classify.features import batches, hashed_columns, margins_of
+from cpt_ray.data.filter.classify.linear import LabelledBatch, LinearModel, as_matrix, fit_linear
+from cpt_ray.data.filter.classify.loaded import Floats, Scorer, load_encoder, load_scorer
 
 Example: TypeAlias = tuple[str, bool]
 """Text, and whether it is positive."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cpt_ray.data.classify.measures import f1_of_chance, in_source, measure, measure_auc, newcombe, wilson
+from cpt_ray.data.filter.classify.measures import f1_of_chance, in_source, measure, measure_auc, newcombe, wilson
 
 
 def test_values_of_a_small_table_by_hand():

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from cpt_ray.data.classify.features import Columns
+from cpt_ray.data.filter.classify.features import Columns
 
 
 class LabelledBatch(NamedTuple):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from cpt_ray.config.sections.classifiers import FeaturesConfig
-from cpt_ray.data.classify.features import batches, hashed_columns, margins_of
-from cpt_ray.data.classify.linear import as_matrix
+from cpt_ray.data.filter.classify.features import batches, hashed_columns, margins_of
+from cpt_ray.data.filter.classify.linear import as_matrix
 from cpt_ray.data.words import fold, words
 
 WIDE = FeaturesConfig(bits=26)

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig
-from cpt_ray.data.classify.loaded import load_encoder, load_scorer, log_odds
+from cpt_ray.data.filter.classify.loaded import load_encoder, load_scorer, log_odds
 from cpt_ray.errors import ConfigError
 from tests.evaluate.tiny import build_tokenizer
 from tests.integration.tiny_study import document

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cpt_ray.data.classify.calibrate import Calibration, calibrate, calibration_error
+from cpt_ray.data.filter.classify.calibrate import Calibration, calibrate, calibration_error
 
 
 def drawn(count, seed, slope=0.7, offset=-1.0):

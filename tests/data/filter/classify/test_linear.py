@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cpt_ray.data.classify.linear import LabelledBatch, LinearModel, fit_linear
+from cpt_ray.data.filter.classify.linear import LabelledBatch, LinearModel, fit_linear
 
 
 def batches_of(positives, negatives, seed=0, per_batch=50):

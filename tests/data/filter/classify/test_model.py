@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig
-from cpt_ray.data.classify.calibrate import calibrate
-from cpt_ray.data.classify.model import Classifier, _linear_scorer, cut_parts, margins, train
+from cpt_ray.data.filter.classify.calibrate import calibrate
+from cpt_ray.data.filter.classify.model import Classifier, _linear_scorer, cut_parts, margins, train
 from tests.integration.tiny_study import document
 
 CONFIG = ClassifierConfig.model_validate(
