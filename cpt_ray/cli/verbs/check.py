@@ -41,6 +41,8 @@ def main(request: Request) -> None:
     say_separators(graph, request.console)
     for source in config.read_sources:
         _check_source(source, request)
+    for source in config.derived_sources:
+        request.console.say(f"source {source.name}: from {source.parent}, {source.rule}")
     if note := missing_probe(config.sources, config.arms):
         request.console.warn(note)
     path = deepspeed_path(config.train.deepspeed, request.path)

@@ -184,6 +184,12 @@ class SourceConfig(Section):
         return tuple(name for name in ("where", "sample", "quality_matched") if getattr(self, name) is not None)
 
     @property
+    def rule(self) -> str:
+        """How a derived source chooses its documents, in words."""
+        by = "" if self.quality_matched is None else f", by {self.quality_matched.by}"
+        return self.where or f"{''.join(self.rules)} like {self.like}{by}"
+
+    @property
     def like(self) -> str | None:
         """The derived source that a random draw is made like."""
         drawn = self.sample or self.quality_matched

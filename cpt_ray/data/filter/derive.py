@@ -212,9 +212,6 @@ def _sum(job: DataJob, units: Sequence[UnitReport]) -> Counts:
 
 def _selection(job: DataJob, made: Derivation, done: Sequence[UnitReport]) -> SelectionRecord:
     source = made.source
-    rule = source.where or f"{source.rules[0]}, like {source.like}"
-    if source.quality_matched is not None:
-        rule += f", by {source.quality_matched.by}"
     totals = {
         name: sum(report.counts.get(name, 0) for report in done)
         for name in ("documents", "tokens", "parent_documents", "parent_tokens")
@@ -222,7 +219,7 @@ def _selection(job: DataJob, made: Derivation, done: Sequence[UnitReport]) -> Se
     _refuse_vacuous(job, source, totals["documents"], totals["parent_documents"], done)
     near = [job.folder / entry.path for report in done for entry in report.outputs.get("near", ())]
     return SelectionRecord(
-        source=source.name, parent=str(source.parent), rule=rule, shown=_shown(near, job.prepare.seed), **totals
+        source=source.name, parent=str(source.parent), rule=source.rule, shown=_shown(near, job.prepare.seed), **totals
     )
 
 
