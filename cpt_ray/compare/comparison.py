@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cpt_ray.compare.deltas import Cell, PairedDeltas, Scored, cell_deltas, reported_sets
+from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
@@ -26,6 +26,8 @@ def compare(
     *,
     control_arms: frozenset[str],
     tokens_paid: int,
+    probes: Mapping[str, frozenset[str]] | None = None,
+    caveats: Sequence[str] = (),
 ) -> Comparison:
     """Draw the study's conclusions.
 
@@ -36,6 +38,8 @@ def compare(
         config: The `compare` section.
         control_arms: Names of the arms whose role is `control`.
         tokens_paid: Total tokens that the runs of the study trained on.
+        probes: Arm to the domain sets that are probes for it, because they are another arm's domain.
+        caveats: Notes from the study file.
 
     Returns:
         Points, deltas, verdict and notes; the same input gives the same output.
@@ -58,7 +62,7 @@ def compare(
         base = next((cell for cell in own if cell.arm is None), None)
         if base is None:
             raise DataError(f"the base of {model} was not scored; everything is compared with it", fix=_FIX)
-        model_findings, model_deltas = _compare_model(base, own, config, control_arms)
+        model_findings, model_deltas = _compare_model(base, own, config, control_arms, probes or {})
         findings += model_findings
         deltas += model_deltas
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
@@ -68,7 +72,7 @@ def compare(
         deltas=tuple(deltas),
         headline=headline(findings, config),
         verdict=describe(findings, config, labels),
-        notes=notes(findings, evals, not_annealed=len(evals) - len(budgets)),
+        notes=(*notes(findings, evals, not_annealed=len(evals) - len(budgets)), *caveats),
         tokens_seen=max((record.tokens_seen for record in trained), default=0),
         tokens_paid=tokens_paid,
     )
@@ -85,27 +89,30 @@ def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path]) -> list[Cel
 
 
 def _compare_model(
-    base: Cell, cells: Sequence[Cell], config: CompareConfig, control_arms: frozenset[str]
+    base: Cell,
+    cells: Sequence[Cell],
+    config: CompareConfig,
+    control_arms: frozenset[str],
+    probes: Mapping[str, frozenset[str]],
 ) -> tuple[list[ArmFindings], list[Delta]]:
     trained = sorted((cell for cell in cells if cell.arm is not None), key=lambda cell: cell.budget_tokens or 0)
     controls = [cell for cell in trained if cell.arm in control_arms]
     deltas: list[Delta] = []
 
-    def keep(paired: PairedDeltas) -> tuple[Delta, ...]:
-        deltas.extend([*paired.overall, *paired.by_seed])
-        return paired.overall
+    def keep(subject: Cell, reference: Cell) -> tuple[Delta, ...]:
+        paired, sets = cell_deltas(subject, reference, config), probes.get(subject.arm or "", frozenset())
+        overall, by_seed = ([_with_role(delta, sets) for delta in part] for part in paired)
+        deltas.extend([*overall, *by_seed])
+        return tuple(overall)
 
-    control_changes = [keep(cell_deltas(control, base, config)) for control in controls]
+    control_changes = [keep(control, base) for control in controls]
     findings = []
     for arm in dict.fromkeys(cell.arm for cell in trained if cell.arm not in control_arms):
         ladder = [cell for cell in trained if cell.arm == arm]
         largest, previous = ladder[-1], ladder[-2] if len(ladder) > 1 else None
-        against_base = [keep(cell_deltas(cell, base, config)) for cell in ladder]
+        against_base = [keep(cell, base) for cell in ladder]
         against_control = [
-            keep(cell_deltas(cell, control, config))
-            for cell in ladder
-            for control in controls
-            if control.budget_tokens == cell.budget_tokens
+            keep(cell, control) for cell in ladder for control in controls if control.budget_tokens == cell.budget_tokens
         ]
         equal = [control.budget_tokens == largest.budget_tokens for control in controls]
         findings.append(
@@ -115,11 +122,16 @@ def _compare_model(
                 against_base=against_base[-1],
                 # The ladder ascends, so the largest budget's comparisons are the last ones.
                 against_control=_flat(against_control[len(against_control) - sum(equal) :]),
-                marginal=keep(cell_deltas(largest, previous, config)) if previous is not None else (),
+                marginal=keep(largest, previous) if previous is not None else (),
                 control_against_base=_flat(change for change, same in zip(control_changes, equal, strict=True) if same),
             )
         )
     return findings, deltas
+
+
+def _with_role(delta: Delta, probes: frozenset[str]) -> Delta:
+    """A difference on another arm's domain is one on a probe."""
+    return delta.model_copy(update={"role": "probe"}) if delta.role == "domain" and delta.set_name in probes else delta
 
 
 def _flat(groups: Iterable[tuple[Delta, ...]]) -> tuple[Delta, ...]:

@@ -158,7 +158,7 @@ def _delta(
     config: CompareConfig,
     *,
     set_name: str,
-    role: Literal["domain", "general", "exam"],
+    role: Literal["domain", "general", "probe", "exam"],
     unit: str,
 ) -> Delta:
     """Subject minus reference: `scores` [seeds, 2, items] in the order of `names`, summed and divided by the sum of `weights`.

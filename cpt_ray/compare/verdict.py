@@ -97,10 +97,11 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
 
 
 def _worst_forgetting(finding: ArmFindings) -> str:
-    general = _of_role(finding.against_base, "general")
-    if not general:
+    """The clause on the probe that did worst against the base; without probes, on the general text."""
+    kept = _of_role(finding.against_base, "probe") or _of_role(finding.against_base, "general")
+    if not kept:
         return "forgetting unknown"
-    worst = max(general, key=lambda delta: delta.loss_rank)
+    worst = max(kept, key=lambda delta: delta.loss_rank)
     if worst.better is False:
         return f"forgetting {worst.difference:.3f} on {worst.set_name}"
     return "no measurable forgetting"
@@ -141,11 +142,12 @@ def _gain(finding: ArmFindings) -> list[str]:
 def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool]:
     """The clauses on general text, and whether forgetting exceeds the tolerance."""
     clauses, forgets = [], False
-    base = _of_role(finding.against_base, "general")
+    base = [*_of_role(finding.against_base, "probe"), *_of_role(finding.against_base, "general")]
     if not base:
-        return ["no general text was held out, so forgetting is unknown"], False
+        return ["no general text and no probe was held out, so forgetting is unknown"], False
     for delta in base:
-        clause = f"general text ({delta.set_name}) {_change(delta)} against the base"
+        kind = "general text" if delta.role == "general" else "text that no arm trains on"
+        clause = f"{kind} ({delta.set_name}) {_change(delta)} against the base"
         if delta.better is False:
             exceeds = delta.difference > tolerance
             forgets = forgets or exceeds

@@ -8,6 +8,8 @@ import itertools
 from pydantic import Field, model_validator
 
 from cpt_ray.config.budgets import check_train
+from cpt_ray.config.domains import check_domains, check_names, derivation_order
+from cpt_ray.config.sections.classifiers import ClassifierConfig
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
@@ -29,6 +31,7 @@ class StudyConfig(Section):
     study: StudySection
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    classifiers: tuple[ClassifierConfig, ...] = ()
     prepare: PrepareConfig = PrepareConfig()
     arms: dict[Name, ArmConfig] = Field(min_length=1)
     train: TrainConfig
@@ -47,6 +50,9 @@ class StudyConfig(Section):
             _check_arm(f"arms.{arm_name}", arm, names)
             _check_cooldown_mix(f"arms.{arm_name}", arm, self.train)
         _unique("arms", list(self.arms))
+        _unique("classifiers", [classifier.name for classifier in self.classifiers])
+        check_domains(self.sources, self.classifiers, self.arms)
+        check_names([model.name for model in self.models], [one.name for one in self.classifiers], self.sources)
         _check_run_names([model.name for model in self.models], list(self.arms))
         check_train(self.train, self.models)
         workers, rows = self.runtime.group, self.train.global_batch_size
@@ -63,6 +69,16 @@ class StudyConfig(Section):
                 f"{timeout} s; set train.compile_limit to at most {timeout - 1}"
             )
         return self
+
+    @property
+    def read_sources(self) -> tuple[SourceConfig, ...]:
+        """The sources with text of their own, in the order of the file."""
+        return tuple(source for source in self.sources if source.parent is None)
+
+    @property
+    def derived_sources(self) -> tuple[SourceConfig, ...]:
+        """The sources that take documents of others, each after those that it is made from."""
+        return tuple(derivation_order(self.sources))
 
 
 def _check_arm(place: str, arm: ArmConfig, sources: list[str]) -> None:

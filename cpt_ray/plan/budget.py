@@ -79,7 +79,9 @@ def plan_study(
         ConfigError: If a spec names a model that has no shape.
     """
     sequence_length, batch_rows = config.prepare.pack.sequence_length, config.train.global_batch_size
-    per_row = tokens_per_row([source.name for source in config.sources], sequence_length, available=available, rows=rows)
+    per_row = tokens_per_row(
+        [source.name for source in config.sources if source.is_packed], sequence_length, available=available, rows=rows
+    )
     supply, keys = Supply(per_row, available), mean_keys if mean_keys is not None else sequence_length / 2
     cooldown_share = config.train.schedule.cooldown_share
     mixtures = {name: ArmMixtures(name, arm, cooldown_share) for name, arm in config.arms.items()}

@@ -28,7 +28,7 @@ class Document:
 
     `id` is the source's id or a content hash, and may repeat; `identity` never does, and is empty until stage `read` has placed
     the document. The other fields are None if unknown: `language` is an ISO code, `origin` where the text comes from, `date` as
-    written in the source, `license` the document's (if None, the source's license applies).
+    written in the source, `license` the document's (if None, the source's license applies), `label` what classifiers choose by.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Document:
     license: str | None = None
     origin: str | None = None
     date: str | None = None
+    label: str | None = None
     identity: str = ""
 
     @property

@@ -76,7 +76,7 @@ class Delta(Record):
 
     measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"]
     set_name: str
-    role: Literal["domain", "general", "exam"]
+    role: Literal["domain", "general", "probe", "exam"]
     subject: str
     reference: str
     subject_value: float

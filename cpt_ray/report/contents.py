@@ -12,6 +12,7 @@ from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.records import (
     Comparison,
     CorpusProfile,
+    DomainFindings,
     EvalRecord,
     ExamHit,
     HeldOutPoint,
@@ -82,6 +83,8 @@ class ReportContents:
     """Run to its held-out losses during training; a run may have none."""
     warnings: Mapping[str, tuple[RunEvent, ...]] = field(default_factory=dict)
     """Run to the warnings and hangs of its workers."""
+    domains: DomainFindings = field(default_factory=DomainFindings)
+    """What the study's filters found."""
     planned: Mapping[str, PlannedStates] = field(default_factory=dict)
     """Model to the memory planned for its states."""
 

@@ -65,7 +65,7 @@ def loss_figure(contents: ReportContents, *, narrow: bool = False) -> str | None
     lines = loss_lines(contents)
     if not lines:
         return None
-    return _draw("loss", narrow, (5.2, 4.8), lambda figure: _loss(figure, lines))
+    return draw_figure("loss", narrow, (5.2, 4.8), lambda figure: _loss(figure, lines))
 
 
 def watched_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
@@ -75,7 +75,7 @@ def watched_figure(contents: ReportContents, *, narrow: bool = False) -> str | N
         return None
     columns = 1 if narrow else min(2, len(panels))
     rows = -(-len(panels) // columns)
-    return _draw("watched", narrow, (3.2 * rows, 3.0 * rows), lambda figure: _watched(figure, panels, columns))
+    return draw_figure("watched", narrow, (3.2 * rows, 3.0 * rows), lambda figure: _watched(figure, panels, columns))
 
 
 def scaling_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
@@ -85,7 +85,7 @@ def scaling_figure(contents: ReportContents, *, narrow: bool = False) -> str | N
         return None
     columns = 1 if narrow else min(2, len(sets))
     rows = -(-len(sets) // columns)
-    return _draw("scaling", narrow, (3.6 * rows, 3.2 * rows), lambda figure: _scaling(figure, contents, sets, columns))
+    return draw_figure("scaling", narrow, (3.6 * rows, 3.2 * rows), lambda figure: _scaling(figure, contents, sets, columns))
 
 
 def forgetting_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
@@ -100,7 +100,7 @@ def forgetting_figure(contents: ReportContents, *, narrow: bool = False) -> str 
         for number, ((domain, general), items) in enumerate(pairs.items(), start=1):
             _trade(figure.add_subplot(rows, columns, number), domain, general, items)
 
-    return _draw("forgetting", narrow, (4.6 * rows, 4.0 * rows), draw)
+    return draw_figure("forgetting", narrow, (4.6 * rows, 4.0 * rows), draw)
 
 
 def profile_figure(contents: ReportContents, *, narrow: bool = False) -> str | None:
@@ -117,7 +117,7 @@ def profile_figure(contents: ReportContents, *, narrow: bool = False) -> str | N
         for number, ((source, measure), pair) in enumerate(sorted(panels.items()), start=1):
             _histogram(figure.add_subplot(rows, columns, number), source, measure, pair)
 
-    return _draw("profile", narrow, (2.8 * rows, 2.8 * rows), draw)
+    return draw_figure("profile", narrow, (2.8 * rows, 2.8 * rows), draw)
 
 
 def _histogram(axes: Any, source: str, measure: str, pair: Mapping[str, Histogram]) -> None:
@@ -149,7 +149,8 @@ def _histogram(axes: Any, source: str, measure: str, pair: Mapping[str, Histogra
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
 
 
-def _draw(name: str, narrow: bool, heights: tuple[float, float], paint: Callable[[Figure], None]) -> str:
+def draw_figure(name: str, narrow: bool, heights: tuple[float, float], paint: Callable[[Figure], None]) -> str:
+    """A figure as SVG: of the page's width or of a phone's, with the height in inches for each."""
     width, height = (NARROW_INCHES, heights[1]) if narrow else (WIDE_INCHES, heights[0])
     salt = f"cpt-ray-{name}-{'narrow' if narrow else 'wide'}"
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):

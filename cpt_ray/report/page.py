@@ -18,6 +18,7 @@ from cpt_ray.edges.redaction import redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.current import report_fingerprint
+from cpt_ray.report.domains import overlap_rows, yield_figure, yield_label, yield_styles
 from cpt_ray.report.figures import KEPT, forgetting_figure, loss_figure, profile_figure, scaling_figure, watched_figure
 from cpt_ray.report.series import INK, Style, curves, loss_lines, sets_of, thinned_by, trades, watched_lines
 from cpt_ray.report.tables import (
@@ -110,6 +111,7 @@ def render_report(contents: ReportContents) -> str:
         funnel=funnel_rows(contents),
         ledgers=ledgers(contents),
         figures={
+            "yield": _figure(contents, yield_figure, _yield_legend(contents)),
             "profile": _figure(contents, profile_figure, PROFILE_LEGEND),
             "loss": _figure(contents, loss_figure, _loss_legend(contents)),
             "watched": _figure(contents, watched_figure, _watched_legend(contents)),
@@ -128,6 +130,7 @@ def render_report(contents: ReportContents) -> str:
         watch=watch_rows(contents),
         kernels=kernels(contents),
         mfu_bases=mfu_bases(contents),
+        overlaps=overlap_rows(contents.domains),
         warnings=warning_rows(contents),
         self_tests=[
             (run.run, run.training.last.self_test) for run in contents.runs if run.training and run.training.last.self_test
@@ -170,6 +173,13 @@ def _scaling_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
     if hollow:
         entries["hollow"] = LegendEntry("hollow: not annealed, never a budget", Style("#595959"), hollow=True, line=False)
     return tuple(entries.values())
+
+
+def _yield_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
+    return tuple(
+        LegendEntry(yield_label(found), style, mark=False)
+        for found, style in zip(contents.domains.yields, yield_styles(), strict=False)
+    )
 
 
 def _forgetting_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:

@@ -211,13 +211,13 @@ def wants_log(tokens: Iterable[int]) -> bool:
 
 
 def trades(contents: ReportContents) -> dict[tuple[str, str], list[Trade]]:
-    """Domain gain and general change against the base, by (domain set, general set)."""
+    """Domain gain and change on general text and probes against the base, by (domain set, general set or probe)."""
     rows = [d for d in contents.comparison.deltas if d.measure == "bits_per_byte" and contents.role_of(d.reference) == "base"]
     styles = run_styles(contents)
     pairs: dict[tuple[str, str], list[Trade]] = {}
     general: Mapping[str, list[Delta]] = {d.subject: [] for d in rows}
     for row in rows:
-        if row.role == "general":
+        if row.role in ("general", "probe"):
             general[row.subject].append(row)
     for row in (r for r in rows if r.role == "domain"):
         for other in general[row.subject]:

@@ -152,16 +152,17 @@ def _ledger(source: str, shards: ShardTable, sequence_length: int) -> Ledger:
 
 def tiles(contents: ReportContents) -> list[Tile]:
     """The key figures of the header, for the domain arm that saw the most tokens."""
+    probed = any(delta.role == "probe" for delta in contents.comparison.deltas)
+    outside = ("probe", "Probe") if probed else ("general", "General text")
+    sets = {delta.set_name for delta in contents.comparison.deltas if delta.role == outside[0]}
+    worst = " that did worst" if len(sets) > 1 else ""
     wanted = (
         ("domain", "base", "Domain, against the base"),
         ("domain", "control", "Domain, against the control arm"),
-        ("general", "base", "General text, against the base"),
+        (outside[0], "base", f"{outside[1]}{worst}, against the base"),
     )
-    general = {delta.set_name for delta in contents.comparison.deltas if delta.role == "general"}
     result = []
     for role, reference, title in wanted:
-        if role == "general" and len(general) > 1:
-            title = "General text that did worst, against the base"
         delta = _headline(contents, role, reference)
         if delta is None:
             result.append(Tile(title, "not measured", "no such arm or set in this study"))
@@ -190,7 +191,7 @@ def _headline(contents: ReportContents, role: str, reference: str) -> Delta | No
     def rank(delta: Delta) -> tuple[int, bool, bool, float]:
         run = contents.find_run(delta.subject)
         # A cell of several seeds ranks above its single seeds; of several general texts, the one that did worst comes first.
-        worst = delta.loss_rank if role == "general" else (False, 0.0)
+        worst = delta.loss_rank if role != "domain" else (False, 0.0)
         return (run.budget_tokens or run.tokens_seen if run else 0, run is not None and run.run != delta.subject, *worst)
 
     # max keeps the first of equals, so the study's order of models and sets decides.

@@ -2,6 +2,7 @@
 
     models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate
     exams -> scan -> shards (decontamination); exams -> evaluate; shards, exams that came later -> late_scan
+    documents, held_out, scan -> classifier -> scores -> yield; shards, scores -> derived -> train; shards, derived -> arms
 
 Each stage declares in its module (`study/stages/`) what its artifacts depend on, so a change rebuilds exactly its dependents.
 """
@@ -20,6 +21,9 @@ from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE
 from cpt_ray.study.stages.exams import EXAMS
+from cpt_ray.study.stages.filter.classifier import CLASSIFIER
+from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
+from cpt_ray.study.stages.filter.scores import SCORES, YIELD
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.late_scan import LATE_SCAN
 from cpt_ray.study.stages.models import MODELS
@@ -28,7 +32,10 @@ from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node, Stage
 from cpt_ray.study.stages.train import TRAIN
 
-STAGES: tuple[Stage[Any, Any], ...] = (MODELS, EXAMS, SCAN, DOCUMENTS, HELD_OUT, SHARDS, LATE_SCAN, TRAIN, EVALUATE)
+STAGES: tuple[Stage[Any, Any], ...] = (
+    *(MODELS, EXAMS, SCAN, DOCUMENTS, HELD_OUT, CLASSIFIER, SCORES),
+    *(SHARDS, YIELD, DERIVED, ARMS, LATE_SCAN, TRAIN, EVALUATE),
+)
 """All stages, inputs before dependents."""
 
 WorkT = TypeVar("WorkT")

@@ -13,7 +13,17 @@ from typing import Any
 from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.records import Comparison, ExamHit, ExamScan, HeldOutPoint, MemoryPoint, TaskScan, read_hits
+from cpt_ray.records import (
+    Comparison,
+    DomainFindings,
+    ExamHit,
+    ExamScan,
+    HeldOutPoint,
+    MemoryPoint,
+    SelectionRecord,
+    TaskScan,
+    read_hits,
+)
 from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.corpus_files import corpus_tables
 from cpt_ray.report.current import is_current, report_fingerprint
@@ -22,6 +32,9 @@ from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
+from cpt_ray.study.stages.filter.classifier import CLASSIFIER
+from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
+from cpt_ray.study.stages.filter.scores import YIELD
 from cpt_ray.study.stages.late_scan import LATE_SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
@@ -66,7 +79,8 @@ def summarize(study: Study, comparison: Comparison) -> str:
 def summarize_preparation(study: Study) -> str:
     """How much text each step of preparation kept, up to the first model's shards."""
     model = study.config.models[0].name
-    return render_preparation(study.documents(), study.shards(model), *exam_scans(study.graph, model))
+    scans, hits = exam_scans(study.graph, model)
+    return render_preparation(study.documents(), study.shards(model), scans, hits, domain_findings(study.graph))
 
 
 def write_study_report(study: Study, comparison: Comparison) -> Path:
@@ -120,6 +134,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
             node.name: tuple(event for event in read_events(node.folder) if event.kind in ("warning", "hang"))
             for node in study.graph.of(TRAIN)
         },
+        domains=domain_findings(study.graph),
         planned=planned,
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
@@ -129,6 +144,18 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
 
         write_report(path, contents)
     return path
+
+
+def domain_findings(graph: StudyGraph) -> DomainFindings:
+    """What the study's classifiers, thresholds and derived sources found, for the first model's tokens."""
+    model = graph.config.models[0].name
+    derived = [store.require(node) for node in graph.of(DERIVED) if node.work.model == model]
+    return DomainFindings(
+        classifiers=tuple(store.load(node) for node in graph.of(CLASSIFIER)),
+        yields=tuple(store.load(node) for node in graph.of(YIELD)),
+        selections=tuple(SelectionRecord.of(folder) for folder in derived),
+        arms=next((store.load(node) for node in graph.of(ARMS)), None),
+    )
 
 
 def exam_scans(graph: StudyGraph, model: str) -> tuple[list[TaskScan], list[ExamHit]]:

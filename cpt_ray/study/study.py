@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from cpt_ray.compare.comparison import compare
 from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.domains import missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
@@ -34,6 +35,7 @@ from cpt_ray.records import (
 )
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import planned_card, require_device
@@ -42,6 +44,7 @@ from cpt_ray.study.session import Session
 from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
+from cpt_ray.study.stages.filter.derived import DERIVED
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
@@ -154,8 +157,8 @@ class Study:
         return store.load(self.graph.one(HELD_OUT))
 
     def shards(self, model: str) -> ShardManifest:
-        """The packed shards for a model's tokenizer."""
-        return store.load(self.graph.one(SHARDS, model))
+        """The packed shards for a model's tokenizer, those of derived sources included."""
+        return shards_of(self.graph, model).record
 
     def runs(self) -> list[RunRecord]:
         """The base of each model, then all training runs, parents first, then their trajectory points."""
@@ -179,15 +182,21 @@ class Study:
             self.config.compare,
             control_arms=frozenset(name for name, arm in self.config.arms.items() if arm.role == "control"),
             tokens_paid=sum(run.tokens_paid for run in runs),
+            probes=probes_of_arms(self.config.sources, self.config.arms),
+            caveats=tuple(filter(None, [missing_probe(self.config.sources, self.config.arms)])),
         )
 
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:
         """The study's cost: counted where shards exist, estimated where they do not."""
         config, specs = self.config, self.specs
         shapes = model_shapes(self.graph.of(MODELS), config.train.lora)
-        first = self.graph.of(SHARDS)[0]
-        shards = store.load(first) if store.find(first) else None
-        names = [source.name for source in config.sources]
+        first = config.models[0].name
+        packed: list[Node[Any, Any]] = [
+            self.graph.one(SHARDS, first),
+            *(node for node in self.graph.of(DERIVED) if node.work.model == first),
+        ]
+        shards = self.shards(first) if all(store.find(node) for node in packed) else None
+        names = [source.name for source in config.sources if source.is_packed]
         plan = plan_study(
             config,
             shapes,

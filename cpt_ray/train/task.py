@@ -39,6 +39,8 @@ class TrainTask(Record):
     settings: RunSettings
     model_folder: str
     shards_folder: str
+    derived_folders: tuple[str, ...]
+    """Of the derived sources that the run draws."""
     held_out_folder: str | None = None
     """The held-out sets that training may watch; None for none."""
     data_fingerprint: str

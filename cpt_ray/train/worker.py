@@ -23,7 +23,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel
 
 from cpt_ray.config.sections.train import TrainConfig
-from cpt_ray.data.rows.shards import ShardReader
+from cpt_ray.data.rows.shards import ShardReader, join_manifests
 from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
@@ -105,7 +105,8 @@ class _Parts:
 
 def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     settings = task.settings.train
-    shards = Made(Path(task.shards_folder), ShardManifest.of(task.shards_folder))
+    made = [Made(Path(folder), ShardManifest.of(folder)) for folder in (task.shards_folder, *task.derived_folders)]
+    shards = join_manifests(made[0], made[1:])
     watch.enter("resume")
     # Before the engine, because DeepSpeed must know at startup whether another number of workers wrote the checkpoint.
     start = find_start(task, rank=dist.get_rank(), world_size=dist.get_world_size())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.evaluate.bits_per_byte import aggregate
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, format_scores
-from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunRecord
+from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunRecord, SourceRole
 from tests.run_records import training
 
 CONFIG = CompareConfig(subsets=400)
@@ -42,6 +44,7 @@ class Laboratory:
         right: int | None = None,
         annealed: bool = True,
         sets: tuple[str, ...] = ("law", "news"),
+        roles: Mapping[str, SourceRole] = MappingProxyType({}),
         parts: tuple[str, ...] = ("test",),
     ) -> EvalRecord:
         """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items."""
@@ -63,14 +66,8 @@ class Laboratory:
                 path = f"held_out/{name}-{part}.jsonl"
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(format_scores(documents))
-                held = HeldOutSet(
-                    source=name,
-                    role="domain" if name == "law" else "general",
-                    part=part,
-                    path="-",
-                    documents=self.documents,
-                    bytes=1,
-                )
+                role = roles.get(name, "domain" if name == "law" else "general")
+                held = HeldOutSet(source=name, role=role, part=part, path="-", documents=self.documents, bytes=1)
                 scores.append(aggregate(documents, held_out=held, documents_path=path, compare=CONFIG))
         record = EvalRecord(
             run=run,

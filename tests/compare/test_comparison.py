@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from cpt_ray.compare.comparison import compare
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison
+from tests.compare.conftest import CONFIG
 from tests.compare.test_verdict import conclude
 
 
@@ -132,3 +134,43 @@ def test_scores_on_validation_only_are_an_error(laboratory):
     laboratory.add(parts=("validation",))
     with pytest.raises(DataError, match="m-base has no scores on a test set"):
         conclude(laboratory)
+
+
+def test_another_arms_domain_is_a_probe_for_an_arm_and_the_caveats_of_the_study_are_noted(laboratory):
+    laboratory.add(roles={"news": "domain"})
+    laboratory.add("legal", 400, law=0.9, news=1.05, roles={"news": "domain"})
+    laboratory.add("press", 400, law=1.0, news=0.9, roles={"news": "domain"})
+    probes = {"legal": frozenset({"news"}), "press": frozenset({"law"})}
+    found = compare(
+        laboratory.evals,
+        laboratory.folders,
+        laboratory.runs,
+        CONFIG,
+        control_arms=frozenset(),
+        tokens_paid=1,
+        probes=probes,
+        caveats=("No probe.",),
+    )
+    roles = {(delta.subject.split("-")[1], delta.set_name): delta.role for delta in found.deltas}
+    assert roles == {
+        ("legal", "law"): "domain",
+        ("legal", "news"): "probe",
+        ("press", "law"): "probe",
+        ("press", "news"): "domain",
+    }
+    assert found.notes[-1] == "No probe."
+    assert "text that it does not train on (news) rose by 0.0500" in found.verdict
+    assert "more than the tolerance of 0.02: this is forgetting" in found.verdict
+    assert "news got worse by 0.050" in found.headline
+
+
+def test_a_probe_stands_for_general_text_in_the_headline(laboratory):
+    roles = {"essays": "probe"}
+    sets = ("law", "news", "essays")
+    laboratory.add(sets=sets, roles=roles)
+    laboratory.add("legal", 400, law=0.9, news=1.2, essays=1.03, sets=sets, roles=roles)
+    found = conclude(laboratory)
+    assert "essays got worse by 0.030" in found.headline
+    assert "news" not in found.headline
+    assert "text that it does not train on (essays) rose by 0.0300" in found.verdict
+    assert "general text (news) rose by 0.2000" in found.verdict

@@ -175,7 +175,7 @@ def test_without_an_exam_none_is_mentioned(laboratory):
 def test_missing_sets_are_called_unknown(laboratory):
     laboratory.add(sets=("law",))
     laboratory.add("legal", 100, sets=("law",))
-    assert "no general text was held out, so forgetting is unknown" in conclude(laboratory).verdict
+    assert "no general text and no probe was held out, so forgetting is unknown" in conclude(laboratory).verdict
 
 
 def test_a_missing_domain_set_is_called_unknown(laboratory):

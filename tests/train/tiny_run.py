@@ -143,6 +143,7 @@ def make_task(root: Path, config: StudyConfig, spec: RunSpec, run: str, parent: 
         ),
         model_folder=str(root / "model"),
         shards_folder=str(root / "shards"),
+        derived_folders=(),
         data_fingerprint="f" * 64,
         run_folder=str(root / run),
         parent_folder=str(parent) if parent else None,

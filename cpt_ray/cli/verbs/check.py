@@ -2,6 +2,7 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.domains import missing_probe
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import Survey, prove_source
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
@@ -41,8 +42,12 @@ def main(request: Request) -> None:
     graph = StudyGraph(config, request.path)
     warn_of_changes(graph, request.console)
     say_separators(graph, request.console, said)
-    for source in config.sources:
+    for source in config.read_sources:
         _check_source(source, request)
+    for source in config.derived_sources:
+        request.console.say(f"source {source.name}: from {source.parent}, {source.rule}")
+    if note := missing_probe(config.sources, config.arms):
+        request.console.warn(note)
     path = deepspeed_path(config.train.deepspeed, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
     say_device(config, request.console)

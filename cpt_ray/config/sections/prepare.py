@@ -1,12 +1,14 @@
 """The `sources`, `prepare` and `arms` sections: which text, how it is prepared, and which mixtures are trained on."""
 
 import codecs
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cpt_ray.config.sections.clean import CleanConfig, TokenRulesConfig
+from cpt_ray.config.sections.derived import Condition, QualityMatchedConfig, SampleConfig, parse_where
 from cpt_ray.config.values import Bytes, Count, Name, PathText, Section, TaskName
+from cpt_ray.records import SourceRole
 
 SourceFormat = Literal["jsonl", "json", "parquet", "csv", "text", "html", "front_matter", "arrow", "auto"]
 
@@ -32,7 +34,7 @@ class DatasetConfig(Section):
 
 
 class SourceConfig(Section):
-    """A named collection of text: either `path` or `dataset`.
+    """A named collection of text: `path` or `dataset`, or `from` another source.
 
     A path is a file, a folder, a glob (`/data/*.jsonl.gz`, `s3://bucket/*.parquet`), a URL (`https://...`), a member of an
     archive (`zip://news.csv::/data/news.zip`), or a file of an installed Python distribution (`package://DISTRIBUTION/PATH`);
@@ -40,11 +42,18 @@ class SourceConfig(Section):
     archives are read by member. A field is a column, a key of a JSON object, a part of either (`meta.lang`), a partition of
     the path (`lang=de/part-0.parquet`), or a field of the `front_matter` header. The arms decide how much of a source is
     trained on.
+
+    A derived source takes documents `from` another one, its parent: those with scores (`where`), or a random draw (`sample`,
+    `quality_matched`). It shares the parent's clean documents and held-out sets, and has no keys but its name and these.
     """
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     name: Name = Field(description="short name, used in reports and arms")
-    role: Literal["domain", "general"] = Field(
-        description="whether its held-out set measures gain (`domain`) or forgetting (`general`)"
+    role: Literal["domain", "general", "probe", "seed", "derived"] = Field(
+        description="what its text is for: `domain`, `general`: arms train on it, and its held-out set measures gain or what "
+        "general text lost; `probe`: no arm may train on it, it is held out whole and measures forgetting; `seed`: examples "
+        "for `classifiers`, trained on by no arm. `derived` is what a source with `from` is, and need not be written"
     )
     path: Annotated[tuple[PathText, ...], BeforeValidator(_as_tuple)] = Field(default=(), description="globs; see above")
     dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset instead of `path`")
@@ -76,6 +85,9 @@ class SourceConfig(Section):
     origin_field: str | None = Field(default=None, description="field with a document's origin, such as its URL")
     date_field: str | None = Field(default=None, description="field with a document's date, stored verbatim")
     license_field: str | None = Field(default=None, description="field with the license of each document")
+    label_field: str | None = Field(
+        default=None, description="field with a label, such as a topic, by which `classifiers` choose their examples"
+    )
     license: str | None = Field(default=None, description="license of the text, recorded in the model card")
     limit_documents: Count | None = Field(default=None, ge=1, description="read only the first N documents")
     on_bad_record: Literal["drop", "fail"] = Field(
@@ -88,15 +100,106 @@ class SourceConfig(Section):
         le=1,
         description="maximum fraction of bad records in the source with `on_bad_record: drop`; above it the run stops",
     )
+    parent: Name | None = Field(
+        default=None, alias="from", description="the source whose documents a derived source takes, itself derived or not"
+    )
+    where: str | None = Field(
+        default=None,
+        description="keep the parent's documents whose score meets this condition, such as `legal >= 0.8`, `legal` being one "
+        "of `classifiers`; several are joined by `and`",
+    )
+    sample: SampleConfig | None = Field(
+        default=None, description="draw documents of the parent at random, as many tokens as the source named by `like`"
+    )
+    quality_matched: QualityMatchedConfig | None = Field(
+        default=None,
+        description="draw documents of the parent at random, such that tokens and the distribution of the score named by `by` "
+        "are those of the source named by `like`: a filter by topic without its side effect on quality",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derived_role(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("from") is not None and "role" not in value:
+            return {**value, "role": "derived"}
+        return value
+
+    @property
+    def held_out_role(self) -> SourceRole | None:
+        """What its held-out set measures; None if it has no set of its own."""
+        return self.role if self.role in ("domain", "general", "probe") else None
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether its documents become rows that arms can draw."""
+        return self.role not in ("probe", "seed")
 
     @model_validator(mode="after")
     def _one_place(self) -> "SourceConfig":
+        if self.parent is not None:
+            return self._only_derived()
+        if self.role == "derived" or self.rules:
+            raise ValueError(
+                f"source {self.name} has {'role derived' if self.role == 'derived' else self.rules[0]}, but no from"
+            )
         if bool(self.path) == (self.dataset is not None):
             seen = "both" if self.path else "neither"
             raise ValueError(f"source {self.name} has {seen} of path and dataset; give one of them")
         if "" in self.path:
             raise ValueError(f"source {self.name} has an empty path; give a file, a folder, a glob or a URL")
         return self
+
+    def _only_derived(self) -> "SourceConfig":
+        """Refuse keys that say how text is read: a derived source has its parent's text."""
+        if self.role != "derived":
+            raise ValueError(f"source {self.name} is from {self.parent} and has that source's role; leave role {self.role} out")
+        allowed = {"name", "role", "parent", "where", "sample", "quality_matched"}
+        for name, field in type(self).model_fields.items():
+            if name not in allowed and getattr(self, name) != field.default:
+                raise ValueError(
+                    f"source {self.name} is from {self.parent} and has that source's text; leave {name} out, or leave out from"
+                )
+        if len(self.rules) != 1:
+            seen = " and ".join(self.rules) or "none of them"
+            raise ValueError(
+                f"source {self.name} is from {self.parent}; give one of where, sample and quality_matched, saw {seen}"
+            )
+        return self
+
+    @field_validator("where")
+    @classmethod
+    def _parseable(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_where(value)
+        return value
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions of `where`."""
+        return () if self.where is None else parse_where(self.where)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The keys given that choose documents; a derived source has one."""
+        return tuple(name for name in ("where", "sample", "quality_matched") if getattr(self, name) is not None)
+
+    @property
+    def rule(self) -> str:
+        """How a derived source chooses its documents, in words."""
+        by = "" if self.quality_matched is None else f", by {self.quality_matched.by}"
+        return self.where or f"{''.join(self.rules)} like {self.like}{by}"
+
+    @property
+    def like(self) -> str | None:
+        """The derived source that a random draw is made like."""
+        drawn = self.sample or self.quality_matched
+        return None if drawn is None else drawn.like
+
+    @property
+    def scored_by(self) -> tuple[str, ...]:
+        """The classifiers whose scores choose documents."""
+        by = () if self.quality_matched is None else (self.quality_matched.by,)
+        return (*dict.fromkeys(condition.classifier for condition in self.conditions), *by)
 
     @field_validator("encoding")
     @classmethod

@@ -92,6 +92,7 @@ def mapped_fields(source: SourceConfig) -> dict[str, str]:
         "origin": source.origin_field,
         "date": source.date_field,
         "license": source.license_field,
+        "label": source.label_field,
     }
     return {name: key for name, key in names.items() if key is not None}
 

@@ -10,10 +10,12 @@ Guarantee: the tokens of a row, and those of a document, add up to what its shar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -53,6 +55,78 @@ def write_index(path: Path, pieces: PackedPieces, documents: Sequence[DocumentKe
         }
     )
     pq.write_table(table, path, compression="zstd")
+
+
+@dataclass(frozen=True)
+class PackedDocuments:
+    """The documents of a shard, in the order in which they were read, and where their tokens are.
+
+    Piece p holds `sizes[p]` tokens of document `owners[p]`, from `starts[p]` on in the shard's flat tokens; the pieces of a
+    document follow one another in its order.
+    """
+
+    identities: pa.StringArray
+    ids: pa.StringArray
+    tokens: npt.NDArray[np.int64]
+    owners: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    """Row times 2^32, plus the position in the row: the length of a row is not in the index."""
+    sizes: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def keys(self, chosen: npt.NDArray[np.bool_]) -> list[DocumentKey]:
+        """The names of the chosen documents."""
+        mask = pa.array(chosen)
+        names = zip(self.identities.filter(mask).to_pylist(), self.ids.filter(mask).to_pylist(), strict=True)
+        return [DocumentKey(*name) for name in names]
+
+    def places_in(self, identities: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+        """Where each document is in a column of identities that has them all, int64[documents]."""
+        return np.asarray(pc.index_in(self.identities, value_set=identities.combine_chunks()).to_numpy(), dtype=np.int64)
+
+    def gather(
+        self, flat: npt.NDArray[np.unsignedinteger], sequence_length: int, chosen: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.int64]]:
+        """Copy the tokens of the chosen documents out of a shard.
+
+        Args:
+            flat: The shard's tokens, row after row.
+            sequence_length: Tokens per row.
+            chosen: Which documents, bool[documents].
+
+        Returns:
+            Their tokens, document after document, and the number of tokens of each.
+        """
+        wanted = np.flatnonzero(chosen[self.owners])
+        begins = (self.starts[wanted] >> 32) * sequence_length + (self.starts[wanted] & 0xFFFFFFFF)
+        parts = [flat[b : b + s] for b, s in zip(begins.tolist(), self.sizes[wanted].tolist(), strict=True)]
+        return np.concatenate([flat[:0], *parts]), self.tokens[chosen]
+
+
+def read_documents_of_shard(path: Path) -> PackedDocuments:
+    """Read the index of a shard by document; about 100 bytes per document."""
+    table = pq.read_table(path, columns=["identity", "document_id", "row", "tokens", "part"])
+    sizes, rows = table["tokens"].to_numpy().astype(np.int64), table["row"].to_numpy().astype(np.int64)
+    before = np.cumsum(sizes) - sizes
+    starts = (rows << 32) + before - before[np.searchsorted(rows, rows)]
+    names = table["identity"].combine_chunks().dictionary_encode()
+    identities, owners = names.dictionary.to_pylist(), names.indices.to_numpy()
+    # `SOURCE/TASK/RECORD`: by number, not by name, so that record 10 comes after record 9.
+    read = sorted(range(len(identities)), key=lambda place: tuple(int(part) for part in identities[place].split("/")[-2:]))
+    rank = np.empty(len(read), dtype=np.int64)
+    rank[read] = np.arange(len(read))
+    order = np.lexsort((table["part"].to_numpy(), rank[owners]))
+    owners, first = rank[owners][order], table["part"].to_numpy()[order] == 0
+    return PackedDocuments(
+        identities=table["identity"].combine_chunks().take(order[first]),
+        ids=table["document_id"].combine_chunks().take(order[first]),
+        tokens=np.bincount(owners, sizes[order], minlength=len(read)).astype(np.int64),
+        owners=owners,
+        starts=starts[order],
+        sizes=sizes[order],
+    )
 
 
 def pieces_of_row(folder: Path, manifest: ShardManifest, source: str, row: int) -> list[Placed]:

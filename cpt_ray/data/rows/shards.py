@@ -11,6 +11,7 @@ Guarantee: a reader returns exactly the rows whose hash is in the manifest, or r
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cpt_ray.edges import storage
-from cpt_ray.records import FileEntry, PackedPieces, ShardManifest
+from cpt_ray.records import FileEntry, Made, PackedPieces, ShardManifest, ShardTable
 
 FORMAT_VERSION = 4
 COLUMNS = "shards.arrow"
@@ -110,6 +111,20 @@ def save_manifest(path: Path, manifest: ShardManifest) -> None:
     with storage.atomic_path(columns) as temporary:
         manifest.shards.write(temporary)
     storage.write_atomic(path, manifest.head(storage.file_entry(path.parent, columns)).to_json())
+
+
+def join_manifests(first: Made[ShardManifest], others: Sequence[Made[ShardManifest]]) -> Made[ShardManifest]:
+    """The shards of several artifacts of one tokenizer as one manifest, with paths relative to the first one's folder."""
+    if not others:
+        return first
+    entries = list(first.record.shards)
+    for folder, manifest in others:
+        step = Path(os.path.relpath(folder, first.folder))
+        for entry in manifest.shards:
+            paths = {"path": (step / entry.path).as_posix(), "index_path": (step / entry.index_path).as_posix()}
+            entries.append(entry.model_copy(update=paths))
+    reports = (*first.record.reports, *(report for _, manifest in others for report in manifest.reports))
+    return Made(first.folder, first.record.model_copy(update={"shards": ShardTable.of(entries), "reports": reports}))
 
 
 class ShardReader:

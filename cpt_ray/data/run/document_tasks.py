@@ -1,7 +1,7 @@
 """Worker tasks that turn one unit of raw files into clean documents and their duplicate keys.
 
 Chains the per-document stages over the files of one unit; `pipeline` passes the functions to Ray Data. Files: `inputs/` (the
-input files of a unit), `raw/` (identity, id, text, language, origin, date, license), `clean/` (the same plus bytes, exact),
+input files of a unit), `raw/` (identity, id, text and what the source says of it), `clean/` (the same plus bytes, exact),
 `keys/` and `ids/` (Arrow, one batch per partition), `sketches/` (uint8, a row per document). Memory: one unit's documents.
 
 Guarantee: a function reads only files that its task names and writes files named by their content, so it is idempotent.
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.clean import clean
 from cpt_ray.data.dedup.exchange import write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, exact_hash, signatures
@@ -26,7 +27,7 @@ from cpt_ray.data.run.units import Outputs, Samples, Tally, UnitContext, UnitTas
 from cpt_ray.data.words import seeded_uint64
 from cpt_ray.records import Document, DocumentKey, Dropped, FileEntry, UnitFacts, UnitReport
 
-_ABOUT = ("language", "origin", "date", "license")
+_ABOUT = ("language", "origin", "date", "license", "label")
 _NAMES = [("identity", pa.string()), ("id", pa.string())]
 RAW_SCHEMA = pa.schema([*_NAMES, ("text", pa.large_string()), *[(name, pa.string()) for name in _ABOUT]])
 CLEAN_SCHEMA = pa.schema([*RAW_SCHEMA, ("bytes", pa.int64()), ("exact", pa.binary(16))])
@@ -127,7 +128,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
         texts,
         exact,
         first=task.number << REFERENCE_BITS,
-        salt=seeded_uint64("scope", source.name) if prepare.near_duplicates.scope == "source" else 0,
+        salt=seeded_uint64("scope", source.name) if _is_apart(source, prepare) else 0,
         config=prepare.near_duplicates,
         seed=prepare.seed,
     )
@@ -150,6 +151,11 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     counts = {"languages": languages, "redacted": redacted, "invisible": invisible}
     facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), **counts)
     return finish_unit(task, context, "clean", outputs, facts)
+
+
+def _is_apart(source: SourceConfig, prepare: PrepareConfig) -> bool:
+    """Whether a source is compared with itself only: examples for classifiers are no text that another source could repeat."""
+    return source.role == "seed" or prepare.near_duplicates.scope == "source"
 
 
 def _write_array(path: Path, array: Sketches) -> None:

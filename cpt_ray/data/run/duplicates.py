@@ -4,8 +4,8 @@ Flow: between stages `clean` and `near_duplicates`; `pipeline` provides the func
 in as many steps as the components need -> roots -> verdicts. Memory on the driver: file names and task reports; nothing per
 document.
 
-Guarantee: of each component the first document is kept, in this order: sources with the role `domain`, then the others, each
-in the order of the study file; within a source, the order of its files and of the documents in them.
+Guarantee: of each component the first document is kept, in this order: sources with the role `domain`, then `general`, then
+`probe`, each in the order of the study file; within a source, the order of its files and of the documents in them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ RunStage: TypeAlias = Callable[..., list[UnitReport]]
 PAIRS_PER_TASK = 4_000_000
 """Maximum number of pairs that one process links: about 200 MB while they are sorted."""
 _LARGEST = 3
+_PRIORITY = ("domain", "general", "probe", "seed")
 _SCRATCH = ("raw", "keys", "ids", "sketches", "pairs", "repeats", "links", "roots")
 
 
 def order_of_priority(sources: Sequence[SourceConfig]) -> list[str]:
     """Names of the sources by priority: of two duplicates, the one whose source comes first is kept."""
-    return [source.name for source in sorted(sources, key=lambda source: source.role != "domain")]
+    # A probe loses what training text holds too; no arm loses text to a probe here.
+    return [source.name for source in sorted(sources, key=lambda source: _PRIORITY.index(source.role))]
 
 
 def find_duplicates(

@@ -17,11 +17,20 @@ import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.decontaminate import ExamIndex
-from cpt_ray.data.run.training_tasks import PackUnit
 from cpt_ray.data.run.units import UnitTask, unit_report
 from cpt_ray.data.split import PARTS
 from cpt_ray.edges import storage
-from cpt_ray.records import ExamHit, ExamScan, HeldOutSet, RepeatedIds, ShardEntry, ShardTable, UnitReport, read_items
+from cpt_ray.records import (
+    ExamHit,
+    ExamScan,
+    HeldOutSet,
+    RepeatedIds,
+    ShardEntry,
+    ShardTable,
+    SourceRole,
+    UnitReport,
+    read_items,
+)
 
 
 def count_by_source(tasks: Sequence[UnitTask], counts: Iterable[Mapping[str, int]]) -> dict[str, dict[str, int]]:
@@ -54,8 +63,15 @@ def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
     }
 
 
-def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path) -> list[HeldOutSet]:
-    """Write a source's sets in hash order; keeps the location of each held-out document in memory, not its text."""
+def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, role: SourceRole, folder: Path) -> list[HeldOutSet]:
+    """Write a source's sets in hash order; keeps the location of each held-out document in memory, not its text.
+
+    Args:
+        units: The reports of its units.
+        source: The source.
+        role: What its sets measure.
+        folder: The artifact's folder.
+    """
     places: dict[str, list[tuple[float, int, int, int, int]]] = {part: [] for part in PARTS}
     for number, report in enumerate(units):
         table = pq.read_table(folder / report.path("table"), columns=["part", "order", "start", "size", "bytes"])
@@ -74,7 +90,7 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path)
         sets.append(
             HeldOutSet(
                 source=source.name,
-                role=source.role,
+                role=role,
                 part=part,
                 path=path.name,
                 documents=len(places[part]),
@@ -92,7 +108,7 @@ def drawn_ngrams(drawn: Sequence[UnitReport], folder: Path) -> Iterator[tuple[An
             yield grams.values.to_numpy(), used
 
 
-def shard_entry(task: PackUnit, report: UnitReport) -> ShardEntry:
+def shard_entry(task: UnitTask, report: UnitReport) -> ShardEntry:
     """The manifest's entry of a packed unit."""
     (shard,), (index,) = report.outputs["shard"], report.outputs["index"]
     numbers = {name: value for name, value in report.counts.items() if name in ShardEntry.model_fields}
@@ -107,7 +123,7 @@ def shard_entry(task: PackUnit, report: UnitReport) -> ShardEntry:
     )
 
 
-def shard_table(tasks: Sequence[PackUnit], packed: Sequence[UnitReport]) -> ShardTable:
+def shard_table(tasks: Sequence[UnitTask], packed: Sequence[UnitReport]) -> ShardTable:
     """The manifest's entries in canonical order; a unit with nothing left has no shard."""
     return ShardTable.of(shard_entry(task, unit) for task, unit in zip(tasks, packed, strict=True) if unit.counts["rows"])
 

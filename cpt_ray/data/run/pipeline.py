@@ -17,7 +17,7 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,7 @@ def _warn_of_empty_fields(reads: Sequence[ReadUnit], read: Sequence[UnitReport],
     """Warn of a field name in the study file that no record of its source has."""
     have = count_by_source(reads, [report.fields for report in read])
     for source in sources:
-        for name in ("language", "origin", "date", "license"):
+        for name in ("language", "origin", "date", "license", "label"):
             key = getattr(source, f"{name}_field")
             # A default language hides which documents have one of their own; `check` has looked at a sample.
             if key is not None and not have.get(source.name, {}).get(name):
@@ -185,7 +185,7 @@ def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
 
 
 def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutRecord:
-    """Draw the validation and test sets of every source and index their n-grams.
+    """Draw the validation and test sets of every source, all of a probe, and index their n-grams.
 
     Writes `<source>-<part>.jsonl` {identity, id, text} to the folder, in an order of which every prefix is a fair sample.
 
@@ -195,8 +195,14 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
     Raises:
         DataError: If a source's test set has fewer than two documents.
     """
-    sources, prepare, folder = job.sources, job.prepare, job.folder
-    tasks = [DrawUnit(**unit_files(documents.folder, unit)) for unit in documents.record.units]
+    prepare, folder = job.prepare, job.folder
+    roles = {source.name: source.held_out_role for source in job.sources}
+    sources = [source for source in job.sources if source.held_out_role is not None]
+    tasks = [
+        DrawUnit(**files, whole=roles[files["source"]] == "probe")
+        for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
+        if roles[files["source"]] is not None
+    ]
     draw = functools.partial(job.run, "held_out", training_tasks.draw_unit, context=job.context(documents=documents.folder))
     drawn = draw(tasks=tasks)
     floor = _floor(tasks, drawn, job, documents.folder)
@@ -208,7 +214,7 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
     sets: list[HeldOutSet] = []
     for source in sources:
         units = [report for task, report in zip(tasks, drawn, strict=True) if task.source == source.name]
-        sets.extend(merge_drawn(units, source, folder))
+        sets.extend(merge_drawn(units, source, roles[source.name] or "general", folder))
         test = sum(entry.documents for entry in sets if entry.source == source.name and entry.part == "test")
         if test < FEWEST_TEST_DOCUMENTS:
             kept = sum(
@@ -235,9 +241,10 @@ def _floor(tasks: Sequence[DrawUnit], drawn: Sequence[UnitReport], job: DataJob,
     for task, report in zip(tasks, drawn, strict=True):
         parts = pq.read_table(job.folder / report.path("table"), columns=["part"])["part"]
         tested[task.source] += sum(part == "test" for part in parts.to_pylist())
-    for source in (source for source in job.sources if tested[source.name] < FEWEST_TEST_DOCUMENTS):
+    for source in (source for source in job.sources if source.held_out_role and tested[source.name] < FEWEST_TEST_DOCUMENTS):
         counts = training_tasks.count_components((task for task in tasks if task.source == source.name), documents)
-        added = fill_test_set(counts, prepare.held_out, prepare.seed)
+        whole = {"share": 1.0} if source.role == "probe" else {}
+        added = fill_test_set(counts, prepare.held_out.model_copy(update=whole), prepare.seed)
         if added:
             found[source.name] = added
             _LOG.warning(
@@ -254,7 +261,7 @@ def pack_shards(
     tokenizer: ModelTokenizer,
     exam_items: Path | None,
 ) -> ShardManifest:
-    """Drop held-out and exam text, tokenize the rest and pack it into shards.
+    """Drop held-out and exam text, tokenize the rest of what arms train on and pack it into shards.
 
     Also writes the exam items found to the folder: `exam_hits.jsonl` and `exam_scan.json`.
 
@@ -271,11 +278,16 @@ def pack_shards(
     Raises:
         DataError: If the tokenizer does not fit the model, or nothing of a source is left.
     """
-    sources, prepare, folder = job.sources, job.prepare, job.folder
+    prepare, folder = job.prepare, job.folder
+    packs = {source.name for source in job.sources if source.is_packed}
     resolved = resolve_tokenizer(tokenizer)
     common = _pack_inputs(folder, prepare, resolved, exam_items, tokenizer.vocabulary_size)
     floor = tuple(name for names in held_out.record.floor.values() for name in names)
-    tasks = [PackUnit(**unit_files(documents.folder, unit), **common, floor=floor) for unit in documents.record.units]
+    tasks = [
+        PackUnit(**files, **common, floor=floor)
+        for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
+        if files["source"] in packs
+    ]
     context = job.context(documents=documents.folder, held_out=held_out.folder)
     packed = job.run("pack", training_tasks.pack_unit, tasks, context)
     write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
@@ -290,7 +302,7 @@ def pack_shards(
         tokenizer_sha256=resolved.sha256,
         shards=shard_table(tasks, packed),
         samples=merge_samples((sample for report in packed for sample in report.samples), prepare),
-        reports=_checked([*documents.record.reports, *_reports(packed)], sources),
+        reports=_checked([*documents.record.reports, *_probed(held_out.record, packs), *_reports(packed)], job.sources),
         task_pids={
             **documents.record.task_pids,
             **held_out.record.task_pids,
@@ -342,11 +354,16 @@ def _reports(*stages: Sequence[UnitReport]) -> list[StageReport]:
     return [report for units in stages for unit in units for report in unit.reports]
 
 
+def _probed(held_out: HeldOutRecord, packs: Collection[str]) -> list[StageReport]:
+    """What became of the probes, which end where others go on."""
+    return [report for report in held_out.reports if report.source not in packs]
+
+
 def _checked(reports: Sequence[StageReport], sources: Sequence[SourceConfig]) -> tuple[StageReport, ...]:
-    """The funnel so far, checked to lose nothing and to leave something of every source."""
-    names = [source.name for source in sources]
-    totals = check_funnel(reports, names)
-    refuse_empty(totals, names)
+    """The funnel so far, checked to lose nothing and to leave something of every source but a probe, which is held out."""
+    totals = check_funnel(reports, [source.name for source in sources])
+    held_out = {report.source for report in totals if report.stage == "held_out"}
+    refuse_empty(totals, [s.name for s in sources if s.role != "probe" or s.name not in held_out])
     return totals
 
 

@@ -121,7 +121,7 @@ def merge_profiles(
         folder: The artifact's folder.
         tasks: All units, in canonical order.
         units: Their reports.
-        roles: `domain` or `general`, by source.
+        roles: Role by source; only `domain` and `general` are compared.
 
     Returns:
         The profile, without terms if one of the roles has no text.
@@ -137,6 +137,8 @@ def merge_profiles(
                 known = totals.setdefault((source, measure, when), [0] * len(counts))
                 totals[source, measure, when] = [a + b for a, b in zip(known, counts, strict=True)]
         role = roles[source]
+        if role not in sampled:
+            continue
         sampled[role] += content["words"]
         merged = Counter(ngrams[role])
         merged.update(content["ngrams"])

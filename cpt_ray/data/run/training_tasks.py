@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cpt_ray.config.sections.prepare import PrepareConfig
 from cpt_ray.data import decontaminate, split
 from cpt_ray.data.decontaminate import ExamIndex
 from cpt_ray.data.rows.pack import pack, permute
@@ -40,9 +41,9 @@ from cpt_ray.data.run.units import (
     write_content,
     write_dropped,
 )
-from cpt_ray.data.split import ContainmentIndex, document_ngrams, held_out_order, held_out_part
+from cpt_ray.data.split import ContainmentIndex, Part, document_ngrams, held_out_order, held_out_part
 from cpt_ray.data.words import NO_WORDS, hash_words
-from cpt_ray.records import DocumentKey, ExamHit, FileEntry, UnitFacts, UnitReport, read_items
+from cpt_ray.records import DocumentKey, ExamHit, FileEntry, PackedPieces, UnitFacts, UnitReport, read_items
 
 CONTROL_REASON = "tokenize.control_token"
 """A document whose text encodes to a control token, whatever is done."""
@@ -65,6 +66,17 @@ class DrawUnit(UnitTask):
     clean: str
     near_duplicates: str
     floor: tuple[str, ...] = ()
+    whole: bool = False
+    """Whether every document is held out: that of a probe."""
+    apart: bool = False
+    """Whether none is: those of a seed source."""
+
+    def part(self, component: str, prepare: PrepareConfig) -> Part | None:
+        """The held-out half of a component, or None for training."""
+        if self.apart:
+            return None
+        config = prepare.held_out.model_copy(update={"share": 1.0}) if self.whole else prepare.held_out
+        return held_out_part(component, config, prepare.seed, self.floor)
 
 
 class PackUnit(DrawUnit):
@@ -77,16 +89,24 @@ class PackUnit(DrawUnit):
     token_dtype: str
 
 
-def kept_documents(task: DrawUnit, context: UnitContext) -> Iterator[dict[str, Any]]:
-    """The documents of a clean unit that were not dropped as duplicates: identity, id, text, bytes, component."""
+def kept_batches(task: DrawUnit, context: UnitContext, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The documents of a clean unit that were not dropped as duplicates, with some of its columns and their component."""
     folder = Path(context.inputs["documents"])
-    table = pq.read_table(folder / task.clean, columns=["identity", "id", "text", "bytes"])
+    table = pq.read_table(folder / task.clean, columns=list(columns))
     verdicts = pq.read_table(folder / task.near_duplicates)
     for name in verdicts.column_names:
         table = table.append_column(name, verdicts[name])
     # In pieces: Python rows of the whole table would hold the unit's text a second time.
     for batch in table.to_batches(max_chunksize=1000):
-        yield from (row for row in batch.to_pylist() if row["reason"] is None)
+        yield batch.filter(batch.column("reason").is_null())
+
+
+def kept_documents(
+    task: DrawUnit, context: UnitContext, columns: Sequence[str] = ("identity", "id", "text", "bytes")
+) -> Iterator[dict[str, Any]]:
+    """The rows of `kept_batches`."""
+    for batch in kept_batches(task, context, columns):
+        yield from batch.to_pylist()
 
 
 def document_key(row: Mapping[str, Any]) -> DocumentKey:
@@ -105,22 +125,22 @@ def count_components(tasks: Iterable[DrawUnit], documents_folder: Path) -> Count
 
 def draw_unit(task: DrawUnit, context: UnitContext) -> UnitReport:
     """Write the held-out documents of a unit, with their positions and n-grams."""
-    config, seed = context.prepare.held_out, context.prepare.seed
+    prepare = context.prepare
     tally = Tally("held_out", task.source)
     lines: list[bytes] = []
     rows: list[dict[str, Any]] = []
     start = 0
     for row in kept_documents(task, context):
         # By component, not by document: near-duplicates that were kept never straddle training and test.
-        part = held_out_part(row["component"], config, seed, task.floor)
+        part = task.part(row["component"], prepare)
         if part is None:
             tally.keep(row["bytes"])
             continue
         tally.drop(split.REASON, row["bytes"])
         named = {name: row[name] for name in ("identity", "id", "text")}
         line = json.dumps(named, ensure_ascii=False).encode() + b"\n"
-        grams, used = document_ngrams(row["text"], config.containment_ngram)
-        place = {"part": part, "order": held_out_order(row["component"], seed), "bytes": row["bytes"]}
+        grams, used = document_ngrams(row["text"], prepare.held_out.containment_ngram)
+        place = {"part": part, "order": held_out_order(row["component"], prepare.seed), "bytes": row["bytes"]}
         rows.append({**place, "start": start, "size": len(line), "ngrams": grams, "ngram_words": used})
         lines.append(line)
         start += len(line)
@@ -143,8 +163,9 @@ def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) ->
 
 # A worker process serves many units: each index is loaded once per process.
 @functools.lru_cache(maxsize=2)
-def _containment(folder: str) -> ContainmentIndex:
-    return ContainmentIndex.load(Path(folder))
+def load_containment(folder: str) -> ContainmentIndex:
+    """The index of held-out text below the folder of that artifact, loaded once per process."""
+    return ContainmentIndex.load(Path(folder) / "containment")
 
 
 @functools.lru_cache(maxsize=2)
@@ -182,7 +203,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     stages = ("held_out", "decontaminate", "tokenize")
     tallies = {stage: Tally(stage, task.source) for stage in stages}
     samples = {stage: Samples(stage, task.source, prepare) for stage in stages}
-    index = _containment(str(Path(context.inputs["held_out"]) / "containment"))
+    index = load_containment(context.inputs["held_out"])
     rule = prepare.decontaminate
     items = str(context.root / task.exam_items) if task.exam_items else None
     exams = load_exams(items, rule.ngram_words, rule.min_match_ratio)
@@ -193,7 +214,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     for row in kept_documents(task, context):
         key, size, text = document_key(row), row["bytes"], row["text"]
         # Decided again from the same component and seed as in `draw_unit`; no list of held-out documents is passed around.
-        if held_out_part(row["component"], prepare.held_out, prepare.seed, task.floor) is not None:
+        if task.part(row["component"], prepare) is not None:
             tallies["held_out"].drop(split.REASON, size)
             continue
         hashes = hash_words(text) if scanned else NO_WORDS
@@ -228,6 +249,31 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
         samples=tuple(record for sample in samples.values() for record in sample.records()),
     )
     return finish_unit(task, context, "pack", outputs, facts)
+
+
+def shard_counts(pieces: PackedPieces, lengths: npt.NDArray[np.int64], sequence_length: int, *, bos: bool) -> dict[str, int]:
+    """The counts of a shard's entry.
+
+    Args:
+        pieces: The packed documents.
+        lengths: Tokens of each document, its separator and BOS included.
+        sequence_length: Tokens per row.
+        bos: Whether each document begins with BOS.
+    """
+    documents, tokens, segments = len(lengths), int(lengths.sum()), len(pieces.document)
+    bos_tokens = documents if bos else 0
+    return {
+        "rows": pieces.num_rows,
+        "documents": documents,
+        "cut_documents": int((pieces.part == 1).sum()),
+        "tokenizer_tokens": tokens - documents - bos_tokens,
+        "separator_tokens": documents,
+        "bos_tokens": bos_tokens,
+        "tokens": tokens,
+        "segments": segments,
+        "padding": pieces.num_rows * sequence_length - tokens,
+        "loss_tokens": tokens - segments,
+    }
 
 
 def _encode(
@@ -283,21 +329,8 @@ def _write_rows(
     config = context.prepare.pack
     pieces = pack(lengths, config.sequence_length, config.strategy)
     pieces = permute(pieces, seed=context.prepare.seed, source=task.source, unit=task.unit)
-    rows, segments = pieces.num_rows, len(pieces.document)
-    bos_tokens = 0 if task.bos_id is None else len(keys)
-    counts = {
-        "rows": rows,
-        "documents": len(keys),
-        "cut_documents": int((pieces.part == 1).sum()),
-        "tokenizer_tokens": len(tokens) - len(keys) - bos_tokens,
-        "separator_tokens": len(keys),
-        "bos_tokens": bos_tokens,
-        "tokens": len(tokens),
-        "segments": segments,
-        "padding": rows * config.sequence_length - len(tokens),
-        "loss_tokens": len(tokens) - segments,
-    }
-    if rows == 0:
+    counts = shard_counts(pieces, lengths, config.sequence_length, bos=task.bos_id is not None)
+    if counts["rows"] == 0:
         return {}, counts
     starts = np.cumsum(lengths) - lengths
     shape = {"sequence_length": config.sequence_length, "separator_id": task.separator_id}

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cpt_ray.records import Amount, DocumentsRecord, ExamHit, ShardManifest, StageReport, TaskScan
+from cpt_ray.records import Amount, DocumentsRecord, DomainFindings, ExamHit, ShardManifest, StageReport, TaskScan
 from cpt_ray.report.text.corpus import describe_exam_scans, describe_profile
+from cpt_ray.report.text.domains import describe_domains
 from cpt_ray.report.text.table import text_table
 
 
 def render_preparation(
-    documents: DocumentsRecord, manifest: ShardManifest, scans: Sequence[TaskScan], hits: Sequence[ExamHit]
+    documents: DocumentsRecord,
+    manifest: ShardManifest,
+    scans: Sequence[TaskScan],
+    hits: Sequence[ExamHit],
+    domains: DomainFindings,
 ) -> str:
     """Render the funnel of a model's shards, and what is known about their text."""
     rows = [row for report in manifest.reports for row in _funnel_rows(report)]
@@ -22,6 +27,7 @@ def render_preparation(
         *describe_encodings(documents),
         *describe_duplicates(documents),
         *describe_exam_scans(scans, hits),
+        *describe_domains(domains),
         *describe_profile(documents, manifest.samples),
     ]
     return "\n".join(lines)

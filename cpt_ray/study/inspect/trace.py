@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cpt_ray.data.identity import place_of
 from cpt_ray.data.rows.shard_index import Placed, pieces_of_document, pieces_of_row
 from cpt_ray.data.run.provenance import find_files
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import DocumentKey, Made, RunRecord, ShardManifest
-from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.documents import DOCUMENTS
+from cpt_ray.study.stages.filter.derived import DERIVED, derived_name, joined_shards
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.train.checkpoint import committed
@@ -163,20 +164,22 @@ def files_of(graph: StudyGraph, pieces: list[Placed]) -> dict[str, str]:
     work = graph.one(DOCUMENTS).work
     found: dict[str, str] = {}
     for source in work.sources:
-        wanted = {DocumentKey(piece.identity, piece.document_id) for piece in pieces if piece.source == source.name}
+        # A derived source's documents are in the files of the one that was read.
+        places = [(piece, place_of(piece.identity)) for piece in pieces]
+        wanted = {DocumentKey(p.identity, p.document_id) for p, place in places if place and place.source == source.name}
         if wanted:
             found |= find_files(source, work.prepare, wanted)
     return found
 
 
 def shards_of(graph: StudyGraph, model: str) -> Made[ShardManifest]:
-    """A model's shards.
+    """A model's shards, those of derived sources included.
 
     Raises:
         ConfigError: If they are not packed yet.
     """
-    node = graph.one(SHARDS, model)
-    return Made(node.folder, store.load(node))
+    derived = [graph.one(DERIVED, derived_name(model, source.name)) for source in graph.config.derived_sources]
+    return joined_shards(graph.one(SHARDS, model), derived)
 
 
 def _is_trained(folder: Path) -> bool:

@@ -52,12 +52,12 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
     config = graph.config
     yield Planned(
         name=config.study.name,
-        inputs={source.name: source_fingerprint(source) for source in config.sources},
+        inputs={source.name: source_fingerprint(source) for source in config.read_sources},
         settings={
-            "sources": [s.model_dump(mode="json", exclude={"license", "path", "dataset"}) for s in config.sources],
+            "sources": [s.model_dump(mode="json", exclude={"license", "path", "dataset"}) for s in config.read_sources],
             **prepare_settings(config.prepare, "unit_bytes", "seed", "clean", "near_duplicates"),
         },
-        work=Text(config.sources, config.prepare),
+        work=Text(config.read_sources, config.prepare),
     )
 
 

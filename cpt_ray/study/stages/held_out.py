@@ -17,7 +17,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
         name=config.study.name,
         inputs={"documents": graph.one(DOCUMENTS)},
         settings=prepare_settings(config.prepare, "seed", "held_out"),
-        work=Text(config.sources, config.prepare),
+        work=Text(config.read_sources, config.prepare),
     )
 
 

@@ -21,7 +21,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
                     name=shards.name,
                     inputs={"documents": graph.one(DOCUMENTS), "shards": shards, "exams": items},
                     settings=prepare_settings(config.prepare, "decontaminate"),
-                    work=Text(config.sources, config.prepare),
+                    work=Text(config.read_sources, config.prepare),
                 )
 
 

@@ -45,7 +45,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Packing]]:
                 "bos": model.bos,
                 **prepare_settings(config.prepare, "seed", "decontaminate", "token_rules", "pack"),
             },
-            work=Packing(config.sources, config.prepare, model),
+            work=Packing(config.read_sources, config.prepare, model),
         )
 
 
@@ -78,7 +78,7 @@ def _tokenizer(node: ShardsNode) -> ModelTokenizer:
     return ModelTokenizer(model.folder, tokens, imported.shape.vocabulary_size, imported.control_tokens)
 
 
-def _verify(node: ShardsNode) -> Iterator[Checked]:
+def verify_shards(node: Node[Any, ShardManifest]) -> Iterator[Checked]:
     """Compare the manifest with the shards: rows and loss-bearing tokens, shard by shard."""
     try:
         manifest = ShardManifest.of(node.folder)
@@ -106,5 +106,5 @@ SHARDS = Stage[Packing, ShardManifest](
     record=ShardManifest,
     files=("**/*.arrow", "**/*.parquet", "**/*.json*"),
     early_check=_check_tokenizer,
-    verify=_verify,
+    verify=verify_shards,
 )

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
-from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
+from cpt_ray.records import RunEvent, RunRecord, RunSpec, ShardManifest, StepMetrics
+from cpt_ray.study import store
 from cpt_ray.study.progress import describe_event, describe_mixes, describe_steps
 from cpt_ray.study.shapes import model_shapes
+from cpt_ray.study.stages.filter.derived import DERIVED, Deriving, derived_name
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
@@ -46,6 +49,10 @@ _NOT_IN_RESULT = {
 """Keys of `train` that are already in a run's spec, or that change memory and speed but not the result."""
 
 
+_DERIVED = "derived-"
+"""Begins the names of the inputs that are derived sources."""
+
+
 @dataclass(frozen=True)
 class Training:
     """One run: what its workers get, except folders and lease."""
@@ -68,16 +75,17 @@ def _plan(graph: Graph) -> Iterator[Planned[Training]]:
     config = graph.config
     deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
     models = {model.name: model for model in config.models}
-    licenses = {source.name: source.license for source in config.sources}
+    licenses = {source.name: root_of(source, config.sources).license for source in config.sources}
     # The content of the DeepSpeed file, not its path, so that moving the file rebuilds nothing and editing it does.
     settings = config.train.model_dump(mode="json", exclude=_NOT_IN_RESULT)
     settings["deepspeed"] = deepspeed.tree
     for spec in plan_runs(config, _flops_budgets(graph)):
         parent = {"parent": graph.one(TRAIN, spec.parent)} if spec.parent else {}
+        derived = {f"{_DERIVED}{name}": node for name, node in derived_shards(graph, spec.model, spec.arm).items()}
         yield Planned(
             name=spec.name,
             # The parent is an input, so a changed trunk rebuilds its branches.
-            inputs={"model": graph.one(MODELS, spec.model), "shards": graph.one(SHARDS, spec.model), **parent},
+            inputs={"model": graph.one(MODELS, spec.model), "shards": graph.one(SHARDS, spec.model), **derived, **parent},
             settings={
                 **settings,
                 **_mixture_settings(config.arms[spec.arm], spec),
@@ -95,6 +103,16 @@ def _plan(graph: Graph) -> Iterator[Planned[Training]]:
                 ),
             ),
         )
+
+
+def derived_shards(graph: Graph, model: str, arm: str) -> dict[str, Node[Deriving, ShardManifest]]:
+    """The shards of the derived sources that an arm draws, by source."""
+    drawn = {source for mix in graph.config.arms[arm].mixes().values() for source in mix}
+    return {
+        source.name: graph.one(DERIVED, derived_name(model, source.name))
+        for source in graph.config.derived_sources
+        if source.name in drawn
+    }
 
 
 def _mixture_settings(arm: ArmConfig, spec: RunSpec) -> dict[str, object]:
@@ -161,13 +179,15 @@ def _build(nodes: Sequence[RunNode], session: Session) -> None:
 def _task(node: RunNode, session: Session) -> TrainTask:
     runtime, shards = session.runtime, node.input("shards")
     parent = node.input("parent") if "parent" in node.inputs else None
+    derived = [node.input(name) for name in node.inputs if name.startswith(_DERIVED)]
     return TrainTask(
         spec=node.work.spec,
         settings=node.work.settings,
         model_folder=str(node.input("model").folder),
         shards_folder=str(shards.folder),
         held_out_folder=str(shards.input("held_out").folder),
-        data_fingerprint=shards.fingerprint,
+        derived_folders=tuple(str(one.folder) for one in derived),
+        data_fingerprint=store.fingerprint([one.fingerprint for one in (shards, *derived)]) if derived else shards.fingerprint,
         run_folder=str(node.folder),
         parent_folder=str(parent.folder) if parent else None,
         fingerprint=node.fingerprint,

@@ -3,6 +3,7 @@
 from cpt_ray.records import DocumentKey, DuplicateComponents, LargeComponent
 from cpt_ray.report.text.preparation import describe_duplicates, describe_packing, render_preparation
 from tests.report.made_up import make_contents
+from tests.report.made_up_domains import DOMAINS
 from tests.report.text.corpus_record import DOCUMENTS
 
 
@@ -34,7 +35,8 @@ def test_duplicates_name_threshold_sizes_and_the_largest_component() -> None:
 
 def test_every_stage_and_reason_of_the_funnel_has_a_row() -> None:
     contents = make_contents()
-    lines = render_preparation(DOCUMENTS, contents.manifest, contents.scans, contents.exam_hits).splitlines()
+    lines = render_preparation(DOCUMENTS, contents.manifest, contents.scans, contents.exam_hits, DOMAINS).splitlines()
     shown = [line.split()[:2] for line in lines]
+    assert ["classifier", "legal"] in shown
     for report in contents.manifest.reports:
         assert [report.stage, report.source] in shown

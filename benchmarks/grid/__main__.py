@@ -1,0 +1,45 @@
+"""Measure domain filters and grids; writes `benchmarks/results/grid.json`.
+
+Run by `make bench-grid`, or for selected parts: `python -m benchmarks.grid filter`. `--quick` takes little text and writes no
+results file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from benchmarks.grid import filter as domain_filter
+from benchmarks.measure.claims import Claim, ImpossibleError
+from benchmarks.measure.environments import CACHE
+from benchmarks.measure.record import write_results
+
+
+def measure_filter(*, quick: bool) -> list[Claim]:
+    """Scoring with the default filter, against fastText's predict."""
+    return domain_filter.measure(megabytes=32, rounds=1) if quick else domain_filter.measure(megabytes=256)
+
+
+PARTS: dict[str, Callable[..., list[Claim]]] = {"filter": measure_filter}
+
+
+def main() -> None:
+    """Run the requested parts, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="less text; no results file")
+    options = parser.parse_args()
+    for part in options.parts or PARTS:
+        found = PARTS[part](quick=options.quick)
+        if options.quick:
+            write_results("grid", found, folder=CACHE / "grid-quick", merge=True)
+        else:
+            write_results("grid", found, merge=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ImpossibleError as error:
+        sys.exit(str(error))

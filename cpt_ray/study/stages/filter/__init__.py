@@ -1,0 +1,1 @@
+"""The stages of domain filters: classifiers, their scores, and the sources derived by them."""
