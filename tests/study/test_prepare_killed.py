@@ -1,4 +1,4 @@
-"""Preparation whose driver or worker is killed, on Ray and without it: the same command finishes the rest; the shards are equal."""
+"""Preparation whose driver or worker is killed, with Ray and without: the same command finishes, with the same shards."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def kill_worker(study: TinyStudy, driver: subprocess.Popen[str]) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def disturb(
-    folder: Path, quiet: TinyStudy, stage: str, units: int, kill: Callable[..., None], *, kind: str = "ray"
-) -> None:
+def disturb(folder: Path, quiet: TinyStudy, stage: str, units: int, kill: Callable[..., None], *, kind: str = "ray") -> None:
     study = write_tiny_study(folder / "study", kind=kind)
     driver = start(study)
     try:
