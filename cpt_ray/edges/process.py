@@ -7,9 +7,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ALLOCATOR = "GLIBC_TUNABLES"
 """Settings of glibc's allocator; read when a process starts."""
@@ -64,14 +69,37 @@ def pretend_absent(module: str) -> Iterator[None]:
         del modules[module]
 
 
+class _Renewed(Executor):
+    """A pool of processes that starts afresh after one of them was killed, which breaks Python's own for good."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        # Started afresh, not forked: a fork of a process with threads may hang.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self._size, mp_context=context, initializer=_end_with_parent)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except BrokenProcessPool:
+            self._pool = self._start()
+            return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
 @contextlib.contextmanager
 def process_pool(size: int) -> Iterator[Executor]:
     """A pool of processes that end with the block, with this process however it ends, and at once on Ctrl-C.
 
-    They are started afresh, not forked: a fork of a process with threads may hang.
+    If one is killed, all futures that are not done raise `BrokenProcessPool`; what is submitted next has new processes.
     """
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(size, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    pool = _Renewed(size)
     try:
         yield pool
     except BaseException:

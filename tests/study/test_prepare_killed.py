@@ -1,4 +1,4 @@
-"""Preparation whose driver or worker is killed: the same command finishes the rest, with the same shards."""
+"""Preparation whose driver or worker is killed, with Ray and without: the same command finishes, with the same shards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAIT_S = 240
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: None) -> TinyStudy:
     """The undisturbed study."""
-    study = write_tiny_study(tmp_path_factory.mktemp("quiet") / "study", kind="local")
+    study = write_tiny_study(tmp_path_factory.mktemp("quiet") / "study", kind="ray")
     assert main(["prepare", str(study.config), *OVERRIDES]) == 0
     return study
 
@@ -86,8 +86,8 @@ def kill_worker(study: TinyStudy, driver: subprocess.Popen[str]) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def disturb(folder: Path, quiet: TinyStudy, stage: str, units: int, kill: Callable[..., None]) -> None:
-    study = write_tiny_study(folder / "study", kind="local")
+def disturb(folder: Path, quiet: TinyStudy, stage: str, units: int, kill: Callable[..., None], *, kind: str = "ray") -> None:
+    study = write_tiny_study(folder / "study", kind=kind)
     driver = start(study)
     try:
         at_work(study, driver, stage, units)
@@ -115,6 +115,14 @@ def test_a_driver_killed_while_it_prepares_is_continued_with_the_units_that_are_
 
 def test_a_worker_killed_in_a_unit_changes_nothing(tmp_path: Path, quiet: TinyStudy) -> None:
     disturb(tmp_path, quiet, "pack", 4, kill_worker)
+
+
+@pytest.mark.parametrize("kill", [kill_driver, kill_worker])
+@pytest.mark.parametrize(("stage", "units"), [("clean", 10), ("pack", 4)])
+def test_without_ray_it_ends_with_the_shards_of_ray(
+    tmp_path: Path, quiet: TinyStudy, stage: str, units: int, kill: Callable[..., None]
+) -> None:
+    disturb(tmp_path, quiet, stage, units, kill, kind="local")
 
 
 @pytest.mark.full

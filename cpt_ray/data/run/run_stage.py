@@ -37,6 +37,7 @@ TaskT = TypeVar("TaskT", bound=UnitTask)
 _Row: TypeAlias = dict[str, str]
 """What a worker returns of a unit: its report or its error, and its warnings."""
 _SIGN_IN_S = 20.0
+_TRIES = 3
 
 
 def run_stage(
@@ -61,7 +62,7 @@ def run_stage(
         pool: Processes on this machine to use instead of Ray.
 
     Raises:
-        CptRayError: The error raised by a task, unchanged; or a process of the pool died.
+        CptRayError: The error raised by a task, unchanged; or processes of the pool were killed again and again.
     """
     reports = {task.unit: report for task in tasks if (report := finished_unit(task, context, stage)) is not None}
     left = [task for task in tasks if task.unit not in reports]
@@ -113,19 +114,26 @@ def _on_ray(
 
 
 def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], pool: Executor) -> Generator[_Row, None, None]:
-    """The row of each task as it ends, run by processes of this machine."""
-    futures = [pool.submit(one_unit, task) for task in tasks]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"{stage}: a process that prepared a unit was killed",
-            fix="usually out of memory: lower runtime.prepare_workers or prepare.unit_bytes, then re-run the same command",
-        ) from error
-    finally:
-        for future in futures:
-            future.cancel()
+    """The row of each task as it ends, run by processes of this machine; what a killed one left undone is run again."""
+    left = list(tasks)
+    for _ in range(_TRIES):
+        futures = {pool.submit(one_unit, task): task for task in left}
+        try:
+            for future in as_completed(futures):
+                with contextlib.suppress(BrokenProcessPool):
+                    row = future.result()
+                    left.remove(futures[future])
+                    yield row
+        finally:
+            for future in futures:
+                future.cancel()
+        if not left:
+            return
+        logger.warning("%s: a process was killed; %d units are not done yet", stage, len(left))
+    raise DataError(
+        f"{stage}: processes that prepare units were killed {_TRIES} times",
+        fix="usually out of memory: lower runtime.prepare_workers or prepare.unit_bytes, then re-run the same command",
+    )
 
 
 def _after_meeting(

@@ -200,17 +200,13 @@ def test_rows_and_manifest_are_the_same_for_one_two_and_four_workers(
         assert other.documents.samples == prepared.documents.samples
 
 
-def test_without_ray_rows_and_manifest_are_the_same(
-    prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
-) -> None:
+def test_without_ray_rows_and_manifest_are_the_same(prepared, corpus, tokenizer_folder, tmp_path) -> None:
     with process_pool(2) as pool:
         other = prepare(corpus, tokenizer_folder, tmp_path, 2, pool)
     assert without_pids(other.manifest) == without_pids(prepared.manifest)
     assert held_out_hashes(other) == held_out_hashes(prepared)
-    assert other.heard == prepared.heard
     pids = {pid for of_stage in other.manifest.task_pids.values() for pid in of_stage}
-    assert len(pids) == 2
-    assert os.getpid() not in pids
+    assert len(pids - {os.getpid()}) == len(pids) == 2
 
 
 def test_every_stage_ran_in_at_least_two_processes(prepared: Prepared) -> None:

@@ -79,7 +79,21 @@ def test_a_warning_of_a_worker_is_told_by_the_driver(tmp_path: Path, caplog: pyt
     assert "stage: law-00000 looks odd" in caplog.text
 
 
-def test_a_process_of_the_pool_that_is_killed_is_said_with_what_to_lower(tmp_path: Path) -> None:
-    with process_pool(1) as pool, pytest.raises(DataError, match="stage: a process that prepared a unit was killed") as caught:
+def die_once(task: UnitTask, context: UnitContext) -> UnitReport:
+    if task.unit == "law-00001" and not (context.root / "died").exists():
+        (context.root / "died").touch()
+        os._exit(9)
+    return finish_unit(task, context, "stage", {})
+
+
+def test_what_a_killed_process_of_the_pool_left_undone_is_run_again(tmp_path: Path, caplog) -> None:
+    with process_pool(2) as pool, caplog.at_level(logging.WARNING, logger="cpt_ray"):
+        reports = run_stage("stage", die_once, TASKS, context=context_in(tmp_path), num_workers=2, progress=None, pool=pool)
+    assert [report.unit for report in reports] == [task.unit for task in TASKS]
+    assert "stage: a process was killed; " in caplog.text
+
+
+def test_a_unit_that_kills_its_process_every_time_is_said_with_what_to_lower(tmp_path: Path) -> None:
+    with process_pool(1) as pool, pytest.raises(DataError, match="stage: processes that prepare units were killed 3") as caught:
         run_stage("stage", die, TASKS[:2], context=context_in(tmp_path), num_workers=1, progress=None, pool=pool)
     assert "lower runtime.prepare_workers or prepare.unit_bytes" in caught.value.fix
