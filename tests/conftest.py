@@ -25,6 +25,7 @@ LONGEST_FIRST = (
     "integration/test_job_submit.py",
     "train/test_launch.py",
     "data/run/test_pipeline.py",
+    "data/filter/test_domain_arms.py",
     "cli/test_bad_input.py",
     "cli/test_main.py",
     "evaluate/test_launch.py",

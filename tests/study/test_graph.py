@@ -23,10 +23,10 @@ RUNS = {
     "train/tiny-control-4000-seed0",
 }
 BUDGETS = {f"evaluate/{name.split('/')[1]}" for name in RUNS if "trunk" not in name}
-TEXT = {"documents/tiny", "held_out/tiny", "shards/tiny", "arms/tiny"}
+TEXT = {"documents/tiny", "held_out/tiny", "shards/tiny"}
 ITEMS = {"exams/tiny", "scan/tiny"}
 EVERYTHING = {"models/tiny", BASE} | ITEMS | TEXT | RUNS | BUDGETS
-AFTER_SHARDS = {"shards/tiny", "arms/tiny"} | RUNS | BUDGETS
+AFTER_SHARDS = {"shards/tiny"} | RUNS | BUDGETS
 
 
 def addresses(config: Path, *overrides: str) -> dict[str, str]:

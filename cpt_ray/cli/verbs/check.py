@@ -47,7 +47,7 @@ def main(request: Request) -> None:
     for source in config.derived_sources:
         request.console.say(f"source {source.name}: from {source.parent}, {source.rule}")
     if note := missing_probe(config.sources, config.arms):
-        request.console.warn(note)
+        request.console.say(note)
     path = deepspeed_path(config.train.deepspeed, request.path)
     request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
     say_device(config, request.console)

@@ -27,7 +27,6 @@ from cpt_ray.records import (
     RepeatedIds,
     ShardEntry,
     ShardTable,
-    SourceRole,
     UnitReport,
     read_items,
 )
@@ -63,15 +62,10 @@ def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
     }
 
 
-def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, role: SourceRole, folder: Path) -> list[HeldOutSet]:
-    """Write a source's sets in hash order; keeps the location of each held-out document in memory, not its text.
-
-    Args:
-        units: The reports of its units.
-        source: The source.
-        role: What its sets measure.
-        folder: The artifact's folder.
-    """
+def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path) -> list[HeldOutSet]:
+    """Write a source's sets in hash order; keeps the location of each held-out document in memory, not its text."""
+    if source.held_out_role is None:
+        return []
     places: dict[str, list[tuple[float, int, int, int, int]]] = {part: [] for part in PARTS}
     for number, report in enumerate(units):
         table = pq.read_table(folder / report.path("table"), columns=["part", "order", "start", "size", "bytes"])
@@ -90,7 +84,7 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, role: SourceR
         sets.append(
             HeldOutSet(
                 source=source.name,
-                role=role,
+                role=source.held_out_role,
                 part=part,
                 path=path.name,
                 documents=len(places[part]),

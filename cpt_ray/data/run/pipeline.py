@@ -214,7 +214,7 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
     sets: list[HeldOutSet] = []
     for source in sources:
         units = [report for task, report in zip(tasks, drawn, strict=True) if task.source == source.name]
-        sets.extend(merge_drawn(units, source, roles[source.name] or "general", folder))
+        sets.extend(merge_drawn(units, source, folder))
         test = sum(entry.documents for entry in sets if entry.source == source.name and entry.part == "test")
         if test < FEWEST_TEST_DOCUMENTS:
             kept = sum(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import yaml
+
 from tests.cli.said import said
 
 
@@ -32,3 +34,19 @@ def test_a_file_that_is_missing_is_refused_with_its_name(tiny, capsys):
 def test_a_deepspeed_file_that_is_no_json_is_refused_with_its_name(tiny, tmp_path, capsys):
     (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 1}})[:-3])
     assert "ds.json" in said(capsys, "check", str(tiny.config), f"train.deepspeed={tmp_path / 'ds.json'}", code=2)
+
+
+def test_it_says_how_sources_are_derived_and_what_a_study_without_a_probe_can_not_say(tiny, capsys):
+    tree = yaml.safe_load(tiny.config.read_text())
+    derived = [
+        {"name": "news_legal", "from": "news", "where": "legal >= 0.8"},
+        {"name": "news_matched", "from": "news", "quality_matched": {"like": "news_legal", "by": "legal"}},
+    ]
+    classifiers = [{"name": "legal", "positive": {"sources": "law"}, "negative": {"sources": "news"}}]
+    tiny.change(sources=[*tree["sources"], *derived], classifiers=classifiers)
+    text = said(capsys, "check", str(tiny.config))
+    assert "source news_legal: from news, legal >= 0.8" in text
+    assert "source news_matched: from news, quality_matched like news_legal, by legal" in text
+    assert "No probe: arms train on all general text (news by legal, control)" in text
+    tiny.change(sources=[*tree["sources"], {**tree["sources"][1], "name": "apart", "role": "probe"}])
+    assert "No probe" not in said(capsys, "check", str(tiny.config), "classifiers=[]")

@@ -106,7 +106,7 @@ def _build_derived(node: DerivedNode, session: Session) -> None:
 
 def _plan_arms(graph: Graph) -> Iterator[Planned[Arms]]:
     config = graph.config
-    if len(config.arms) == 1:
+    if len(config.arms) == 1 or not config.derived_sources:
         return
     model = config.models[0].name
     arms = {name: frozenset(source for mix in arm.mixes().values() for source in mix) for name, arm in config.arms.items()}
