@@ -40,25 +40,30 @@ def test_compiled_layers_train_like_eager_ones(zero_groups, folder):
     check(zero_groups.of(1).run(train_both, str(folder), case, {}, timeout_s=900), case)
 
 
+RECOMPUTE = {"gradient_checkpointing": True}
+
+
 @pytest.mark.full  # a minute of the C++ compiler each
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
-    ("case", "changes"),
+    ("workers", "case", "changes"),
     [
-        (Case(0, "fp32"), {}),
-        (Case(1, "fp32"), {}),
-        (Case(1, "bf16"), {}),
-        (Case(2, "bf16", "optimizer"), {}),
-        (Case(3, "fp32"), {}),
-        (Case(3, "bf16"), {}),
-        (Case(3, "fp32", "parameters"), {}),
-        (Case(2, "fp32"), LORA),
-        (Case(3, "fp32"), LORA),
-        (Case(1, "fp32"), {"gradient_checkpointing": True}),
-        (Case(3, "fp32"), {"gradient_checkpointing": True}),
-        (Case(3, "bf16"), {"gradient_checkpointing": True, **LORA}),
+        pytest.param(workers, case, changes, id=f"{case}-{'-'.join(changes) or 'plain'}-on-{workers}")
+        for workers, case, changes in (
+            (1, Case(0, "fp32"), {}),
+            (2, Case(1, "fp32"), {}),
+            (2, Case(1, "bf16"), {}),
+            (1, Case(2, "bf16", "optimizer"), {}),
+            (1, Case(3, "fp32"), {}),
+            (2, Case(3, "fp32"), {}),
+            (2, Case(3, "bf16"), {}),
+            (1, Case(3, "fp32", "parameters"), {}),
+            (1, Case(2, "fp32"), LORA),
+            (2, Case(3, "fp32"), LORA),
+            (2, Case(1, "fp32"), RECOMPUTE),
+            (1, Case(3, "fp32"), RECOMPUTE),
+            (2, Case(3, "bf16"), {**RECOMPUTE, **LORA}),
+        )
     ],
-    ids=str,
 )
 def test_compiled_layers_train_like_eager_ones_at_every_stage(zero_groups, folder, workers, case, changes):
     check(zero_groups.of(workers).run(train_both, str(folder), case, changes, timeout_s=900), case)
