@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.bundle import REPOSITORY
-from benchmarks.gpu.roof import seconds_per_token
-from benchmarks.gpu.shapes import SMOLLM2_135M, TINY_SHAPE, Shape
+from benchmarks.gpu.shapes import SMOLLM2_135M, TINY_SHAPE, Shape, seconds_per_token
 from benchmarks.measure.claims import POSITIVE, SHARE, Claim
 from benchmarks.measure.record import write_results
 

@@ -14,10 +14,10 @@ eval "$found"; echo "bundle of commit $COMMIT: base $BASE, tiny $TINY"
 $PYTHON -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir \
   --target "$WORK/site" "$BUNDLE"/wheels/*.whl > "$OUT/install.log" 2>&1 || { tail -n 5 "$OUT/install.log"; exit 3; }
 export PYTHONPATH=$PWD:$WORK/site TORCH_EXTENSIONS_DIR=${TORCH_EXTENSIONS_DIR:-$WORK/extensions} PATH=$WORK/site/bin:$PATH
-$PYTHON -m benchmarks.gpu.bundle unpack "$BUNDLE" "$WORK/root" > /dev/null || exit 2
+$PYTHON -m benchmarks.gpu.bundle unpack "$BUNDLE" "$WORK/study" > /dev/null || exit 2
 
 mapfile -t settings < "$BUNDLE/overrides"
-settings+=("study.root=$WORK/root")
+settings+=("study.root=$WORK/study")
 for text in "$BUNDLE"/text/*.parquet; do settings+=("sources.$(basename "$text" .parquet).path=$PWD/$text"); done
 [ "$BASE" = 1 ] && settings+=("models.0.base=$(echo "$WORK"/base/*)")
 study() { $PYTHON -m cpt_ray.cli.main "$1" benchmarks/gpu/study.yaml "${settings[@]}" "${@:2}"; }
@@ -31,7 +31,7 @@ part() {
   echo "== $name: exit $code after $((SECONDS - began)) s"; tail -n "${TAIL:-12}" "$OUT/$name.log"
 }
 : > "$OUT/parts.jsonl"
-SHARDS=$(echo "$WORK"/root/shards/*)
+SHARDS=$(echo "$WORK"/study/shards/*)
 part facts 30 $PYTHON -m benchmarks.gpu.facts "$OUT/facts.json"
 part tests 60 $PYTHON -m pytest -q -p no:cacheprovider -p no:randomly -m "$([ "$TINY" = 1 ] && echo 'not gpu and not full' || echo gpu)" tests/model/attention
 part speed 140 $PYTHON -m benchmarks.gpu.speed "$SHARDS" "$OUT/speed.json"
@@ -40,9 +40,9 @@ if [ "$BASE" = 1 ]; then
   wait "$preparing"
   export -f study; export PYTHON; declare -p settings > "$WORK/settings.sh"
   part study 150 bash -c "source '$WORK/settings.sh'; study run"
-  cp "$WORK"/root/report.html "$WORK"/root/comparison.json "$OUT"/ 2>/dev/null
-  mkdir -p "$OUT/metrics"; for log in "$WORK"/root/train/*/metrics/*.jsonl; do cp "$log" "$OUT/metrics/$(basename "${log%/metrics/*}").jsonl"; done
-  tar c -C "$WORK/root" --exclude='*.safetensors' --exclude=checkpoints train evaluate 2>/dev/null | gzip > "$OUT/study.tar.gz"
+  cp "$WORK"/study/report.html "$WORK"/study/comparison.json "$OUT"/ 2>/dev/null
+  mkdir -p "$OUT/metrics"; for log in "$WORK"/study/train/*/metrics/*.jsonl; do cp "$log" "$OUT/metrics/$(basename "${log%/metrics/*}").jsonl"; done
+  tar c -C "$WORK/study" --exclude='*.safetensors' --exclude=checkpoints train evaluate 2>/dev/null | gzip > "$OUT/study.tar.gz"
 else
   echo "== study: skipped, the bundle has no base"
 fi

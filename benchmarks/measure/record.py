@@ -51,22 +51,7 @@ def write_results(
         "commit": commit or describe_commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    results = [
-        {
-            "id": claim.id,
-            "claim": claim.claim,
-            "value": claim.value,
-            "unit": claim.unit,
-            "spread": claim.spread,
-            "target": claim.target,
-            "judgement": claim.judge(),
-            "compared_with": claim.compared_with,
-            **shared,
-            "raw": claim.raw,
-        }
-        for claim in claims
-        if claim.problem() is None
-    ]
+    results = [{**_entry(claim), **shared, "raw": claim.raw} for claim in claims if claim.problem() is None]
     if impossible:
         if results:
             print(render_table(results))
@@ -85,6 +70,19 @@ def write_results(
             print(f"{claim.id} is not judged: {claim.value:.4g} ± {2 * claim.spread:.2g}, {claim.need()}")
     print(f"\nwritten: {path}")
     return results
+
+
+def _entry(claim: Claim) -> dict[str, Any]:
+    return {
+        "id": claim.id,
+        "claim": claim.claim,
+        "value": claim.value,
+        "unit": claim.unit,
+        "spread": claim.spread,
+        "target": claim.target,
+        "judgement": claim.judge(),
+        "compared_with": claim.compared_with,
+    }
 
 
 def render_table(results: Sequence[Mapping[str, Any]]) -> str:

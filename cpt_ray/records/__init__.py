@@ -39,8 +39,7 @@ from cpt_ray.records.data import (
     sum_reports,
 )
 from cpt_ray.records.device import Card, DeviceFacts
-from cpt_ray.records.exam_scan import ExamHit, ExamScan, TaskScan, read_hits
-from cpt_ray.records.exams import ExamItem, read_items, write_items
+from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, TaskScan, read_hits, read_items, write_items
 from cpt_ray.records.model import ImportedModel, ModelShape, TextTokens
 from cpt_ray.records.plan import MemoryPlan, PlannedBudget, PlannedMix, PlannedRun, SourceNeed, StudyPlan
 from cpt_ray.records.profile import CorpusProfile, Histogram, Term

@@ -93,16 +93,6 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     manifest = study.shards(study.config.models[0].name)
     scans, hits = exam_scans(study.graph, study.config.models[0].name)
     isolation = study.config.train.isolation
-    measured = [point for node in study.graph.of(TRAIN) for point in read_lineage(node.folder, MEMORY, MemoryPoint)]
-    on_gpu = any(point.device_bytes is not None for point in measured)
-    planned = {
-        plan.model: PlannedStates(
-            workers=plan.num_workers,
-            host_bytes=plan.host_bytes if on_gpu else plan.host_bytes + plan.device_bytes,
-            device_bytes=plan.device_bytes if on_gpu else None,
-        )
-        for plan in study.plan()[1]
-    }
     # Not the time of writing: the same records give the same bytes.
     newest = max((artifact.created for artifact in artifacts.values() if artifact), default=_now())
     contents = ReportContents(
@@ -135,7 +125,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
             for node in study.graph.of(TRAIN)
         },
         domains=domain_findings(study.graph),
-        planned=planned,
+        planned=_planned_states(study),
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
     path = study.root / REPORT
@@ -144,6 +134,20 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
 
         write_report(path, contents)
     return path
+
+
+def _planned_states(study: Study) -> dict[str, PlannedStates]:
+    """Planned bytes of each model's states, where the runs of the study had theirs."""
+    measured = [point for node in study.graph.of(TRAIN) for point in read_lineage(node.folder, MEMORY, MemoryPoint)]
+    on_gpu = any(point.device_bytes is not None for point in measured)
+    return {
+        plan.model: PlannedStates(
+            workers=plan.num_workers,
+            host_bytes=plan.host_bytes if on_gpu else plan.host_bytes + plan.device_bytes,
+            device_bytes=plan.device_bytes if on_gpu else None,
+        )
+        for plan in study.plan()[1]
+    }
 
 
 def domain_findings(graph: StudyGraph) -> DomainFindings:

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from benchmarks.gpu.results import claims
-from benchmarks.gpu.roof import seconds_per_token
-from benchmarks.gpu.shapes import SMOLLM2_135M
+from benchmarks.gpu.shapes import SMOLLM2_135M, seconds_per_token
 
 
 def side(tokens_per_s: int, losses=(10.0, 9.0)) -> dict:

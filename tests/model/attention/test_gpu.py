@@ -15,7 +15,7 @@ from cpt_ray.model.attention.isolation import (
     make_segments,
     use_document_attention,
 )
-from cpt_ray.model.compiled import compile_layers
+from cpt_ray.model.layers.compiled import compile_layers
 from tests.evaluate.tiny import build_model
 from tests.model.attention.masked import attention_inputs, dense, differentiate
 from tests.model.compiled_models import check_compiled_against_eager
