@@ -1,8 +1,8 @@
-"""The models whose speed is measured, SmolLM2's shapes and a tiny one for rehearsals, and where a token's time would go at the roof.
+"""The models whose speed is measured, SmolLM2's shapes and a tiny one for rehearsals, and a token's time at the roof.
 
-At the roof, with everything fused that can be, a matrix product takes the longer of its FLOPs at the measured peak and its bytes
-at the measured bandwidth; attention its FLOPs at half the peak (FlashAttention-3 reaches 0.6 to 0.75, Shah et al. 2024, section
-4); elementwise work its bytes. Nothing overlaps.
+At the roof, with everything fused that can be, a matrix product takes the longer of its FLOPs at the measured peak and its
+bytes at the measured bandwidth; attention its FLOPs at half the peak (FlashAttention-3 reaches 0.6 to 0.75, Shah et al. 2024,
+section 4); elementwise work its bytes. Nothing overlaps.
 """
 
 from __future__ import annotations
