@@ -106,13 +106,21 @@ def _task(survey: Survey, number: int) -> ReadTask:
 
 
 def _sample(source: SourceConfig, survey: Survey, *, is_whole: bool, max_bytes: int | None) -> list[Document | Rejected]:
-    """The records of a small source; of a large one the first of a few files."""
+    """The records of a small source; of a large one the first of a few files, of documents in files those of twenty, spread."""
     items: list[Document | Rejected] = []
-    for number, file in enumerate(survey.files[:_MOST_FILES]):
-        if is_whole or number < (_FILES if is_local(file.path) else 1):
+    chosen = range(len(survey.files) if is_whole else min(len(survey.files), _FILES))
+    if not is_whole and len(survey.files) > _RECORDS and all(_is_document(survey, number) for number in chosen):
+        chosen = range(0, len(survey.files), len(survey.files) // _RECORDS)[:_RECORDS]
+    for number in chosen:
+        if is_whole or number == 0 or is_local(survey.files[number].path):
             read = read_documents(_task(survey, number), source, max_bytes=max_bytes)
             items += itertools.islice(read, None if is_whole else _RECORDS)
     return items
+
+
+def _is_document(survey: Survey, number: int) -> bool:
+    """Whether a file is one document, on this machine."""
+    return is_local(survey.files[number].path) and _format_of(survey, number) in _WHOLE_FILES
 
 
 def _uncertain_encodings(source: SourceConfig, survey: Survey) -> list[str]:

@@ -129,3 +129,16 @@ def test_a_large_source_is_not_read_whole(tmp_path: Path) -> None:
             out.write(json.dumps(row) + "\n")
         out.write("{broken\n")
     assert prove_source(source(tmp_path / "a.jsonl", "jsonl", on_bad_record="fail")).files == 1
+
+
+def test_of_many_files_that_are_documents_a_spread_sample_is_read(tmp_path: Path) -> None:
+    for number in range(200):
+        header = "---\nlanguage: de\n---\n" if number > 100 else ""
+        (tmp_path / f"{number:03d}.txt").write_text(f"{header}text {number} " + "word " * 2000)
+    config = source(tmp_path / "*.txt", "front_matter", language_field="language")
+    assert prove_source(config).warnings == ()
+    for path in tmp_path.glob("*.txt"):
+        path.write_text("word " * 2000)
+    assert prove_source(config).warnings == (
+        "source law: none of the 20 documents that were read has language_field 'language'",
+    )
