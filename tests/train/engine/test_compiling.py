@@ -13,6 +13,7 @@ from tests.train.engine.zero_cases import Case, write_model
 
 os.environ["DS_ACCELERATOR"] = "cpu"
 
+FUSED = {"fuse_projections": True}  # as on a GPU
 LORA = {"lora": LoraSection(rank=4, alpha=16, dropout=0.0)}
 
 
@@ -57,6 +58,9 @@ def test_compiled_layers_train_like_eager_ones(zero_groups, folder):
         (Case(1, "fp32"), {"gradient_checkpointing": True}),
         (Case(3, "fp32"), {"gradient_checkpointing": True}),
         (Case(3, "bf16"), {"gradient_checkpointing": True, **LORA}),
+        (Case(2, "bf16"), FUSED),
+        (Case(3, "fp32"), FUSED),
+        (Case(3, "fp32"), {"gradient_checkpointing": True, **FUSED}),
     ],
     ids=str,
 )
