@@ -140,7 +140,7 @@ def filler_lengths(missing: int) -> list[int]:
 
 def install(model: PreTrainedModel) -> None:
     """Let every decoder layer run its compiled forward pass."""
-    torch._dynamo.config.recompile_limit = _MOST_GRAPHS  # it applies to the thread that sets it
+    _set_up_thread()
     for layer in decoder_layers(model):
         layer.forward = MethodType(_compiled(type(layer).forward), layer)
 
@@ -163,6 +163,14 @@ def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
         return graph(layer, hidden, *others, **settings)
 
     return run
+
+
+def _set_up_thread() -> None:
+    """Torch's settings for these graphs; they apply to the thread that sets them."""
+    torch._dynamo.config.recompile_limit = _MOST_GRAPHS
+    # Fused projections keep their parts on a module from one layer's call to the next, and leave it as it was: with gradient
+    # checkpointing there is nothing to do again in the backward pass.
+    torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
 
 
 def _graphs() -> int:
@@ -190,7 +198,7 @@ def _record_calls(model: PreTrainedModel, layers: list[nn.Module], tokens: int) 
 
 def _warm_up(layers: list[nn.Module], calls: list[_Call], training: bool, prepare: Callable[[nn.Module], None] | None) -> None:
     """Run each layer's compiled forward pass on a copy: nothing of the model changes, and a late thread cannot disturb it."""
-    torch._dynamo.config.recompile_limit = _MOST_GRAPHS
+    _set_up_thread()
     for layer, (args, kwargs) in zip(layers, calls, strict=True):
         twin = copy.deepcopy(layer)
         if prepare is not None:

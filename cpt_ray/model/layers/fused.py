@@ -70,13 +70,18 @@ class _FusedProduct(torch.autograd.Function):
 def _times_whole(grad: Tensor, weights: Sequence[Tensor]) -> Tensor:
     # With gradient checkpointing, DeepSpeed shards the weights again when the recomputed forward pass ends, before this runs.
     # Its own linear function has the same lines (deepspeed/runtime/zero/linear.py, 0.19.8).
-    sharded = [weight for weight in weights if getattr(getattr(weight, "ds_status", None), "name", None) == "NOT_AVAILABLE"]
+    # In a compiled layer weights are arguments of the graph, and whole.
+    sharded = [] if torch.compiler.is_compiling() else [weight for weight in weights if _is_sharded(weight)]
     for weight in sharded:
         weight.all_gather()  # type: ignore[attr-defined]
     result = grad @ torch.cat(list(weights))
     for weight in sharded:
         weight.partition()  # type: ignore[attr-defined]
     return result
+
+
+def _is_sharded(weight: Tensor) -> bool:
+    return getattr(getattr(weight, "ds_status", None), "name", None) == "NOT_AVAILABLE"
 
 
 class FusedLinear(nn.Module):
@@ -98,8 +103,11 @@ class FusedLinear(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [.., H] to the products of all layers, side by side."""
         layers = range(len(self._rows))
-        weights = [self.get_parameter(f"weight_{index}") for index in layers]
-        biases = [self.get_parameter(f"bias_{index}") for index in layers] if hasattr(self, "bias_0") else []
+        weights: list[Tensor] = [self.get_parameter(f"weight_{index}") for index in layers]
+        biases: list[Tensor] = [self.get_parameter(f"bias_{index}") for index in layers] if hasattr(self, "bias_0") else []
+        if not torch.is_grad_enabled():
+            # Not only shorter: torch 2.13 cannot trace an autograd function with a variable number of arguments then.
+            return nn.functional.linear(hidden, torch.cat(weights), torch.cat(biases) if biases else None)
         product: Tensor = _FusedProduct.apply(hidden, len(weights), *weights, *biases)  # type: ignore[no-untyped-call]
         return product
 

@@ -13,6 +13,7 @@ from tests.train.engine.zero_cases import Case, write_model
 
 os.environ["DS_ACCELERATOR"] = "cpu"
 
+FUSED = {"fuse_projections": True}  # as on a GPU
 LORA = {"lora": LoraSection(rank=4, alpha=16, dropout=0.0)}
 
 
@@ -62,6 +63,9 @@ RECOMPUTE = {"gradient_checkpointing": True}
             (2, Case(1, "fp32"), RECOMPUTE),
             (1, Case(3, "fp32"), RECOMPUTE),
             (2, Case(3, "bf16"), {**RECOMPUTE, **LORA}),
+            (1, Case(2, "bf16"), FUSED),
+            (2, Case(3, "fp32"), FUSED),
+            (1, Case(3, "fp32"), {**RECOMPUTE, **FUSED}),
         )
     ],
 )
