@@ -26,7 +26,7 @@ from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.model.attention.isolation import hidden_states
-from cpt_ray.model.compiled import filler_lengths
+from cpt_ray.model.layers.compiled import filler_lengths
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import DocumentKey, HeldOutScore, HeldOutSet
 

@@ -22,7 +22,7 @@ from cpt_ray.evaluate.bits_per_byte import aggregate, read_documents, score_docu
 from cpt_ray.evaluate.choices import PackedScorer, score_exams
 from cpt_ray.evaluate.per_item import format_scores
 from cpt_ray.model.base import load_model, load_tokenizer
-from cpt_ray.model.compiled import compiled_scoring
+from cpt_ray.model.layers.compiled import compiled_scoring
 from cpt_ray.model.scoring import EncodedDocument, encode_document
 from cpt_ray.records import (
     EvalRecord,

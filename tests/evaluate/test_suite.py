@@ -13,7 +13,7 @@ from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.exams import write_exams
 from cpt_ray.evaluate.per_item import read_document_scores
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
-from cpt_ray.model import compiled
+from cpt_ray.model.layers import compiled
 from cpt_ray.records import EvalRecord, ExamItem
 from tests.evaluate.tiny import SEPARATOR, make_run
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cpt_ray.errors import TrainingError
-from cpt_ray.model import compiled
 from cpt_ray.model.attention.isolation import make_segments
+from cpt_ray.model.layers import compiled
 from cpt_ray.records import RunAttempt
 from cpt_ray.train.engine import engine
 from cpt_ray.train.monitor.metrics import read_events, read_metrics

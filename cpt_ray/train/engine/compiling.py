@@ -16,7 +16,7 @@ from deepspeed.utils import set_z3_leaf_modules
 from torch import nn
 from transformers import PreTrainedModel
 
-from cpt_ray.model import compiled
+from cpt_ray.model.layers import compiled
 from cpt_ray.records import CompiledLayers
 
 logger = logging.getLogger(__name__)

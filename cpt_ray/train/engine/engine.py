@@ -23,8 +23,8 @@ from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.edges.process import pretend_absent
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.attention.isolation import head_shape, hidden_states, kernel_name
-from cpt_ray.model.compiled import compiles, filler_lengths, remove
 from cpt_ray.model.layers.adapter import add_adapters, merged
+from cpt_ray.model.layers.compiled import compiles, filler_lengths, remove
 from cpt_ray.model.layers.fused import SEPARATE, fuse_projections
 from cpt_ray.model.loss import IGNORED
 from cpt_ray.records import CompiledLayers, StateFigures

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from cpt_ray.model import compiled
 from cpt_ray.model.attention.self_test import run_self_test
+from cpt_ray.model.layers import compiled
 from tests.train.engine import zero_cases
 from tests.train.engine.zero_cases import VOCABULARY, Case, train_config, train_steps
 

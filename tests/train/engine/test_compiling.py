@@ -41,6 +41,7 @@ def test_compiled_layers_train_like_eager_ones(zero_groups, folder):
 
 
 RECOMPUTE = {"gradient_checkpointing": True}
+FUSED = {"fuse_projections": True}
 
 
 @pytest.mark.full  # a minute of the C++ compiler each
@@ -62,6 +63,8 @@ RECOMPUTE = {"gradient_checkpointing": True}
             (2, Case(1, "fp32"), RECOMPUTE),
             (1, Case(3, "fp32"), RECOMPUTE),
             (2, Case(3, "bf16"), {**RECOMPUTE, **LORA}),
+            (1, Case(2, "fp32"), FUSED),
+            (2, Case(3, "fp32"), {**FUSED, **RECOMPUTE}),
         )
     ],
 )

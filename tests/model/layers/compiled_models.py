@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from cpt_ray.model.attention.isolation import hidden_states, use_document_attention
-from cpt_ray.model.compiled import compile_layers, remove
+from cpt_ray.model.layers.compiled import compile_layers, remove
 from cpt_ray.records import CompiledLayers
 from tests.evaluate.tiny import build_model
 
