@@ -63,6 +63,7 @@ def test_uncompiled_is_the_default_on_a_cpu(root, plain):
 
 
 def test_a_compiled_run_has_the_losses_of_an_uncompiled_one_and_says_what_compiling_took(root, plain, monkeypatch):
+    torch._dynamo.reset()  # another test's graphs would be reused
     monkeypatch.setattr(compiled, "_compiled", traced)
     run(root, "control", "compiled", compile=True, **SETTINGS)
     assert losses(root / "compiled") == pytest.approx(plain, rel=1e-5)

@@ -18,7 +18,7 @@ from cpt_ray.model.attention.isolation import (
 from cpt_ray.model.layers.compiled import compile_layers
 from tests.evaluate.tiny import build_model
 from tests.model.attention.masked import attention_inputs, dense, differentiate
-from tests.model.compiled_models import check_compiled_against_eager
+from tests.model.layers.compiled_models import check_compiled_against_eager
 
 A100, A10, H100, T4 = (8, 0), (8, 6), (9, 0), (7, 5)
 

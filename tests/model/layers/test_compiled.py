@@ -15,7 +15,7 @@ from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.layers import compiled
 from cpt_ray.model.layers.adapter import add_adapters
 from cpt_ray.model.layers.compiled import compile_layers, compiled_scoring, compiles, decoder_layers, filler_lengths, install
-from tests.model.compiled_models import TOKENS, check_compiled_against_eager, loss_and_gradients, row, tiny
+from tests.model.layers.compiled_models import TOKENS, check_compiled_against_eager, loss_and_gradients, row, tiny
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

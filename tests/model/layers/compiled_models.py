@@ -80,6 +80,7 @@ def loss_and_gradients(model: PreTrainedModel, number: int) -> list[Tensor]:
 
 def check_compiled_against_eager(model: PreTrainedModel, *, tolerance: float) -> CompiledLayers:
     """Compile, compare loss, gradients and scores with eager ones, and run rows of different documents without compiling."""
+    torch._dynamo.reset()  # another test's graphs would be reused
     model.train()
     eager = [loss_and_gradients(model, number) for number in range(2)]
     model.eval()
