@@ -25,7 +25,7 @@ def main() -> None:
     shards, out = Path(sys.argv[1]), Path(sys.argv[2])
     start_group()
     data = read_steps(shards, LOAD)
-    with open_engine("zero1_bf16.json", compiled="auto", load=LOAD) as step:
+    with open_engine("zero1_bf16.json", compiled="auto", load=LOAD, length=len(data[0].rows[0].tokens)) as step:
         for one in data[: LOAD.warmup]:
             step(one)
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if DEVICE.type == "cuda" else [])]

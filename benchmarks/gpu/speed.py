@@ -30,6 +30,8 @@ from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.data.rows.shards import PackedRow, ShardReader
 from cpt_ray.model.attention.isolation import hidden_states, use_document_attention
 from cpt_ray.model.head import install_loss_head
+from cpt_ray.model.layers.compiled import install
+from cpt_ray.model.layers.fused import fuse_projections
 from cpt_ray.records import ShardManifest
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.order.batches import MicroBatch, join_rows
@@ -109,7 +111,7 @@ def clock(step: Callable[[Step], Any], data: Sequence[Step], load: Load) -> dict
 
 
 def bare(data: Sequence[Step], load: Load, *, compiled: bool) -> dict[str, Any]:
-    """A loop of torch alone, with our attention and our loss."""
+    """A loop of torch alone, with our attention and loss, and our compiled layers if `compiled`."""
     model = make_model().train()
     parameters = list(model.parameters())
     masters = [parameter.detach().float().clone().requires_grad_() for parameter in parameters]
@@ -119,8 +121,8 @@ def bare(data: Sequence[Step], load: Load, *, compiled: bool) -> dict[str, Any]:
     ]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS, eps=EPSILON, fused=True)
     if compiled:
-        for layer in model.model.layers:
-            layer.compile(dynamic=False)
+        fuse_projections(model)
+        install(model)
 
     def step(one: Step) -> torch.Tensor:
         nats = torch.zeros((), device=DEVICE)
@@ -142,8 +144,8 @@ def bare(data: Sequence[Step], load: Load, *, compiled: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def open_engine(
-    deepspeed: str, *, compiled: bool | str, load: Load, shape: Shape = TINY_SHAPE if TINY else SMOLLM2_135M
-) -> Iterator[Callable[[Step], float]]:
+    deepspeed: str, *, compiled: bool | str, load: Load, length: int, shape: Shape = TINY_SHAPE if TINY else SMOLLM2_135M
+) -> Iterator[Callable[[Step], torch.Tensor]]:
     """Our engine, as a worker uses it: a function that takes a step and returns its loss."""
     path = f"ds_configs/{deepspeed}"
     train = TrainConfig(
@@ -160,12 +162,19 @@ def open_engine(
         gradient_clipping=CLIPPING,
     )
     engine = Engine(
-        make_model(shape), train=train, deepspeed=load_deepspeed(path), accumulation_steps=load.micro_batches, device=DEVICE
+        make_model(shape),
+        train=train,
+        deepspeed=load_deepspeed(path),
+        accumulation_steps=load.micro_batches,
+        device=DEVICE,
+        row_tokens=load.rows * length,
     )
+    if compiled is True and (engine.compiled is None or not engine.compiled.active):
+        raise RuntimeError(f"not compiled: {engine.compiled}")
 
-    def step(one: Step) -> float:
+    def step(one: Step) -> torch.Tensor:
         loss = engine.accumulate(one.micro, loss_tokens=one.labels)
-        engine.step(RATE)
+        engine.step(RATE, loss)
         return loss
 
     try:
@@ -176,7 +185,7 @@ def open_engine(
 
 def ours(data: Sequence[Step], load: Load, *, deepspeed: str, compiled: bool | str) -> dict[str, Any]:
     """Ours, with a file of `ds_configs/`."""
-    with open_engine(deepspeed, compiled=compiled, load=load) as step:
+    with open_engine(deepspeed, compiled=compiled, load=load, length=len(data[0].rows[0].tokens)) as step:
         return clock(step, data, load)
 
 

@@ -42,7 +42,6 @@ def test_compiled_layers_train_like_eager_ones(zero_groups, folder):
 
 
 RECOMPUTE = {"gradient_checkpointing": True}
-FUSED = {"fuse_projections": True}
 
 
 @pytest.mark.full  # a minute of the C++ compiler each
