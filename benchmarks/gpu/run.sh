@@ -33,7 +33,7 @@ part() {
 : > "$OUT/parts.jsonl"
 SHARDS=$(echo "$WORK"/study/shards/*)
 part facts 30 $PYTHON -m benchmarks.gpu.facts "$OUT/facts.json"
-part tests 60 $PYTHON -m pytest -q -p no:cacheprovider -p no:randomly -m "$([ "$TINY" = 1 ] && echo 'not gpu and not full' || echo gpu)" tests/model/attention
+part tests 60 $PYTHON -m pytest -q -o addopts= -p no:cacheprovider -m "$([ "$TINY" = 1 ] && echo 'not gpu and not full' || echo gpu)" tests/model/attention
 part speed 140 $PYTHON -m benchmarks.gpu.speed "$SHARDS" "$OUT/speed.json"
 part scoring 30 $PYTHON -m benchmarks.gpu.scoring "$SHARDS" "$OUT/scoring.json"
 if [ "$BASE" = 1 ]; then

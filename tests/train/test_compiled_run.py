@@ -62,6 +62,7 @@ def test_uncompiled_is_the_default_on_a_cpu(root, plain):
     assert plain
 
 
+@pytest.mark.accept(gpu=4)
 def test_a_compiled_run_has_the_losses_of_an_uncompiled_one_and_says_what_compiling_took(root, plain, monkeypatch):
     torch._dynamo.reset()  # another test's graphs would be reused
     monkeypatch.setattr(compiled, "_compiled", traced)
@@ -78,6 +79,7 @@ def test_a_compiled_run_has_the_losses_of_an_uncompiled_one_and_says_what_compil
     assert not warnings(root / "compiled")
 
 
+@pytest.mark.accept(gpu=4)
 def test_a_graph_without_the_mask_is_refused_by_the_self_test(root, monkeypatch):
     monkeypatch.setattr(compiled, "_compiled", traced_without_mask)
     with pytest.raises(TrainingError, match=r"isolation self-test failed on sdpa per document, fp32: .* crossing") as error:
@@ -85,6 +87,7 @@ def test_a_graph_without_the_mask_is_refused_by_the_self_test(root, monkeypatch)
     assert "train.compile=false" in error.value.fix
 
 
+@pytest.mark.accept(gpu=4)
 def test_with_auto_a_graph_without_the_mask_is_not_used_and_the_run_goes_on(root, plain, monkeypatch):
     monkeypatch.setattr(compiled, "_compiled", traced_without_mask)
     monkeypatch.setattr(engine, "compiles", lambda setting, _device: setting == "auto")  # as on a GPU

@@ -21,6 +21,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.slow
+@pytest.mark.accept(gpu=2)
 def test_compiled_layers_equal_eager_ones_and_no_row_compiles_again():
     model = tiny("llama")
     before = counters["stats"]["unique_graphs"]
@@ -35,12 +36,14 @@ def test_compiled_layers_equal_eager_ones_and_no_row_compiles_again():
 
 @pytest.mark.full  # a minute of the C++ compiler each
 @pytest.mark.parametrize("architecture", ["qwen2", "gemma2", "gpt2"])
+@pytest.mark.accept(gpu=2)
 def test_other_architectures_compile_whole_too(architecture):
     result = check_compiled_against_eager(tiny(architecture), tolerance=1e-5)
     assert result.graphs == (4 if architecture == "gemma2" else 2)
 
 
 @pytest.mark.full
+@pytest.mark.accept(gpu=2)
 def test_compiled_layers_in_bf16_are_as_near_to_fp32_as_eager_ones(record_property):
     def gradient(model):
         return torch.cat([part.flatten() for part in loss_and_gradients(model, 0)[1:]])
@@ -147,6 +150,7 @@ def test_installed_and_removed_layers_have_their_forward_passes(monkeypatch):
     assert calls == decoder_layers(model)
 
 
+@pytest.mark.accept(gpu=2)
 def test_scoring_compiles_where_it_pays_and_leaves_the_model_uncompiled(monkeypatch):
     model = tiny("llama").eval()
     monkeypatch.setattr(compiled, "_compiled", lambda forward: forward)

@@ -114,6 +114,7 @@ FUSED = [(True, 2, 1, 3), (False, 1, 2, 3), (True, 1, 2, 2), (False, 2, 1, 1)]
 
 
 @pytest.mark.parametrize(("fused", "before", "after", "stage"), some_in_ci(FUSED, in_ci=FUSED[:1]))
+@pytest.mark.accept(gpu=3)
 def test_another_number_of_workers_may_fuse_projections_or_stop_to(root, zero_groups, fused, before, after, stage):
     whole, settings = undisturbed(root, zero_groups, before, stage, "fp32", fuse_projections=fused)
     step = checkpoint.committed(root / whole)[0][1].progress.step

@@ -36,6 +36,7 @@ def check(results, case):
 
 
 @pytest.mark.slow
+@pytest.mark.accept(gpu=2)
 def test_compiled_layers_train_like_eager_ones(zero_groups, folder):
     case = Case(2, "fp32")
     check(zero_groups.of(1).run(train_both, str(folder), case, {}, timeout_s=900), case)
@@ -69,6 +70,7 @@ RECOMPUTE = {"gradient_checkpointing": True}
         )
     ],
 )
+@pytest.mark.accept(gpu=3)
 def test_compiled_layers_train_like_eager_ones_at_every_stage(zero_groups, folder, workers, case, changes):
     check(zero_groups.of(workers).run(train_both, str(folder), case, changes, timeout_s=900), case)
 

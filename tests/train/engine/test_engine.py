@@ -100,6 +100,7 @@ def fused_and_not(folder, case):
 
 
 @pytest.mark.parametrize("case", some_in_ci(TRAINED))
+@pytest.mark.accept(gpu=3)
 def test_fused_projections_train_to_the_same_weights_at_every_stage(zero_groups, folder, case):
     results = zero_groups.of(2).run(fused_and_not, str(folder), case)
     separate, fused = results[0]
@@ -138,6 +139,7 @@ def loads_of_each_other(folder, case, out):
 
 
 @pytest.mark.parametrize("case", some_in_ci(LOADED))
+@pytest.mark.accept(gpu=3)
 def test_a_state_is_the_same_with_and_without_fusion(zero_groups, folder, tmp_path, case):
     for sides in zero_groups.of(2).run(loads_of_each_other, str(folder), case, str(tmp_path)):
         for (one, figures, state, losses), (other, loaded_figures, loaded, loaded_losses) in sides:
