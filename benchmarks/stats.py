@@ -30,7 +30,7 @@ NOISE, OWN_NOISE = 0.05, 0.02
 """Bits per byte of a document of 1,000 bytes: shared by the seeds of a model, and of each seed alone."""
 EFFECT, SPREAD = 0.03, 0.5
 """A planted effect in bits per byte, and the standard deviation of its logarithm over documents."""
-_SUBSETS = 1000
+_SUBSETS = 400
 
 
 @dataclass(frozen=True)
