@@ -27,6 +27,7 @@ def compare(
     control_arms: frozenset[str],
     tokens_paid: int,
     probes: Mapping[str, frozenset[str]] | None = None,
+    control_draws: frozenset[str] = frozenset(),
     caveats: Sequence[str] = (),
 ) -> Comparison:
     """Draw the study's conclusions.
@@ -38,7 +39,8 @@ def compare(
         config: The `compare` section.
         control_arms: Names of the arms whose role is `control`.
         tokens_paid: Total tokens that the runs of the study trained on.
-        probes: Arm to the domain sets that are probes for it, because they are another arm's domain.
+        probes: Arm to the sets of other roles that count as probes for it; see `config.domains.probes_of_arms`.
+        control_draws: The sources that the control arms train on.
         caveats: Notes from the study file.
 
     Returns:
@@ -62,7 +64,7 @@ def compare(
         base = next((cell for cell in own if cell.arm is None), None)
         if base is None:
             raise DataError(f"the base of {model} was not scored; everything is compared with it", fix=_FIX)
-        model_findings, model_deltas = _compare_model(base, own, config, control_arms, probes or {})
+        model_findings, model_deltas = _compare_model(base, own, config, control_arms, probes or {}, control_draws)
         findings += model_findings
         deltas += model_deltas
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
@@ -94,6 +96,7 @@ def _compare_model(
     config: CompareConfig,
     control_arms: frozenset[str],
     probes: Mapping[str, frozenset[str]],
+    control_draws: frozenset[str],
 ) -> tuple[list[ArmFindings], list[Delta]]:
     trained = sorted((cell for cell in cells if cell.arm is not None), key=lambda cell: cell.budget_tokens or 0)
     controls = [cell for cell in trained if cell.arm in control_arms]
@@ -124,14 +127,15 @@ def _compare_model(
                 against_control=_flat(against_control[len(against_control) - sum(equal) :]),
                 marginal=keep(largest, previous) if previous is not None else (),
                 control_against_base=_flat(change for change, same in zip(control_changes, equal, strict=True) if same),
+                control_draws=control_draws,
             )
         )
     return findings, deltas
 
 
 def _with_role(delta: Delta, probes: frozenset[str]) -> Delta:
-    """A difference on another arm's domain is one on a probe."""
-    return delta.model_copy(update={"role": "probe"}) if delta.role == "domain" and delta.set_name in probes else delta
+    """A difference on a set that counts as a probe for the subject is one on a probe."""
+    return delta.model_copy(update={"role": "probe"}) if delta.role != "exam" and delta.set_name in probes else delta
 
 
 def _flat(groups: Iterable[tuple[Delta, ...]]) -> tuple[Delta, ...]:

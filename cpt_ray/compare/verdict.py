@@ -30,6 +30,8 @@ class ArmFindings:
     marginal: tuple[Delta, ...]
     """Largest budget against the next smaller one."""
     control_against_base: tuple[Delta, ...]
+    control_draws: frozenset[str]
+    """The sources that the controls train on."""
 
 
 def describe(findings: Sequence[ArmFindings], config: CompareConfig, labels: Mapping[str, str]) -> str:
@@ -78,18 +80,16 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
     words = "domain gain unknown"
     if gain is not None:
         size = f"{abs(gain.difference):.3f} bits per byte"
-        words = {True: f"domain gain {size}", None: "no measurable domain gain", False: f"domain loss {size}"}[gain.better]
+        unsure = "no measurable domain gain" if gain.interval else "domain gain not judged"
+        words = {True: f"domain gain {size}", None: unsure, False: f"domain loss {size}"}[gain.better]
     control = next(iter(_of_role(finding.against_control, "domain")), None)
     beyond = "no control"
     if control is not None:
         size = f"{abs(control.difference):.3f}"
-        beyond = {
-            True: f"{size} beyond the control",
-            None: "not measurably beyond the control",
-            False: f"{size} behind the control",
-        }[control.better]
+        unsure = "not measurably beyond the control" if control.interval else "control not judged"
+        beyond = {True: f"{size} beyond the control", None: unsure, False: f"{size} behind the control"}[control.better]
     forgets = _forgetting(finding, config.forgetting_tolerance)[1]
-    going_on = _going_on(finding, forgets=forgets)[-1].split(",")[0] if finding.previous else "one budget"
+    going_on = _going_on(finding, forgets=forgets)[-1].split(",")[0] if finding.marginal else "more tokens unknown"
     return (
         f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model}: {words} ({beyond}), "
         f"{_worst_forgetting(finding)}; {going_on}."
@@ -97,11 +97,12 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
 
 
 def _worst_forgetting(finding: ArmFindings) -> str:
-    """The clause on the probe that did worst against the base; without probes, on the general text."""
-    kept = _of_role(finding.against_base, "probe") or _of_role(finding.against_base, "general")
-    if not kept:
-        return "forgetting unknown"
-    worst = max(kept, key=lambda delta: delta.loss_rank)
+    """The clause on the probe or general text that did worst against the base."""
+    kept = [*_of_role(finding.against_base, "probe"), *_of_role(finding.against_base, "general")]
+    judged = [delta for delta in kept if delta.interval is not None]
+    if not judged:
+        return "forgetting not judged" if kept else "forgetting unknown"
+    worst = max(judged, key=lambda delta: delta.loss_rank)
     if worst.better is False:
         return f"forgetting {worst.difference:.3f} on {worst.set_name}"
     return "no measurable forgetting"
@@ -146,7 +147,7 @@ def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool
     if not base:
         return ["no general text and no probe was held out, so forgetting is unknown"], False
     for delta in base:
-        kind = "general text" if delta.role == "general" else "text that no arm trains on"
+        kind = "general text" if delta.role == "general" else "text that it does not train on"
         clause = f"{kind} ({delta.set_name}) {_change(delta)} against the base"
         if delta.better is False:
             exceeds = delta.difference > tolerance
@@ -157,14 +158,17 @@ def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool
         clauses.append(clause)
     for delta in _of_role(finding.against_control, "general"):
         clause = f"on {delta.set_name} it {_change(delta)} against the equal-token control {delta.reference}"
-        clauses.append(f"{clause}: an opportunity cost, not forgetting" if delta.better is False else clause)
+        cost = delta.better is False and delta.set_name in finding.control_draws
+        clauses.append(f"{clause}: an opportunity cost, not forgetting" if cost else clause)
     return clauses, forgets
 
 
 def _going_on(finding: ArmFindings, *, forgets: bool) -> list[str]:
     marginal = _of_role(finding.marginal, "domain")
-    if finding.previous is None or not marginal:
+    if finding.previous is None:
         return ["with only one budget, it is unknown whether more tokens would help"]
+    if not marginal:
+        return ["without held-out domain text or a common seed, it is unknown whether more tokens would help"]
     last = format_count((finding.largest.budget_tokens or 0) - (finding.previous.budget_tokens or 0))
     clauses = []
     for delta in marginal:

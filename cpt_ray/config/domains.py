@@ -81,13 +81,16 @@ def drawn_roots(arm: ArmConfig, sources: Sequence[SourceConfig]) -> frozenset[st
 
 
 def probes_of_arms(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> dict[str, frozenset[str]]:
-    """By arm with a domain of its own, the other domains: sources that another arm trains on, and it does not.
+    """By arm, the sources that count as probes for it: general text that no arm trains on, and the domains of other arms.
 
     A domain that no arm trains on is one that the study measures; so is any domain for a control, or an arm that has none.
     """
     drawn = {name: drawn_roots(arm, sources) for name, arm in arms.items()}
-    domains = frozenset(source.name for source in sources if source.role == "domain") & frozenset().union(*drawn.values())
-    return {name: domains - drawn[name] for name, arm in arms.items() if arm.role == "domain" and drawn[name] & domains}
+    everything = frozenset[str]().union(*drawn.values())
+    domains = frozenset(source.name for source in sources if source.role == "domain") & everything
+    untouched = frozenset(source.name for source in sources if source.role == "general") - everything
+    own = {name: arm.role == "domain" and bool(drawn[name] & domains) for name, arm in arms.items()}
+    return {name: untouched | (domains - drawn[name] if own[name] else frozenset()) for name in arms}
 
 
 def missing_probe(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> str | None:

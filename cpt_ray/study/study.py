@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from cpt_ray.compare.comparison import compare
 from cpt_ray.config.deepspeed import load_deepspeed
-from cpt_ray.config.domains import missing_probe, probes_of_arms
+from cpt_ray.config.domains import drawn_roots, missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
@@ -175,15 +175,19 @@ class Study:
         """The study's findings, from records alone."""
         # Scores first: for a study that was only prepared, the error then names the last missing step.
         evaluations, runs = self.evaluations(), self.runs()
+        sources, arms = self.config.sources, self.config.arms
         return compare(
             evaluations,
             {node.name: node.folder for node in self.graph.of(EVALUATE)},
             runs,
             self.config.compare,
-            control_arms=frozenset(name for name, arm in self.config.arms.items() if arm.role == "control"),
+            control_arms=frozenset(name for name, arm in arms.items() if arm.role == "control"),
             tokens_paid=sum(run.tokens_paid for run in runs),
-            probes=probes_of_arms(self.config.sources, self.config.arms),
-            caveats=tuple(filter(None, [missing_probe(self.config.sources, self.config.arms)])),
+            probes=probes_of_arms(sources, arms),
+            control_draws=frozenset[str]().union(
+                *(drawn_roots(arm, sources) for arm in arms.values() if arm.role == "control")
+            ),
+            caveats=tuple(filter(None, [missing_probe(sources, arms)])),
         )
 
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:

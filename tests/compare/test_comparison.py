@@ -160,17 +160,16 @@ def test_another_arms_domain_is_a_probe_for_an_arm_and_the_caveats_of_the_study_
     }
     assert found.notes[-1] == "No probe."
     assert "text that it does not train on (news) rose by 0.0500" in found.verdict
-    assert "more than the tolerance of 0.02: this is forgetting" in found.verdict
-    assert "news got worse by 0.050" in found.headline
+    assert "against the base: forgetting, more than the tolerance of 0.02" in found.verdict
+    assert "forgetting 0.050 on news" in found.headline
 
 
-def test_a_probe_stands_for_general_text_in_the_headline(laboratory):
+def test_the_headline_names_the_worst_of_probes_and_general_text(laboratory):
     roles = {"essays": "probe"}
     sets = ("law", "news", "essays")
     laboratory.add(sets=sets, roles=roles)
     laboratory.add("legal", 400, law=0.9, news=1.2, essays=1.03, sets=sets, roles=roles)
     found = conclude(laboratory)
-    assert "essays got worse by 0.030" in found.headline
-    assert "news" not in found.headline
+    assert "forgetting 0.200 on news" in found.headline
     assert "text that it does not train on (essays) rose by 0.0300" in found.verdict
     assert "general text (news) rose by 0.2000" in found.verdict

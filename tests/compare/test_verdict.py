@@ -17,6 +17,7 @@ def conclude(laboratory: Laboratory, config: CompareConfig = CONFIG):
         config,
         control_arms=frozenset({"control"}),
         tokens_paid=123,
+        control_draws=frozenset({"news"}),
     )
 
 
@@ -218,7 +219,8 @@ def test_too_few_documents_give_no_judgment_and_say_so(tmp_path):
 
     assert "bits per byte on law did not measurably change (-0.1000, no interval: 9 units are too few" in verdict
     assert "law: no interval, and so no judgment: 9 units are too few: at least 10 are needed." in conclude(laboratory).notes
-    assert "no measurable domain gain" in conclude(laboratory).headline
+    headline = conclude(laboratory).headline
+    assert "domain gain not judged (control not judged), forgetting not judged" in headline
 
 
 @pytest.mark.parametrize(("right", "noted"), [(10, True), (30, False)])
@@ -267,7 +269,7 @@ PLAIN = {"law": 0.9, "news": 1.0, "small": 0.95, "control": (1.0, 1.0), "noise":
         ),
         pytest.param(
             {"small": None, "noise": 1e-5},
-            "domain gain 0.100 bits per byte (0.100 beyond the control), no measurable forgetting; one budget.",
+            "domain gain 0.100 bits per byte (0.100 beyond the control), no measurable forgetting; more tokens unknown.",
             id="one budget",
         ),
         pytest.param(
@@ -283,6 +285,23 @@ def test_the_headline_of_a_study(laboratory, figures, expected):
 
     assert headline == f"32k tokens of legal text on m: {expected}"
     assert len(headline.split()) <= 25
+
+
+def test_behind_a_control_that_does_not_train_on_the_text_is_no_opportunity_cost(laboratory):
+    study(laboratory, news=0.98, control=(1.0, 0.9))
+    folders, runs = laboratory.folders, laboratory.runs
+    found = compare(laboratory.evals, folders, runs, CONFIG, control_arms=frozenset({"control"}), tokens_paid=1)
+    assert "on news it rose by 0.0800" in found.verdict
+    assert "opportunity cost" not in found.verdict
+
+
+def test_text_that_counts_as_a_probe_is_text_that_the_arm_does_not_train_on(laboratory):
+    study(laboratory, news=1.05)
+    folders, runs = laboratory.folders, laboratory.runs
+    probes = {"legal": frozenset({"news"})}
+    found = compare(laboratory.evals, folders, runs, CONFIG, control_arms=frozenset({"control"}), tokens_paid=1, probes=probes)
+    assert "text that it does not train on (news) rose by 0.0500" in found.verdict
+    assert "forgetting 0.050 on news" in found.headline
 
 
 def test_seeds_that_disagree_are_not_a_gain(laboratory):

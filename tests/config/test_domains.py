@@ -123,10 +123,13 @@ def test_another_arms_domain_is_a_probe_for_an_arm_with_a_domain_of_its_own(tree
     sources, arms = arms_of(
         tree, legal={"law": 1.0}, medical={"medicine": 0.5, "news": 0.5}, general={"news": 1.0}, control={"news": 1.0}
     )
-    assert probes_of_arms(sources, arms) == {"legal": {"medicine"}, "medical": {"law"}}
+    assert probes_of_arms(sources, arms) == {"legal": {"medicine"}, "medical": {"law"}, "general": set(), "control": set()}
     # A domain that no arm trains on is what the study measures.
     sources, arms = arms_of(tree, legal={"law": 1.0}, control={"news": 1.0})
-    assert probes_of_arms(sources, arms) == {"legal": set()}
+    assert probes_of_arms(sources, arms) == {"legal": set(), "control": set()}
+    # General text that no arm trains on.
+    sources, arms = arms_of(tree, legal={"law": 1.0}, control={"law": 1.0})
+    assert probes_of_arms(sources, arms) == {"legal": {"news"}, "control": {"news"}}
 
 
 def test_a_study_without_a_probe_is_told_what_it_can_not_say(tree):
