@@ -27,7 +27,9 @@ def claims(folder: Path) -> Iterator[Claim]:
     Raises:
         ValueError: If sides that are compared did other work.
     """
-    speed, scoring = _read(folder / "speed.json"), _read(folder / "scoring.json")
+    speed, peers, scoring = (_read(folder / f"{name}.json") for name in ("speed", "peers", "scoring"))
+    if speed is not None and peers is not None:
+        speed["sides"].update(peers["sides"])
     if speed is not None:
         yield from _speed_claims(speed)
     if speed is not None and scoring is not None:

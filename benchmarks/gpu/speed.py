@@ -1,9 +1,10 @@
 """Training speed on one device, in one process: a bare loop, the same compiled, ours at each ZeRO stage, HF's Trainer.
 
-Run by `run.sh` as `python -m benchmarks.gpu.speed SHARDS OUT`: rows of the study's own shards, weights of SmolLM2-135M's shape
-drawn from one seed, so that the losses of all sides must agree. The bare loop has every optimization that ours has. One
-process, because on a GPU that nobody shares the clock does not drift, and starting one costs more than measuring. Sides come in
-the order of their worth; each is written to OUT when it is measured, and one that fails is an entry with its error.
+Run by `run.sh` as `python -m benchmarks.gpu.speed ours|peers SHARDS OUT`: rows of the study's own shards, weights of
+SmolLM2-135M's shape drawn from one seed, so that the losses of all sides must agree. The bare loop has every optimization that
+ours has. The Trainer has a process of its own, because accelerate takes a process group for several GPUs; all else has one,
+because on a GPU that nobody shares the clock does not drift, and starting one costs more than measuring. Sides come in the
+order of their worth; each is written to OUT when it is measured, and one that fails is an entry with its error.
 """
 
 from __future__ import annotations
@@ -196,12 +197,16 @@ def hugging_face(data: Sequence[Step], load: Load, *, attention: str) -> dict[st
     return run_trainer(make_model(ours=False), [one.rows for one in data], load, attention=attention, rate=RATE, decay=DECAY)
 
 
-def sides(data: Sequence[Step], load: Load) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """What is measured, the most valuable first."""
-    yield "zero1 compiled", lambda: ours(data, load, deepspeed="zero1_bf16.json", compiled=True)
-    yield "bare compiled", lambda: bare(data, load, compiled=True)
+def peer_sides(data: Sequence[Step], load: Load) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """The Trainer, with each attention that isolates documents."""
     for attention in ("flash_attention_2", "flex_attention", "sdpa"):
         yield f"hf {attention}", lambda attention=attention: hugging_face(data, load, attention=attention)
+
+
+def own_sides(data: Sequence[Step], load: Load) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Ours and the bare loop, the most valuable first."""
+    yield "zero1 compiled", lambda: ours(data, load, deepspeed="zero1_bf16.json", compiled=True)
+    yield "bare compiled", lambda: bare(data, load, compiled=True)
     yield "bare", lambda: bare(data, load, compiled=False)
     yield "zero1", lambda: ours(data, load, deepspeed="zero1_bf16.json", compiled=False)
     yield "zero2 compiled", lambda: ours(data, load, deepspeed="zero2_bf16.json", compiled=True)
@@ -272,8 +277,9 @@ def _wait() -> None:
 
 def main() -> None:
     """Measure every side in order, and write after each."""
-    shards, out = Path(sys.argv[1]), Path(sys.argv[2])
-    start_group()
+    who, shards, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    if who == "ours":
+        start_group()
     data = read_steps(shards, LOAD)
     length = len(data[0].rows[0].tokens)
     lengths = [count for step in data for row in step.rows for count in row.segment_lengths]
@@ -286,7 +292,7 @@ def main() -> None:
         "copy_bytes_per_s": copy_bandwidth(),
         "sides": {},
     }
-    for name, side in sides(data, LOAD):
+    for name, side in {"ours": own_sides, "peers": peer_sides}[who](data, LOAD):
         result["sides"][name] = measure(name, side, LOAD.slots(length))
         out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

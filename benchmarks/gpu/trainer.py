@@ -2,7 +2,8 @@
 
 In: a model in bf16 and the rows of each step. Out: seconds and losses of each step. The Trainer keeps fp32 weights and computes
 in bf16 by autocast, which is what its users get; the rows carry position ids that restart at each document, from which
-transformers isolates documents in FlexAttention, flash attention and sdpa.
+transformers isolates documents in FlexAttention, flash attention and sdpa. For flash attention a micro-batch is one long row,
+as transformers asks for; for the others it is a batch of rows, or their masks would grow with its square.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ from cpt_ray.model.loss import IGNORED
 
 
 class PackedRows(Dataset[dict[str, Tensor]]):
-    """Rows in the Trainer's format; the model shifts the labels, and a document's first token has none."""
+    """Rows in the Trainer's format, `joined` of them as one; the model shifts labels, a document's first token has none."""
 
-    def __init__(self, rows: Sequence[PackedRow]) -> None:
-        self._rows = rows
+    def __init__(self, rows: Sequence[PackedRow], *, joined: int) -> None:
+        self._rows, self._joined = rows, joined
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) // self._joined
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        row = self._rows[index]
+        parts = [self._one(row) for row in self._rows[index * self._joined : (index + 1) * self._joined]]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _one(self, row: PackedRow) -> dict[str, Tensor]:
         tokens = torch.from_numpy(row.tokens).long()
         used = sum(row.segment_lengths)
         lengths = [*row.segment_lengths, *([len(tokens) - used] if used < len(tokens) else [])]
@@ -83,6 +87,7 @@ def run_trainer(
         decay: Weight decay.
     """
     cuda = torch.cuda.is_available()
+    joined = load.rows if attention.startswith("flash") else 1
     model.set_attn_implementation(attention)
     timer = Timer()
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +96,7 @@ def run_trainer(
             args=TrainingArguments(
                 output_dir=folder,
                 max_steps=len(steps),
-                per_device_train_batch_size=load.rows,
+                per_device_train_batch_size=load.rows // joined,
                 gradient_accumulation_steps=load.micro_batches,
                 bf16=True,
                 use_cpu=not cuda,
@@ -110,7 +115,7 @@ def run_trainer(
                 report_to=[],
                 disable_tqdm=True,
             ),
-            train_dataset=PackedRows([row for rows in steps for row in rows]),
+            train_dataset=PackedRows([row for rows in steps for row in rows], joined=joined),
             callbacks=[timer],
         )
         trainer.train()
