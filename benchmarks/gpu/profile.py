@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu.speed import DEVICE, LOAD, TINY, open_engine, read_steps, start_group
+from benchmarks.gpu.speed import DEVICE, LOAD, TINY, open_engine, read_steps, start_group, wait_for_device
 
 STEPS = 2 if TINY else 10
 KERNELS = 40
@@ -30,11 +30,11 @@ def main() -> None:
             step(one)
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if DEVICE.type == "cuda" else [])]
         with profile(activities=activities) as seen:
+            wait_for_device()  # warm-up steps may still be queued
             started = time.perf_counter()
             for index in range(STEPS):
                 step(data[LOAD.warmup + index % LOAD.steps])
-            if DEVICE.type == "cuda":
-                torch.cuda.synchronize()
+            wait_for_device()
             wall_s = time.perf_counter() - started
     on_device = DEVICE.type == "cuda"
     events = [
@@ -45,7 +45,7 @@ def main() -> None:
         }
         for event in seen.key_averages()
         # On a GPU its kernels alone: an operator's entry has the time of the kernels that it launched.
-        if not on_device or event.device_type == torch.autograd.DeviceType.CUDA
+        if not on_device or (event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation)
     ]
     busy_s = sum(event["seconds"] for event in events)
     result = {

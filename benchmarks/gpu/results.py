@@ -24,8 +24,7 @@ SAME_LOSS = 0.01
 def claims(folder: Path) -> Iterator[Claim]:
     """The claims for which there are results.
 
-    Raises:
-        ValueError: If sides that are compared did other work.
+    Sides that did other work are not compared, which is said.
     """
     speed, peers, scoring = (_read(folder / f"{name}.json") for name in ("speed", "peers", "scoring"))
     if speed is not None and peers is not None:
@@ -50,7 +49,7 @@ def _speed_claims(speed: dict[str, Any]) -> Iterator[Claim]:
         return
     load = speed["load"]
     text = (
-        f"{ours}, SmolLM2-135M's shape, bf16, micro-batches of {load['rows']} rows of {load['length']} tokens, "
+        f"{ours}, SmolLM2-135M's shape, bf16, micro-batches of {load['rows']} rows of {load['length']} tokens, padding counted, "
         f"documents isolated, {speed['device']}"
     )
     value = sides[ours]["tokens_per_s"]
@@ -65,11 +64,15 @@ def _speed_claims(speed: dict[str, Any]) -> Iterator[Claim]:
     )  # fmt: skip
     peers = {"gpu.bare_compiled_ratio": ("bare compiled", ">= 0.97", "a bare compiled loop with the same kernels")}
     fastest = max((name for name in sides if name.startswith("hf")), key=lambda name: sides[name]["tokens_per_s"], default="")
-    peers["gpu.hf_trainer_ratio"] = (fastest, ">= 1.5", f"Hugging Face's Trainer, compiled, with Liger: {fastest}")
+    peers["gpu.hf_trainer_ratio"] = (fastest, ">= 1.5", f"the fastest of Hugging Face's Trainer: {fastest}")
     for name, (other, target, against) in peers.items():
         if other not in sides:
             continue
-        require_same_losses(ours, sides[ours]["losses"], other, sides[other]["losses"])
+        try:
+            require_same_losses(ours, sides[ours]["losses"], other, sides[other]["losses"])
+        except ValueError as error:
+            print(f"{name} is not claimed: {error}")
+            continue
         yield Claim(
             id=name, possible=POSITIVE, claim=text, value=value / sides[other]["tokens_per_s"], unit="ratio of tokens/s",
             target=target, compared_with=against, raw={"ours": value, "other": sides[other]["tokens_per_s"]},

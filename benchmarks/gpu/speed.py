@@ -82,9 +82,16 @@ def read_steps(shards: Path, load: Load) -> list[Step]:
     for step in range(load.warmup + load.steps):
         first = step * load.rows * load.micro_batches
         rows = reader.rows(source, [(first + index) % available for index in range(load.rows * load.micro_batches)])
-        micro = tuple(join_rows(rows[start : start + load.rows]) for start in range(0, len(rows), load.rows))
+        micro = tuple(_pinned(join_rows(rows[start : start + load.rows])) for start in range(0, len(rows), load.rows))
         steps.append(Step(tuple(rows), micro))
     return steps
+
+
+def _pinned(batch: MicroBatch) -> MicroBatch:
+    """A batch in pinned memory, as a worker's reading thread makes it."""
+    if DEVICE.type != "cuda":
+        return batch
+    return dataclasses.replace(batch, input_ids=batch.input_ids.pin_memory(), labels=batch.labels.pin_memory())
 
 
 def make_model(shape: Shape = TINY_SHAPE if TINY else SMOLLM2_135M, *, ours: bool = True) -> PreTrainedModel:
@@ -102,10 +109,10 @@ def clock(step: Callable[[Step], Any], data: Sequence[Step], load: Load) -> dict
     """Take every step; return seconds of the measured ones, seconds of the first, and losses."""
     seconds, losses = [], []
     for one in data:
-        _wait()
+        wait_for_device()
         started = time.perf_counter()
         loss = step(one)
-        _wait()
+        wait_for_device()
         seconds.append(time.perf_counter() - started)
         losses.append(float(loss))
     return {"first_s": seconds[0], "step_s": seconds[load.warmup :], "losses": losses}
@@ -128,8 +135,8 @@ def bare(data: Sequence[Step], load: Load, *, compiled: bool) -> dict[str, Any]:
     def step(one: Step) -> torch.Tensor:
         nats = torch.zeros((), device=DEVICE)
         for batch in one.micro:
-            hidden = hidden_states(model, batch.input_ids.to(DEVICE), batch.segment_lengths)
-            loss = model.get_output_embeddings()(hidden, batch.labels.to(DEVICE))
+            hidden = hidden_states(model, batch.input_ids.to(DEVICE, non_blocking=True), batch.segment_lengths)
+            loss = model.get_output_embeddings()(hidden, batch.labels.to(DEVICE, non_blocking=True))
             (loss / one.labels).backward()
             nats += loss.detach()
         for parameter, master in zip(parameters, masters, strict=True):
@@ -190,17 +197,19 @@ def ours(data: Sequence[Step], load: Load, *, deepspeed: str, compiled: bool | s
         return clock(step, data, load)
 
 
-def hugging_face(data: Sequence[Step], load: Load, *, attention: str) -> dict[str, Any]:
-    """Hugging Face's Trainer with the best settings that its users have: packed rows, compile, Liger where it is installed."""
+def hugging_face(data: Sequence[Step], load: Load, *, attention: str, liger: bool) -> dict[str, Any]:
+    """Hugging Face's Trainer with the best settings that its users have: packed rows, compile, Liger."""
     from benchmarks.gpu.trainer import run_trainer
 
-    return run_trainer(make_model(ours=False), [one.rows for one in data], load, attention=attention, rate=RATE, decay=DECAY)
+    steps, model = [one.rows for one in data], make_model(ours=False)
+    return run_trainer(model, steps, load, attention=attention, liger=liger, rate=RATE, decay=DECAY)
 
 
 def peer_sides(data: Sequence[Step], load: Load) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """The Trainer, with each attention that isolates documents."""
-    for attention in ("flash_attention_2", "flex_attention", "sdpa"):
-        yield f"hf {attention}", lambda attention=attention: hugging_face(data, load, attention=attention)
+    """The Trainer, with each attention that isolates documents, the likely fastest first."""
+    for attention, liger in (("flex_attention", True), ("flex_attention", False), ("sdpa", True), ("flash_attention_2", True)):
+        name = f"hf {attention}{', Liger' if liger else ''}"
+        yield name, lambda attention=attention, liger=liger: hugging_face(data, load, attention=attention, liger=liger)
 
 
 def own_sides(data: Sequence[Step], load: Load) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -247,12 +256,12 @@ def matmul_peak(seconds: float = 1.0, size: int = 8192) -> float:
     left, right = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
         left @ right
-    _wait()
+    wait_for_device()
     started, products = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         for _ in range(10):
             left @ right
-        _wait()
+        wait_for_device()
         products += 10
     return 2 * size**3 * products / (time.perf_counter() - started)
 
@@ -262,15 +271,16 @@ def copy_bandwidth(repeats: int = 20) -> float:
     source = torch.empty(2**20 if TINY else 2**30, dtype=torch.uint8, device=DEVICE)
     target = torch.empty_like(source)
     target.copy_(source)
-    _wait()
+    wait_for_device()
     started = time.perf_counter()
     for _ in range(repeats):
         target.copy_(source)
-    _wait()
+    wait_for_device()
     return 2 * source.numel() * repeats / (time.perf_counter() - started)
 
 
-def _wait() -> None:
+def wait_for_device() -> None:
+    """Wait until the device has nothing left to compute."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 

@@ -8,7 +8,6 @@ as transformers asks for; for the others it is a batch of rows, or their masks w
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,28 +22,47 @@ from cpt_ray.data.rows.shards import PackedRow
 from cpt_ray.model.loss import IGNORED
 
 
-class PackedRows(Dataset[dict[str, Tensor]]):
+class PackedRows(Dataset[dict[str, Any]]):
     """Rows in the Trainer's format, `joined` of them as one; the model shifts labels, a document's first token has none."""
 
     def __init__(self, rows: Sequence[PackedRow], *, joined: int) -> None:
-        self._rows, self._joined = rows, joined
+        starts = range(0, len(rows), joined)
+        self._items = [_joined([_example(row) for row in rows[start : start + joined]], alone=joined > 1) for start in starts]
 
     def __len__(self) -> int:
-        return len(self._rows) // self._joined
+        return len(self._items)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        parts = [self._one(row) for row in self._rows[index * self._joined : (index + 1) * self._joined]]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._items[index]
 
-    def _one(self, row: PackedRow) -> dict[str, Tensor]:
-        tokens = torch.from_numpy(row.tokens).long()
-        used = sum(row.segment_lengths)
-        lengths = [*row.segment_lengths, *([len(tokens) - used] if used < len(tokens) else [])]
-        positions = torch.cat([torch.arange(length) for length in lengths])
-        labels = tokens.clone()
-        labels[positions == 0] = IGNORED
-        labels[used:] = IGNORED
-        return {"input_ids": tokens, "labels": labels, "position_ids": positions}
+
+def _example(row: PackedRow) -> dict[str, Tensor]:
+    tokens = torch.from_numpy(row.tokens).long()
+    used = sum(row.segment_lengths)
+    lengths = [*row.segment_lengths, *([len(tokens) - used] if used < len(tokens) else [])]
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    labels = tokens.clone()
+    labels[positions == 0] = IGNORED
+    labels[used:] = IGNORED
+    return {"input_ids": tokens, "labels": labels, "position_ids": positions}
+
+
+def _joined(parts: list[dict[str, Tensor]], *, alone: bool) -> dict[str, Any]:
+    """Examples as one; where that is a batch, with the boundaries that flash attention would else look for in each layer."""
+    whole: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    if alone:
+        ends = torch.cat([torch.nonzero(whole["position_ids"] == 0)[:, 0], torch.tensor([len(whole["input_ids"])])]).int()
+        longest = int(whole["position_ids"].max()) + 1
+        whole |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+    return whole
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack examples; one alone keeps its boundaries as they are."""
+    if len(items) == 1 and "cu_seq_lens_q" in items[0]:
+        rows = ("input_ids", "labels", "position_ids")
+        return {name: value[None] if name in rows else value for name, value in items[0].items()}
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
 class Timer(TrainerCallback):  # type: ignore[misc]
@@ -74,7 +92,14 @@ class Timer(TrainerCallback):  # type: ignore[misc]
 
 
 def run_trainer(
-    model: PreTrainedModel, steps: Sequence[Sequence[PackedRow]], load: Any, *, attention: str, rate: float, decay: float
+    model: PreTrainedModel,
+    steps: Sequence[Sequence[PackedRow]],
+    load: Any,
+    *,
+    attention: str,
+    liger: bool,
+    rate: float,
+    decay: float,
 ) -> dict[str, Any]:
     """Train the steps with the Trainer.
 
@@ -83,6 +108,7 @@ def run_trainer(
         steps: The rows of each step.
         load: Rows of a micro-batch, micro-batches of a step, and how many steps are warm-up.
         attention: An attention implementation of transformers.
+        liger: Whether Liger's kernels replace the model's own; on a GPU.
         rate: Constant learning rate.
         decay: Weight decay.
     """
@@ -108,7 +134,7 @@ def run_trainer(
                 train_sampling_strategy="sequential",
                 dataloader_pin_memory=cuda,
                 torch_compile=cuda,
-                use_liger_kernel=cuda and importlib.util.find_spec("liger_kernel") is not None,
+                use_liger_kernel=cuda and liger,
                 remove_unused_columns=False,
                 logging_steps=1,
                 save_strategy="no",
@@ -116,6 +142,7 @@ def run_trainer(
                 disable_tqdm=True,
             ),
             train_dataset=PackedRows([row for rows in steps for row in rows], joined=joined),
+            data_collator=collate,
             callbacks=[timer],
         )
         trainer.train()

@@ -140,7 +140,7 @@ def score_documents(
         # Logits are more than half of the work at this size, so they are computed for scored positions only.
         hidden = hidden[torch.tensor(scored, device=device)]
         # fp64 before summing: a document has hundreds of tokens, and paired differences are in the fourth digit.
-        values = head(hidden, labels, per_token=True).double()
+        values = head(hidden, labels, per_token=True).double().cpu()  # once: each sum on a GPU would be waited for
         for window, part in zip(group, values.split([len(window.labels) for window in group]), strict=True):
             nats[window.document].append(float(part.sum()))
     return [

@@ -27,6 +27,7 @@ from cpt_ray.data.rows.shards import ShardReader, join_manifests
 from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.self_test import describe, require_isolation, run_self_test
 from cpt_ray.model.base import load_model
 from cpt_ray.model.parameters import FLOPS_BASIS, adapted_shape, flops_per_token
@@ -166,7 +167,11 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
             peak_flops_per_s=attempt.peak_flops_per_s,
             attempt=attempt.attempt,
         )
-        progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver, lag=engine.lag)
+        try:
+            progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver, lag=engine.lag)
+        except TrainingError:
+            saver.drain()  # a refusal, on every rank: the checkpoint that is on its way is whole
+            raise
     if progress.tokens_spent < spec.stop_tokens:
         watch.close()
         engine.close()

@@ -78,7 +78,7 @@ def test_text_is_prepared_too_where_the_steps_that_need_more_are_off(study, tmp_
     manifest = json.loads(next((tmp_path / "again").glob("shards/tiny-*/manifest.json")).read_text())
     assert len(manifest["task_pids"]["read"]) > 0
     assert os.getpid() not in manifest["task_pids"]["read"]
-    assert "documents end with" in said
+    assert "separator <|endoftext|>" in said
 
 
 def test_what_is_missing_is_named_with_its_settings_before_anything_is_built(study, tmp_path):

@@ -109,7 +109,9 @@ def _positions(lengths: Sequence[int], device: torch.device) -> Tensor:
     """Position ids int64 [N] that restart at each segment; computed on the host, so nothing waits for the device."""
     counts = torch.tensor(lengths)
     starts = counts.cumsum(0) - counts
-    return (torch.arange(int(counts.sum())) - starts.repeat_interleave(counts)).to(device, non_blocking=True)
+    positions = torch.arange(int(counts.sum())) - starts.repeat_interleave(counts)
+    # From memory that is not pinned, a copy may wait for all that the device still has to compute.
+    return (positions.pin_memory() if device.type == "cuda" else positions).to(device, non_blocking=True)
 
 
 def _document_attention(

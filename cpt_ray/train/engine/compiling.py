@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch.distributed as dist
-from deepspeed.runtime.zero.parameter_offload import ZeROOrderedDict, _inject_parameters
-from deepspeed.utils import set_z3_leaf_modules
 from torch import nn
 from transformers import PreTrainedModel
 
+from cpt_ray.edges.process import pretend_absent
 from cpt_ray.model.layers import compiled
 from cpt_ray.records import CompiledLayers
+
+with pretend_absent("mlflow"):  # as in engine.py
+    from deepspeed.runtime.zero.parameter_offload import ZeROOrderedDict, _inject_parameters
+    from deepspeed.utils import set_z3_leaf_modules
 
 logger = logging.getLogger(__name__)
 
