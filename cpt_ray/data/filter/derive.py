@@ -251,7 +251,7 @@ def _found(scores: Made[ScoresRecord]) -> str:
     counts = np.zeros(len(_TOLD), dtype=np.int64)
     for path in scores.record.units.values():
         values = pq.read_table(scores.folder / path, columns=["probability"])["probability"].to_numpy()
-        counts += (values[:, None] >= np.float32(_TOLD)).sum(axis=0)
+        counts += (values[:, None] >= np.array(_TOLD, dtype=np.float32)).sum(axis=0)
     return ", ".join(f"{found} documents at {threshold:g}" for found, threshold in zip(counts, _TOLD, strict=True))
 
 
