@@ -19,6 +19,7 @@ SCHEME = "package://"
 OPTIONAL = {
     "charset_normalizer": "charset-normalizer",
     "datasets": "datasets",
+    "fasttext": "fasttext-predict",
     "ftfy": "ftfy",
     "gguf": "gguf",
     "lm_eval": "lm-eval",
@@ -29,8 +30,10 @@ OPTIONAL = {
     "rensa": "rensa",
     "requests": "requests",
     "resiliparse": "resiliparse",
+    "sklearn": "scikit-learn",
+    "skops": "skops",
 }
-"""Modules that only some studies need, and their distributions; each is in an extra of `pyproject.toml`."""
+"""Modules that only some studies need, and their distributions; each but fastText's is in an extra of `pyproject.toml`."""
 
 
 def is_installed(module: str) -> bool:

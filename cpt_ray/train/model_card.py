@@ -21,6 +21,7 @@ def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shard
     licenses = {name: terms or "not stated" for name, terms in settings.licenses.items() if name in drawn}
     tables = [shards.of_source(source) for source in sorted(drawn)]
     documents, tokens = (sum(table.total(column) for table in tables) for column in ("documents", "tokens"))
+    again = "; what a derived source shares with another counts in both" if task.derived_folders and len(drawn) > 1 else ""
     return model_card(
         {
             "name": record.run,
@@ -40,7 +41,7 @@ def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shard
             "documents end with": shards.around.separator if shards.around else f"token {shards.separator_id}",
             "precision": f"{train.precision}, exported as {train.export_precision}",
             "DeepSpeed": f"ZeRO stage {settings.deepspeed.zero_stage} on {training.last.world_size} workers",
-            "training text": f"{documents} documents, {tokens} tokens in {sum(len(table) for table in tables)} shards",
+            "training text": f"{documents} documents, {tokens} tokens in {sum(map(len, tables))} shards{again}",
             "shards fingerprint (includes the held-out sets)": task.data_fingerprint,
             "licenses of the training text": licenses,
             "versions": ", ".join(map(" ".join, versions(*_VERSIONS).items())),

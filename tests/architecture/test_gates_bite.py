@@ -22,7 +22,7 @@ PLANTED = {
     "DeepSpeed only in the engine and the checkpoint": ("cpt_ray/model/__init__.py", "import deepspeed"),
     "MLflow only in tracking": ("cpt_ray/report/__init__.py", "import mlflow"),
     "lm-eval only in the harness": ("cpt_ray/data/__init__.py", "import lm_eval"),
-    "Optional packages each behind one module": ("cpt_ray/study/__init__.py", "import ftfy"),
+    "Optional packages only where they are needed": ("cpt_ray/study/__init__.py", "import ftfy"),
     "Stages do not know their neighbors": ("cpt_ray/data/clean/__init__.py", "import cpt_ray.data.dedup"),
 }
 

@@ -122,6 +122,7 @@ def fit_classifier(task: FitUnit, context: UnitContext) -> UnitReport:
     counts = stored.cut(trained=is_trained(config))
     for name, count in zip(("positive", "negative"), counts, strict=True):
         refuse_few(config.name, name, count.total)
+        _refuse_unsplit(config, name, count)
     weights: FileEntry | None = None
     if is_trained(config):
         sizes = {"num_positive": counts[0].train, "num_negative": counts[1].train}
@@ -189,6 +190,18 @@ def refuse_few(classifier: str, key: str, documents: int) -> None:
             "exam items are none",
             fix=f"add documents to the sources of classifiers.{classifier}.{key}",
         )
+
+
+def _refuse_unsplit(config: ClassifierConfig, key: str, counts: ExampleCounts) -> None:
+    """Refuse a class whose examples are in too few near-duplicate components for every use: a component has one."""
+    uses = ("train", "calibrate", "test") if is_trained(config) else ("calibrate", "test")
+    for use in uses:
+        if not getattr(counts, use):
+            raise DataError(
+                f"classifier {config.name}: none of its {counts.total} {key} examples is left to {use} it; near-duplicates of "
+                "each other have one use",
+                fix=f"add documents that differ to the sources of classifiers.{config.name}.{key}",
+            )
 
 
 def _refuse_chance(classifier: str, measured: ClassifierMeasures, auc: Measured) -> None:

@@ -47,6 +47,8 @@ _GROUPS = 20
 _SHOWN = 20
 _POOL = 100
 """Documents on each side, nearest to the threshold, of which `_SHOWN` are drawn."""
+_TOLD = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
+"""Thresholds whose yields are told where one keeps nothing or everything."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -216,14 +218,15 @@ def _selection(job: DataJob, made: Derivation, done: Sequence[UnitReport]) -> Se
         name: sum(report.counts.get(name, 0) for report in done)
         for name in ("documents", "tokens", "parent_documents", "parent_tokens")
     }
-    _refuse_vacuous(job, source, totals["documents"], totals["parent_documents"], done)
+    _refuse_vacuous(job, made, totals["documents"], totals["parent_documents"], done)
     near = [job.folder / entry.path for report in done for entry in report.outputs.get("near", ())]
     return SelectionRecord(
         source=source.name, parent=str(source.parent), rule=source.rule, shown=_shown(near, job.prepare.seed), **totals
     )
 
 
-def _refuse_vacuous(job: DataJob, source: SourceConfig, chosen: int, of: int, done: Sequence[UnitReport]) -> None:
+def _refuse_vacuous(job: DataJob, made: Derivation, chosen: int, of: int, done: Sequence[UnitReport]) -> None:
+    source = made.source
     if 0 < chosen < of or (source.where is None and chosen):
         return
     kept = "nothing" if not chosen else "everything"
@@ -236,10 +239,20 @@ def _refuse_vacuous(job: DataJob, source: SourceConfig, chosen: int, of: int, do
             for value in pq.read_table(job.folder / entry.path, columns=["probability"])["probability"].to_pylist()
         ]
         nearest = f"scores nearest to it reach from {min(values):.3g} to {max(values):.3g}"
-        fix = f"choose another threshold from the yield curve that prepare prints; {nearest}"
+        found = "; ".join(f"{name} finds {_found(scores)}" for name, scores in made.scores.items())
+        fix = f"choose another threshold: in {made.root} {found}; {nearest}"
     raise DataError(
         f"source {source.name}: {source.where or source.rules[0]} keeps {kept} of {source.parent} ({of} documents)", fix=fix
     )
+
+
+def _found(scores: Made[ScoresRecord]) -> str:
+    """How many scored documents a few thresholds find: prepare prints yields only once every source is derived."""
+    counts = np.zeros(len(_TOLD), dtype=np.int64)
+    for path in scores.record.units.values():
+        values = pq.read_table(scores.folder / path, columns=["probability"])["probability"].to_numpy()
+        counts += (values[:, None] >= np.array(_TOLD, dtype=np.float32)).sum(axis=0)
+    return ", ".join(f"{found} documents at {threshold:g}" for found, threshold in zip(counts, _TOLD, strict=True))
 
 
 def _shown(files: Sequence[Path], seed: int) -> tuple[ShownScore, ...]:

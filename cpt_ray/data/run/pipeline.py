@@ -217,13 +217,15 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
         sets.extend(merge_drawn(units, source, folder))
         test = sum(entry.documents for entry in sets if entry.source == source.name and entry.part == "test")
         if test < FEWEST_TEST_DOCUMENTS:
+            probe = source.role == "probe"
+            change = "lower prepare.held_out.validation_share" if probe else "raise prepare.held_out.share"
             kept = sum(
                 r.kept.documents for r in documents.record.reports if r.source == source.name and r.stage == "near_duplicates"
             )
             raise DataError(
                 f"source {source.name}: the test set has {test} of {kept} documents, but an interval needs at least "
-                f"{FEWEST_TEST_DOCUMENTS}; prepare.held_out.share is {prepare.held_out.share:g}",
-                fix="raise prepare.held_out.share, or add documents to this source",
+                f"{FEWEST_TEST_DOCUMENTS}; {_test_share(source, prepare)}",
+                fix=f"add documents to this source, or {change}",
             )
     ContainmentIndex.build(drawn_ngrams(drawn, folder)).save(folder / "containment")
     return HeldOutRecord(
@@ -248,10 +250,18 @@ def _floor(tasks: Sequence[DrawUnit], drawn: Sequence[UnitReport], job: DataJob,
         if added:
             found[source.name] = added
             _LOG.warning(
-                f"source {source.name}: prepare.held_out.share {prepare.held_out.share:g} of its {counts.total()} documents "
-                f"gives no test set; {len(added)} more near-duplicate components are held out"
+                f"source {source.name}: {_test_share(source, prepare)}, which of its {counts.total()} documents gives no test "
+                f"set; {len(added)} more near-duplicate components are for the test set"
             )
     return found
+
+
+def _test_share(source: SourceConfig, prepare: PrepareConfig) -> str:
+    """The settings that decide how much of a source is for its test set."""
+    share = f"prepare.held_out.validation_share is {prepare.held_out.validation_share:g}"
+    if source.role == "probe":
+        return f"a probe is held out whole, and {share}"
+    return f"prepare.held_out.share is {prepare.held_out.share:g}, and {share}"
 
 
 def pack_shards(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from cpt_ray.records import Amount, DocumentsRecord, DomainFindings, ExamHit, ShardManifest, StageReport, TaskScan
 from cpt_ray.report.text.corpus import describe_exam_scans, describe_profile
@@ -23,7 +23,7 @@ def render_preparation(
     lines = [
         text_table(header, rows, text_columns=2, rule=True),
         "",
-        *describe_packing(manifest),
+        *describe_packing(manifest, [chosen.source for chosen in domains.selections]),
         *describe_encodings(documents),
         *describe_duplicates(documents),
         *describe_exam_scans(scans, hits),
@@ -33,17 +33,30 @@ def render_preparation(
     return "\n".join(lines)
 
 
-def describe_packing(manifest: ShardManifest) -> list[str]:
-    """What became of the tokens, as lines: the ledger of all sources, then how well each source's rows are filled."""
+def describe_packing(manifest: ShardManifest, derived: Collection[str] = ()) -> list[str]:
+    """What became of the tokens, as lines: the ledger of what was read, then how well each source's rows are filled.
+
+    Args:
+        manifest: The shards of all sources.
+        derived: The derived sources, whose documents are also in the source that they are derived from.
+    """
     ledger = manifest.shards
-    bos = f"+ {ledger.total('bos_tokens')} BOS tokens " if manifest.bos_id is not None else ""
+    read, again = ([manifest.of_source(name) for name in ledger.sources if (name in derived) is kind] for kind in (False, True))
+
+    def total(column: str) -> int:
+        return sum(table.total(column) for table in read)
+
+    bos = f"+ {total('bos_tokens')} BOS tokens " if manifest.bos_id is not None else ""
     lines = [
-        f"tokens: {ledger.total('tokenizer_tokens')} from the tokenizer "
-        f"+ {ledger.total('separator_tokens')} separators {bos}= {ledger.total('tokens')} "
-        f"in {ledger.total('rows')} rows of {manifest.sequence_length}; "
-        f"{ledger.total('padding')} padding slots; {ledger.total('loss_tokens')} loss-bearing tokens"
+        f"tokens: {total('tokenizer_tokens')} from the tokenizer "
+        f"+ {total('separator_tokens')} separators {bos}= {total('tokens')} "
+        f"in {total('rows')} rows of {manifest.sequence_length}; "
+        f"{total('padding')} padding slots; {total('loss_tokens')} loss-bearing tokens"
     ]
-    if spelled := ledger.total("control_spellings"):
+    if again:
+        tokens, rows = (sum(table.total(column) for table in again) for column in ("tokens", "rows"))
+        lines.append(f"  chosen from these by derived sources, and packed again: {tokens} tokens in {rows} rows")
+    if spelled := total("control_spellings"):
         lines.append(f"  {spelled} times a text spells a control token; it was encoded as text")
     for source in ledger.sources:
         shards = manifest.of_source(source)

@@ -14,6 +14,12 @@ from cpt_ray.edges.packages import OPTIONAL, install_command, is_installed
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.stages.scan import scanned_before, scanned_late
 
+_ON_RAY = (
+    *("documents", "held_out", "classifier", "scores", "shards", "yield", "derived", "arms", "late_scan"),
+    *("train", "evaluate"),
+)
+"""The stages whose work Ray runs."""
+
 
 class Need(NamedTuple):
     """A setting that needs an optional package."""
@@ -42,14 +48,28 @@ def needed_packages(config: StudyConfig) -> Iterator[Need]:
     if config.prepare.near_duplicates.enabled:
         key = "prepare.near_duplicates.enabled"
         yield Need("documents", "rensa", key, f"set {key}=false")
+    yield from _classifiers(config)
     if config.train.lora is not None:
         yield Need("train", "peft", "train.lora", "leave train.lora out")
     if config.tracking.enabled and config.tracking.uri is not None:
         yield Need("train", "mlflow", "tracking.uri", "set tracking.enabled=false")
     yield from _lm_eval(config)
     if config.runtime.kind == "ray":
-        for stage in ("documents", "held_out", "shards", "late_scan", "train", "evaluate"):
+        for stage in _ON_RAY:
             yield Need(stage, "ray", "runtime.kind: ray", "set runtime.kind=local")
+
+
+def _classifiers(config: StudyConfig) -> Iterator[Need]:
+    loaded_by = {"fasttext": "fasttext", "sklearn": "skops"}
+    for classifier in config.classifiers:
+        key, without = f"classifiers.{classifier.name}", "leave classifiers and the sources derived by them out"
+        # Whatever the model, scikit-learn calibrates and measures it; its own pipelines need it to score, too.
+        yield Need("classifier", "sklearn", key, without)
+        if classifier.model == "sklearn":
+            yield Need("scores", "sklearn", key, without)
+        if module := loaded_by.get(classifier.model):
+            for stage in ("classifier", "scores"):
+                yield Need(stage, module, f"{key}.model: {classifier.model}", f"set {key}.model to another kind")
 
 
 def _lm_eval(config: StudyConfig) -> Iterator[Need]:

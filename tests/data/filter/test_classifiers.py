@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skops.io
@@ -9,6 +10,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from cpt_ray.data.filter.classifier_tasks import FitUnit, fit_classifier
 from cpt_ray.data.filter.classify.model import is_trained
 from cpt_ray.errors import DataError
 from cpt_ray.records import ExamItem, write_items
@@ -93,6 +95,26 @@ def test_fewer_than_twenty_documents_of_a_class_are_refused(world):
     with pytest.raises(DataError, match="classifier legal has 19 positive examples, and needs at least 20") as error:
         world.train(classifier({"sources": "few"}, {"sources": "web"}))
     assert error.value.fix == "add documents to the sources of classifiers.legal.positive"
+
+
+@pytest.mark.parametrize(("components", "use"), [([0.5], "calibrate"), ([0.1, 0.9, 0.9], "test")])
+def test_examples_in_too_few_components_for_every_use_are_refused(world, components, use):
+    (world.root / "alike").mkdir(exist_ok=True)
+    shares = {True: [components[number * len(components) // 24] for number in range(24)], False: [n / 24 for n in range(24)]}
+    table = pa.table(
+        {
+            "positive": [kind for kind in shares for _ in range(24)],
+            "share": [share for of_kind in shares.values() for share in of_kind],
+            "text": [document("law" if kind else "news", number) for kind in shares for number in range(24)],
+        }
+    )
+    pq.write_table(table, world.root / "alike" / "examples.parquet")
+    unit = FitUnit(
+        unit="legal", source="", classifier=classifier({"sources": "seeds"}, {"sources": "web"}), examples=("examples.parquet",)
+    )
+    with pytest.raises(DataError, match=f"none of its 24 positive examples is left to {use} it") as error:
+        fit_classifier(unit, world.job("alike").context())
+    assert error.value.fix == "add documents that differ to the sources of classifiers.legal.positive"
 
 
 def test_a_classifier_that_guesses_is_refused(tmp_path):

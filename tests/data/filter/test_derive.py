@@ -92,9 +92,12 @@ def test_several_conditions_hold_together_and_each_direction_is_kept(world, shar
 def test_a_threshold_that_keeps_nothing_or_everything_is_refused(world, shards, scores, where, kept):
     with pytest.raises(DataError, match=rf"source vain: {where} keeps {kept} of web \(\d+ documents\)") as error:
         world.derive(derived("vain", where=where), shards, {"legal": scores})
-    assert (
-        "choose another threshold from the yield curve that prepare prints; scores nearest to it reach from" in error.value.fix
-    )
+    tables = [pq.read_table(scores.folder / path)["probability"].to_numpy() for path in scores.record.units.values()]
+    at_half = int(np.sum(np.concatenate(tables) >= 0.5))
+    assert 25 < at_half < 50
+    assert error.value.fix.startswith("choose another threshold: in web legal finds ")
+    assert f", {at_half} documents at 0.5, " in error.value.fix
+    assert "; scores nearest to it reach from" in error.value.fix
 
 
 def test_a_sample_has_the_tokens_of_the_other_source_to_within_a_document(world, shards, scores):

@@ -17,6 +17,18 @@ def test_the_ledger_adds_up_and_each_source_says_how_full_its_rows_are() -> None
     assert all("% padding" in line for line in said[1:])
 
 
+def test_tokens_of_derived_sources_are_told_apart_and_not_added_to_those_of_their_parents() -> None:
+    manifest = make_contents().manifest
+    read, derived = manifest.shards.sources[:2]
+    said = describe_packing(manifest, [name for name in manifest.shards.sources if name != read])
+    own, all_tokens = manifest.of_source(read).total("tokens"), manifest.shards.total("tokens")
+    assert 0 < own < all_tokens
+    assert f" = {own} in {manifest.rows(read)} rows of 2048" in said[0]
+    rows = manifest.shards.total("rows") - manifest.rows(read)
+    assert said[1] == f"  chosen from these by derived sources, and packed again: {all_tokens - own} tokens in {rows} rows"
+    assert any(line.startswith(f"  {derived}: ") for line in said)  # its rows are still told
+
+
 def test_duplicates_name_threshold_sizes_and_the_largest_component() -> None:
     largest = LargeComponent(
         documents=4,

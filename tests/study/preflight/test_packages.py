@@ -62,6 +62,28 @@ def test_gguf_bases_and_datasets_need_their_readers(tmp_path):
     assert ("documents", "datasets", "source law: dataset") in found
 
 
+def test_classifiers_need_scikit_learn_and_loaded_ones_their_readers(tmp_path):
+    tree = study_tree(tmp_path, "local")
+    examples = {"positive": {"sources": "law"}, "negative": {"sources": "news"}}
+    tree["classifiers"] = [
+        {"name": "own", **examples},
+        {"name": "piped", "model": "sklearn", "path": "model.skops", **examples},
+        {"name": "fast", "model": "fasttext", "path": "model.bin", **examples},
+    ]
+    found = needs(parse_study(tree, place="study.yaml"))
+    assert {need for need in found if need[0] in ("classifier", "scores")} == {
+        *(("classifier", "sklearn", f"classifiers.{name}") for name in ("own", "piped", "fast")),
+        ("scores", "sklearn", "classifiers.piped"),
+        *((stage, "skops", "classifiers.piped.model: sklearn") for stage in ("classifier", "scores")),
+        *((stage, "fasttext", "classifiers.fast.model: fasttext") for stage in ("classifier", "scores")),
+    }
+
+
+def test_every_stage_that_has_work_for_ray_needs_it(tmp_path):
+    found = {need.stage for need in needed_packages(study(tmp_path, runtime={"kind": "ray"})) if need.module == "ray"}
+    assert found == {stage.name for stage in STAGES} - {"models", "exams", "scan"}
+
+
 def test_tracking_that_is_off_or_only_the_default_needs_nothing(tmp_path):
     assert needs(study(tmp_path, tracking={"uri": "http://tracker", "enabled": False})) == set()
 

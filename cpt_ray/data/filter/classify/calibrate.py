@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cpt_ray.edges.packages import needed_for
+
 Floats = npt.NDArray[np.float64]
 _BINS = 10
 _FLATTEST = 1e-6
@@ -40,7 +42,8 @@ def calibrate(margins: Floats, positive: npt.NDArray[np.bool_]) -> Calibration:
         margins: float64[documents].
         positive: Class of each, both present.
     """
-    from sklearn.linear_model import LogisticRegression
+    with needed_for("classifiers"):
+        from sklearn.linear_model import LogisticRegression
 
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     targets = np.where(positive, (num_positive + 1) / (num_positive + 2), 1 / (num_negative + 2))

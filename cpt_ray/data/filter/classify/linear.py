@@ -19,6 +19,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from cpt_ray.data.filter.classify.features import Columns
+from cpt_ray.edges.packages import needed_for
 
 
 class LabelledBatch(NamedTuple):
@@ -74,7 +75,8 @@ def fit_linear(
         regularization: Weight of half the squared norm of the weights against the sum of the losses of an epoch.
         seed: For scikit-learn's shuffle within a batch.
     """
-    from sklearn.linear_model import SGDClassifier
+    with needed_for("classifiers"):
+        from sklearn.linear_model import SGDClassifier
 
     # Per example: with a fixed weight a few hundred examples fit noise, or a few hundred thousand are held back.
     alpha = regularization / (num_positive + num_negative)

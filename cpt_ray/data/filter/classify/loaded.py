@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.errors import ConfigError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -74,17 +75,19 @@ def _existing(config: ClassifierConfig) -> Path:
 
 
 def _fasttext(path: Path, config: ClassifierConfig) -> Scorer:
-    try:
+    with needed_for(f"classifiers.{config.name}.model: {config.model}"):
         import fasttext
-    except ImportError:
-        raise ConfigError(
-            f"classifier {config.name}: the fasttext package is not installed", fix="pip install fasttext-predict"
-        ) from None
     try:
         model = fasttext.load_model(str(path))
     except ValueError as error:
         raise ConfigError(f"classifier {config.name}: {path}: {error}", fix="give a file written by fastText") from None
-    labels = sorted(label for label, _ in _predicted(model, "a"))
+    # fasttext-predict can not list labels; a text without a known word has none.
+    labels = sorted(getattr(model, "labels", ()) or (label for label, _ in _predicted(model, "a")))
+    if not labels:
+        raise ConfigError(
+            f"classifier {config.name}: {path} does not tell its labels",
+            fix="pip install fasttext, which lists them, or train the model with subwords (minn, maxn)",
+        )
     wanted = _chosen(config, labels)
 
     def score(texts: Sequence[str]) -> Floats:
@@ -101,7 +104,8 @@ def _predicted(model: Any, text: str) -> list[tuple[str, float]]:
 
 
 def _sklearn(path: Path, config: ClassifierConfig) -> Scorer:
-    from skops.io import get_untrusted_types, load
+    with needed_for(f"classifiers.{config.name}.model: {config.model}"):
+        from skops.io import get_untrusted_types, load
 
     try:
         untrusted = get_untrusted_types(file=path)
@@ -115,7 +119,12 @@ def _sklearn(path: Path, config: ClassifierConfig) -> Scorer:
             fix="use a pipeline of scikit-learn's own classes, without functions",
         )
     pipeline = load(path, trusted=[])
-    classes = [str(name) for name in pipeline.classes_]
+    classes = [str(name) for name in getattr(pipeline, "classes_", ())]
+    if not classes:
+        raise ConfigError(
+            f"classifier {config.name}: {path} has no classes: it is no classifier, or was not fitted",
+            fix="save a fitted pipeline that ends in a classifier",
+        )
     place = classes.index(_chosen(config, classes))
 
     def score(texts: Sequence[str]) -> Floats:
@@ -170,14 +179,21 @@ def _hugging_face(kind: Any, path: str, place: str) -> tuple[Any, Any, Any]:
             f"{place} is not a model that transformers loads: {first}",
             fix="give a folder with config.json, model.safetensors and a tokenizer",
         ) from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ConfigError(
+            f"{place}: its tokenizer has neither a padding nor an end-of-text token, so texts can not be batched",
+            fix="set tokenizer.pad_token, and save the tokenizer to this folder again",
+        )
+    # A decoder classifies at the last token that is no padding, and knows it by the id in its own config.
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model.to(device).eval(), tokenizer, device
 
 
 def _tokens(tokenizer: Any, model: Any, texts: Sequence[str], device: Any) -> Any:
     """Token ids of a batch, each text cut to what the model takes."""
     longest = min(getattr(model.config, "max_position_embeddings", 512) or 512, 512)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt").to(device)
 
 

@@ -16,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.records import ClassifierMeasures, Interval, Measured
 
 CONFIDENCE = 0.95
@@ -53,7 +54,8 @@ def measure(probabilities: Probabilities, positive: Classes, threshold: float) -
 
 def measure_auc(probabilities: Probabilities, positive: Classes) -> Measured:
     """Area under the ROC curve: how often a positive document scores above a negative one."""
-    from sklearn.metrics import roc_auc_score
+    with needed_for("classifiers"):
+        from sklearn.metrics import roc_auc_score
 
     value = float(roc_auc_score(positive, probabilities))
     low, high = newcombe(value, int(positive.sum()), int((~positive).sum()))

@@ -145,4 +145,6 @@ class Classifier:
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """The probability that each text belongs to the domain, float32[texts]."""
+        if not texts:  # a batch of duplicates only; scikit-learn refuses one without documents
+            return np.empty(0, dtype=np.float32)
         return self.calibration.probabilities(self.score(texts))

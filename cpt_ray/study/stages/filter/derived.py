@@ -33,7 +33,7 @@ class Deriving(Text):
 
 @dataclass(frozen=True)
 class Arms(Text):
-    """The sources of each arm, and of each source the one that was read."""
+    """The sources that each arm draws, and of each source the one that was read."""
 
     model: str
     arms: dict[str, frozenset[str]]
@@ -109,7 +109,10 @@ def _plan_arms(graph: Graph) -> Iterator[Planned[Arms]]:
     if len(config.arms) == 1 or not config.derived_sources:
         return
     model = config.models[0].name
-    arms = {name: frozenset(source for mix in arm.mixes().values() for source in mix) for name, arm in config.arms.items()}
+    arms = {
+        name: frozenset(source for mix in arm.mixes().values() for source, weight in mix.items() if weight)
+        for name, arm in config.arms.items()
+    }
     packed = [source for source in config.sources if source.is_packed]
     used = frozenset[str]().union(*arms.values())
     derived = [source for source in packed if source.parent is not None and source.name in used]

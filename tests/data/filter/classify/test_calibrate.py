@@ -1,9 +1,12 @@
 """Calibration: probabilities that hold, finite where classes are separated, in the order of the margins."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from cpt_ray.data.filter.classify.calibrate import Calibration, calibrate, calibration_error
+from cpt_ray.errors import ConfigError
 
 
 def drawn(count, seed, slope=0.7, offset=-1.0):
@@ -25,6 +28,14 @@ def test_separated_classes_give_probabilities_below_one_as_platt_chose():
     found = calibrate(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([False, False, True, True]))
     probabilities = found.probabilities(np.array([-2.0, 2.0]))
     assert 0 < probabilities[0] < 0.4 < 0.6 < probabilities[1] < 1
+
+
+def test_without_scikit_learn_the_setting_and_the_command_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ConfigError, match="classifiers needs the Python package scikit-learn, which is not") as error:
+        calibrate(np.array([-1.0, 1.0]), np.array([False, True]))
+    assert error.value.fix.startswith("pip install 'scikit-learn")
 
 
 def test_margins_on_any_scale_give_the_same_probabilities():

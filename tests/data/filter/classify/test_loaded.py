@@ -2,18 +2,20 @@
 
 import importlib.util
 import pickle
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import skops.io
 import torch
 from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2ForSequenceClassification
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig
 from cpt_ray.data.filter.classify.loaded import load_encoder, load_scorer, log_odds
@@ -91,11 +93,36 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_fasttext_without_its_package_says_how_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "fasttext", None)
+    monkeypatch.setitem(sys.modules, "fasttext", None)
     (tmp_path / "model.bin").write_bytes(b"x")
-    with pytest.raises(ConfigError, match="the fasttext package is not installed") as error:
+    with pytest.raises(ConfigError, match=r"legal\.model: fasttext needs the Python package fasttext-predict") as error:
         load_scorer(config_of(tmp_path / "model.bin", model="fasttext"))
-    assert error.value.fix == "pip install fasttext-predict"
+    assert error.value.fix == "pip install 'fasttext-predict'"
+
+
+@pytest.mark.parametrize("listed", [[], ["__label__other", "__label__legal"]])
+def test_labels_of_fasttext_need_no_text_that_has_them(tmp_path, monkeypatch, listed):
+    class Model:
+        labels = listed
+
+        def predict(self, text, k):
+            return ((), ()) if text == "a" else (("__label__legal", "__label__other"), (0.9, 0.1))
+
+    (tmp_path / "model.bin").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "fasttext", SimpleNamespace(load_model=lambda path: Model()))
+    config = config_of(tmp_path / "model.bin", model="fasttext", label="__label__legal")
+    if listed:
+        assert load_scorer(config)(["The court."])[0] > 2
+    else:
+        with pytest.raises(ConfigError, match=r"model\.bin does not tell its labels"):
+            load_scorer(config)
+
+
+def test_a_pipeline_that_is_no_classifier_is_refused(tmp_path):
+    path = tmp_path / "model.skops"
+    skops.io.dump(make_pipeline(words(), Ridge()).fit(TEXTS, [float(label == "legal") for label in LABELS]), path)
+    with pytest.raises(ConfigError, match="has no classes: it is no classifier, or was not fitted"):
+        load_scorer(config_of(path))
 
 
 def test_a_fasttext_file_scores_its_label():
@@ -145,6 +172,23 @@ def test_a_sequence_classifier_gives_the_log_odds_of_its_label_whatever_the_batc
     )
     assert len(set(found.round(6))) > 10
     assert len(score([])) == 0
+
+
+def test_a_decoder_without_a_padding_token_scores_whatever_the_batch(tmp_path):
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    settings = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64, id2label={0: "other", 1: "legal"}
+    )
+    GPT2ForSequenceClassification(settings).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    score = load_scorer(config_of(tmp_path, model="transformers"))
+    texts = ["The court.", "A longer text that needs no padding at all."]
+    np.testing.assert_allclose(score(texts), np.concatenate([score([text]) for text in texts]), atol=1e-4)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="neither a padding nor an end-of-text token"):
+        load_scorer(config_of(tmp_path, model="transformers"))
 
 
 def test_an_encoder_gives_vectors_of_length_one_whatever_the_batch(bert):

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from cpt_ray.config.sections.classifiers import ClassifierConfig
-from cpt_ray.data.filter.classify.calibrate import calibrate
+from cpt_ray.data.filter.classify.calibrate import Calibration, calibrate
 from cpt_ray.data.filter.classify.model import Classifier, _linear_scorer, cut_parts, margins, train
 from tests.integration.tiny_study import document
 
@@ -47,4 +50,13 @@ def test_a_trained_classifier_gives_the_domain_high_probabilities():
     held_out = examples(2000)
     found = classifier.probabilities([text for text, _ in held_out])
     assert np.mean((found > 0.5) == np.array([is_law for _, is_law in held_out])) > 0.98
+
+
+def test_no_texts_have_no_probabilities_although_scikit_learn_scores_none():
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    pipeline.fit([document(kind, 0) for kind in ("law", "news")], ["legal", "other"])
+    classifier = Classifier(lambda texts: pipeline.decision_function(list(texts)), Calibration(1.0, 0.0))
+    with pytest.raises(ValueError, match="0 sample"):
+        classifier.score([])
+    assert classifier.probabilities([]).dtype == classifier.probabilities([document("law", 1)]).dtype == np.float32
     assert len(classifier.probabilities([])) == 0

@@ -106,6 +106,19 @@ def test_a_study_of_one_arm_has_nothing_to_overlap(filtered):
     assert graph_of(filtered).of(ARMS) == []
 
 
+def test_a_source_of_weight_0_is_none_that_an_arm_draws(filtered):
+    filtered.change(
+        arms={
+            "special": {"role": "domain", "mix": {"news_legal": 1.0, "news": 0.0}},
+            "control": {"role": "control", "mix": {"news": 1.0, "news_other": 0.0}},
+        }
+    )
+    (node,) = graph_of(filtered).of(ARMS)
+    assert node.work.arms == {"special": {"news_legal"}, "control": {"news"}}
+    assert set(node.work.roots) == {"news_legal", "news"}
+    assert set(node.inputs) == {"shards", "derived-news_legal"}
+
+
 def test_the_files_of_a_loaded_model_are_its_address_and_a_missing_one_is_named(filtered, tmp_path):
     path = tmp_path / "model.skops"
     path.write_bytes(b"one")
