@@ -62,6 +62,7 @@ def box_1() -> list[str]:
             "BUNDLE": str(bundle),
             "OUT": str(out),
             "PYTHON": str(python),
+            "TOTAL": "3600",
         }
         ran = subprocess.run(["bash", "benchmarks/gpu/run.sh"], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
         if (out / "everything.tar.gz").is_file():

@@ -49,7 +49,7 @@ def _speed_claims(speed: dict[str, Any]) -> Iterator[Claim]:
         return
     load = speed["load"]
     text = (
-        f"{ours}, SmolLM2-135M's shape, bf16, micro-batches of {load['rows']} rows of {load['length']} tokens, padding counted, "
+        f"{ours}, SmolLM2-135M's shape, bf16, micro-batches of {load['rows']} rows of {load['length']} tokens with padding, "
         f"documents isolated, {speed['device']}"
     )
     value = sides[ours]["tokens_per_s"]

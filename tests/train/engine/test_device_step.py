@@ -61,9 +61,10 @@ def test_an_outcome_on_a_cpu_is_there_at_once():
 @pytest.mark.parametrize(("stage", "precision"), [(1, "bf16"), (1, "fp32"), (2, "bf16"), (2, "fp32")])
 @pytest.mark.parametrize("isolation", ["none", "document"])
 def test_on_a_gpu_no_step_waits_and_a_broken_one_changes_nothing(tmp_path, stage, precision, isolation):
+    path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(
         [sys.executable, "-m", "tests.train.engine.gpu_steps", str(stage), precision, isolation, str(tmp_path)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
