@@ -91,13 +91,15 @@ def test_what_is_missing_is_named_with_its_settings_before_anything_is_built(stu
         ("check", config, "runtime.kind=ray"),
         ("check", config, "tracking.uri=http://127.0.0.1:1"),
         ("check", config, "train.lora={rank: 2, alpha: 4}"),
+        ("check", config, "classifiers=[{name: legal, positive: {sources: law}, negative: {sources: news}}]"),
     )
-    assert codes == [2] * 6
+    assert codes == [2] * 7
     assert "prepare.clean.normalize needs the Python package ftfy; prepare.near_duplicates.enabled needs" in said
     assert "set prepare.clean.normalize=false, set prepare.near_duplicates.enabled=false" in said
     assert said.count("evaluate.harness_tasks: piqa needs the Python package lm-eval") == 2
     assert "runtime.kind: ray needs the Python package ray" in said
     assert "tracking.uri needs the Python package mlflow" in said
     assert "train.lora needs the Python package peft" in said
+    assert "classifiers.legal needs the Python package scikit-learn" in said
     assert not list((tmp_path / "fresh").glob("documents/*"))
     assert not list(study.root.glob("train/*"))
