@@ -28,7 +28,7 @@ Part = Literal["validation", "test"]
 PARTS: tuple[Part, Part] = ("validation", "test")
 REASON = "held_out"
 FEWEST_TEST_DOCUMENTS = 2
-"""An interval needs two."""
+"""One document says nothing of another; an interval needs ten (`evaluate.intervals`)."""
 OVERLAP_REASON = "held_out_overlap"
 
 

@@ -62,7 +62,7 @@ def read_documents(path: Path, limit: int) -> list[tuple[DocumentKey, str]]:
         raise DataError(f"{path}: held-out set cannot be read: {error.strerror}", fix=_HELD_OUT_FIX) from error
     if len(documents) < 2:
         raise DataError(
-            f"{path}: {len(documents)} held-out documents; an interval over documents needs at least 2",
+            f"{path}: {len(documents)} held-out documents; scores need at least 2",
             fix="raise prepare.held_out.share, or give the source more text",
         )
     return documents

@@ -23,12 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from cpt_ray.config.sections.evaluate import LEAST_UNITS
 from cpt_ray.records import Interval
 
 Floats = NDArray[np.float64]
 
-LEAST_UNITS = 10
-"""Fewer give no interval: of nine there are only 511 subsets, and nobody should conclude from nine documents."""
 POWER = 0.8
 """Power at which a design's smallest detectable effect is stated."""
 

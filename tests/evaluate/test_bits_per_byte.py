@@ -217,5 +217,5 @@ def test_a_held_out_set_that_is_missing_or_too_small_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"none\.jsonl: held-out set cannot be read: No such file"):
         read_documents(tmp_path / "none.jsonl", 9)
     (tmp_path / "one.jsonl").write_text('{"identity": "law/00000/0", "id": "a", "text": "b"}\n')
-    with pytest.raises(DataError, match="1 held-out documents; an interval over documents needs at least 2"):
+    with pytest.raises(DataError, match="1 held-out documents; scores need at least 2"):
         read_documents(tmp_path / "one.jsonl", 9)

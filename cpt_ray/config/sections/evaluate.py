@@ -6,6 +6,9 @@ from pydantic import Field
 
 from cpt_ray.config.values import Count, Name, PathText, Seconds, Section, TaskName
 
+LEAST_UNITS = 10
+"""Fewer documents or items give no interval, and so no judgment: of nine there are only 511 subsets."""
+
 
 class ExamConfig(Section):
     """Multiple-choice questions, scored as lm-eval scores them and searched for in the training text."""

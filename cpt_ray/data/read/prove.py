@@ -23,7 +23,7 @@ from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 
 _FEWEST_DOCUMENTS = 3
-"""Two for the test set, which an interval needs, and one to train on."""
+"""Two for the test set, and one to train on."""
 _RECORDS = 20
 _FILES = 3
 _MOST_FILES = 100

@@ -25,6 +25,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from cpt_ray.config.sections.evaluate import LEAST_UNITS
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.dedup.signatures import threshold
 from cpt_ray.data.read import check_bad_share, plan_reads
@@ -223,9 +224,15 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
                 r.kept.documents for r in documents.record.reports if r.source == source.name and r.stage == "near_duplicates"
             )
             raise DataError(
-                f"source {source.name}: the test set has {test} of {kept} documents, but an interval needs at least "
+                f"source {source.name}: the test set has {test} of {kept} documents, but scores need at least "
                 f"{FEWEST_TEST_DOCUMENTS}; {_test_share(source, prepare)}",
                 fix=f"add documents to this source, or {change}",
+            )
+        if test < LEAST_UNITS:
+            _LOG.warning(
+                f"source {source.name}: {test} test documents, of which no difference can be judged: an interval needs "
+                f"{LEAST_UNITS}; add documents, or {'lower' if source.role == 'probe' else 'raise'} "
+                f"prepare.held_out.{'validation_share' if source.role == 'probe' else 'share'}"
             )
     ContainmentIndex.build(drawn_ngrams(drawn, folder)).save(folder / "containment")
     return HeldOutRecord(
