@@ -207,7 +207,8 @@ def hugging_face(data: Sequence[Step], load: Load, *, attention: str, liger: boo
 
 def peer_sides(data: Sequence[Step], load: Load) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """The Trainer, with each attention that isolates documents, the likely fastest first."""
-    for attention, liger in (("flex_attention", True), ("flex_attention", False), ("sdpa", True), ("flash_attention_2", True)):
+    kinds = [("flex_attention", True), ("flex_attention", False), ("sdpa", True), ("flash_attention_2", True)]
+    for attention, liger in [("sdpa", False)] if TINY else kinds:  # FlexAttention has no backward pass on a CPU
         name = f"hf {attention}{', Liger' if liger else ''}"
         yield name, lambda attention=attention, liger=liger: hugging_face(data, load, attention=attention, liger=liger)
 
