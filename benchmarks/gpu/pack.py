@@ -46,7 +46,7 @@ PACKAGES = (
 LIGER = "liger-kernel==0.8.5"
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
-TEXT = (12_000_000, None)
+TEXT = (24_000_000, None)
 """Bytes of text per source, enough for the largest budget, and of a document."""
 TINY_TEXT = (150_000, 3_000)
 TINY = (
