@@ -99,16 +99,23 @@ def split(base: Path, folder: Path) -> None:
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as archive:
         archive.add(base, arcname=base.name)
-    data = whole.getbuffer()
+    write_parts(whole.getvalue(), folder)
+
+
+def write_parts(data: bytes, folder: Path) -> None:
+    """Write data as parts that one transfer each may carry."""
     folder.mkdir(parents=True)
     for number, start in enumerate(range(0, len(data), PART_BYTES)):
         (folder / f"part-{number:02d}").write_bytes(data[start : start + PART_BYTES])
 
 
+def _joined(folder: Path) -> bytes:
+    return b"".join(part.read_bytes() for part in sorted(folder.glob("part-*")))
+
+
 def join(folder: Path, target: Path) -> None:
     """Unpack the base model whose parts are in `folder` into `target`."""
-    whole = io.BytesIO(b"".join(part.read_bytes() for part in sorted(folder.glob("part-*"))))
-    with tarfile.open(fileobj=whole) as archive:
+    with tarfile.open(fileobj=io.BytesIO(_joined(folder))) as archive:
         archive.extractall(target, filter="data")
 
 
@@ -116,10 +123,8 @@ def unpack_root(folder: Path, target: Path) -> None:
     """Unpack the prepared study."""
     import pyarrow as pa  # the host's; checking a bundle needs only Python
 
-    with (
-        pa.CompressedInputStream(str(folder / "root.tar.zst"), "zstd") as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
-    ):
+    whole = pa.BufferReader(_joined(folder / "root"))
+    with pa.CompressedInputStream(whole, "zstd") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         archive.extractall(target, filter="data")
 
 

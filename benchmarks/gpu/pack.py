@@ -5,7 +5,7 @@ packs a rehearsal for a CPU: a random model of two layers and little text. Git i
 
     wheels/          what the host lacks, pure Python but for a few megabytes; installed without network
     text/*.parquet   one file per source, read with the project's own readers
-    root.tar.zst     the study's root: everything that `cpt-ray prepare` made, except the base
+    root/part-*      the study's root: everything that `cpt-ray prepare` made, except the base
     base/part-*      the base model; a host that lacks them measures speed and skips the study
     overrides        what a rehearsal changes in study.yaml, a line each
     bundle.json      every file with its hash, and the code that they are for
@@ -25,7 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.gpu.bundle import FOLDER, REPOSITORY, split, write_list
+from benchmarks.gpu.bundle import FOLDER, REPOSITORY, split, write_list, write_parts
 from cpt_ray.config.load import load_study
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import plan_reads, read_documents
@@ -151,14 +151,13 @@ def pack_root(out: Path, root: Path, base: Path, overrides: tuple[str, ...]) -> 
     command = [sys.executable, "-m", "cpt_ray.cli.main", "prepare", str(STUDY), f"study.root={root}", f"models.0.base={base}"]
     sources = [f"sources.{path.stem}.path={path}" for path in sorted((out / "text").glob("*.parquet"))]
     subprocess.run([*command, *sources, *overrides, "runtime.kind=ray"], cwd=REPOSITORY, check=True)
-    with (
-        pa.CompressedOutputStream(str(out / "root.tar.zst"), "zstd") as stream,
-        tarfile.open(fileobj=stream, mode="w|") as archive,
-    ):
+    whole = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(whole, "zstd") as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
         for path in sorted(root.rglob("*")):
             inside = path.relative_to(root)
             if path.is_file() and inside.parts[0] not in ("models", "logs", "ray", "lease.json", "known_files.json"):
                 archive.add(path, arcname=str(inside))
+    write_parts(whole.getvalue().to_pybytes(), out / "root")
 
 
 def _pip(verb: str, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:

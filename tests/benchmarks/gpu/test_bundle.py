@@ -77,6 +77,22 @@ def test_a_base_survives_its_parts(packed, tmp_path, monkeypatch):
     assert (tmp_path / "joined" / "model" / "weights").read_bytes() == b"weights"
 
 
+def test_the_study_survives_its_parts(packed, tmp_path, monkeypatch):
+    import tarfile
+
+    import pyarrow as pa
+
+    folder, _ = packed
+    monkeypatch.setattr(bundle, "PART_BYTES", 100)
+    whole = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(whole, "zstd") as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
+        archive.add(tmp_path / "model" / "weights", arcname="shards/weights")
+    bundle.write_parts(whole.getvalue().to_pybytes(), folder / "root")
+    assert len(list((folder / "root").iterdir())) > 1
+    bundle.unpack_root(folder, tmp_path / "study")
+    assert (tmp_path / "study" / "shards" / "weights").read_bytes() == b"weights"
+
+
 def test_a_file_too_large_for_a_transfer_is_refused(packed, monkeypatch):
     folder, code = packed
     monkeypatch.setattr(bundle, "PART_BYTES", 4)
