@@ -16,6 +16,8 @@ from benchmarks.gpu.bundle import REPOSITORY
 from benchmarks.gpu.shapes import SMOLLM2_135M, TINY_SHAPE, Shape, seconds_per_token
 from benchmarks.measure.claims import POSITIVE, SHARE, Claim
 from benchmarks.measure.record import write_results
+from cpt_ray.model.parameters import flops_per_token
+from cpt_ray.records import ModelShape
 
 SAME_LOSS = 0.01
 """Relative: sides whose losses differ by more did other work. bf16 and the order of sums shift a loss by 1e-3."""
@@ -111,11 +113,20 @@ def _shape(speed: dict[str, Any]) -> Shape:
 
 
 def _flops_per_token(shape: Shape, mean_keys: float) -> float:
-    """Forward and backward; see `cpt_ray.model.parameters`."""
     head = shape.hidden // shape.heads
     layer = shape.hidden * (2 * shape.hidden + 2 * shape.key_heads * head + 3 * shape.intermediate)
-    matrices = shape.layers * layer + shape.vocabulary * shape.hidden
-    return 6.0 * matrices + 12.0 * shape.layers * shape.hidden * mean_keys
+    body = shape.layers * layer
+    model = ModelShape(
+        parameters=body + shape.vocabulary * shape.hidden,
+        body_parameters=body,
+        hidden_size=shape.hidden,
+        num_layers=shape.layers,
+        num_heads=shape.heads,
+        head_dim=head,
+        vocabulary_size=shape.vocabulary,
+        tied=True,
+    )
+    return flops_per_token(model, mean_keys)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

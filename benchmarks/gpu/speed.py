@@ -35,6 +35,7 @@ from cpt_ray.model.layers.compiled import install
 from cpt_ray.model.layers.fused import fuse_projections
 from cpt_ray.records import ShardManifest
 from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.monitor.peak import measure_peak_flops
 from cpt_ray.train.order.batches import MicroBatch, join_rows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -251,22 +252,6 @@ def start_group() -> None:
         torch.cuda.set_device(0)
 
 
-def matmul_peak(seconds: float = 1.0, size: int = 8192) -> float:
-    """FLOPs per second of a plain bf16 matrix product."""
-    size = 256 if TINY else size
-    left, right = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        left @ right
-    wait_for_device()
-    started, products = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        for _ in range(10):
-            left @ right
-        wait_for_device()
-        products += 10
-    return 2 * size**3 * products / (time.perf_counter() - started)
-
-
 def copy_bandwidth(repeats: int = 20) -> float:
     """Bytes read and written per second by a copy."""
     source = torch.empty(2**20 if TINY else 2**30, dtype=torch.uint8, device=DEVICE)
@@ -299,7 +284,7 @@ def main() -> None:
         "torch": torch.__version__,
         "load": {**dataclasses.asdict(LOAD), "length": length},
         "mean_keys": sum(count**2 for count in lengths) / (2 * sum(lengths)),
-        "matmul_flops_per_s": matmul_peak(),
+        "matmul_flops_per_s": measure_peak_flops(DEVICE, torch.bfloat16),
         "copy_bytes_per_s": copy_bandwidth(),
         "sides": {},
     }
