@@ -40,7 +40,7 @@ class EvaluateConfig(Section):
     )
     exam_context: Count = Field(default=1024, ge=8, description="maximum tokens of an exam question with its answer")
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="compute precision when scoring")
-    compile: Literal["auto"] | bool = Field(
+    compile: Literal["auto", True, False] = Field(
         default="auto",
         description="compile whole decoder layers for held-out sets; auto: on GPUs, if there is so much text that it pays",
     )

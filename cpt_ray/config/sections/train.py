@@ -136,7 +136,7 @@ class TrainConfig(Section):
         default=None, description="train LoRA adapters instead of all weights; null trains all weights"
     )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
-    compile: Literal["auto"] | bool = Field(
+    compile: Literal["auto", True, False] = Field(
         default="auto",
         description="compile whole decoder layers with torch.compile; auto: on GPUs, if the isolation self-test passes on them",
     )

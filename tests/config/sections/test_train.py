@@ -32,6 +32,7 @@ def test_no_code_of_a_model_is_run_and_no_adapter_trained_unless_asked(tree):
         ("checkpoint_every", 0, "Input should be greater than or equal to 1, saw 0"),
         ("isolation", "some", "Input should be 'document' or 'none', saw 'some'"),
         ("fuse_projections", "maybe", "Input should be 'auto', True or False, saw 'maybe'"),
+        ("compile", "maybe", "Input should be 'auto', True or False, saw 'maybe'"),
         ("budget_mode", "tree", "Input should be 'branch', 'chain' or 'independent', saw 'tree'"),
     ],
 )
