@@ -53,6 +53,15 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Options of single verbs, in addition to overrides."""
+CELLS: dict[str, dict[str, Any]] = {
+    "only": {
+        "action": "append",
+        "metavar": "PATTERN",
+        "help": "only the cells of a grid that match, such as 'mix-half+*'",
+    },
+    "exclude": {"action": "append", "metavar": "PATTERN", "help": "without the cells that match"},
+}
+"""Options of every verb that choose among the cells of a study with axes; each may be repeated."""
 TRAINS = ("train", "run")
 _RESTARTED = "CPT_RAY_RESTARTED"
 """Set by a process for the one that replaces it."""
@@ -92,7 +101,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         with process.quick_imports():
             module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
             request = importlib.import_module("cpt_ray.cli.request").Request
-        chosen = {name: getattr(options, name) for name in OPTIONS.get(options.verb, ())}
+        chosen = {name: getattr(options, name) for name in (*CELLS, *OPTIONS.get(options.verb, ()))}
         console = TerminalConsole(quiet=options.quiet)
         overrides = tuple(options.overrides)
         module.main(request(config, path, console, dry_run=options.dry_run, overrides=overrides, options=chosen))
@@ -156,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--dry-run", action="store_true", help="list what would be built and what would be reused; change nothing"
         )
-        for option, settings in OPTIONS.get(name, {}).items():
+        for option, settings in (CELLS | OPTIONS.get(name, {})).items():
             verb.add_argument(f"--{option}", **settings)
         said = verb.add_mutually_exclusive_group()
         said.add_argument("-v", "--verbose", action="store_true", help="also print the log to stderr")

@@ -11,8 +11,9 @@ from typing import Any
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.study import store
-from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.graph import Chosen, StudyGraph
 from cpt_ray.study.stages.stage import Stage, Verb
+from cpt_ray.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,22 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The verb's own options, by name."""
 
+    @property
+    def chosen(self) -> Chosen:
+        """The cells of a grid that the command is about."""
+        return Chosen(tuple(self.options.get("only") or ()), tuple(self.options.get("exclude") or ()))
+
+    def graph(self) -> StudyGraph:
+        """The artifacts of the chosen cells."""
+        return StudyGraph(self.config, self.path, chosen=self.chosen)
+
+    def study(self) -> Study:
+        """The study, with the chosen cells."""
+        return Study(self.config, self.path, self.console, chosen=self.chosen)
+
     def say_dry_run(self, *verbs: Verb, only: Stage[Any, Any] | None = None) -> None:
         """List the artifacts of some verbs, or of one stage: those that exist, and those that would be built."""
-        for node in StudyGraph(self.config, self.path).all(*verbs):
+        for node in self.graph().all(*verbs):
             if only in (None, node.stage):
                 state = "reuse" if store.find(node) else "make "
                 self.console.say(f"  {state}  {node.label}")
@@ -37,4 +51,6 @@ class Request:
 
     def next_verb(self, verb: str) -> None:
         """Print the command to run next, with the overrides of this one, as a shell reads it."""
-        self.console.say(f"next: {shlex.join(['cpt-ray', verb, str(self.path), *self.overrides])}")
+        chosen = {"--only": self.chosen.only, "--exclude": self.chosen.exclude}
+        cells = [word for option, patterns in chosen.items() for pattern in patterns for word in (option, pattern)]
+        self.console.say(f"next: {shlex.join(['cpt-ray', verb, str(self.path), *self.overrides, *cells])}")

@@ -7,6 +7,7 @@ files. Every budget is compared with the base and with the equal-token control, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
@@ -18,6 +19,20 @@ from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
 _FIX = "run `cpt-ray evaluate` for this study; it scores the base and every budget"
 
 
+@dataclass(frozen=True)
+class _Around:
+    """What an arm is judged against, by its name."""
+
+    control_arms: frozenset[str]
+    controls: Mapping[str, frozenset[str]] | None
+    probes: Mapping[str, frozenset[str]]
+    control_draws: Mapping[str, frozenset[str]]
+
+    def is_rival(self, arm: str, control: str) -> bool:
+        """Whether an arm is compared with a control."""
+        return self.controls is None or control in self.controls.get(arm, frozenset())
+
+
 def compare(
     evals: Sequence[EvalRecord],
     eval_folders: Mapping[str, Path],
@@ -26,8 +41,9 @@ def compare(
     *,
     control_arms: frozenset[str],
     tokens_paid: int,
+    controls: Mapping[str, frozenset[str]] | None = None,
     probes: Mapping[str, frozenset[str]] | None = None,
-    control_draws: frozenset[str] = frozenset(),
+    control_draws: Mapping[str, frozenset[str]] | None = None,
     caveats: Sequence[str] = (),
 ) -> Comparison:
     """Draw the study's conclusions.
@@ -40,7 +56,8 @@ def compare(
         control_arms: Names of the arms whose role is `control`.
         tokens_paid: Total tokens that the runs of the study trained on.
         probes: Arm to the sets of other roles that count as probes for it; see `config.domains.probes_of_arms`.
-        control_draws: The sources that the control arms train on.
+        controls: Arm to the control arms that it is compared with; default: all of them.
+        control_draws: Arm to the sources that these train on.
         caveats: Notes from the study file.
 
     Returns:
@@ -50,6 +67,7 @@ def compare(
         DataError: If a base was not scored, a run or folder is missing, or two models were scored on different items.
     """
     by_run = {run.run: run for run in runs}
+    around = _Around(control_arms, controls, probes or {}, control_draws or {})
     for record in evals:
         if record.run not in by_run or record.run not in eval_folders:
             raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
@@ -64,7 +82,7 @@ def compare(
         base = next((cell for cell in own if cell.arm is None), None)
         if base is None:
             raise DataError(f"the base of {model} was not scored; everything is compared with it", fix=_FIX)
-        model_findings, model_deltas = _compare_model(base, own, config, control_arms, probes or {}, control_draws)
+        model_findings, model_deltas = _compare_model(base, own, config, around)
         findings += model_findings
         deltas += model_deltas
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
@@ -91,43 +109,39 @@ def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path]) -> list[Cel
 
 
 def _compare_model(
-    base: Cell,
-    cells: Sequence[Cell],
-    config: CompareConfig,
-    control_arms: frozenset[str],
-    probes: Mapping[str, frozenset[str]],
-    control_draws: frozenset[str],
+    base: Cell, cells: Sequence[Cell], config: CompareConfig, around: _Around
 ) -> tuple[list[ArmFindings], list[Delta]]:
     trained = sorted((cell for cell in cells if cell.arm is not None), key=lambda cell: cell.budget_tokens or 0)
-    controls = [cell for cell in trained if cell.arm in control_arms]
+    controls = [cell for cell in trained if cell.arm in around.control_arms]
     deltas: list[Delta] = []
 
     def keep(subject: Cell, reference: Cell) -> tuple[Delta, ...]:
-        paired, sets = cell_deltas(subject, reference, config), probes.get(subject.arm or "", frozenset())
+        paired, sets = cell_deltas(subject, reference, config), around.probes.get(subject.arm or "", frozenset())
         overall, by_seed = ([_with_role(delta, sets) for delta in part] for part in paired)
         deltas.extend([*overall, *by_seed])
         return tuple(overall)
 
-    control_changes = [keep(control, base) for control in controls]
+    control_changes = [(control, keep(control, base)) for control in controls]
     findings = []
-    for arm in dict.fromkeys(cell.arm for cell in trained if cell.arm not in control_arms):
+    for arm in dict.fromkeys(cell.arm for cell in trained if cell.arm not in around.control_arms):
         ladder = [cell for cell in trained if cell.arm == arm]
         largest, previous = ladder[-1], ladder[-2] if len(ladder) > 1 else None
         against_base = [keep(cell, base) for cell in ladder]
+        rivals = [control for control in controls if around.is_rival(str(arm), str(control.arm))]
         against_control = [
-            keep(cell, control) for cell in ladder for control in controls if control.budget_tokens == cell.budget_tokens
+            keep(cell, control) for cell in ladder for control in rivals if control.budget_tokens == cell.budget_tokens
         ]
-        equal = [control.budget_tokens == largest.budget_tokens for control in controls]
+        equal = [control for control in rivals if control.budget_tokens == largest.budget_tokens]
         findings.append(
             ArmFindings(
                 largest=largest,
                 previous=previous,
                 against_base=against_base[-1],
                 # The ladder ascends, so the largest budget's comparisons are the last ones.
-                against_control=_flat(against_control[len(against_control) - sum(equal) :]),
+                against_control=_flat(against_control[len(against_control) - len(equal) :]),
                 marginal=keep(largest, previous) if previous is not None else (),
-                control_against_base=_flat(change for change, same in zip(control_changes, equal, strict=True) if same),
-                control_draws=control_draws,
+                control_against_base=_flat(change for control, change in control_changes if control in equal),
+                control_draws=around.control_draws.get(str(arm), frozenset()),
             )
         )
     return findings, deltas

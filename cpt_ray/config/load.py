@@ -76,10 +76,25 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         )
     if problem := problem_of_string(override):
         raise ConfigError(f"override {shorten(override)} {problem}", fix="remove that character")
-    value = _override_value(key, raw)
+    set_key(tree, key, _override_value(key, raw), said=f"override {shorten(override)}")
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any, *, said: str) -> None:
+    """Set `section.key` in a tree of plain values; entries of lists are addressed by index or name.
+
+    Args:
+        tree: Of a study file; changed in place.
+        key: Dotted.
+        value: Its new value.
+        said: Begins each message.
+
+    Raises:
+        ConfigError: If there is no such entry, or a part of the key is a value.
+    """
     node: Any = tree
+    parts = key.split(".")
     while True:
-        step, parts = _step(node, parts, override)
+        step, parts = _step(node, parts, said)
         if not parts:
             node[step] = value
             return
@@ -87,9 +102,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             node[step] = {}
         node = node[step]
         if not isinstance(node, (dict, list)):
-            raise ConfigError(
-                f"override {shorten(override)}: {step!r} is a value, not a section", fix="name a section of the study"
-            )
+            raise ConfigError(f"{said}: {step!r} is a value, not a section", fix="name a section of the study")
 
 
 def _override_value(key: str, raw: str) -> Any:
@@ -101,7 +114,7 @@ def _override_value(key: str, raw: str) -> Any:
     return raw.strip() if " #" in raw and isinstance(value, str) and raw.lstrip()[:1] not in ("'", '"') else value
 
 
-def _step(node: Any, parts: list[str], override: str) -> tuple[Any, list[str]]:
+def _step(node: Any, parts: list[str], said: str) -> tuple[Any, list[str]]:
     """The next key or index on the way, and the parts after it; of names with dots the longest one that exists."""
     names = [item.get("name") for item in node if isinstance(item, dict)] if isinstance(node, list) else list(node)
     for length in range(len(parts), 0, -1):
@@ -114,7 +127,7 @@ def _step(node: Any, parts: list[str], override: str) -> tuple[Any, list[str]]:
     if re.fullmatch("[0-9]{1,9}", parts[0]) and int(parts[0]) < len(node):
         return int(parts[0]), parts[1:]
     raise ConfigError(
-        f"override {shorten(override)}: no entry {parts[0]!r} in a list of {len(node)}",
+        f"{said}: no entry {parts[0]!r} in a list of {len(node)}",
         fix=f"use an index below {len(node)} or one of the names {', '.join(map(str, names))}",
     )
 

@@ -1,6 +1,6 @@
 """The root of a study file, and the rules that hold across its sections.
 
-A study is models x arms x budgets x seeds; `configs/README.md` lists every key.
+A study is models x arms x budgets x seeds, once for each cell of its axes; `configs/README.md` lists every key.
 """
 
 import itertools
@@ -9,12 +9,13 @@ from pydantic import Field, model_validator
 
 from cpt_ray.config.budgets import check_train
 from cpt_ray.config.domains import check_domains, check_names, derivation_order
+from cpt_ray.config.sections.axes import AxisConfig
 from cpt_ray.config.sections.classifiers import ClassifierConfig
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
-from cpt_ray.config.values import Name, RootText, Section
+from cpt_ray.config.values import Count, Name, RootText, Section
 
 
 class StudySection(Section):
@@ -22,6 +23,7 @@ class StudySection(Section):
 
     name: Name = Field(description="name of the study, used in folder names, the report and MLflow")
     root: RootText = Field(description="folder of all artifacts; local, or on a filesystem that every node shares")
+    max_cells: Count = Field(default=100, ge=1, description="most cells that the axes of a grid may make")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds of the sample order, one set of runs each")
 
 
@@ -34,6 +36,7 @@ class StudyConfig(Section):
     classifiers: tuple[ClassifierConfig, ...] = ()
     prepare: PrepareConfig = PrepareConfig()
     arms: dict[Name, ArmConfig] = Field(min_length=1)
+    axes: dict[Name, AxisConfig] = Field(default_factory=dict)
     train: TrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()

@@ -126,3 +126,40 @@ class MemoryPlan(Record):
     """All kept checkpoints and all exports of this model's runs together."""
     card: Card | None = None
     """The GPU that a worker computes on; None on a CPU, or where it is not known."""
+
+
+class PlannedCell(Record):
+    """One cell of a grid: what it costs alone, and what it adds to the cells before it."""
+
+    cell: str
+    """Its name; empty for a study without axes."""
+    runs: int
+    new_runs: int
+    """Runs that no earlier cell has."""
+    tokens_seen: int
+    """By the model that sees the most."""
+    tokens_paid: int
+    """As if the cell were alone."""
+    new_tokens: int
+    """Tokens that its new runs train on."""
+    new_flops: float
+    """FLOPs of its new runs."""
+
+
+class GridPlan(Record):
+    """What the cells of a grid cost together; what they share counts once."""
+
+    study: str
+    cells: tuple[PlannedCell, ...]
+    artifacts: dict[str, tuple[int, int]]
+    """Stage to its artifacts, and to what the cells would need if nothing were shared."""
+
+    @property
+    def tokens_paid(self) -> int:
+        """By all cells together."""
+        return sum(cell.new_tokens for cell in self.cells)
+
+    @property
+    def flops(self) -> float:
+        """Of all cells together."""
+        return sum(cell.new_flops for cell in self.cells)

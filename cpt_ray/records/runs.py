@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from cpt_ray.records.base import FileEntry, Record, RunKind
 
@@ -296,6 +296,8 @@ class RunRecord(Record):
     seed: int | None = None
     budget_tokens: int | None = None
     budget_flops: float | None = None
+    axes: dict[str, str] = Field(default_factory=dict)
+    """In a grid, the axes that it depends on, and the names of their values."""
     parent: str | None = None
     """The run whose checkpoint this one started from."""
     export_path: str | None

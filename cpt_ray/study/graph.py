@@ -5,17 +5,20 @@
     documents, held_out, scan -> classifier -> scores -> yield; shards, scores -> derived -> train; shards, derived -> arms
 
 Each stage declares in its module (`study/stages/`) what its artifacts depend on, so a change rebuilds exactly its dependents.
+A study with axes has a graph per cell; what two cells derive with the same name and fingerprint is one artifact of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from cpt_ray.config.cells import Cell, choose_cells, study_cells
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.storage import FileHashes
 from cpt_ray.edges.tracking.mirrored import database_of
+from cpt_ray.errors import ConfigError
 from cpt_ray.records import Record
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -40,33 +43,43 @@ STAGES: tuple[Stage[Any, Any], ...] = (
 
 WorkT = TypeVar("WorkT")
 RecordT = TypeVar("RecordT", bound=Record)
+ValueT = TypeVar("ValueT")
 
 
-class StudyGraph:
-    """All artifacts of a study, inputs before dependents.
+class Chosen(NamedTuple):
+    """Which cells of a grid a command is about; see `config.cells.choose_cells`."""
+
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+ALL = Chosen()
+"""Every cell."""
+
+
+class CellGraph:
+    """All artifacts of one cell of a study, inputs before dependents.
 
     Args:
-        config: The study.
-        config_path: The file it was read from; relative paths may start there.
-        stages: Stages in order; `STAGES` if none are given.
+        cell: The cell.
+        study: The graph of the study, which its cells share.
 
     Raises:
-        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused, or the root would be lost.
+        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused.
     """
 
-    def __init__(self, config: StudyConfig, config_path: Path, stages: Sequence[Stage[Any, Any]] | None = None) -> None:
-        self.config, self.config_path = config, config_path
-        self.stages = STAGES if stages is None else tuple(stages)
-        self.root = store.resolve_root(config.study.root)
-        if config.tracking.uri is not None and (database := database_of(config.tracking.uri)) is not None:
-            store.refuse_job_folder(
-                database.resolve(), "tracking.uri", fix="give the database an absolute path, or leave it out"
-            )
-        self.hashes = FileHashes(self.root)
-        self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in self.stages}
-        for stage in self.stages:
+    def __init__(self, cell: Cell, study: StudyGraph) -> None:
+        self.cell, self.config, self.config_path = cell, cell.config, study.config_path
+        self.hashes = study.hashes
+        self._study = study
+        self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in study.stages}
+        for stage in study.stages:
             for planned in stage.plan(self):  # one by one: a run's parent is an artifact of the same stage
-                self._nodes[stage.name][planned.name] = store.locate(self.root, stage, planned)
+                self._nodes[stage.name][planned.name] = study.shared(store.locate(study.root, stage, planned))
+
+    def once(self, key: str, look_up: Callable[[], ValueT]) -> ValueT:
+        """What `look_up` returns, looked up once for all cells; `key` says what it is."""
+        return self._study.once(key, look_up)
 
     def of(self, stage: Stage[WorkT, RecordT]) -> list[Node[WorkT, RecordT]]:
         """All artifacts of a stage, in order; empty if the study needs none or does not have the stage."""
@@ -83,6 +96,88 @@ class StudyGraph:
             raise KeyError(f"stage {stage.name} has {len(nodes)} artifacts, not one")
         return next(iter(nodes.values())) if name is None else nodes[name]
 
+
+class StudyGraph:
+    """All artifacts of a study, inputs before dependents, each once however many cells have it.
+
+    Args:
+        config: The study.
+        config_path: The file it was read from; relative paths may start there.
+        stages: Stages in order; `STAGES` if none are given.
+        chosen: The cells to work on; all if nothing is chosen.
+
+    Raises:
+        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused, the root would be lost, the axes
+            make too many cells or a cell that is no valid study, or two cells have the same artifacts.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        config_path: Path,
+        stages: Sequence[Stage[Any, Any]] | None = None,
+        chosen: Chosen = ALL,
+    ) -> None:
+        self.config, self.config_path = config, config_path
+        self.stages = STAGES if stages is None else tuple(stages)
+        self.root = store.resolve_root(config.study.root)
+        if config.tracking.uri is not None and (database := database_of(config.tracking.uri)) is not None:
+            store.refuse_job_folder(
+                database.resolve(), "tracking.uri", fix="give the database an absolute path, or leave it out"
+            )
+        self.hashes = FileHashes(self.root)
+        self._known: dict[str, Any] = {}
+        self._shared: dict[tuple[str, str, str], Node[Any, Any]] = {}
+        cells = study_cells(config)
+        picked = {cell.name for cell in (choose_cells(cells, *chosen) if any(chosen) else cells)}
+        self.grid = tuple(CellGraph(cell, self) for cell in cells)
+        """The cells of the whole grid, whatever is chosen: names of runs depend on it."""
+        _require_different(self.grid)
+        self.cells = tuple(graph for graph in self.grid if graph.cell.name in picked)
+        """The chosen cells."""
+
+    def once(self, key: str, look_up: Callable[[], ValueT]) -> ValueT:
+        """What `look_up` returns, looked up once for all cells; `key` says what it is."""
+        if key not in self._known:
+            self._known[key] = look_up()
+        found: ValueT = self._known[key]
+        return found
+
+    def shared(self, node: Node[Any, Any]) -> Node[Any, Any]:
+        """The artifact that another cell has with this name and fingerprint, or this one."""
+        return self._shared.setdefault((node.stage.name, node.name, node.fingerprint), node)
+
+    def of(self, stage: Stage[WorkT, RecordT]) -> list[Node[WorkT, RecordT]]:
+        """All artifacts of a stage, cell by cell, each once."""
+        return list(dict.fromkeys(node for cell in self.cells for node in cell.of(stage)))
+
+    def one(self, stage: Stage[WorkT, RecordT], name: str | None = None) -> Node[WorkT, RecordT]:
+        """The artifact of that name, or the only one, in the first cell.
+
+        Raises:
+            KeyError: If the study has no such artifact.
+        """
+        return self.cells[0].one(stage, name)
+
     def all(self, *verbs: str) -> list[Node[Any, Any]]:
         """Every artifact that the verbs build, inputs before dependents; of all verbs if none is named."""
         return [node for stage in self.stages if not verbs or stage.verb in verbs for node in self.of(stage)]
+
+
+def _require_different(cells: Sequence[CellGraph]) -> None:
+    """Refuse two cells that would make the same models and scores.
+
+    Raises:
+        ConfigError: Naming the two.
+    """
+    seen: dict[tuple[str, ...], Cell] = {}
+    for graph in cells:
+        key = (*(run.fingerprint for run in graph.of(TRAIN)), *(scores.fingerprint for scores in graph.of(EVALUATE)))
+        same = seen.setdefault(key, graph.cell)
+        if key and same is not graph.cell:
+            axes = [axis for (axis, one), (_, other) in zip(same.values, graph.cell.values, strict=True) if one != other]
+            raise ConfigError(
+                f"cells {same.name} and {graph.cell.name} are the same study: what axes.{' and axes.'.join(axes)} sets changes "
+                "no run and no score",
+                fix=f"remove axes.{axes[0]}, or sweep a key that changes a result",
+            )

@@ -22,6 +22,7 @@ from cpt_ray.edges.tracking.mirrored import default_uri, is_mirrored, note_mirro
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
 from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.grid import Grid
 from cpt_ray.study.stages.stage import Console
 from cpt_ray.study.store import fingerprint
 from cpt_ray.train.checkpoint import committed
@@ -43,14 +44,14 @@ class MirrorTarget:
     identity: str
     """Of the study in MLflow: a changed setting is another study, whose runs are listed next to the old ones."""
     config: dict[str, Any]
-    params: dict[str, Any]
-    """Of every trained run."""
+    params: dict[str, dict[str, Any]]
+    """Of every trained run, by its name."""
     control_arms: frozenset[str]
 
     @classmethod
-    def of(cls, config: StudyConfig, graph: StudyGraph) -> Self:
+    def of(cls, graph: StudyGraph, grid: Grid) -> Self:
         """Resolve `tracking.uri` (sqlite in the root where it is not set) and the values that MLflow is given."""
-        settings = config.train.model_dump(mode="json", exclude={"budgets"})
+        config = graph.config
         prints = fingerprint([node.fingerprint for node in graph.all()])
         return cls(
             uri=config.tracking.uri or default_uri(graph.root),
@@ -58,8 +59,8 @@ class MirrorTarget:
             study=config.study.name,
             identity=f"{graph.root} {prints[:8]}",
             config=config.model_dump(mode="json", exclude={"runtime", "tracking"}),
-            params={f"train.{key}": value for key, value in settings.items()},
-            control_arms=frozenset(name for name, arm in config.arms.items() if arm.role == "control"),
+            params={one.name: _params(one.cell.config, one.names.axes) for one in grid.trained()},
+            control_arms=frozenset(name for name, arm in grid.arms().items() if arm.role == "control"),
         )
 
     def open(self, points: Sequence[Point]) -> tuple[Tracking, str]:
@@ -72,6 +73,11 @@ class MirrorTarget:
             self.study, self.identity, config=self.config, points=points, control_arms=self.control_arms
         )
         return tracking, parent
+
+
+def _params(config: StudyConfig, axes: Mapping[str, str]) -> dict[str, Any]:
+    settings = config.train.model_dump(mode="json", exclude={"budgets"})
+    return {f"train.{key}": value for key, value in settings.items()} | {f"axis.{key}": value for key, value in axes.items()}
 
 
 def why_not_mirrored(tracking: TrackingConfig) -> str | None:
@@ -121,7 +127,7 @@ class LiveMirror:
                 self._spec,
                 metrics=covered,
                 watched=_watched(self._folder, until=covered[-1].step),
-                params=self._target.params,
+                params=self._target.params[self._spec.name],
             )
         except Exception as error:  # whatever MLflow raises must not stop training
             self._given_up = True
@@ -157,7 +163,7 @@ def mirror_study(
             folder = folders.get(record.run)
             metrics = read_metrics(folder) if folder else ()
             watched = _watched(folder) if folder else ()
-            params = target.params if folder else None
+            params = target.params[record.run] if folder else None
             tracking.mirror_run(parent, record, metrics=metrics, watched=watched, params=params)
         tracking.finish_study(parent, report=report, config=target.config, tables=found.tables)
         note_mirrored(report.parent, target.uri, content)

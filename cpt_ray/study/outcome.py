@@ -30,7 +30,7 @@ from cpt_ray.report.current import is_current, report_fingerprint
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
-from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.graph import CellGraph
 from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
 from cpt_ray.study.stages.filter.classifier import CLASSIFIER
 from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
@@ -41,7 +41,6 @@ from cpt_ray.study.stages.stage import Node
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.study.study import Study
 from cpt_ray.train.monitor.metrics import HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
-from cpt_ray.train.runs.specs import trajectory_specs
 
 REPORT = "report.html"
 
@@ -59,8 +58,8 @@ def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
     reason = why_not_mirrored(study.config.tracking)
     if reason is not None:
         return reason
-    target = MirrorTarget.of(study.config, study.graph)
-    folders = {node.name: node.folder for node in study.graph.of(TRAIN)}
+    target = MirrorTarget.of(study.graph, study.grid)
+    folders = {one.name: one.node.folder for one in study.grid.trained()}
     tables = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
     mirror_study(target, study.runs(), folders, Found(comparison.points, tables), report)
     return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(target.uri)])
@@ -71,16 +70,20 @@ def summarize(study: Study, comparison: Comparison) -> str:
     return render_summary(
         comparison,
         study.evaluations(),
-        not_annealed={point.name for point in trajectory_specs(study.specs)},
-        isolated=study.config.train.isolation == "document",
+        not_annealed={run.run for run in study.runs() if not run.annealed},
+        isolated=_isolated(study),
     )
+
+
+def _isolated(study: Study) -> bool:
+    return all(cell.config.train.isolation == "document" for cell in study.graph.cells)
 
 
 def summarize_preparation(study: Study) -> str:
     """How much text each step of preparation kept, up to the first model's shards."""
     model = study.config.models[0].name
-    scans, hits = exam_scans(study.graph, model)
-    return render_preparation(study.documents(), study.shards(model), scans, hits, domain_findings(study.graph))
+    scans, hits = exam_scans(study.graph.cells[0], model)
+    return render_preparation(study.documents(), study.shards(model), scans, hits, domain_findings(study.graph.cells[0]))
 
 
 def write_study_report(study: Study, comparison: Comparison) -> Path:
@@ -91,8 +94,8 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         timings[artifact.stage] = timings.get(artifact.stage, 0.0) + artifact.wall_s
     documents = study.documents()
     manifest = study.shards(study.config.models[0].name)
-    scans, hits = exam_scans(study.graph, study.config.models[0].name)
-    isolation = study.config.train.isolation
+    scans, hits = exam_scans(study.graph.cells[0], study.config.models[0].name)
+    folders = {one.name: one.node.folder for one in study.grid.trained()}
     # Not the time of writing: the same records give the same bytes.
     newest = max((artifact.created for artifact in artifacts.values() if artifact), default=_now())
     contents = ReportContents(
@@ -103,14 +106,14 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         manifest=manifest,
         held_out=study.held_out().sets,
         runs=tuple(study.runs()),
-        metrics={node.name: read_metrics(node.folder) for node in study.graph.of(TRAIN)},
+        metrics={name: read_metrics(folder) for name, folder in folders.items()},
         comparison=comparison,
         evals=tuple(study.evaluations()),
-        arms=study.config.arms,
+        arms=study.grid.arms(),
         stage_timings=timings,
         versions=next((artifact.versions for artifact in artifacts.values() if artifact), {}),
         base_note="; ".join(" ".join(filter(None, (f"{m.name}: {m.base}.", m.note))) for m in study.config.models),
-        labels=() if isolation == "document" else ("isolation: none: packed documents see each other",),
+        labels=() if _isolated(study) else ("isolation: none: packed documents see each other",),
         scans=tuple(scans),
         exam_hits=tuple(hits),
         samples=(*documents.samples, *manifest.samples),
@@ -119,12 +122,12 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         redacted=documents.redacted,
         invisible=documents.invisible,
         repeated_ids=documents.repeated_ids,
-        watched={node.name: read_lineage(node.folder, HELD_OUT, HeldOutPoint) for node in study.graph.of(TRAIN)},
+        watched={name: read_lineage(folder, HELD_OUT, HeldOutPoint) for name, folder in folders.items()},
         warnings={
-            node.name: tuple(event for event in read_events(node.folder) if event.kind in ("warning", "hang"))
-            for node in study.graph.of(TRAIN)
+            name: tuple(event for event in read_events(folder) if event.kind in ("warning", "hang"))
+            for name, folder in folders.items()
         },
-        domains=domain_findings(study.graph),
+        domains=domain_findings(study.graph.cells[0]),
         planned=_planned_states(study),
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
@@ -150,7 +153,7 @@ def _planned_states(study: Study) -> dict[str, PlannedStates]:
     }
 
 
-def domain_findings(graph: StudyGraph) -> DomainFindings:
+def domain_findings(graph: CellGraph) -> DomainFindings:
     """What the study's classifiers, thresholds and derived sources found, for the first model's tokens."""
     model = graph.config.models[0].name
     derived = [store.require(node) for node in graph.of(DERIVED) if node.work.model == model]
@@ -162,7 +165,7 @@ def domain_findings(graph: StudyGraph) -> DomainFindings:
     )
 
 
-def exam_scans(graph: StudyGraph, model: str) -> tuple[list[TaskScan], list[ExamHit]]:
+def exam_scans(graph: CellGraph, model: str) -> tuple[list[TaskScan], list[ExamHit]]:
     """Exam items found in a model's text: before packing, then in the packed rows."""
     nodes: list[Node[Any, Any]] = [graph.one(SHARDS, model), *(node for node in graph.of(LATE_SCAN) if node.name == model)]
     folders = [store.require(node) for node in nodes]

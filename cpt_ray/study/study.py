@@ -6,50 +6,46 @@ work for it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from cpt_ray.compare.comparison import compare
-from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.domains import drawn_roots, missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.plan.budget import plan_study
-from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
-from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import (
     Comparison,
     DocumentsRecord,
     EvalRecord,
+    GridPlan,
     HeldOutRecord,
     MemoryPlan,
     RunRecord,
-    RunSpec,
     ShardManifest,
     StepMetrics,
     StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.graph import ALL, Chosen, StudyGraph
+from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget, why_not_mirrored
+from cpt_ray.study.planning import plan_cell, plan_cells, require_cell
 from cpt_ray.study.preflight.bases import say_bases, say_separators
-from cpt_ray.study.preflight.device import planned_card, require_device
+from cpt_ray.study.preflight.device import require_device
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.session import Session
-from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.stages.documents import DOCUMENTS
-from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
-from cpt_ray.study.stages.filter.derived import DERIVED
+from cpt_ray.study.stages.evaluate import scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
-from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
-from cpt_ray.study.stages.train import TRAIN, RunNode, deepspeed_path
+from cpt_ray.study.stages.train import TRAIN, RunNode
 
 
 class Study:
@@ -62,6 +58,7 @@ class Study:
         config_path: The file it was read from; relative paths may start there.
         console: Where progress is reported.
         stages: Its stages, in order; all of them if none are given.
+        chosen: The cells of a grid to work on; all if nothing is chosen.
 
     Raises:
         CptRayError: If an input is missing or refused; on entering, if the root cannot be written or another driver runs the
@@ -69,10 +66,15 @@ class Study:
     """
 
     def __init__(
-        self, config: StudyConfig, config_path: Path, console: Console, stages: Sequence[Stage[Any, Any]] | None = None
+        self,
+        config: StudyConfig,
+        config_path: Path,
+        console: Console,
+        stages: Sequence[Stage[Any, Any]] | None = None,
+        chosen: Chosen = ALL,
     ) -> None:
         self.config, self.config_path, self.console = config, config_path, console
-        self.graph = StudyGraph(config, config_path, stages)
+        self.graph = StudyGraph(config, config_path, stages, chosen)
         self.root = self.graph.root
         self.session = Session(self.root, config.runtime, console, self._live_mirror)
         self._checked: set[str] = set()
@@ -96,7 +98,7 @@ class Study:
         """
         self.console.step(verb)
         self.preflight(verb)
-        said = say_bases(self.config, self.console) if verb == "prepare" else {}
+        said = say_bases(self.graph, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()
         for stage in self.graph.stages:
@@ -115,8 +117,11 @@ class Study:
             ConfigError: If a package is missing, or the device cannot compute it.
         """
         building = {node.stage.name for node in self.graph.all(*verbs) if not store.exists(node)}
-        require_packages(self.config, building)
-        require_device(self.config, building)
+        for cell in self.graph.cells:
+            require_packages(cell.config, building)
+        precisions = {(one.config.train.precision, one.config.evaluate.precision): one.config for one in self.graph.cells}
+        for config in precisions.values():
+            require_device(config, building)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""
@@ -139,90 +144,69 @@ class Study:
     def _live_mirror(self, node: RunNode) -> Callable[[tuple[StepMetrics, ...]], None]:
         if why_not_mirrored(self.config.tracking) is not None:
             return _mirror_nothing
-        return LiveMirror(MirrorTarget.of(self.config, self.graph), node.work.spec, node.folder, self.console)
+        member = next(one for one in self.grid.trained() if one.node is node)
+        return LiveMirror(MirrorTarget.of(self.graph, self.grid), member.spec(node.work.spec), node.folder, self.console)
 
-    # Records of finished stages.
+    # Records of finished stages, under their names in the study.
 
-    @property
-    def specs(self) -> list[RunSpec]:
-        """All runs as planned, parents first."""
-        return [node.work.spec for node in self.graph.of(TRAIN)]
+    @functools.cached_property
+    def grid(self) -> Grid:
+        """The runs and scores of all chosen cells."""
+        return Grid(self.graph)
 
     def documents(self) -> DocumentsRecord:
-        """The documents left after cleaning and duplicate removal."""
+        """The documents left after cleaning and duplicate removal, in the first cell."""
         return store.load(self.graph.one(DOCUMENTS))
 
     def held_out(self) -> HeldOutRecord:
-        """The held-out sets."""
+        """The held-out sets of the first cell."""
         return store.load(self.graph.one(HELD_OUT))
 
     def shards(self, model: str) -> ShardManifest:
-        """The packed shards for a model's tokenizer, those of derived sources included."""
-        return shards_of(self.graph, model).record
+        """The packed shards for a model's tokenizer, those of derived sources included, of the first cell."""
+        return shards_of(self.graph.cells[0], model).record
 
     def runs(self) -> list[RunRecord]:
-        """The base of each model, then all training runs, parents first, then their trajectory points."""
-        scored = self.graph.of(EVALUATE)
-        bases = [scored_run(node) for node in scored if node.work.is_base]
-        points = [scored_run(node) for node in scored if node.work.mark is not None]
-        return [*bases, *(store.load(node) for node in self.graph.of(TRAIN)), *points]
+        """The bases, then all training runs, parents first, then their trajectory points."""
+        scored = self.grid.scored()
+        bases = [one.run(scored_run(one.node)) for one in scored if one.node.work.is_base]
+        points = [one.run(scored_run(one.node)) for one in scored if one.node.work.mark is not None]
+        return [*bases, *(one.run(store.load(one.node)) for one in self.grid.trained()), *points]
 
     def evaluations(self) -> list[EvalRecord]:
         """The scores of bases and budgets."""
-        return [store.load(node) for node in self.graph.of(EVALUATE)]
+        return [one.scores(store.load(one.node)) for one in self.grid.scored()]
 
     def comparison(self) -> Comparison:
         """The study's findings, from records alone."""
         # Scores first: for a study that was only prepared, the error then names the last missing step.
         evaluations, runs = self.evaluations(), self.runs()
-        sources, arms = self.config.sources, self.config.arms
+        arms, homes = self.grid.arms(), self.grid.homes()
+        notes = (missing_probe(cell.config.sources, cell.config.arms) for cell in self.graph.cells)
         return compare(
             evaluations,
-            {node.name: node.folder for node in self.graph.of(EVALUATE)},
+            {one.name: one.node.folder for one in self.grid.scored()},
             runs,
             self.config.compare,
             control_arms=frozenset(name for name, arm in arms.items() if arm.role == "control"),
-            tokens_paid=sum(run.tokens_paid for run in runs),
-            probes=probes_of_arms(sources, arms),
-            control_draws=frozenset[str]().union(
-                *(drawn_roots(arm, sources) for arm in arms.values() if arm.role == "control")
-            ),
-            caveats=tuple(filter(None, [missing_probe(sources, arms)])),
+            tokens_paid=self.tokens_paid(),
+            controls=self.grid.controls(),
+            probes={name: _probes(cell.config)[plain] for name, (cell, plain) in homes.items()},
+            control_draws={name: _draws(cell.config) for name, (cell, _) in homes.items()},
+            caveats=tuple(dict.fromkeys(note for note in notes if note)),
         )
 
+    def tokens_paid(self) -> int:
+        """Tokens that the runs of the chosen cells trained on; a run that cells share counts once."""
+        return sum(store.load(node).tokens_paid for node in self.graph.of(TRAIN))
+
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:
-        """The study's cost: counted where shards exist, estimated where they do not."""
-        config, specs = self.config, self.specs
-        shapes = model_shapes(self.graph.of(MODELS), config.train.lora)
-        first = config.models[0].name
-        packed: list[Node[Any, Any]] = [
-            self.graph.one(SHARDS, first),
-            *(node for node in self.graph.of(DERIVED) if node.work.model == first),
-        ]
-        shards = self.shards(first) if all(store.find(node) for node in packed) else None
-        names = [source.name for source in config.sources if source.is_packed]
-        plan = plan_study(
-            config,
-            shapes,
-            specs,
-            {name: shards.loss_tokens(name) for name in names} if shards else None,
-            rows={name: shards.rows(name) for name in names} if shards else None,
-        )
-        deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, self.config_path))
-        card = planned_card(config.runtime)
-        memory = [
-            estimate_memory(
-                name,
-                shape=shape,
-                deepspeed=deepspeed,
-                train=config.train,
-                num_workers=config.runtime.group.min,
-                specs=specs,
-                card=card,
-            )
-            for name, shape in shapes.items()
-        ]
-        return plan, memory
+        """The cost of the first cell; see `plan_cell`."""
+        return plan_cell(self.graph.cells[0])
+
+    def plan_grid(self) -> GridPlan:
+        """The cost of all chosen cells."""
+        return plan_cells(self.graph)
 
     def require_budgets(self) -> None:
         """Reject budgets that repeat a source more often than allowed or end before their cooldown, and models that do not fit.
@@ -230,10 +214,18 @@ class Study:
         Raises:
             ConfigError: Naming the budget, and the key to change.
         """
-        plan, memory = self.plan()
-        check_cooldowns(plan)
-        check_epochs(plan)
-        check_memory(memory)
+        for cell in self.graph.cells:
+            require_cell(cell)
+
+
+def _probes(config: StudyConfig) -> dict[str, frozenset[str]]:
+    return probes_of_arms(config.sources, config.arms)
+
+
+def _draws(config: StudyConfig) -> frozenset[str]:
+    """The sources that the control arms of a cell train on."""
+    drawn = (drawn_roots(arm, config.sources) for arm in config.arms.values() if arm.role == "control")
+    return frozenset[str]().union(*drawn)
 
 
 def _mirror_nothing(_: tuple[StepMetrics, ...]) -> None:

@@ -17,7 +17,7 @@ def conclude(laboratory: Laboratory, config: CompareConfig = CONFIG):
         config,
         control_arms=frozenset({"control"}),
         tokens_paid=123,
-        control_draws=frozenset({"news"}),
+        control_draws={str(record.arm): frozenset({"news"}) for record in laboratory.evals},
     )
 
 

@@ -56,7 +56,7 @@ def test_budgets_that_repeat_a_source_too_often_are_refused_with_the_key(prepare
 @pytest.mark.slow
 def test_records_come_back_in_the_order_of_the_study(finished_study):
     study = study_of(finished_study.study)
-    assert [spec.name for spec in study.specs] == [TRUNK, SMALL, LARGE, CONTROL]
+    assert [run.name for run in study.grid.trained()] == [TRUNK, SMALL, LARGE, CONTROL]
     assert [run.run for run in study.runs()] == [base_run("tiny"), TRUNK, SMALL, LARGE, CONTROL]
     assert [record.run for record in study.evaluations()] == [base_run("tiny"), SMALL, LARGE, CONTROL]
     assert {of.source for of in study.held_out().sets} == {"law", "news"}

@@ -7,7 +7,6 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import Survey, prove_source
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.study import store
-from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.mirror import why_not_mirrored
 from cpt_ray.study.preflight.bases import say_bases, say_separators, warn_of_changes
 from cpt_ray.study.preflight.device import say_device
@@ -38,20 +37,25 @@ def _check_source(source: SourceConfig, request: Request) -> None:
 def main(request: Request) -> None:
     """Run the verb: schema, files, DeepSpeed JSON and artifacts."""
     config = request.config
-    said = say_bases(config, request.console)
-    graph = StudyGraph(config, request.path)
+    graph = request.graph()
+    said = say_bases(graph, request.console)
     warn_of_changes(graph, request.console)
     say_separators(graph, request.console, said)
-    for source in config.read_sources:
+    cells = [cell.config for cell in graph.cells]
+    if len(graph.grid) > 1:
+        request.console.say(f"cells: {len(cells)} of {len(graph.grid)}, such as {graph.cells[0].cell.name}")
+    for source in {one.model_dump_json(): one for cell in cells for one in cell.read_sources}.values():
         _check_source(source, request)
-    for source in config.derived_sources:
+    for source in {one.model_dump_json(): one for cell in cells for one in cell.derived_sources}.values():
         request.console.say(f"source {source.name}: from {source.parent}, {source.rule}")
-    if note := missing_probe(config.sources, config.arms):
+    for note in dict.fromkeys(filter(None, (missing_probe(cell.sources, cell.arms) for cell in cells))):
         request.console.say(note)
-    path = deepspeed_path(config.train.deepspeed, request.path)
-    request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
+    for path in dict.fromkeys(deepspeed_path(cell.train.deepspeed, request.path) for cell in cells):
+        request.console.say(f"deepspeed: {path.name}, ZeRO stage {load_deepspeed(path).zero_stage}")
     say_device(config, request.console)
-    require_packages(config, {node.stage.name for node in graph.all() if not store.exists(node)})
+    building = {node.stage.name for node in graph.all() if not store.exists(node)}
+    for cell in cells:
+        require_packages(cell, building)
     if (reason := why_not_mirrored(config.tracking)) is not None:
         request.console.say(f"mlflow: {reason}")
     there = sum(store.find(node) is not None for node in graph.all())

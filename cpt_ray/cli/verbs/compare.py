@@ -5,14 +5,13 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Comparison
 from cpt_ray.report.text.summary import render_deltas
 from cpt_ray.study.outcome import summarize
-from cpt_ray.study.study import Study
 
 
 def main(request: Request) -> None:
     """Run the verb: from records alone."""
     if request.dry_run:
         return request.say_dry_run("evaluate")
-    with Study(request.config, request.path, request.console) as study:
+    with request.study() as study:
         comparison = study.comparison()
         path = study.root / Comparison.FILE
         write_atomic(path, comparison.to_json())

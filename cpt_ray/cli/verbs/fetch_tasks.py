@@ -3,14 +3,13 @@
 from cpt_ray.cli.request import Request
 from cpt_ray.records import ExamItem
 from cpt_ray.study.stages.scan import SCAN
-from cpt_ray.study.study import Study
 
 
 def main(request: Request) -> None:
     """Run the verb."""
     if request.dry_run:
         return request.say_dry_run("prepare", only=SCAN)
-    with Study(request.config, request.path, request.console) as study:
+    with request.study() as study:
         study.make_stage(SCAN)
         nodes = study.graph.of(SCAN)
         if not nodes:

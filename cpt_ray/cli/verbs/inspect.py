@@ -4,15 +4,14 @@ from cpt_ray.cli.request import Request
 from cpt_ray.edges.redaction import printable_line
 from cpt_ray.study.inspect.rows import DecodedRow, decode_rows
 from cpt_ray.study.inspect.trace import shards_of
-from cpt_ray.study.study import Study
 
 
 def main(request: Request) -> None:
     """Run the verb; it only reads, so it needs no lease."""
-    study = Study(request.config, request.path, request.console)
+    study = request.study()
     model = study.config.models[0].name
     source = request.options["source"] or study.config.sources[0].name
-    shards = shards_of(study.graph, model)
+    shards = shards_of(study.graph.cells[0], model)
     for row in decode_rows(shards, source, range(request.options["rows"])):
         request.console.say(_render(row))
     request.console.say(f"shards of model {model}: {shards.folder}")

@@ -2,14 +2,13 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.study.outcome import summarize_preparation
-from cpt_ray.study.study import Study
 
 
 def main(request: Request) -> None:
     """Run the verb."""
     if request.dry_run:
         return request.say_dry_run("prepare")
-    with Study(request.config, request.path, request.console) as study:
+    with request.study() as study:
         study.make("prepare")
         request.console.say(summarize_preparation(study))
         request.console.say(f"artifacts: {study.root}")

@@ -2,13 +2,12 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.study.outcome import conclude
-from cpt_ray.study.study import Study
 
 
 def main(request: Request) -> None:
     """Run the verb; nothing is trained or scored."""
     if request.dry_run:
         return request.say_dry_run("train", "evaluate")
-    with Study(request.config, request.path, request.console) as study:
+    with request.study() as study:
         request.console.say(conclude(study))
     return None

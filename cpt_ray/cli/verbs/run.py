@@ -3,10 +3,10 @@
 import time
 
 from cpt_ray.cli.request import Request
+from cpt_ray.report.text.grid import render_grid
 from cpt_ray.report.text.plan import render_plan
 from cpt_ray.study.outcome import conclude, summarize_preparation
 from cpt_ray.study.progress import format_eta
-from cpt_ray.study.study import Study
 
 
 def main(request: Request) -> None:
@@ -14,11 +14,11 @@ def main(request: Request) -> None:
     if request.dry_run:
         return request.say_dry_run("prepare", "train", "evaluate")
     started = time.monotonic()
-    with Study(request.config, request.path, request.console) as study:
+    with request.study() as study:
         study.preflight("prepare", "train", "evaluate")
         study.make("prepare")
         request.console.say(summarize_preparation(study))
-        request.console.say(render_plan(*study.plan()))
+        request.console.say(render_plan(*study.plan()) if len(study.graph.cells) == 1 else render_grid(study.plan_grid()))
         study.make("train")
         study.make("evaluate")
         request.console.say(conclude(study))

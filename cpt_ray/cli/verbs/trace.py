@@ -1,11 +1,14 @@
 """Go from a row of a run to its documents and their files, or from a document to its rows and the steps that saw it."""
 
+import shlex
+
 from cpt_ray.cli.request import Request
 from cpt_ray.data.rows.shard_index import Placed
 from cpt_ray.edges.redaction import printable_line
 from cpt_ray.errors import ConfigError
 from cpt_ray.report.text.table import text_table
-from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.graph import CellGraph
+from cpt_ray.study.grid import Grid, Member
 from cpt_ray.study.inspect.trace import files_of, trace_document, trace_row
 
 
@@ -16,20 +19,27 @@ def main(request: Request) -> None:
         ConfigError: If neither a row of a run nor a document was asked for.
     """
     run, row, document = (request.options[name] for name in ("run", "row", "document"))
-    graph = StudyGraph(request.config, request.path)
+    graph = request.graph()
     if run is not None and row is not None and document is None:
-        _trace_row(request, graph, run, row)
+        member = Grid(graph).run(run)
+        _trace_row(request, member, row)
     elif document is not None and run is None and row is None:
+        if len(graph.cells) > 1:
+            raise ConfigError(
+                f"a document is traced in one cell, and the study has {len(graph.cells)}",
+                fix=f"choose one, e.g. --only {shlex.quote(graph.cells[0].cell.name)}",
+            )
         for model in request.config.models:
-            _trace_document(request, graph, model.name, document)
+            _trace_document(request, graph.cells[0], model.name, document)
     else:
         raise ConfigError("trace needs a row of a run, or a document", fix="give --run NAME and --row I, or --document NAME")
 
 
-def _trace_row(request: Request, graph: StudyGraph, run: str, row: int) -> None:
-    seen, pieces = trace_row(graph, run, row)
-    owner = "" if seen.run == run else f", which is in run {seen.run}"
-    request.console.say(f"row {row} of run {run}: step {seen.step}{owner}; row {seen.row} of source {seen.source}")
+def _trace_row(request: Request, member: Member, row: int) -> None:
+    graph = member.cell
+    seen, pieces = trace_row(graph, member.node.name, row)
+    owner = "" if seen.run == member.node.name else f", which is in run {seen.run}{member.names.suffix}"
+    request.console.say(f"row {row} of run {member.name}: step {seen.step}{owner}; row {seen.row} of source {seen.source}")
     files = files_of(graph, pieces)
     header = ("document", "identity", "part", "tokens at", "tokens", "from its token", "unit", "file")
     body = [
@@ -48,7 +58,7 @@ def _trace_row(request: Request, graph: StudyGraph, run: str, row: int) -> None:
     request.console.say(text_table(header, body, text_columns=2))
 
 
-def _trace_document(request: Request, graph: StudyGraph, model: str, document: str) -> None:
+def _trace_document(request: Request, graph: CellGraph, model: str, document: str) -> None:
     pieces, seen, waiting = trace_document(graph, model, document)
     identities: dict[tuple[str, int], list[str]] = {}
     for piece in pieces:

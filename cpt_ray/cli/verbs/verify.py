@@ -2,7 +2,6 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.errors import ArtifactError
-from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.inspect.verify import verify_study
 from cpt_ray.study.stages.stage import Checked
 
@@ -19,7 +18,7 @@ def main(request: Request) -> None:
         for problem in checked.problems:
             request.console.say(f"             {problem.problem}")
 
-    graph = StudyGraph(request.config, request.path)
+    graph = request.graph()
     found = verify_study(graph, say)
     wrong = [problem for checked in found for problem in checked.problems]
     if wrong:

@@ -21,7 +21,7 @@ from cpt_ray.data.rows.shard_index import Placed, pieces_of_document, pieces_of_
 from cpt_ray.data.run.provenance import find_files
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import DocumentKey, Made, RunRecord, ShardManifest
-from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.graph import CellGraph
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.filter.derived import DERIVED, derived_name, joined_shards
 from cpt_ray.study.stages.shards import SHARDS
@@ -29,7 +29,6 @@ from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.train.checkpoint import committed
 from cpt_ray.train.order.mixes import sample_order
 from cpt_ray.train.order.samples import SampleOrder
-from cpt_ray.train.runs.specs import trajectory_specs
 
 _BLOCK = 1 << 16
 
@@ -51,21 +50,15 @@ class RunOrder:
     """The rows of one run, and of the runs it continues.
 
     Args:
-        graph: The study's artifacts.
-        name: The run.
+        graph: The artifacts of its cell.
+        name: The run, as its cell names it.
 
     Raises:
-        ConfigError: If there is no such run, or it is not trained yet.
+        ConfigError: If it is not trained yet.
     """
 
-    def __init__(self, graph: StudyGraph, name: str) -> None:
+    def __init__(self, graph: CellGraph, name: str) -> None:
         runs = {node.name: node for node in graph.of(TRAIN)}
-        points = {point.name: point for point in trajectory_specs([node.work.spec for node in runs.values()])}
-        if name in points:
-            parent_name = points[name].parent
-            raise ConfigError(f"{name} is a trajectory point, not a run", fix=f"ask for {parent_name}, which passed it")
-        if name not in runs:
-            raise ConfigError(f"there is no run {name!r} in this study", fix=f"name one of {', '.join(runs)}")
         self.spec, folder = runs[name].work.spec, runs[name].folder
         self._graph = graph
         training = RunRecord.of(folder).training if _is_trained(folder) else None
@@ -117,7 +110,7 @@ class RunOrder:
         return Seen(self.spec.name, position, step, source, row)
 
 
-def trace_row(graph: StudyGraph, run: str, position: int) -> tuple[Seen, list[Placed]]:
+def trace_row(graph: CellGraph, run: str, position: int) -> tuple[Seen, list[Placed]]:
     """The row that a run saw at a position, and its documents.
 
     Raises:
@@ -128,11 +121,11 @@ def trace_row(graph: StudyGraph, run: str, position: int) -> tuple[Seen, list[Pl
     return seen, pieces_of_row(*shards_of(graph, order.spec.model), seen.source, seen.row)
 
 
-def trace_document(graph: StudyGraph, model: str, name: str) -> tuple[list[Placed], list[Seen], list[str]]:
+def trace_document(graph: CellGraph, model: str, name: str) -> tuple[list[Placed], list[Seen], list[str]]:
     """Where the documents of a name are in a model's shards, when each run saw them, and the runs that are not trained yet.
 
     Args:
-        graph: The study's artifacts.
+        graph: The artifacts of a cell.
         model: The model.
         name: An id, which several documents may have, or the identity of one document.
 
@@ -159,7 +152,7 @@ def trace_document(graph: StudyGraph, model: str, name: str) -> tuple[list[Place
     return pieces, seen, waiting
 
 
-def files_of(graph: StudyGraph, pieces: list[Placed]) -> dict[str, str]:
+def files_of(graph: CellGraph, pieces: list[Placed]) -> dict[str, str]:
     """The raw files of documents by identity, as long as they hold the documents."""
     work = graph.one(DOCUMENTS).work
     found: dict[str, str] = {}
@@ -172,7 +165,7 @@ def files_of(graph: StudyGraph, pieces: list[Placed]) -> dict[str, str]:
     return found
 
 
-def shards_of(graph: StudyGraph, model: str) -> Made[ShardManifest]:
+def shards_of(graph: CellGraph, model: str) -> Made[ShardManifest]:
     """A model's shards, those of derived sources included.
 
     Raises:

@@ -5,6 +5,7 @@ In: the study's graph. Out: lines and warnings for the console, and items for `v
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from cpt_ray.model.bases.tokens import chat_end_warning, vocabulary
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import Artifact
 from cpt_ray.study import store
+from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.models import MODELS, compare_base, imported_from
 from cpt_ray.study.stages.stage import Checked, Console, Graph
 
@@ -25,17 +27,22 @@ def prove_bases(config: StudyConfig) -> list[BaseFacts]:
     Raises:
         ConfigError: If a base cannot be trained as the study asks.
     """
+    return [prove_base(model, _lengths(config)) for model in config.models]
+
+
+def _lengths(config: StudyConfig) -> dict[str, int]:
+    """The keys that ask for a context, and its tokens."""
     lengths = {
         "prepare.pack.sequence_length": config.prepare.pack.sequence_length,
         "evaluate.context": config.evaluate.context,
     }
     if config.evaluate.exams or config.evaluate.harness_tasks:
         lengths["evaluate.exam_context"] = config.evaluate.exam_context
-    return [prove_base(model, lengths) for model in config.models]
+    return lengths
 
 
-def say_bases(config: StudyConfig, console: Console) -> dict[str, str]:
-    """Prove the bases, and print what was found and what to look at.
+def say_bases(graph: StudyGraph, console: Console) -> dict[str, str]:
+    """Prove the bases of all cells, each once, and print what was found and what to look at.
 
     Returns:
         What was printed of each model, for `say_separators`.
@@ -43,12 +50,16 @@ def say_bases(config: StudyConfig, console: Console) -> dict[str, str]:
     Raises:
         ConfigError: If a base cannot be trained as the study asks.
     """
-    found = prove_bases(config)
-    for facts in found:
-        console.say(f"model {facts.model}: {facts.summary}")
-        for warning in facts.warnings:
-            console.warn(warning)
-    return {facts.model: facts.summary for facts in found}
+    said: dict[str, str] = {}
+    for cell in graph.cells:
+        key = f"proof {[model.model_dump_json() for model in cell.config.models]} {_lengths(cell.config)}"
+        for facts in graph.once(key, functools.partial(prove_bases, cell.config)):
+            if said.get(facts.model) != facts.summary:
+                console.say(f"model {facts.model}: {facts.summary}")
+                for warning in facts.warnings:
+                    console.warn(warning)
+            said[facts.model] = facts.summary
+    return said
 
 
 def warn_of_changes(graph: Graph, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,10 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
     config = graph.config
     yield Planned(
         name=config.study.name,
-        inputs={source.name: source_fingerprint(source) for source in config.read_sources},
+        inputs={
+            source.name: graph.once(f"source {source.model_dump_json()}", functools.partial(source_fingerprint, source))
+            for source in config.read_sources
+        },
         settings={
             "sources": [s.model_dump(mode="json", exclude={"license", "path", "dataset"}) for s in config.read_sources],
             **prepare_settings(config.prepare, "unit_bytes", "seed", "clean", "near_duplicates"),

@@ -13,8 +13,7 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import EvalRecord, ExamItem, RunRecord
 from cpt_ray.study import store
-from cpt_ray.study.inputs import listing
-from cpt_ray.study.stages.exams import EXAMS
+from cpt_ray.study.stages.exams import EXAMS, files_at
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
@@ -30,11 +29,17 @@ class Scoring:
     """A model to score, and how."""
 
     model: ModelConfig
-    is_base: bool
+    arm: str | None
+    """None for a base."""
     mark: int | None
     """Mark of a trajectory point, which is in its parent's folder."""
     evaluate: EvaluateConfig
     compare: CompareConfig
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the model is a base."""
+        return self.arm is None
 
 
 ScoresNode = Node[Scoring, EvalRecord]
@@ -50,12 +55,12 @@ def _plan(graph: Graph) -> Iterator[Planned[Scoring]]:
     runs = {node.name: node for node in graph.of(TRAIN)}
     specs = [node.work.spec for node in runs.values()]
     for name in models:
-        yield _planned(graph, base_run(name), graph.one(MODELS, name), models[name], is_base=True)
+        yield _planned(graph, base_run(name), graph.one(MODELS, name), models[name])
     for spec in specs:
         if spec.budget_tokens is not None:
-            yield _planned(graph, spec.name, runs[spec.name], models[spec.model])
+            yield _planned(graph, spec.name, runs[spec.name], models[spec.model], arm=spec.arm)
     for point in trajectory_specs(specs):
-        yield _planned(graph, point.name, runs[str(point.parent)], models[point.model], mark=point.stop_tokens)
+        yield _planned(graph, point.name, runs[str(point.parent)], models[point.model], arm=point.arm, mark=point.stop_tokens)
 
 
 def _planned(
@@ -64,7 +69,7 @@ def _planned(
     subject: Node[Any, Any],
     model: ModelConfig,
     *,
-    is_base: bool = False,
+    arm: str | None = None,
     mark: int | None = None,
 ) -> Planned[Scoring]:
     config = graph.config
@@ -73,14 +78,14 @@ def _planned(
     if graph.of(EXAMS):
         inputs["exams"] = graph.one(EXAMS)
     if path:
-        inputs["harness_path"] = listing(f"{path}/*")
+        inputs["harness_path"] = files_at(graph, f"{path}/*")
     settings = {
         **_score_settings(config),
         "separator": model.separator,
         "bos": model.bos,
         **({} if mark is None else {"trajectory_tokens": mark}),
     }
-    work = Scoring(model, is_base, mark, config.evaluate, config.compare)
+    work = Scoring(model, arm, mark, config.evaluate, config.compare)
     return Planned(name=name, inputs=inputs, settings=settings, work=work)
 
 
@@ -107,6 +112,16 @@ def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
     """Score models as Ray tasks, or in this process with `runtime.kind: local`; each is committed as it ends."""
     if session.runtime.kind != "local":
         session.need_ray()
+    alike: dict[object, list[ScoresNode]] = {}
+    for node in nodes:
+        items = tuple(node.inputs.get(name) for name in ("held_out", "exams"))
+        alike.setdefault((items, node.work.evaluate.model_dump_json()), []).append(node)
+    for group in alike.values():
+        _score(group, session)
+
+
+def _score(nodes: Sequence[ScoresNode], session: Session) -> None:
+    """Score models on the same items, with the same settings."""
     from cpt_ray.evaluate.launch import EvaluateProgress, evaluate_runs
     from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
 
@@ -135,7 +150,6 @@ def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
             f"  scoring {now.done}/{now.total} models, {now.scored_tokens} tokens, {now.tokens_per_s:.0f} tokens/s{eta}"
         )
 
-    # Held-out sets, exams and settings are the study's, the same for every model.
     held_out, work = nodes[0].input("held_out"), nodes[0].work
     exams = nodes[0].input("exams") if "exams" in nodes[0].inputs else None
     settings = EvaluateSettings(

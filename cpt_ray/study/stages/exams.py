@@ -13,9 +13,14 @@ from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one
 Exams = tuple[ExamConfig, ...]
 
 
-def exam_inputs(exams: Exams) -> dict[str, str]:
+def exam_inputs(graph: Graph, exams: Exams) -> dict[str, str]:
     """Exam name to the fingerprint of its files."""
-    return {exam.name: listing(exam.path) for exam in exams}
+    return {exam.name: files_at(graph, exam.path) for exam in exams}
+
+
+def files_at(graph: Graph, uri: str) -> str:
+    """The fingerprint of the files that match a glob, listed once for all cells."""
+    return graph.once(f"files {uri}", lambda: listing(uri))
 
 
 def exam_settings(exams: Exams) -> list[dict[str, object]]:
@@ -27,7 +32,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Exams]]:
     exams = graph.config.evaluate.exams
     if exams:
         yield Planned(
-            name=graph.config.study.name, inputs=exam_inputs(exams), settings={"exams": exam_settings(exams)}, work=exams
+            name=graph.config.study.name, inputs=exam_inputs(graph, exams), settings={"exams": exam_settings(exams)}, work=exams
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ SOURCE_FILE = "base.json"
 
 def _plan(graph: Graph) -> Iterator[Planned[ModelConfig]]:
     for model in graph.config.models:
-        inputs = {"base": base_fingerprint(model, graph.hashes)}
-        tokenizer = tokenizer_fingerprint(model, graph.hashes)
+        key = model.model_dump_json()
+        base = graph.once(f"base {key}", functools.partial(base_fingerprint, model, graph.hashes))
+        tokenizer = graph.once(f"tokenizer {key}", functools.partial(tokenizer_fingerprint, model, graph.hashes))
+        inputs = {"base": base}
         yield Planned(
             name=model.name,
             inputs=inputs if tokenizer is None else {**inputs, "tokenizer": tokenizer},

@@ -15,8 +15,7 @@ from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.evaluate.exams import read_exam
 from cpt_ray.records import ExamItem, Record, write_items
-from cpt_ray.study.inputs import listing
-from cpt_ray.study.stages.exams import Exams, exam_inputs, exam_settings
+from cpt_ray.study.stages.exams import Exams, exam_inputs, exam_settings, files_at
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
 
 
@@ -70,10 +69,12 @@ def _plan(graph: Graph) -> Iterator[Planned[Scanned]]:
         (late_name(graph), scanned_late(graph.config)),
     ):
         if wanted.exams or wanted.tasks:
-            local = {"harness_path": listing(f"{wanted.harness_path}/*")} if wanted.tasks and wanted.harness_path else {}
+            local = (
+                {"harness_path": files_at(graph, f"{wanted.harness_path}/*")} if wanted.tasks and wanted.harness_path else {}
+            )
             yield Planned(
                 name=name,
-                inputs={**exam_inputs(wanted.exams), **local},
+                inputs={**exam_inputs(graph, wanted.exams), **local},
                 settings={"exams": exam_settings(wanted.exams), "tasks": list(wanted.tasks)},
                 work=wanted,
             )

@@ -25,6 +25,7 @@ from cpt_ray.records import Record, StepMetrics
 
 WorkT = TypeVar("WorkT")
 RecordT = TypeVar("RecordT", bound=Record)
+ValueT = TypeVar("ValueT")
 Verb = Literal["prepare", "train", "evaluate"]
 
 
@@ -45,7 +46,7 @@ class Console(Protocol):
 
 
 class Graph(Protocol):
-    """What `Stage.plan` sees: the study file, and the artifacts of earlier stages."""
+    """What `Stage.plan` sees: the study file of a cell, and the cell's artifacts of earlier stages."""
 
     config: StudyConfig
     config_path: Path
@@ -53,6 +54,9 @@ class Graph(Protocol):
     @property
     def hashes(self) -> FileHashes:
         """Hashes of the files of bases."""
+
+    def once(self, key: str, look_up: Callable[[], ValueT]) -> ValueT:
+        """What `look_up` returns, looked up once for all cells of a grid; `key` says what it is."""
 
     def of(self, stage: Stage[WorkT, RecordT]) -> list[Node[WorkT, RecordT]]:
         """All artifacts of a stage, in their order."""

@@ -10,6 +10,7 @@ import pytest
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import RunOrder, trace_document, trace_row
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.train.monitor.metrics import read_metrics
@@ -121,7 +122,7 @@ def test_a_run_that_is_not_trained_is_named_as_waiting_and_a_point_belongs_to_it
         trace_row(graph, CONTROL, 0)
     (point,) = trajectory_specs([node.work.spec for node in graph.of(TRAIN) if node.name == TRUNK])
     with pytest.raises(ConfigError, match=f"{point.name} is a trajectory point, not a run") as error:
-        trace_row(graph, point.name, 0)
+        Grid(graph).run(point.name)
     assert error.value.fix == f"ask for {TRUNK}, which passed it"
     table = pq.read_table(done.folder("shards") / done.manifest().of_source("law")[0].index_path)
     placed, seen, waiting = trace_document(graph, "tiny", table["document_id"][0].as_py())
