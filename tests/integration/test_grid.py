@@ -25,16 +25,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.accept(grid=3)]
 
 AXES = {
     "mix": {"key": "arms.legal.mix", "values": {"half": {"law": 0.5, "news": 0.5}, "most": {"law": 0.75, "news": 0.25}}},
-    "factor": {"key": "train.learning_rate_factor", "values": [0.5, 1.0]},
     "setup": {
         "values": {
-            "plain": {"prepare.pack.sequence_length": 64},
+            "plain": {"train.learning_rate_factor": 1.0},
+            "gentle": {"train.learning_rate_factor": 0.5},
             "short": {"prepare.pack.sequence_length": 32},
             "lora": {"train.lora": {"rank": 4, "alpha": 8}},
         }
     },
 }
-CELLS, DOMAIN_RUNS, CONTROL_RUNS = 12, 12, 6
+CELLS, DOMAIN_RUNS, CONTROL_RUNS = 8, 8, 4
 
 
 def committed(root: Path, stage: str) -> dict[str, int]:
@@ -84,12 +84,12 @@ def test_each_cell_is_compared_with_its_own_control(done):
     study, _, _ = done
     comparison = Comparison.of(study.root)
     pairs = {(delta.subject, delta.reference) for delta in comparison.deltas}
-    assert ("tiny-legal-2000-seed0@mix-half+factor-0.5+setup-short", "tiny-control-2000-seed0@factor-0.5+setup-short") in pairs
-    assert ("tiny-legal-2000-seed0@mix-half+factor-0.5+setup-short", "tiny-control-2000-seed0@factor-1.0+setup-short") not in pairs
-    assert ("tiny-legal-2000-seed0@mix-most+factor-1.0+setup-lora", "tiny-base") in pairs
+    assert ("tiny-legal-2000-seed0@mix-half+setup-short", "tiny-control-2000-seed0@setup-short") in pairs
+    assert ("tiny-legal-2000-seed0@mix-half+setup-short", "tiny-control-2000-seed0@setup-plain") not in pairs
+    assert ("tiny-legal-2000-seed0@mix-most+setup-lora", "tiny-base") in pairs
     assert len({point.run for point in comparison.points}) == 1 + DOMAIN_RUNS + CONTROL_RUNS
     page = (study.root / "report.html").read_text()
-    assert "legal@mix-half+factor-0.5+setup-short" in page
+    assert "legal@mix-half+setup-short" in page
 
 
 def test_a_second_run_builds_nothing_and_a_cell_is_the_study_that_it_names(done):
@@ -100,8 +100,8 @@ def test_a_second_run_builds_nothing_and_a_cell_is_the_study_that_it_names(done)
     assert {stage: committed(study.root, stage) for stage in stages} == before
     config = load_study(study.config)
     alone = config.model_copy(update={"axes": {}})
-    graph = StudyGraph(alone, study.config)  # the file's own values: most, factor 1.0, rows of 64
-    cell = next(c for c in StudyGraph(config, study.config).cells if c.cell.name == "mix-most+factor-1.0+setup-plain")
+    graph = StudyGraph(alone, study.config)  # the file's own values: most, plain
+    cell = next(c for c in StudyGraph(config, study.config).cells if c.cell.name == "mix-most+setup-plain")
     for stage in (TRAIN, EVALUATE):
         assert [node.folder for node in graph.of(stage)] == [node.folder for node in cell.of(stage)]
 
@@ -109,7 +109,7 @@ def test_a_second_run_builds_nothing_and_a_cell_is_the_study_that_it_names(done)
 def test_a_row_of_a_run_is_traced_by_its_name_in_the_grid(done):
     study, _, _ = done
     names = [one.name for one in Grid(StudyGraph(load_study(study.config), study.config)).trained()]
-    name = "tiny-control-2000-seed0@factor-0.5+setup-short"
+    name = "tiny-control-2000-seed0@setup-short"
     assert name in names
     code, said = cpt_ray("trace", str(study.config), "--run", name, "--row", "3")
     assert code == 0
