@@ -40,7 +40,7 @@ from cpt_ray.records.data import (
 )
 from cpt_ray.records.device import Card, DeviceFacts
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, TaskScan, read_hits, read_items, write_items
-from cpt_ray.records.model import ImportedModel, ModelShape, TextTokens
+from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import MemoryPlan, PlannedBudget, PlannedMix, PlannedRun, SourceNeed, StudyPlan
 from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
@@ -101,6 +101,7 @@ __all__ = [
     "ImportedModel",
     "Interval",
     "LargeComponent",
+    "LearnedTokenizer",
     "LoadedCheckpoint",
     "Made",
     "Measured",

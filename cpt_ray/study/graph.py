@@ -1,6 +1,6 @@
 """What depends on what: every artifact of a study, derived from its config before anything runs.
 
-    models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate
+    models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate, tokenizer -> models
     exams -> scan -> shards (decontamination); exams -> evaluate; shards, exams that came later -> late_scan
     documents, held_out, scan -> classifier -> scores -> yield; shards, scores -> derived -> train; shards, derived -> arms
 
@@ -30,13 +30,14 @@ from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.scan import SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node, Stage
+from cpt_ray.study.stages.tokenizer import TOKENIZER
 from cpt_ray.study.stages.train import TRAIN
 
 STAGES: tuple[Stage[Any, Any], ...] = (
-    *(MODELS, EXAMS, SCAN, DOCUMENTS, HELD_OUT, CLASSIFIER, SCORES),
+    *(EXAMS, SCAN, DOCUMENTS, HELD_OUT, TOKENIZER, MODELS, CLASSIFIER, SCORES),
     *(SHARDS, YIELD, DERIVED, ARMS, LATE_SCAN, TRAIN, EVALUATE),
 )
-"""All stages, inputs before dependents."""
+"""All stages, inputs before dependents. A base that waits for none of them is imported first (`study.study`)."""
 
 WorkT = TypeVar("WorkT")
 RecordT = TypeVar("RecordT", bound=Record)

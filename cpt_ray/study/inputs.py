@@ -25,7 +25,9 @@ from cpt_ray.study.store import fingerprint
 
 
 def base_files(model: ModelConfig) -> tuple[Path, ...]:
-    """The files that an import of a base reads: none for a model of the hub."""
+    """The files that an import of a base reads: none for a model of the hub, and for one from random weights."""
+    if model.is_new:
+        return ()
     path = Path(resolve_package(model.base)).expanduser()
     if path.is_dir():
         try:
@@ -36,7 +38,9 @@ def base_files(model: ModelConfig) -> tuple[Path, ...]:
 
 
 def base_fingerprint(model: ModelConfig, hashes: FileHashes) -> str:
-    """Content of a base's files; name and revision of a hub model."""
+    """Content of a base's files; name and revision of a hub model; configuration and seed of random weights."""
+    if model.is_new:
+        return fingerprint({"init": model.config, "seed": model.init_seed})
     files = base_files(model)
     if files:
         return fingerprint([(path.name if len(files) > 1 else "", hashes.of(path)) for path in files])
