@@ -113,7 +113,7 @@ def new_config(model: ModelConfig, rows: int, ids: Mapping[str, int | None] | No
         raise ConfigError(f"{key}: {kind.__name__} refuses it: {_reason(error)}", fix=f"change {key}") from error
     if not hasattr(config, "num_attention_heads"):
         raise ConfigError(
-            f"{key}: a model of architecture {(model.config or {})['architecture']} has no attention heads, and what it remembers "
+            f"{key}: a model of architecture {(model.config or {})['architecture']} has no attention heads: what it remembers "
             "of one packed document runs on into the next",
             fix=_SUPPORTED,
         )
