@@ -22,7 +22,7 @@ from cpt_ray.edges.packages import needed_for, resolve_package
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.attention.isolation import use_document_attention
-from cpt_ray.model.bases.files import BaseFiles
+from cpt_ray.model.bases.files import TOKENIZER_FILES, BaseFiles
 from cpt_ray.model.bases.init import build_new
 from cpt_ray.model.bases.proof import prove_folder, require_gguf, require_names
 from cpt_ray.model.bases.tokenizer import exact_tokenizer, keep_text_as_text, require_saved_exactly
@@ -113,7 +113,7 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreT
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy a folder's tokenizer files into an export."""
     for path in source.iterdir():
-        if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens")):
+        if path.name.startswith(TOKENIZER_FILES):
             shutil.copyfile(path, target / path.name)
 
 

@@ -9,7 +9,7 @@ Each stage declares in its module (`study/stages/`) what its artifacts depend on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,5 +85,16 @@ class StudyGraph:
         return next(iter(nodes.values())) if name is None else nodes[name]
 
     def all(self, *verbs: str) -> list[Node[Any, Any]]:
-        """Every artifact that the verbs build, inputs before dependents; of all verbs if none is named."""
-        return [node for stage in self.stages if not verbs or stage.verb in verbs for node in self.of(stage)]
+        """Every artifact that the verbs build, inputs before dependents; of all verbs if none is named.
+
+        What several models share is listed once.
+        """
+        return distinct(node for stage in self.stages if not verbs or stage.verb in verbs for node in self.of(stage))
+
+
+def distinct(nodes: Iterable[Node[Any, Any]]) -> list[Node[Any, Any]]:
+    """The first of all artifacts that share a folder, in order."""
+    first: dict[Path, Node[Any, Any]] = {}
+    for node in nodes:
+        first.setdefault(node.folder, node)
+    return list(first.values())

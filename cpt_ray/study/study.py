@@ -35,7 +35,7 @@ from cpt_ray.records import (
 )
 from cpt_ray.study import store
 from cpt_ray.study.exports import link_exports
-from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.graph import StudyGraph, distinct
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.preflight.bases import say_bases, say_separators
@@ -131,7 +131,7 @@ class Study:
         self._make_nodes(stage, self.graph.of(stage))
 
     def _make_nodes(self, stage: Stage[Any, Any], nodes: Sequence[Node[Any, Any]]) -> None:
-        missing = [node for node in nodes if self.session.reuse(node) is None]
+        missing = [node for node in distinct(nodes) if self.session.reuse(node) is None]
         for node in missing:
             # Only across verbs: within one, earlier stages have just been built.
             for found in node.inputs.values():

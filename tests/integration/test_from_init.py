@@ -1,4 +1,4 @@
-"""A base from random weights through a whole study: trained as plain torch trains it, scored, exported, and adapted by another."""
+"""A base from random weights through a whole study: trained as plain torch trains it, scored, exported, adapted by another."""
 
 from __future__ import annotations
 
@@ -121,12 +121,11 @@ def test_it_reaches_the_loss_of_plain_torch_from_the_same_weights_and_rows(train
     other = graph.config.models[0].model_copy(update={"init_seed": 8})
     import_base(other, tmp_path / "other", tokenizer=graph.one(MODELS).input("tokenizer").folder)
     control = plain_losses(tmp_path / "other", reader, steps[:1])[0]
-    assert abs(control - expected[0]) / control > 10 * SAME  # other weights are told apart
-    record_property(
-        "figures",
-        f"loss after {STEPS} steps: {steps[-1].loss:.7f}, plain torch {expected[-1]:.7f}; largest difference of a step "
-        f"{worst:.1e} (at most {SAME:g}); from {expected[0]:.3f}; another init_seed differs by {abs(control - expected[0]) / control:.1e}",
-    )
+    apart = abs(control - expected[0]) / control
+    assert apart > 10 * SAME  # other weights are told apart
+    record_property("loss after 20 steps", f"{steps[-1].loss:.7f}, from {steps[0].loss:.3f}")
+    record_property("plain torch", f"{expected[-1]:.7f}; a step differs by at most {worst:.1e} (allowed {SAME:g})")
+    record_property("another init_seed", f"begins {apart:.1e} away")
 
 
 def test_random_weights_are_scored_and_training_improves_on_them(trained):
