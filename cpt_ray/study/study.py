@@ -16,6 +16,7 @@ from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.domains import drawn_roots, missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.plan.budget import plan_study
@@ -210,7 +211,9 @@ class Study:
             self.graph.one(SHARDS, first),
             *(node for node in self.graph.of(DERIVED) if node.work.model == first),
         ]
-        shards = self.shards(first) if all(store.find(node) for node in packed) else None
+        made = shards_of(self.graph, first) if all(store.find(node) for node in packed) else None
+        shards = made.record if made else None
+        reader = ShardReader(made.folder, made.record, verify=False) if made else None
         names = [source.name for source in config.sources if source.is_packed]
         plan = plan_study(
             config,
@@ -218,6 +221,7 @@ class Study:
             specs,
             {name: shards.loss_tokens(name) for name in names} if shards else None,
             rows={name: shards.rows(name) for name in names} if shards else None,
+            measured_keys={name: reader.mean_keys(name) for name in names} if reader else None,
         )
         deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, self.config_path))
         card = planned_card(config.runtime)

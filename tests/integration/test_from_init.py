@@ -21,8 +21,10 @@ from cpt_ray.study.stages.evaluate import EVALUATE
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.train import TRAIN
+from cpt_ray.study.study import Study
 from cpt_ray.train.monitor.metrics import read_metrics
 from tests.integration.tiny_study import TinyStudy, study_tree, write_tiny_study
+from tests.study.planned import Lines
 
 STEPS, ROWS = 20, 4
 SAME = 1e-5
@@ -126,6 +128,17 @@ def test_it_reaches_the_loss_of_plain_torch_from_the_same_weights_and_rows(train
     record_property("loss after 20 steps", f"{steps[-1].loss:.7f}, from {steps[0].loss:.3f}")
     record_property("plain torch", f"{expected[-1]:.7f}; a step differs by at most {worst:.1e} (allowed {SAME:g})")
     record_property("another init_seed", f"begins {apart:.1e} away")
+
+
+def test_the_plan_of_a_prepared_study_has_the_flops_that_training_counted(trained, capsys):
+    (run,) = graph_of(trained).of(TRAIN)
+    counted = sum(step.flops for step in read_metrics(run.folder))
+    plan, _ = Study(load_study(trained.config), trained.config, Lines()).plan()
+    assert plan.measured_flops == pytest.approx(counted, rel=0.06)  # the run ends with a whole step
+    assert plan.flops > plan.measured_flops * 0.9
+    capsys.readouterr()
+    assert main(["plan", str(trained.config)]) == 0
+    assert "FLOPs as training counts: padding too, keys of packed documents (law " in capsys.readouterr().out
 
 
 def test_random_weights_are_scored_and_training_improves_on_them(trained):
