@@ -23,6 +23,7 @@ LONGEST_FIRST = (
     "integration/test_whole_study.py",
     "study/test_driver_killed.py",
     "integration/test_job_submit.py",
+    "integration/test_from_init.py",
     "train/test_launch.py",
     "data/run/test_pipeline.py",
     "data/filter/test_domain_arms.py",

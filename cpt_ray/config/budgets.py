@@ -20,11 +20,11 @@ def peak_rate(train: TrainConfig, model: ModelConfig) -> float:
     Raises:
         ValueError: If it is a rate of the base that the study does not give.
     """
-    named = train.learning_rate
+    named, factor = train.learning_rate, train.learning_rate_factor * model.learning_rate_factor
     if isinstance(named, float):
-        return named * train.learning_rate_factor
+        return named * factor
     key = "peak_learning_rate" if named == "base_peak" else "final_learning_rate"
-    return _base_rate(model, key, f"train.learning_rate is {named}") * train.learning_rate_factor
+    return _base_rate(model, key, f"train.learning_rate is {named}") * factor
 
 
 def warmup_start_rate(train: TrainConfig, model: ModelConfig) -> float:
@@ -178,6 +178,12 @@ def _constant_end(schedule: ScheduleConfig, start: int, stop: int) -> int:
 
 def _base_rate(model: ModelConfig, key: str, wanted_by: str) -> float:
     rate: float | None = getattr(model, key)
+    if model.is_new:
+        setting, _, value = wanted_by.partition(" is ")
+        raise ValueError(
+            f"{wanted_by}, but model {model.name} starts from random weights, so no rate of {value} is known; set {setting} to "
+            f"{'a number' if setting == 'train.learning_rate' else 'zero'}"
+        )
     if rate is None:
         raise ValueError(
             f"{wanted_by}, but models.{model.name}.{key} is not set; set models.{model.name}.{key} to the value in the base's "

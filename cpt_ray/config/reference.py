@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -115,7 +115,7 @@ def _describe(kind: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
         )
     if origin is dict:
         return f"mapping of {_describe(arguments[0])} to {_describe(arguments[1])}"
-    names = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    names = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null", JsonValue: "value"}
     return names.get(kind, str(kind))
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from cpt_ray.config.budgets import check_train
 from cpt_ray.config.domains import check_domains, check_names, derivation_order
+from cpt_ray.config.new_models import check_new_models
 from cpt_ray.config.sections.axes import AxisConfig
 from cpt_ray.config.sections.classifiers import ClassifierConfig
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
@@ -56,6 +57,7 @@ class StudyConfig(Section):
         _unique("classifiers", [classifier.name for classifier in self.classifiers])
         check_domains(self.sources, self.classifiers, self.arms)
         check_names([model.name for model in self.models], [one.name for one in self.classifiers], self.sources)
+        check_new_models(self.models, self.sources)
         _check_run_names([model.name for model in self.models], list(self.arms))
         check_train(self.train, self.models)
         workers, rows = self.runtime.group, self.train.global_batch_size

@@ -1,4 +1,4 @@
-"""Import of base models: a Hugging Face folder, a hub name, or a GGUF file that is dequantized once into a folder.
+"""Import of base models: a Hugging Face folder, a hub name, a GGUF file that is dequantized once, or random weights.
 
 Out: a folder with safetensors and a fast tokenizer, which the other packages load with `load_model` and `load_tokenizer`.
 """
@@ -22,7 +22,8 @@ from cpt_ray.edges.packages import needed_for, resolve_package
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.attention.isolation import use_document_attention
-from cpt_ray.model.bases.files import BaseFiles
+from cpt_ray.model.bases.files import TOKENIZER_FILES, BaseFiles
+from cpt_ray.model.bases.init import build_new
 from cpt_ray.model.bases.proof import prove_folder, require_gguf, require_names
 from cpt_ray.model.bases.tokenizer import exact_tokenizer, keep_text_as_text, require_saved_exactly
 from cpt_ray.model.bases.tokens import DEFINITION
@@ -49,10 +50,16 @@ def is_gguf(config: ModelConfig) -> bool:
     return config.base.endswith(".gguf")
 
 
-def import_base(config: ModelConfig, folder: Path) -> None:
-    """Write the base model and its tokenizer into `folder` as safetensors (bf16) and tokenizer.json, new tokens in both.
+def import_base(config: ModelConfig, folder: Path, *, tokenizer: Path | None = None) -> None:
+    """Write the base model and its tokenizer into `folder` as safetensors and tokenizer.json, new tokens in both.
 
-    Their metadata goes to `model.json`, so that later steps can read it without loading them.
+    Weights are bf16, those of a model from random weights fp32. Their metadata goes to `model.json`, so that later steps can
+    read it without loading them.
+
+    Args:
+        config: The model in the study file.
+        folder: Where to write.
+        tokenizer: The folder of the tokenizer that the study trained for it, if it did.
 
     Raises:
         ConfigError: If the base is missing, not whole, cannot be trained, or needs custom code that is not trusted; if a GGUF
@@ -60,16 +67,19 @@ def import_base(config: ModelConfig, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if is_gguf(config):
-        model, tokenizer = _load_gguf(Path(resolve_package(os.path.expanduser(config.base))), config)
+        model, found = _load_gguf(Path(resolve_package(os.path.expanduser(config.base))), config)
+    elif config.is_new:
+        found = _load_tokenizer(config, str(tokenizer or config.tokenizer))
+        model = build_new(config, found)
     else:
-        model, tokenizer = _load_folder(config)
+        model, found = _load_folder(config)
     if config.new_tokens:
-        add_tokens(model, tokenizer, config)
+        add_tokens(model, found, config)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    found.save_pretrained(folder)
     if not config.trust_remote_code and (folder / DEFINITION).is_file():
         require_saved_exactly(folder, f"models.{config.name}")
-    write_atomic(folder / ImportedModel.FILE, describe_model(model, tokenizer).to_json())
+    write_atomic(folder / ImportedModel.FILE, describe_model(model, found).to_json())
 
 
 def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -103,7 +113,7 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreT
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy a folder's tokenizer files into an export."""
     for path in source.iterdir():
-        if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens")):
+        if path.name.startswith(TOKENIZER_FILES):
             shutil.copyfile(path, target / path.name)
 
 
@@ -135,6 +145,20 @@ def _load_folder(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokeni
     # transformers only warns, fills missing ones with random numbers and continues.
     require_names(BaseFiles(Path(path), key), loading["missing_keys"], loading["unexpected_keys"])
     return model, exact_tokenizer(tokenizer, definition, f"models.{config.name}")
+
+
+def _load_tokenizer(config: ModelConfig, place: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model from random weights."""
+    place, revision = resolve_package(place), config.revision or "main"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=config.trust_remote_code)
+        definition = _definition(place, revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"models.{config.name}.tokenizer: cannot load {place!r}: {str(error).splitlines()[0]}",
+            fix="use a folder with tokenizer.json, or a hub name that this machine can reach",
+        ) from error
+    return exact_tokenizer(tokenizer, definition, f"models.{config.name}")
 
 
 def _definition(place: str, revision: str) -> Path | None:

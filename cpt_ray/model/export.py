@@ -77,7 +77,7 @@ def model_card(facts: Mapping[str, object]) -> str:
     lines = [
         f"# {facts['name']}",
         "",
-        "Continued pretraining with cpt-ray. Base and training text keep their own licenses.",
+        "Trained with cpt-ray. Base and training text keep their own licenses.",
         "",
     ]
     lines += ["| fact | value |", "|---|---|"]

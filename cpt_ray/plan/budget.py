@@ -62,6 +62,7 @@ def plan_study(
     *,
     rows: Mapping[str, int] | None = None,
     mean_keys: float | None = None,
+    measured_keys: Mapping[str, float] | None = None,
 ) -> StudyPlan:
     """Work out the plan of a study.
 
@@ -74,6 +75,7 @@ def plan_study(
             mix (whose weights count rows) into tokens. Without it all sources are assumed to be equally full.
         mean_keys: Mean attended keys per query; default: half a row, which is exact without isolation and an upper bound
             with it.
+        measured_keys: Source name to the mean keys per slot of its packed rows, for the FLOPs that training will count.
 
     Raises:
         ConfigError: If a spec names a model that has no shape.
@@ -109,6 +111,10 @@ def plan_study(
         tokens_per_step={name: batch_rows * mean for name, mean in fill.items()},
         idle=BatchSplit(batch_rows, config.runtime.group.max, 1 if micro == "auto" else micro).describe_idle(),
         flops=sum(run.flops for run in runs),
+        measured_keys=dict(measured_keys or {}),
+        measured_flops=None
+        if measured_keys is None
+        else sum(_measured_flops(spec, mixtures[spec.arm], costs, measured_keys, sequence_length) for spec in specs),
         tokens_seen=max((spec.stop_tokens for spec in specs), default=0),
         tokens_paid=tokens_paid(list(specs)),
         tokens_independent=sum(spec.budget_tokens or 0 for spec in specs),
@@ -139,6 +145,19 @@ def _arm_budgets(specs: Sequence[RunSpec]) -> list[tuple[str, int]]:
     for spec in specs:
         budgets.setdefault(spec.arm, set()).update({spec.budget_tokens} if spec.budget_tokens is not None else ())
     return [(arm, budget) for arm, of_arm in budgets.items() for budget in sorted(of_arm)]
+
+
+def _measured_flops(
+    spec: RunSpec, mixtures: ArmMixtures, costs: _Costs, keys: Mapping[str, float], sequence_length: int
+) -> float:
+    """FLOPs of a run as training counts them: every slot of every row, attending to the keys measured for its source."""
+    shape = _shape_of(spec.model, costs.shapes)
+    stretches = mixtures.stretches(spec.start_tokens, spec.stop_tokens, spec.budget_tokens)
+    return sum(
+        rows * sequence_length * flops_per_token(shape, keys[source])
+        for stretch in stretches
+        for source, rows in stretch.rows(costs.per_row).items()
+    )
 
 
 def _planned_run(spec: RunSpec, mixtures: ArmMixtures, costs: _Costs) -> PlannedRun:

@@ -40,7 +40,7 @@ from cpt_ray.records.data import (
 )
 from cpt_ray.records.device import Card, DeviceFacts
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, TaskScan, read_hits, read_items, write_items
-from cpt_ray.records.model import ImportedModel, ModelShape, TextTokens
+from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import (
     GridPlan,
     MemoryPlan,
@@ -111,6 +111,7 @@ __all__ = [
     "ImportedModel",
     "Interval",
     "LargeComponent",
+    "LearnedTokenizer",
     "LoadedCheckpoint",
     "Made",
     "Measured",

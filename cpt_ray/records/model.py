@@ -46,6 +46,18 @@ class ImportedModel(Record):
     """Added tokens that no text may produce; a text that spells one is encoded as text."""
 
 
+class LearnedTokenizer(Record):
+    """What a tokenizer was learned from."""
+
+    FILE = "learned.json"
+
+    vocabulary: int
+    documents: dict[str, int]
+    """Source to documents."""
+    text_bytes: dict[str, int]
+    """Source to bytes of their text."""
+
+
 class TextTokens(Record):
     """The tokens around every document of a model's training text."""
 

@@ -92,6 +92,10 @@ class StudyPlan(Record):
     idle: str | None
     """What an uneven batch split costs; None if no worker is idle."""
     flops: float
+    measured_keys: dict[str, float]
+    """Source name to the mean keys per slot of its packed rows; empty until prepared."""
+    measured_flops: float | None
+    """FLOPs of all runs with `measured_keys`, padding included, as training counts them; None until prepared."""
     tokens_seen: int
     """The largest number of tokens that any model of the study will have seen."""
     tokens_paid: int

@@ -1,6 +1,6 @@
 """What depends on what: every artifact of a study, derived from its config before anything runs.
 
-    models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate
+    models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate, tokenizer -> models
     exams -> scan -> shards (decontamination); exams -> evaluate; shards, exams that came later -> late_scan
     documents, held_out, scan -> classifier -> scores -> yield; shards, scores -> derived -> train; shards, derived -> arms
 
@@ -10,7 +10,7 @@ A study with axes has a graph per cell; what two cells derive with the same name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,13 +33,14 @@ from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.scan import SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node, Stage
+from cpt_ray.study.stages.tokenizer import TOKENIZER
 from cpt_ray.study.stages.train import TRAIN
 
 STAGES: tuple[Stage[Any, Any], ...] = (
-    *(MODELS, EXAMS, SCAN, DOCUMENTS, HELD_OUT, CLASSIFIER, SCORES),
+    *(EXAMS, SCAN, DOCUMENTS, HELD_OUT, TOKENIZER, MODELS, CLASSIFIER, SCORES),
     *(SHARDS, YIELD, DERIVED, ARMS, LATE_SCAN, TRAIN, EVALUATE),
 )
-"""All stages, inputs before dependents."""
+"""All stages, inputs before dependents. A base that waits for none of them is imported first (`study.study`)."""
 
 WorkT = TypeVar("WorkT")
 RecordT = TypeVar("RecordT", bound=Record)
@@ -160,8 +161,19 @@ class StudyGraph:
         return self.cells[0].one(stage, name)
 
     def all(self, *verbs: str) -> list[Node[Any, Any]]:
-        """Every artifact that the verbs build, inputs before dependents; of all verbs if none is named."""
-        return [node for stage in self.stages if not verbs or stage.verb in verbs for node in self.of(stage)]
+        """Every artifact that the verbs build, inputs before dependents; of all verbs if none is named.
+
+        What several models share is listed once.
+        """
+        return distinct(node for stage in self.stages if not verbs or stage.verb in verbs for node in self.of(stage))
+
+
+def distinct(nodes: Iterable[Node[Any, Any]]) -> list[Node[Any, Any]]:
+    """The first of all artifacts that share a folder, in order."""
+    first: dict[Path, Node[Any, Any]] = {}
+    for node in nodes:
+        first.setdefault(node.folder, node)
+    return list(first.values())
 
 
 def _require_different(cells: Sequence[CellGraph]) -> None:

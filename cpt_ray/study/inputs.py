@@ -20,12 +20,14 @@ from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import SourceFile, list_source_files
 from cpt_ray.edges.storage import FileHashes
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.bases.files import BaseFiles, tokenizer_files
+from cpt_ray.model.bases.files import TOKENIZER_FILES, BaseFiles, tokenizer_files
 from cpt_ray.study.store import fingerprint
 
 
 def base_files(model: ModelConfig) -> tuple[Path, ...]:
-    """The files that an import of a base reads: none for a model of the hub."""
+    """The files that an import of a base reads: none for a model of the hub, and for one from random weights."""
+    if model.is_new:
+        return ()
     path = Path(resolve_package(model.base)).expanduser()
     if path.is_dir():
         try:
@@ -36,7 +38,9 @@ def base_files(model: ModelConfig) -> tuple[Path, ...]:
 
 
 def base_fingerprint(model: ModelConfig, hashes: FileHashes) -> str:
-    """Content of a base's files; name and revision of a hub model."""
+    """Content of a base's files; name and revision of a hub model; configuration and seed of random weights."""
+    if model.is_new:
+        return fingerprint({"init": model.config, "seed": model.init_seed})
     files = base_files(model)
     if files:
         return fingerprint([(path.name if len(files) > 1 else "", hashes.of(path)) for path in files])
@@ -51,6 +55,31 @@ def tokenizer_fingerprint(model: ModelConfig, hashes: FileHashes) -> str | None:
     if path.is_dir():
         return fingerprint([(item.name, hashes.of(item)) for item in tokenizer_files(path)])
     return fingerprint({"hub": model.tokenizer, "revision": model.revision})
+
+
+def packing_fingerprint(model: ModelConfig, hashes: FileHashes) -> str | None:
+    """What of a base decides how text becomes rows: the content of its tokenizer, its kind and the size of its vocabulary.
+
+    Returns:
+        None if that is only known of the imported base: of the hub, in a GGUF file, with new tokens or with code of its own.
+    """
+    if model.new_tokens:
+        return None
+    folder, own = Path(resolve_package(model.base)).expanduser(), tokenizer_fingerprint(model, hashes)
+    if model.is_new:
+        return own
+    if not (folder / "config.json").is_file():
+        return None
+    try:
+        config = BaseFiles(folder, f"models.{model.name}.base").config
+    except ConfigError:  # refused by its proof, which says more
+        return None
+    read = tokenizer_files(folder)
+    if any(path.suffix == ".py" for path in read):
+        return None
+    files = [path for path in read if path.name.startswith(TOKENIZER_FILES)]
+    tokenizer = own or [(path.name, hashes.of(path)) for path in files]
+    return fingerprint([tokenizer, *(config.get(key) for key in ("model_type", "vocab_size"))])
 
 
 def source_fingerprint(source: SourceConfig) -> str:

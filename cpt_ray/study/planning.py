@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import plan_study
 from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
 from cpt_ray.plan.memory import estimate_memory
-from cpt_ray.records import GridPlan, MemoryPlan, ModelShape, PlannedCell, ShardManifest, StudyPlan
+from cpt_ray.records import GridPlan, MemoryPlan, ModelShape, PlannedCell, StudyPlan
 from cpt_ray.study import store
-from cpt_ray.study.graph import CellGraph, StudyGraph
+from cpt_ray.study.graph import CellGraph, StudyGraph, distinct
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.preflight.device import planned_card
 from cpt_ray.study.shapes import model_shapes
@@ -37,8 +38,8 @@ def plan_cell(graph: CellGraph) -> tuple[StudyPlan, list[MemoryPlan]]:
     config = graph.config
     specs = [node.work.spec for node in graph.of(TRAIN)]
     shapes = _shapes(graph)
-    tokens, rows = _supply(graph)
-    plan = plan_study(config, shapes, specs, tokens, rows=rows)
+    supply = _supply(graph)
+    plan = plan_study(config, shapes, specs, supply.tokens, rows=supply.rows, measured_keys=supply.keys)
     deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
     card = graph.once("card", lambda: planned_card(config.runtime))
     workers = config.runtime.group.min
@@ -71,9 +72,9 @@ def plan_cells(graph: StudyGraph) -> GridPlan:
             )
         )
     for stage in graph.stages:
-        distinct, wanted = len(graph.of(stage)), sum(len(cell.of(stage)) for cell in graph.cells)
+        made, wanted = len(distinct(graph.of(stage))), sum(len(cell.of(stage)) for cell in graph.cells)
         if wanted:
-            totals[stage.name] = (distinct, wanted)
+            totals[stage.name] = (made, wanted)
     return GridPlan(study=graph.config.study.name, cells=tuple(cells), artifacts=totals)
 
 
@@ -103,8 +104,17 @@ def _shapes(graph: CellGraph) -> dict[str, ModelShape]:
     return shapes
 
 
-def _supply(graph: CellGraph) -> tuple[dict[str, int] | None, dict[str, int] | None]:
-    """Loss-bearing tokens and rows of each source for the first model; None until all are packed."""
+class _Supply(NamedTuple):
+    """What is packed of each source for the first model; None until all of it is."""
+
+    tokens: dict[str, int] | None = None
+    """Loss-bearing."""
+    rows: dict[str, int] | None = None
+    keys: dict[str, float] | None = None
+    """Mean attended keys per query."""
+
+
+def _supply(graph: CellGraph) -> _Supply:
     model = graph.config.models[0].name
     packed: list[Node[Any, Any]] = [
         graph.one(SHARDS, model),
@@ -115,10 +125,13 @@ def _supply(graph: CellGraph) -> tuple[dict[str, int] | None, dict[str, int] | N
     return graph.once(key, functools.partial(_counted, graph, packed, names, model))
 
 
-def _counted(
-    graph: CellGraph, packed: Sequence[Node[Any, Any]], names: Sequence[str], model: str
-) -> tuple[dict[str, int] | None, dict[str, int] | None]:
+def _counted(graph: CellGraph, packed: Sequence[Node[Any, Any]], names: Sequence[str], model: str) -> _Supply:
     if not all(store.find(node) for node in packed):
-        return None, None
-    shards: ShardManifest = shards_of(graph, model).record
-    return {name: shards.loss_tokens(name) for name in names}, {name: shards.rows(name) for name in names}
+        return _Supply()
+    folder, manifest = shards_of(graph, model)
+    reader = ShardReader(folder, manifest, verify=False)
+    return _Supply(
+        {name: manifest.loss_tokens(name) for name in names},
+        {name: manifest.rows(name) for name in names},
+        {name: reader.mean_keys(name) for name in names},
+    )

@@ -30,6 +30,10 @@ def model_shapes(models: Iterable[Node[ModelConfig, ImportedModel]], lora: LoraS
 
 
 def _describe_base(model: ModelConfig) -> ImportedModel:
+    if model.is_new:
+        from cpt_ray.model.bases.init import describe_new
+
+        return describe_new(model)
     from cpt_ray.model.shape import describe_base
 
     try:

@@ -40,7 +40,7 @@ def locate(root: Path, stage: Stage[WorkT, RecordT], planned: Planned[WorkT]) ->
     return Node(
         stage=stage,
         name=planned.name,
-        folder=root / stage.name / f"{planned.name}-{found[:8]}",
+        folder=root / stage.name / f"{planned.stem or planned.name}-{found[:8]}",
         fingerprint=found,
         inputs=dict(planned.inputs),
         settings=dict(planned.settings),

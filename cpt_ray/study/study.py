@@ -31,7 +31,8 @@ from cpt_ray.records import (
     StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.graph import ALL, Chosen, StudyGraph
+from cpt_ray.study.exports import link_exports
+from cpt_ray.study.graph import ALL, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget, why_not_mirrored
@@ -43,7 +44,7 @@ from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
-from cpt_ray.study.stages.models import MODELS
+from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
 from cpt_ray.study.stages.train import TRAIN, RunNode
 
@@ -101,14 +102,21 @@ class Study:
         said = say_bases(self.graph, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()
+        # A base that waits for no text may be refused, and that is soon.
+        bases = [node for node in self.graph.of(MODELS) if verb == "prepare" and not waits(node)]
+        self._make_nodes(MODELS, bases)
+        say_separators(self.graph, self.console, said, bases)
         for stage in self.graph.stages:
             if stage.verb == verb:
                 self._check_early(verb)
-                self.make_stage(stage)
-            if stage is MODELS and verb == "prepare":
-                say_separators(self.graph, self.console, said)
+                late = [node for node in self.graph.of(stage) if node not in bases]
+                self._make_nodes(stage, late)
+                if stage is MODELS:
+                    say_separators(self.graph, self.console, said, late)
         if verb == "prepare":
             self.require_budgets()
+        if verb == "train":
+            link_exports(self.root, self.grid.trained())
 
     def preflight(self, *verbs: Verb) -> None:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
@@ -125,7 +133,10 @@ class Study:
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""
-        missing = [node for node in self.graph.of(stage) if self.session.reuse(node) is None]
+        self._make_nodes(stage, self.graph.of(stage))
+
+    def _make_nodes(self, stage: Stage[Any, Any], nodes: Sequence[Node[Any, Any]]) -> None:
+        missing = [node for node in distinct(nodes) if self.session.reuse(node) is None]
         for node in missing:
             # Only across verbs: within one, earlier stages have just been built.
             for found in node.inputs.values():

@@ -18,9 +18,7 @@ from cpt_ray.train.order.mixes import realized_mixes
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.record import run_record, training_record
 from cpt_ray.train.runs.specs import trajectory_specs
-from cpt_ray.train.task import TrainTask, point_folder
-
-EXPORT = "export"
+from cpt_ray.train.task import EXPORT, TrainTask, point_folder
 
 
 class Exports:

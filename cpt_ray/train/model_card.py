@@ -25,7 +25,7 @@ def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shard
     return model_card(
         {
             "name": record.run,
-            "base model": model.base,
+            "base model": model.origin,
             "about the base": model.note or "",
             "base license": model.license or "not stated",
             "study": settings.study,

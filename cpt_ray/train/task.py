@@ -11,6 +11,8 @@ from cpt_ray.config.sections.train import ModelConfig, TrainConfig
 from cpt_ray.edges.lease import require_lease
 from cpt_ray.records import Record, RunRecord, RunSpec
 
+EXPORT = "export"
+"""Folder of the model that a run or a trajectory point produces."""
 POINTS = "trajectory"
 """Folder of a run's trajectory points: one folder per mark, with a separate record and export."""
 

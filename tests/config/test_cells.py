@@ -39,7 +39,9 @@ def test_cells_are_all_combinations_and_differ_only_in_what_axes_set(study_file)
 
 
 def test_an_axis_without_a_key_lists_explicit_cells(study_file):
-    axis = "axes.setup={values: {gentle: {train.learning_rate_factor: 0.5, train.weight_decay: 0.0}, plain: {train.beta2: 0.95}}}"
+    axis = (
+        "axes.setup={values: {gentle: {train.learning_rate_factor: 0.5, train.weight_decay: 0.0}, plain: {train.beta2: 0.95}}}"
+    )
     gentle, plain = study_cells(load_study(study_file, (axis,)))
     assert (gentle.name, plain.name) == ("setup-gentle", "setup-plain")
     assert (gentle.config.train.learning_rate_factor, gentle.config.train.weight_decay) == (0.5, 0.0)
@@ -81,8 +83,14 @@ def test_a_pattern_that_chooses_nothing_is_refused(study_file, only, exclude, pr
     ("axis", "problem"),
     [
         ("axes.a={key: train.learning_rte_factor, values: [1, 2]}", r"cell a-1: unknown key train.learning_rte_factor"),
-        ("axes.a={key: arms.legl.mix, values: {x: {law: 1}, y: {news: 1}}}", r"cell a-x has arms|cell a-x: missing key arms.legl"),
-        ("axes.a={key: sources.nws.limit_documents, values: [1, 2]}", "axes.a: key sources.nws.limit_documents: no entry 'nws'"),
+        (
+            "axes.a={key: arms.legl.mix, values: {x: {law: 1}, y: {news: 1}}}",
+            r"cell a-x has arms|cell a-x: missing key arms.legl",
+        ),
+        (
+            "axes.a={key: sources.nws.limit_documents, values: [1, 2]}",
+            "axes.a: key sources.nws.limit_documents: no entry 'nws'",
+        ),
         ("axes.a={key: study.root, values: [one, two]}", "can not be swept: study is the study's own"),
         ("axes.a={key: runtime.workers, values: [1, 2]}", "can not be swept: runtime says where"),
         ("axes.a={key: models.tiny.name, values: [one, two]}", "a name is an identity"),

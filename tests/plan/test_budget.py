@@ -24,6 +24,19 @@ def test_tokens_steps_and_flops_follow_the_hand_worked_table():
     assert plan.flops == pytest.approx(8250 * 18_600)
 
 
+def test_measured_flops_are_those_of_all_slots_with_the_keys_of_each_source():
+    config = make_study(budgets=(1000,))
+    known = {"available": {"law": 9000, "news": 8000}, "rows": {"law": 100, "news": 100}}
+    plan = plan_study(config, {"m": SHAPE}, plan_runs(config), **known, measured_keys={"law": 20.0, "news": 10.0})
+    # FLOPs per slot: 6,600 + 240 * keys. A row of the legal arm has 0.75 * 90 + 0.25 * 80 = 87.5 tokens.
+    legal = 1000 / 87.5 * 100 * (0.75 * (6600 + 240 * 20) + 0.25 * (6600 + 240 * 10))
+    control = 1000 / 80 * 100 * (6600 + 240 * 10)
+    assert plan.measured_flops == pytest.approx(legal + control)
+    assert plan.measured_keys == {"law": 20.0, "news": 10.0}
+    assert plan.flops == pytest.approx(2000 * 18_600)  # the convention stays beside it
+    assert make_plan(config).measured_flops is None
+
+
 def test_tokens_paid_is_compared_with_a_run_per_budget():
     plan = make_plan(make_study())
     assert (plan.tokens_seen, plan.tokens_paid, plan.tokens_independent) == (4000, 8250, 9000)

@@ -121,11 +121,15 @@ def test_a_changed_deepspeed_file_moves_the_runs(tiny, tmp_path):
     assert moved(before, addresses(tiny.config, f"train.deepspeed={other}")) == RUNS | BUDGETS
 
 
-def test_changed_weights_move_all_but_the_text(tiny):
+def test_changed_weights_move_all_but_the_text_and_its_rows(tiny):
     before = addresses(tiny.config)
     with (tiny.model / "model.safetensors").open("ab") as stream:
         stream.write(b"\0" * 8)
-    assert moved(before, addresses(tiny.config)) == EVERYTHING - ITEMS - {"documents/tiny", "held_out/tiny"}
+    assert moved(before, addresses(tiny.config)) == EVERYTHING - ITEMS - {
+        "documents/tiny",
+        "held_out/tiny",
+        "shards/tiny",
+    }
 
 
 def test_inputs_outputs_and_study_file_moved_elsewhere_keep_their_addresses(tiny, tmp_path):

@@ -36,7 +36,10 @@ def test_runs_and_arms_are_named_after_the_axes_that_matter_to_them(tiny):
     grid = Grid(graph_of(tiny, MIX, PACK))
     names = [one.name for one in grid.trained()]
     assert "tiny-legal-4000-seed0@mix-half+pack-32" in names
-    assert [name for name in names if "control" in name] == ["tiny-control-4000-seed0@pack-32", "tiny-control-4000-seed0@pack-64"]
+    assert [name for name in names if "control" in name] == [
+        "tiny-control-4000-seed0@pack-32",
+        "tiny-control-4000-seed0@pack-64",
+    ]
     assert len(set(names)) == 14
     assert [one.name for one in grid.scored() if one.node.work.is_base] == ["tiny-base"]
     assert grid.controls()["legal@mix-most+pack-64"] == {"control@pack-64"}
@@ -74,7 +77,7 @@ def test_names_do_not_depend_on_which_cells_are_chosen(tiny):
 
 
 def test_cells_that_would_train_and_score_the_same_are_refused(tiny):
-    with pytest.raises(ConfigError, match="cells batch-1 and batch-2 are the same study: what axes.batch sets") as error:
+    with pytest.raises(ConfigError, match=r"cells batch-1 and batch-2 are the same study: what axes\.batch sets") as error:
         graph_of(tiny, "axes.batch={key: train.micro_batch_size, values: [1, 2]}")
     assert error.value.fix.startswith("remove axes.batch")
 

@@ -333,8 +333,9 @@ class ArmConfig(Section):
     rate starts to fall, and takes precedence over segments from then on.
     """
 
-    role: Literal["domain", "control"] = Field(
-        description="`domain`: the arm under study; `control`: the equal-token arm on general text"
+    role: Literal["domain", "control", "general"] = Field(
+        description="`domain`: the arm under study; `control`: the equal-token arm on general text; `general`: training on "
+        "general text for its own sake, such as that of a base from random weights"
     )
     mix: dict[str, float] = Field(min_length=1, description="source name to weight; weights add up to 1")
     segments: tuple[SegmentConfig, ...] = Field(default=(), description="mixtures that replace `mix` later in training")

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, JsonValue
 
 from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.init import INIT, TrainTokenizerConfig
 from cpt_ray.config.sections.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.sections.watch import GuardsConfig, WatchConfig
 from cpt_ray.config.values import Count, Name, PathText, Seconds, Section
@@ -27,15 +28,31 @@ RowsPerPass = Annotated[int | Literal["auto"], BeforeValidator(parse_rows_per_pa
 
 
 class ModelConfig(Section):
-    """A base model: a folder of safetensors, a hub name, or a GGUF file, which is dequantized once."""
+    """A base model: a folder of safetensors, a hub name, a GGUF file, which is dequantized once, or `init`.
+
+    `base: init` starts from random weights: `config` describes the model as transformers does, `init_seed` draws its weights
+    with transformers' own initialization, and `tokenizer` or `train_tokenizer` gives it a tokenizer. It is one model per study:
+    `study.seeds` vary the order of its data, not its weights.
+    """
 
     name: Name = Field(description="short name, used in run names")
     base: PathText = Field(
         description="local folder of safetensors, hub name, path to a .gguf, or package://DISTRIBUTION/PATH of one; "
-        "`check` proves a local one: whole, not quantized, known by content"
+        "`check` proves a local one: whole, not quantized, known by content; `init`: random weights"
     )
+    config: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="`base: init`: `architecture`, such as llama, and the keys of its configuration in transformers; "
+        "`vocab_size` is the tokenizer's unless given",
+    )
+    init_seed: int = Field(default=0, ge=0, description="`base: init`: seed of the random weights")
     revision: str | None = Field(default=None, description="hub revision; pin it to a commit")
-    tokenizer: PathText | None = Field(default=None, description="tokenizer folder or hub name; default: the base's own")
+    tokenizer: PathText | None = Field(
+        default=None, description="tokenizer folder, hub name or package://DISTRIBUTION/PATH; default: the base's own"
+    )
+    train_tokenizer: TrainTokenizerConfig | None = Field(
+        default=None, description="`base: init`: learn the tokenizer from the study's text"
+    )
     new_tokens: tuple[str, ...] = Field(
         default=(),
         description="words to add to the vocabulary, one token each; a new embedding is the mean of the embeddings of its "
@@ -62,10 +79,26 @@ class ModelConfig(Section):
     final_learning_rate: float | None = Field(
         default=None, gt=0, description="final learning rate of the base's pretraining; the value of `base_final`"
     )
+    learning_rate_factor: float = Field(
+        default=1.0,
+        gt=0,
+        description="factor applied to this model's peak learning rate, next to `train.learning_rate_factor`: small models "
+        "take higher rates than large ones",
+    )
     license: str | None = Field(default=None, description="license of the weights, recorded in the model card")
     note: str | None = Field(
         default=None, description="what readers must know about the base; shown in the report and the model card"
     )
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it starts from random weights."""
+        return self.base == INIT
+
+    @property
+    def origin(self) -> str:
+        """The base, as records name it."""
+        return f"random weights ({self.config}, seed {self.init_seed})" if self.is_new else self.base
 
 
 class TrainConfig(Section):

@@ -29,6 +29,8 @@ FORMAT_VERSION = 4
 COLUMNS = "shards.arrow"
 """File with the entries of a manifest, next to its head."""
 _OPEN_SHARDS = 128
+_MEASURED_SHARDS = 64
+"""Shards of a source that a mean is measured on."""
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
@@ -187,6 +189,19 @@ class ShardReader:
         """
         return self._shard(int(self._places[source][number])).loss.astype(np.int64)
 
+    def mean_keys(self, source: str) -> float:
+        """Mean keys that a slot of a source attends to: sum(l^2) / (2 * slots) over segments and padding, as training counts.
+
+        Reads lengths, not tokens; of a source with more than `_MEASURED_SHARDS` shards, that many, evenly spaced.
+
+        Raises:
+            ArtifactError: If a shard is missing, or contradicts the manifest.
+        """
+        length, places = self._manifest.sequence_length, self._places.get(source, ())
+        some = places[:: max(1, -(-len(places) // _MEASURED_SHARDS))]
+        found = [self._shard(int(place)).squares_and_rows(length) for place in some]
+        return sum(squares for squares, _ in found) / (2 * length * max(1, sum(rows for _, rows in found)))
+
     def _located(self, source: str, indices: Sequence[int] | Integers) -> Iterator[tuple[_Shard, Integers, Integers]]:
         """For each shard needed: the shard, row numbers within it, and their positions in `indices`."""
         wanted = np.asarray(indices, dtype=np.int64)
@@ -229,6 +244,13 @@ class _Shard:
         self._tokens: npt.NDArray[Any] = tokens.values.to_numpy().reshape(-1, sequence_length)
         self._borders: npt.NDArray[np.int32] = segments.offsets.to_numpy()
         self._segments: npt.NDArray[np.int32] = segments.values.to_numpy()
+
+    def squares_and_rows(self, sequence_length: int) -> tuple[int, int]:
+        """Sum of squared lengths of segments and padding, and number of rows."""
+        lengths = self._segments.astype(np.int64)
+        sums = np.concatenate([[0], np.cumsum(lengths)])
+        padding = sequence_length - np.diff(sums[self._borders])
+        return int((lengths**2).sum() + (padding**2).sum()), len(padding)
 
     def row(self, index: int) -> PackedRow:
         segments = self._segments[self._borders[index] : self._borders[index + 1]]

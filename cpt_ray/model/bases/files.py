@@ -25,6 +25,8 @@ _LONGEST_HEADER = 100_000_000
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2}
 _READ = (".json", ".jinja", ".model", ".py", ".tiktoken", ".txt")
 """Endings of the other files that loading a model or tokenizer may read."""
+TOKENIZER_FILES = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens")
+"""Begins the names of the files of a tokenizer."""
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _FETCH = "download the base again, for example with `git lfs pull` in its folder"
 

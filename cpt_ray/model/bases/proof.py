@@ -2,6 +2,7 @@
 
 In: the study's models. Out: what was found, as `BaseFacts`, or an error. Reads configuration, headers and tokenizer, never the
 weights themselves, and neither torch nor transformers. What only they can tell is checked at import, which precedes all text.
+A model that starts from random weights has nothing to read: it is proven by building a part of it (`model.bases.init`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpt_ray.config.sections.init import END_OF_TEXT
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
@@ -43,6 +45,8 @@ def prove_base(model: ModelConfig, lengths: Mapping[str, int]) -> BaseFacts:
         ConfigError: If the base cannot be trained as the study asks.
     """
     key = f"models.{model.name}"
+    if model.is_new:
+        return _prove_new(model, lengths)
     path = Path(resolve_package(model.base)).expanduser()
     if path.is_file() or str(path).endswith(".gguf"):
         require_gguf(path, f"{key}.base")
@@ -62,6 +66,27 @@ def prove_base(model: ModelConfig, lengths: Mapping[str, int]) -> BaseFacts:
     name = (files.config.get("architectures") or [files.config.get("model_type")])[0]
     summary = f"{name}, {len(files.tensors)} tensors in {len(files.weights)} files; separator {separator or 'told at import'}"
     return BaseFacts(model.name, summary, (*warnings, *more))
+
+
+def _prove_new(model: ModelConfig, lengths: Mapping[str, int]) -> BaseFacts:
+    from cpt_ray.model.bases.init import prove_new  # imports torch, which a study of trained bases need not pay for here
+
+    separator, warnings = END_OF_TEXT, list[str]()
+    if model.tokenizer is not None:
+        folder = Path(resolve_package(model.tokenizer)).expanduser()
+        if not folder.is_dir() and looks_like_path(model.tokenizer):
+            raise ConfigError(
+                f"models.{model.name}.tokenizer: {folder}: no such folder",
+                fix="use a folder with tokenizer.json, or a hub name",
+            )
+        found, warnings = _prove_tokenizer(model, BaseFiles(folder, f"models.{model.name}.tokenizer"))
+        separator = found or "told at import"
+    elif model.separator not in (None, END_OF_TEXT):
+        raise ConfigError(
+            f"models.{model.name}.separator is {model.separator!r}, but a learned tokenizer has {END_OF_TEXT!r}",
+            fix=f"leave models.{model.name}.separator out",
+        )
+    return BaseFacts(model.name, f"{prove_new(model, lengths)}; separator {separator}", tuple(warnings))
 
 
 def prove_folder(folder: Path, key: str) -> BaseFiles:
@@ -139,7 +164,8 @@ def _prove_tokenizer(model: ModelConfig, files: BaseFiles) -> tuple[str | None, 
             f"{key}.separator is {model.separator!r}, which is not a single token of the tokenizer",
             fix=f"use one of its special tokens ({', '.join(sorted(tokens.control_tokens(found.definition)))})",
         )
-    _require_rows(files, tokens.largest_text_id(found.definition), known.get(separator or "", -1))
+    if not model.is_new:  # the vocabulary of a new model is its tokenizer's
+        _require_rows(files, tokens.largest_text_id(found.definition), known.get(separator or "", -1))
     warning = tokens.chat_end_warning(separator, known, key) if separator else None
     return separator, [warning] if warning else []
 

@@ -31,6 +31,10 @@ def _render_totals(plan: StudyPlan) -> str:
         ("tokens paid", saving),
         ("arithmetic", f"{_flops(plan.flops)}, attention over {plan.mean_keys:g} keys on average"),
     ]
+    if plan.measured_flops is not None:
+        keys = ", ".join(f"{source} {mean:.0f}" for source, mean in plan.measured_keys.items())
+        counted = f"{_flops(plan.measured_flops)} as training counts: padding too, keys of packed documents ({keys} on average)"
+        lines.append(("measured", counted))
     if plan.idle:
         lines.append(("idle", plan.idle))
     return "\n".join(f"{name:<13}{text}" for name, text in lines)

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.model.bases.proof import BaseFacts, prove_base
 from cpt_ray.model.bases.tokens import chat_end_warning, vocabulary
 from cpt_ray.model.text_tokens import text_tokens
-from cpt_ray.records import Artifact
+from cpt_ray.records import Artifact, ImportedModel
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.models import MODELS, compare_base, imported_from
-from cpt_ray.study.stages.stage import Checked, Console, Graph
+from cpt_ray.study.stages.stage import Checked, Console, Graph, Node
 
 
 def prove_bases(config: StudyConfig) -> list[BaseFacts]:
@@ -69,15 +70,18 @@ def warn_of_changes(graph: Graph, console: Console) -> None:
             console.warn(problem.problem)
 
 
-def say_separators(graph: Graph, console: Console, said: Mapping[str, str]) -> None:
+def say_separators(
+    graph: Graph, console: Console, said: Mapping[str, str], models: Iterable[Node[ModelConfig, ImportedModel]] | None = None
+) -> None:
     """Print the tokens around documents of every imported base, and warn of one that ends a turn of a chat.
 
     Args:
         graph: The study.
         console: Where to print.
         said: What `say_bases` has printed; a separator that is told there is not told again.
+        models: The bases to speak of; all of them if none are given.
     """
-    for node in graph.of(MODELS):
+    for node in graph.of(MODELS) if models is None else models:
         if store.find(node) is None:
             continue
         found = text_tokens(node.work, node.folder)

@@ -19,6 +19,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
             for shards in graph.of(SHARDS):
                 yield Planned(
                     name=shards.name,
+                    stem=shards.stem,
                     inputs={"documents": graph.one(DOCUMENTS), "shards": shards, "exams": items},
                     settings=prepare_settings(config.prepare, "decontaminate"),
                     work=Text(config.read_sources, config.prepare),

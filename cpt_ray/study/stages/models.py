@@ -14,6 +14,7 @@ from cpt_ray.errors import ArtifactError, DataError
 from cpt_ray.records import ImportedModel
 from cpt_ray.study.inputs import base_files, base_fingerprint, tokenizer_fingerprint
 from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
+from cpt_ray.study.stages.tokenizer import tokenizer_node
 
 SOURCE_FILE = "base.json"
 """What was imported."""
@@ -22,21 +23,33 @@ SOURCE_FILE = "base.json"
 def _plan(graph: Graph) -> Iterator[Planned[ModelConfig]]:
     for model in graph.config.models:
         key = model.model_dump_json()
-        base = graph.once(f"base {key}", functools.partial(base_fingerprint, model, graph.hashes))
-        tokenizer = graph.once(f"tokenizer {key}", functools.partial(tokenizer_fingerprint, model, graph.hashes))
-        inputs = {"base": base}
+        inputs: dict[str, Node[Any, Any] | str] = {
+            "base": graph.once(f"base {key}", functools.partial(base_fingerprint, model, graph.hashes))
+        }
+        given = graph.once(f"tokenizer {key}", functools.partial(tokenizer_fingerprint, model, graph.hashes))
+        tokenizer = given or tokenizer_node(graph, model)
         yield Planned(
             name=model.name,
             inputs=inputs if tokenizer is None else {**inputs, "tokenizer": tokenizer},
-            settings={"revision": model.revision, "new_tokens": model.new_tokens},
+            settings={"revision": model.revision, "new_tokens": model.new_tokens, **_initialization(model)},
             work=model,
         )
+
+
+def _initialization(model: ModelConfig) -> dict[str, object]:
+    """What a model from random weights is made of; it is part of the base's fingerprint, and here for readers."""
+    return {"config": model.config, "init_seed": model.init_seed} if model.is_new else {}
+
+
+def waits(node: Node[ModelConfig, ImportedModel]) -> bool:
+    """Whether a model can only be made after the text: its tokenizer is learned from it."""
+    return isinstance(node.inputs.get("tokenizer"), Node)
 
 
 def _build(node: Node[ModelConfig, ImportedModel], _: Session) -> None:
     from cpt_ray.model.base import import_base  # imports torch, which a verb that builds nothing must not pay for
 
-    import_base(node.work, node.folder)
+    import_base(node.work, node.folder, tokenizer=node.input("tokenizer").folder if waits(node) else None)
     hashes = FileHashes(node.folder.parents[1])
     if base_fingerprint(node.work, hashes) != node.inputs["base"]:
         raise DataError(f"models.{node.name}.base changed while it was imported", fix="re-run the same command")
@@ -67,7 +80,8 @@ def compare_base(model: ModelConfig, folder: Path) -> Checked:
         if then.get(name) != now.get(name)
     )
     size = sum(path.stat().st_size for path in files)
-    return Checked(f"base of {model.name}", f"{len(files)} files, {size / 1e6:.1f} MB", problems, is_input=True)
+    amount = model.origin if model.is_new else f"{len(files)} files, {size / 1e6:.1f} MB"
+    return Checked(f"base of {model.name}", amount, problems, is_input=True)
 
 
 def imported_from(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,12 @@
-"""Stage `shards`: the text of all sources, without held-out and exam text, tokenized and packed for each model."""
+"""Stage `shards`: the text of all sources, without held-out and exam text, tokenized and packed for each model.
+
+Models with the same tokenizer, byte for byte, and the same tokens around documents share their shards: sizes of one family, or
+bases that another study trained. That is known where a base is a folder or starts from random weights.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +16,15 @@ from cpt_ray.data.rows.shards import ShardReader, save_manifest
 from cpt_ray.data.rows.tokenize import ModelTokenizer, resolve_tokenizer
 from cpt_ray.errors import ArtifactError, CptRayError
 from cpt_ray.model.text_tokens import text_tokens
-from cpt_ray.records import ExamItem, ShardManifest
+from cpt_ray.records import ExamItem, ImportedModel, ShardManifest
 from cpt_ray.study import store
+from cpt_ray.study.inputs import packing_fingerprint
 from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job, prepare_settings
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.scan import SCAN, early_name
 from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
+from cpt_ray.study.stages.tokenizer import tokenizer_node
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class Packing(Text):
     """Text to pack, for a model."""
 
     model: ModelConfig
+    base: Node[ModelConfig, ImportedModel]
 
 
 ShardsNode = Node[Packing, ShardManifest]
@@ -36,16 +44,25 @@ def _plan(graph: Graph) -> Iterator[Planned[Packing]]:
     for scan in graph.of(SCAN):
         if scan.name == early_name(graph):
             text["exams"] = scan
+    first: dict[object, str] = {}
     for model in config.models:
+        base = graph.one(MODELS, model.name)
+        tokenizer = tokenizer_node(graph, model) or graph.once(
+            f"packing {model.model_dump_json()}", functools.partial(packing_fingerprint, model, graph.hashes)
+        )
+        around = {"separator": model.separator, "bos": model.bos}
+        rows = {"vocab_size": model.config.get("vocab_size")} if model.config is not None else {}
+        key = tokenizer.name if isinstance(tokenizer, Node) else tokenizer or model.name
         yield Planned(
             name=model.name,
-            inputs={"model": graph.one(MODELS, model.name), **text},
+            stem=first.setdefault((key, *around.values(), *map(str, rows.values())), model.name),
+            inputs={"model": base, **text} if tokenizer is None else {"tokenizer": tokenizer, **text},
             settings={
-                "separator": model.separator,
-                "bos": model.bos,
+                **around,
+                **rows,
                 **prepare_settings(config.prepare, "seed", "decontaminate", "token_rules", "pack"),
             },
-            work=Packing(config.read_sources, config.prepare, model),
+            work=Packing(config.read_sources, config.prepare, model, base),
         )
 
 
@@ -65,14 +82,14 @@ def _build(node: ShardsNode, session: Session) -> None:
 
 def _check_tokenizer(node: ShardsNode) -> bool:
     """Reject a tokenizer that does not fit its model, before hours are spent on preparing text for it."""
-    if store.find(node.input("model")) is None:
+    if store.find(node.work.base) is None:
         return False
     resolve_tokenizer(_tokenizer(node))
     return True
 
 
 def _tokenizer(node: ShardsNode) -> ModelTokenizer:
-    model = node.input("model")
+    model = node.work.base
     imported = store.load(model)
     tokens = text_tokens(node.work.model, model.folder)
     return ModelTokenizer(model.folder, tokens, imported.shape.vocabulary_size, imported.control_tokens)

@@ -115,6 +115,8 @@ class Planned(Generic[WorkT]):
     """Every setting that shapes the result, as plain values, and nothing else: any other change must not rebuild it."""
     work: WorkT
     """Resolved input of `Stage.build`."""
+    stem: str | None = None
+    """Begins the name of its folder, `name` if none is given: artifacts with equal inputs and settings share one through it."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,11 @@ class Node(Generic[WorkT, RecordT]):
     inputs: Mapping[str, Node[Any, Any] | str]
     settings: Mapping[str, object]
     work: WorkT = field(repr=False)
+
+    @property
+    def stem(self) -> str:
+        """The folder's name without the fingerprint: that of the first artifact that has the folder."""
+        return self.folder.name.rpartition("-")[0]
 
     @property
     def label(self) -> str:

@@ -112,6 +112,17 @@ def test_no_more_shards_are_open_than_allowed(tmp_path: Path, manifest: ShardMan
     assert len(reader._open) == 1
 
 
+def test_mean_keys_count_segments_and_padding_of_evenly_spaced_shards(
+    tmp_path: Path, manifest: ShardManifest, monkeypatch
+) -> None:
+    reader = ShardReader(tmp_path, manifest)
+    # Rows of 4 + 2, of 6, and of 3 with 3 slots of padding: half of the squared lengths, over 18 slots.
+    assert reader.mean_keys("law") == (16 + 4 + 36 + 9 + 9) / 2 / 18
+    assert reader.mean_keys("nothing") == 0
+    monkeypatch.setattr(shards, "_MEASURED_SHARDS", 1)
+    assert ShardReader(tmp_path, manifest).mean_keys("law") == (16 + 4 + 36) / 2 / 12
+
+
 def test_columns_are_plain_arrow(tmp_path: Path, manifest: ShardManifest) -> None:
     schema = pa.ipc.open_file(pa.memory_map(str(tmp_path / "0.arrow"))).schema
     assert schema.field("tokens").type == pa.list_(pa.uint16(), T)

@@ -6,6 +6,7 @@ from cpt_ray.records import Card
 from cpt_ray.report.text.plan import render_plan
 from tests.plan.planned import SCHEDULE, SHAPE, make_plan, make_study
 
+MEASURED = "measured     3.10e+07 FLOPs as training counts: padding too, keys of packed documents (law 20, news 10 on average)"
 EXPECTED = """\
 Plan of study tiny
 
@@ -100,3 +101,9 @@ def test_the_card_is_named_with_what_the_states_leave_of_it():
         "train.micro_batch_size.",
         "m on Tesla T4 of 15.00: model states need 107 % of it.",
     ]
+
+
+def test_measured_flops_stand_beside_those_of_the_convention():
+    plan = make_plan(make_study()).model_copy(update={"measured_flops": 3.1e7, "measured_keys": {"law": 20.2, "news": 10.0}})
+    lines = render_plan(plan).splitlines()
+    assert lines[lines.index(MEASURED) - 1].startswith("arithmetic   1.53e+08 FLOPs, attention over 50 keys")

@@ -16,13 +16,13 @@ from cpt_ray.study.stages.shards import SHARDS
 from tests.study.planned import BareSession, graph_of
 
 
-def test_there_is_one_artifact_per_model_of_the_same_text(tiny):
+def test_there_is_an_artifact_for_each_model_of_the_same_text(tiny):
     models = [{"name": name, "base": str(tiny.model)} for name in ("one", "two")]
     tiny.change(models=models)
     graph = graph_of(tiny)
     one, two = graph.of(SHARDS)
     assert (one.name, two.name) == ("one", "two")
-    assert one.input("model") is graph.one(MODELS, "one")
+    assert one.work.base is graph.one(MODELS, "one")
     for name, stage in (("held_out", HELD_OUT), ("exams", SCAN)):
         assert one.input(name) is two.input(name)
         assert one.input(name).stage is stage

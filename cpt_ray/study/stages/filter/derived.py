@@ -77,6 +77,7 @@ def _plan_derived(graph: Graph) -> Iterator[Planned[Deriving]]:
                 inputs["like"] = shards_of_source(graph, model.name, by_name[source.like])
             yield Planned(
                 name=derived_name(model.name, source.name),
+                stem=derived_name(graph.one(SHARDS, model.name).stem, source.name),
                 inputs=inputs,
                 settings={
                     "source": source.model_dump(mode="json", include={"name", "parent", "where", "sample", "quality_matched"}),
