@@ -1,4 +1,4 @@
-"""A small web with a legal part, cut by hash into text for two studies: `configs/ladder_local.yaml` and `legal_scaling_local.yaml`.
+"""A small web with a legal part, cut by hash into text for two studies: `ladder_local.yaml` and `legal_scaling_local.yaml`.
 
 Run by `make corpora` after `benchmarks.corpora.packages`. Written under `runs/corpora/web/`, as JSON lines {id, text, kind}:
 

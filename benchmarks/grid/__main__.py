@@ -1,6 +1,6 @@
 """Measure domain filters and grids; writes `benchmarks/results/grid.json`.
 
-Run by `make bench-grid`, or for selected parts: `python -m benchmarks.grid filter`. `--quick` takes little text and writes no
+Run by `make bench-grid`, or for selected parts: `python -m benchmarks.grid plan`. `--quick` takes little text and writes no
 results file.
 """
 
@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from benchmarks.grid import cells
 from benchmarks.grid import filter as domain_filter
 from benchmarks.measure.claims import Claim, ImpossibleError
 from benchmarks.measure.environments import CACHE
@@ -21,7 +22,21 @@ def measure_filter(*, quick: bool) -> list[Claim]:
     return domain_filter.measure(megabytes=32, rounds=1) if quick else domain_filter.measure(megabytes=256)
 
 
-PARTS: dict[str, Callable[..., list[Claim]]] = {"filter": measure_filter}
+def measure_plan(*, quick: bool) -> list[Claim]:
+    """A grid of 1,000 cells, planned."""
+    return cells.measure_plan(rounds=1 if quick else 3)
+
+
+def measure_scaling(*, quick: bool) -> list[Claim]:
+    """The local studies, from nothing; there is no quick form."""
+    return [] if quick else cells.measure_scaling()
+
+
+PARTS: dict[str, Callable[..., list[Claim]]] = {
+    "filter": measure_filter,
+    "plan": measure_plan,
+    "scaling": measure_scaling,
+}
 
 
 def main() -> None:

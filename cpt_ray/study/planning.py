@@ -100,7 +100,7 @@ def _shapes(graph: CellGraph) -> dict[str, ModelShape]:
     adapted = "" if lora is None else lora.model_dump_json()
     shapes: dict[str, ModelShape] = {}
     for node in graph.of(MODELS):
-        shapes |= graph.once(f"shape {node.fingerprint} {adapted}", functools.partial(model_shapes, [node], lora))
+        shapes |= graph.once(f"shape {node.label} {adapted}", functools.partial(model_shapes, [node], lora))
     return shapes
 
 
