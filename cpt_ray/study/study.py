@@ -35,7 +35,6 @@ from cpt_ray.records import (
     StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.exports import link_exports
 from cpt_ray.study.graph import StudyGraph, distinct
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.mirror import LiveMirror, MirrorTarget, why_not_mirrored
@@ -51,7 +50,7 @@ from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
-from cpt_ray.study.stages.train import TRAIN, RunNode, deepspeed_path
+from cpt_ray.study.stages.train import TRAIN, RunNode, deepspeed_path, link_exports
 
 
 class Study:
