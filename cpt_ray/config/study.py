@@ -8,8 +8,7 @@ import itertools
 from pydantic import Field, model_validator
 
 from cpt_ray.config.budgets import check_train
-from cpt_ray.config.domains import check_domains, check_names, derivation_order
-from cpt_ray.config.new_models import check_new_models
+from cpt_ray.config.domains import check_domains, check_names, check_new_models, derivation_order
 from cpt_ray.config.sections.axes import AxisConfig
 from cpt_ray.config.sections.classifiers import ClassifierConfig
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig

@@ -71,10 +71,8 @@ def plan_study(
         shapes: Model name to shape.
         specs: The result of `train.runs.plan_runs`.
         available: Source name to the loss-bearing tokens of one pass; None until prepared.
-        rows: Source name to packed rows; with `available` it gives the measured tokens per row of each source, which convert a
-            mix (whose weights count rows) into tokens. Without it all sources are assumed to be equally full.
-        mean_keys: Mean attended keys per query; default: half a row, which is exact without isolation and an upper bound
-            with it.
+        rows: Source name to packed rows, which with `available` convert weights of rows into tokens; None: equally full rows.
+        mean_keys: Mean attended keys per query; default: half a row, which is an upper bound where documents are isolated.
         measured_keys: Source name to the mean keys per slot of its packed rows, for the FLOPs that training will count.
 
     Raises:
@@ -88,7 +86,6 @@ def plan_study(
     cooldown_share = config.train.schedule.cooldown_share
     mixtures = {name: ArmMixtures(name, arm, cooldown_share) for name, arm in config.arms.items()}
     costs = _Costs(shapes, keys, per_row, batch_rows)
-    micro = config.train.micro_batch_size
     runs = tuple(_planned_run(spec, mixtures[spec.arm], costs) for spec in specs)
     arm_budgets = _arm_budgets(specs)
     largest = dict(arm_budgets)  # budgets ascend, so the last one stays
@@ -109,16 +106,20 @@ def plan_study(
         fill_measured=available is not None and rows is not None,
         mean_keys=keys,
         tokens_per_step={name: batch_rows * mean for name, mean in fill.items()},
-        idle=BatchSplit(batch_rows, config.runtime.group.max, 1 if micro == "auto" else micro).describe_idle(),
+        idle=_idle(config),
         flops=sum(run.flops for run in runs),
         measured_keys=dict(measured_keys or {}),
-        measured_flops=None
-        if measured_keys is None
-        else sum(_measured_flops(spec, mixtures[spec.arm], costs, measured_keys, sequence_length) for spec in specs),
+        measured_flops=_measured_flops(specs, mixtures, costs, measured_keys, sequence_length) if measured_keys else None,
         tokens_seen=max((spec.stop_tokens for spec in specs), default=0),
         tokens_paid=tokens_paid(list(specs)),
         tokens_independent=sum(spec.budget_tokens or 0 for spec in specs),
     )
+
+
+def _idle(config: StudyConfig) -> str | None:
+    micro = config.train.micro_batch_size
+    split = BatchSplit(config.train.global_batch_size, config.runtime.group.max, 1 if micro == "auto" else micro)
+    return split.describe_idle()
 
 
 def _budgets(specs: Sequence[RunSpec], shapes: Mapping[str, ModelShape], mean_keys: float) -> tuple[PlannedBudget, ...]:
@@ -148,14 +149,17 @@ def _arm_budgets(specs: Sequence[RunSpec]) -> list[tuple[str, int]]:
 
 
 def _measured_flops(
-    spec: RunSpec, mixtures: ArmMixtures, costs: _Costs, keys: Mapping[str, float], sequence_length: int
+    specs: Sequence[RunSpec],
+    mixtures: Mapping[str, ArmMixtures],
+    costs: _Costs,
+    keys: Mapping[str, float],
+    sequence_length: int,
 ) -> float:
-    """FLOPs of a run as training counts them: every slot of every row, attending to the keys measured for its source."""
-    shape = _shape_of(spec.model, costs.shapes)
-    stretches = mixtures.stretches(spec.start_tokens, spec.stop_tokens, spec.budget_tokens)
+    """FLOPs of all runs as training counts them: every slot of every row, attending to the keys measured for its source."""
     return sum(
-        rows * sequence_length * flops_per_token(shape, keys[source])
-        for stretch in stretches
+        rows * sequence_length * flops_per_token(_shape_of(spec.model, costs.shapes), keys[source])
+        for spec in specs
+        for stretch in mixtures[spec.arm].stretches(spec.start_tokens, spec.stop_tokens, spec.budget_tokens)
         for source, rows in stretch.rows(costs.per_row).items()
     )
 

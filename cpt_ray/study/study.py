@@ -31,7 +31,6 @@ from cpt_ray.records import (
     StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.exports import link_exports
 from cpt_ray.study.graph import ALL, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
@@ -46,7 +45,7 @@ from cpt_ray.study.stages.evaluate import scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
-from cpt_ray.study.stages.train import TRAIN, RunNode
+from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports
 
 
 class Study:
@@ -116,7 +115,7 @@ class Study:
         if verb == "prepare":
             self.require_budgets()
         if verb == "train":
-            link_exports(self.root, self.grid.trained())
+            link_exports(self.root, {one.name: one.node for one in self.grid.trained()})
 
     def preflight(self, *verbs: Verb) -> None:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.

@@ -15,12 +15,11 @@ from cpt_ray.config.load import load_study
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.model.base import import_base
 from cpt_ray.records import EvalRecord, ShardManifest, StepMetrics
-from cpt_ray.study.exports import FOLDER
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.evaluate import EVALUATE
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
-from cpt_ray.study.stages.train import TRAIN
+from cpt_ray.study.stages.train import EXPORTS, TRAIN
 from cpt_ray.study.study import Study
 from cpt_ray.train.monitor.metrics import read_metrics
 from tests.integration.tiny_study import TinyStudy, study_tree, write_tiny_study
@@ -152,7 +151,7 @@ def test_random_weights_are_scored_and_training_improves_on_them(trained):
 
 
 def test_the_export_is_a_model_with_its_tokenizer_under_a_stable_path(trained):
-    export = trained.root / FOLDER / "fresh-general-4800-seed0"
+    export = trained.root / EXPORTS / "fresh-general-4800-seed0"
     assert export.is_symlink()
     assert export.resolve() == (graph_of(trained).of(TRAIN)[0].folder / "export").resolve()
     tokenizer, model = AutoTokenizer.from_pretrained(export), AutoModelForCausalLM.from_pretrained(export)
@@ -165,7 +164,7 @@ def test_the_export_is_a_model_with_its_tokenizer_under_a_stable_path(trained):
 
 def test_another_study_adapts_the_export_and_notices_when_it_was_trained_again(trained, tmp_path, capsys):
     study = write_tiny_study(tmp_path / "next", kind="local")
-    link = trained.root / FOLDER / "fresh-general-4800-seed0"
+    link = trained.root / EXPORTS / "fresh-general-4800-seed0"
     study.change(models=[{"name": "adapted", "base": str(link)}])
     capsys.readouterr()
     assert main(["check", str(study.config)]) == 0

@@ -42,7 +42,7 @@ from cpt_ray.data.run.units import (
     write_dropped,
 )
 from cpt_ray.data.split import ContainmentIndex, Part, document_ngrams, held_out_order, held_out_part
-from cpt_ray.data.words import NO_WORDS, hash_words
+from cpt_ray.data.words import NO_WORDS, hash_words, seeded_share
 from cpt_ray.records import DocumentKey, ExamHit, FileEntry, PackedPieces, UnitFacts, UnitReport, read_items
 
 CONTROL_REASON = "tokenize.control_token"
@@ -112,6 +112,27 @@ def kept_documents(
 def document_key(row: Mapping[str, Any]) -> DocumentKey:
     """The name of a document of a clean unit."""
     return DocumentKey(row["identity"], row["id"])
+
+
+def training_texts(
+    tasks: Iterable[DrawUnit], context: UnitContext, share: float, counts: Counter[str], sizes: Counter[str]
+) -> Iterator[str]:
+    """The texts of documents that are not held out, in order, to learn a tokenizer from.
+
+    Args:
+        tasks: The units.
+        context: The context of the tasks.
+        share: Of the documents, drawn by identity, so that the draw depends on no worker.
+        counts: Source to documents so far.
+        sizes: Source to bytes so far.
+    """
+    for task in tasks:
+        for row in kept_documents(task, context):
+            held_out = task.part(row["component"], context.prepare) is not None
+            if not held_out and seeded_share("tokenizer", context.prepare.seed, row["identity"]) < share:
+                counts[task.source] += 1
+                sizes[task.source] += row["bytes"]
+                yield row["text"]
 
 
 def count_components(tasks: Iterable[DrawUnit], documents_folder: Path) -> Counter[str]:

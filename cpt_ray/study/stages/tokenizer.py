@@ -6,6 +6,7 @@ are imported before it. Models with the same settings share one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -57,14 +58,22 @@ def _plan(graph: Graph) -> Iterator[Planned[Learning]]:
 
 def _build(node: TokenizerNode, _: Session) -> None:
     from cpt_ray.data.rows.learn_tokenizer import learn_tokenizer, save_tokenizer
-    from cpt_ray.data.run.tokenizer_text import TokenizerText
+    from cpt_ray.data.run.merge import unit_files
+    from cpt_ray.data.run.training_tasks import DrawUnit, training_texts
     from cpt_ray.data.run.units import UnitContext
 
-    work = node.work
-    context = UnitContext(folder=str(node.folder), sources=work.sources, prepare=work.prepare)
-    texts = TokenizerText(work.wanted, store.made(node.input("documents")), store.made(node.input("held_out")), context)
+    work, documents, held_out = node.work, store.made(node.input("documents")), store.load(node.input("held_out"))
+    inputs = {"documents": str(documents.folder)}
+    context = UnitContext(folder=str(node.folder), inputs=inputs, sources=work.sources, prepare=work.prepare)
+    floor = tuple(name for names in held_out.floor.values() for name in names)
+    files = (unit_files(documents.folder, unit) for unit in documents.record.units)
+    tasks = (DrawUnit(**one, floor=floor) for one in files if one["source"] in work.wanted.sources)
+    left = [report for report in documents.record.reports if report.stage == "near_duplicates"]
+    total = sum(report.kept.bytes for report in left if report.source in work.wanted.sources)
+    counts, sizes = Counter[str](), Counter[str]()
+    texts = training_texts(tasks, context, work.wanted.text_bytes / total, counts, sizes)
     save_tokenizer(learn_tokenizer(texts, work.wanted.vocabulary), node.folder)
-    record = LearnedTokenizer(vocabulary=work.wanted.vocabulary, documents=dict(texts.documents), text_bytes=dict(texts.bytes))
+    record = LearnedTokenizer(vocabulary=work.wanted.vocabulary, documents=dict(counts), text_bytes=dict(sizes))
     write_atomic(node.folder / LearnedTokenizer.FILE, record.to_json())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import ArmConfig
+from cpt_ray.edges.storage import unwritable
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunEvent, RunRecord, RunSpec, ShardManifest, StepMetrics
@@ -22,7 +25,7 @@ from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
 from cpt_ray.train.runs.specs import plan_runs
-from cpt_ray.train.task import RunSettings, TrainTask
+from cpt_ray.train.task import EXPORT, RunSettings, TrainTask
 
 _NOT_IN_RESULT = {
     "budgets",
@@ -49,6 +52,8 @@ _NOT_IN_RESULT = {
 """Keys of `train` that are already in a run's spec, or that change memory and speed but not the result."""
 
 
+EXPORTS = "exports"
+"""Folder of links to the exports of all runs, below the study's root."""
 _DERIVED = "derived-"
 """Begins the names of the inputs that are derived sources."""
 
@@ -113,6 +118,33 @@ def derived_shards(graph: Graph, model: str, arm: str) -> dict[str, Node[Derivin
         for source in graph.config.derived_sources
         if source.name in drawn
     }
+
+
+def link_exports(root: Path, runs: Mapping[str, RunNode]) -> None:
+    """Link `<root>/exports/RUN` to the export of each run as it is now, in place of an older link.
+
+    A run's folder has its fingerprint in its name, so another study could not name it as a base; the link it can. What is
+    behind the link is hashed like the files of any base, so a base that is trained again changes what depends on it.
+
+    Args:
+        root: The study's root.
+        runs: The runs by their names in the study.
+
+    Raises:
+        ArtifactError: If the folder cannot be written.
+    """
+    for name, node in runs.items():
+        export, link = node.folder / EXPORT, root / EXPORTS / name
+        target = os.path.relpath(export, link.parent)
+        if not export.is_dir() or (link.is_symlink() and os.readlink(link) == target):
+            continue
+        temporary = link.with_name(f".{link.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            temporary.symlink_to(target, target_is_directory=True)
+            os.replace(temporary, link)  # a reader sees the old export or the new one
+        except OSError as error:
+            raise unwritable(link, error) from error
 
 
 def _mixture_settings(arm: ArmConfig, spec: RunSpec) -> dict[str, object]:
