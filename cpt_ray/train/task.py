@@ -17,9 +17,21 @@ POINTS = "trajectory"
 """Folder of a run's trajectory points: one folder per mark, with a separate record and export."""
 
 
+AVERAGED = "average"
+"""Folder of the weights that a run keeps for an average: one folder per mark."""
+
+EXPORT = "export"
+"""Folder of an export, below that of its run, point or merge."""
+
+
 def point_folder(run_folder: str | Path, mark: int) -> Path:
     """The folder for a run's record and export at a trajectory mark."""
     return Path(run_folder) / POINTS / str(mark)
+
+
+def averaged_folder(run_folder: str | Path, mark: int) -> Path:
+    """The folder for the weights that a run keeps at a mark of its cooldown."""
+    return Path(run_folder) / AVERAGED / str(mark)
 
 
 class RunSettings(Record):

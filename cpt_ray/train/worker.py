@@ -5,6 +5,7 @@ The same function runs in a Ray Train worker and in the driver process. Files un
     checkpoints/step-*/     committed states            attempts/attempt-*.json   who started, from which step
     metrics/attempt-*.jsonl one line per step           export/                   HF folder, for budgets
     trajectory/MARK/        record and HF folder of the model at a mark
+    average/MARK/           HF folder of the model at a mark of its cooldown, for an average
     events/*.jsonl          events of the run, including each worker's warnings
     logs/rank-*.log         logs of each worker and its libraries
     run.json                the RunRecord, written last

@@ -185,7 +185,7 @@ def _shards():
 
 
 def test_an_export_ends_on_the_separator(tmp_path):
-    from cpt_ray.model.export import export_model
+    from cpt_ray.model.exports.export import export_model
 
     tokenizer, model = build_tokenizer(), build_model(400)
     tokenizer.save_pretrained(tmp_path / "tokenizer")
