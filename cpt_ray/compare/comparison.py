@@ -89,8 +89,8 @@ def compare(
         findings += model_findings
         deltas += model_deltas
         for merge in (cell for cell in merges if cell.model == model):
-            parent = next(c for c in own if (c.arm, c.budget_tokens) == (merge.arm, merge.budget_tokens))
-            for reference in (base, parent):
+            made_of = [cell for cell in own if (cell.arm, cell.budget_tokens) == (merge.arm, merge.budget_tokens)]
+            for reference in (base, *made_of):
                 deltas += _all_deltas(merge, reference, config, (probes or {}).get(merge.arm or "", frozenset()))
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
     trained = [record for record in evals if record.arm is not None]
@@ -111,8 +111,8 @@ def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path], by_run: Map
         merge = by_run[record.run].merge
         groups.setdefault((record.model, record.arm, record.budget_tokens, merge.suffix if merge else ""), []).append(record)
     return [
-        Cell(*key, scored=tuple(Scored(r, folders[r.run]) for r in sorted(records, key=lambda r: r.seed or 0)), suffix=suffix)
-        for (*key, suffix), records in groups.items()
+        Cell(model, arm, budget, tuple(Scored(r, folders[r.run]) for r in sorted(records, key=lambda r: r.seed or 0)), suffix)
+        for (model, arm, budget, suffix), records in groups.items()
     ]
 
 

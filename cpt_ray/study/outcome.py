@@ -71,6 +71,7 @@ def summarize(study: Study, comparison: Comparison) -> str:
         comparison,
         study.evaluations(),
         not_annealed={run.run for run in study.runs() if not run.annealed},
+        merged={run.run for run in study.runs() if run.merge is not None},
         isolated=_isolated(study),
     )
 

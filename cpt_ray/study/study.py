@@ -47,7 +47,7 @@ from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.merges import MERGES
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
-from cpt_ray.study.stages.train import TRAIN, RunNode
+from cpt_ray.study.stages.train import TRAIN, RunNode, trained_again
 
 
 class Study:
@@ -103,6 +103,8 @@ class Study:
         said = say_bases(self.graph, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()
+            for again in trained_again(self.graph, self.root):
+                self.console.warn(again)
         # A base that waits for no text may be refused, and that is soon.
         bases = [node for node in self.graph.of(MODELS) if verb == "prepare" and not waits(node)]
         self._make_nodes(MODELS, bases)

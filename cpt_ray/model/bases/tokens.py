@@ -131,8 +131,8 @@ def chat_warning(key: str) -> str:
     """
     return (
         f"{key}: the base carries a chat template; if it was tuned for chat, training it on plain text wears that off. Two "
-        "remedies that train nothing: merges with interpolate go back towards the base; or train the plain base of its family, and "
-        "let merges with instruction_residual add instruct minus base to the result"
+        "remedies that train nothing: merges with interpolate go back towards the base; or train the plain base of its family, "
+        "and let merges with instruction_residual add instruct minus base to the result"
     )
 
 

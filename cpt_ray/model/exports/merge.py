@@ -48,9 +48,10 @@ def interpolate(weight: float) -> Combine:
 
 def average(blocks: Sequence[Tensor]) -> Tensor:
     """The mean of all."""
-    mean = blocks[0].clone()
+    mean = blocks[0]
+    # A running mean: exact where all are equal, unlike a sum that is divided.
     for number, block in enumerate(blocks[1:], start=2):
-        mean += (block - mean) / number  # a running mean: exact where all are equal, unlike a sum that is divided
+        mean = torch.where(block == mean, mean, mean + (block - mean) / number)
     return mean
 
 
@@ -59,7 +60,7 @@ def add_residual(scale: float) -> Combine:
 
     def combine(blocks: Sequence[Tensor]) -> Tensor:
         export, instruct, base = blocks
-        # Not the sum where they are equal: -0 + 0 is 0, another bit.
+        # Not the sum where they are equal: -0 + 0 is 0, which has other bits.
         return torch.where(instruct == base, export, export + scale * (instruct - base))
 
     return combine
