@@ -29,7 +29,7 @@ class Exports:
         engine: Holds the weights.
         order: The order of the run's rows.
         shards: The manifest of their shards.
-        tokens_spent: Where this start began; marks up to there have been exported.
+        tokens_spent: Marks up to there have been exported.
     """
 
     def __init__(

@@ -13,12 +13,13 @@ from cpt_ray.cli.main import main
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.records import ShardManifest
 from cpt_ray.study import store
+from cpt_ray.study.preflight.bases import say_separators
 from cpt_ray.study.stages.models import MODELS
 from tests.cli.said import said
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer
 from tests.integration.tiny_study import document, law_documents, write_lines
 from tests.model.bases.damage import POINTER, WEIGHTS, change_json, prefix
-from tests.study.planned import BareSession, graph_of
+from tests.study.planned import BareSession, Lines, graph_of
 
 pytestmark = pytest.mark.accept(inputs=1)
 
@@ -86,6 +87,38 @@ def test_the_separator_is_said_and_the_end_of_a_chat_turn_is_warned_about(tiny, 
     captured = capsys.readouterr()
     assert f"separator {SEPARATOR}" in captured.out
     assert "warning" not in captured.err
+
+
+@pytest.mark.accept(grid=5)
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_base_with_a_chat_template_is_warned_about_with_two_remedies(tiny, capsys, place):
+    assert main(["check", str(tiny.config)]) == 0
+    assert "chat template" not in capsys.readouterr().err
+    if place == "tokenizer_config.json":
+        change_json(tiny.model, place, chat_template="{{ messages }}")
+    else:
+        (tiny.model / place).write_text("{{ messages }}")
+    assert main(["check", str(tiny.config)]) == 0
+    warned = capsys.readouterr().err
+    assert "models.tiny: the base carries a chat template; if it was tuned for chat, training it on plain text wears" in warned
+    assert "merges with interpolate" in warned
+    assert "merges with instruction_residual" in warned
+    # A study that has a remedy is not told of it; an average of its cooldown is none.
+    assert main(["check", str(tiny.config), "merges=[{name: averaged, average: {last: 2, every: 400}}]"]) == 0
+    assert "chat template" in capsys.readouterr().err
+    assert main(["check", str(tiny.config), "merges=[{name: frontier, interpolate: {}}]"]) == 0
+    assert "chat template" not in capsys.readouterr().err
+
+
+def test_a_base_imported_from_one_file_is_warned_about_once_it_is_there(tiny):
+    graph = graph_of(tiny)
+    MODELS.build(graph.of(MODELS), BareSession(graph.root))
+    node = graph.one(MODELS)
+    (node.folder / "chat_template.jinja").write_text("{{ messages }}")
+    node.work.__dict__["base"] = "no/folder"  # as for a name on the hub
+    console = Lines()
+    say_separators(graph, console, {})
+    assert any("models.tiny: the base carries a chat template" in line for line in console.said)
 
 
 def test_a_separator_that_is_no_token_is_refused_in_check(tiny, capsys):
