@@ -24,7 +24,7 @@ def box_2() -> list[str]:
 
 
 def box_5() -> list[str]:
-    """Merges: the ends of an interpolation are base and export, a model's residual with itself is nothing, shapes must agree."""
+    """Merges: an interpolation ends at base and export, the residual of a model with itself is nothing, shapes must agree."""
     exact = ("interpolation at 0 and 1", "residual of a model with itself", "planted shape mismatch")
     return run_tests("grid", 5, figures=[*exact, "added to a finished study"])
 
