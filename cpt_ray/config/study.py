@@ -13,7 +13,7 @@ from cpt_ray.config.new_models import check_new_models
 from cpt_ray.config.sections.axes import AxisConfig
 from cpt_ray.config.sections.classifiers import ClassifierConfig
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
-from cpt_ray.config.sections.merges import MergeConfig
+from cpt_ray.config.sections.models.merges import MergeConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig

@@ -29,10 +29,10 @@ from cpt_ray.study.stages.filter.classifier import CLASSIFIER
 from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
 from cpt_ray.study.stages.filter.scores import SCORES, YIELD
 from cpt_ray.study.stages.held_out import HELD_OUT
-from cpt_ray.study.stages.late_scan import LATE_SCAN
 from cpt_ray.study.stages.merges import INSTRUCT, MERGES
 from cpt_ray.study.stages.models import MODELS
-from cpt_ray.study.stages.scan import SCAN
+from cpt_ray.study.stages.scans.late_scan import LATE_SCAN
+from cpt_ray.study.stages.scans.scan import SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node, Stage
 from cpt_ray.study.stages.tokenizer import TOKENIZER

@@ -13,13 +13,12 @@ from cpt_ray.cli.main import main
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.records import ShardManifest
 from cpt_ray.study import store
-from cpt_ray.study.preflight.bases import say_separators
 from cpt_ray.study.stages.models import MODELS
 from tests.cli.said import said
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer
 from tests.integration.tiny_study import document, law_documents, write_lines
 from tests.model.bases.damage import POINTER, WEIGHTS, change_json, prefix
-from tests.study.planned import BareSession, Lines, graph_of
+from tests.study.planned import BareSession, graph_of
 
 pytestmark = pytest.mark.accept(inputs=1)
 
@@ -108,17 +107,6 @@ def test_a_base_with_a_chat_template_is_warned_about_with_two_remedies(tiny, cap
     assert "chat template" in capsys.readouterr().err
     assert main(["check", str(tiny.config), "merges=[{name: frontier, interpolate: {}}]"]) == 0
     assert "chat template" not in capsys.readouterr().err
-
-
-def test_a_base_imported_from_one_file_is_warned_about_once_it_is_there(tiny):
-    graph = graph_of(tiny)
-    MODELS.build(graph.of(MODELS), BareSession(graph.root))
-    node = graph.one(MODELS)
-    (node.folder / "chat_template.jinja").write_text("{{ messages }}")
-    node.work.__dict__["base"] = "no/folder"  # as for a name on the hub
-    console = Lines()
-    say_separators(graph, console, {})
-    assert any("models.tiny: the base carries a chat template" in line for line in console.said)
 
 
 def test_a_separator_that_is_no_token_is_refused_in_check(tiny, capsys):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from cpt_ray.config.sections.init import TrainTokenizerConfig
+from cpt_ray.config.sections.models.init import TrainTokenizerConfig
 from cpt_ray.data.run.merge import unit_files
 from cpt_ray.data.run.training_tasks import DrawUnit, kept_documents
 from cpt_ray.data.run.units import UnitContext

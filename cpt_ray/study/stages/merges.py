@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpt_ray.config.sections.merges import MergeConfig
+from cpt_ray.config.sections.models.merges import MergeConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from cpt_ray.config.sections.merges import AverageConfig, MergeConfig
+from cpt_ray.config.sections.models.merges import AverageConfig, MergeConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Merge, RunSpec

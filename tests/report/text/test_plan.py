@@ -1,7 +1,7 @@
 """The plan as printed in a terminal."""
 
 from cpt_ray.config.deepspeed import check_deepspeed
-from cpt_ray.config.sections.merges import InterpolateConfig, MergeConfig
+from cpt_ray.config.sections.models.merges import InterpolateConfig, MergeConfig
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import Card
 from cpt_ray.report.text.plan import render_plan
