@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from cpt_ray.config.sections.models.init import INIT
 from cpt_ray.config.values import Count, Name, PathText, Section
 
 MergeRule = Literal["interpolate", "average", "instruction_residual"]
@@ -50,6 +51,13 @@ class ResidualConfig(Section):
     )
     base_revision: str | None = Field(default=None, description="hub revision of `base`")
     scale: float = Field(default=1.0, gt=0, description="factor of the difference")
+
+    @model_validator(mode="after")
+    def _trained(self) -> "ResidualConfig":
+        for key in ("instruct", "base"):
+            if getattr(self, key) == INIT:
+                raise ValueError(f"instruction_residual.{key} is {INIT}, random weights; name a trained model of the family")
+        return self
 
 
 class MergeConfig(Section):

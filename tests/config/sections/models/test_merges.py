@@ -30,6 +30,10 @@ def test_a_rule_needs_no_more_than_its_name(tree):
         ([{"name": "x", "interpolate": {"weights": []}}], "merges.0.interpolate.weights"),
         ([{"name": "x", "interpolate": {"weights": [1.5]}}], "Input should be less than or equal to 1, saw 1.5"),
         ([{"name": "x", "average": {"last": 1}}], "Input should be greater than or equal to 2, saw 1"),
+        (
+            [{"name": "x", "instruction_residual": {"instruct": "init"}}],
+            "instruction_residual.instruct is init, random weights",
+        ),
         ([{"name": "x", "instruction_residual": {}}], "merges.0.instruction_residual.instruct"),
         ([{"name": "x", "instruction_residual": {"instruct": "a", "scale": 0}}], "Input should be greater than 0, saw 0"),
         ([{"name": "x", "interpolate": {}}, {"name": "x", "average": {}}], "merges has two entries named 'x'"),
