@@ -5,10 +5,13 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+
+Boxes = Mapping[int, Callable[[], list[str]]] | Sequence[Callable[[], list[str]]]
+"""The boxes of an acceptance list."""
 
 
 def check(true: bool, otherwise: str) -> None:
@@ -86,20 +89,22 @@ def check_results(name: str, claims: Iterable[str], *, made_by: str) -> list[str
     ]
 
 
-def run_boxes(boxes: Sequence[Callable[[], list[str]]], arguments: Sequence[str]) -> int:
+def run_boxes(boxes: Boxes, arguments: Sequence[str]) -> int:
     """Run boxes and print PASS or FAIL with the evidence of each.
 
     Args:
-        boxes: Each returns lines of evidence or raises; the first line of its docstring says what it proves.
-        arguments: Numbers of the boxes to run, from 1; empty means all.
+        boxes: By number, or in order from 1. Each returns lines of evidence or raises; its docstring's first line says what it
+            proves.
+        arguments: Numbers of the boxes to run; empty means all.
 
     Returns:
         The exit code: 1 if a box failed.
     """
-    asked = [int(argument) for argument in arguments] or list(range(1, len(boxes) + 1))
+    numbered = boxes if isinstance(boxes, Mapping) else dict(enumerate(boxes, start=1))
+    asked = [int(argument) for argument in arguments] or list(numbered)
     failed = 0
     for number in asked:
-        box = boxes[number - 1]
+        box = numbered[number]
         try:
             evidence, verdict = box(), "PASS"
         except Exception as error:  # an error fails the box; the others still run

@@ -23,12 +23,18 @@ def box_2() -> list[str]:
     return run_tests("grid", 2, figures=["truth", *estimates, "rebuilt for another threshold"])
 
 
+def box_5() -> list[str]:
+    """Merges: an interpolation ends at base and export, the residual of a model with itself is nothing, shapes must agree."""
+    exact = ("interpolation at 0 and 1", "residual of a model with itself", "planted shape mismatch")
+    return run_tests("grid", 5, figures=[*exact, "added to a finished study"])
+
+
 def box_6() -> list[str]:
     """A base from random weights reaches the loss of plain torch from the same weights and rows."""
     return run_tests("grid", 6, figures=["loss after 20 steps", "plain torch", "another init_seed"])
 
 
-BOXES = [box_1, box_2, box_6]
+BOXES = {1: box_1, 2: box_2, 5: box_5, 6: box_6}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What a study found: the points of its curves, the paired differences, the verdict.
 
 In: `EvalRecord`s, their folders (for the per-document files), the runs. Out: a `Comparison`. Pure except for reading those
-files. Every budget is compared with the base and with the equal-token control, and the two largest budgets with each other.
+files. Every budget is compared with the base and with the equal-token control, and the two largest budgets with each other. A
+merge is compared with the base and with the budget it was made of; it is on no curve and in no verdict.
 """
 
 from __future__ import annotations
@@ -73,8 +74,10 @@ def compare(
             raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
         if not reported_sets(record):
             raise DataError(f"{record.run} has no scores on a test set; only those are reported", fix=_FIX)
-    budgets = [r for r in evals if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
-    cells = _cells(budgets, eval_folders)
+    merged = [r for r in evals if by_run[r.run].merge is not None]
+    scored = [r for r in evals if by_run[r.run].merge is None]
+    budgets = [r for r in scored if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
+    cells, merges = (_cells(records, eval_folders, by_run) for records in (budgets, merged))
     deltas: list[Delta] = []
     findings: list[ArmFindings] = []
     for model in dict.fromkeys(record.model for record in evals):
@@ -85,6 +88,10 @@ def compare(
         model_findings, model_deltas = _compare_model(base, own, config, around)
         findings += model_findings
         deltas += model_deltas
+        for merge in (cell for cell in merges if cell.model == model):
+            made_of = [cell for cell in own if (cell.arm, cell.budget_tokens) == (merge.arm, merge.budget_tokens)]
+            for reference in (base, *made_of):
+                deltas += _all_deltas(merge, reference, config, (probes or {}).get(merge.arm or "", frozenset()))
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
     trained = [record for record in evals if record.arm is not None]
     return Comparison(
@@ -92,20 +99,26 @@ def compare(
         deltas=tuple(deltas),
         headline=headline(findings, config),
         verdict=describe(findings, config, labels),
-        notes=(*notes(findings, evals, not_annealed=len(evals) - len(budgets)), *caveats),
+        notes=(*notes(findings, evals, not_annealed=len(scored) - len(budgets)), *caveats),
         tokens_seen=max((record.tokens_seen for record in trained), default=0),
         tokens_paid=tokens_paid,
     )
 
 
-def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path]) -> list[Cell]:
-    groups: dict[tuple[str, str | None, int | None], list[EvalRecord]] = {}
+def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path], by_run: Mapping[str, RunRecord]) -> list[Cell]:
+    groups: dict[tuple[str, str | None, int | None, str], list[EvalRecord]] = {}
     for record in evals:
-        groups.setdefault((record.model, record.arm, record.budget_tokens), []).append(record)
+        merge = by_run[record.run].merge
+        groups.setdefault((record.model, record.arm, record.budget_tokens, merge.suffix if merge else ""), []).append(record)
     return [
-        Cell(*key, scored=tuple(Scored(r, folders[r.run]) for r in sorted(records, key=lambda r: r.seed or 0)))
-        for key, records in groups.items()
+        Cell(model, arm, budget, tuple(Scored(r, folders[r.run]) for r in sorted(records, key=lambda r: r.seed or 0)), suffix)
+        for (model, arm, budget, suffix), records in groups.items()
     ]
+
+
+def _all_deltas(subject: Cell, reference: Cell, config: CompareConfig, probes: frozenset[str]) -> list[Delta]:
+    """The differences over all seeds and by seed."""
+    return [_with_role(delta, probes) for part in cell_deltas(subject, reference, config) for delta in part]
 
 
 def _compare_model(
@@ -169,6 +182,7 @@ def _points(evals: Sequence[EvalRecord], by_run: Mapping[str, RunRecord]) -> lis
             bits_per_byte=score.bits_per_byte,
             interval=score.bits_per_byte_interval,
             annealed=by_run[record.run].annealed,
+            merged=by_run[record.run].merge is not None,
         )
         for record in evals
         for score in reported_sets(record)

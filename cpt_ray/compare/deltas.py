@@ -41,20 +41,22 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the study's grid with all its seeds: the base (no arm), or an arm at a budget."""
+    """One point of the study's grid with all its seeds: the base (no arm), an arm at a budget, or a merge of one."""
 
     model: str
     arm: str | None
     budget_tokens: int | None
     scored: tuple[Scored, ...]
     """In ascending order of seeds."""
+    suffix: str = ""
+    """Of a merge: what its name adds to that of the budget it was made of."""
 
     @property
     def name(self) -> str:
         """The run's name, or the cell's if there are several seeds."""
         if len(self.scored) == 1:
             return self.scored[0].record.run
-        return f"{self.model}-{self.arm}-{self.budget_tokens} (mean of {len(self.scored)} seeds)"
+        return f"{self.model}-{self.arm}-{self.budget_tokens}{self.suffix} (mean of {len(self.scored)} seeds)"
 
 
 class PairedDeltas(NamedTuple):

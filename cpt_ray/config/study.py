@@ -12,6 +12,7 @@ from cpt_ray.config.domains import check_domains, check_names, check_new_models,
 from cpt_ray.config.sections.axes import AxisConfig
 from cpt_ray.config.sections.classifiers import ClassifierConfig
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.config.sections.models.merges import MergeConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
@@ -38,6 +39,7 @@ class StudyConfig(Section):
     arms: dict[Name, ArmConfig] = Field(min_length=1)
     axes: dict[Name, AxisConfig] = Field(default_factory=dict)
     train: TrainConfig
+    merges: tuple[MergeConfig, ...] = ()
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -53,6 +55,7 @@ class StudyConfig(Section):
             _check_arm(f"arms.{arm_name}", arm, names)
             _check_cooldown_mix(f"arms.{arm_name}", arm, self.train)
         _unique("arms", list(self.arms))
+        _unique("merges", [merge.name for merge in self.merges])
         _unique("classifiers", [classifier.name for classifier in self.classifiers])
         check_domains(self.sources, self.classifiers, self.arms)
         check_names([model.name for model in self.models], [one.name for one in self.classifiers], self.sources)

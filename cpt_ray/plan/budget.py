@@ -25,6 +25,7 @@ from cpt_ray.plan.needs import (
 )
 from cpt_ray.records import ModelShape, PlannedBudget, PlannedMix, PlannedRun, RunSpec, StudyPlan
 from cpt_ray.train.order.batch_split import BatchSplit
+from cpt_ray.train.runs.merges import plan_merges
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.runs.specs import tokens_paid
 
@@ -112,6 +113,7 @@ def plan_study(
         measured_flops=_measured_flops(specs, mixtures, costs, measured_keys, sequence_length) if measured_keys else None,
         tokens_seen=max((spec.stop_tokens for spec in specs), default=0),
         tokens_paid=tokens_paid(list(specs)),
+        merges=tuple(one.merge for one in plan_merges(config, specs)),
         tokens_independent=sum(spec.budget_tokens or 0 for spec in specs),
     )
 
@@ -184,4 +186,5 @@ def _planned_run(spec: RunSpec, mixtures: ArmMixtures, costs: _Costs) -> Planned
         peak_rate=spec.schedule.peak_rate,
         end_rate=learning_rate(spec.stop_tokens, spec.schedule),
         trajectory_tokens=spec.trajectory_tokens,
+        average_tokens=spec.average_tokens,
     )

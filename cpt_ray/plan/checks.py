@@ -68,6 +68,13 @@ def check_cooldowns(plan: StudyPlan) -> None:
                     f"{format_count(round(step))} tokens: they would be the same model",
                     fix="space train.trajectory_tokens wider, or lower train.trajectory_points or train.global_batch_size",
                 )
+        for mark, following in pairwise((*run.average_tokens, run.stop_tokens)):
+            if following - mark < step:
+                raise ConfigError(
+                    f"run {run.run}: an average in merges takes its weights at {mark} and {following} tokens, closer than one "
+                    f"optimizer step of about {format_count(round(step))} tokens: they would be the same model",
+                    fix=f"set merges.*.average.every to at least {math.ceil(step)}, or lower train.global_batch_size",
+                )
 
 
 def check_memory(memory: Sequence[MemoryPlan]) -> None:

@@ -40,7 +40,7 @@ def estimate_memory(
     checkpoint = checkpoint_bytes(shape, deepspeed, train)
     export = shape.parameters * (4 if train.export_precision == "fp32" else 2)
     mine = [spec for spec in specs if spec.model == model]
-    exports = sum((spec.budget_tokens is not None) + len(spec.trajectory_tokens) for spec in mine)
+    exports = sum((spec.budget_tokens is not None) + len(spec.trajectory_tokens) + len(spec.average_tokens) for spec in mine)
     kept = sum(train.keep_checkpoints + len(spec.branch_tokens) for spec in mine)
     return MemoryPlan(
         model=model,

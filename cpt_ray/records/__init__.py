@@ -44,6 +44,7 @@ from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, T
 from cpt_ray.records.plan import (
     GridPlan,
     MemoryPlan,
+    Merge,
     PlannedBudget,
     PlannedCell,
     PlannedMix,
@@ -117,6 +118,7 @@ __all__ = [
     "Measured",
     "MemoryPlan",
     "MemoryPoint",
+    "Merge",
     "ModelShape",
     "PackedPieces",
     "PlannedBudget",

@@ -8,7 +8,7 @@ from typing import ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 SourceRole = Literal["domain", "general", "probe"]
-RunKind = Literal["base", "trunk", "cooldown", "chain", "independent", "trajectory"]
+RunKind = Literal["base", "trunk", "cooldown", "chain", "independent", "trajectory", "merge"]
 
 
 class Record(BaseModel):

@@ -5,6 +5,8 @@ These are records because both rooms need them and neither imports the other.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from cpt_ray.records.base import Record, RunKind
 from cpt_ray.records.device import Card
 
@@ -67,6 +69,38 @@ class PlannedRun(Record):
     peak_rate: float
     end_rate: float
     trajectory_tokens: tuple[int, ...]
+    average_tokens: tuple[int, ...] = ()
+    """Marks in the cooldown at which weights are kept for an average."""
+
+
+class Merge(Record):
+    """A model made out of the export of a run without training; `train/runs/merges.py` derives all merges of a study."""
+
+    run: str
+    """Its own name."""
+    name: str
+    """The entry of `merges` that asks for it."""
+    rule: Literal["interpolate", "average", "instruction_residual"]
+    made_of: str
+    """The run whose export it begins with."""
+    weight: float | None = None
+    """Interpolation: share of that export; the base has the rest."""
+    marks: tuple[int, ...] = ()
+    """Average: where the other models stood, in tokens spent."""
+    scale: float | None = None
+    """Instruction residual: factor of instruct minus base."""
+
+    @property
+    def suffix(self) -> str:
+        """What its name adds to that of its budget."""
+        return f"-{self.name}" + ("" if self.weight is None else f"-{self.weight:g}")
+
+    def __str__(self) -> str:
+        if self.weight is not None:
+            return f"{self.weight:g} of {self.made_of}, {1 - self.weight:g} of the base"
+        if self.marks:
+            return f"mean of {self.made_of} and its weights at {', '.join(f'{mark:,}' for mark in self.marks)} tokens"
+        return f"{self.made_of} plus {self.scale:g} x (instruct minus base)"
 
 
 class StudyPlan(Record):
@@ -100,6 +134,8 @@ class StudyPlan(Record):
     """The largest number of tokens that any model of the study will have seen."""
     tokens_paid: int
     """Tokens that all runs together train on; a shared trunk counts once."""
+    merges: tuple[Merge, ...] = ()
+    """Models made of these runs without training."""
     tokens_independent: int
     """What the same budgets would cost as independent runs."""
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from cpt_ray.records.base import FileEntry, Record, RunKind
+from cpt_ray.records.plan import Merge
 
 
 class StateFigures(Record):
@@ -131,6 +132,8 @@ class RunSpec(Record):
     """Checkpoints that children start from: the first step at or past each of these."""
     trajectory_tokens: tuple[int, ...] = ()
     """Marks at which the model is exported as is, for scores that are not budgets."""
+    average_tokens: tuple[int, ...] = ()
+    """Marks in the cooldown at which the model is exported for an average of `merges`; never scored."""
 
 
 class RunAttempt(Record):
@@ -284,7 +287,7 @@ class TrainingRecord(Record):
 
 
 class RunRecord(Record):
-    """A model of the study: a finished training run, a trajectory point of one, or the untrained base (kind `base`)."""
+    """A model of the study: a finished run, a trajectory point of one, a merge, or the untrained base (kind `base`)."""
 
     FILE = "run.json"
 
@@ -299,18 +302,27 @@ class RunRecord(Record):
     axes: dict[str, str] = Field(default_factory=dict)
     """In a grid, the axes that it depends on, and the names of their values."""
     parent: str | None = None
-    """The run whose checkpoint this one started from."""
+    """The run whose checkpoint this one started from, or whose export was merged."""
     export_path: str | None
     """HF safetensors folder, absolute; None for a trunk, which is never a budget."""
     annealed: bool
     """Whether the learning rate has decayed: only such a run may be called a budget."""
     training: TrainingRecord | None = None
-    """None for the base."""
+    """None for the base and for a merge."""
+    merge: Merge | None = None
+    """How a merge was made; its budget is that of `parent`, which it is not itself."""
+    merged_tokens: int = 0
+    """The `tokens_seen` of the export that a merge was made of."""
+
+    @property
+    def cell(self) -> str:
+        """Its name without the seed."""
+        return f"{self.model}-{self.arm}-{self.budget_tokens}" + (self.merge.suffix if self.merge else "")
 
     @property
     def tokens_seen(self) -> int:
         """Loss-bearing tokens in its weights since the base."""
-        return self.training.progress.tokens_seen if self.training else 0
+        return self.training.progress.tokens_seen if self.training else self.merged_tokens
 
     @property
     def tokens_paid(self) -> int:

@@ -115,6 +115,8 @@ class Point(Record):
     bits_per_byte: float
     interval: Interval | None
     annealed: bool
+    merged: bool = False
+    """Whether the model was made without training: such a point is on no curve."""
 
 
 class Comparison(Record):

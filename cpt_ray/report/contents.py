@@ -94,8 +94,13 @@ class ReportContents:
         return self.wall_s if self.wall_s is not None else sum(self.stage_timings.values())
 
     def find_run(self, name: str) -> RunRecord | None:
-        """The run with that name, or the first run of a cell `model-arm-budget (mean of 3 seeds)`."""
-        return next((r for r in self.runs if name == r.run or name.startswith(f"{r.model}-{r.arm}-{r.budget_tokens} (")), None)
+        """The run or merge with that name, or the first one of a cell `model-arm-budget (mean of 3 seeds)`."""
+        return next((r for r in self.runs if name == r.run or name.startswith(f"{r.cell} (")), None)
+
+    def is_merged(self, run: str) -> bool:
+        """Whether a run or cell was made without training."""
+        record = self.find_run(run)
+        return record is not None and record.merge is not None
 
     def role_of(self, run: str) -> str:
         """`base`, `domain`, `control`, or an empty string for an unknown run or cell."""

@@ -20,12 +20,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from cpt_ray.records import Histogram, Point
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.series import (
+    DASHES,
     INK,
     Curve,
     Line,
     Trade,
     WatchedLine,
     curves,
+    frontiers,
     loss_lines,
     means,
     sets_of,
@@ -310,6 +312,8 @@ def _label_base(axes: Any, bases: Sequence[Point]) -> None:
 def _trade(axes: Any, domain: str, general: str, items: Sequence[Trade]) -> None:
     axes.axhline(0, color=SOFT, linewidth=0.8)
     axes.axvline(0, color=SOFT, linewidth=0.8)
+    for line in frontiers(items):
+        axes.plot(*zip(*line.points, strict=True), color=line.style.color, linewidth=1, dashes=DASHES[2])
     for item in items:
         (x, x_low, x_high), (y, y_low, y_high) = item.gain, item.general
         axes.errorbar(
@@ -319,7 +323,7 @@ def _trade(axes: Any, domain: str, general: str, items: Sequence[Trade]) -> None
             yerr=[[max(0.0, y - y_low)], [max(0.0, y_high - y)]],
             color=item.style.color,
             marker=item.style.marker,
-            markersize=6.5,
+            markersize=9 if item.made_of else 6.5,
             capsize=3,
             elinewidth=1,
         )

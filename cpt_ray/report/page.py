@@ -51,6 +51,7 @@ MARKER_PATHS = {
     "D": "M15 2l4 4-4 4-4-4z",
     "v": "M15 10l-4-7h8z",
     "s": "M11.7 2.7h6.6v6.6h-6.6z",
+    "*": "M15 1.5l1.2 3.1 3.3.2-2.6 2.1.9 3.3-2.8-1.9-2.8 1.9.9-3.3-2.6-2.1 3.3-.2z",
     "P": "M13.7 2h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",
     "X": "M12.5 2l2.5 2.5 2.5-2.5 1.5 1.5-2.5 2.5 2.5 2.5-1.5 1.5-2.5-2.5-2.5 2.5-1.5-1.5 2.5-2.5-2.5-2.5z",
 }
@@ -132,6 +133,7 @@ def render_report(contents: ReportContents) -> str:
         mfu_bases=mfu_bases(contents),
         overlaps=overlap_rows(contents.domains),
         warnings=warning_rows(contents),
+        merges=[run for run in contents.runs if run.merge is not None],
         self_tests=[
             (run.run, run.training.last.self_test) for run in contents.runs if run.training and run.training.last.self_test
         ],
@@ -183,5 +185,6 @@ def _yield_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
 
 
 def _forgetting_legend(contents: ReportContents) -> tuple[LegendEntry, ...]:
-    entries = {item.label: LegendEntry(item.label, item.style) for items in trades(contents).values() for item in items}
+    items = [item for of_pair in trades(contents).values() for item in of_pair]
+    entries = {item.label: LegendEntry(item.label, item.style, line=not item.made_of) for item in items}
     return tuple(entries.values())

@@ -18,6 +18,8 @@ INK = "#1a1a1a"
 CONTROL = "#595959"
 DASHES = ((), (6.0, 2.0), (2.0, 1.5), (8.0, 2.0, 2.0, 2.0))
 MARKERS = ("o", "^", "D", "v", "P", "X")
+MERGED = "*"
+"""Marker of models made without training."""
 MOST_POINTS = 500
 
 
@@ -73,16 +75,30 @@ class Trade:
     gain: tuple[float, float, float]
     """Domain: value, low, high."""
     general: tuple[float, float, float]
+    made_of: str = ""
+    """Of a merge: the model that it was made of; empty for that model itself."""
+    weight: float | None = None
+    """Of an interpolation: its share of that model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """A base, the interpolations between it and a model, and that model, in this order: (domain gain, general gain)."""
+
+    style: Style
+    points: tuple[tuple[float, float], ...]
 
 
 def run_styles(contents: ReportContents) -> dict[str, Style]:
-    """A style for each trained run: colors first, then dashes; control arms are gray."""
+    """A style for each run: colors first, then dashes; control arms are gray; a merge has its run's color and a star."""
     styles: dict[str, Style] = {}
     domain = control = 0
     for run in contents.runs:
         if run.kind in ("base", "trajectory"):
             continue
-        if contents.role_of(run.run) == "control":
+        if run.merge is not None:
+            styles[run.run] = replace(styles.get(run.merge.made_of, Style(INK)), marker=MERGED)
+        elif contents.role_of(run.run) == "control":
             styles[run.run] = Style(CONTROL, DASHES[1 + control % 3], "s")
             control += 1
         else:
@@ -172,8 +188,8 @@ def sets_of(points: Sequence[Point]) -> list[tuple[str, str]]:
 
 
 def curves(contents: ReportContents, set_name: str) -> list[Curve]:
-    """The curves of one held-out set: one per model and arm, each starting at its base."""
-    points = [p for p in contents.comparison.points if p.set_name == set_name]
+    """The curves of one held-out set: one per model and arm, each starting at its base; merges are on none."""
+    points = [p for p in contents.comparison.points if p.set_name == set_name and not p.merged]
     keys = list(dict.fromkeys((p.model, p.arm) for p in points if p.arm is not None))
     several = len({model for model, _ in keys}) > 1
     result, domain = [], 0
@@ -223,9 +239,30 @@ def trades(contents: ReportContents) -> dict[tuple[str, str], list[Trade]]:
         for other in general[row.subject]:
             run = contents.find_run(row.subject)
             style = styles.get(run.run if run else "", Style(OKABE_ITO[0]))
-            trade = Trade(row.subject, style, _improvement(row), _improvement(other))
+            made_of, weight = _origin(row.subject, run)
+            trade = Trade(row.subject, style, _improvement(row), _improvement(other), made_of, weight)
             pairs.setdefault((row.set_name, other.set_name), []).append(trade)
     return pairs
+
+
+def _origin(subject: str, run: RunRecord | None) -> tuple[str, float | None]:
+    """Of a merge, or of a cell of merges, the model or cell that it was made of, and its weight if it is an interpolation."""
+    if run is None or run.merge is None:
+        return "", None
+    single = subject == run.run
+    cell = subject.replace(run.cell, run.cell.removesuffix(run.merge.suffix), 1)
+    return run.merge.made_of if single else cell, run.merge.weight
+
+
+def frontiers(items: Sequence[Trade]) -> list[Frontier]:
+    """The line from the base through the interpolations of each model to the model itself."""
+    lines = []
+    for end in (item for item in items if not item.made_of):
+        between = [item for item in items if item.made_of == end.label and item.weight is not None]
+        if between:
+            ordered = [*sorted(between, key=lambda item: item.weight or 0.0), end]
+            lines.append(Frontier(end.style, ((0.0, 0.0), *((item.gain[0], item.general[0]) for item in ordered))))
+    return lines
 
 
 def _improvement(delta: Delta) -> tuple[float, float, float]:

@@ -186,6 +186,7 @@ def _headline(contents: ReportContents, role: str, reference: str) -> Delta | No
         and delta.role == role
         and contents.role_of(delta.reference) == reference
         and contents.role_of(delta.subject) == "domain"
+        and not contents.is_merged(delta.subject)
     ]
 
     def rank(delta: Delta) -> tuple[int, bool, bool, float]:

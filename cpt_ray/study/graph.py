@@ -1,6 +1,7 @@
 """What depends on what: every artifact of a study, derived from its config before anything runs.
 
-    models -> shards -> train -> evaluate        sources -> documents -> held_out -> shards, evaluate, tokenizer -> models
+    models -> shards -> train -> merges -> evaluate
+    sources -> documents -> held_out -> shards, evaluate, tokenizer -> models
     exams -> scan -> shards (decontamination); exams -> evaluate; shards, exams that came later -> late_scan
     documents, held_out, scan -> classifier -> scores -> yield; shards, scores -> derived -> train; shards, derived -> arms
 
@@ -28,17 +29,18 @@ from cpt_ray.study.stages.filter.classifier import CLASSIFIER
 from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
 from cpt_ray.study.stages.filter.scores import SCORES, YIELD
 from cpt_ray.study.stages.held_out import HELD_OUT
-from cpt_ray.study.stages.late_scan import LATE_SCAN
+from cpt_ray.study.stages.merges import INSTRUCT, MERGES
 from cpt_ray.study.stages.models import MODELS
-from cpt_ray.study.stages.scan import SCAN
+from cpt_ray.study.stages.scans.late_scan import LATE_SCAN
+from cpt_ray.study.stages.scans.scan import SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node, Stage
 from cpt_ray.study.stages.tokenizer import TOKENIZER
 from cpt_ray.study.stages.train import TRAIN
 
 STAGES: tuple[Stage[Any, Any], ...] = (
-    *(EXAMS, SCAN, DOCUMENTS, HELD_OUT, TOKENIZER, MODELS, CLASSIFIER, SCORES),
-    *(SHARDS, YIELD, DERIVED, ARMS, LATE_SCAN, TRAIN, EVALUATE),
+    *(EXAMS, SCAN, DOCUMENTS, HELD_OUT, TOKENIZER, MODELS, INSTRUCT, CLASSIFIER, SCORES),
+    *(SHARDS, YIELD, DERIVED, ARMS, LATE_SCAN, TRAIN, MERGES, EVALUATE),
 )
 """All stages, inputs before dependents. A base that waits for none of them is imported first (`study.study`)."""
 

@@ -58,7 +58,10 @@ class Member:
 
     def run(self, record: RunRecord) -> RunRecord:
         """The record of the run under its names."""
-        return record.model_copy(update={"run": self.name, "axes": self.names.axes, **self._update(record.parent)})
+        update: dict[str, Any] = {"run": self.name, "axes": self.names.axes, **self._update(record.parent)}
+        if record.merge is not None:
+            update["merge"] = record.merge.model_copy(update={"run": self.name, "made_of": update["parent"]})
+        return record.model_copy(update=update)
 
     def scores(self, record: EvalRecord) -> EvalRecord:
         """The scores of the run under its names."""

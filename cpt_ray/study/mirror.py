@@ -163,7 +163,8 @@ def mirror_study(
             folder = folders.get(record.run)
             metrics = read_metrics(folder) if folder else ()
             watched = _watched(folder) if folder else ()
-            params = target.params[record.run] if folder else None
+            merge = {"merge": record.merge.model_dump(mode="json")} if record.merge else None
+            params = target.params[record.run] if folder else merge
             tracking.mirror_run(parent, record, metrics=metrics, watched=watched, params=params)
         tracking.finish_study(parent, report=report, config=target.config, tables=found.tables)
         note_mirrored(report.parent, target.uri, content)

@@ -35,7 +35,7 @@ from cpt_ray.study.mirror import Found, MirrorTarget, mirror_study, why_not_mirr
 from cpt_ray.study.stages.filter.classifier import CLASSIFIER
 from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
 from cpt_ray.study.stages.filter.scores import YIELD
-from cpt_ray.study.stages.late_scan import LATE_SCAN
+from cpt_ray.study.stages.scans.late_scan import LATE_SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
 from cpt_ray.study.stages.train import TRAIN
@@ -71,6 +71,7 @@ def summarize(study: Study, comparison: Comparison) -> str:
         comparison,
         study.evaluations(),
         not_annealed={run.run for run in study.runs() if not run.annealed},
+        merged={run.run for run in study.runs() if run.merge is not None},
         isolated=_isolated(study),
     )
 

@@ -43,9 +43,10 @@ from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
+from cpt_ray.study.stages.merges import MERGES
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
-from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports
+from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports, trained_again
 
 
 class Study:
@@ -101,6 +102,8 @@ class Study:
         said = say_bases(self.graph, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()
+            for again in trained_again(self.graph, self.root):
+                self.console.warn(again)
         # A base that waits for no text may be refused, and that is soon.
         bases = [node for node in self.graph.of(MODELS) if verb == "prepare" and not waits(node)]
         self._make_nodes(MODELS, bases)
@@ -177,11 +180,12 @@ class Study:
         return shards_of(self.graph.cells[0], model).record
 
     def runs(self) -> list[RunRecord]:
-        """The bases, then all training runs, parents first, then their trajectory points."""
+        """The bases, then all training runs, parents first, then their trajectory points, then merges."""
         scored = self.grid.scored()
         bases = [one.run(scored_run(one.node)) for one in scored if one.node.work.is_base]
         points = [one.run(scored_run(one.node)) for one in scored if one.node.work.mark is not None]
-        return [*bases, *(one.run(store.load(one.node)) for one in self.grid.trained()), *points]
+        merged = [one.run(scored_run(one.node)) for one in scored if one.node.input("subject").stage is MERGES]
+        return [*bases, *(one.run(store.load(one.node)) for one in self.grid.trained()), *points, *merged]
 
     def evaluations(self) -> list[EvalRecord]:
         """The scores of bases and budgets."""

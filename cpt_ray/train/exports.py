@@ -1,4 +1,4 @@
-"""The models a run produces: the export of its budget, and exports of trajectory points along the way."""
+"""The models a run produces: the export of its budget, and along the way trajectory points and the weights of an average."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.model.export import export_model
+from cpt_ray.model.exports.export import export_model
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import RunProgress, RunRecord, ShardManifest, TrainingRecord
 from cpt_ray.train.engine.engine import Engine
@@ -18,7 +18,7 @@ from cpt_ray.train.order.mixes import realized_mixes
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.record import run_record, training_record
 from cpt_ray.train.runs.specs import trajectory_specs
-from cpt_ray.train.task import EXPORT, TrainTask, point_folder
+from cpt_ray.train.task import EXPORT, TrainTask, averaged_folder, point_folder
 
 
 class Exports:
@@ -29,7 +29,7 @@ class Exports:
         engine: Holds the weights.
         order: The order of the run's rows.
         shards: The manifest of their shards.
-        tokens_spent: Where this start began; marks up to there have been exported.
+        tokens_spent: Marks up to there have been exported.
     """
 
     def __init__(
@@ -41,11 +41,12 @@ class Exports:
         self._dtype = PRECISIONS[task.settings.train.export_precision].dtype
 
     def points(self, progress: RunProgress) -> None:
-        """Export the model at the trajectory marks passed since the last checkpoint."""
+        """Export the model at the trajectory marks passed since the last checkpoint, and where an average needs it."""
+        before, self._saved_tokens = self._saved_tokens, progress.tokens_spent
         specs = trajectory_specs([self._task.spec])
-        points = [point for point in specs if self._saved_tokens < point.stop_tokens <= progress.tokens_spent]
-        self._saved_tokens = progress.tokens_spent
-        if not points:
+        points = [point for point in specs if before < point.stop_tokens <= progress.tokens_spent]
+        marks = [mark for mark in self._task.spec.average_tokens if before < mark <= progress.tokens_spent]
+        if not points and not marks:
             return
         state = self._engine.whole_state(self._dtype)
         if dist.get_rank() == 0:
@@ -55,6 +56,9 @@ class Exports:
             for point in points:
                 folder = point_folder(self._folder, point.stop_tokens)
                 self._write(state, folder, run_record(point, training, export=folder / EXPORT, annealed=False), training)
+            for mark in marks:
+                kept = averaged_folder(self._folder, mark)
+                self._export(state, kept, card=f"Kept for an average of {self._task.spec.name}.\n")
         dist.barrier()
 
     def finish(self, progress: RunProgress, *, close: Callable[[], None]) -> None:
@@ -81,15 +85,16 @@ class Exports:
 
     def _write(self, state: dict[str, torch.Tensor] | None, folder: Path, record: RunRecord, training: TrainingRecord) -> None:
         if state is not None:
-            card = run_card(record, training, self._task, self._shards)
-            base = Path(self._task.model_folder)
-            export_model(
-                self._engine.lm,
-                state,
-                tokenizer=base,
-                folder=folder / EXPORT,
-                card=card,
-                end_id=self._shards.separator_id,
-                begin_id=self._shards.bos_id,
-            )
+            self._export(state, folder / EXPORT, card=run_card(record, training, self._task, self._shards))
         write_atomic(folder / RunRecord.FILE, record.to_json())
+
+    def _export(self, state: dict[str, torch.Tensor], folder: Path, *, card: str) -> None:
+        export_model(
+            self._engine.lm,
+            state,
+            tokenizer=Path(self._task.model_folder),
+            folder=folder,
+            card=card,
+            end_id=self._shards.separator_id,
+            begin_id=self._shards.bos_id,
+        )

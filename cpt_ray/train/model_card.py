@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpt_ray.edges.packages import versions
-from cpt_ray.model.export import model_card
+from cpt_ray.model.exports.export import model_card
 from cpt_ray.records import RunRecord, ShardManifest, TrainingRecord
 from cpt_ray.train.order.mixes import mixes_in_tokens
 from cpt_ray.train.task import TrainTask

@@ -12,14 +12,23 @@ from cpt_ray.edges.lease import require_lease
 from cpt_ray.records import Record, RunRecord, RunSpec
 
 EXPORT = "export"
-"""Folder of the model that a run or a trajectory point produces."""
+"""Folder of the model that a run, a trajectory point or a merge produces."""
 POINTS = "trajectory"
 """Folder of a run's trajectory points: one folder per mark, with a separate record and export."""
+
+
+AVERAGED = "average"
+"""Folder of the weights that a run keeps for an average: one folder per mark."""
 
 
 def point_folder(run_folder: str | Path, mark: int) -> Path:
     """The folder for a run's record and export at a trajectory mark."""
     return Path(run_folder) / POINTS / str(mark)
+
+
+def averaged_folder(run_folder: str | Path, mark: int) -> Path:
+    """The folder for the weights that a run keeps at a mark of its cooldown."""
+    return Path(run_folder) / AVERAGED / str(mark)
 
 
 class RunSettings(Record):

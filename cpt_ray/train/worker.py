@@ -5,6 +5,7 @@ The same function runs in a Ray Train worker and in the driver process. Files un
     checkpoints/step-*/     committed states            attempts/attempt-*.json   who started, from which step
     metrics/attempt-*.jsonl one line per step           export/                   HF folder, for budgets
     trajectory/MARK/        record and HF folder of the model at a mark
+    average/MARK/           HF folder of the model at a mark of its cooldown, for an average
     events/*.jsonl          events of the run, including each worker's warnings
     logs/rank-*.log         logs of each worker and its libraries
     run.json                the RunRecord, written last
@@ -142,7 +143,9 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
     attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed)
-    exports = Exports(task, engine, parts.order, manifest, tokens_spent=progress.tokens_spent)
+    exports = Exports(task, engine, parts.order, manifest, tokens_spent=progress.tokens_spent if resumed else spec.start_tokens)
+    # A branch starts up to a step past its nominal start, where it may have a mark already.
+    exports.points(progress)
     saver = Saver(
         task,
         engine,

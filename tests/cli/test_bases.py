@@ -88,6 +88,27 @@ def test_the_separator_is_said_and_the_end_of_a_chat_turn_is_warned_about(tiny, 
     assert "warning" not in captured.err
 
 
+@pytest.mark.accept(grid=5)
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_base_with_a_chat_template_is_warned_about_with_two_remedies(tiny, capsys, place):
+    assert main(["check", str(tiny.config)]) == 0
+    assert "chat template" not in capsys.readouterr().err
+    if place == "tokenizer_config.json":
+        change_json(tiny.model, place, chat_template="{{ messages }}")
+    else:
+        (tiny.model / place).write_text("{{ messages }}")
+    assert main(["check", str(tiny.config)]) == 0
+    warned = capsys.readouterr().err
+    assert "models.tiny: the base carries a chat template; if it was tuned for chat, training it on plain text wears" in warned
+    assert "merges with interpolate" in warned
+    assert "merges with instruction_residual" in warned
+    # A study that has a remedy is not told of it; an average of its cooldown is none.
+    assert main(["check", str(tiny.config), "merges=[{name: averaged, average: {last: 2, every: 400}}]"]) == 0
+    assert "chat template" in capsys.readouterr().err
+    assert main(["check", str(tiny.config), "merges=[{name: frontier, interpolate: {}}]"]) == 0
+    assert "chat template" not in capsys.readouterr().err
+
+
 def test_a_separator_that_is_no_token_is_refused_in_check(tiny, capsys):
     text = said(capsys, "check", str(tiny.config), "models.0.separator=<|nope|>", code=2)
     assert "models.tiny.separator is '<|nope|>', which is not a single token of the tokenizer" in text
@@ -185,7 +206,7 @@ def _shards():
 
 
 def test_an_export_ends_on_the_separator(tmp_path):
-    from cpt_ray.model.export import export_model
+    from cpt_ray.model.exports.export import export_model
 
     tokenizer, model = build_tokenizer(), build_model(400)
     tokenizer.save_pretrained(tmp_path / "tokenizer")

@@ -10,7 +10,7 @@ import pytest
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.cli.request import Request
 from cpt_ray.config.load import load_study
-from cpt_ray.study.stages.scan import SCAN
+from cpt_ray.study.stages.scans.scan import SCAN
 from tests.cli.said import would
 
 

@@ -13,7 +13,7 @@ import pytest
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.evaluate.bits_per_byte import aggregate
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, format_scores
-from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunRecord, SourceRole
+from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, Merge, RunRecord, SourceRole
 from tests.run_records import training
 
 CONFIG = CompareConfig(subsets=400)
@@ -46,9 +46,14 @@ class Laboratory:
         sets: tuple[str, ...] = ("law", "news"),
         roles: Mapping[str, SourceRole] = MappingProxyType({}),
         parts: tuple[str, ...] = ("test",),
+        merge: str = "",
     ) -> EvalRecord:
-        """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items."""
-        run = f"{model}-base" if arm is None else f"{model}-{arm}-{budget}-seed{seed}"
+        """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items.
+
+        With `merge`, of an interpolation of that name, at weight 0.5, of the budget.
+        """
+        made_of = f"{model}-{arm}-{budget}-seed{seed}"
+        run = f"{model}-base" if arm is None else f"{model}-{arm}-{budget}-{merge}-0.5-seed{seed}" if merge else made_of
         folder = self.root / run
         random = np.random.default_rng([seed, len(self.evals)])
         scores = []
@@ -82,7 +87,8 @@ class Laboratory:
             wall_s=1.0,
         )
         self.evals.append(record)
-        self.runs.append(_run(record, annealed=annealed))
+        made = Merge(run=run, name=merge, rule="interpolate", made_of=made_of, weight=0.5) if merge else None
+        self.runs.append(_run(record, annealed=annealed, merge=made))
         self.folders[run] = folder
         return record
 
@@ -105,18 +111,20 @@ class Laboratory:
         )
 
 
-def _run(record: EvalRecord, *, annealed: bool) -> RunRecord:
+def _run(record: EvalRecord, *, annealed: bool, merge: Merge | None) -> RunRecord:
     base = record.arm is None
     return RunRecord(
         run=record.run,
-        kind="base" if base else "cooldown",
+        kind="base" if base else "merge" if merge else "cooldown",
         model=record.model,
         arm=record.arm,
         seed=record.seed,
         budget_tokens=record.budget_tokens,
         export_path="/nowhere",
         annealed=annealed,
-        training=None if base else training(record.tokens_seen),
+        training=None if base or merge else training(record.tokens_seen),
+        merge=merge,
+        merged_tokens=record.tokens_seen if merge else 0,
     )
 
 

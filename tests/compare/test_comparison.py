@@ -55,6 +55,31 @@ def test_a_control_at_every_budget_is_met_at_its_own(laboratory):
     assert "m-control-200-seed0" not in comparison.verdict
 
 
+def test_a_merge_meets_the_base_and_its_budget_and_is_in_no_verdict(laboratory):
+    fill(laboratory, seeds=(0, 1))
+    before = conclude(laboratory)
+    for seed in (0, 1):
+        # Far better than any budget: it would be the headline if it were one.
+        laboratory.add("legal", 400, seed=seed, law=0.5, noise=0.01, right=30, merge="frontier")
+
+    after = conclude(laboratory)
+
+    assert [getattr(after, field) for field in ("headline", "verdict", "notes", "tokens_seen", "tokens_paid")] == [
+        getattr(before, field) for field in ("headline", "verdict", "notes", "tokens_seen", "tokens_paid")
+    ]
+    assert after.deltas[: len(before.deltas)] == before.deltas
+    cell = "m-legal-400-frontier-0.5"
+    assert pairs(after)[len(pairs(before)) :] == [
+        (f"{cell} (mean of 2 seeds)", "m-base"),
+        (f"{cell}-seed0", "m-base"),
+        (f"{cell}-seed1", "m-base"),
+        (f"{cell} (mean of 2 seeds)", "m-legal-400 (mean of 2 seeds)"),
+        (f"{cell}-seed0", "m-legal-400-seed0"),
+        (f"{cell}-seed1", "m-legal-400-seed1"),
+    ]
+    assert {point.run for point in after.points if point.merged} == {f"{cell}-seed0", f"{cell}-seed1"}
+
+
 def test_points_start_at_the_base_and_keep_the_control_as_an_arm_of_its_own(laboratory):
     fill(laboratory)
 

@@ -6,7 +6,7 @@ import pytest
 
 from cpt_ray.config.budgets import peak_rate
 from cpt_ray.config.load import parse_study
-from cpt_ray.config.sections.init import TrainTokenizerConfig
+from cpt_ray.config.sections.models.init import TrainTokenizerConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.train.runs.specs import plan_runs
 

@@ -3,11 +3,12 @@
 import pytest
 
 from cpt_ray.config.deepspeed import check_deepspeed
+from cpt_ray.config.load import parse_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import plan_study
 from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
 from cpt_ray.plan.memory import estimate_memory
-from cpt_ray.records import Card
+from cpt_ray.records import Card, StudyPlan
 from cpt_ray.train.runs.specs import plan_runs
 from tests.plan.planned import SHAPE, make_plan, make_study
 
@@ -86,6 +87,23 @@ def test_trajectory_marks_closer_than_a_step_are_refused():
     assert (
         caught.value.fix == "space train.trajectory_tokens wider, or lower train.trajectory_points or train.global_batch_size"
     )
+
+
+def test_an_average_of_models_closer_than_a_step_is_refused_and_the_fix_works():
+    def average(every: int) -> StudyPlan:
+        tree = make_study().model_dump(mode="json", exclude_none=True)
+        merges = [{"name": "averaged", "average": {"last": 2, "every": every}}]
+        return make_plan(parse_study({**tree, "merges": merges}, place="test"))
+
+    with pytest.raises(ConfigError) as caught:
+        check_cooldowns(average(189))
+    assert caught.value.problem == (
+        "run m-legal-4000-seed0: an average in merges takes its weights at 3811 and 4000 tokens, closer than one optimizer "
+        "step of about 190 tokens: they would be the same model"
+    )
+    assert caught.value.fix == "set merges.*.average.every to at least 190, or lower train.global_batch_size"
+    check_cooldowns(average(190))
+    assert [merge.run for merge in average(190).merges] == ["m-legal-4000-averaged-seed0"]
 
 
 def test_too_many_passes_of_a_budget_in_flops_name_that_key():

@@ -1,4 +1,4 @@
-"""Exports of trajectory points: at which step, with which record, and not lost when a run dies."""
+"""Exports of trajectory points and for averages: at which step, with which record, and not lost when a run dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cpt_ray.records import RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import read_metrics
 from cpt_ray.train.runs.specs import trajectory_specs
-from cpt_ray.train.task import point_folder
+from cpt_ray.train.task import averaged_folder, point_folder
 from tests.train.tiny_run import run, spec_named, tiny_config, weights
 
 
@@ -54,3 +54,50 @@ def test_a_point_is_not_lost_when_the_run_dies_before_its_checkpoint(root, trunk
     found = weights(late / "export")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert record.run == RunRecord.load(late / "run.json").parent
+
+
+@pytest.fixture(scope="module")
+def branches(root, trunk) -> tuple[RunRecord, RunRecord]:
+    """A cooldown, and the same with weights kept for an average."""
+    assert trunk.training.progress.tokens_seen >= 1500
+    plain = run(root, "legal-2000", "plain", "trunk", trajectory_tokens=[300, 1500])
+    return plain, run(root, "legal-2000", "kept", "trunk", average={"last": 3, "every": 200}, trajectory_tokens=[300, 1500])
+
+
+def test_weights_kept_for_an_average_are_those_of_the_first_step_at_or_past_each_mark(root, branches):
+    steps = read_metrics(root / "kept")
+    assert sorted(folder.name for folder in (root / "kept" / "average").iterdir()) == ["1600", "1800"]
+    first, second = (weights(averaged_folder(root / "kept", mark)) for mark in (1600, 1800))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    # The branch starts where the trunk's step past 1500 ended, which is past 1600: its first model is the trunk's.
+    assert branches[1].training.start_tokens > 1600
+    trunks = weights(point_folder(root / "trunk", 1500) / "export")
+    assert all(torch.equal(trunks[name], first[name]) for name in first)
+    assert next(step.tokens_seen for step in steps if step.tokens_seen >= 1800) < steps[-1].tokens_seen  # not the export's step
+    assert not (averaged_folder(root / "kept", 1600) / "run.json").exists()
+
+
+def test_keeping_weights_changes_no_step_and_no_weight(root, branches):
+    plain, kept = branches
+    ours, theirs = weights(plain.export_path), weights(kept.export_path)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    losses = [[(step.step, step.loss, step.learning_rate) for step in read_metrics(root / name)] for name in ("plain", "kept")]
+    assert losses[0] == losses[1]
+    assert plain.tokens_paid == kept.tokens_paid > 0
+    assert not (root / "plain" / "average").exists()
+
+
+def test_kept_weights_are_not_lost_when_the_run_dies_before_its_checkpoint(root, branches):
+    shutil.copytree(root / "kept", root / "kept-died")
+    (root / "kept-died" / "run.json").unlink()
+    late = averaged_folder(root / "kept-died", 1800)
+    expected = weights(late)
+    shutil.rmtree(late)
+    for folder, manifest in checkpoint.committed(root / "kept-died"):
+        if manifest.progress.tokens_seen >= 1800:
+            shutil.rmtree(folder)
+    again = {"average": {"last": 3, "every": 200}, "trajectory_tokens": [300, 1500]}
+    record = run(root, "legal-2000", "kept-died", "trunk", **again)
+    assert len(record.training.attempts) == 2
+    found = weights(late)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -33,10 +33,10 @@ T = 64
 
 
 def tiny_config(root: Path, *, arm: Mapping[str, object] = MappingProxyType({}), **train: object) -> StudyConfig:
-    """A study with one tiny model and two arms; `arm` adds to the domain arm."""
+    """A study with one tiny model and two arms; `arm` adds to the domain arm, `average` averages its largest budget."""
     root.mkdir(parents=True, exist_ok=True)
     deepspeed = root / "ds.json"
-    stage = train.pop("stage", 2)
+    stage, average = train.pop("stage", 2), train.pop("average", None)
     deepspeed.write_text(json.dumps({"zero_optimization": {"stage": stage, "overlap_comm": False}}))
     tree = {
         "study": {"name": "tiny", "root": str(root / "study")},
@@ -61,6 +61,7 @@ def tiny_config(root: Path, *, arm: Mapping[str, object] = MappingProxyType({}),
             "checkpoint_every": 500,
             **train,
         },
+        "merges": [{"name": "averaged", "average": average}] if average else [],
         "runtime": {"kind": "local"},
     }
     return parse_study(tree, place="test")

@@ -11,7 +11,7 @@ from cpt_ray.study.mirror import why_not_mirrored
 from cpt_ray.study.preflight.bases import say_bases, say_separators, warn_of_changes
 from cpt_ray.study.preflight.device import say_device
 from cpt_ray.study.preflight.packages import require_packages
-from cpt_ray.study.stages.train import TRAIN, deepspeed_path
+from cpt_ray.study.stages.train import TRAIN, deepspeed_path, trained_again
 
 
 def _check_source(source: SourceConfig, request: Request) -> None:
@@ -58,6 +58,8 @@ def main(request: Request) -> None:
         require_packages(cell, building)
     if (reason := why_not_mirrored(config.tracking)) is not None:
         request.console.say(f"mlflow: {reason}")
+    for again in trained_again(graph, graph.root):
+        request.console.warn(again)
     there = sum(store.find(node) is not None for node in graph.all())
     request.console.say(f"runs: {len(graph.of(TRAIN))}; artifacts: {there} of {len(graph.all())} are there under {graph.root}")
     request.console.say("check passed")

@@ -2,7 +2,7 @@
 
 from cpt_ray.cli.request import Request
 from cpt_ray.records import ExamItem
-from cpt_ray.study.stages.scan import SCAN
+from cpt_ray.study.stages.scans.scan import SCAN
 
 
 def main(request: Request) -> None:

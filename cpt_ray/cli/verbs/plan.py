@@ -6,6 +6,7 @@ from cpt_ray.cli.request import Request
 from cpt_ray.report.text.grid import render_grid
 from cpt_ray.report.text.plan import render_plan
 from cpt_ray.study.preflight.bases import say_bases, say_separators
+from cpt_ray.study.stages.train import trained_again
 
 
 def main(request: Request) -> None:
@@ -19,5 +20,7 @@ def main(request: Request) -> None:
         request.console.say(render_plan(*study.plan()))
     else:
         request.console.say(f"for the runs of one cell: --only {shlex.quote(study.graph.cells[0].cell.name)}")
+    for again in trained_again(study.graph, study.root):
+        request.console.warn(again)
     study.require_budgets()
     request.next_verb("run")

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from cpt_ray.config.sections.init import END_OF_TEXT
+from cpt_ray.config.sections.models.init import END_OF_TEXT
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import DataError
 

@@ -19,8 +19,9 @@ def curve_metrics(points: Sequence[Point], control_arms: frozenset[str]) -> dict
     """Token-scaling curves as MLflow metrics: (key, tokens seen) to bits per byte, mean over seeds.
 
     A key is `domain.<set>.bits_per_byte`, with a prefix for control arms, for points that are not annealed, and for the arm or
-    the model if there are several. Every series starts with its base at step 0.
+    the model if there are several. Every series starts with its base at step 0. Merges are on no curve.
     """
+    points = [point for point in points if not point.merged]
     models = dict.fromkeys(point.model for point in points)
     arms = dict.fromkeys(point.arm for point in points if point.arm is not None and point.arm not in control_arms)
     controls = dict.fromkeys(point.arm for point in points if point.arm in control_arms)

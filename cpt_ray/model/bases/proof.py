@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpt_ray.config.sections.init import END_OF_TEXT
+from cpt_ray.config.sections.models.init import END_OF_TEXT
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
@@ -32,6 +32,8 @@ class BaseFacts:
     summary: str
     """Kind, tensors and separator, in a line."""
     warnings: tuple[str, ...] = ()
+    chat_template: bool = False
+    """Whether a folder carries one."""
 
 
 def prove_base(model: ModelConfig, lengths: Mapping[str, int]) -> BaseFacts:
@@ -65,7 +67,8 @@ def prove_base(model: ModelConfig, lengths: Mapping[str, int]) -> BaseFacts:
     separator, more = _prove_tokenizer(model, files)
     name = (files.config.get("architectures") or [files.config.get("model_type")])[0]
     summary = f"{name}, {len(files.tensors)} tensors in {len(files.weights)} files; separator {separator or 'told at import'}"
-    return BaseFacts(model.name, summary, (*warnings, *more))
+    chat = tokens.TokenizerFiles(path, f"{key}.base").has_chat_template
+    return BaseFacts(model.name, summary, (*warnings, *more), chat)
 
 
 def _prove_new(model: ModelConfig, lengths: Mapping[str, int]) -> BaseFacts:

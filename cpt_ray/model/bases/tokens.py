@@ -61,6 +61,14 @@ class TokenizerFiles:
         return tree
 
     @property
+    def has_chat_template(self) -> bool:
+        """Whether a chat template comes with it, in its settings or in a file of its own."""
+        files, folder = self._files, self._files.folder
+        if any(folder.glob("chat_template.*")):
+            return True
+        return files.has(_SETTINGS[0]) and bool(files.json(_SETTINGS[0]).get("chat_template"))
+
+    @property
     def end_of_text(self) -> str | None:
         """The token that the settings name as end of a sequence, if they do."""
         for name in _SETTINGS:
@@ -112,6 +120,19 @@ def chat_end_warning(separator: str, known: Mapping[str, int], key: str) -> str 
     return (
         f"{key}: documents are separated by {separator!r}, which ends a turn of a chat; this tokenizer has {better!r} for the "
         f"end of a text: set {key}.separator to it"
+    )
+
+
+def chat_warning(key: str) -> str:
+    """The warning for a base that carries a chat template.
+
+    Args:
+        key: The model's key in the study file.
+    """
+    return (
+        f"{key}: the base carries a chat template; if it was tuned for chat, training it on plain text wears that off. Two "
+        "remedies that train nothing: merges with interpolate go back towards the base; or train the plain base of its family, "
+        "and let merges with instruction_residual add instruct minus base to the result"
     )
 
 

@@ -15,7 +15,7 @@ _GIB = 1 << 30
 def render_plan(plan: StudyPlan, memory: Sequence[MemoryPlan] = ()) -> str:
     """Render the plan as plain text."""
     parts = [f"Plan of study {plan.study}", _render_totals(plan), _render_budgets(plan), _render_needs(plan)]
-    parts += [*_render_mixes(plan), _render_runs(plan)]
+    parts += [*_render_mixes(plan), _render_runs(plan), *_render_merges(plan)]
     if memory:
         parts.append(_render_memory(memory))
     return "\n\n".join(parts) + "\n"
@@ -116,6 +116,15 @@ def _render_runs(plan: StudyPlan) -> str:
         if run.trajectory_tokens
     ]
     return "\n".join(lines)
+
+
+def _render_merges(plan: StudyPlan) -> list[str]:
+    """The models made without training, if there are any."""
+    if not plan.merges:
+        return []
+    table = text_table(("model", "made of"), [(merge.run, str(merge)) for merge in plan.merges], text_columns=2)
+    note = "Each is scored and takes the disk of an export; none is a budget."
+    return [f"Made without training, no tokens paid\n{table}\n{note}"]
 
 
 def _render_memory(memory: Sequence[MemoryPlan]) -> str:

@@ -10,7 +10,12 @@ from cpt_ray.report.text.table import text_table
 
 
 def render_summary(
-    comparison: Comparison, evals: Sequence[EvalRecord], *, not_annealed: Collection[str], isolated: bool
+    comparison: Comparison,
+    evals: Sequence[EvalRecord],
+    *,
+    not_annealed: Collection[str],
+    isolated: bool,
+    merged: Collection[str] = (),
 ) -> str:
     """Render the scores of base, budgets and control, and the verdict.
 
@@ -19,12 +24,13 @@ def render_summary(
         evals: All scores, base first.
         not_annealed: Names of trajectory points among them.
         isolated: Whether packed documents were isolated from each other.
+        merged: Names of merges among them.
     """
     sets = [(score.source, score.part) for score in evals[0].held_out]
     header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *_exam_headers(evals))
     rows = [
         (
-            f"{record.run} *" if record.run in not_annealed else record.run,
+            record.run + (" *" if record.run in not_annealed else " +" if record.run in merged else ""),
             format_count(record.tokens_seen),
             *(_score(_find(record, key)) for key in sets),
             *(f"{100 * exam.accuracy:.1f} ± {100 * exam.accuracy_stderr:.1f} %" for exam in record.exams),
@@ -37,6 +43,7 @@ def render_summary(
         f"tokens paid: {format_count(comparison.tokens_paid)} by all runs together"
     )
     labels += ["* not annealed: its learning rate has not decayed, so it is not a budget"] if not_annealed else []
+    labels += ["+ made without training: no tokens were paid for it, and it is not a budget"] if merged else []
     marks = [] if isolated else ["isolation: none: packed documents see each other in every figure above"]
     return "\n".join(
         [

@@ -12,12 +12,16 @@ from pathlib import Path
 
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.packages import resolve_package
+from cpt_ray.errors import ConfigError
+from cpt_ray.model.bases.family import require_same_tensors, require_same_tokenizer
 from cpt_ray.model.bases.proof import BaseFacts, prove_base
-from cpt_ray.model.bases.tokens import chat_end_warning, vocabulary
+from cpt_ray.model.bases.tokens import TokenizerFiles, chat_end_warning, chat_warning, vocabulary
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import Artifact, ImportedModel
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.stages.merges import companions, named
 from cpt_ray.study.stages.models import MODELS, compare_base, imported_from
 from cpt_ray.study.stages.stage import Checked, Console, Graph, Node
 
@@ -42,6 +46,42 @@ def _lengths(config: StudyConfig) -> dict[str, int]:
     return lengths
 
 
+def prove_companions(config: StudyConfig) -> list[BaseFacts]:
+    """Prove every model that `merges` names, as far as local folders tell: whole, and of the family of one of the bases.
+
+    Raises:
+        ConfigError: If one cannot be imported, or its tensors or tokens are those of none of the bases.
+    """
+    found = []
+    for companion in (one for entry in config.merges for one in companions(entry).values()):
+        with named(companion):
+            found.append(prove_base(companion.model, {}))
+        folder = _folder(companion.model)
+        refusals = [_refusal(model, folder, companion.key) for model in config.models] if folder is not None else [None]
+        if all(refusals):
+            raise next(filter(None, refusals))
+    return found
+
+
+def _refusal(model: ModelConfig, other: Path, key: str) -> ConfigError | None:
+    """Why a companion is not of the family of a base; names are compared after imports, which drop copies of tied weights."""
+    base = _folder(model)
+    if base is None or model.new_tokens:
+        return None
+    try:
+        require_same_tensors(base, other, key=key, whole=False)
+        if model.tokenizer is None:
+            require_same_tokenizer(base, other, key=key)
+    except ConfigError as error:
+        return error
+    return None
+
+
+def _folder(model: ModelConfig) -> Path | None:
+    path = Path(resolve_package(model.base)).expanduser()
+    return path if path.is_dir() else None
+
+
 def say_bases(graph: StudyGraph, console: Console) -> dict[str, str]:
     """Prove the bases of all cells, each once, and print what was found and what to look at.
 
@@ -59,8 +99,20 @@ def say_bases(graph: StudyGraph, console: Console) -> dict[str, str]:
                 console.say(f"model {facts.model}: {facts.summary}")
                 for warning in facts.warnings:
                     console.warn(warning)
+                if facts.chat_template and not _keeps_chat(cell.config):
+                    console.warn(chat_warning(f"models.{facts.model}"))
+            said[facts.model] = facts.summary
+        key = f"companions {[entry.model_dump_json() for entry in cell.config.merges]} {key}"
+        for facts in graph.once(key, functools.partial(prove_companions, cell.config)):
+            if said.get(facts.model) != facts.summary:
+                console.say(f"model {facts.model} of merges: {facts.summary}")
             said[facts.model] = facts.summary
     return said
+
+
+def _keeps_chat(config: StudyConfig) -> bool:
+    """Whether the study has one of the two remedies already."""
+    return any(entry.rule != "average" for entry in config.merges)
 
 
 def warn_of_changes(graph: Graph, console: Console) -> None:
@@ -92,6 +144,9 @@ def say_separators(
         warning = chat_end_warning(found.separator, vocabulary(definition), f"models.{node.name}")
         if warning and node.work.separator is None and Path(node.work.base).is_file():
             console.warn(warning)  # a folder's was said by its proof
+        chat = _folder(node.work) is None and TokenizerFiles(node.folder, f"models.{node.name}").has_chat_template
+        if chat and not _keeps_chat(graph.config):
+            console.warn(chat_warning(f"models.{node.name}"))
 
 
 def changed_bases(graph: Graph) -> Iterator[Checked]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import OPTIONAL, install_command, is_installed
 from cpt_ray.errors import ConfigError
-from cpt_ray.study.stages.scan import scanned_before, scanned_late
+from cpt_ray.study.stages.scans.scan import scanned_before, scanned_late
 
 _ON_RAY = (
     *("documents", "held_out", "classifier", "scores", "shards", "yield", "derived", "arms", "late_scan"),

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: scores each base, each budget and each trajectory point with the same code."""
+"""Stage `evaluate`: scores each base, budget, trajectory point and merge with the same code."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cpt_ray.records import EvalRecord, ExamItem, RunRecord
 from cpt_ray.study import store
 from cpt_ray.study.stages.exams import EXAMS, files_at
 from cpt_ray.study.stages.held_out import HELD_OUT
+from cpt_ray.study.stages.merges import MERGES
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
 from cpt_ray.study.stages.train import TRAIN
@@ -61,6 +62,8 @@ def _plan(graph: Graph) -> Iterator[Planned[Scoring]]:
             yield _planned(graph, spec.name, runs[spec.name], models[spec.model], arm=spec.arm)
     for point in trajectory_specs(specs):
         yield _planned(graph, point.name, runs[str(point.parent)], models[point.model], arm=point.arm, mark=point.stop_tokens)
+    for merged in graph.of(MERGES):
+        yield _planned(graph, merged.name, merged, merged.work.model, arm=merged.work.arm)
 
 
 def _planned(

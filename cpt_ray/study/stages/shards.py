@@ -22,7 +22,7 @@ from cpt_ray.study.inputs import packing_fingerprint
 from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job, prepare_settings
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
-from cpt_ray.study.stages.scan import SCAN, early_name
+from cpt_ray.study.stages.scans.scan import SCAN, early_name
 from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
 from cpt_ray.study.stages.tokenizer import tokenizer_node
 

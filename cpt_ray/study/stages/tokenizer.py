@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cpt_ray.config.sections.init import TrainTokenizerConfig
+from cpt_ray.config.sections.models.init import TrainTokenizerConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import LearnedTokenizer

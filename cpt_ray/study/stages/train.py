@@ -13,6 +13,7 @@ from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import ArmConfig
+from cpt_ray.config.values import format_count
 from cpt_ray.edges.storage import unwritable
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
@@ -25,7 +26,7 @@ from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
 from cpt_ray.train.runs.specs import plan_runs
-from cpt_ray.train.task import EXPORT, RunSettings, TrainTask
+from cpt_ray.train.task import AVERAGED, EXPORT, POINTS, RunSettings, TrainTask
 
 _NOT_IN_RESULT = {
     "budgets",
@@ -54,6 +55,9 @@ _NOT_IN_RESULT = {
 
 EXPORTS = "exports"
 """Folder of links to the exports of all runs, below the study's root."""
+_ON_THE_WAY = (f"{POINTS}/**/*", f"{AVERAGED}/**/*")
+"""Models that a run exports before its end."""
+
 _DERIVED = "derived-"
 """Begins the names of the inputs that are derived sources."""
 
@@ -94,7 +98,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Training]]:
             settings={
                 **settings,
                 **_mixture_settings(config.arms[spec.arm], spec),
-                "spec": spec.model_dump(mode="json", exclude={"name", "model", "arm", "parent", "budget_flops"}),
+                "spec": _spec_settings(spec),
             },
             work=Training(
                 spec,
@@ -153,6 +157,36 @@ def _mixture_settings(arm: ArmConfig, spec: RunSpec) -> dict[str, object]:
     if spec.schedule.decay_start_tokens is None:
         del settings["cooldown_mix"]
     return settings
+
+
+def _spec_settings(spec: RunSpec) -> dict[str, object]:
+    """What of a spec shapes the result; without marks for an average it is what it was before there were any."""
+    settings = spec.model_dump(mode="json", exclude={"name", "model", "arm", "parent", "budget_flops"})
+    if not spec.average_tokens:
+        del settings["average_tokens"]
+    return settings
+
+
+def trained_again(graph: Graph, root: Path) -> Iterator[str]:
+    """Of each run that is trained, but did not keep the weights that an average now needs, that it will be trained again.
+
+    Args:
+        graph: The study.
+        root: Of its artifacts.
+    """
+    for node in graph.of(TRAIN):
+        spec = node.work.spec
+        if not spec.average_tokens or store.exists(node):
+            continue
+        plain = spec.model_copy(update={"average_tokens": ()})
+        settings = {**node.settings, "spec": _spec_settings(plain)}
+        if store.exists(store.locate(root, TRAIN, Planned(node.name, node.inputs, settings, node.work))):
+            tokens = spec.stop_tokens - spec.start_tokens
+            yield (
+                f"run {node.name} is trained, but kept none of the {len(spec.average_tokens)} models of its cooldown that an "
+                f"average in merges needs: it will be trained again, {format_count(tokens)} tokens, to the same export; "
+                "interpolate and instruction_residual need no training"
+            )
 
 
 def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
@@ -240,5 +274,5 @@ TRAIN = Stage[Training, RunRecord](
     build=_build,
     record=RunRecord,
     # Checkpoints and heartbeats are not part of the artifact.
-    files=(RunRecord.FILE, "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*", "export/*", "trajectory/**/*"),
+    files=(RunRecord.FILE, "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*", "export/*", *_ON_THE_WAY),
 )

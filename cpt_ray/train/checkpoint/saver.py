@@ -73,7 +73,7 @@ class Saver:
     def due(self, before: RunProgress, after: RunProgress) -> bool:
         """Whether `after` is the first step past an interval or a branch point; a budget's end is exported instead."""
         spec, every = self._task.spec, self._task.settings.train.checkpoint_every
-        marks = (*spec.branch_tokens, *spec.trajectory_tokens)
+        marks = (*spec.branch_tokens, *spec.trajectory_tokens, *spec.average_tokens)
         if any(before.tokens_spent < mark <= after.tokens_spent for mark in marks):
             return True
         if after.tokens_spent >= spec.stop_tokens:

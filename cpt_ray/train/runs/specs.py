@@ -13,6 +13,7 @@ from cpt_ray.config.budgets import cooldown_start, peak_rate, trajectory_marks, 
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.records import RateSchedule, RunSpec
+from cpt_ray.train.runs.merges import with_average_marks
 
 
 def plan_runs(config: StudyConfig, budgets: Mapping[str, Sequence[int]] | None = None) -> list[RunSpec]:
@@ -25,6 +26,9 @@ def plan_runs(config: StudyConfig, budgets: Mapping[str, Sequence[int]] | None =
     Args:
         config: The study.
         budgets: Model name to its budgets in tokens; None uses `train.budgets` for all.
+
+    Raises:
+        ConfigError: If `merges` asks for what these runs do not have.
     """
     specs: list[RunSpec] = []
     for model in config.models:
@@ -34,7 +38,7 @@ def plan_runs(config: StudyConfig, budgets: Mapping[str, Sequence[int]] | None =
             few = largest and config.train.budget_mode != "chain"
             for seed in config.study.seeds:
                 specs += _Ladder(config, model, arm_name, seed, tokens).runs(tokens[-1:] if few else tokens)
-    return specs
+    return with_average_marks(config, specs)
 
 
 def trajectory_specs(specs: Sequence[RunSpec]) -> list[RunSpec]:
@@ -51,6 +55,7 @@ def trajectory_specs(specs: Sequence[RunSpec]) -> list[RunSpec]:
                 "stop_tokens": mark,
                 "branch_tokens": (),
                 "trajectory_tokens": (),
+                "average_tokens": (),
             }
         )
         for run in specs

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from cpt_ray.config.sections.init import END_OF_TEXT
+from cpt_ray.config.sections.models.init import END_OF_TEXT
 from cpt_ray.data.rows.learn_tokenizer import learn_tokenizer, save_tokenizer
 from cpt_ray.errors import DataError
 from tests.evaluate.tiny import make_text

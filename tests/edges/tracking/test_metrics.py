@@ -17,6 +17,11 @@ def test_what_was_watched_becomes_metrics_against_tokens():
     assert event_metrics(happened) == [("events.spike", 20, 1.0), ("events.spike", 30, 2.0), ("events.skipped_step", 40, 2.0)]
 
 
+def test_a_merge_is_on_no_curve():
+    merged = point(100, 0.5, "legal", merged=True)
+    assert curve_metrics((*POINTS, merged), CONTROL) == curve_metrics(POINTS, CONTROL)
+
+
 def test_curve_keys_name_models_arms_and_hollow_points_only_where_needed():
     hollow = point(30, 1.35, "legal", annealed=False)
     assert curve_metrics((*POINTS, hollow), CONTROL)["not_annealed.domain.law.bits_per_byte", 30] == 1.35

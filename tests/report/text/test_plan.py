@@ -1,6 +1,7 @@
 """The plan as printed in a terminal."""
 
 from cpt_ray.config.deepspeed import check_deepspeed
+from cpt_ray.config.sections.models.merges import InterpolateConfig, MergeConfig
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import Card
 from cpt_ray.report.text.plan import render_plan
@@ -59,6 +60,19 @@ def test_trajectory_marks_are_said_to_be_no_budgets():
     text = render_plan(make_plan(make_study(trajectory_points=2)))
     assert "m-legal-trunk-seed0 is also scored as is, not annealed, at 1.5k, 3k tokens.\n" in text
     assert "not annealed" not in render_plan(make_plan(make_study()))
+
+
+def test_models_made_without_training_are_listed_where_there_are_any():
+    config = make_study()
+    assert "without training" not in render_plan(make_plan(config))
+    merges = (MergeConfig(name="frontier", interpolate=InterpolateConfig(weights=(0.5,))),)
+    text = render_plan(make_plan(config.model_copy(update={"merges": merges})))
+    lines = text.split("Made without training, no tokens paid\n")[1].splitlines()
+    assert [line.split() for line in lines[:2]] == [
+        ["model", "made", "of"],
+        ["m-legal-4000-frontier-0.5-seed0", "0.5", "of", "m-legal-4000-seed0,", "0.5", "of", "the", "base"],
+    ]
+    assert "tokens paid  8.25k of 9k" in text
 
 
 def test_mixtures_on_the_way_and_an_uneven_deal_are_printed_where_there_are_any():

@@ -25,6 +25,14 @@ def test_a_point_that_is_no_budget_and_a_leak_are_marked() -> None:
     assert "isolation: none: packed documents see each other in every figure above" in text
 
 
+def test_a_merge_is_marked() -> None:
+    contents = make_contents()
+    last = contents.evals[-1].run
+    text = render_summary(contents.comparison, contents.evals, not_annealed=(), isolated=True, merged={last})
+    assert f"{last} +" in text
+    assert "+ made without training: no tokens were paid for it, and it is not a budget" in text.splitlines()
+
+
 def test_a_difference_that_is_not_resolved_says_so() -> None:
     comparison = make_contents().comparison
     lines = render_deltas(comparison).splitlines()[2:]

@@ -11,7 +11,7 @@ from cpt_ray.records.shards import ShardTable
 from cpt_ray.study import store
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
-from cpt_ray.study.stages.scan import SCAN
+from cpt_ray.study.stages.scans.scan import SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from tests.study.planned import BareSession, graph_of
 

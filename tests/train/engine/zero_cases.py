@@ -133,7 +133,7 @@ def train_steps(engine: Any, first: int, last: int) -> list[tuple[float, float]]
 
 def engine_trains(folder: str, case: Case, out: str, **changes: Any) -> dict[str, Any]:
     """Train, score a row, and export in both precisions."""
-    from cpt_ray.model.export import export_model
+    from cpt_ray.model.exports.export import export_model
 
     engine = build_engine(folder, case, **changes)
     losses = train_steps(engine, 0, STEPS)

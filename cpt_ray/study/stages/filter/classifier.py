@@ -14,7 +14,7 @@ from cpt_ray.records import ClassifierRecord, ExamItem
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job, prepare_settings
 from cpt_ray.study.stages.held_out import HELD_OUT
-from cpt_ray.study.stages.scan import SCAN, early_name
+from cpt_ray.study.stages.scans.scan import SCAN, early_name
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
 
 

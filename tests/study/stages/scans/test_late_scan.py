@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cpt_ray.study.stages.documents import DOCUMENTS
-from cpt_ray.study.stages.late_scan import LATE_SCAN
-from cpt_ray.study.stages.scan import SCAN, late_name
+from cpt_ray.study.stages.scans.late_scan import LATE_SCAN
+from cpt_ray.study.stages.scans.scan import SCAN, late_name
 from cpt_ray.study.stages.shards import SHARDS
 from tests.study.planned import graph_of
 

@@ -9,7 +9,7 @@ import pytest
 from cpt_ray.config.load import load_study
 from cpt_ray.records import ExamItem
 from cpt_ray.study.stages.exams import EXAMS
-from cpt_ray.study.stages.scan import SCAN, early_name, late_name, scanned_before, scanned_late
+from cpt_ray.study.stages.scans.scan import SCAN, early_name, late_name, scanned_before, scanned_late
 from tests.study.planned import BareSession, graph_of
 
 

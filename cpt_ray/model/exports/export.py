@@ -57,6 +57,16 @@ def export_model(
     os.replace(temporary, folder)
 
 
+def copy_around(source: Path, folder: Path) -> None:
+    """Give an export what another model has around its weights: tokenizer files, chat template, where generation ends."""
+    copy_tokenizer(source, folder)
+    path = source / "generation_config.json"
+    if not path.is_file():
+        path = source / "config.json"
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    _end_generation(folder, {key: theirs[key] for key in ("eos_token_id", "bos_token_id") if theirs.get(key) is not None})
+
+
 def _state_dtype(config: Path, tensor: Tensor) -> None:
     # transformers writes the dtype of the model in memory, and would load the weights in that dtype.
     tree = json.loads(config.read_text(encoding="utf-8"))
@@ -64,7 +74,7 @@ def _state_dtype(config: Path, tensor: Tensor) -> None:
     config.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _end_generation(folder: Path, around: Mapping[str, int]) -> None:
+def _end_generation(folder: Path, around: Mapping[str, int | list[int]]) -> None:
     # A base made for chat ends on the end of a turn, which this training never wrote.
     for name in ("config.json", "generation_config.json"):
         path = folder / name

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt_ray.model.base import load_model
-from cpt_ray.model.export import export_model, model_card
+from cpt_ray.model.exports.export import export_model, model_card
 from cpt_ray.model.layers.fused import fuse_projections
 
 
@@ -62,7 +62,7 @@ def test_a_kill_during_an_export_leaves_nothing_that_looks_finished(base, tmp_pa
         export_model(model, model.state_dict(), tokenizer=base, folder=folder, card="card")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"cpt_ray.model.export.{moment}", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        patch.setattr(f"cpt_ray.model.exports.export.{moment}", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         child = multiprocessing.get_context("fork").Process(target=export)
         child.start()
         child.join(60)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cpt_ray.records import ExamItem, Record
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS, Text, data_job, prepare_settings
-from cpt_ray.study.stages.scan import SCAN, late_name
+from cpt_ray.study.stages.scans.scan import SCAN, late_name
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one
 
