@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cpt_ray.config.load import load_study
-from cpt_ray.config.reference import render_reference, schema_keys
+from cpt_ray.config.reference.render import render_reference, schema_keys
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.config.reference import schema_keys
+from cpt_ray.config.reference.render import schema_keys
 
 ROOT = Path(__file__).parents[2]
 TREE = re.compile(r"<!-- tree -->\s*```\w*\n(.*?)```\s*<!-- /?tree -->", re.DOTALL)

@@ -1,10 +1,9 @@
-"""Write `configs/README.md`: an introduction for a newcomer, then every key with type, default and description.
+"""The text of `configs/README.md`: an introduction for a newcomer, then every key with type, default and description.
 
-In: the schema and `reference.md` next to this module. Out: Markdown. The list is generated from the schema
+In: the schema and `introduction.md` next to this module. Out: Markdown. The list is generated from the schema
 (`python -m cpt_ray.config.reference > configs/README.md`), and a test compares the two, so they cannot disagree.
 """
 
-import sys
 import textwrap
 import types
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ _WIDTH = 132
 
 def render_reference() -> str:
     """The full text of `configs/README.md`."""
-    parts = [Path(__file__).with_name("reference.md").read_text(encoding="utf-8").rstrip()]
+    parts = [Path(__file__).with_name("introduction.md").read_text(encoding="utf-8").rstrip()]
     for name, field in StudyConfig.model_fields.items():
         path, section = _section(name, field.annotation)
         parts.append(f"### `{path}`\n\n{_flat(section.__doc__)}")
@@ -141,7 +140,3 @@ def _default(field: FieldInfo) -> str:
 
 def _flat(text: str | None) -> str:
     return "\n".join(line.strip() for line in (text or "").strip().splitlines())
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render_reference())
