@@ -96,11 +96,7 @@ def plan_study(
         budgets_key="train.budgets" if config.train.budgets is not None else "train.budgets_flops",
         budgets=_budgets(specs, shapes, sequence_length / 2),
         needs=tuple(need for arm, budget in arm_budgets for need in source_needs(mixtures[arm], budget, supply)),
-        mixes=tuple(
-            PlannedMix(arm=arm, budget_tokens=budget, from_tokens=stretch.start, weights=stretch.weights)
-            for arm, budget in arm_budgets
-            for stretch in mixtures[arm].stretches(0, budget, budget)
-        ),
+        mixes=tuple(mix for arm, budget in arm_budgets for mix in _mixes(mixtures[arm], arm, budget)),
         largest_budget={arm: largest_budget(mixtures[arm], supply) for arm in largest} if available else {},
         runs=runs,
         fill_share={name: mean / sequence_length for name, mean in fill.items()},
@@ -116,6 +112,13 @@ def plan_study(
         merges=tuple(one.merge for one in plan_merges(config, specs)),
         tokens_independent=sum(spec.budget_tokens or 0 for spec in specs),
     )
+
+
+def _mixes(mixtures: ArmMixtures, arm: str, budget: int) -> list[PlannedMix]:
+    return [
+        PlannedMix(arm=arm, budget_tokens=budget, from_tokens=stretch.start, weights=stretch.weights)
+        for stretch in mixtures.stretches(0, budget, budget)
+    ]
 
 
 def _idle(config: StudyConfig) -> str | None:

@@ -6,9 +6,9 @@ import pytest
 
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
+from cpt_ray.study.cost.cells import plan_cells
 from cpt_ray.study.graph import Chosen, StudyGraph
 from cpt_ray.study.grid import Grid
-from cpt_ray.study.planning import plan_cells
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE
 from cpt_ray.study.stages.held_out import HELD_OUT

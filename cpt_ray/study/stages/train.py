@@ -19,8 +19,8 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunEvent, RunRecord, RunSpec, ShardManifest, StepMetrics
 from cpt_ray.study import store
+from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.progress import describe_event, describe_mixes, describe_steps
-from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.stages.filter.derived import DERIVED, Deriving, derived_name
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS

@@ -9,7 +9,7 @@ import yaml
 from cpt_ray.config.load import load_study
 from cpt_ray.config.reference.render import render_reference, schema_keys
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def test_the_committed_reference_is_the_generated_one():

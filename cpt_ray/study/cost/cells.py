@@ -18,10 +18,10 @@ from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import GridPlan, MemoryPlan, ModelShape, PlannedCell, StudyPlan
 from cpt_ray.study import store
+from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.graph import CellGraph, StudyGraph, distinct
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.preflight.device import planned_card
-from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.stages.filter.derived import DERIVED
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS

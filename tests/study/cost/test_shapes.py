@@ -7,7 +7,7 @@ import pytest
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import ImportedModel
 from cpt_ray.study import store
-from cpt_ray.study.shapes import model_shapes
+from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.stages.models import MODELS
 from tests.study.planned import BareSession, graph_of
 
@@ -25,7 +25,7 @@ def test_a_base_has_the_same_shape_before_and_after_its_import(tiny):
 
 
 def test_an_imported_base_is_described_by_its_record_and_nothing_is_loaded(tiny, monkeypatch):
-    from cpt_ray.study import shapes as module
+    from cpt_ray.study.cost import shapes as module
 
     graph = graph_of(tiny)
     MODELS.build(graph.of(MODELS), BareSession(graph.root))
