@@ -14,6 +14,7 @@ from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
+from cpt_ray.config.trained import check_trained
 from cpt_ray.config.values import Name, RootText, Section
 
 
@@ -55,6 +56,7 @@ class StudyConfig(Section):
         check_names([model.name for model in self.models], [one.name for one in self.classifiers], self.sources)
         _check_run_names([model.name for model in self.models], list(self.arms))
         check_train(self.train, self.models)
+        check_trained(self.train)
         workers, rows = self.runtime.group, self.train.global_batch_size
         if workers.max > rows:
             raise ValueError(

@@ -20,6 +20,7 @@ from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.current import report_fingerprint
 from cpt_ray.report.domains import overlap_rows, yield_figure, yield_label, yield_styles
 from cpt_ray.report.figures import KEPT, forgetting_figure, loss_figure, profile_figure, scaling_figure, watched_figure
+from cpt_ray.report.pairing import pairings
 from cpt_ray.report.series import INK, Style, curves, loss_lines, sets_of, thinned_by, trades, watched_lines
 from cpt_ray.report.tables import (
     exam_deltas,
@@ -130,6 +131,8 @@ def render_report(contents: ReportContents) -> str:
         watch=watch_rows(contents),
         kernels=kernels(contents),
         mfu_bases=mfu_bases(contents),
+        pairings=pairings(contents.runs),
+        dropout=list(dict.fromkeys(run.training.last.dropout or "none" for run in contents.runs if run.training)),
         overlaps=overlap_rows(contents.domains),
         warnings=warning_rows(contents),
         self_tests=[

@@ -193,7 +193,7 @@ class Study:
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:
         """The study's cost: counted where shards exist, estimated where they do not."""
         config, specs = self.config, self.specs
-        shapes = model_shapes(self.graph.of(MODELS), config.train.lora)
+        shapes = model_shapes(self.graph.of(MODELS), lora=config.train.lora, freeze=config.train.freeze)
         first = config.models[0].name
         packed: list[Node[Any, Any]] = [
             self.graph.one(SHARDS, first),

@@ -13,7 +13,7 @@ from tests.study.planned import BareSession, graph_of
 
 
 def shapes(graph):
-    return model_shapes(graph.of(MODELS), graph.config.train.lora)
+    return model_shapes(graph.of(MODELS), lora=graph.config.train.lora, freeze=graph.config.train.freeze)
 
 
 def test_a_base_has_the_same_shape_before_and_after_its_import(tiny):

@@ -130,7 +130,7 @@ def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
     if flops is None:
         return None
     length = config.prepare.pack.sequence_length
-    shapes = model_shapes(graph.of(MODELS), config.train.lora)
+    shapes = model_shapes(graph.of(MODELS), lora=config.train.lora, freeze=config.train.freeze)
     budgets = {name: tokens_for_flops(flops, shape, sequence_length=length) for name, shape in shapes.items()}
     for name, tokens in budgets.items():
         try:
