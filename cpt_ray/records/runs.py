@@ -16,10 +16,10 @@ class StateFigures(Record):
     """On a fixed row, in nats per token."""
     weights_norm: float
     """Global L2 norm of the fp32 master weights."""
-    exp_avg_norm: float
-    exp_avg_sq_norm: float
+    moments: dict[str, float]
+    """Name of each of the optimizer's moments to its global L2 norm: `exp_avg` and `exp_avg_sq` for AdamW."""
     optimizer_steps: int
-    """Adam's step count, which determines its bias correction."""
+    """The optimizer's step count; Adam's determines its bias correction."""
 
 
 class RunProgress(Record):

@@ -21,6 +21,7 @@ from cpt_ray.study.stages.filter.derived import DERIVED, Deriving, derived_name
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
+from cpt_ray.train.engine.optimizer_kinds import check_optimizer
 from cpt_ray.train.runs.specs import plan_runs
 from cpt_ray.train.task import RunSettings, TrainTask
 
@@ -74,6 +75,7 @@ def deepspeed_path(name: str, config_path: Path) -> Path:
 def _plan(graph: Graph) -> Iterator[Planned[Training]]:
     config = graph.config
     deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
+    check_optimizer(config.train, deepspeed, config.runtime.group)
     models = {model.name: model for model in config.models}
     licenses = {source.name: root_of(source, config.sources).license for source in config.sources}
     # The content of the DeepSpeed file, not its path, so that moving the file rebuilds nothing and editing it does.

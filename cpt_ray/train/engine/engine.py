@@ -34,6 +34,7 @@ from cpt_ray.train.checkpoint.state_figures import measure_state
 from cpt_ray.train.engine.atomic_step import atomic_step
 from cpt_ray.train.engine.compiling import compile_together, say_uncompiled, without_leaf_hooks
 from cpt_ray.train.engine.optimizer import build_optimizer, parameter_groups
+from cpt_ray.train.engine.optimizer_kinds import KINDS
 from cpt_ray.train.engine.outcome import Outcome
 from cpt_ray.train.engine.threads import one_thread, settle_run_loops
 from cpt_ray.train.order.batches import MicroBatch
@@ -105,6 +106,7 @@ class Engine:
     ) -> None:
         if train.precision == "fp16" and device.type == "cpu":
             raise ConfigError("train.precision is fp16, which needs a GPU", fix="set train.precision=bf16, or fp32")
+        self._moments = KINDS[train.optimizer].moments
         self._adapted = train.lora is not None
         if train.lora is not None:
             add_adapters(lm, train.lora, seed=seed)
@@ -305,6 +307,7 @@ class Engine:
         return measure_state(
             self.score,
             self._engine.optimizer,
+            moments=self._moments,
             zero_stage=self.zero_stage,
             vocabulary_size=vocabulary_size,
             device=self.device,
@@ -326,13 +329,12 @@ class Engine:
         return getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
 
     def forget_optimizer(self) -> None:
-        """Set AdamW's moments and step count to zero, as before its first step; the fp32 weights are unchanged."""
-        wrapped = self._engine.optimizer
-        for state in getattr(wrapped, "optimizer", wrapped).state.values():
-            for key, value in state.items():
-                if isinstance(value, Tensor):
-                    value.zero_()
-                else:
+        """Set the optimizer's moments and step count to zero, as before its first step; the fp32 weights are unchanged."""
+        for state in self._base_optimizer.state.values():
+            for key in ("step", *self._moments):
+                if isinstance(state.get(key), Tensor):
+                    state[key].zero_()
+                elif key in state:
                     state[key] = 0
 
     def close(self) -> None:

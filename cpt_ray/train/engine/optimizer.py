@@ -1,4 +1,4 @@
-"""The optimizer that DeepSpeed drives: AdamW with weight decay on matrices only, on the CPU if its states are offloaded.
+"""The optimizer that DeepSpeed drives, with weight decay on matrices only; on the CPU if its states are offloaded.
 
 In: the trainable parameters of a model. Out: their groups, and an optimizer over them that DeepSpeed's offload accepts. A group
 is empty in no model: DeepSpeed flattens each one.
@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.optimization import Adafactor
 
 from cpt_ray.config.sections.train import TrainConfig
+from cpt_ray.edges.packages import needed_for
 from cpt_ray.errors import ConfigError
 
 
@@ -59,7 +61,7 @@ def parameter_groups(
 
 
 def build_optimizer(groups: Sequence[ParameterGroup], train: TrainConfig, resolved: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Build AdamW over groups of parameters.
+    """Build `train.optimizer` over groups of parameters.
 
     Args:
         groups: See `parameter_groups`.
@@ -68,11 +70,20 @@ def build_optimizer(groups: Sequence[ParameterGroup], train: TrainConfig, resolv
     """
     settings_by_group = [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups]
     # The engine sets the learning rate at each step.
+    if train.optimizer == "adafactor":
+        # A rate from outside, as AdamW has it: the sizes of weights and a schedule of its own would be the rate otherwise.
+        return Adafactor(settings_by_group, lr=0.0, scale_parameter=False, relative_step=False)
     settings: dict[str, Any] = {"lr": 0.0, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
+    if train.optimizer == "adamw_8bit":
+        with needed_for("train.optimizer: adamw_8bit"):
+            from bitsandbytes.optim import AdamW8bit
+
+        optimizer: torch.optim.Optimizer = AdamW8bit(settings_by_group, **settings)
+        return optimizer
     if offloads_optimizer(resolved):
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(settings_by_group, adamw_mode=True, **settings)
+        optimizer = DeepSpeedCPUAdam(settings_by_group, adamw_mode=True, **settings)
         return optimizer
     return torch.optim.AdamW(settings_by_group, fused=True, **settings)
 

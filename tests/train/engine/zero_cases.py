@@ -147,11 +147,11 @@ def engine_trains(folder: str, case: Case, out: str, **changes: Any) -> dict[str
 
 
 def reference_trains(
-    folder: Path, precision: str, *, embedding_factor: float = 1.0, frozen: tuple[str, ...] = ()
+    folder: Path, precision: str, *, embedding_factor: float = 1.0, frozen: tuple[str, ...] = (), optimizer: Any = None
 ) -> tuple[list[tuple[float, float]], dict[str, Tensor]]:
     """The same steps in plain torch: fp32 master weights, AdamW, gradients over the whole batch at once.
 
-    `frozen` are prefixes of names that keep their weights.
+    `frozen` are prefixes of names that keep their weights; `optimizer` builds one over groups.
 
     Returns:
         (loss, gradient norm) by step, and the master weights.
@@ -161,13 +161,11 @@ def reference_trains(
     master = {name: p.detach().float().clone().requires_grad_() for name, p in model.named_parameters()}
     trained = {name: p for name, p in master.items() if not name.startswith(frozen or "none")}
     tables = {"model.embed_tokens.weight", "lm_head.weight"}
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p], "weight_decay": 0.1 * (p.ndim >= 2), "lr": RATE * (embedding_factor if name in tables else 1)}
-            for name, p in trained.items()
-        ],
-        betas=(0.9, 0.95),
-    )
+    groups = [
+        {"params": [p], "weight_decay": 0.1 * (p.ndim >= 2), "lr": RATE * (embedding_factor if name in tables else 1)}
+        for name, p in trained.items()
+    ]
+    stepped = optimizer(groups) if optimizer else torch.optim.AdamW(groups, betas=(0.9, 0.95))
     found = []
     for step in range(STEPS):
         total = torch.zeros(())
@@ -183,7 +181,7 @@ def reference_trains(
             if name in trained:
                 master[name].grad = p.grad.float()
         norm = torch.nn.utils.clip_grad_norm_(trained.values(), 0.5)
-        optimizer.step()
+        stepped.step()
         with torch.no_grad():
             for name, p in model.named_parameters():
                 p.copy_(master[name])
