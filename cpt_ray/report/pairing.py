@@ -19,7 +19,7 @@ def pairings(runs: Sequence[RunRecord]) -> list[str]:
     arms: dict[tuple[str, int, str, str], dict[str, None]] = {}
     drawn_by: dict[tuple[str, int], dict[str, None]] = {}
     for run in runs:
-        if run.training is None or run.arm is None or run.seed is None:
+        if run.training is None or run.arm is None or run.seed is None or not run.training.drawn:
             continue
         drawn_by.setdefault((run.model, run.seed), {})[run.arm] = None
         for one in run.training.drawn:

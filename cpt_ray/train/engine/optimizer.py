@@ -70,22 +70,23 @@ def build_optimizer(groups: Sequence[ParameterGroup], train: TrainConfig, resolv
     """
     settings_by_group = [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups]
     # The engine sets the learning rate at each step.
+    settings: dict[str, Any] = {"lr": 0.0, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
+    optimizer: torch.optim.Optimizer
     if train.optimizer == "adafactor":
         # A rate from outside, as AdamW has it: the sizes of weights and a schedule of its own would be the rate otherwise.
-        return Adafactor(settings_by_group, lr=0.0, scale_parameter=False, relative_step=False)
-    settings: dict[str, Any] = {"lr": 0.0, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
-    if train.optimizer == "adamw_8bit":
+        optimizer = Adafactor(settings_by_group, lr=0.0, scale_parameter=False, relative_step=False)
+    elif train.optimizer == "adamw_8bit":
         with needed_for("train.optimizer: adamw_8bit"):
             from bitsandbytes.optim import AdamW8bit
 
-        optimizer: torch.optim.Optimizer = AdamW8bit(settings_by_group, **settings)
-        return optimizer
-    if offloads_optimizer(resolved):
+        optimizer = AdamW8bit(settings_by_group, **settings)
+    elif offloads_optimizer(resolved):
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
         optimizer = DeepSpeedCPUAdam(settings_by_group, adamw_mode=True, **settings)
-        return optimizer
-    return torch.optim.AdamW(settings_by_group, fused=True, **settings)
+    else:
+        optimizer = torch.optim.AdamW(settings_by_group, fused=True, **settings)
+    return optimizer
 
 
 def offloads_optimizer(resolved: Mapping[str, Any]) -> bool:
