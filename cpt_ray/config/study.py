@@ -14,7 +14,7 @@ from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
-from cpt_ray.config.trained import check_trained
+from cpt_ray.config.sections.trained import check_trained
 from cpt_ray.config.values import Name, RootText, Section
 
 

@@ -20,7 +20,6 @@ from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.current import report_fingerprint
 from cpt_ray.report.domains import overlap_rows, yield_figure, yield_label, yield_styles
 from cpt_ray.report.figures import KEPT, forgetting_figure, loss_figure, profile_figure, scaling_figure, watched_figure
-from cpt_ray.report.pairing import pairings
 from cpt_ray.report.series import INK, Style, curves, loss_lines, sets_of, thinned_by, trades, watched_lines
 from cpt_ray.report.tables import (
     exam_deltas,
@@ -36,6 +35,7 @@ from cpt_ray.report.tables import (
     warning_rows,
     watch_rows,
 )
+from cpt_ray.report.text.pairing import pairings
 from cpt_ray.report.wording import FILTERS
 
 SECTIONS = (

@@ -108,9 +108,7 @@ class Engine:
             raise ConfigError("train.precision is fp16, which needs a GPU", fix="set train.precision=bf16, or fp32")
         self._moments = KINDS[train.optimizer].moments
         self._adapted = train.lora is not None
-        if train.lora is not None:
-            add_adapters(lm, train.lora, seed=seed)
-        freeze(lm, train.freeze)
+        _choose_trained(lm, train, seed)
         self.dropout = describe_dropout(lm)
         """The dropout in the model, for the run's record."""
         self.projections = _fuse(lm, train, device)
@@ -143,12 +141,11 @@ class Engine:
         self.loss_kernel: str = lm.get_output_embeddings().kernel
         self._world_size = dist.get_world_size()
         self._seed = seed
+        groups = parameter_groups(model, train, embeddings=_embeddings(lm))
+        self._rate_factors = [group.rate_factor for group in groups]
         with one_thread() if device.type == "cpu" else nullcontext():
-            groups = parameter_groups(model, train, embeddings=_embeddings(lm))
-            self._rate_factors = [group.rate_factor for group in groups]
-            self._engine, *_ = initialize(
-                model=model, optimizer=build_optimizer(groups, train, resolved), config=resolved, dist_init_required=False
-            )
+            optimizer = build_optimizer(groups, train, resolved)
+            self._engine, *_ = initialize(model=model, optimizer=optimizer, config=resolved, dist_init_required=False)
             if device.type == "cpu":
                 settle_run_loops(self._engine.seq_data_parallel_group)
         self._guard = atomic_step(self._engine)
@@ -370,6 +367,12 @@ class Engine:
 
 def _ignore(_: str) -> None:
     """The default `on_phase`."""
+
+
+def _choose_trained(lm: PreTrainedModel, train: TrainConfig, seed: int) -> None:
+    if train.lora is not None:
+        add_adapters(lm, train.lora, seed=seed)
+    freeze(lm, train.freeze)
 
 
 def _embeddings(lm: PreTrainedModel) -> list[nn.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpt_ray.records import DrawnSource, RunRecord
-from cpt_ray.report.pairing import pairings
+from cpt_ray.report.text.pairing import pairings
 from tests.run_records import training
 
 
