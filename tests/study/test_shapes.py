@@ -44,6 +44,17 @@ def test_adapters_are_counted_where_the_study_trains_them(tiny):
     assert adapted.parameters >= whole.parameters
 
 
+def test_frozen_weights_are_counted_and_a_pattern_without_a_match_is_refused(tiny):
+    whole = shapes(graph_of(tiny))["tiny"]
+    partly = shapes(graph_of(tiny, "train.freeze=['*.layers.0.*']"))["tiny"]
+    assert 0 < partly.trained_parameters < whole.trained_parameters == partly.parameters
+    with pytest.raises(
+        ConfigError, match=r"train\.freeze: '\*\.layer\.0\.\*' matches no parameter of LlamaForCausalLM"
+    ) as error:
+        shapes(graph_of(tiny, "train.freeze=['*.layer.0.*']"))
+    assert "model.layers.0." in error.value.fix
+
+
 def test_a_base_without_a_readable_config_is_refused(tiny):
     (tiny.model / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"models\.tiny\.base: the shape of .* cannot be read: ") as error:

@@ -9,7 +9,7 @@ from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.mirror import why_not_mirrored
-from cpt_ray.study.preflight.bases import say_bases, say_separators, warn_of_changes
+from cpt_ray.study.preflight.bases import say_bases, say_frozen, say_separators, warn_of_changes
 from cpt_ray.study.preflight.device import say_device
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.stages.train import TRAIN, deepspeed_path
@@ -42,6 +42,7 @@ def main(request: Request) -> None:
     graph = StudyGraph(config, request.path)
     warn_of_changes(graph, request.console)
     say_separators(graph, request.console, said)
+    say_frozen(graph, request.console)
     for source in config.read_sources:
         _check_source(source, request)
     for source in config.derived_sources:

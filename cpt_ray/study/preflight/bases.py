@@ -12,6 +12,7 @@ from pathlib import Path
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.model.bases.proof import BaseFacts, prove_base
 from cpt_ray.model.bases.tokens import chat_end_warning, vocabulary
+from cpt_ray.model.parameters import trained_shape
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import Artifact
 from cpt_ray.study import store
@@ -77,6 +78,21 @@ def say_separators(graph: Graph, console: Console, said: Mapping[str, str]) -> N
         warning = chat_end_warning(found.separator, vocabulary(definition), f"models.{node.name}")
         if warning and node.work.separator is None and Path(node.work.base).is_file():
             console.warn(warning)  # a folder's was said by its proof
+
+
+def say_frozen(graph: Graph, console: Console) -> None:
+    """Print how much of every imported base `train.freeze` freezes.
+
+    Raises:
+        ConfigError: If a pattern matches no parameter, or nothing would train.
+    """
+    patterns = graph.config.train.freeze
+    for node in graph.of(MODELS) if patterns else ():
+        if store.find(node) is None:
+            console.say(f"model {node.name}: train.freeze is checked by plan, which builds the base's layers")
+            continue
+        shape = trained_shape(store.load(node), lora=None, freeze=patterns)
+        console.say(f"model {node.name}: {shape.frozen_parameters:,} of {shape.parameters:,} parameters stay the base's")
 
 
 def changed_bases(graph: Graph) -> Iterator[Checked]:

@@ -1,0 +1,28 @@
+"""What `check` says of frozen weights; of the bases themselves see tests/cli/test_bases.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.errors import ConfigError
+from cpt_ray.study.preflight.bases import say_frozen
+from cpt_ray.study.stages.models import MODELS
+from tests.study.planned import BareSession, Lines, graph_of
+
+
+def said(graph) -> list[str]:
+    lines = Lines()
+    say_frozen(graph, lines)
+    return lines.said
+
+
+def test_an_imported_base_says_how_much_of_it_is_frozen_and_another_that_plan_will(tiny):
+    graph = graph_of(tiny, "train.freeze=['*.layers.0.*']")
+    assert said(graph) == ["model tiny: train.freeze is checked by plan, which builds the base's layers"]
+    MODELS.build(graph.of(MODELS), BareSession(graph.root))
+    (line,) = said(graph)
+    assert line.startswith("model tiny: ")
+    assert line.endswith(" parameters stay the base's")
+    assert said(graph_of(tiny)) == []
+    with pytest.raises(ConfigError, match="matches no parameter"):
+        said(graph_of(tiny, "train.freeze=['*.layers.99.*']"))
