@@ -16,6 +16,7 @@ from cpt_ray.config.sections.models.merges import MergeConfig
 from cpt_ray.config.sections.prepare import ArmConfig, PrepareConfig, SourceConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig, TrackingConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
+from cpt_ray.config.sections.trained import check_trained
 from cpt_ray.config.values import Count, Name, RootText, Section
 
 
@@ -62,6 +63,7 @@ class StudyConfig(Section):
         check_new_models(self.models, self.sources)
         _check_run_names([model.name for model in self.models], list(self.arms))
         check_train(self.train, self.models)
+        check_trained(self.train)
         workers, rows = self.runtime.group, self.train.global_batch_size
         if workers.max > rows:
             raise ValueError(

@@ -17,6 +17,7 @@ from cpt_ray.errors import ConfigError, DataError
 SCHEME = "package://"
 
 OPTIONAL = {
+    "bitsandbytes": "bitsandbytes",
     "charset_normalizer": "charset-normalizer",
     "datasets": "datasets",
     "fasttext": "fasttext-predict",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.errors import ConfigError
+from cpt_ray.model.layers.freezing import frozen_names
 from cpt_ray.records import ImportedModel, ModelShape
 
 FLOPS_BASIS = (
@@ -14,14 +17,23 @@ FLOPS_BASIS = (
 """How `flops_per_token` counts; printed with every MFU."""
 
 
-def adapted_shape(model: ImportedModel, lora: LoraSection | None) -> ModelShape:
-    """A model's shape with the adapters that `train.lora` adds to it.
+def trained_shape(model: ImportedModel, *, lora: LoraSection | None, freeze: Sequence[str]) -> ModelShape:
+    """A model's shape with what trains of it: the adapters that `train.lora` adds, or all but what `train.freeze` chooses.
 
     Raises:
-        ConfigError: If one of the names matches no linear layer.
+        ConfigError: If a name or pattern matches nothing, or nothing would train.
     """
-    if lora is None:
+    if lora is None and not freeze:
         return model.shape
+    if lora is None:
+        frozen = frozen_names(freeze, {n: n for n in model.parameter_sizes} | model.tied_names, model.architecture)
+        lookup = set() if model.shape.tied else {model.input_embedding}
+        return model.shape.model_copy(
+            update={
+                "frozen_parameters": sum(model.parameter_sizes[name] for name in frozen),
+                "frozen_matrices": sum(model.parameter_sizes[name] for name in frozen if name not in lookup),
+            }
+        )
     names = check_targets(lora, list(model.linear_sizes), model.architecture)
     return model.shape.model_copy(update={"adapter_parameters": lora.rank * sum(model.linear_sizes[name] for name in names)})
 
@@ -50,12 +62,15 @@ def flops_per_token(shape: ModelShape, mean_keys: float) -> float:
     """Training FLOPs per token, forward and backward.
 
     6 * (body + vocabulary * hidden) + 12 * layers * heads * head_dim * mean_keys (PaLM, appendix B,
-    with the keys actually attended to). Under LoRA, frozen matrices have no weight gradient, a third of the 6; adapters do.
+    with the keys actually attended to). Frozen matrices have no weight gradient, a third of the 6; adapters do. The gradient of
+    activations is counted in all layers, also below the first that trains.
 
     Args:
         shape: The model.
         mean_keys: Mean keys a token attends to: T/2 for a causal row of T; sum(l^2) / (2 * sum(l)) for segments of length l.
     """
     matrices = shape.body_parameters + shape.vocabulary_size * shape.hidden_size
-    weights = 6.0 * matrices if shape.adapter_parameters is None else 4.0 * matrices + 6.0 * shape.adapter_parameters
+    weights = 6.0 * matrices - 2.0 * shape.frozen_matrices
+    if shape.adapter_parameters is not None:
+        weights = 4.0 * matrices + 6.0 * shape.adapter_parameters
     return weights + 12.0 * shape.num_layers * shape.num_heads * shape.head_dim * mean_keys

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from cpt_ray.model.bases.tokens import control_tokens
+from cpt_ray.model.layers.freezing import parameter_names
 from cpt_ray.records import ImportedModel, ModelShape
 
 
@@ -34,6 +35,8 @@ def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
     config = model.config
     embeddings = {id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())}
     parameters = sum(p.numel() for p in model.parameters())
+    names = parameter_names(model)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     linear: Counter[str] = Counter()
     for name, module in model.base_model.named_modules():
         if isinstance(module, nn.Linear):
@@ -51,6 +54,9 @@ def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
             tied=bool(config.tie_word_embeddings),
         ),
         linear_sizes=dict(sorted(linear.items())),
+        parameter_sizes=sizes,
+        tied_names={name: first for name, first in names.items() if name != first},
+        input_embedding=next(name for name, p in model.named_parameters() if p is model.get_input_embeddings().weight),
         end_of_text=tokenizer.eos_token if tokenizer is not None and isinstance(tokenizer.eos_token, str) else None,
         added_bos=None if tokenizer is None else _added_bos(tokenizer),
         special_tokens=() if tokenizer is None else tuple(sorted(tokenizer.all_special_tokens)),

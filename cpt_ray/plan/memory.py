@@ -45,6 +45,7 @@ def estimate_memory(
     return MemoryPlan(
         model=model,
         parameters=shape.parameters + (shape.adapter_parameters or 0),
+        frozen_parameters=shape.parameters + (shape.adapter_parameters or 0) - shape.trained_parameters,
         zero_stage=deepspeed.zero_stage,
         precision=train.precision,
         num_workers=num_workers,

@@ -19,12 +19,16 @@ class ModelShape(Record):
     vocabulary_size: int
     tied: bool
     adapter_parameters: int | None = None
-    """Parameters of LoRA adapters, the only ones that train; None if all parameters do. Not counted in `parameters`."""
+    """Parameters of LoRA adapters, the only ones that train; None without LoRA. Not counted in `parameters`."""
+    frozen_parameters: int = 0
+    """Parameters that `train.freeze` leaves as they are; without LoRA, which freezes all of them."""
+    frozen_matrices: int = 0
+    """Those of them that multiply: all but an input embedding that is not also the output head."""
 
     @property
     def trained_parameters(self) -> int:
         """Parameters that have gradients and optimizer states."""
-        return self.parameters if self.adapter_parameters is None else self.adapter_parameters
+        return self.parameters - self.frozen_parameters if self.adapter_parameters is None else self.adapter_parameters
 
 
 class ImportedModel(Record):
@@ -37,6 +41,12 @@ class ImportedModel(Record):
     linear_sizes: dict[str, int]
     """Name of linear layers, as LoRA targets it, to the sum of their in- and out-features: adapters of rank r on all of them
     have r times that many parameters."""
+    parameter_sizes: dict[str, int]
+    """Name of every parameter to its number of elements, in the model's order; a tied one under its first name."""
+    tied_names: dict[str, str]
+    """Other names of tied parameters to their first names."""
+    input_embedding: str
+    """Name of the token embedding's weight."""
     end_of_text: str | None
     """The tokenizer's end-of-text token."""
     added_bos: str | None

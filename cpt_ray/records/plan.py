@@ -150,6 +150,8 @@ class MemoryPlan(Record):
 
     model: str
     parameters: int
+    frozen_parameters: int = 0
+    """Those that `train.freeze` or LoRA leaves as they are: no gradient, no optimizer state."""
     zero_stage: int
     precision: str
     num_workers: int

@@ -17,10 +17,10 @@ class StateFigures(Record):
     """On a fixed row, in nats per token."""
     weights_norm: float
     """Global L2 norm of the fp32 master weights."""
-    exp_avg_norm: float
-    exp_avg_sq_norm: float
+    moments: dict[str, float]
+    """Name of each of the optimizer's moments to its global L2 norm: `exp_avg` and `exp_avg_sq` for AdamW."""
     optimizer_steps: int
-    """Adam's step count, which determines its bias correction."""
+    """The optimizer's step count; Adam's determines its bias correction."""
 
 
 class RunProgress(Record):
@@ -167,6 +167,8 @@ class RunAttempt(Record):
     """The checkpoint that it continued from."""
     micro_batch_size: int = 1
     """Rows per forward pass on each worker, as asked for or as chosen by memory."""
+    dropout: str | None = None
+    """The dropout that is applied, and what decides its masks; None if there is none."""
     idle_share: float = 0.0
     """Share of the computed rows that are fillers, because the global batch does not divide evenly among the workers."""
 
@@ -228,6 +230,15 @@ class RunMix(Record):
     """Source name to its share of these rows, as drawn."""
 
 
+class DrawnSource(Record):
+    """The rows that a run drew of one source: the first of an endless sequence, in which its seed shuffles the source."""
+
+    source: str
+    rows: int
+    sequence: str
+    """Identifies the sequence: runs that share it drew the same rows of the source in the same order, as far as each drew."""
+
+
 class TrainingCost(Record):
     """Time, FLOPs and memory of a run's own steps; for a trajectory point, of its parent's steps up to it."""
 
@@ -259,6 +270,8 @@ class TrainingRecord(Record):
     """AdamW's moments at the start: zeros, or those of the parent's checkpoint."""
     mixes: tuple[RunMix, ...]
     """The mixtures from which its rows were drawn since the base, as realized."""
+    drawn: tuple[DrawnSource, ...] = ()
+    """The rows drawn of each source since the base."""
     spikes: int
     """Loss spikes of this run."""
     attempts: tuple[RunAttempt, ...]

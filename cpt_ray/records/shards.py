@@ -184,6 +184,14 @@ class ShardTable(Sequence[ShardEntry]):
         return int(self.column(name).sum())
 
     @property
+    def content(self) -> bytes:
+        """Identifies the rows of all shards, in their order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for shard in self._columns.column("sha256").to_pylist():
+            digest.update(shard)
+        return digest.digest()
+
+    @property
     def padding_share(self) -> float:
         """Padding as a share of row slots."""
         slots = self.total("tokens") + self.total("padding")

@@ -35,6 +35,7 @@ from cpt_ray.report.tables import (
     warning_rows,
     watch_rows,
 )
+from cpt_ray.report.text.pairing import pairings
 from cpt_ray.report.wording import FILTERS
 
 SECTIONS = (
@@ -131,6 +132,8 @@ def render_report(contents: ReportContents) -> str:
         watch=watch_rows(contents),
         kernels=kernels(contents),
         mfu_bases=mfu_bases(contents),
+        pairings=pairings(contents.runs),
+        dropout=list(dict.fromkeys(run.training.last.dropout or "none" for run in contents.runs if run.training)),
         overlaps=overlap_rows(contents.domains),
         warnings=warning_rows(contents),
         merges=[run for run in contents.runs if run.merge is not None],

@@ -14,7 +14,7 @@ from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import RunProgress, RunRecord, ShardManifest, TrainingRecord
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.model_card import run_card
-from cpt_ray.train.order.mixes import realized_mixes
+from cpt_ray.train.order.mixes import drawn_sources, realized_mixes
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.record import run_record, training_record
 from cpt_ray.train.runs.specs import trajectory_specs
@@ -81,7 +81,9 @@ class Exports:
         dist.barrier()
 
     def _training(self, progress: RunProgress) -> TrainingRecord:
-        return training_record(self._folder, self._task.spec, progress, realized_mixes(self._order, progress.position))
+        position = progress.position
+        mixes, drawn = realized_mixes(self._order, position), drawn_sources(self._order, position, self._shards)
+        return training_record(self._folder, self._task.spec, progress, mixes, drawn)
 
     def _write(self, state: dict[str, torch.Tensor] | None, folder: Path, record: RunRecord, training: TrainingRecord) -> None:
         if state is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.edges.packages import versions
 from cpt_ray.model.exports.export import model_card
 from cpt_ray.records import RunRecord, ShardManifest, TrainingRecord
@@ -10,6 +11,14 @@ from cpt_ray.train.task import TrainTask
 
 _VERSIONS = ("cpt-ray", "deepspeed", "torch", "transformers")
 """Other versions may compute different results."""
+
+
+def _trained(train: TrainConfig) -> str:
+    if train.lora is not None:
+        return f"LoRA, merged: {train.lora}"
+    weights = f"all weights but {', '.join(train.freeze)}, which are the base's" if train.freeze else "all weights"
+    factor = train.embedding_learning_rate_factor
+    return weights if factor == 1 else f"{weights}; embeddings and output head at {factor:g} times the learning rate"
 
 
 def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shards: ShardManifest) -> str:
@@ -36,7 +45,8 @@ def run_card(record: RunRecord, training: TrainingRecord, task: TrainTask, shard
             "peak learning rate": spec.schedule.peak_rate,
             "final learning rate": spec.schedule.final_rate,
             "document isolation": train.isolation,
-            "trained": "all weights" if train.lora is None else f"LoRA, merged: {train.lora}",
+            "trained": _trained(train),
+            "optimizer": train.optimizer,
             "new tokens": ", ".join(model.new_tokens) or "none",
             "documents end with": shards.around.separator if shards.around else f"token {shards.separator_id}",
             "precision": f"{train.precision}, exported as {train.export_precision}",

@@ -31,7 +31,7 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.self_test import describe, require_isolation, run_self_test
 from cpt_ray.model.base import load_model
-from cpt_ray.model.parameters import FLOPS_BASIS, adapted_shape, flops_per_token
+from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, trained_shape
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import (
     ImportedModel,
@@ -166,7 +166,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
             stop_tokens=spec.stop_tokens,
             batch_at=batches.at,
             learning_rate=partial(learning_rate, schedule=spec.schedule),
-            flops=partial(_flops, adapted_shape(ImportedModel.of(task.model_folder), settings.lora)),
+            flops=partial(_flops, _shape(task)),
             peak_flops_per_s=attempt.peak_flops_per_s,
             attempt=attempt.attempt,
         )
@@ -218,10 +218,15 @@ def _order(task: TrainTask, manifest: ShardManifest, start: Start) -> SampleOrde
     )
 
 
+def _shape(task: TrainTask) -> ModelShape:
+    train = task.settings.train
+    return trained_shape(ImportedModel.of(task.model_folder), lora=train.lora, freeze=train.freeze)
+
+
 def _passes(task: TrainTask, manifest: ShardManifest, device: torch.device) -> Passes:
     settings = task.settings
     return Passes(
-        shape=adapted_shape(ImportedModel.of(task.model_folder), settings.train.lora),
+        shape=_shape(task),
         train=settings.train,
         deepspeed=settings.deepspeed,
         num_workers=dist.get_world_size(),
@@ -329,6 +334,7 @@ def _announce(
         compiled=engine.compiled,
         loaded=loaded,
         micro_batch_size=split.micro_batch,
+        dropout=engine.dropout,
         idle_share=split.idle_share,
     )
     if dist.get_rank() == 0:

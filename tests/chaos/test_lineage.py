@@ -50,7 +50,7 @@ class Written:
             run=run, attempt=attempt, progress=RunProgress(step=step, position=step, tokens_seen=step), world_size=1,
             zero_stage=2, precision="fp32", global_batch_size=1, run_fingerprint="f", data_fingerprint="f", files=(),
             versions={}, created="",
-            figures=StateFigures(loss=1, weights_norm=1, exp_avg_norm=1, exp_avg_sq_norm=1, optimizer_steps=1),
+            figures=StateFigures(loss=1, weights_norm=1, moments={"exp_avg": 1, "exp_avg_sq": 1}, optimizer_steps=1),
         )  # fmt: skip
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(manifest.to_json())

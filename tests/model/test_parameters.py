@@ -6,7 +6,7 @@ import pytest
 
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.parameters import adapted_shape, flops_per_token
+from cpt_ray.model.parameters import flops_per_token, trained_shape
 from cpt_ray.records import ImportedModel, ModelShape
 
 SMOLLM2 = ModelShape(
@@ -27,6 +27,9 @@ TINY = ImportedModel(
         tied=True,
     ),
     linear_sizes={"q_proj": 2 * (64 + 64), "down_proj": 2 * (128 + 64)},
+    parameter_sizes={"embed.weight": 12_800, "layers.weight": 37_200},
+    tied_names={"head.weight": "embed.weight"},
+    input_embedding="embed.weight",
     end_of_text="<eot>",
     added_bos=None,
     special_tokens=("<eot>",),
@@ -34,12 +37,12 @@ TINY = ImportedModel(
 
 
 def test_without_adapters_the_shape_is_the_models():
-    assert adapted_shape(TINY, None) is TINY.shape
+    assert trained_shape(TINY, lora=None, freeze=()) is TINY.shape
     assert TINY.shape.trained_parameters == 50_000
 
 
 def test_adapters_are_counted_apart_and_frozen_weights_cost_two_thirds():
-    full, adapted = TINY.shape, adapted_shape(TINY, LoraSection(rank=4, alpha=8))
+    full, adapted = TINY.shape, trained_shape(TINY, lora=LoraSection(rank=4, alpha=8), freeze=())
     assert adapted.adapter_parameters == 4 * (2 * (64 + 64) + 2 * (128 + 64))
     assert (adapted.parameters, adapted.trained_parameters) == (full.parameters, adapted.adapter_parameters)
     matrices = full.body_parameters + 200 * 64
@@ -48,5 +51,5 @@ def test_adapters_are_counted_apart_and_frozen_weights_cost_two_thirds():
 
 def test_a_target_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(ConfigError, match="TinyForCausalLM has no linear layer called c_attn") as error:
-        adapted_shape(TINY, LoraSection(rank=2, alpha=2, target_modules=("q_proj", "c_attn")))
+        trained_shape(TINY, lora=LoraSection(rank=2, alpha=2, target_modules=("q_proj", "c_attn")), freeze=())
     assert error.value.fix == "choose from q_proj, down_proj"

@@ -6,7 +6,7 @@ from tokenizers.processors import TemplateProcessing
 
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.model.layers.adapter import add_adapters
-from cpt_ray.model.parameters import adapted_shape
+from cpt_ray.model.parameters import trained_shape
 from cpt_ray.model.shape import describe_base, describe_model
 from tests.evaluate.tiny import SEPARATOR, build_model, build_tokenizer
 
@@ -29,7 +29,7 @@ def test_without_weights_a_model_says_the_same_as_with_them(tmp_path):
 def test_adapters_have_as_many_parameters_as_the_shape_says():
     for lora in (LoraSection(rank=4, alpha=8, target_modules=("q_proj", "down_proj")), LoraSection(rank=2, alpha=2)):
         model = build_model(200)
-        planned = adapted_shape(describe_model(model, None), lora)
+        planned = trained_shape(describe_model(model, None), lora=lora, freeze=())
         add_adapters(model, lora)
         assert planned.adapter_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
 

@@ -74,6 +74,24 @@ def test_offload_moves_optimizer_and_gradients_to_the_host_and_loses_nothing():
     assert both.host_bytes == both.weights_bytes + both.gradients_bytes + both.optimizer_bytes
 
 
+def test_frozen_weights_have_no_gradient_and_no_optimizer_state():
+    frozen = SHAPE.model_copy(update={"frozen_parameters": 2_500_000_000})
+    settings = {"deepspeed": check_deepspeed({"zero_optimization": {"stage": 2}}, "ds.json"), "num_workers": 4}
+    plan, whole = (estimate_memory("m", shape=shape, train=make_train(), **settings) for shape in (frozen, SHAPE))
+    trained = SHAPE.parameters - plan.frozen_parameters
+    assert (plan.weights_bytes, plan.gradients_bytes, plan.optimizer_bytes) == (whole.weights_bytes, trained, 3 * trained)
+    assert plan.checkpoint_bytes == 2 * SHAPE.parameters + 12 * trained
+    assert (plan.export_bytes, whole.frozen_parameters) == (whole.export_bytes, 0)
+
+
+@pytest.mark.parametrize(("optimizer", "stage", "bytes_each"), [("adamw", 0, 14), ("adamw_8bit", 0, 8), ("adafactor", 0, 6)])
+def test_other_optimizers_keep_smaller_moments(optimizer, stage, bytes_each):
+    train = make_train().model_copy(update={"optimizer": optimizer})
+    deepspeed = check_deepspeed({"zero_optimization": {"stage": stage}}, "ds.json")
+    plan = estimate_memory("m", shape=SHAPE, deepspeed=deepspeed, train=train, num_workers=1)
+    assert plan.checkpoint_bytes == bytes_each * SHAPE.parameters
+
+
 def test_offload_to_nowhere_is_no_offload():
     assert estimate(2, 4, offload_optimizer={"device": "none"}).host_bytes == 0
 

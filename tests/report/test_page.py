@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from markupsafe import Markup
 
-from cpt_ray.records import Comparison, CorpusProfile, RunRecord, Term
+from cpt_ray.records import Comparison, CorpusProfile, DrawnSource, RunRecord, Term
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.page import SECTIONS, PageFigure, render_report, write_report
 from cpt_ray.report.series import run_styles
@@ -244,6 +244,19 @@ def test_shares_of_time_and_the_basis_of_mfu_are_named(page):
 def test_what_computed_the_runs_is_named_once(page):
     said = "Computed with attention: sdpa; q_proj+k_proj+v_proj in 30 layers; loss: compiled chunks."
     assert page.count(said) == 1
+
+
+def test_dropout_and_paired_sources_are_named_under_the_runs(page):
+    assert page.count("Dropout: none.") == 1
+    assert "Order of rows" not in page  # these records do not say what was drawn
+    contents = make_contents()
+    shared = (DrawnSource(source="news", rows=9, sequence="s"),)
+    runs = [
+        run.model_copy(update={"training": run.training.model_copy(update={"drawn": shared})}) if run.training else run
+        for run in contents.runs
+    ]
+    found = render_report(replace(contents, runs=tuple(runs)))
+    assert "seed 0: legal, control drew news in the same order (paired)." in found
 
 
 def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():

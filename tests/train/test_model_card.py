@@ -37,5 +37,13 @@ def test_the_card_of_an_export_says_what_it_was_made_of(tmp_path):
     ]
     said = "shards; what a derived source shares with another counts in both |"
     assert [said in text for text in (*cards, run_card(record, mixed, task, shards))] == [True, False, False]
+    changes = {"freeze": ("lm_head.*",), "embedding_learning_rate_factor": 0.2, "optimizer": "adafactor"}
+    train = task.settings.train.model_copy(update=changes)
+    other = run_card(
+        record, record.training, task.model_copy(update={"settings": task.settings.model_copy(update={"train": train})}), shards
+    )
+    said = "all weights but lm_head.*, which are the base's; embeddings and output head at 0.2 times the learning rate"
+    assert (f"| trained | {said} |" in other, "| trained | all weights |" in card) == (True, True)
+    assert ("| optimizer | adafactor |" in other, "| optimizer | adamw |" in card) == (True, True)
     weights = load_file(Path(record.export_path) / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}

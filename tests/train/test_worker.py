@@ -159,7 +159,7 @@ def test_a_manifest_says_what_a_resume_needs(root, whole):
     assert (manifest.run_fingerprint, manifest.data_fingerprint) == ("e" * 64, "f" * 64)
     assert manifest.progress.position == 4 * manifest.progress.step
     assert manifest.figures.optimizer_steps == manifest.progress.step
-    assert min(manifest.figures.loss, manifest.figures.weights_norm, manifest.figures.exp_avg_sq_norm) > 0
+    assert min(manifest.figures.loss, manifest.figures.weights_norm, manifest.figures.moments["exp_avg_sq"]) > 0
     assert set(manifest.versions) == {"torch", "deepspeed", "transformers"}
     assert {Path(entry.path).name for entry in manifest.files} >= {"mp_rank_00_model_states.pt"}
     assert all(len(entry.sha256) == 64 for entry in manifest.files)

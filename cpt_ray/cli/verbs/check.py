@@ -7,7 +7,7 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import Survey, prove_source
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.study import store
-from cpt_ray.study.preflight.bases import say_bases, say_separators, warn_of_changes
+from cpt_ray.study.preflight.bases import say_bases, say_frozen, say_separators, warn_of_changes
 from cpt_ray.study.preflight.device import say_device
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.results.mirror import why_not_mirrored
@@ -41,6 +41,7 @@ def main(request: Request) -> None:
     said = say_bases(graph, request.console)
     warn_of_changes(graph, request.console)
     say_separators(graph, request.console, said)
+    say_frozen(graph, request.console)
     cells = [cell.config for cell in graph.cells]
     if len(graph.grid) > 1:
         request.console.say(f"cells: {len(cells)} of {len(graph.grid)}, such as {graph.cells[0].cell.name}")

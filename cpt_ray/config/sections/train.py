@@ -138,8 +138,20 @@ class TrainConfig(Section):
         description="peak learning rate: a number, `base_peak` or `base_final`; no default: see configs/README.md"
     )
     learning_rate_factor: float = Field(default=1.0, gt=0, description="factor applied to `learning_rate`")
+    embedding_learning_rate_factor: float = Field(
+        default=1.0,
+        gt=0,
+        description="factor applied to the learning rate of the token embeddings and the output head, tied or not; 0.1 to 0.5 "
+        "is common where both are trained on a new domain",
+    )
     schedule: ScheduleConfig = ScheduleConfig()
-    weight_decay: float = Field(default=0.1, ge=0, description="AdamW weight decay, applied to weight matrices only")
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
+        default="adamw",
+        description="adamw: 8 bytes of moments per weight; adamw_8bit: 2 bytes, quantized in blocks by bitsandbytes, with the "
+        "same number of workers at every resume; adafactor: next to none (sums of squares over the rows and columns of a "
+        "matrix, no momentum), its steps clipped to a root mean square of 1, with ZeRO stage 0 only",
+    )
+    weight_decay: float = Field(default=0.1, ge=0, description="decoupled weight decay, applied to weight matrices only")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW beta1")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW beta2")
     epsilon: float = Field(default=1e-8, gt=0, description="AdamW epsilon")
@@ -167,6 +179,11 @@ class TrainConfig(Section):
     )
     lora: LoraSection | None = Field(
         default=None, description="train LoRA adapters instead of all weights; null trains all weights"
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(),
+        description="patterns of parameter names, as transformers names them, whose weights stay the base's bit for bit: "
+        "`model.embed_tokens.*`, `*.layers.[0-7].*`; `*`, `?` and `[...]` as in a shell",
     )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
     compile: Literal["auto", True, False] = Field(

@@ -1,1 +1,1 @@
-"""What changes the layers of a loaded model: adapters, fused projections, the kernels of the loss, compiled graphs."""
+"""What changes the layers of a loaded model: adapters, freezing, fused projections, loss kernels, compiled graphs."""

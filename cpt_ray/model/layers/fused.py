@@ -62,6 +62,8 @@ class _FusedProduct(torch.autograd.Function):
         hidden, *weights = ctx.saved_tensors
         grad_hidden = _times_whole(grad, weights) if ctx.needs_input_grad[0] else None
         flat = grad.reshape(-1, grad.shape[-1])
+        if not any(ctx.needs_input_grad[2:]):  # all of them are frozen
+            return grad_hidden, None, *(None for _ in ctx.needs_input_grad[2:])
         grad_weights = (flat.T @ hidden.reshape(-1, hidden.shape[-1])).split(ctx.rows)
         grad_biases = flat.sum(0).split(ctx.rows) if ctx.biased else ()
         return grad_hidden, None, *grad_weights, *grad_biases

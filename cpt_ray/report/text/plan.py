@@ -165,8 +165,14 @@ def _render_memory(memory: Sequence[MemoryPlan]) -> str:
         for item in memory
     ]
     note = "Estimates of model states per worker, and of disk for the whole study. Activations and logits are not included."
+    frozen = [
+        f"{item.model}: {format_count(item.frozen_parameters)} of {format_count(item.parameters)} parameters are frozen, with "
+        "neither gradient nor optimizer state."
+        for item in memory
+        if item.frozen_parameters
+    ]
     cards = filter(None, map(_render_card, memory))
-    return "\n".join(["Memory, in GiB", text_table(header, body, text_columns=1), note, *cards])
+    return "\n".join(["Memory, in GiB", text_table(header, body, text_columns=1), note, *frozen, *cards])
 
 
 def _render_card(plan: MemoryPlan) -> str | None:

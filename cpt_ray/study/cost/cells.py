@@ -96,11 +96,11 @@ def require_cell(graph: CellGraph) -> None:
 
 
 def _shapes(graph: CellGraph) -> dict[str, ModelShape]:
-    lora = graph.config.train.lora
-    adapted = "" if lora is None else lora.model_dump_json()
+    lora, freeze = graph.config.train.lora, graph.config.train.freeze
+    trained = f"{freeze} {'' if lora is None else lora.model_dump_json()}"
     shapes: dict[str, ModelShape] = {}
     for node in graph.of(MODELS):
-        shapes |= graph.once(f"shape {node.label} {adapted}", functools.partial(model_shapes, [node], lora))
+        shapes |= graph.once(f"shape {node.label} {trained}", functools.partial(model_shapes, [node], lora=lora, freeze=freeze))
     return shapes
 
 

@@ -6,27 +6,29 @@ a folder or hub model, or the metadata of a GGUF file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
-from cpt_ray.model.parameters import adapted_shape
+from cpt_ray.model.parameters import trained_shape
 from cpt_ray.records import ImportedModel, ModelShape
 from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Node
 
 
-def model_shapes(models: Iterable[Node[ModelConfig, ImportedModel]], lora: LoraSection | None) -> dict[str, ModelShape]:
-    """Read the shape of every model, with the adapters that `train.lora` puts on it.
+def model_shapes(
+    models: Iterable[Node[ModelConfig, ImportedModel]], *, lora: LoraSection | None, freeze: Sequence[str]
+) -> dict[str, ModelShape]:
+    """Read the shape of every model, and what of it `train.lora` and `train.freeze` let train.
 
     Raises:
-        ConfigError: If a base has no configuration that can be read, or `train.lora` names a layer that it does not have.
+        ConfigError: If a base has no configuration that can be read, or `train.lora` or `train.freeze` names what it does not
+            have.
     """
-    return {
-        node.name: adapted_shape(store.load(node) if store.find(node) else _describe_base(node.work), lora) for node in models
-    }
+    found = {node.name: store.load(node) if store.find(node) else _describe_base(node.work) for node in models}
+    return {name: trained_shape(model, lora=lora, freeze=freeze) for name, model in found.items()}
 
 
 def _describe_base(model: ModelConfig) -> ImportedModel:

@@ -17,6 +17,7 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.family import require_same_tensors, require_same_tokenizer
 from cpt_ray.model.bases.proof import BaseFacts, prove_base
 from cpt_ray.model.bases.tokens import TokenizerFiles, chat_end_warning, chat_warning, vocabulary
+from cpt_ray.model.parameters import trained_shape
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import Artifact, ImportedModel
 from cpt_ray.study import store
@@ -147,6 +148,21 @@ def say_separators(
         chat = _folder(node.work) is None and TokenizerFiles(node.folder, f"models.{node.name}").has_chat_template
         if chat and not _keeps_chat(graph.config):
             console.warn(chat_warning(f"models.{node.name}"))
+
+
+def say_frozen(graph: StudyGraph, console: Console) -> None:
+    """Print how much of every imported base `train.freeze` freezes, once for cells that freeze the same.
+
+    Raises:
+        ConfigError: If a pattern matches no parameter, or nothing would train.
+    """
+    frozen = {cell.config.train.freeze: cell.of(MODELS) for cell in graph.cells if cell.config.train.freeze}
+    for patterns, node in ((patterns, node) for patterns, nodes in frozen.items() for node in nodes):
+        if store.find(node) is None:
+            console.say(f"model {node.name}: train.freeze is checked by plan, which builds the base's layers")
+            continue
+        shape = trained_shape(store.load(node), lora=None, freeze=patterns)
+        console.say(f"model {node.name}: {shape.frozen_parameters:,} of {shape.parameters:,} parameters stay the base's")
 
 
 def changed_bases(graph: Graph) -> Iterator[Checked]:

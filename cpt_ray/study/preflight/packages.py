@@ -51,6 +51,8 @@ def needed_packages(config: StudyConfig) -> Iterator[Need]:
     yield from _classifiers(config)
     if config.train.lora is not None:
         yield Need("train", "peft", "train.lora", "leave train.lora out")
+    if config.train.optimizer == "adamw_8bit":
+        yield Need("train", "bitsandbytes", "train.optimizer: adamw_8bit", "set train.optimizer=adamw")
     if config.tracking.enabled and config.tracking.uri is not None:
         yield Need("train", "mlflow", "tracking.uri", "set tracking.enabled=false")
     yield from _lm_eval(config)

@@ -93,7 +93,7 @@ def imported_from(folder: Path) -> dict[str, Any]:
 
 MODELS = Stage[ModelConfig, ImportedModel](
     name="models",
-    version=3,
+    version=4,
     verb="prepare",
     plan=_plan,
     build=one_by_one(_build),

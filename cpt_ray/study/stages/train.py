@@ -25,6 +25,7 @@ from cpt_ray.study.stages.filter.derived import DERIVED, Deriving, derived_name
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
+from cpt_ray.train.engine.optimizer_kinds import check_optimizer
 from cpt_ray.train.runs.specs import plan_runs
 from cpt_ray.train.task import AVERAGED, EXPORT, POINTS, RunSettings, TrainTask
 
@@ -83,6 +84,7 @@ def deepspeed_path(name: str, config_path: Path) -> Path:
 def _plan(graph: Graph) -> Iterator[Planned[Training]]:
     config = graph.config
     deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
+    check_optimizer(config.train, deepspeed, config.runtime.group)
     models = {model.name: model for model in config.models}
     licenses = {source.name: root_of(source, config.sources).license for source in config.sources}
     # The content of the DeepSpeed file, not its path, so that moving the file rebuilds nothing and editing it does.
@@ -196,7 +198,7 @@ def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
     if flops is None:
         return None
     length = config.prepare.pack.sequence_length
-    shapes = model_shapes(graph.of(MODELS), config.train.lora)
+    shapes = model_shapes(graph.of(MODELS), lora=config.train.lora, freeze=config.train.freeze)
     budgets = {name: tokens_for_flops(flops, shape, sequence_length=length) for name, shape in shapes.items()}
     for name, tokens in budgets.items():
         try:

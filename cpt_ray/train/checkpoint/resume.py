@@ -16,12 +16,13 @@ from pathlib import Path
 import torch.distributed as dist
 
 from cpt_ray.edges.storage import verify_files
-from cpt_ray.errors import ArtifactError, CptRayError
+from cpt_ray.errors import ArtifactError, CptRayError, TrainingError
 from cpt_ray.records import CheckpointManifest, FileEntry, LoadedCheckpoint, RunAttempt
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint import universal
 from cpt_ray.train.checkpoint.state_figures import require_same_state
 from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.engine.optimizer_kinds import KINDS
 from cpt_ray.train.task import TrainTask
 
 
@@ -125,6 +126,7 @@ def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_s
         verify_s = time.perf_counter() - started
         state_folder, convert_s = folder, 0.0
         if universal.needs_conversion(manifest, world_size):
+            _require_divisible(folder, manifest, task.settings.train.optimizer)
             state_folder, convert_s = universal.provide(folder, manifest, rank=rank, attempt=candidates.start)
         return Resume(folder, manifest, state_folder, bool(own), tuple(skipped), verify_s, convert_s)
     if skipped:
@@ -134,6 +136,15 @@ def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_s
             fix=f"delete {folder} and re-run the same command; it will be trained from the start",
         )
     return None
+
+
+def _require_divisible(folder: Path, manifest: CheckpointManifest, optimizer: str) -> None:
+    if not KINDS[optimizer].can_be_divided:
+        raise TrainingError(
+            f"{folder}: written by {manifest.world_size} workers; the quantized moments of {optimizer} cannot be divided among "
+            "another number",
+            fix=f"resume with runtime.workers={manifest.world_size}",
+        )
 
 
 def describe_resume(attempt: RunAttempt) -> str | None:

@@ -2,14 +2,15 @@
 
 Each save writes the figures to the checkpoint's manifest, and each load measures them again. The loss of a fixed row reveals
 lost or changed weights, but not a lost optimizer, which becomes visible in the loss only steps later. So the global L2 norms of
-the fp32 master weights and of Adam's two moments are compared too, and the step count, which determines Adam's bias correction.
+the fp32 master weights and of the optimizer's moments are compared too, and its step count: Adam's bias correction follows it.
 
 Guarantee: a state whose weights, moments or step count differ by more than the stated bounds is refused before a step is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ def measure_state(
     score: Callable[[Tensor, tuple[int, ...], bool], Tensor],
     optimizer: Any,
     *,
+    moments: Sequence[str],
     zero_stage: int,
     vocabulary_size: int,
     device: torch.device,
@@ -40,6 +42,7 @@ def measure_state(
     Args:
         score: The engine's scoring function, see `model.attention.self_test.ScoreTokens`.
         optimizer: DeepSpeed's optimizer, at any stage.
+        moments: Keys of the optimizer's state to measure; a parameter without one counts as 0.
         zero_stage: At stage 0 every worker holds everything, otherwise a share.
         vocabulary_size: The fixed row's ids are drawn below it from a fixed seed; every rank scores the same row.
         device: Device of the row.
@@ -47,7 +50,7 @@ def measure_state(
     generator = torch.Generator().manual_seed(1)
     row = torch.randint(vocabulary_size, (_ROW_TOKENS,), generator=generator).to(device)
     loss = score(row, (_ROW_TOKENS,), True)[:-1].double().mean()
-    sums, steps = _local_sums(optimizer, zero_stage)
+    sums, steps = _local_sums(optimizer, moments, zero_stage)
     totals = torch.tensor(sums, dtype=torch.float64, device=device)
     if zero_stage > 0:
         dist.all_reduce(totals)
@@ -59,9 +62,9 @@ def measure_state(
             f"the optimizer's step counts range from {least} to {most} over parameters and workers; they must be equal",
             fix="this is a bug in the optimizer's sharding: resume with the worker count that wrote the last checkpoint",
         )
-    weights, first, second = (float(total) ** 0.5 for total in totals)
+    weights, *norms = (float(total) ** 0.5 for total in totals)
     return StateFigures(
-        loss=float(loss), weights_norm=weights, exp_avg_norm=first, exp_avg_sq_norm=second, optimizer_steps=most
+        loss=float(loss), weights_norm=weights, moments=dict(zip(moments, norms, strict=True)), optimizer_steps=most
     )
 
 
@@ -71,16 +74,12 @@ def require_same_state(saved: StateFigures, loaded: StateFigures, *, precision: 
     Raises:
         TrainingError: Naming each figure that differs by more than its bound.
     """
-    bounds = {
-        "loss": PRECISIONS[precision].state_loss_bound,
-        "weights_norm": NORM_BOUND,
-        "exp_avg_norm": NORM_BOUND,
-        "exp_avg_sq_norm": NORM_BOUND,
-        "optimizer_steps": 0.0,
-    }
+    bounds = {"loss": PRECISIONS[precision].state_loss_bound, "optimizer_steps": 0.0}
+    was, now = _by_name(saved), _by_name(loaded)
     wrong = []
-    for name, bound in bounds.items():
-        before, after = float(getattr(saved, name)), float(getattr(loaded, name))
+    for name in {**was, **now}:
+        bound = bounds.get(name, NORM_BOUND)
+        before, after = was.get(name, math.nan), now.get(name, math.nan)
         if not abs(after - before) <= bound * abs(before):
             wrong.append(f"{name} was {before:.9g} and is {after:.9g} (allowed {bound:g} relative)")
     if wrong:
@@ -90,16 +89,25 @@ def require_same_state(saved: StateFigures, loaded: StateFigures, *, precision: 
         )
 
 
-def _local_sums(optimizer: Any, zero_stage: int) -> tuple[list[float], list[int]]:
+def _by_name(figures: StateFigures) -> dict[str, float]:
+    norms = {f"{moment}_norm": norm for moment, norm in figures.moments.items()}
+    return {"loss": figures.loss, "weights_norm": figures.weights_norm, **norms, "optimizer_steps": figures.optimizer_steps}
+
+
+def _local_sums(optimizer: Any, moments: Sequence[str], zero_stage: int) -> tuple[list[float], list[int]]:
     """Sums of squares of this worker's master weights and moments, and the step count of each of its tensors."""
     base = getattr(optimizer, "optimizer", optimizer)
     keep = _unpadded_parts(optimizer) if zero_stage == 3 else {}
-    sums, steps = [0.0, 0.0, 0.0], []
+    sums, steps = [0.0] * (1 + len(moments)), []
     for master, state in base.state.items():
         steps.append(int(state["step"]))
-        for place, tensor in enumerate((master, state["exp_avg"], state["exp_avg_sq"])):
+        for place, tensor in enumerate((master, *map(state.get, moments))):
+            if tensor is None:
+                continue
             flat = tensor.detach().reshape(-1)
-            parts = [flat.narrow(0, *span) for span in keep[id(master)]] if keep else [flat]
+            # Scales of quantized blocks have no place of their own for padding.
+            aligned = keep and flat.numel() == master.numel()
+            parts = [flat.narrow(0, *span) for span in keep[id(master)]] if aligned else [flat]
             sums[place] += sum(_sum_of_squares(part) for part in parts)
     return sums, steps or [0]
 

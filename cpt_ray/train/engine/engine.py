@@ -25,13 +25,16 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.model.attention.isolation import head_shape, hidden_states, kernel_name
 from cpt_ray.model.layers.adapter import add_adapters, merged
 from cpt_ray.model.layers.compiled import compiles, filler_lengths, remove
+from cpt_ray.model.layers.dropout import describe_dropout, seed_dropout
+from cpt_ray.model.layers.freezing import freeze
 from cpt_ray.model.layers.fused import SEPARATE, fuse_projections
 from cpt_ray.model.loss import IGNORED
 from cpt_ray.records import CompiledLayers, StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state
 from cpt_ray.train.engine.atomic_step import atomic_step
 from cpt_ray.train.engine.compiling import compile_together, say_uncompiled, without_leaf_hooks
-from cpt_ray.train.engine.optimizer import build_optimizer
+from cpt_ray.train.engine.optimizer import build_optimizer, parameter_groups
+from cpt_ray.train.engine.optimizer_kinds import KINDS
 from cpt_ray.train.engine.outcome import Outcome
 from cpt_ray.train.engine.threads import one_thread, settle_run_loops
 from cpt_ray.train.order.batches import MicroBatch
@@ -103,8 +106,11 @@ class Engine:
     ) -> None:
         if train.precision == "fp16" and device.type == "cpu":
             raise ConfigError("train.precision is fp16, which needs a GPU", fix="set train.precision=bf16, or fp32")
-        if train.lora is not None:
-            add_adapters(lm, train.lora, seed=seed)
+        self._moments = KINDS[train.optimizer].moments
+        self._adapted = train.lora is not None
+        _choose_trained(lm, train, seed)
+        self.dropout = describe_dropout(lm)
+        """The dropout in the model, for the run's record."""
         self.projections = _fuse(lm, train, device)
         """What is fused in the model (`model.layers.fused`), for the run's record."""
         if train.gradient_checkpointing:
@@ -135,10 +141,11 @@ class Engine:
         self.loss_kernel: str = lm.get_output_embeddings().kernel
         self._world_size = dist.get_world_size()
         self._seed = seed
+        groups = parameter_groups(model, train, embeddings=_embeddings(lm))
+        self._rate_factors = [group.rate_factor for group in groups]
         with one_thread() if device.type == "cpu" else nullcontext():
-            self._engine, *_ = initialize(
-                model=model, optimizer=build_optimizer(model, train, resolved), config=resolved, dist_init_required=False
-            )
+            optimizer = build_optimizer(groups, train, resolved)
+            self._engine, *_ = initialize(model=model, optimizer=optimizer, config=resolved, dist_init_required=False)
             if device.type == "cpu":
                 settle_run_loops(self._engine.seq_data_parallel_group)
         self._guard = atomic_step(self._engine)
@@ -166,13 +173,12 @@ class Engine:
         Returns:
             The global batch's mean loss, nats per token, equal on all ranks: an fp64 scalar on the device.
         """
-        # Dropout is a function of the step, not of history: a resumed run drops the same as an uninterrupted one.
-        torch.manual_seed(hash((self._seed, self._engine.global_steps, dist.get_rank())))
         # fp64: how the batch is divided into micro-batches and workers then changes the mean by less than fp32 resolves.
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for index, batch in enumerate(micro_batches):
             self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
             self.on_phase("forward")
+            seed_dropout(self._seed, batch.first_position)
             input_ids, labels = (ids.to(self.device, non_blocking=True) for ids in (batch.input_ids, batch.labels))
             nats = self._engine(input_ids, labels, batch.segment_lengths)
             self.on_phase("backward")
@@ -194,8 +200,8 @@ class Engine:
         """
         self.on_phase("step")
         # Set at every step: the schedule is a function of tokens, and DeepSpeed's schedulers count steps.
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        for group, factor in zip(self._engine.optimizer.param_groups, self._rate_factors, strict=True):
+            group["lr"] = factor * learning_rate
         return Outcome(loss, self._guard.step(loss))
 
     def nats(self, batch: MicroBatch) -> Tensor:
@@ -298,6 +304,7 @@ class Engine:
         return measure_state(
             self.score,
             self._engine.optimizer,
+            moments=self._moments,
             zero_stage=self.zero_stage,
             vocabulary_size=vocabulary_size,
             device=self.device,
@@ -307,7 +314,9 @@ class Engine:
     def state_bytes(self) -> int:
         """Approximate bytes that `save` writes on this rank: master weights, moments, and weights if this rank holds them."""
         states = self._base_optimizer.state
-        held = sum(3 * master.numel() * 4 for master in states) or sum(p.numel() * 12 for p in self.lm.parameters())
+        held = sum(3 * master.numel() * 4 for master in states) or sum(
+            p.numel() * 12 for p in self.lm.parameters() if p.requires_grad
+        )
         weights = sum(p.numel() * p.element_size() for p in self.lm.parameters())
         return int(held + (weights if dist.get_rank() == 0 or self.zero_stage == 3 else 0))
 
@@ -317,13 +326,12 @@ class Engine:
         return getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
 
     def forget_optimizer(self) -> None:
-        """Set AdamW's moments and step count to zero, as before its first step; the fp32 weights are unchanged."""
-        wrapped = self._engine.optimizer
-        for state in getattr(wrapped, "optimizer", wrapped).state.values():
-            for key, value in state.items():
-                if isinstance(value, Tensor):
-                    value.zero_()
-                else:
+        """Set the optimizer's moments and step count to zero, as before its first step; the fp32 weights are unchanged."""
+        for state in self._base_optimizer.state.values():
+            for key in ("step", *self._moments):
+                if isinstance(state.get(key), Tensor):
+                    state[key].zero_()
+                elif key in state:
                     state[key] = 0
 
     def close(self) -> None:
@@ -338,7 +346,6 @@ class Engine:
         Gathers one tensor at a time and merges adapters. A tied weight appears only under the first of its names.
         """
         masters = self._masters_outside_zero() if self.zero_stage == 0 else {}
-        adapters = any(not parameter.requires_grad for parameter in self.lm.parameters())
         state: dict[str, Tensor] = {}
         for name, parameter in self.lm.named_parameters():
             with zero.GatheredParameters([parameter], enabled=self.zero_stage == 3 and not parameter.requires_grad):
@@ -346,8 +353,8 @@ class Engine:
                 if self.zero_stage > 0 and parameter.requires_grad:
                     whole = safe_get_full_fp32_param(parameter)
                 if dist.get_rank() == 0:
-                    state[name] = whole.detach().to("cpu", torch.float32 if adapters else dtype, copy=True)
-        if adapters and state:
+                    state[name] = whole.detach().to("cpu", torch.float32 if self._adapted else dtype, copy=True)
+        if self._adapted and state:
             state = {name: tensor.to(dtype) for name, tensor in merged(state, self.lm).items()}
         return state
 
@@ -360,6 +367,17 @@ class Engine:
 
 def _ignore(_: str) -> None:
     """The default `on_phase`."""
+
+
+def _choose_trained(lm: PreTrainedModel, train: TrainConfig, seed: int) -> None:
+    if train.lora is not None:
+        add_adapters(lm, train.lora, seed=seed)
+    freeze(lm, train.freeze)
+
+
+def _embeddings(lm: PreTrainedModel) -> list[nn.Parameter]:
+    """Parameters of the token embeddings and the output head, tied or not; positions are not among them."""
+    return [*lm.get_input_embeddings().parameters(), *lm.get_output_embeddings().parameters()]
 
 
 def _fuse(lm: PreTrainedModel, train: TrainConfig, device: torch.device) -> str:

@@ -1,41 +1,92 @@
-"""The optimizer that DeepSpeed drives: AdamW with weight decay on matrices only, on the CPU if its states are offloaded.
+"""The optimizer that DeepSpeed drives, with weight decay on matrices only; on the CPU if its states are offloaded.
 
-In: the trainable parameters of a model. Out: an optimizer that DeepSpeed's offload accepts.
+In: the trainable parameters of a model. Out: their groups, and an optimizer over them that DeepSpeed's offload accepts. A group
+is empty in no model: DeepSpeed flattens each one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from transformers.optimization import Adafactor
 
 from cpt_ray.config.sections.train import TrainConfig
+from cpt_ray.edges.packages import needed_for
+from cpt_ray.errors import ConfigError
 
 
-def build_optimizer(model: nn.Module, train: TrainConfig, resolved: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Build AdamW over the parameters that require gradients.
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are stepped alike."""
+
+    parameters: tuple[nn.Parameter, ...]
+    weight_decay: float
+    rate_factor: float
+    """Factor on the run's learning rate."""
+
+
+def parameter_groups(
+    model: nn.Module, train: TrainConfig, *, embeddings: Iterable[nn.Parameter] = ()
+) -> tuple[ParameterGroup, ...]:
+    """Group the parameters that require gradients: matrices decay, embeddings have a learning rate of their own.
 
     Args:
         model: The model that DeepSpeed will wrap.
         train: The study's train section.
+        embeddings: Parameters of the token embeddings and the output head.
+
+    Raises:
+        ConfigError: If embeddings have a rate of their own, but none is trained.
+    """
+    chosen = {id(parameter) for parameter in embeddings if parameter.requires_grad}
+    if not chosen and train.embedding_learning_rate_factor != 1:
+        raise ConfigError(
+            f"train.embedding_learning_rate_factor is {train.embedding_learning_rate_factor:g}, but train.freeze leaves "
+            "neither token embeddings nor output head to train",
+            fix="leave one of them out",
+        )
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    # Not in the order of the model, so that the groups of a model without biases are those of one with them.
+    for decays in (True, False):
+        for parameter in model.parameters():
+            if parameter.requires_grad and (parameter.ndim >= 2) is decays:
+                decay = train.weight_decay if decays else 0.0
+                factor = train.embedding_learning_rate_factor if id(parameter) in chosen else 1.0
+                groups.setdefault((decay, factor), []).append(parameter)
+    return tuple(ParameterGroup(tuple(parameters), *key) for key, parameters in groups.items())
+
+
+def build_optimizer(groups: Sequence[ParameterGroup], train: TrainConfig, resolved: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Build `train.optimizer` over groups of parameters.
+
+    Args:
+        groups: See `parameter_groups`.
+        train: The study's train section.
         resolved: The result of `resolve_deepspeed`.
     """
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": train.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    settings_by_group = [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups]
     # The engine sets the learning rate at each step.
     settings: dict[str, Any] = {"lr": 0.0, "betas": (train.beta1, train.beta2), "eps": train.epsilon}
-    if offloads_optimizer(resolved):
+    optimizer: torch.optim.Optimizer
+    if train.optimizer == "adafactor":
+        # A rate from outside, as AdamW has it: the sizes of weights and a schedule of its own would be the rate otherwise.
+        optimizer = Adafactor(settings_by_group, lr=0.0, scale_parameter=False, relative_step=False)
+    elif train.optimizer == "adamw_8bit":
+        with needed_for("train.optimizer: adamw_8bit"):
+            from bitsandbytes.optim import AdamW8bit
+
+        optimizer = AdamW8bit(settings_by_group, **settings)
+    elif offloads_optimizer(resolved):
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, adamw_mode=True, **settings)
-        return optimizer
-    return torch.optim.AdamW(groups, fused=True, **settings)
+        optimizer = DeepSpeedCPUAdam(settings_by_group, adamw_mode=True, **settings)
+    else:
+        optimizer = torch.optim.AdamW(settings_by_group, fused=True, **settings)
+    return optimizer
 
 
 def offloads_optimizer(resolved: Mapping[str, Any]) -> bool:

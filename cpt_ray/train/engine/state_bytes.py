@@ -2,9 +2,10 @@
 
 The formula of the states is that of ZeRO (Rajbhandari et al. 2020, sections 3.1 and 5): with P parameters, mixed precision
 keeps 2P bytes of weights, 4P of gradients (summed in fp32; 2P at stage 0 or where the JSON says so) and 12P of optimizer
-states (fp32 master weights and two moments of Adam); under LoRA the last two are those of the adapters alone. Stage 1 shards
-the optimizer states over the workers, stage 2 also the gradients, stage 3 also the weights. ZeRO-Offload (Ren et al. 2021)
-moves optimizer states, and from stage 2 the gradients in fp32, to the host.
+states (fp32 master weights and two moments of Adam; `optimizer_kinds.py` has others); the last two are those of what trains:
+adapters under LoRA, all but what `train.freeze` chooses. Stage 1 shards the optimizer states over the workers, stage 2 also the
+gradients, stage 3 also the weights. ZeRO-Offload (Ren et al. 2021) moves optimizer states, and from stage 2 the gradients in
+fp32, to the host.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any, NamedTuple
 from cpt_ray.config.deepspeed import DeepSpeedConfig
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.records import ModelShape
+from cpt_ray.train.engine.optimizer_kinds import KINDS
 
-_MOMENT_BYTES = 8
 _MASTER_BYTES = 4
 _ACTIVATION_BYTES = 34
 """Per token, layer and hidden unit, in 16 bits and without attention scores (Korthikanti et al. 2022, section 4.1)."""
@@ -58,7 +59,7 @@ def state_bytes(shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfi
     gradient = 4 if stage >= 1 and (summed_in == "fp32" or (offload_optimizer and stage >= 2)) else compute
     weights = _share(parameters * compute, num_workers if stage == 3 else 1)
     gradients = _share(trained * gradient, num_workers if stage >= 2 else 1)
-    optimizer = _share(trained * (master + _MOMENT_BYTES), num_workers if stage >= 1 else 1)
+    optimizer = _share(trained * (master + KINDS[train.optimizer].moment_bytes), num_workers if stage >= 1 else 1)
     host = (optimizer if offload_optimizer else 0) + (weights if offload_weights else 0)
     host += gradients if offload_optimizer and stage >= 2 else 0
     return StateBytes(weights, gradients, optimizer, host)

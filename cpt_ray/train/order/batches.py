@@ -29,6 +29,8 @@ class MicroBatch:
     input_ids: Tensor
     labels: Tensor
     segment_lengths: tuple[int, ...]
+    first_position: int = 0
+    """Position of its first row in the order of samples, which decides its dropout."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ class BatchSource:
         mine = slice(self._rank * split.rows_per_worker, (self._rank + 1) * split.rows_per_worker)
         read = self._read(numbers[mine], rows[mine])
         read += [self._filler] * (split.accumulation_steps * split.micro_batch - len(read))
-        micro = tuple(join_rows(read[i : i + split.micro_batch]) for i in range(0, len(read), split.micro_batch))
+        micro = tuple(
+            join_rows(read[i : i + split.micro_batch], first_position=position + mine.start + i)
+            for i in range(0, len(read), split.micro_batch)
+        )
         lengths = np.array([length for batch in micro for length in batch.segment_lengths], dtype=np.float64)
         return Batch(
             micro_batches=micro,
@@ -96,7 +101,7 @@ class BatchSource:
         return [found[place] for place in range(len(rows))]
 
 
-def join_rows(rows: list[PackedRow]) -> MicroBatch:
+def join_rows(rows: list[PackedRow], *, first_position: int = 0) -> MicroBatch:
     """Concatenate rows; a token's label is the next token of its segment, and a segment's last token has none."""
     tokens = np.concatenate([row.tokens for row in rows])
     labels = np.full(len(tokens), IGNORED, dtype=np.int64)
@@ -115,6 +120,7 @@ def join_rows(rows: list[PackedRow]) -> MicroBatch:
         input_ids=torch.from_numpy(tokens.astype(np.int64, copy=False)),
         labels=torch.from_numpy(labels),
         segment_lengths=tuple(lengths),
+        first_position=first_position,
     )
 
 

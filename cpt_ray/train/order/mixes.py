@@ -19,7 +19,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from cpt_ray.config.sections.prepare import ArmConfig
-from cpt_ray.records import RunMix, RunSpec, ShardManifest
+from cpt_ray.records import DrawnSource, RunMix, RunSpec, ShardManifest
 from cpt_ray.train.order.samples import PERIOD, MixAt, SampleOrder, quotas
 
 
@@ -75,6 +75,18 @@ def realized_mixes(order: SampleOrder, position: int) -> tuple[RunMix, ...]:
         RunMix(first_position=start, rows=end - start, weights=order.realized(end, since=start))
         for start, end in zip(starts, [*starts[1:], position], strict=True)
         if end > start
+    )
+
+
+def drawn_sources(order: SampleOrder, position: int, manifest: ShardManifest) -> tuple[DrawnSource, ...]:
+    """The rows of each source before `position`, and the name of the sequence that they begin.
+
+    The sequence depends on seed, source and window, not on mixtures: arms of one seed share it for every source that both draw.
+    """
+    return tuple(
+        DrawnSource(source=source, rows=rows, sequence=order.sequence(source, content=manifest.of_source(source).content))
+        for source, rows in order.drawn(position).items()
+        if rows
     )
 
 

@@ -266,6 +266,14 @@ class SampleOrder:
         counts = self._segment(position).drawn(position)
         return dict(zip(self.sources, counts.tolist(), strict=True))
 
+    def sequence(self, source: str, *, content: bytes) -> str:
+        """Names the endless sequence of a source's rows; `content` identifies the rows themselves.
+
+        Two orders with the same name draw the same rows of it in the same order, whatever else they draw.
+        """
+        facts = f"{self._seed}/{source}/{self._window}/".encode() + content
+        return hashlib.blake2b(facts, digest_size=8).hexdigest()
+
     def realized(self, position: int, *, since: int = 0) -> dict[str, float]:
         """Share of each source in the rows drawn from `since` to before `position`; empty if there are none."""
         before, after = self.drawn(since), self.drawn(position)

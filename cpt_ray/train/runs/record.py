@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cpt_ray.records import (
+    DrawnSource,
     HeldOutPoint,
     MemoryPoint,
     RunAttempt,
@@ -23,7 +24,13 @@ def read_attempts(run_folder: Path) -> tuple[RunAttempt, ...]:
     return tuple(RunAttempt.load(path) for path in sorted((run_folder / ATTEMPTS).glob("attempt-*.json")))
 
 
-def training_record(run_folder: Path, spec: RunSpec, progress: RunProgress, mixes: tuple[RunMix, ...]) -> TrainingRecord:
+def training_record(
+    run_folder: Path,
+    spec: RunSpec,
+    progress: RunProgress,
+    mixes: tuple[RunMix, ...],
+    drawn: tuple[DrawnSource, ...] = (),
+) -> TrainingRecord:
     """How a run was trained, up to `progress`."""
     attempts = read_attempts(run_folder)
     return TrainingRecord(
@@ -32,6 +39,7 @@ def training_record(run_folder: Path, spec: RunSpec, progress: RunProgress, mixe
         schedule=spec.schedule,
         optimizer=spec.optimizer,
         mixes=mixes,
+        drawn=drawn,
         spikes=sum(step.spike for step in read_metrics(run_folder)),
         attempts=attempts,
         cost=_cost(run_folder, attempts[-1].peak_flops_per_s),

@@ -13,7 +13,7 @@ from tests.study.planned import BareSession, graph_of
 
 
 def shapes(graph):
-    return model_shapes(graph.of(MODELS), graph.config.train.lora)
+    return model_shapes(graph.of(MODELS), lora=graph.config.train.lora, freeze=graph.config.train.freeze)
 
 
 def test_a_base_has_the_same_shape_before_and_after_its_import(tiny):
@@ -42,6 +42,17 @@ def test_adapters_are_counted_where_the_study_trains_them(tiny):
     adapted = shapes(graph_of(tiny, "train.lora={rank: 4, alpha: 8}"))["tiny"]
     assert 0 < adapted.trained_parameters < whole.parameters
     assert adapted.parameters >= whole.parameters
+
+
+def test_frozen_weights_are_counted_and_a_pattern_without_a_match_is_refused(tiny):
+    whole = shapes(graph_of(tiny))["tiny"]
+    partly = shapes(graph_of(tiny, "train.freeze=['*.layers.0.*']"))["tiny"]
+    assert 0 < partly.trained_parameters < whole.trained_parameters == partly.parameters
+    with pytest.raises(
+        ConfigError, match=r"train\.freeze: '\*\.layer\.0\.\*' matches no parameter of LlamaForCausalLM"
+    ) as error:
+        shapes(graph_of(tiny, "train.freeze=['*.layer.0.*']"))
+    assert "model.layers.0." in error.value.fix
 
 
 def test_a_base_without_a_readable_config_is_refused(tiny):

@@ -42,6 +42,7 @@ def test_a_local_study_on_plain_text_needs_nothing(tmp_path):
             ("documents", "py3langid", "prepare.clean.language_id.detect: missing"),
         ),
         ({"train": {"lora": {"rank": 2, "alpha": 4}}}, ("train", "peft", "train.lora")),
+        ({"train": {"optimizer": "adamw_8bit"}}, ("train", "bitsandbytes", "train.optimizer: adamw_8bit")),
         ({"tracking": {"uri": "http://tracker"}}, ("train", "mlflow", "tracking.uri")),
         ({"evaluate": {"harness_tasks": ["piqa"]}}, ("evaluate", "lm_eval", "evaluate.harness_tasks: piqa")),
         ({"evaluate": {"harness_tasks": ["piqa"]}}, ("scan", "lm_eval", "evaluate.harness_tasks: piqa")),

@@ -35,8 +35,15 @@ def test_only_what_is_computed_is_in_the_address(tiny):
     assert set(node.settings) == {
         "deepspeed", "mix", "segments", "cooldown_mix", "spec", "precision", "export_precision", "global_batch_size",
         "isolation", "weight_decay", "beta1", "beta2", "epsilon", "gradient_clipping", "lora", "shuffle_window",
+        "optimizer", "freeze", "embedding_learning_rate_factor",
     }  # fmt: skip
     assert "cooldown_mix" not in graph_of(tiny).one(TRAIN, TRUNK).settings
+
+
+def test_an_optimizer_that_zero_takes_apart_is_refused_before_anything_runs(tiny):
+    message = "train.optimizer is adafactor, but train.deepspeed has ZeRO stage 2"
+    with pytest.raises(ConfigError, match=message):
+        graph_of(tiny, "train.optimizer=adafactor")
 
 
 def test_a_budget_in_flops_is_turned_into_each_models_tokens(tiny):

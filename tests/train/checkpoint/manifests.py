@@ -8,7 +8,7 @@ from typing import Any
 from cpt_ray.records import CheckpointManifest, RunProgress, StateFigures
 from cpt_ray.train.checkpoint.committed import FOLDER, MANIFEST
 
-FIGURES = StateFigures(loss=1.0, weights_norm=1.0, exp_avg_norm=0.0, exp_avg_sq_norm=0.0, optimizer_steps=1)
+FIGURES = StateFigures(loss=1.0, weights_norm=1.0, moments={"exp_avg": 0.0, "exp_avg_sq": 0.0}, optimizer_steps=1)
 
 
 def manifest(step: int, **changes: Any) -> CheckpointManifest:

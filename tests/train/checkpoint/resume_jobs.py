@@ -45,7 +45,7 @@ def train_and_die(root: Path, folder: str, settings: dict[str, Any], commits: in
 
 
 def train_without_moments(root: Path, folder: str, settings: dict[str, Any], guarded: bool) -> CptRayError | None:
-    """Resume with Adam's moments set to zero after the load, like a lost optimizer; `guarded` leaves the guard on."""
+    """Resume with all moments set to zero after the load, like a lost optimizer; `guarded` leaves the guard on."""
     from cpt_ray.train.checkpoint import resume
     from cpt_ray.train.engine.engine import Engine
 
@@ -54,8 +54,8 @@ def train_without_moments(root: Path, folder: str, settings: dict[str, Any], gua
     def load_and_lose(engine: Engine, place: Path) -> None:
         load(engine, place)
         for state in engine._base_optimizer.state.values():
-            state["exp_avg"].zero_()
-            state["exp_avg_sq"].zero_()
+            for moment in filter(state.__contains__, engine._moments):
+                state[moment].zero_()
 
     Engine.load = load_and_lose
     if not guarded:

@@ -110,6 +110,35 @@ def test_another_number_of_workers_goes_on_and_without_moments_it_would_be_refus
     record_property("resume without optimizer moments", f"refused: {refusals[0].problem.split(': ', 1)[1]}")
 
 
+PARTS = [(2, 1, 1), (1, 2, 2), (2, 1, 3), (2, 1, 0)]
+
+
+@pytest.mark.parametrize(("before", "after", "stage"), some_in_ci(PARTS, in_ci=[PARTS[0], PARTS[2]]))
+def test_another_number_of_workers_goes_on_with_frozen_weights_and_slower_embeddings(root, zero_groups, before, after, stage):
+    parts = {"freeze": ["*.layers.[0-0].*"], "embedding_learning_rate_factor": 0.2, "precision": "fp32", "stage": stage}
+    settings, whole = {**SETTINGS, **parts}, f"parts-{before}-{stage}"
+    assert zero_groups.of(before).run(resume_jobs.train_run, root, whole, settings) == [None] * before
+    step = checkpoint.committed(root / whole)[0][1].progress.step
+    for workers in (before, after):
+        resume_jobs.cut_after(root, whole, f"{whole}-to-{workers}", step)
+        assert zero_groups.of(workers).run(resume_jobs.train_run, root, f"{whole}-to-{workers}", settings) == [None] * workers
+    exports = {}
+    for name in (whole, f"{whole}-to-{before}", f"{whole}-to-{after}"):
+        attempt = resume_jobs.attempts(root / name)[-1]
+        assert attempt.first_step == (0 if name == whole else step)
+        exports[name] = load_file(Path(RunRecord.load(root / name / "run.json").export_path) / "model.safetensors")
+    assert attempt.loaded.converted == (stage > 0)
+    lines = {name: resume_jobs.steps_after(root / name, step) for name in exports}
+    assert len(lines[whole]) >= 10
+    assert largest_difference(lines[whole], lines[f"{whole}-to-{before}"]) == 0
+    assert largest_difference(lines[whole], lines[f"{whole}-to-{after}"]) <= LOSS["fp32"]
+    base = load_file(root / "model" / "model.safetensors")
+    for state in exports.values():
+        assert {name for name in base if torch.equal(state[name], base[name].to(state[name].dtype))} == {
+            name for name in base if ".layers.0." in name
+        }
+
+
 FUSED = [(True, 2, 1, 3), (False, 1, 2, 3), (True, 1, 2, 2), (False, 2, 1, 1)]
 
 

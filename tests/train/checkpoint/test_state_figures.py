@@ -13,7 +13,7 @@ from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import StateFigures
 from cpt_ray.train.checkpoint.state_figures import measure_state, require_same_state
 
-SAVED = StateFigures(loss=3.0, weights_norm=10.0, exp_avg_norm=1.0, exp_avg_sq_norm=0.1, optimizer_steps=7)
+SAVED = StateFigures(loss=3.0, weights_norm=10.0, moments={"exp_avg": 1.0, "exp_avg_sq": 0.1}, optimizer_steps=7)
 
 
 class MixedPrecision:
@@ -37,7 +37,9 @@ class MixedPrecision:
         return -torch.log_softmax((self.embedding[row] @ self.embedding.T).float(), -1)[torch.arange(len(row)), row]
 
     def measure(self):
-        return measure_state(self.score, self, zero_stage=0, vocabulary_size=50, device=torch.device("cpu"))
+        moments = ("exp_avg", "exp_avg_sq")
+        device = torch.device("cpu")
+        return measure_state(self.score, self, moments=moments, zero_stage=0, vocabulary_size=50, device=device)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -50,8 +52,8 @@ def test_the_figures_are_those_of_the_optimizer_and_a_copy_of_it_passes(precisio
     (state,) = trained.optimizer.state.values()
     assert figures.optimizer_steps == 3
     assert figures.weights_norm == pytest.approx(float(trained.masters[0].detach().double().norm()), rel=1e-12)
-    assert figures.exp_avg_norm == pytest.approx(float(state["exp_avg"].double().norm()), rel=1e-12)
-    assert figures.exp_avg_sq_norm == pytest.approx(float(state["exp_avg_sq"].double().norm()), rel=1e-12)
+    assert figures.moments["exp_avg"] == pytest.approx(float(state["exp_avg"].double().norm()), rel=1e-12)
+    assert figures.moments["exp_avg_sq"] == pytest.approx(float(state["exp_avg_sq"].double().norm()), rel=1e-12)
     assert 0 < figures.loss < math.inf
     loaded = MixedPrecision(PRECISIONS[precision].dtype)
     loaded.step()
@@ -80,9 +82,16 @@ def test_step_counts_that_differ_are_refused():
 
 def test_a_state_that_is_not_the_saved_one_is_refused_figure_by_figure():
     require_same_state(SAVED, SAVED.model_copy(update={"weights_norm": 10.0 * (1 + 1e-7)}), precision="fp32", place="ckpt")
-    for name, value in (("loss", 3.001), ("weights_norm", 10.1), ("exp_avg_norm", 0.0), ("exp_avg_sq_norm", float("nan"))):
+    for name, change in (
+        ("loss", {"loss": 3.001}),
+        ("weights_norm", {"weights_norm": 10.1}),
+        ("exp_avg_norm", {"moments": {"exp_avg": 0.0, "exp_avg_sq": 0.1}}),
+        ("exp_avg_sq_norm", {"moments": {"exp_avg": 1.0, "exp_avg_sq": float("nan")}}),
+        ("exp_avg_sq_norm", {"moments": {"exp_avg": 1.0}}),
+        ("other_norm", {"moments": {**SAVED.moments, "other": 0.0}}),
+    ):
         with pytest.raises(TrainingError, match=f"ckpt: the loaded state differs from the saved one: {name} was") as error:
-            require_same_state(SAVED, SAVED.model_copy(update={name: value}), precision="fp32", place="ckpt")
+            require_same_state(SAVED, SAVED.model_copy(update=change), precision="fp32", place="ckpt")
         assert error.value.fix.startswith("delete ckpt to resume from an earlier checkpoint")
     with pytest.raises(TrainingError, match="optimizer_steps was 7 and is 8"):
         require_same_state(SAVED, SAVED.model_copy(update={"optimizer_steps": 8}), precision="bf16", place="ckpt")

@@ -14,6 +14,7 @@ from tests.train.engine.zero_cases import Case, write_model
 os.environ["DS_ACCELERATOR"] = "cpu"
 
 FUSED = {"fuse_projections": True}  # as on a GPU
+FREEZE = {"freeze": ("model.embed_tokens.*", "*.layers.[0-0].*")}
 LORA = {"lora": LoraSection(rank=4, alpha=16, dropout=0.0)}
 
 
@@ -61,6 +62,8 @@ RECOMPUTE = {"gradient_checkpointing": True}
             (1, Case(3, "fp32", "parameters"), {}),
             (1, Case(2, "fp32"), LORA),
             (2, Case(3, "fp32"), LORA),
+            (1, Case(2, "fp32"), FREEZE),
+            (2, Case(3, "fp32"), FREEZE),
             (2, Case(1, "fp32"), RECOMPUTE),
             (1, Case(3, "fp32"), RECOMPUTE),
             (2, Case(3, "bf16"), {**RECOMPUTE, **LORA}),

@@ -15,11 +15,13 @@ from cpt_ray.config.sections.adapter import LoraSection
 from cpt_ray.errors import ConfigError
 from tests.model.layers.test_fused import build as build_other
 from tests.train.engine.zero_cases import (
+    RATE,
     STEPS,
     Case,
     T,
     build_engine,
     engine_trains,
+    reference_trains,
     rows,
     train_config,
     train_steps,
@@ -75,6 +77,97 @@ def lora_resumes(folder, case, checkpoint):
 def test_a_resumed_lora_run_with_dropout_equals_an_undisturbed_one_bitwise(zero_groups, folder, tmp_path, case):
     for expected, found in zero_groups.of(2).run(lora_resumes, str(folder), case, str(tmp_path)):
         assert found == expected
+
+
+def lora_losses(folder, case):
+    engine = build_engine(folder, case, lora=LORA)
+    losses = [loss for loss, _ in train_steps(engine, 0, STEPS)]
+    engine.close()
+    return engine.dropout, losses
+
+
+def test_any_number_of_workers_drops_the_same_activations(zero_groups, folder):
+    (dropout, alone), *_ = zero_groups.of(1).run(lora_losses, str(folder), Case(2, "fp32"))
+    (_, both), *_ = zero_groups.of(2).run(lora_losses, str(folder), Case(2, "fp32"))
+    assert dropout.startswith("0.1 in 14 layers; masks by seed")
+    assert both == pytest.approx(alone, abs=1e-5)
+
+
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+LOWER = ("model.embed_tokens.*", "*.layers.[0-0].*")
+FROZEN = ("model.embed_tokens.", "model.layers.0.")
+PARTS = [
+    Case(0, "fp32"),
+    Case(1, "fp32"),
+    Case(2, "fp32", tied=False),
+    Case(3, "fp32", tied=False),
+    Case(2, "bf16"),
+    Case(3, "bf16"),
+]
+
+
+@pytest.fixture(scope="module")
+def untied(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("engine") / "untied", tied=False)
+
+
+def trains_parts(folder, case, out, changes):
+    return engine_trains(folder, case, out, **changes)
+
+
+@pytest.mark.parametrize("case", PARTS, ids=str)
+def test_embeddings_and_head_train_at_their_own_rate_at_every_stage(zero_groups, folder, untied, tmp_path, case):
+    base = folder if case.tied else untied
+    results = zero_groups.of(2).run(trains_parts, str(base), case, str(tmp_path), {"embedding_learning_rate_factor": 0.2})
+    expected, master = reference_trains(base, case.precision, embedding_factor=0.2)
+    without, _ = reference_trains(base, case.precision)
+    bound = 1e-5 if case.precision == "fp32" else 1e-2
+    assert [loss for loss, _ in results[0]["losses"]] == pytest.approx([loss for loss, _ in expected], abs=bound)
+    assert max(abs(one - other) for (one, _), (other, _) in zip(expected, without, strict=True)) > 2 * bound
+    moved = {name: tensor - load_file(base / "model.safetensors")[name].float() for name, tensor in master.items()}
+    trained = load_file(tmp_path / "fp32" / "model.safetensors")
+    for name, tensor in trained.items():
+        share = 1e-4 if case.precision == "fp32" else 0.5
+        assert (tensor - master[name]).norm() <= share * moved[name].norm()
+        assert (moved[name].abs().max() < STEPS * RATE / 4) == (name in TABLES)
+
+
+@pytest.mark.parametrize("case", PARTS, ids=str)
+def test_frozen_weights_stay_those_of_the_base_bit_for_bit_and_the_rest_trains(zero_groups, folder, untied, tmp_path, case):
+    base = folder if case.tied else untied
+    changes = {"freeze": LOWER, "gradient_checkpointing": case.stage == 3, "fuse_projections": True}
+    results = zero_groups.of(2).run(trains_parts, str(base), case, str(tmp_path), changes)
+    assert results[0] == results[1]
+    expected, master = reference_trains(base, case.precision, frozen=FROZEN)
+    bound = 1e-5 if case.precision == "fp32" else 1e-2
+    assert [loss for loss, _ in results[0]["losses"]] == pytest.approx([loss for loss, _ in expected], abs=bound)
+    start = load_file(base / "model.safetensors")
+    exact, rounded = (load_file(tmp_path / name / "model.safetensors") for name in ("fp32", "bf16"))
+    for name, tensor in start.items():
+        assert torch.equal(rounded[name], tensor) == name.startswith(FROZEN)
+        assert torch.equal(exact[name], tensor.float()) == name.startswith(FROZEN)
+        moved = (master[name] - tensor.float()).norm()
+        assert (exact[name] - master[name]).norm() <= (1e-4 if case.precision == "fp32" else 0.5) * moved
+
+
+def states_of(folder, case):
+    """The parameters with optimizer state on this rank, and gradients of frozen ones, after a step."""
+    engine = build_engine(folder, case, freeze=LOWER)
+    train_steps(engine, 0, 1)
+    held = sum(state["exp_avg"].numel() for state in engine._base_optimizer.state.values())
+    gradients = [name for name, p in engine.lm.named_parameters() if not p.requires_grad and p.grad is not None]
+    engine.close()
+    return held, gradients
+
+
+@pytest.mark.parametrize("case", [Case(0, "fp32"), Case(1, "bf16"), Case(3, "bf16")], ids=str)
+def test_frozen_weights_have_no_gradient_and_no_optimizer_state(zero_groups, folder, case):
+    results = zero_groups.of(2).run(states_of, str(folder), case)
+    trained = sum(t.numel() for name, t in load_file(folder / "model.safetensors").items() if not name.startswith(FROZEN))
+    shares = 1 if case.stage == 0 else 2
+    for held, gradients in results:
+        assert trained / shares <= held <= trained / shares + 64  # padding
+        assert gradients == []
 
 
 FUSED = "q_proj+k_proj+v_proj in 2 layers, gate_proj+up_proj in 2 layers"

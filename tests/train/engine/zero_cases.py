@@ -124,8 +124,8 @@ def train_steps(engine: Any, first: int, last: int) -> list[tuple[float, float]]
     """Take steps `first` to `last` (exclusive); returns (loss, gradient norm) of each."""
     found = []
     for step in range(first, last):
-        mine = rows(step)[dist.get_rank() :: dist.get_world_size()]
-        batches = [MicroBatch(ids, labels_of(ids, lengths), lengths) for ids, lengths in mine]
+        mine = list(enumerate(rows(step), start=step * ROWS))[dist.get_rank() :: dist.get_world_size()]
+        batches = [MicroBatch(ids, labels_of(ids, lengths), lengths, position) for position, (ids, lengths) in mine]
         loss = engine.accumulate(batches, loss_tokens=loss_tokens())
         found.append(engine.step(RATE, loss).read())
     return found
@@ -146,8 +146,12 @@ def engine_trains(folder: str, case: Case, out: str, **changes: Any) -> dict[str
     return {"losses": losses, "nats": nats[: T - 1].tolist()}
 
 
-def reference_trains(folder: Path, precision: str, **_: Any) -> tuple[list[tuple[float, float]], dict[str, Tensor]]:
+def reference_trains(
+    folder: Path, precision: str, *, embedding_factor: float = 1.0, frozen: tuple[str, ...] = (), optimizer: Any = None
+) -> tuple[list[tuple[float, float]], dict[str, Tensor]]:
     """The same steps in plain torch: fp32 master weights, AdamW, gradients over the whole batch at once.
+
+    `frozen` are prefixes of names that keep their weights; `optimizer` builds one over groups.
 
     Returns:
         (loss, gradient norm) by step, and the master weights.
@@ -155,14 +159,13 @@ def reference_trains(folder: Path, precision: str, **_: Any) -> tuple[list[tuple
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     master = {name: p.detach().float().clone().requires_grad_() for name, p in model.named_parameters()}
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in master.values() if p.ndim >= 2], "weight_decay": 0.1},
-            {"params": [p for p in master.values() if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=RATE,
-        betas=(0.9, 0.95),
-    )
+    trained = {name: p for name, p in master.items() if not name.startswith(frozen or "none")}
+    tables = {"model.embed_tokens.weight", "lm_head.weight"}
+    groups = [
+        {"params": [p], "weight_decay": 0.1 * (p.ndim >= 2), "lr": RATE * (embedding_factor if name in tables else 1)}
+        for name, p in trained.items()
+    ]
+    stepped = optimizer(groups) if optimizer else torch.optim.AdamW(groups, betas=(0.9, 0.95))
     found = []
     for step in range(STEPS):
         total = torch.zeros(())
@@ -175,9 +178,10 @@ def reference_trains(folder: Path, precision: str, **_: Any) -> tuple[list[tuple
         model.zero_grad()
         loss.backward()
         for name, p in model.named_parameters():
-            master[name].grad = p.grad.float()
-        norm = torch.nn.utils.clip_grad_norm_(master.values(), 0.5)
-        optimizer.step()
+            if name in trained:
+                master[name].grad = p.grad.float()
+        norm = torch.nn.utils.clip_grad_norm_(trained.values(), 0.5)
+        stepped.step()
         with torch.no_grad():
             for name, p in model.named_parameters():
                 p.copy_(master[name])

@@ -40,6 +40,15 @@ def test_rows_are_laid_end_to_end_without_labels_across():
     assert (batch.labels != IGNORED).sum() == 7 + 6
 
 
+@pytest.mark.parametrize(("world", "micro"), [(1, 1), (2, 2), (4, 1), (8, 1)])
+def test_a_pass_knows_the_position_of_its_first_row_however_rows_are_split(shards, world, micro):
+    passes = [batch for rank in range(world) for batch in source(shards, rank, world, micro).at(40).micro_batches]
+    assert [batch.first_position for batch in passes] == list(range(40, 48, micro))
+    alone = source(shards, 0, 1, micro).at(40).micro_batches
+    for one, other in zip(passes, alone, strict=True):
+        assert torch.equal(one.input_ids, other.input_ids)
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
     return make_shards(tmp_path_factory.mktemp("batches"))

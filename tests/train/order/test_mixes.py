@@ -6,7 +6,7 @@ from typing import Any
 
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.records import RateSchedule, RunMix, RunSpec, ShardEntry, ShardManifest, ShardTable
-from cpt_ray.train.order.mixes import MixFrom, mixes_in_tokens, realized_mixes, sample_order
+from cpt_ray.train.order.mixes import MixFrom, drawn_sources, mixes_in_tokens, realized_mixes, sample_order
 from cpt_ray.train.order.samples import SampleOrder
 
 LAW, NEWS, BOTH = {"law": 1.0}, {"news": 1.0}, {"law": 0.5, "news": 0.5}
@@ -98,3 +98,45 @@ def test_what_came_of_each_mixture_is_counted_up_to_the_position_reached():
     )
     assert realized_mixes(schedule, 12) == (RunMix(first_position=0, rows=12, weights={"law": 1.0}),)
     assert realized_mixes(schedule, 0) == ()
+
+
+def rows_of(order: SampleOrder, source: str, positions: int) -> list[int]:
+    return [row.row for row in order.batch(0, positions) if row.source == source]
+
+
+def ordered(arm: ArmConfig, seed: int, manifest: ShardManifest = MANIFEST, window: int | None = None) -> SampleOrder:
+    run = spec("independent", 1500).model_copy(update={"seed": seed})
+    return sample_order(arm, run, manifest, window_rows=window, branch_position=None)
+
+
+def test_arms_of_a_seed_draw_a_source_that_they_share_in_the_same_order_and_other_seeds_do_not():
+    arms = [arm(mix={"law": 0.75, "news": 0.25}, segments=SEGMENTS), arm(mix=BOTH, cooldown_mix=NEWS), arm(mix=NEWS)]
+    drawn = [rows_of(ordered(one, seed=3), "news", 400) for one in arms]
+    shortest = min(map(len, drawn))
+    assert shortest > 50
+    assert len({tuple(rows[:shortest]) for rows in drawn}) == 1
+    assert rows_of(ordered(arms[2], seed=4), "news", 400)[:shortest] != drawn[2][:shortest]
+
+
+def test_a_sequence_has_the_same_name_exactly_where_its_rows_are_the_same():
+    def names(order: SampleOrder, manifest: ShardManifest = MANIFEST) -> dict[str, str]:
+        return {one.source: one.sequence for one in drawn_sources(order, 200, manifest)}
+
+    mixed = names(ordered(arm(mix=BOTH), seed=3))
+    assert names(ordered(arm(mix=NEWS), seed=3)) == {"news": mixed["news"]}
+    assert mixed["law"] != mixed["news"]
+    changed = MANIFEST.model_copy(
+        update={"shards": ShardTable.of([entry("news", 300, 1000).model_copy(update={"sha256": "1" * 64})])}
+    )
+    others = [
+        names(ordered(arm(mix=NEWS), seed=4)),
+        names(ordered(arm(mix=NEWS), seed=3, window=50)),
+        names(ordered(arm(mix=NEWS), seed=3, manifest=changed), changed),
+    ]
+    assert len({mixed["news"], *(other["news"] for other in others)}) == 4
+
+
+def test_only_sources_that_were_drawn_are_counted_with_their_rows():
+    order = ordered(arm(mix=LAW, segments=[{"from": 900, "mix": NEWS}]), seed=0)
+    assert {one.source: one.rows for one in drawn_sources(order, 100, MANIFEST)} == {"law": 100}
+    assert {one.source: one.rows for one in drawn_sources(order, 130, MANIFEST)} == {"law": 100, "news": 30}
