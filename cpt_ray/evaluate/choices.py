@@ -22,8 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cpt_ray.config.sections.evaluate import EvaluateConfig
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import DataError
+from cpt_ray.evaluate.packed import last_states, plan_forwards
 from cpt_ray.evaluate.per_item import ScoredItem, format_scores
-from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.records import ExamItem, ExamScore
 
 _LOGIT_ROWS = 256
@@ -44,6 +44,13 @@ class Answer(NamedTuple):
     greedy: bool
 
 
+class _Asked(NamedTuple):
+    """What is asked of a segment: the tokens that a request wants at its last positions."""
+
+    request: int
+    labels: list[int]
+
+
 class PackedScorer:
     """Scores continuations in packed rows.
 
@@ -58,42 +65,29 @@ class PackedScorer:
 
     @torch.no_grad()
     def score(self, requests: Sequence[Continuation]) -> list[Answer]:
-        """Score requests, in their order."""
+        """Score requests, in their order; those with the same inputs (the letters of one question) share a segment."""
+        sharing: dict[tuple[int, ...], list[_Asked]] = {}
+        for index, (context, continuation) in enumerate(requests):
+            # As in lm-eval: truncate from the left; the last token is only predicted, never an input; a continuation that
+            # does not fit is scored on its last tokens.
+            stream = (context + continuation)[-(self._max_length + 1) :]
+            labels = stream[len(stream) - min(len(continuation), len(stream) - 1) :]
+            sharing.setdefault(tuple(stream[:-1]), []).append(_Asked(index, labels))
+        segments = list(sharing)
         answers = [Answer(0.0, greedy=False)] * len(requests)
-        # As in lm-eval: truncate from the left; the last token is only predicted, never an input.
-        streams = [(context + continuation)[-(self._max_length + 1) :] for context, continuation in requests]
-        # Longest first; ties (the choices of one question) stay together.
-        order = sorted(range(len(requests)), key=lambda index: (-len(streams[index]), index))
-        group: list[int] = []
-        used = 0
-        for index in order:
-            if group and used + len(streams[index]) - 1 > self._batch_tokens:
-                self._score_group(group, streams, requests, answers)
-                group, used = [], 0
-            group.append(index)
-            used += len(streams[index]) - 1
-        if group:
-            self._score_group(group, streams, requests, answers)
+        for group in plan_forwards([len(segment) for segment in segments], self._batch_tokens):
+            self._score_group([(segments[index], sharing[segments[index]]) for index in group], answers)
         return answers
 
-    def _score_group(
-        self, group: list[int], streams: list[list[int]], requests: Sequence[Continuation], answers: list[Answer]
-    ) -> None:
-        device = self._model.device
-        inputs = [streams[index][:-1] for index in group]
-        # A continuation that does not fit is scored on its last tokens, as lm-eval does.
-        counts = [min(len(requests[index].continuation), len(part)) for index, part in zip(group, inputs, strict=True)]
-        labels = [token for index, count in zip(group, counts, strict=True) for token in streams[index][-count:]]
-        ends = torch.tensor([len(part) for part in inputs]).cumsum(0).tolist()
-        places = [place for end, count in zip(ends, counts, strict=True) for place in range(end - count, end)]
-        flat = torch.tensor([token for part in inputs for token in part], device=device)
-        hidden = hidden_states(self._model, flat, [len(part) for part in inputs])[torch.tensor(places, device=device)]
-        log_p, greedy = self._read_labels(hidden, torch.tensor(labels, device=device))
-        start = 0
-        for index, count in zip(group, counts, strict=True):
-            rows = slice(start, start + count)
-            answers[index] = Answer(float(log_p[rows].sum()), greedy=bool(greedy[rows].all()))
-            start += count
+    def _score_group(self, group: list[tuple[tuple[int, ...], list[_Asked]]], answers: list[Answer]) -> None:
+        counts = [max(len(one.labels) for one in each) for _, each in group]
+        states = last_states(self._model, [segment for segment, _ in group], counts)
+        asked = [(one, part) for (_, each), part in zip(group, states.split(counts), strict=True) for one in each]
+        hidden = torch.cat([part[len(part) - len(one.labels) :] for one, part in asked])
+        labels = torch.tensor([token for one, _ in asked for token in one.labels], device=hidden.device)
+        log_p, greedy = (found.split([len(one.labels) for one, _ in asked]) for found in self._read_labels(hidden, labels))
+        for (one, _), values, likeliest in zip(asked, log_p, greedy, strict=True):
+            answers[one.request] = Answer(float(values.sum()), greedy=bool(likeliest.all()))
 
     def _read_labels(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         head = self._model.get_output_embeddings()
@@ -104,7 +98,7 @@ class PackedScorer:
             logits = head.logits(hidden[rows])
             log_p.append(torch.log_softmax(logits, dim=-1).gather(1, labels[rows, None])[:, 0].double())
             greedy.append(logits.argmax(dim=-1) == labels[rows])
-        return torch.cat(log_p), torch.cat(greedy)
+        return torch.cat(log_p).cpu(), torch.cat(greedy).cpu()
 
 
 def score_exams(

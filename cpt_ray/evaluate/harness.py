@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cpt_ray.config.sections.evaluate import EvaluateConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.evaluate.choices import Continuation, PackedScorer, exam_score
+from cpt_ray.evaluate.packed import pass_tokens
 from cpt_ray.evaluate.per_item import ScoredItem
 from cpt_ray.records import ExamItem, ExamScore
 
@@ -101,7 +102,8 @@ def score_harness_tasks(
         ConfigError: If a task is unknown, its data is unavailable, or it does not report accuracy.
     """
     with _quiet():
-        lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=config.batch_tokens)
+        tokens = pass_tokens(config.batch_tokens, model.device)
+        lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=tokens)
     results = _run_harness_tasks(lm, config.harness_tasks, config.harness_path)
     return tuple(_harness_score(task, results, folder) for task in results["samples"])
 

@@ -26,6 +26,8 @@ class ScoredDocument:
     nats: float
     tokens: int
     bytes: int
+    cut: bool = False
+    """Whether the document goes on after `evaluate.document_tokens`, and its rest is not scored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ class HeldOutScore(Record):
     role: SourceRole
     part: str
     documents: int
+    cut_documents: int = 0
+    """How many go on after `evaluate.document_tokens`: of these, only the beginning is scored."""
     scored_tokens: int
     scored_bytes: int
     nats: float
@@ -32,7 +34,7 @@ class HeldOutScore(Record):
     perplexity: float
     perplexity_interval: Interval | None
     documents_path: str
-    """JSON lines {id, nats, tokens, bytes}, relative to the evaluation's artifact folder."""
+    """JSON lines {identity, id, nats, tokens, bytes, cut}, relative to the evaluation's artifact folder."""
 
 
 class ExamScore(Record):

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cpt_ray.config.sections.evaluate import EvaluateConfig, ExamConfig
 from cpt_ray.errors import DataError
+from cpt_ray.evaluate import packed
 from cpt_ray.evaluate.choices import Continuation, PackedScorer, score_exams
 from cpt_ray.evaluate.per_item import read_item_scores
 from cpt_ray.records import ExamItem, ExamScore, write_items
@@ -109,6 +110,22 @@ def test_a_context_that_leaves_no_room_is_cut_from_the_left(model):
     context = list(range(40, 80))
     cut, short, other = scorer.score([Continuation(part, [9, 9]) for part in (context, context[-7:], context[-6:])])
     assert cut == short != other
+
+
+def test_requests_with_the_same_inputs_are_computed_once_and_keep_their_own_answers(model, monkeypatch):
+    rows = []
+    real = packed.hidden_states
+    monkeypatch.setattr(packed, "hidden_states", lambda model, ids, lengths: rows.append(lengths) or real(model, ids, lengths))
+    scorer = PackedScorer(model, max_length=64, batch_tokens=64)
+    requests = [Continuation([5, 6, 7], [letter]) for letter in (8, 9, 10)] + [Continuation([5], [6, 7, 11])]
+
+    together = scorer.score(requests)
+
+    assert rows == [[3]]
+    alone = [scorer.score([request])[0] for request in requests]
+    assert [answer.log_p for answer in together] == pytest.approx([answer.log_p for answer in alone], rel=1e-5)
+    assert [answer.greedy for answer in together] == [answer.greedy for answer in alone]
+    assert len({answer.log_p for answer in together}) == 4
 
 
 def test_an_exam_without_items_is_an_error(model, tokenizer, tmp_path):

@@ -259,6 +259,18 @@ def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
     assert "planned for states" not in text
 
 
+def test_documents_of_which_only_the_beginning_is_scored_are_counted(page):
+    contents = make_contents()
+    evals = tuple(
+        e.model_copy(update={"held_out": tuple(s.model_copy(update={"cut_documents": 7}) for s in e.held_out)})
+        for e in contents.evals
+    )
+    found = render_words(replace(contents, evals=evals))
+    assert "<small>7 cut</small>" in found
+    assert "only their beginning is scored" in found
+    assert "only their beginning is scored" not in page
+
+
 def test_exams_carry_their_label_and_chance(page):
     text = " ".join(read(page).text.split())
     assert text.count(LABEL) >= 2

@@ -1,6 +1,6 @@
 """The `evaluate` and `compare` sections: how models are scored and how differences are judged."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -30,7 +30,9 @@ class EvaluateConfig(Section):
     )
     document_tokens: Count = Field(default=8192, ge=2, description="maximum tokens scored per document")
     context: Count = Field(default=2048, ge=2, description="context length in tokens when scoring")
-    batch_tokens: Count = Field(default=4096, ge=2, description="tokens per forward pass when scoring")
+    batch_tokens: Literal["auto"] | Annotated[Count, Field(ge=2)] = Field(
+        default="auto", description="maximum tokens per forward pass when scoring; auto: 1024 on a CPU, 16384 on a GPU"
+    )
     exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
     harness_tasks: tuple[TaskName, ...] = Field(
         default=(), description="lm-eval tasks to run unchanged, by name; they need the package lm-eval"

@@ -88,7 +88,10 @@ def _score_settings(config: StudyConfig) -> dict[str, object]:
     return {
         **config.evaluate.model_dump(
             mode="json",
-            exclude={"exams": {"__all__": {"path"}}, "harness_path": True, "compile": True, "compile_limit": True},
+            exclude={
+                "exams": {"__all__": {"path"}},
+                **dict.fromkeys(("harness_path", "batch_tokens", "compile", "compile_limit"), True),
+            },
         ),
         **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance"}),
     }
@@ -154,5 +157,5 @@ def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
 
 
 EVALUATE = Stage[Scoring, EvalRecord](
-    name="evaluate", version=2, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
+    name="evaluate", version=3, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
 )
