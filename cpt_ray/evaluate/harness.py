@@ -20,12 +20,13 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager, get_task_dict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cpt_ray.config.sections.evaluate import EvaluateConfig
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.errors import ConfigError
-from cpt_ray.evaluate.choices import Continuation, PackedScorer, exam_score
+from cpt_ray.evaluate.continuations import Continuation, PackedScorer
+from cpt_ray.evaluate.exam_scores import exam_score
 from cpt_ray.evaluate.packed import pass_tokens
 from cpt_ray.evaluate.per_item import ScoredItem
-from cpt_ray.records import ExamItem, ExamScore
+from cpt_ray.records import ExamItem, ExamScore, half_of
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
 
@@ -84,6 +85,7 @@ def score_harness_tasks(
     *,
     prefix: int,
     config: EvaluateConfig,
+    compare: CompareConfig,
     folder: Path,
 ) -> tuple[ExamScore, ...]:
     """Score the named harness tasks.
@@ -93,6 +95,7 @@ def score_harness_tasks(
         tokenizer: Its tokenizer.
         prefix: Token id that precedes a continuation without context.
         config: The `evaluate` section.
+        compare: The `compare` section, for the intervals.
         folder: Evaluation folder; per-item results go to `exams/TASK.jsonl` in it.
 
     Returns:
@@ -105,7 +108,7 @@ def score_harness_tasks(
         tokens = pass_tokens(config.batch_tokens, model.device)
         lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=tokens)
     results = _run_harness_tasks(lm, config.harness_tasks, config.harness_path)
-    return tuple(_harness_score(task, results, folder) for task in results["samples"])
+    return tuple(_harness_score(task, results, compare, folder) for task in results["samples"])
 
 
 def _run(lm: PackedLM, tasks: Sequence[str], manager: TaskManager) -> dict[str, Any]:
@@ -191,7 +194,7 @@ def _run_harness_tasks(lm: PackedLM, tasks: Sequence[str], own: str | None) -> d
         ) from error
 
 
-def _harness_score(task: str, results: dict[str, Any], folder: Path) -> ExamScore:
+def _harness_score(task: str, results: dict[str, Any], compare: CompareConfig, folder: Path) -> ExamScore:
     """Turn lm-eval's samples into a score, and save the per-item results."""
     samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
     if not samples or "acc" not in samples[0]:
@@ -199,18 +202,23 @@ def _harness_score(task: str, results: dict[str, Any], folder: Path) -> ExamScor
             f"evaluate.harness_tasks {task}: it does not report accuracy per item",
             fix="use multiple-choice tasks only; other tasks cannot be compared yet",
         )
-    lines = [
-        ScoredItem(
-            id=str(sample["doc"].get("id", sample["doc_id"])),
-            accuracy=float(sample["acc"]),
-            accuracy_norm=float(sample["acc_norm"]) if "acc_norm" in sample else None,
-            log_p=tuple(float(response[0]) for response in sample["filtered_resps"]),
-        )
-        for sample in samples
-    ]
     choices = results["configs"][task]["output_type"] == "multiple_choice"
+    lines = [_scored(task, sample, choices=choices) for sample in samples]
     chance = sum(1 / len(line.log_p) for line in lines) / len(lines) if choices else 0.0
-    return exam_score(task, task, lines, chance=chance, folder=folder)
+    return exam_score(task, task, lines, chance=chance, compare=compare, folder=folder)
+
+
+def _scored(task: str, sample: Mapping[str, Any], *, choices: bool) -> ScoredItem:
+    name, target = str(sample["doc"].get("id", sample["doc_id"])), sample["target"]
+    log_p = tuple(float(response[0]) for response in sample["filtered_resps"])
+    return ScoredItem(
+        id=name,
+        accuracy=float(sample["acc"]),
+        accuracy_norm=float(sample["acc_norm"]) if "acc_norm" in sample else None,
+        log_p=log_p,
+        right=target if choices and isinstance(target, int) and 0 <= target < len(log_p) else None,
+        half=half_of(task, name),
+    )
 
 
 @contextlib.contextmanager

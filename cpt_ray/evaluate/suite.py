@@ -19,7 +19,8 @@ from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.bits_per_byte import aggregate, read_documents, score_documents
-from cpt_ray.evaluate.choices import PackedScorer, score_exams
+from cpt_ray.evaluate.choices import ExamQuestions, score_exams
+from cpt_ray.evaluate.continuations import PackedScorer
 from cpt_ray.evaluate.packed import pass_tokens
 from cpt_ray.evaluate.per_item import format_scores
 from cpt_ray.model.base import load_model, load_tokenizer
@@ -158,18 +159,35 @@ class _Scorer:
         return score
 
     def exams(self) -> tuple[ExamScore, ...]:
-        config = self._config
-        items: dict[str, list[ExamItem]] = {}
-        path = self._settings.exam_items
-        for item in read_items(path) if path is not None else ():
-            items.setdefault(item.task, []).append(item)
+        config, compare = self._config, self._settings.compare
         scorer = PackedScorer(self._model, max_length=config.exam_context, batch_tokens=self._batch_tokens)
-        scores = score_exams(scorer, self._tokenizer, items, prefix=self._prefix, config=config, folder=self._folder)
+        scores = score_exams(
+            scorer,
+            self._tokenizer,
+            _questions(self._settings.exam_items),
+            config.exams,
+            prefix=self._prefix,
+            compare=compare,
+            folder=self._folder,
+        )
         if not config.harness_tasks:
             return scores
         # lm-eval takes seconds to import, and a study without its tasks does not need it.
         with needed_for("evaluate.harness_tasks"):
             from cpt_ray.evaluate.harness import score_harness_tasks
 
-        tasks = score_harness_tasks(self._model, self._tokenizer, prefix=self._prefix, config=config, folder=self._folder)
+        tasks = score_harness_tasks(
+            self._model, self._tokenizer, prefix=self._prefix, config=config, compare=compare, folder=self._folder
+        )
         return (*scores, *tasks)
+
+
+def _questions(path: Path | None) -> ExamQuestions:
+    questions = ExamQuestions({}, {})
+    if path is None:
+        return questions
+    examples = path.with_name(ExamItem.EXAMPLES)
+    for by_exam, file in ((questions.items, path), (questions.examples, examples)):
+        for item in read_items(file):
+            by_exam.setdefault(item.task, []).append(item)
+    return questions

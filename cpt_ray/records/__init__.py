@@ -39,7 +39,7 @@ from cpt_ray.records.data import (
     sum_reports,
 )
 from cpt_ray.records.device import Card, DeviceFacts
-from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, TaskScan, read_hits, read_items, write_items
+from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.model import ImportedModel, ModelShape, TextTokens
 from cpt_ray.records.plan import MemoryPlan, PlannedBudget, PlannedMix, PlannedRun, SourceNeed, StudyPlan
 from cpt_ray.records.profile import CorpusProfile, Histogram, Term
@@ -60,7 +60,7 @@ from cpt_ray.records.runs import (
     TrainingCost,
     TrainingRecord,
 )
-from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
+from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamHalf, ExamScore, HeldOutScore, Interval, Point
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
@@ -85,6 +85,7 @@ __all__ = [
     "Dropped",
     "DuplicateComponents",
     "EvalRecord",
+    "ExamHalf",
     "ExamHit",
     "ExamItem",
     "ExamScan",
@@ -92,6 +93,7 @@ __all__ = [
     "ExampleCounts",
     "FileEntry",
     "FittedRecord",
+    "Half",
     "Heartbeat",
     "HeldOutPoint",
     "HeldOutRecord",
@@ -146,6 +148,7 @@ __all__ = [
     "UnitFacts",
     "UnitReport",
     "YieldRecord",
+    "half_of",
     "read_hits",
     "read_items",
     "sum_reports",

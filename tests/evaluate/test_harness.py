@@ -9,7 +9,7 @@ import torch
 import yaml
 from lm_eval.api.instance import Instance
 
-from cpt_ray.config.sections.evaluate import EvaluateConfig
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.evaluate import harness
 from cpt_ray.evaluate.harness import PackedLM, score_harness_tasks
@@ -68,7 +68,7 @@ def test_generation_leaves_document_attention_for_its_own_calls_only(model, toke
 def test_an_unknown_harness_task_is_named(model, tokenizer, tmp_path):
     config = EvaluateConfig(harness_tasks=("no_such_task",))
     with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks names 'no_such_task', which the installed lm-eval does"):
-        score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
+        score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
 
 
 def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_pat
     monkeypatch.setattr("datasets.load_dataset", refuse)
     config = EvaluateConfig(harness_tasks=("piqa",))
     with pytest.raises(ConfigError, match=r"harness_tasks piqa: lm-eval could not run them: Couldn't reach") as caught:
-        score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
+        score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
     assert "HF_HOME" in caught.value.fix
     assert "more" not in caught.value.problem
 
@@ -93,7 +93,7 @@ def test_a_harness_task_by_name_is_scored_under_its_own_name_and_prints_nothing(
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: data)
     config = EvaluateConfig(harness_tasks=("piqa",), exam_context=64)
 
-    [score] = score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
+    [score] = score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
 
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
@@ -149,4 +149,4 @@ def test_items_of_a_task_that_cannot_be_had_say_what_to_run(monkeypatch):
 def test_a_task_without_accuracy_is_refused(tmp_path):
     results = {"samples": {"gsm8k": [{"doc_id": 0, "exact_match": 1.0}]}, "configs": {"gsm8k": {}}}
     with pytest.raises(ConfigError, match=r"harness_tasks gsm8k: it does not report accuracy per item"):
-        harness._harness_score("gsm8k", results, tmp_path)
+        harness._harness_score("gsm8k", results, CompareConfig(), tmp_path)

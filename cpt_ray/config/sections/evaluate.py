@@ -1,8 +1,8 @@
 """The `evaluate` and `compare` sections: how models are scored and how differences are judged."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cpt_ray.config.values import Count, Name, PathText, Seconds, Section, TaskName
 
@@ -14,12 +14,38 @@ class ExamConfig(Section):
     """Multiple-choice questions, scored as lm-eval scores them and searched for in the training text."""
 
     name: Name = Field(description="task name")
-    path: PathText = Field(description="glob of JSON lines {question, choices, answer}, or of lm-eval's own YAML files")
+    path: PathText = Field(
+        description="glob of JSON lines {question, choices, answer, optionally id and group}, or of lm-eval's own YAML files"
+    )
     format: Literal["jsonl", "mmlu_flan_cot"] = Field(
         default="jsonl", description="mmlu_flan_cot: the few-shot questions inside lm-eval's MMLU task files"
     )
     limit: Count | None = Field(default=None, ge=1, description="maximum number of items, sampled by hash")
     label: str = Field(description="name of the score in every table and figure")
+    style: Literal["cloze", "letter"] = Field(
+        default="cloze",
+        description="cloze: each choice continues the question; letter: the question lists the choices, and letters are scored",
+    )
+    few_shot: int = Field(default=0, ge=0, le=64, description="number of answered examples before each question")
+    few_shot_path: PathText | None = Field(
+        default=None,
+        description="glob of the questions that examples are taken from, preferably of the question's group; "
+        "default: a few questions of the exam, which are then not scored",
+    )
+    permutations: int = Field(
+        default=0, ge=0, le=9, description="number of other orders of the choices under which each question is scored again"
+    )
+
+    @model_validator(mode="after")
+    def _prompts(self) -> Self:
+        if self.permutations and self.style == "cloze":
+            raise ValueError(
+                f"exam {self.name}: permutations={self.permutations} with style: cloze, whose prompt lists no choices: "
+                "their order changes nothing. fix: set style: letter, or permutations: 0"
+            )
+        if self.few_shot_path is not None and not self.few_shot:
+            raise ValueError(f"exam {self.name}: few_shot_path without effect, few_shot is 0. fix: set few_shot, such as 5")
+        return self
 
 
 class EvaluateConfig(Section):

@@ -89,7 +89,7 @@ def _score_settings(config: StudyConfig) -> dict[str, object]:
         **config.evaluate.model_dump(
             mode="json",
             exclude={
-                "exams": {"__all__": {"path"}},
+                "exams": {"__all__": {"path", "few_shot_path"}},
                 **dict.fromkeys(("harness_path", "batch_tokens", "compile", "compile_limit"), True),
             },
         ),
