@@ -40,6 +40,7 @@ from cpt_ray.study.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import planned_card, require_device
 from cpt_ray.study.preflight.packages import require_packages
+from cpt_ray.study.preflight.tasks import require_tasks
 from cpt_ray.study.session import Session
 from cpt_ray.study.shapes import model_shapes
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -112,11 +113,12 @@ class Study:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
 
         Raises:
-            ConfigError: If a package is missing, or the device cannot compute it.
+            ConfigError: If a package is missing, the device cannot compute it, or a task of lm-eval cannot be built.
         """
         building = {node.stage.name for node in self.graph.all(*verbs) if not store.exists(node)}
         require_packages(self.config, building)
         require_device(self.config, building)
+        require_tasks(self.config, building)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""

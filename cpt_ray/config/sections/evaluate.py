@@ -1,10 +1,11 @@
 """The `evaluate` and `compare` sections: how models are scored and how differences are judged."""
 
-from typing import Annotated, Literal, Self
+import difflib
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from cpt_ray.config.values import Count, Name, PathText, Seconds, Section, TaskName
+from cpt_ray.config.values import Count, Name, PathText, Seconds, Section, check_path, check_task
 
 LEAST_UNITS = 10
 """Fewer documents or items give no interval, and so no judgment: of nine there are only 511 subsets."""
@@ -48,6 +49,69 @@ class ExamConfig(Section):
         return self
 
 
+PRESETS: dict[str, dict[Literal["domain", "general"], tuple[str, ...]]] = {
+    # Faroz 2025 reports MMLU and HellaSwag; the others price what was lost. MMLU in both forms: letters say little at 125M.
+    "education": {
+        "domain": ("mmlu", "mmlu_continuation", "arc_easy", "arc_challenge"),
+        "general": ("hellaswag", "piqa", "winogrande", "openbookqa", "boolq", "lambada_openai"),
+    },
+    # Malaquias Junior et al. 2025 use exams of their own in three domains (`evaluate.exams` with style: letter); these are the
+    # subjects of MMLU nearest to them, and the suite that their reviewers asked for.
+    "legal": {
+        "domain": ("mmlu_professional_law", "mmlu_jurisprudence", "mmlu_international_law"),
+        "general": ("hellaswag", "piqa", "winogrande", "arc_easy"),
+    },
+    "medical": {
+        "domain": ("mmlu_professional_medicine", "mmlu_clinical_knowledge", "mmlu_college_medicine", "mmlu_anatomy"),
+        "general": ("hellaswag", "piqa", "winogrande", "arc_easy"),
+    },
+    "accounting": {
+        "domain": ("mmlu_professional_accounting", "mmlu_econometrics"),
+        "general": ("hellaswag", "piqa", "winogrande", "arc_easy"),
+    },
+}
+"""Tasks of the source studies, by name of the preset and what they measure."""
+
+
+def _check_harness_task(value: str) -> str:
+    return check_path(value) if value.endswith((".yaml", ".yml")) else check_task(value)
+
+
+class HarnessTask(Section):
+    """A task or group of lm-eval, and how it is run."""
+
+    task: Annotated[str, AfterValidator(_check_harness_task)] = Field(
+        description="name of a task or group, or path of a task's YAML file"
+    )
+    num_fewshot: int | None = Field(
+        default=None, ge=0, le=64, description="examples before each question; default: the task's own number"
+    )
+    limit: Count | None = Field(default=None, ge=1, description="only the first items of each task; not a score to report")
+    group: Literal["domain", "general"] | None = Field(default=None, description="what it measures, for tables")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `task` is the path of a task file."""
+        return self.task.endswith((".yaml", ".yml"))
+
+
+def _expand_tasks(value: Any) -> Any:
+    """Turn names into tasks, and presets into theirs."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    tasks: list[Any] = []
+    for one in value:
+        if isinstance(one, str) and one.startswith("preset:"):
+            name = one.removeprefix("preset:")
+            if name not in PRESETS:
+                near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0)[0]
+                raise ValueError(f"no preset {name!r}, the nearest is {near!r}. fix: use one of {', '.join(PRESETS)}")
+            tasks += [{"task": task, "group": group} for group, names in PRESETS[name].items() for task in names]
+        else:
+            tasks.append({"task": one} if isinstance(one, str) else one)
+    return tasks
+
+
 class EvaluateConfig(Section):
     """Scoring: bits per byte on held-out text, and exams."""
 
@@ -60,9 +124,12 @@ class EvaluateConfig(Section):
         default="auto", description="maximum tokens per forward pass when scoring; auto: 1024 on a CPU, 16384 on a GPU"
     )
     exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
-    harness_tasks: tuple[TaskName, ...] = Field(
-        default=(), description="lm-eval tasks to run unchanged, by name; they need the package lm-eval"
+    harness_tasks: Annotated[tuple[HarnessTask, ...], BeforeValidator(_expand_tasks)] = Field(
+        default=(),
+        description="lm-eval tasks to run unchanged, each a name or {task, num_fewshot, limit, group}; or preset:education, "
+        "preset:legal, preset:medical, preset:accounting; they need the package lm-eval",
     )
+    harness_seed: int = Field(default=1234, ge=0, description="seed of lm-eval's few-shot examples; 1234 is its own default")
     harness_path: PathText | None = Field(
         default=None, description="folder with your own lm-eval task files, in addition to the bundled ones"
     )
@@ -75,6 +142,18 @@ class EvaluateConfig(Section):
     compile_limit: Seconds = Field(
         default=300, ge=1, description="seconds that compiling may take; beyond it, layers are not compiled"
     )
+
+    @property
+    def harness_names(self) -> tuple[str, ...]:
+        """Names, or paths, of `harness_tasks`."""
+        return tuple(one.task for one in self.harness_tasks)
+
+    @model_validator(mode="after")
+    def _tasks_differ(self) -> Self:
+        repeated = sorted(name for name in set(self.harness_names) if self.harness_names.count(name) > 1)
+        if repeated:
+            raise ValueError(f"harness_tasks names {repeated[0]} twice. fix: keep one of them")
+        return self
 
 
 class CompareConfig(Section):

@@ -74,6 +74,7 @@ def _planned(
         inputs["exams"] = graph.one(EXAMS)
     if path:
         inputs["harness_path"] = listing(f"{path}/*")
+    inputs |= {f"task.{one.task}": listing(one.task) for one in config.evaluate.harness_tasks if one.is_file}
     settings = {
         **_score_settings(config),
         "separator": model.separator,
