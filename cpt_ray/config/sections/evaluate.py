@@ -81,7 +81,8 @@ class HarnessTask(Section):
     """A task or group of lm-eval, and how it is run."""
 
     task: Annotated[str, AfterValidator(_check_harness_task)] = Field(
-        description="name of a task or group, or path of a task's YAML file"
+        description="name of a task or group of lm-eval, or path of a task's YAML file; an entry may be the name alone, or "
+        "preset:education, preset:legal, preset:medical or preset:accounting for several tasks"
     )
     num_fewshot: int | None = Field(
         default=None, ge=0, le=64, description="examples before each question; default: the task's own number"
@@ -126,8 +127,7 @@ class EvaluateConfig(Section):
     exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
     harness_tasks: Annotated[tuple[HarnessTask, ...], BeforeValidator(_expand_tasks)] = Field(
         default=(),
-        description="lm-eval tasks to run unchanged, each a name or {task, num_fewshot, limit, group}; or preset:education, "
-        "preset:legal, preset:medical, preset:accounting; they need the package lm-eval",
+        description="lm-eval tasks to run unchanged; they need the package lm-eval",
     )
     harness_seed: int = Field(default=1234, ge=0, description="seed of lm-eval's few-shot examples; 1234 is its own default")
     harness_path: PathText | None = Field(
