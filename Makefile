@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid gpu-bundle corpora scaling clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid gpu-bundle corpora scaling clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ bench-data: setup ## preparation against its peers and at ten times the data, 45
 
 bench-stats: setup ## how often intervals are wrong, in simulated studies; 25 min; QUICK=1: fewer studies, no results file
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
+
+bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; QUICK=1: two turns, no results file
+	@$(BIN)/python -m benchmarks.evaluate $(if $(QUICK),--quick)
 
 bench-grid: setup ## domain filters against fastText, 10 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)

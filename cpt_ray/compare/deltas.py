@@ -19,7 +19,7 @@ from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.intervals import Floats
-from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, read_document_scores, read_item_scores
+from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, read_document_scores, read_item_scores, sum_by_group
 from cpt_ray.records import Delta, EvalRecord, ExamScore, HeldOutScore
 
 ONE_SEED = "evaluation items only, not training randomness"
@@ -149,7 +149,8 @@ def _exam_delta(
             if [item.id for item in other] != identifiers:
                 raise DataError(f"exam {exam.task}: {names[0]} and {run} were not scored on the same items", fix=_MISMATCH_FIX)
     right = 100 * np.array([[[getattr(item, field) for item in side] for side in pair] for pair in items], dtype=np.float64)
-    return _delta(measure, names, right, np.ones(len(identifiers)), config, set_name=exam.task, role="exam", unit="items")
+    sums, counts, unit = sum_by_group(right, items[0][0])
+    return _delta(measure, names, sums, counts, config, set_name=exam.task, role="exam", unit=unit, items=len(identifiers))
 
 
 def _delta(
@@ -162,8 +163,9 @@ def _delta(
     set_name: str,
     role: Literal["domain", "general", "probe", "exam"],
     unit: str,
+    items: int | None = None,
 ) -> Delta:
-    """Subject minus reference: `scores` [seeds, 2, items] in the order of `names`, summed and divided by the sum of `weights`.
+    """Subject minus reference: `scores` [seeds, 2, units] in the order of `names`, summed and divided by the sum of `weights`.
 
     Raises:
         DataError: If a score is not finite, or all weights are 0.
@@ -193,7 +195,7 @@ def _delta(
         adjusted_p_value=p_value,
         smallest_effect=found.smallest_effect(config.confidence),
         relative_percent=relative_percent(subject_value, reference_value),
-        items=len(weights),
+        items=items or len(weights),
         seeds=seeds,
         better=None,
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,8 @@ from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.intervals import Floats
+from cpt_ray.evaluate.packed import last_states, plan_forwards
 from cpt_ray.evaluate.per_item import ScoredDocument
-from cpt_ray.model.attention.isolation import hidden_states
-from cpt_ray.model.layers.compiled import filler_lengths
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import DocumentKey, HeldOutScore, HeldOutSet
 
@@ -79,22 +78,6 @@ def rolling_windows(tokens: Sequence[int], *, prefix: int, context: int) -> Iter
         yield stream[max(0, end - context) : end], stream[start + 1 : end + 1]
 
 
-def plan_forwards(windows: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
-    """Group windows into forward passes of at most `batch_tokens` inputs; a longer window gets its own pass.
-
-    Longest first, ties in document order: the same windows always give the same passes, and the largest runs first.
-    """
-    forwards: list[list[Window]] = []
-    used = batch_tokens
-    for window in sorted(windows, key=lambda window: -len(window.inputs)):
-        if not forwards or used + len(window.inputs) > batch_tokens:
-            forwards.append([])
-            used = 0
-        forwards[-1].append(window)
-        used += len(window.inputs)
-    return forwards
-
-
 @torch.no_grad()
 def score_documents(
     model: PreTrainedModel,
@@ -124,28 +107,25 @@ def score_documents(
         for inputs, labels in rolling_windows(document.tokens, prefix=prefix, context=context)
     ]
     head: Any = model.get_output_embeddings()
-    device = head.weight.device
-    nats: dict[int, list[float]] = {index: [] for index in range(len(documents))}
-    for group in plan_forwards(windows, batch_tokens):
-        lengths = [len(window.inputs) for window in group]
-        missing = max(0, (row_tokens or 0) - sum(lengths))
-        inputs = torch.tensor([token for window in group for token in window.inputs] + [prefix] * missing, device=device)
-        labels = torch.tensor([token for window in group for token in window.labels], device=device)
-        scored = [
-            place
-            for window in group
-            for place in [False] * (len(window.inputs) - len(window.labels)) + [True] * len(window.labels)
-        ]
-        hidden = hidden_states(model, inputs, lengths + filler_lengths(missing))[: len(scored)]
-        # Logits are more than half of the work at this size, so they are computed for scored positions only.
-        hidden = hidden[torch.tensor(scored, device=device)]
-        # fp64 before summing: a document has hundreds of tokens, and paired differences are in the fourth digit.
-        values = head(hidden, labels, per_token=True).double().cpu()  # once: each sum on a GPU would be waited for
-        for window, part in zip(group, values.split([len(window.labels) for window in group]), strict=True):
-            nats[window.document].append(float(part.sum()))
+    # Logits are more than half of the work at this size, so they are computed for scored positions only.
+    passes = plan_forwards([len(window.inputs) for window in windows], batch_tokens)
+    found = []
+    for group in passes:
+        parts = [windows[index] for index in group]
+        counts = [len(window.labels) for window in parts]
+        states = last_states(model, [window.inputs for window in parts], counts, row_tokens=row_tokens or 0, filler=prefix)
+        labels = torch.tensor([*chain.from_iterable(window.labels for window in parts)], device=states.device)
+        found.append(head(states, labels, per_token=True))
+    nats: list[list[float]] = [[] for _ in documents]
+    # Fetched after all passes: a GPU would wait for each. fp64 before summing: a document has hundreds of tokens, and paired
+    # differences are in the fourth digit.
+    for group, values in zip(passes, found, strict=True):
+        lengths = [len(windows[index].labels) for index in group]
+        for index, part in zip(group, values.double().cpu().split(lengths), strict=True):
+            nats[windows[index].document].append(float(part.sum()))
     return [
-        ScoredDocument(*document.key, sum(nats[index]), len(document.tokens), document.bytes)
-        for index, document in enumerate(documents)
+        ScoredDocument(*document.key, sum(parts), len(document.tokens), document.bytes, cut=document.cut)
+        for document, parts in zip(documents, nats, strict=True)
     ]
 
 
@@ -179,6 +159,7 @@ def aggregate(
         role=held_out.role,
         part=held_out.part,
         documents=len(scores),
+        cut_documents=sum(score.cut for score in scores),
         scored_tokens=int(tokens.sum()),
         scored_bytes=int(num_bytes.sum()),
         nats=float(nats.sum()),

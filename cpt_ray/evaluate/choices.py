@@ -1,119 +1,45 @@
-r"""Multiple-choice exams from log-probabilities: packed scoring of continuations, and the study's own exams. Needs no lm-eval.
+"""The study's own multiple-choice exams: prompts, answers, scores. Needs no lm-eval.
 
-In: a loaded model with document attention, and exam items. Out: `ExamScore`s, and per-item results as JSON lines. A context and
-its continuation are a segment of a packed row instead of a row of a padded batch: the same numbers as lm-eval's Hugging Face
-model, without computing logits that are never read.
+In: a loaded model with document attention, exam items, examples. Out: `ExamScore`s, and per-item results as JSON lines.
 
-The choices are scored as continuations of `Question: ...\nAnswer:` (cloze form): at this model size that gives far more signal
-than scoring letters. The numbers are those of lm-eval 0.4.13 for a multiple-choice task with this prompt
-(`tests/evaluate/test_choices.py` runs both).
+Cloze form scores each choice as a continuation of the question: at 135M parameters that gives far more signal than letters,
+which such models do not understand. Letter form lists the choices and scores their letters; its perplexity of the correct
+letter is what Malaquias Junior et al. (2025) report, after Xia et al. (2023).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from cpt_ray.config.sections.evaluate import EvaluateConfig
-from cpt_ray.edges.storage import write_atomic
+from cpt_ray.config.sections.evaluate import CompareConfig, ExamConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.per_item import ScoredItem, format_scores
-from cpt_ray.model.attention.isolation import hidden_states
-from cpt_ray.records import ExamItem, ExamScore
-
-_LOGIT_ROWS = 256
-"""Rows of logits held at once: 50 MB in fp32 at a vocabulary of 49k."""
-
-
-class Continuation(NamedTuple):
-    """Token ids of a context, which is not empty, and of what follows it."""
-
-    context: list[int]
-    continuation: list[int]
+from cpt_ray.evaluate.continuations import Continuation, PackedScorer
+from cpt_ray.evaluate.exam_scores import exam_score
+from cpt_ray.evaluate.per_item import ScoredItem
+from cpt_ray.evaluate.prompts import LETTERS, choose_examples, continuations, prompt, reordered
+from cpt_ray.records import ExamItem, ExamScore, half_of
 
 
-class Answer(NamedTuple):
-    """The sum of log p of a continuation's tokens in nats, and whether greedy decoding gives it."""
+class ExamQuestions(NamedTuple):
+    """What the exams of a study ask, by exam."""
 
-    log_p: float
-    greedy: bool
-
-
-class PackedScorer:
-    """Scores continuations in packed rows.
-
-    Args:
-        model: A causal LM with document attention, in eval mode.
-        max_length: Maximum tokens of a context plus its continuation.
-        batch_tokens: Maximum input tokens per forward pass.
-    """
-
-    def __init__(self, model: PreTrainedModel, *, max_length: int, batch_tokens: int) -> None:
-        self._model, self._max_length, self._batch_tokens = model, max_length, batch_tokens
-
-    @torch.no_grad()
-    def score(self, requests: Sequence[Continuation]) -> list[Answer]:
-        """Score requests, in their order."""
-        answers = [Answer(0.0, greedy=False)] * len(requests)
-        # As in lm-eval: truncate from the left; the last token is only predicted, never an input.
-        streams = [(context + continuation)[-(self._max_length + 1) :] for context, continuation in requests]
-        # Longest first; ties (the choices of one question) stay together.
-        order = sorted(range(len(requests)), key=lambda index: (-len(streams[index]), index))
-        group: list[int] = []
-        used = 0
-        for index in order:
-            if group and used + len(streams[index]) - 1 > self._batch_tokens:
-                self._score_group(group, streams, requests, answers)
-                group, used = [], 0
-            group.append(index)
-            used += len(streams[index]) - 1
-        if group:
-            self._score_group(group, streams, requests, answers)
-        return answers
-
-    def _score_group(
-        self, group: list[int], streams: list[list[int]], requests: Sequence[Continuation], answers: list[Answer]
-    ) -> None:
-        device = self._model.device
-        inputs = [streams[index][:-1] for index in group]
-        # A continuation that does not fit is scored on its last tokens, as lm-eval does.
-        counts = [min(len(requests[index].continuation), len(part)) for index, part in zip(group, inputs, strict=True)]
-        labels = [token for index, count in zip(group, counts, strict=True) for token in streams[index][-count:]]
-        ends = torch.tensor([len(part) for part in inputs]).cumsum(0).tolist()
-        places = [place for end, count in zip(ends, counts, strict=True) for place in range(end - count, end)]
-        flat = torch.tensor([token for part in inputs for token in part], device=device)
-        hidden = hidden_states(self._model, flat, [len(part) for part in inputs])[torch.tensor(places, device=device)]
-        log_p, greedy = self._read_labels(hidden, torch.tensor(labels, device=device))
-        start = 0
-        for index, count in zip(group, counts, strict=True):
-            rows = slice(start, start + count)
-            answers[index] = Answer(float(log_p[rows].sum()), greedy=bool(greedy[rows].all()))
-            start += count
-
-    def _read_labels(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        head = self._model.get_output_embeddings()
-        log_p, greedy = [], []
-        # In slices: logits of all labels at once would take vocabulary x labels floats.
-        for start in range(0, len(labels), _LOGIT_ROWS):
-            rows = slice(start, start + _LOGIT_ROWS)
-            logits = head.logits(hidden[rows])
-            log_p.append(torch.log_softmax(logits, dim=-1).gather(1, labels[rows, None])[:, 0].double())
-            greedy.append(logits.argmax(dim=-1) == labels[rows])
-        return torch.cat(log_p), torch.cat(greedy)
+    items: dict[str, list[ExamItem]]
+    examples: dict[str, list[ExamItem]]
+    """What few-shot examples are taken from."""
 
 
 def score_exams(
     scorer: PackedScorer,
     tokenizer: PreTrainedTokenizerBase,
-    items: dict[str, list[ExamItem]],
+    questions: ExamQuestions,
+    exams: Sequence[ExamConfig],
     *,
     prefix: int,
-    config: EvaluateConfig,
+    compare: CompareConfig,
     folder: Path,
 ) -> tuple[ExamScore, ...]:
     """Score the study's exams.
@@ -121,42 +47,75 @@ def score_exams(
     Args:
         scorer: The model.
         tokenizer: Its tokenizer.
-        items: Items of each of `config.exams`, by task.
+        questions: Of each of `exams`.
+        exams: `evaluate.exams`.
         prefix: Token id that precedes a document; a question that begins with this token gets no other.
-        config: The `evaluate` section.
+        compare: The `compare` section, for the intervals.
         folder: Evaluation folder; per-item results go to `exams/TASK.jsonl` in it.
 
     Returns:
         The scores, in config order.
 
     Raises:
-        DataError: If an exam of the config has no items.
+        DataError: If an exam of the config has no items, an item more choices than there are letters, or a score is not finite.
     """
-    for exam in config.exams:
-        if not items.get(exam.name):
+    for exam in exams:
+        items = questions.items.get(exam.name)
+        if not items:
             raise DataError(
-                f"evaluate.exams {exam.name}: no items for this exam; found items for {sorted(items) or 'none'}",
+                f"evaluate.exams {exam.name}: no items for this exam; found items for {sorted(questions.items) or 'none'}",
                 fix="run `cpt-ray prepare` again to rewrite the exam items",
             )
+        most = max(len(item.choices) for item in items)
+        if exam.style == "letter" and most > len(LETTERS):
+            raise DataError(
+                f"evaluate.exams {exam.name}: a question has {most} choices, there are {len(LETTERS)} letters",
+                fix="set style: cloze",
+            )
+    bos = tokenizer.decode(prefix)
     scores = []
-    for exam in config.exams:
-        lines = _score_items(scorer, tokenizer, items[exam.name], prefix)
+    for exam in exams:
+        lines, cut = _score_items(
+            scorer, tokenizer, questions.items[exam.name], questions.examples.get(exam.name, []), exam, bos
+        )
         chance = sum(1 / len(line.log_p) for line in lines) / len(lines)
-        scores.append(exam_score(exam.name, exam.label, lines, chance=chance, folder=folder))
+        found = exam_score(exam.name, exam.label, lines, chance=chance, style=exam.style, compare=compare, folder=folder)
+        scores.append(found.model_copy(update={"few_shot": exam.few_shot, "cut_items": cut}))
     return tuple(scores)
 
 
 def _score_items(
-    scorer: PackedScorer, tokenizer: PreTrainedTokenizerBase, items: Sequence[ExamItem], prefix: int
-) -> list[ScoredItem]:
-    bos = tokenizer.decode(prefix)
+    scorer: PackedScorer,
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[ExamItem],
+    examples: Sequence[ExamItem],
+    exam: ExamConfig,
+    bos: str,
+) -> tuple[list[ScoredItem], int]:
+    """Score items in all the orders that are asked for; also return how many prompts had to be cut."""
+    # Orders beyond the number of choices would repeat the first ones.
+    asked = [[reordered(item, by) for by in range(min(exam.permutations, len(item.choices) - 1) + 1)] for item in items]
     requests = [
-        _encode(tokenizer, f"Question: {item.question}\nAnswer:", f" {choice}", bos)
-        for item in items
-        for choice in item.choices
+        _encode(tokenizer, prompt(one, choose_examples(one, examples, exam.few_shot), exam.style), answer, bos)
+        for orders in asked
+        for one in orders
+        for answer in continuations(one, exam.style)
     ]
     answers = iter(scorer.score(requests))
-    return [_scored(item, tuple(next(answers).log_p for _ in item.choices)) for item in items]
+    cut = {
+        item
+        for (item, _), request in zip(
+            ((number, one) for number, orders in enumerate(asked) for order in orders for one in order.choices),
+            requests,
+            strict=True,
+        )
+        if len(request.context) + len(request.continuation) > scorer.max_length + 1
+    }
+    lines = []
+    for item, orders in zip(items, asked, strict=True):
+        found = [tuple(next(answers).log_p for _ in one.choices) for one in orders]
+        lines.append(_scored(item, orders, found, exam))
+    return lines, len(cut)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str, bos: str) -> Continuation:
@@ -166,37 +125,21 @@ def _encode(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str,
     return Continuation(first, whole[len(first) :])
 
 
-def _scored(item: ExamItem, log_p: tuple[float, ...]) -> ScoredItem:
-    normed = [value / len(choice) for value, choice in zip(log_p, item.choices, strict=True)]
+def _scored(item: ExamItem, orders: Sequence[ExamItem], log_p: Sequence[tuple[float, ...]], exam: ExamConfig) -> ScoredItem:
+    lengths = [len(choice) for choice in item.choices] if exam.style == "cloze" else [1] * len(item.choices)
+    normed = [value / length for value, length in zip(log_p[0], lengths, strict=True)]
+    chosen = [values.index(max(values)) for values in log_p]
+    right = [float(place == one.right_choice) for place, one in zip(chosen, orders, strict=True)]
+    # By place and not by text, which two choices may share: place p of an order rotated by r was place p + r.
+    original = {(place + by) % len(item.choices) for by, place in enumerate(chosen)}
     return ScoredItem(
         id=item.id,
-        accuracy=float(log_p.index(max(log_p)) == item.right_choice),
+        accuracy=right[0],
         accuracy_norm=float(normed.index(max(normed)) == item.right_choice),
-        log_p=log_p,
+        log_p=log_p[0],
+        right=item.right_choice,
+        group=item.group,
+        half=half_of(item.task, item.id),
+        order_accuracy=sum(right) / len(right) if len(orders) > 1 else None,
+        order_changes=float(len(original) > 1) if len(orders) > 1 else None,
     )
-
-
-def exam_score(task: str, label: str, lines: Sequence[ScoredItem], *, chance: float, folder: Path) -> ExamScore:
-    """Summarize the items of a task, and save them to `exams/TASK.jsonl` in `folder`."""
-    path = f"exams/{task}.jsonl"
-    write_atomic(folder / path, format_scores(lines))
-    accuracy, stderr = _mean_and_stderr([line.accuracy for line in lines])
-    normed = [line.accuracy_norm for line in lines if line.accuracy_norm is not None]
-    accuracy_norm, norm_stderr = _mean_and_stderr(normed) if len(normed) == len(lines) else (None, None)
-    return ExamScore(
-        task=task,
-        label=label,
-        items=len(lines),
-        accuracy=accuracy,
-        accuracy_stderr=stderr,
-        accuracy_norm=accuracy_norm,
-        accuracy_norm_stderr=norm_stderr,
-        chance=chance,
-        items_path=path,
-    )
-
-
-def _mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
-    mean = sum(values) / len(values)
-    spread = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
-    return mean, math.sqrt(spread / len(values))

@@ -1,8 +1,9 @@
 """Exam items: multiple-choice questions from JSON lines, or from the few-shot examples in lm-eval's MMLU task files.
 
-In: `evaluate.exams` of the study file. Out: one JSONL file {task, id, question, choices, answer}, where `answer` is an index.
-`harness` scores the items of this file, and data preparation scans the training text for the same items.
-Guarantee: the sample depends only on the items' content, never on file order.
+In: `evaluate.exams` of the study file. Out: one JSONL file {task, id, question, choices, answer, group}, where `answer` is an
+index, and another with the questions that few-shot examples are taken from. `choices` scores the items, and data preparation
+scans the training text for the same items.
+Guarantee: the sample depends only on the items' content, never on file order; no example is scored.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -26,7 +27,10 @@ from cpt_ray.records import ExamItem, write_items
 REPORT_FILE = "exam_report.json"
 
 _LETTERS = "ABCDEFGHIJ"
-_LINE_FIX = "each line must be {question: string, choices: [string, string, ...], answer: index from 0, or letter from A}"
+_LINE_FIX = (
+    "each line must be {question: string, choices: [string, string, ...], answer: index from 0, or letter from A}, "
+    "optionally with id and group as strings"
+)
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,10 @@ class ExamReading:
     """The items of one exam, and what was left out, by reason."""
 
     items: tuple[ExamItem, ...]
+    examples: tuple[ExamItem, ...]
+    """What few-shot examples are taken from."""
     found: int
-    """Questions in the files: items + malformed + duplicates + not drawn."""
+    """Questions in the files: items + malformed + duplicates + not drawn, with the examples taken out of it."""
     malformed: tuple[str, ...]
     """`file, question number` of each question that could not be read."""
     duplicates: int
@@ -46,34 +52,77 @@ def read_exam(exam: ExamConfig) -> ExamReading:
     """Read an exam's files, drop repeated questions, and sample `limit` items by hash.
 
     Raises:
-        DataError: If a file cannot be read as the exam's format, or no item is left.
+        DataError: If a file cannot be read as the exam's format, no item is left, or there are too few examples.
     """
-    found = 0
+    found = _read_questions(exam, exam.path)
+    if not found.items:
+        raise DataError(
+            f"evaluate.exams {exam.name}: {found.found} questions in {exam.path}, none of them well formed",
+            fix="check the exam's path and format",
+        )
+    items, examples = found.items, _examples(exam, found.items)
+    if exam.few_shot and exam.few_shot_path is None:
+        items = items[exam.few_shot :]
+    drawn = items[: exam.limit]
+    return ExamReading(
+        items=tuple(drawn),
+        examples=tuple(examples),
+        found=found.found,
+        malformed=tuple(found.malformed),
+        duplicates=found.found - len(found.malformed) - len(found.items),
+        not_drawn=len(found.items) - len(drawn),
+    )
+
+
+class _Questions(NamedTuple):
+    items: list[ExamItem]
+    """Unique, in the order of a hash."""
+    malformed: list[str]
+    found: int
+
+
+def _read_questions(exam: ExamConfig, pattern: str) -> _Questions:
+    count = 0
     malformed: list[str] = []
     unique: dict[str, ExamItem] = {}
-    for path, *_ in list_source_files(exam.path):
+    for path, *_ in list_source_files(pattern):
         with open_source(path) as stream:
             content: bytes = stream.read()
         for place, item in _READERS[exam.format](exam.name, path, content):
-            found += 1
+            count += 1
             if item is None:
                 malformed.append(place)
             else:
                 unique.setdefault(item.id, item)
     items = sorted(unique.values(), key=lambda item: hashlib.sha256(f"{exam.name}/{item.id}".encode()).digest())
-    drawn = items[: exam.limit]
-    if not drawn:
+    return _Questions(items, malformed, count)
+
+
+def _examples(exam: ExamConfig, items: Sequence[ExamItem]) -> list[ExamItem]:
+    """As many examples as one prompt takes of each group, and of all; none of them is scored."""
+    if not exam.few_shot:
+        return []
+    key = f"evaluate.exams {exam.name}"
+    if exam.few_shot_path is None:
+        if len(items) <= exam.few_shot:
+            raise DataError(
+                f"{key}: few_shot={exam.few_shot} examples out of {len(items)} questions leave none to score",
+                fix=f"lower few_shot below {len(items)}, or give other questions as few_shot_path",
+            )
+        return list(items[: exam.few_shot])
+    scored = {(item.question, item.choices) for item in items}
+    pool = _read_questions(exam, exam.few_shot_path).items
+    free = [item for item in pool if (item.question, item.choices) not in scored]
+    if len(free) < exam.few_shot:
         raise DataError(
-            f"evaluate.exams {exam.name}: {found} questions in {exam.path}, none of them well formed",
-            fix="check the exam's path and format",
+            f"{key}: {len(free)} questions in {exam.few_shot_path} are not scored themselves, few_shot needs {exam.few_shot}",
+            fix="add questions that are not in the exam to few_shot_path, or lower few_shot",
         )
-    return ExamReading(
-        items=tuple(drawn),
-        found=found,
-        malformed=tuple(malformed),
-        duplicates=found - len(malformed) - len(items),
-        not_drawn=len(items) - len(drawn),
-    )
+    kept = dict.fromkeys(free[: exam.few_shot])
+    for group in dict.fromkeys(item.group for item in free):
+        of_group = [item for item in free if item.group == group]
+        kept.update(dict.fromkeys(of_group[: exam.few_shot]))
+    return list(kept)
 
 
 def write_exams(exams: Sequence[ExamConfig], folder: Path) -> None:
@@ -90,14 +139,16 @@ def write_exams(exams: Sequence[ExamConfig], folder: Path) -> None:
             "malformed": list(reading.malformed),
             "duplicates": reading.duplicates,
             "not_drawn": reading.not_drawn,
+            "examples": len(reading.examples),
         }
         for name, reading in readings.items()
     }
     write_atomic(folder / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     write_atomic(folder / ExamItem.FILE, write_items(item for reading in readings.values() for item in reading.items))
+    write_atomic(folder / ExamItem.EXAMPLES, write_items(item for reading in readings.values() for item in reading.examples))
 
 
-def _item(task: str, identifier: str | None, question: str, choices: Sequence[str], answer: int) -> ExamItem:
+def _item(task: str, identifier: str | None, question: str, choices: Sequence[str], answer: int, group: str = "") -> ExamItem:
     content = json.dumps([question, *choices], ensure_ascii=False)
     return ExamItem(
         task=task,
@@ -105,6 +156,7 @@ def _item(task: str, identifier: str | None, question: str, choices: Sequence[st
         question=question,
         choices=tuple(choices),
         answer=answer,
+        group=group,
     )
 
 
@@ -137,9 +189,14 @@ def _jsonl_item(task: str, place: str, fields: Any) -> ExamItem:
         raise DataError(f"{place}: choices must be at least two non-empty strings, saw {choices!r}", fix=_LINE_FIX)
     if isinstance(answer, str) and len(answer) == 1 and answer in _LETTERS:
         answer = _LETTERS.index(answer)
+    if "answer" not in fields:
+        raise DataError(f"{place}: no answer", fix=_LINE_FIX)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise DataError(f"{place}: answer must name one of {len(choices)} choices, saw {answer!r}", fix=_LINE_FIX)
-    return _item(task, str(fields["id"]) if "id" in fields else None, question.strip(), choices, answer)
+    group = fields.get("group", "")
+    if not isinstance(group, str):
+        raise DataError(f"{place}: group must be a string, saw {group!r}", fix=_LINE_FIX)
+    return _item(task, str(fields["id"]) if "id" in fields else None, question.strip(), choices, answer, group)
 
 
 # Greedy up to "(A)": a question that itself mentions "(A)" keeps its text; the last run of letters gives the choices.

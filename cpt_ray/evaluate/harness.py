@@ -1,30 +1,32 @@
-"""Interface to lm-eval: named harness tasks as they are. The only module that imports it.
+"""Interface to lm-eval: harness tasks as they are, scored through a packed model.
 
-In: a loaded model with document attention, and names of tasks. Out: `ExamScore`s and per-item results as JSON lines, as for the
-study's own exams, whose packed scoring (`choices.PackedScorer`) answers lm-eval's requests too.
+In: a loaded model with document attention, and tasks. Out: `ExamScore`s and per-item results as JSON lines, as for the
+study's own exams, whose packed scoring (`continuations.PackedScorer`) answers lm-eval's requests too; lm-eval's samples.
+Guarantee: accuracies are those of lm-eval's command line with the same settings, to the last digit.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import logging
-import os
-import sys
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lm_eval
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager, get_task_dict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cpt_ray.config.sections.evaluate import EvaluateConfig
+from cpt_ray.config.sections.evaluate import LEAST_UNITS, CompareConfig, EvaluateConfig, HarnessTask
+from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
-from cpt_ray.evaluate.choices import Continuation, PackedScorer, exam_score
+from cpt_ray.evaluate.continuations import Continuation, PackedScorer
+from cpt_ray.evaluate.exam_scores import exam_score
+from cpt_ray.evaluate.harness_tasks import known_tasks, quiet, require_known, unavailable
+from cpt_ray.evaluate.packed import pass_tokens
 from cpt_ray.evaluate.per_item import ScoredItem
-from cpt_ray.records import ExamItem, ExamScore
+from cpt_ray.records import ExamScore, half_of
+
+KEY = "evaluate.harness_tasks"
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
 
@@ -83,152 +85,109 @@ def score_harness_tasks(
     *,
     prefix: int,
     config: EvaluateConfig,
+    compare: CompareConfig,
     folder: Path,
 ) -> tuple[ExamScore, ...]:
-    """Score the named harness tasks.
+    """Score the harness tasks of a study.
 
     Args:
         model: A causal LM with document attention, in eval mode.
         tokenizer: Its tokenizer.
         prefix: Token id that precedes a continuation without context.
         config: The `evaluate` section.
-        folder: Evaluation folder; per-item results go to `exams/TASK.jsonl` in it.
+        compare: The `compare` section, for the intervals.
+        folder: Evaluation folder; per-item results go to `exams/TASK.jsonl` in it, lm-eval's samples to `samples/TASK.jsonl`.
 
     Returns:
-        The scores, in lm-eval's order.
+        The scores, in config order: one of each task, one of a group that lm-eval averages over items.
 
     Raises:
-        ConfigError: If a task is unknown, its data is unavailable, or it does not report accuracy.
+        ConfigError: If a task is unknown or named twice, its data is unavailable, or it does not report accuracy.
+        DataError: If a score is not finite.
     """
-    with _quiet():
-        lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=config.batch_tokens)
-    results = _run_harness_tasks(lm, config.harness_tasks, config.harness_path)
-    return tuple(_harness_score(task, results, folder) for task in results["samples"])
+    with quiet():
+        tokens = pass_tokens(config.batch_tokens, model.device)
+        lm = PackedLM(model, tokenizer, prefix=prefix, max_length=config.exam_context, batch_tokens=tokens)
+    scores: list[ExamScore] = []
+    for task in config.harness_tasks:
+        require_known(task.task, config.harness_path, KEY)
+        for score in _scores(task, _run(lm, task, config), compare, folder):
+            if score.task in {one.task for one in scores}:
+                raise ConfigError(
+                    f"{KEY}: {score.task} is in {task.task} and in another entry", fix="name the group or the task, not both"
+                )
+            scores.append(score)
+    return tuple(scores)
 
 
-def _run(lm: PackedLM, tasks: Sequence[str], manager: TaskManager) -> dict[str, Any]:
-    # No bootstrap in lm-eval: intervals here are paired, and are computed from the per-item results.
-    with _quiet():
-        results = lm_eval.simple_evaluate(
-            model=lm, tasks=list(tasks), task_manager=manager, num_fewshot=None, bootstrap_iters=0, log_samples=True
-        )
+def _run(lm: PackedLM, task: HarnessTask, config: EvaluateConfig) -> dict[str, Any]:
+    try:
+        # No bootstrap in lm-eval: intervals here are paired, and are computed from the per-item results.
+        with quiet():
+            results = lm_eval.simple_evaluate(
+                model=lm,
+                tasks=[task.task],
+                task_manager=known_tasks(config.harness_path),
+                num_fewshot=task.num_fewshot,
+                limit=task.limit,
+                fewshot_random_seed=config.harness_seed,
+                bootstrap_iters=0,
+                log_samples=True,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unavailable(task.task, KEY, error) from error
     return dict(results)
 
 
-@functools.cache
-def _known_tasks(own: str | None) -> TaskManager:
-    # Indexing thousands of task files takes seconds, and one process may score many models.
-    return TaskManager(include_path=own)
+def _scores(task: HarnessTask, results: dict[str, Any], compare: CompareConfig, folder: Path) -> Iterator[ExamScore]:
+    """The scores of what one entry of the config names: of its tasks, or of the group that holds them."""
+    lines = {name: _lines(name, results) for name in results["samples"]}
+    for name in lines:
+        _keep_samples(name, results, folder)
+    of_group = results.get("groups", {}).get(task.task, {}).get("acc,none")
+    pooled = [line for each in lines.values() for line in each]
+    mean = sum(line.accuracy for line in pooled) / len(pooled)
+    # lm-eval averages some groups over tasks, and others not at all: those are shown task by task.
+    whole = len(lines) > 1 and of_group is not None and abs(mean - of_group) < 1e-9
+    for name, members in ({task.task: pooled} if whole else lines).items():
+        first = next(iter(lines)) if whole else name
+        choices = results["configs"][first]["output_type"] == "multiple_choice"
+        chance = sum(1 / len(line.log_p) for line in members) / len(members) if choices else 0.0
+        label = name if task.limit is None else f"{name} (first {task.limit} items)"
+        score = exam_score(name, label, members, chance=chance, compare=compare, folder=folder)
+        yield score.model_copy(update={"suite": task.group, "few_shot": int(results["n-shot"][first])})
 
 
-def _find_tasks(tasks: Sequence[str], own: str | None, key: str) -> TaskManager:
-    manager = _known_tasks(own)
-    unknown = [task for task in tasks if task not in manager.all_tasks]
-    if unknown:
-        raise ConfigError(
-            f"{key} names {unknown[0]!r}, which the installed lm-eval does not have",
-            fix="`lm-eval ls tasks` lists the names; custom task files go in evaluate.harness_path",
-        )
-    return manager
-
-
-def task_items(tasks: Sequence[str], own: str | None) -> list[ExamItem]:
-    """Fetch the items of lm-eval tasks as text: the question, and what counts as the answer.
-
-    Args:
-        tasks: Names of tasks or groups.
-        own: `evaluate.harness_path`.
-
-    Returns:
-        All items that an evaluation scores, without choices; each answer is a string.
-
-    Raises:
-        ConfigError: If a task is unknown, or its data is unavailable.
-    """
-    key = "prepare.decontaminate.tasks"
-    manager = _find_tasks(tasks, own, key)
-    try:
-        with _quiet():
-            loaded = list(_leaves(get_task_dict(list(tasks), manager)))
-    except (OSError, ValueError) as error:  # as in `_run_harness_tasks`
-        raise ConfigError(
-            f"{key} {', '.join(tasks)}: lm-eval could not load them: {str(error).splitlines()[0]}",
-            fix="their data comes from the Hugging Face Hub: run `cpt-ray fetch-tasks` once where the Hub can be reached "
-            "(HF_HUB_OFFLINE unset), then copy the study's root here",
-        ) from error
-    return [
-        ExamItem(task=task.task_name, id=str(item.get("id", number)), **_question_and_answer(task, item))
-        for task in loaded
-        for number, item in enumerate(task.eval_docs)
-    ]
-
-
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
-        yield from _leaves(task) if isinstance(task, Mapping) else (task,)
-
-
-def _question_and_answer(task: Any, item: dict[str, Any]) -> dict[str, str]:
-    question, target = task.doc_to_text(item), task.doc_to_target(item)
-    choices = task.doc_to_choice(item) if task.OUTPUT_TYPE == "multiple_choice" else None
-    if choices and isinstance(question, int):  # the choices are contexts, and the target is their shared continuation
-        return {"question": f"{choices[question]}", "answer": str(target)}
-    answer = choices[target] if choices and isinstance(target, int) else target
-    return {"question": str(question), "answer": "\n".join(map(str, answer)) if isinstance(answer, list) else str(answer)}
-
-
-def _run_harness_tasks(lm: PackedLM, tasks: Sequence[str], own: str | None) -> dict[str, Any]:
-    manager = _find_tasks(tasks, own, "evaluate.harness_tasks")
-    try:
-        return _run(lm, tasks, manager)
-    except (OSError, ValueError) as error:  # datasets and the Hub raise these, or subclasses, if data is missing
-        raise ConfigError(
-            f"evaluate.harness_tasks {', '.join(tasks)}: lm-eval could not run them: {str(error).splitlines()[0]}",
-            fix="their data comes from the Hugging Face Hub: run once where the Hub can be reached (HF_HUB_OFFLINE unset) and "
-            "copy HF_HOME here, or provide the questions as evaluate.exams",
-        ) from error
-
-
-def _harness_score(task: str, results: dict[str, Any], folder: Path) -> ExamScore:
-    """Turn lm-eval's samples into a score, and save the per-item results."""
-    samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
+def _lines(name: str, results: dict[str, Any]) -> list[ScoredItem]:
+    samples = sorted(results["samples"][name], key=lambda sample: sample["doc_id"])
     if not samples or "acc" not in samples[0]:
         raise ConfigError(
-            f"evaluate.harness_tasks {task}: it does not report accuracy per item",
+            f"{KEY} {name}: it does not report accuracy per item",
             fix="use multiple-choice tasks only; other tasks cannot be compared yet",
         )
-    lines = [
-        ScoredItem(
-            id=str(sample["doc"].get("id", sample["doc_id"])),
-            accuracy=float(sample["acc"]),
-            accuracy_norm=float(sample["acc_norm"]) if "acc_norm" in sample else None,
-            log_p=tuple(float(response[0]) for response in sample["filtered_resps"]),
-        )
-        for sample in samples
-    ]
-    choices = results["configs"][task]["output_type"] == "multiple_choice"
-    chance = sum(1 / len(line.log_p) for line in lines) / len(lines) if choices else 0.0
-    return exam_score(task, task, lines, chance=chance, folder=folder)
+    tasks = list(results["samples"])
+    choices = results["configs"][name]["output_type"] == "multiple_choice"
+    # Fewer groups than an interval needs would leave none; their items are then units of their own.
+    group = name if len(tasks) >= LEAST_UNITS else ""
+    before = f"{name}/" if len(tasks) > 1 else ""
+    return [_scored(name, sample, before, group, choices=choices) for sample in samples]
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep lm-eval's notices and progress bars, which no argument turns off, out of the study's output.
+def _scored(name: str, sample: Mapping[str, Any], before: str, group: str, *, choices: bool) -> ScoredItem:
+    item, target = before + str(sample["doc"].get("id", sample["doc_id"])), sample["target"]
+    log_p = tuple(float(response[0]) for response in sample["filtered_resps"])
+    return ScoredItem(
+        id=item,
+        accuracy=float(sample["acc"]),
+        accuracy_norm=float(sample["acc_norm"]) if "acc_norm" in sample else None,
+        log_p=log_p,
+        right=target if choices and isinstance(target, int) and 0 <= target < len(log_p) else None,
+        group=group,
+        half=half_of(name, item),
+    )
 
-    Works on the file descriptor because lm-eval also runs `git describe`, whose error outside a repository would be printed.
-    """
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-            with contextlib.redirect_stderr(nowhere):  # in case sys.stderr has been replaced
-                yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        logger.setLevel(level)
+
+def _keep_samples(name: str, results: dict[str, Any], folder: Path) -> None:
+    """Save lm-eval's samples without the prompts, which repeat the examples and have a hash in each sample."""
+    samples = ({key: value for key, value in sample.items() if key != "arguments"} for sample in results["samples"][name])
+    write_atomic(folder / f"samples/{name}.jsonl", "".join(json.dumps(sample, default=str) + "\n" for sample in samples))

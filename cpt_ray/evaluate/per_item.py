@@ -9,9 +9,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from cpt_ray.errors import DataError
+from cpt_ray.records import Half
+
+Floats = NDArray[np.float64]
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 _FIX = "delete the evaluation's folder and run `cpt-ray evaluate` again"
 
@@ -20,17 +29,23 @@ _FIX = "delete the evaluation's folder and run `cpt-ray evaluate` again"
 class ScoredDocument:
     """The score of one document: sum of -log p over its scored tokens, and the tokens and bytes covered."""
 
+    __pydantic_config__ = _STRICT
+
     identity: str
     id: str
     """The source's own id: a label that several documents may have."""
     nats: float
-    tokens: int
-    bytes: int
+    tokens: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
+    cut: bool = False
+    """Whether the document goes on after `evaluate.document_tokens`, and its rest is not scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredItem:
     """One model's result on one exam item."""
+
+    __pydantic_config__ = _STRICT
 
     id: str
     accuracy: float
@@ -39,6 +54,23 @@ class ScoredItem:
     """The same with log-probability per character of the choice; None if the task does not report it."""
     log_p: tuple[float, ...]
     """Nats, one per choice."""
+    right: int | None = None
+    """Index of the correct choice; None if the task has none."""
+    group: str = ""
+    """What the item belongs to; groups are the units of intervals."""
+    half: Half = "test"
+    """Where something is selected by a score: selected on `validation`, reported on `test`."""
+    order_accuracy: float | None = None
+    """Mean accuracy over the orders of the choices that were scored; None if only one was."""
+    order_changes: float | None = None
+    """1 if the chosen answer is not the same in all of them, else 0."""
+
+    @property
+    def margin(self) -> float | None:
+        """Log p of the correct choice minus that of the best other one, in nats; None without a correct choice or another."""
+        if self.right is None or len(self.log_p) < 2:
+            return None
+        return self.log_p[self.right] - max(value for place, value in enumerate(self.log_p) if place != self.right)
 
 
 _Score = TypeVar("_Score", ScoredDocument, ScoredItem)
@@ -64,19 +96,46 @@ def read_item_scores(path: Path) -> list[ScoredItem]:
     Raises:
         DataError: If the file is missing or a line is invalid.
     """
-    return _read(path, ScoredItem, "per-item score", tuple_fields=("log_p",))
+    return _read(path, ScoredItem, "per-item score")
 
 
-def _read(path: Path, kind: type[_Score], called: str, *, tuple_fields: tuple[str, ...] = ()) -> list[_Score]:
+def sum_by_group(values: Floats, items: Sequence[ScoredItem]) -> tuple[Floats, Floats, str]:
+    """Sum values over the groups of their items, where there are groups; an item without one is a unit of its own.
+
+    Args:
+        values: [.., items].
+        items: The items.
+
+    Returns:
+        Sums [.., units], the number of items of each unit [units], and the name of the units.
+    """
+    if not any(item.group for item in items):
+        return values, np.ones(len(items)), "items"
+    names = [("group", item.group) if item.group else ("item", str(place)) for place, item in enumerate(items)]
+    unit = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    member = np.zeros((len(items), len(unit)))
+    member[np.arange(len(items)), [unit[name] for name in names]] = 1
+    return values @ member, member.sum(axis=0), "groups of items"
+
+
+def _read(path: Path, kind: type[_Score], called: str) -> list[_Score]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{path}: {called}s cannot be read: {error.strerror}", fix=_FIX) from error
+    checked = TypeAdapter(kind)
     scores = []
     for number, line in enumerate(lines, start=1):
         try:
-            fields: dict[str, Any] = json.loads(line)
-            scores.append(kind(**fields | {name: tuple(fields[name]) for name in tuple_fields}))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}, line {number}: not a {called}", fix=_FIX) from error
+            scores.append(checked.validate_json(line))
+        except ValidationError as error:
+            raise DataError(f"{path}, line {number}: not a {called}{_why(error)}", fix=_FIX) from error
+    if not scores:
+        raise DataError(f"{path}: no {called}s", fix=_FIX)
     return scores
+
+
+def _why(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f": {place}: {first['msg']}, saw {first['input']!r}" if place else f": {first['msg']}"

@@ -19,10 +19,13 @@ from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.bits_per_byte import aggregate, read_documents, score_documents
-from cpt_ray.evaluate.choices import PackedScorer, score_exams
+from cpt_ray.evaluate.choices import ExamQuestions, score_exams
+from cpt_ray.evaluate.continuations import PackedScorer
+from cpt_ray.evaluate.packed import pass_tokens
 from cpt_ray.evaluate.per_item import format_scores
 from cpt_ray.model.base import load_model, load_tokenizer
 from cpt_ray.model.layers.compiled import compiled_scoring
+from cpt_ray.model.layers.fused import fuse_projections
 from cpt_ray.model.scoring import EncodedDocument, encode_document
 from cpt_ray.records import (
     EvalRecord,
@@ -85,6 +88,8 @@ def evaluate_model(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
             f"no held-out set has the part {' or '.join(sorted(parts))}", fix="check prepare.held_out.validation_share"
         )
     model = load_model(run.export_path, precision=settings.config.precision, trust_remote_code=job.trust_remote_code)
+    if model.device.type == "cuda":  # as in training: a CPU gains nothing
+        fuse_projections(model)
     scorer = _Scorer(model, job, settings)
     held_out_scores = scorer.held_out(sets)
     record = EvalRecord(
@@ -117,6 +122,7 @@ class _Scorer:
                 fix="set the model's bos or separator to one of its special tokens",
             )
         self._prefix: int = identifier
+        self._batch_tokens = pass_tokens(self._config.batch_tokens, model.device)
 
     def held_out(self, sets: Sequence[HeldOutSet]) -> tuple[HeldOutScore, ...]:
         config = self._config
@@ -125,7 +131,7 @@ class _Scorer:
             self._model,
             config.compile,
             num_tokens=sum(len(document.tokens) for documents in encoded for document in documents),
-            row_tokens=max(config.batch_tokens, config.context),
+            row_tokens=max(self._batch_tokens, config.context),
             limit_s=config.compile_limit,
         ) as row_tokens:
             return tuple(self._score(held, documents, row_tokens) for held, documents in zip(sets, encoded, strict=True))
@@ -144,7 +150,7 @@ class _Scorer:
             documents,
             prefix=self._prefix,
             context=config.context,
-            batch_tokens=config.batch_tokens,
+            batch_tokens=self._batch_tokens,
             row_tokens=row_tokens,
         )
         path = f"held_out/{held.source}-{held.part}.jsonl"
@@ -153,18 +159,35 @@ class _Scorer:
         return score
 
     def exams(self) -> tuple[ExamScore, ...]:
-        config = self._config
-        items: dict[str, list[ExamItem]] = {}
-        path = self._settings.exam_items
-        for item in read_items(path) if path is not None else ():
-            items.setdefault(item.task, []).append(item)
-        scorer = PackedScorer(self._model, max_length=config.exam_context, batch_tokens=config.batch_tokens)
-        scores = score_exams(scorer, self._tokenizer, items, prefix=self._prefix, config=config, folder=self._folder)
+        config, compare = self._config, self._settings.compare
+        scorer = PackedScorer(self._model, max_length=config.exam_context, batch_tokens=self._batch_tokens)
+        scores = score_exams(
+            scorer,
+            self._tokenizer,
+            _questions(self._settings.exam_items),
+            config.exams,
+            prefix=self._prefix,
+            compare=compare,
+            folder=self._folder,
+        )
         if not config.harness_tasks:
             return scores
         # lm-eval takes seconds to import, and a study without its tasks does not need it.
         with needed_for("evaluate.harness_tasks"):
             from cpt_ray.evaluate.harness import score_harness_tasks
 
-        tasks = score_harness_tasks(self._model, self._tokenizer, prefix=self._prefix, config=config, folder=self._folder)
+        tasks = score_harness_tasks(
+            self._model, self._tokenizer, prefix=self._prefix, config=config, compare=compare, folder=self._folder
+        )
         return (*scores, *tasks)
+
+
+def _questions(path: Path | None) -> ExamQuestions:
+    questions = ExamQuestions({}, {})
+    if path is None:
+        return questions
+    examples = path.with_name(ExamItem.EXAMPLES)
+    for by_exam, file in ((questions.items, path), (questions.examples, examples)):
+        for item in read_items(file):
+            by_exam.setdefault(item.task, []).append(item)
+    return questions

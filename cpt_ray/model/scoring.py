@@ -19,6 +19,8 @@ class EncodedDocument(NamedTuple):
     key: DocumentKey
     tokens: list[int]
     bytes: int
+    cut: bool = False
+    """Whether the document goes on after them."""
 
 
 def encode_document(
@@ -49,4 +51,4 @@ def encode_document(
             fix="raise evaluate.document_tokens, or drop empty documents with prepare.clean.min_bytes",
         )
     scored_text = text if cut == len(tokens) else text[: offsets[cut - 1][1]]
-    return EncodedDocument(key, tokens[:cut], len(scored_text.encode()))
+    return EncodedDocument(key, tokens[:cut], len(scored_text.encode()), cut < len(tokens))

@@ -39,7 +39,7 @@ from cpt_ray.records.data import (
     sum_reports,
 )
 from cpt_ray.records.device import Card, DeviceFacts
-from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, TaskScan, read_hits, read_items, write_items
+from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import (
     GridPlan,
@@ -71,7 +71,7 @@ from cpt_ray.records.runs import (
     TrainingCost,
     TrainingRecord,
 )
-from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamScore, HeldOutScore, Interval, Point
+from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamHalf, ExamScore, HeldOutScore, Interval, Point
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
@@ -97,6 +97,7 @@ __all__ = [
     "Dropped",
     "DuplicateComponents",
     "EvalRecord",
+    "ExamHalf",
     "ExamHit",
     "ExamItem",
     "ExamScan",
@@ -105,6 +106,7 @@ __all__ = [
     "FileEntry",
     "FittedRecord",
     "GridPlan",
+    "Half",
     "Heartbeat",
     "HeldOutPoint",
     "HeldOutRecord",
@@ -162,6 +164,7 @@ __all__ = [
     "UnitFacts",
     "UnitReport",
     "YieldRecord",
+    "half_of",
     "read_hits",
     "read_items",
     "sum_reports",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -18,12 +19,16 @@ class ExamItem(Record):
     """
 
     FILE: ClassVar[str] = "items.jsonl"
+    EXAMPLES: ClassVar[str] = "few_shot.jsonl"
+    """File of the questions that few-shot examples are taken from, next to the items."""
 
     task: str
     id: str
     question: str
     choices: tuple[str, ...] = ()
     answer: int | str = ""
+    group: str = ""
+    """What it belongs to, such as a subject or a year; intervals take groups as units."""
 
     @property
     def right_choice(self) -> int:
@@ -46,6 +51,15 @@ class ExamItem(Record):
             return self.choices[self.right_choice] if self.choices else str(self.answer)
         except ValueError:
             return str(self.answer)
+
+
+Half = Literal["validation", "test"]
+"""What an item is for where something is selected by a score: selected on the one half, reported on the other."""
+
+
+def half_of(task: str, item: str) -> Half:
+    """The half of an item, by a hash of its name, so that it is the same for every model."""
+    return "validation" if hashlib.sha256(f"{task}/{item}".encode()).digest()[0] % 2 else "test"
 
 
 def read_items(path: Path) -> Iterator[ExamItem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cpt_ray.records.base import Record, SourceRole
+from cpt_ray.records.exams import Half
 
 
 class Interval(Record):
@@ -23,6 +24,8 @@ class HeldOutScore(Record):
     role: SourceRole
     part: str
     documents: int
+    cut_documents: int = 0
+    """How many go on after `evaluate.document_tokens`: of these, only the beginning is scored."""
     scored_tokens: int
     scored_bytes: int
     nats: float
@@ -32,19 +35,55 @@ class HeldOutScore(Record):
     perplexity: float
     perplexity_interval: Interval | None
     documents_path: str
-    """JSON lines {id, nats, tokens, bytes}, relative to the evaluation's artifact folder."""
+    """JSON lines {identity, id, nats, tokens, bytes, cut}, relative to the evaluation's artifact folder."""
+
+
+class ExamHalf(Record):
+    """The score of one half of an exam, for a selection by it; nothing in this package selects a model by a score."""
+
+    half: Half
+    items: int
+    accuracy: float | None
+    """None where the half is empty, as in a tiny exam."""
+    letter_perplexity: float | None
+    margin: float | None
 
 
 class ExamScore(Record):
-    """Scores of one model on one lm-eval task; per-item results are in `items_path`."""
+    """Scores of one model on one exam or lm-eval task; per-item results are in `items_path`."""
 
     task: str
     label: str
+    style: Literal["cloze", "letter"] | None = None
+    """Form of the prompt; None for a task of lm-eval."""
     items: int
+    groups: int = 0
+    """Groups that items belong to: the units of the intervals, where there are any."""
+    few_shot: int | None = 0
+    """Examples before each question; None for a task of lm-eval whose own number is used."""
+    cut_items: int = 0
+    """Items whose prompt was longer than `evaluate.exam_context`, and lost its beginning."""
     accuracy: float
     accuracy_stderr: float
+    """Over independent items."""
+    accuracy_interval: Interval | None = None
     accuracy_norm: float | None
+    """With the log-probability per character of the choice."""
     accuracy_norm_stderr: float | None
+    accuracy_norm_interval: Interval | None = None
+    letter_perplexity: float | None = None
+    """Letter form: exp of the mean of -log p of the correct letter, over the whole vocabulary."""
+    letter_perplexity_interval: Interval | None = None
+    margin: float | None = None
+    """Mean of log p of the correct choice minus that of the best other one, in nats."""
+    margin_interval: Interval | None = None
+    order_accuracy: float | None = None
+    """Mean accuracy over all orders of the choices that were scored."""
+    order_changes: float | None = None
+    """Share of items whose chosen answer is not the same in all these orders."""
+    halves: tuple[ExamHalf, ...] = ()
+    suite: Literal["domain", "general"] | None = None
+    """What the task measures, where the study says so."""
     chance: float
     items_path: str
 

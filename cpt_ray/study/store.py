@@ -111,7 +111,15 @@ def load(node: Node[Any, RecordT]) -> RecordT:
     """
     if node.stage.record is None:
         raise TypeError(f"stage {node.stage.name} has no record")
-    return node.stage.record.of(require(node))
+    folder = require(node)
+    try:
+        return node.stage.record.of(folder)
+    except ValueError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ArtifactError(
+            f"{folder / node.stage.record.FILE}: not what the stage {node.stage.name} writes: {detail}",
+            fix=f"delete {folder} and re-run the same command",
+        ) from None
 
 
 def made(node: Node[Any, RecordT]) -> Made[RecordT]:

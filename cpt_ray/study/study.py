@@ -38,6 +38,7 @@ from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device
 from cpt_ray.study.preflight.packages import require_packages
+from cpt_ray.study.preflight.tasks import require_tasks
 from cpt_ray.study.results.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -124,7 +125,7 @@ class Study:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
 
         Raises:
-            ConfigError: If a package is missing, or the device cannot compute it.
+            ConfigError: If a package is missing, the device cannot compute it, or a task of lm-eval cannot be built.
         """
         building = {node.stage.name for node in self.graph.all(*verbs) if not store.exists(node)}
         for cell in self.graph.cells:
@@ -132,6 +133,8 @@ class Study:
         precisions = {(one.config.train.precision, one.config.evaluate.precision): one.config for one in self.graph.cells}
         for config in precisions.values():
             require_device(config, building)
+        for config in {one.config.evaluate.model_dump_json(): one.config for one in self.graph.cells}.values():
+            require_tasks(config, building)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""

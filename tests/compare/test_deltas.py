@@ -11,7 +11,7 @@ import pytest
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, relative_percent
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.per_item import ScoredDocument, format_scores
+from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, format_scores
 from tests.compare.conftest import CONFIG, Laboratory
 
 
@@ -98,6 +98,18 @@ def test_exam_items_are_judged_like_the_sign_test(laboratory, right, p_value):
     assert delta.relative_percent == pytest.approx(100 * (right - 10) / 10)
 
 
+def test_items_that_have_a_group_are_compared_by_group(laboratory):
+    base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=20)
+    for record, right in ((base, 10), (run, 20)):
+        items = [ScoredItem(f"q{n}", *[float(n < right)] * 2, (-1.0,) * 4, group=str(n % 20)) for n in range(40)]
+        (laboratory.folders[record.run] / "exams/smoke.jsonl").write_text(format_scores(items))
+
+    delta = only(cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall, "smoke", "accuracy_points")
+
+    assert delta.interval.kind.startswith("over groups of items; ")
+    assert (delta.items, delta.difference) == (40, 25.0)
+
+
 def test_of_many_sets_one_must_be_surer_than_alone(laboratory):
     """Holm: the smaller of two p-values counts twice."""
     sets = ("law", "news")
@@ -117,7 +129,7 @@ def test_a_score_that_is_no_number_is_an_error(laboratory, damage):
     rows = [(str(n), 10.0 + n, 3, 8) for n in range(12)]
     write_documents(laboratory, base, rows)
     write_documents(laboratory, run, [*rows[:-1], ("11", damage, 3, 8)])
-    with pytest.raises(DataError, match="law: m-legal-100-seed0 against m-base: a score is not a finite number"):
+    with pytest.raises(DataError, match=r"line 12: not a per-document score: nats: Input should be a finite number"):
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
 
 

@@ -57,7 +57,8 @@ def test_every_name_in_a_study_follows_one_rule(tree, key, name):
     tree["evaluate"] = {"exams": [{"name": "bar", "path": "p", "label": "l"}], "harness_tasks": ["a"]}
     tree["prepare"] = {"decontaminate": {"tasks": ["a"]}}
     parse_study(tree, place="study.yaml")
-    assert f"study.yaml: {key}: " in refusal(spoil(tree, key, name))
+    said = refusal(spoil(tree, key, name))
+    assert f"study.yaml: {key}: " in said or f"study.yaml: {key}.task: " in said
 
 
 @pytest.mark.parametrize(

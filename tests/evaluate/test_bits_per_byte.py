@@ -14,11 +14,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate import bits_per_byte
+from cpt_ray.evaluate import packed as passes
 from cpt_ray.evaluate.bits_per_byte import (
-    Window,
     aggregate,
-    plan_forwards,
     read_documents,
     rolling_windows,
     score_documents,
@@ -64,14 +62,6 @@ def test_rolling_windows_are_those_of_lm_eval_and_score_every_token_once(length)
     for window in theirs:  # lm-eval's next step does not change the inputs: context + continuation[:-1]
         context, continuation = make_disjoint_window(window)
         assert context + continuation[:-1] == list(window[0])
-
-
-def test_forward_passes_hold_at_most_the_batch_and_every_window_once():
-    windows = [Window(index, [0] * length, [0]) for index, length in enumerate([3, 9, 4, 4, 1, 2, 30])]
-
-    forwards = plan_forwards(windows, batch_tokens=10)
-
-    assert [[window.document for window in group] for group in forwards] == [[6], [1], [2, 3], [0, 5, 4]]
 
 
 def test_scores_equal_lm_evals_rolling_log_likelihood_in_fp32(tokenizer, model):
@@ -121,9 +111,9 @@ def test_passes_filled_up_to_one_size_score_the_same(tokenizer, model, monkeypat
         for seed in range(1, 7)
     ]
     sizes = []
-    real = bits_per_byte.hidden_states
+    real = passes.hidden_states
     monkeypatch.setattr(
-        bits_per_byte, "hidden_states", lambda model, ids, lengths: sizes.append(len(ids)) or real(model, ids, lengths)
+        passes, "hidden_states", lambda model, ids, lengths: sizes.append(len(ids)) or real(model, ids, lengths)
     )
     expected = score_documents(model, documents, prefix=0, context=32, batch_tokens=100)
     assert len(set(sizes)) > 1

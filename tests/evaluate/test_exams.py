@@ -122,9 +122,9 @@ def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_
 
     path = tmp_path / "out" / "items.jsonl"
     assert list(read_items(path)) == [*read_exam(first).items, *read_exam(second).items]
-    assert set(json.loads(path.read_text().splitlines()[0])) == {"task", "id", "question", "choices", "answer"}
+    assert set(json.loads(path.read_text().splitlines()[0])) == {*("task", "id", "question", "choices", "answer", "group")}
     report = json.loads((tmp_path / "out" / "exam_report.json").read_text())
-    assert report["quiz"] == {"found": 5, "items": 4, "malformed": [], "duplicates": 0, "not_drawn": 1}
+    assert report["quiz"] == {"found": 5, "items": 4, "malformed": [], "duplicates": 0, "not_drawn": 1, "examples": 0}
     assert len(report["smoke"]["malformed"]) == 4
 
 
@@ -141,6 +141,8 @@ def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_
         (question(1, answer=3), "line 2: answer must name one of 3 choices, saw 3"),
         (question(1, answer="D"), "answer must name one of 3 choices, saw 3"),
         (question(1, answer="yes"), "answer must name one of 3 choices, saw 'yes'"),
+        ({"question": "What?", "choices": ["a", "b"]}, "line 2: no answer"),
+        (question(1, group=3), "line 2: group must be a string, saw 3"),
         (question(1, answer=True), "answer must name one of 3 choices, saw True"),
         (question(1, id="dup"), "line 2: id 'dup' also used in line 1"),
     ],
@@ -164,3 +166,45 @@ def test_a_yaml_without_few_shot_questions_is_an_error(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(DataError, match=r"x\.yaml: no few-shot questions under fewshot_config\.samples"):
         read_exam(exam(tmp_path / "x.yaml", format="mmlu_flan_cot"))
+
+
+def test_examples_out_of_the_exam_are_not_scored(tmp_path):
+    path = write_lines(tmp_path / "quiz.jsonl", *[question(number) for number in range(12)])
+
+    reading = read_exam(exam(path, few_shot=5))
+
+    assert len(reading.examples) == 5
+    assert len(reading.items) == 7
+    assert not {item.id for item in reading.items} & {item.id for item in reading.examples}
+    assert reading.found == len(reading.items) + reading.not_drawn == 12
+    with pytest.raises(DataError, match=r"quiz: few_shot=12 examples out of 12 questions leave none to score"):
+        read_exam(exam(path, few_shot=12))
+
+
+def test_a_question_of_the_exam_is_no_example_and_groups_have_their_own(tmp_path):
+    path = write_lines(tmp_path / "quiz.jsonl", *[question(number, group="law") for number in range(6)])
+    others = [question(number, group="tax" if number % 2 else "law") for number in range(4, 30)]
+    pool = write_lines(tmp_path / "pool.jsonl", *others)
+
+    reading = read_exam(exam(path, few_shot=3, few_shot_path=str(pool)))
+    write_exams([exam(path, few_shot=3, few_shot_path=str(pool))], tmp_path / "out")
+
+    assert len(reading.items) == 6
+    assert not {item.question for item in reading.items} & {item.question for item in reading.examples}
+    for group in ("law", "tax"):
+        assert sum(item.group == group for item in reading.examples) >= 3
+    assert list(read_items(tmp_path / "out" / ExamItem.EXAMPLES)) == list(reading.examples)
+    with pytest.raises(DataError, match=r"quiz: 24 questions in .*pool\.jsonl are not scored themselves, few_shot needs 40"):
+        read_exam(exam(path, few_shot=40, few_shot_path=str(pool)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"permutations": 2}, r"exam quiz: permutations=2 with style: cloze, whose prompt lists no choices"),
+        ({"few_shot_path": "pool.jsonl"}, r"exam quiz: few_shot_path without effect, few_shot is 0"),
+    ],
+)
+def test_settings_without_effect_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        exam("quiz.jsonl", **changes)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
-import yaml
 from lm_eval.api.instance import Instance
 
-from cpt_ray.config.sections.evaluate import EvaluateConfig
+from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.evaluate import harness
 from cpt_ray.evaluate.harness import PackedLM, score_harness_tasks
+from cpt_ray.evaluate.per_item import read_item_scores
+from tests.evaluate.own_tasks import write_own_tasks
 from tests.evaluate.tiny import SENTENCES, build_model, make_items
 
 
@@ -68,7 +72,7 @@ def test_generation_leaves_document_attention_for_its_own_calls_only(model, toke
 def test_an_unknown_harness_task_is_named(model, tokenizer, tmp_path):
     config = EvaluateConfig(harness_tasks=("no_such_task",))
     with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks names 'no_such_task', which the installed lm-eval does"):
-        score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
+        score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
 
 
 def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_path, monkeypatch):
@@ -77,8 +81,8 @@ def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_pat
 
     monkeypatch.setattr("datasets.load_dataset", refuse)
     config = EvaluateConfig(harness_tasks=("piqa",))
-    with pytest.raises(ConfigError, match=r"harness_tasks piqa: lm-eval could not run them: Couldn't reach") as caught:
-        score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"harness_tasks piqa: lm-eval could not load it: Couldn't reach") as caught:
+        score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
     assert "HF_HOME" in caught.value.fix
     assert "more" not in caught.value.problem
 
@@ -93,7 +97,7 @@ def test_a_harness_task_by_name_is_scored_under_its_own_name_and_prints_nothing(
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: data)
     config = EvaluateConfig(harness_tasks=("piqa",), exam_context=64)
 
-    [score] = score_harness_tasks(model, tokenizer, prefix=0, config=config, folder=tmp_path)
+    [score] = score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
 
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
@@ -102,51 +106,80 @@ def test_a_harness_task_by_name_is_scored_under_its_own_name_and_prints_nothing(
     assert len((tmp_path / score.items_path).read_text().splitlines()) == 4
 
 
-def write_own_task(folder, name, rows, **description):
-    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = {"test": str(folder / f"{name}.jsonl")}
-    task = {"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": data, "cache_dir": str(folder / "cache")}}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump({**task, "test_split": "test", **description}))
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    return write_own_tasks(tmp_path_factory.mktemp("tasks"))
 
 
-@pytest.fixture
-def own_tasks(tmp_path):
-    """Two custom task files, one with numbered choices and one with a free answer, and a group of both."""
-    folder = tmp_path / "tasks"
-    folder.mkdir()
-    choices = {"doc_to_text": "Q: {{q}}", "doc_to_choice": "{{options}}", "doc_to_target": "right"}
-    rows = [{"id": f"own-{n}", "q": f"What is {n}?", "options": [f"no {n}", f"yes {n}"], "right": n % 2} for n in range(3)]
-    write_own_task(folder, "own_choice", rows, output_type="multiple_choice", metric_list=[{"metric": "acc"}], **choices)
-    free = {"doc_to_text": "Say {{q}}", "doc_to_target": "{{a}}", "output_type": "loglikelihood"}
-    write_own_task(folder, "own_free", [{"q": "it", "a": "it is said"}], metric_list=[{"metric": "acc"}], **free)
-    (folder / "own_group.yaml").write_text(yaml.safe_dump({"group": "own_group", "task": ["own_choice", "own_free"]}))
-    return folder
+def score(model, tokenizer, folder, own, *tasks, **changes):
+    config = EvaluateConfig(harness_tasks=tasks, harness_path=str(own), exam_context=64, **changes)
+    return score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(subsets=100), folder=folder)
 
 
-def test_the_items_of_harness_tasks_are_their_questions_and_the_text_of_the_right_answers(own_tasks):
-    found = harness.task_items(("own_group",), str(own_tasks))
-    assert [(item.task, item.id, item.question, item.answer) for item in found] == [
-        ("own_choice", "own-0", "Q: What is 0?", "no 0"),
-        ("own_choice", "own-1", "Q: What is 1?", "yes 1"),
-        ("own_choice", "own-2", "Q: What is 2?", "no 2"),
-        ("own_free", "0", "Say it", "it is said"),
+def test_a_group_that_lm_eval_averages_over_items_is_one_score_and_a_list_of_tasks_is_several(model, tokenizer, own, tmp_path):
+    [pooled] = score(model, tokenizer, tmp_path / "a", own, {"task": "own_mean", "group": "domain"})
+    parts = score(model, tokenizer, tmp_path / "b", own, "own_group")
+
+    assert (pooled.task, pooled.suite, pooled.items) == ("own_mean", "domain", 26)
+    assert [part.task for part in parts] == ["own_choice", "own_free"]
+    assert [part.suite for part in parts] == [None, None]
+    lines = read_item_scores(tmp_path / "a" / pooled.items_path)
+    assert {line.id.split("/")[0] for line in lines} == {"own_choice", "own_other"}
+    assert pooled.accuracy == pytest.approx(sum(line.accuracy for line in lines) / 26)
+
+
+def test_examples_a_limit_and_the_samples_are_kept(model, tokenizer, own, tmp_path):
+    plain, other = (
+        score(model, tokenizer, tmp_path / str(shots), own, {"task": "own_choice", "num_fewshot": shots, "limit": 9})[0]
+        for shots in (0, 3)
+    )
+
+    assert (plain.items, plain.few_shot, other.few_shot) == (9, 0, 3)
+    assert plain.label == "own_choice (first 9 items)"
+    before, after = (read_item_scores(tmp_path / str(shots) / plain.items_path) for shots in (0, 3))
+    assert [line.id for line in before] == [line.id for line in after]
+    assert [line.log_p for line in before] != [line.log_p for line in after]
+    assert all(line.right is not None for line in before)
+    samples = [json.loads(line) for line in (tmp_path / "3/samples/own_choice.jsonl").read_text().splitlines()]
+    assert len(samples) == 9
+    assert {"doc", "prompt_hash", "filtered_resps"} <= set(samples[0])
+
+
+def test_a_task_file_is_scored_by_its_path(model, tokenizer, own, tmp_path):
+    config = EvaluateConfig(harness_tasks=[str(own / "own_choice.yaml")], exam_context=64)
+    [found] = score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
+    assert (found.task, found.items) == ("own_choice", 13)
+
+
+def test_a_task_in_two_entries_is_refused(model, tokenizer, own, tmp_path):
+    with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks: own_choice is in own_choice and in another entry"):
+        score(model, tokenizer, tmp_path, own, "own_group", "own_choice")
+
+
+@pytest.mark.slow
+def test_a_task_has_the_figures_of_lm_evals_command_line_to_the_last_digit(model, tokenizer, tiny_folder, own, tmp_path):
+    tasks, shots = "own_choice,own_mean", 2
+    arguments = [
+        *("run", "--model", "hf", "--model_args", f"pretrained={tiny_folder},dtype=float32,max_length=64"),
+        *("--tasks", tasks, "--num_fewshot", str(shots), "--include_path", str(own), "--device", "cpu", "--batch_size", "4"),
+        *("--output_path", str(tmp_path / "theirs"), "--log_samples"),
     ]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    theirs = {}
+    for task in tasks.split(","):
+        arguments[arguments.index("--tasks") + 1] = task
+        subprocess.run([sys.executable, "-m", "lm_eval", *arguments], env=environment, check=True, capture_output=True)
+        [file] = (tmp_path / "theirs").rglob("results_*.json")
+        theirs[task] = json.loads(file.read_text())["results"][task]
+        file.unlink()
+
+    for task in tasks.split(","):
+        [ours] = score(model, tokenizer, tmp_path / task, own, {"task": task, "num_fewshot": shots})
+        assert ours.accuracy == theirs[task]["acc,none"], task
+        assert 0 < ours.accuracy < 1
 
 
-def test_items_of_a_task_that_cannot_be_had_say_what_to_run(monkeypatch):
-    with pytest.raises(ConfigError, match=r"prepare\.decontaminate\.tasks names 'no_such', which the installed lm-eval does"):
-        harness.task_items(("no_such",), None)
-
-    def refuse(*_, **__):
-        raise ConnectionError("Couldn't reach 'ibm/piqa' on the Hub (OfflineModeIsEnabled)\nmore")
-
-    monkeypatch.setattr("datasets.load_dataset", refuse)
-    with pytest.raises(ConfigError, match=r"tasks piqa: lm-eval could not load them: Couldn't reach") as caught:
-        harness.task_items(("piqa",), None)
-    assert "cpt-ray fetch-tasks" in caught.value.fix
-
-
-def test_a_task_without_accuracy_is_refused(tmp_path):
+def test_a_task_without_accuracy_is_refused():
     results = {"samples": {"gsm8k": [{"doc_id": 0, "exact_match": 1.0}]}, "configs": {"gsm8k": {}}}
     with pytest.raises(ConfigError, match=r"harness_tasks gsm8k: it does not report accuracy per item"):
-        harness._harness_score("gsm8k", results, tmp_path)
+        harness._lines("gsm8k", results)

@@ -10,10 +10,12 @@ from torch._dynamo.utils import counters
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig, ExamConfig
 from cpt_ray.errors import ConfigError, DataError
+from cpt_ray.evaluate import suite
 from cpt_ray.evaluate.exams import write_exams
 from cpt_ray.evaluate.per_item import read_document_scores
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
 from cpt_ray.model.layers import compiled
+from cpt_ray.model.layers.fused import SEPARATE
 from cpt_ray.records import EvalRecord, ExamItem
 from tests.evaluate.tiny import SEPARATOR, make_run
 
@@ -57,6 +59,35 @@ def test_every_score_and_file_of_the_record_is_there(tiny_folder, held_out, tmp_
     assert (exam.task, exam.items, exam.chance) == ("quiz", 6, 0.5)
     assert (tmp_path / "out" / exam.items_path).is_file()
     assert (record.run, record.model, record.arm) == ("tiny-base", "tiny", None)
+
+
+def test_documents_that_go_on_after_the_limit_are_counted(tiny_folder, held_out, tmp_path):
+    record = evaluate(tiny_folder, held_out, tmp_path)
+    longer = CONFIG.model_copy(update={"document_tokens": 10_000})
+    whole = evaluate(tiny_folder, held_out, tmp_path / "whole", config=longer)
+
+    for score, complete in zip(record.held_out, whole.held_out, strict=True):
+        pairs = zip(
+            *(read_document_scores(path / score.documents_path) for path in (tmp_path, tmp_path / "whole")), strict=True
+        )
+        goes_on = [cut.bytes < document.bytes for cut, document in pairs]
+        assert score.cut_documents == sum(goes_on)
+        assert [document.cut for document in read_document_scores(tmp_path / score.documents_path)] == goes_on
+        assert complete.cut_documents == 0
+    assert 0 < sum(score.cut_documents for score in record.held_out) < sum(score.documents for score in record.held_out)
+
+
+@pytest.mark.gpu
+def test_a_gpu_scores_with_fused_projections_and_gets_the_same_numbers(tiny_folder, held_out, tmp_path, monkeypatch):
+    fused = []
+    real = suite.fuse_projections
+    monkeypatch.setattr(suite, "fuse_projections", lambda model: fused.append(real(model)))
+    found = evaluate(tiny_folder, held_out, tmp_path / "fused")
+    monkeypatch.setattr(suite, "fuse_projections", lambda _: None)
+    plain = evaluate(tiny_folder, held_out, tmp_path / "plain")
+    assert fused[0] != SEPARATE
+    for one, other in zip(found.held_out, plain.held_out, strict=True):
+        assert one.nats == pytest.approx(other.nats, rel=1e-5)
 
 
 def test_the_same_model_scores_the_same_twice(tiny_folder, held_out, tmp_path):

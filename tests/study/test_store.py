@@ -132,6 +132,23 @@ def test_a_record_that_is_cut_is_refused(tmp_path):
     refused(node, "not an artifact record")
 
 
+def test_a_record_of_the_stage_that_was_edited_is_refused(tmp_path):
+    class Count(Record):
+        FILE = "count.json"
+        amount: int
+
+    stage = dataclasses.replace(NOTES, record=Count, files=("count.json",))
+    node = make(tmp_path, stage=stage)
+    node.folder.mkdir(parents=True)
+    (node.folder / "count.json").write_text('{"amount": 17}')
+    store.commit(node, started=time.perf_counter())
+    assert store.load(node).amount == 17
+    (node.folder / "count.json").write_text('{"amount": xx}')
+    with pytest.raises(ArtifactError, match=r"count\.json: not what the stage notes writes: ") as caught:
+        store.load(node)
+    assert caught.value.fix == f"delete {node.folder} and re-run the same command"
+
+
 def test_a_root_that_can_be_written_is_made_and_left_empty(tmp_path):
     store.require_writable(tmp_path / "new" / "root")
     assert list((tmp_path / "new" / "root").iterdir()) == []

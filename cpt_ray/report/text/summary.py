@@ -38,6 +38,12 @@ def render_summary(
         for record in evals
     ]
     labels = sorted({f"{exam.task}: {exam.label}" for record in evals for exam in record.exams})
+    labels += [
+        f"{score.source} ({score.part}): {score.cut_documents} of {score.documents} documents go on after "
+        "evaluate.document_tokens; their beginning is scored"
+        for score in evals[0].held_out
+        if score.cut_documents
+    ]
     tokens = (
         f"tokens seen: {format_count(comparison.tokens_seen)} by the model that saw the most; "
         f"tokens paid: {format_count(comparison.tokens_paid)} by all runs together"

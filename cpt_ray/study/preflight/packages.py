@@ -75,7 +75,7 @@ def _classifiers(config: StudyConfig) -> Iterator[Need]:
 
 
 def _lm_eval(config: StudyConfig) -> Iterator[Need]:
-    scored = config.evaluate.harness_tasks
+    scored = config.evaluate.harness_names
     scanned = (*scanned_before(config).tasks, *scanned_late(config).tasks)
     for stage, key, tasks in (
         ("evaluate", "evaluate.harness_tasks", scored),

@@ -82,6 +82,7 @@ def _planned(
         inputs["exams"] = graph.one(EXAMS)
     if path:
         inputs["harness_path"] = files_at(graph, f"{path}/*")
+    inputs |= {f"task.{one.task}": files_at(graph, one.task) for one in config.evaluate.harness_tasks if one.is_file}
     settings = {
         **_score_settings(config),
         "separator": model.separator,
@@ -96,7 +97,10 @@ def _score_settings(config: StudyConfig) -> dict[str, object]:
     return {
         **config.evaluate.model_dump(
             mode="json",
-            exclude={"exams": {"__all__": {"path"}}, "harness_path": True, "compile": True, "compile_limit": True},
+            exclude={
+                "exams": {"__all__": {"path", "few_shot_path"}},
+                **dict.fromkeys(("harness_path", "batch_tokens", "compile", "compile_limit"), True),
+            },
         ),
         **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance"}),
     }
@@ -171,5 +175,5 @@ def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
 
 
 EVALUATE = Stage[Scoring, EvalRecord](
-    name="evaluate", version=2, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
+    name="evaluate", version=3, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
 )

@@ -14,8 +14,9 @@ Exams = tuple[ExamConfig, ...]
 
 
 def exam_inputs(graph: Graph, exams: Exams) -> dict[str, str]:
-    """Exam name to the fingerprint of its files."""
-    return {exam.name: files_at(graph, exam.path) for exam in exams}
+    """Exam name to the fingerprint of its files, and of those of its examples."""
+    examples = {f"{exam.name}.few_shot": files_at(graph, exam.few_shot_path) for exam in exams if exam.few_shot_path}
+    return {exam.name: files_at(graph, exam.path) for exam in exams} | examples
 
 
 def files_at(graph: Graph, uri: str) -> str:
@@ -24,8 +25,9 @@ def files_at(graph: Graph, uri: str) -> str:
 
 
 def exam_settings(exams: Exams) -> list[dict[str, object]]:
-    """The settings that shape exam items: neither the label nor the folder."""
-    return [exam.model_dump(mode="json", exclude={"label", "path"}) for exam in exams]
+    """The settings that shape exam items: neither the label, nor the folder, nor how they are scored."""
+    kept = ("name", "format", "limit")
+    return [exam.model_dump(mode="json", include={*kept, *(["few_shot"] if exam.few_shot else [])}) for exam in exams]
 
 
 def _plan(graph: Graph) -> Iterator[Planned[Exams]]:
@@ -41,5 +43,5 @@ def _build(node: Node[Exams, Record], _: Session) -> None:
 
 
 EXAMS = Stage[Exams, Record](
-    name="exams", version=1, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=("*.json*",)
+    name="exams", version=2, verb="prepare", plan=_plan, build=one_by_one(_build), record=None, files=("*.json*",)
 )

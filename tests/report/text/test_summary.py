@@ -33,6 +33,18 @@ def test_a_merge_is_marked() -> None:
     assert "+ made without training: no tokens were paid for it, and it is not a budget" in text.splitlines()
 
 
+def test_documents_of_which_only_the_beginning_is_scored_are_counted() -> None:
+    contents = make_contents()
+    first, *others = contents.evals
+    cut = tuple(score.model_copy(update={"cut_documents": 7 * (score.source == "news")}) for score in first.held_out)
+    evals = (first.model_copy(update={"held_out": cut}), *others)
+    text = render_summary(contents.comparison, evals, not_annealed=(), isolated=True)
+    line = "news (test): 7 of 500 documents go on after evaluate.document_tokens; their beginning is scored"
+    assert line in text.splitlines()
+    assert text.count("go on after") == 1
+    assert "go on after" not in render_summary(contents.comparison, contents.evals, not_annealed=(), isolated=True)
+
+
 def test_a_difference_that_is_not_resolved_says_so() -> None:
     comparison = make_contents().comparison
     lines = render_deltas(comparison).splitlines()[2:]

@@ -35,7 +35,7 @@ def scanned_before(config: StudyConfig) -> Scanned:
         return Scanned((), (), path)
     names = config.prepare.decontaminate.tasks
     if names is None:
-        return Scanned(config.evaluate.exams, config.evaluate.harness_tasks, path)
+        return Scanned(config.evaluate.exams, config.evaluate.harness_names, path)
     exams = tuple(exam for exam in config.evaluate.exams if exam.name in names)
     return Scanned(exams, tuple(name for name in names if name not in {exam.name for exam in exams}), path)
 
@@ -48,7 +48,7 @@ def scanned_late(config: StudyConfig) -> Scanned:
     before = scanned_before(config)
     return Scanned(
         tuple(exam for exam in config.evaluate.exams if exam not in before.exams),
-        tuple(name for name in config.evaluate.harness_tasks if name not in before.tasks),
+        tuple(name for name in config.evaluate.harness_names if name not in before.tasks),
         path,
     )
 
@@ -84,7 +84,7 @@ def _build(node: Node[Scanned, Record], _: Session) -> None:
     items = [item for exam in node.work.exams for item in read_exam(exam).items]
     if node.work.tasks:
         with needed_for("prepare.decontaminate.tasks, or evaluate.harness_tasks,"):
-            from cpt_ray.evaluate.harness import task_items
+            from cpt_ray.evaluate.harness_tasks import task_items
 
         items += task_items(node.work.tasks, node.work.harness_path)
     write_atomic(node.folder / ExamItem.FILE, write_items(items))
