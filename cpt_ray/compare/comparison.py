@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from cpt_ray.compare.answers import answer
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
-from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
+from cpt_ray.compare.fits.ladder import read_ladders
+from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, perplexity_note
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
@@ -29,6 +31,8 @@ def compare(
     probes: Mapping[str, frozenset[str]] | None = None,
     control_draws: frozenset[str] = frozenset(),
     caveats: Sequence[str] = (),
+    parameters: Mapping[str, int] | None = None,
+    domain_sources: frozenset[str] = frozenset(),
 ) -> Comparison:
     """Draw the study's conclusions.
 
@@ -42,9 +46,11 @@ def compare(
         probes: Arm to the sets of other roles that count as probes for it; see `config.domains.probes_of_arms`.
         control_draws: The sources that the control arms train on.
         caveats: Notes from the study file.
+        parameters: Model to its number of parameters, for curves over size.
+        domain_sources: Sources whose rows count as domain text in an arm's mixture.
 
     Returns:
-        Points, deltas, verdict and notes; the same input gives the same output.
+        Points, deltas, verdict, notes, and what the curves say; the same input gives the same output.
 
     Raises:
         DataError: If a base was not scored, a run or folder is missing, or two models were scored on different items.
@@ -67,8 +73,10 @@ def compare(
         model_findings, model_deltas = _compare_model(base, own, config, control_arms, probes or {}, control_draws)
         findings += model_findings
         deltas += model_deltas
+    ladders = read_ladders(cells, by_run, parameters=parameters or {}, domain_sources=domain_sources, seed=config.seed)
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
     trained = [record for record in evals if record.arm is not None]
+    caveats = [*caveats, *perplexity_note([record for record in evals if record.arm is None])]
     return Comparison(
         points=tuple(_points(evals, by_run)),
         deltas=tuple(deltas),
@@ -77,6 +85,7 @@ def compare(
         notes=(*notes(findings, evals, not_annealed=len(evals) - len(budgets)), *caveats),
         tokens_seen=max((record.tokens_seen for record in trained), default=0),
         tokens_paid=tokens_paid,
+        answers=answer(ladders, deltas, config, control_arms),
     )
 
 

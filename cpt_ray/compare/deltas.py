@@ -123,7 +123,7 @@ def _judge(family: Sequence[Delta], config: CompareConfig) -> list[Delta]:
 def _held_out_delta(
     pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], score: HeldOutScore, config: CompareConfig
 ) -> Delta:
-    documents = [(_documents(subject, score.source), _documents(reference, score.source)) for subject, reference in pairs]
+    documents = [(documents_of(subject, score.source), documents_of(reference, score.source)) for subject, reference in pairs]
     first = documents[0][0]
     for pair in documents:
         for other, run in zip(pair, names, strict=True):
@@ -204,7 +204,12 @@ def relative_percent(value: float, reference: float) -> float:
     return 100 * (value - reference) / reference
 
 
-def _documents(scored: Scored, source: str) -> list[ScoredDocument]:
+def documents_of(scored: Scored, source: str) -> list[ScoredDocument]:
+    """The scores of a test set's documents.
+
+    Raises:
+        DataError: If the model was not scored on it, or the file is missing or damaged.
+    """
     for score in reported_sets(scored.record):
         if score.source == source:
             return read_document_scores(scored.folder / score.documents_path)

@@ -23,6 +23,7 @@ from cpt_ray.records.classifiers import (
 )
 from cpt_ray.records.data import (
     Amount,
+    CorpusProfile,
     Document,
     DocumentKey,
     DocumentsRecord,
@@ -30,19 +31,33 @@ from cpt_ray.records.data import (
     DuplicateComponents,
     HeldOutRecord,
     HeldOutSet,
+    Histogram,
     LargeComponent,
     RepeatedIds,
     ShownDocument,
     StageReport,
+    Term,
     UnitFacts,
     UnitReport,
     sum_reports,
 )
 from cpt_ray.records.device import Card, DeviceFacts
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, TaskScan, read_hits, read_items, write_items
+from cpt_ray.records.fits import (
+    Answers,
+    EfficiencyRatio,
+    Estimated,
+    Fit,
+    Forecast,
+    LeftOut,
+    RatioTrend,
+    ShareAnswer,
+    ShareRow,
+    Spending,
+    SpendingOption,
+)
 from cpt_ray.records.model import ImportedModel, ModelShape, TextTokens
 from cpt_ray.records.plan import MemoryPlan, PlannedBudget, PlannedMix, PlannedRun, SourceNeed, StudyPlan
-from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
     CheckpointManifest,
     CheckpointTimes,
@@ -66,6 +81,7 @@ from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
     "Amount",
+    "Answers",
     "ArmsRecord",
     "Artifact",
     "Card",
@@ -84,6 +100,8 @@ __all__ = [
     "DomainFindings",
     "Dropped",
     "DuplicateComponents",
+    "EfficiencyRatio",
+    "Estimated",
     "EvalRecord",
     "ExamHit",
     "ExamItem",
@@ -91,7 +109,9 @@ __all__ = [
     "ExamScore",
     "ExampleCounts",
     "FileEntry",
+    "Fit",
     "FittedRecord",
+    "Forecast",
     "Heartbeat",
     "HeldOutPoint",
     "HeldOutRecord",
@@ -101,6 +121,7 @@ __all__ = [
     "ImportedModel",
     "Interval",
     "LargeComponent",
+    "LeftOut",
     "LoadedCheckpoint",
     "Made",
     "Measured",
@@ -113,6 +134,7 @@ __all__ = [
     "PlannedRun",
     "Point",
     "RateSchedule",
+    "RatioTrend",
     "Record",
     "RepeatedIds",
     "RunAttempt",
@@ -128,11 +150,15 @@ __all__ = [
     "ShardEntry",
     "ShardManifest",
     "ShardTable",
+    "ShareAnswer",
+    "ShareRow",
     "Shared",
     "ShownDocument",
     "ShownScore",
     "SourceNeed",
     "SourceRole",
+    "Spending",
+    "SpendingOption",
     "StageReport",
     "StateFigures",
     "StepMetrics",

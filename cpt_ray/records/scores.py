@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cpt_ray.records.base import Record, SourceRole
+from cpt_ray.records.fits import Answers
 
 
 class Interval(Record):
@@ -132,3 +133,5 @@ class Comparison(Record):
     """Caveats that go with the verdict, one sentence each."""
     tokens_seen: int
     tokens_paid: int
+    answers: Answers = Answers()
+    """What the curves say of budgets, sizes and mixes that were not run."""

@@ -176,6 +176,7 @@ class Study:
         # Scores first: for a study that was only prepared, the error then names the last missing step.
         evaluations, runs = self.evaluations(), self.runs()
         sources, arms = self.config.sources, self.config.arms
+        shapes = model_shapes(self.graph.of(MODELS), self.config.train.lora)
         return compare(
             evaluations,
             {node.name: node.folder for node in self.graph.of(EVALUATE)},
@@ -188,6 +189,8 @@ class Study:
                 *(drawn_roots(arm, sources) for arm in arms.values() if arm.role == "control")
             ),
             caveats=tuple(filter(None, [missing_probe(sources, arms)])),
+            parameters={name: shape.parameters for name, shape in shapes.items()},
+            domain_sources=frozenset(source.name for source in sources if source.role == "domain"),
         )
 
     def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:

@@ -90,7 +90,7 @@ def _score_settings(config: StudyConfig) -> dict[str, object]:
             mode="json",
             exclude={"exams": {"__all__": {"path"}}, "harness_path": True, "compile": True, "compile_limit": True},
         ),
-        **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance"}),
+        **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance", "next_budget_factor"}),
     }
 
 
