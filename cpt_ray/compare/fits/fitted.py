@@ -130,20 +130,22 @@ def estimated_spread(name: str, spread: Spread) -> Estimated:
 def leave_out(curve: Curve, points: Floats) -> list[LeftOut]:
     """Each point predicted from a fit to all others."""
     form, scores, solution = curve.form, curve.scores, curve.solution
-    observed, weights = np.log(scores.losses), np.sqrt(solution.weights)
+    observed, distinct = np.log(scores.losses), np.unique(points)
     starts = np.stack([solution.searched, (solution.searched + (solution.low + solution.high) / 2) / 2])
+    kept = np.repeat(points[None] != distinct[:, None], len(starts), axis=0)
+    weights = np.sqrt(solution.weights) * kept
+
+    def wrong(searched: Floats) -> Floats:
+        off: Floats = weights * (form.log_loss(searched, scores.design[None]) - observed)
+        return off
+
+    refits, costs = least_squares(wrong, np.tile(starts, (len(distinct), 1)), (solution.low, solution.high))
+    best = costs.reshape(len(distinct), -1).argmin(axis=1)
     found = []
-    for x in np.unique(points):
-        kept = points != x
-
-        def wrong(searched: Floats, kept: np.ndarray = kept) -> Floats:
-            off: Floats = weights[kept] * (form.log_loss(searched, scores.design[kept]) - observed[kept])
-            return off
-
-        refits, costs = least_squares(wrong, starts, (solution.low, solution.high))
-        best = refits[int(costs.argmin())]
-        predicted = float(np.exp(form.log_loss(best, scores.design[~kept])).mean())
-        found.append(LeftOut(x=float(x), measured=float(scores.losses[~kept].mean()), predicted=predicted))
+    for place, x in enumerate(distinct):
+        refit, out = refits[place * len(starts) + best[place]], points == x
+        predicted = float(np.exp(form.log_loss(refit, scores.design[out])).mean())
+        found.append(LeftOut(x=float(x), measured=float(scores.losses[out].mean()), predicted=predicted))
     return found
 
 

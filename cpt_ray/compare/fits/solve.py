@@ -119,14 +119,15 @@ def least_squares(
         scale = np.einsum("bpp->bp", curvature)
         scale = np.maximum(scale, 1e-9 * scale.max(axis=1, keepdims=True) + 1e-300)
         damped = curvature + identity * ((damping[:, None] + 1e-12) * scale)[:, None, :]
-        moved = np.clip(found - np.linalg.solve(damped, gradient[..., None])[..., 0], low, high)
+        step = np.linalg.solve(damped, gradient[..., None])[..., 0]
+        moved = np.clip(found - step, low, high)
         tried = residuals(moved)
         tried_cost = (tried**2).sum(axis=1)
         better = tried_cost < cost
-        gained = np.where(better, cost - tried_cost, 0.0)
         found = np.where(better[:, None], moved, found)
         wrong = np.where(better[:, None], tried, wrong)
-        done = (gained <= 1e-10 * cost) & (better | (damping > 1e6))
+        # What the step should have gained: nothing, where a problem is solved.
+        done = (gradient * step).sum(axis=1) <= 1e-9 * cost + 1e-24
         cost = np.where(better, tried_cost, cost)
         damping = np.where(better, damping / 5, damping * 4).clip(1e-9, 1e8)
         if done.all():
