@@ -1,9 +1,9 @@
 """How often intervals of fitted curves miss the truth: simulated scaling studies, fitted by the functions of a comparison.
 
 A study draws a curve, documents of log-normal lengths that gain unequally (the logarithm of their gains has a standard
-deviation of 0.5), and runs with noise of their own and noise that all runs of a seed share, as branches of a trunk do. Asked are
-every parameter and the prediction at twice the largest budget. The percentile bootstrap over documents and seeds, refitted by the
-same optimizer, is simulated beside ours. 500 studies per cell have a standard error of 1 point at 95 %.
+deviation of 0.5), and runs with noise of their own and noise that all runs of a seed share, as branches of a trunk do. Asked
+are every parameter and the prediction at twice the largest budget. The percentile bootstrap over documents and seeds, refitted
+by the same optimizer, is simulated beside ours. 500 studies per cell have a standard error of 1 point at 95 %.
 """
 
 from __future__ import annotations

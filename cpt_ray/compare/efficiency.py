@@ -2,8 +2,8 @@
 
 After Malaquias Junior et al. 2025 (arXiv 2501.02068), which compares the compute at which specialized and general training
 reach their lowest perplexity. Here both must reach the same loss: the control's lowest, or the arm's lowest. Measured curves
-begin at the base, fall monotonically (the best so far), and are interpolated in the logarithm of FLOPs, linearly before the first
-budget; fitted ones are those of `fits.curves`. A side that never gets there makes the ratio a bound, not a number.
+begin at the base, fall monotonically (the best so far), and are interpolated in the logarithm of FLOPs, linearly before the
+first budget; fitted ones are those of `fits.curves`. A side that never gets there makes the ratio a bound, not a number.
 """
 
 from __future__ import annotations

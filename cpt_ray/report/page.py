@@ -35,6 +35,7 @@ from cpt_ray.report.tables import (
     warning_rows,
     watch_rows,
 )
+from cpt_ray.report.text.answers import answer_tables, refusals
 from cpt_ray.report.wording import FILTERS
 
 SECTIONS = (
@@ -42,7 +43,8 @@ SECTIONS = (
     "2. Loss curves",
     "3. Token-scaling curves",
     "4. Gain against forgetting",
-    "5. Provenance",
+    "5. What more tokens would buy",
+    "6. Provenance",
 )
 
 MARKER_PATHS = {
@@ -130,6 +132,8 @@ def render_report(contents: ReportContents) -> str:
         watch=watch_rows(contents),
         kernels=kernels(contents),
         mfu_bases=mfu_bases(contents),
+        answer_tables=answer_tables(contents.comparison.answers),
+        refused=refusals(contents.comparison.answers),
         overlaps=overlap_rows(contents.domains),
         warnings=warning_rows(contents),
         self_tests=[

@@ -13,8 +13,8 @@ import pytest
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.evaluate.bits_per_byte import aggregate
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, format_scores
-from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunRecord, SourceRole
-from tests.run_records import training
+from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, RunMix, RunRecord, SourceRole
+from tests.run_records import cost, training
 
 CONFIG = CompareConfig(subsets=400)
 LABEL = "smoke check on 4-way questions; not a real exam"
@@ -46,8 +46,13 @@ class Laboratory:
         sets: tuple[str, ...] = ("law", "news"),
         roles: Mapping[str, SourceRole] = MappingProxyType({}),
         parts: tuple[str, ...] = ("test",),
+        flops_per_token: float = 1e9,
+        weights: Mapping[str, float] = MappingProxyType({}),
     ) -> EvalRecord:
-        """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items."""
+        """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items.
+
+        The run took `flops_per_token` and drew from sources by `weights`.
+        """
         run = f"{model}-base" if arm is None else f"{model}-{arm}-{budget}-seed{seed}"
         folder = self.root / run
         random = np.random.default_rng([seed, len(self.evals)])
@@ -82,7 +87,7 @@ class Laboratory:
             wall_s=1.0,
         )
         self.evals.append(record)
-        self.runs.append(_run(record, annealed=annealed))
+        self.runs.append(_run(record, annealed=annealed, flops_per_token=flops_per_token, weights=weights))
         self.folders[run] = folder
         return record
 
@@ -105,8 +110,10 @@ class Laboratory:
         )
 
 
-def _run(record: EvalRecord, *, annealed: bool) -> RunRecord:
+def _run(record: EvalRecord, *, annealed: bool, flops_per_token: float, weights: Mapping[str, float]) -> RunRecord:
     base = record.arm is None
+    mixes = (RunMix(first_position=0, rows=100, weights=dict(weights)),) if weights else ()
+    spent = cost(flops=flops_per_token * record.tokens_seen)
     return RunRecord(
         run=record.run,
         kind="base" if base else "cooldown",
@@ -116,7 +123,7 @@ def _run(record: EvalRecord, *, annealed: bool) -> RunRecord:
         budget_tokens=record.budget_tokens,
         export_path="/nowhere",
         annealed=annealed,
-        training=None if base else training(record.tokens_seen),
+        training=None if base else training(record.tokens_seen, cost=spent, mixes=mixes),
     )
 
 
