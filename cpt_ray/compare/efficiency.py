@@ -153,16 +153,16 @@ def _trend(pairs: Sequence[tuple[Ladder, Ladder]], confidence: float, seed: int)
     trend = RatioTrend(arm=arm.arm, set_name=arm.set_name, target=CONTROLS_BEST, sizes=len(pairs), exponent=None)
     if any(one.parameters is None for one, _ in pairs):
         return trend.model_copy(update={"missing": "the size of a model is not known"})
-    sizes, values, subsets, seeds = [], [], [], []
-    for ours, theirs in pairs:
-        for one in sorted(set(ours.seeds) & set(theirs.seeds)):
-            sizes.append(float(ours.parameters or 0))
-            seeds.append(one)
-            values.append(_log_ratio(ours, theirs, (ours.losses, theirs.losses), ours.base, CONTROLS_BEST, one))
-            subsets.append([
-                _log_ratio(ours, theirs, (left, right), float(base), CONTROLS_BEST, one)
-                for left, right, base in zip(ours.subset_losses, theirs.subset_losses, ours.subset_base, strict=True)
-            ])  # fmt: skip
+    # Over the mean of the seeds: how far sizes lie off a power law says more of its error than how far seeds do.
+    sizes = [float(ours.parameters or 0) for ours, _ in pairs]
+    values = [_log_ratio(ours, theirs, (ours.losses, theirs.losses), ours.base, CONTROLS_BEST, None) for ours, theirs in pairs]
+    subsets = [
+        [
+            _log_ratio(ours, theirs, (left, right), float(base), CONTROLS_BEST, None)
+            for left, right, base in zip(ours.subset_losses, theirs.subset_losses, ours.subset_base, strict=True)
+        ]
+        for ours, theirs in pairs
+    ]
     by_subset = np.array(subsets).T
     # A few subsets without a ratio would bias the rest; any number of them is said.
     if not (np.isfinite(values).all() and np.isfinite(by_subset).all()):
@@ -170,7 +170,7 @@ def _trend(pairs: Sequence[tuple[Ladder, Ladder]], confidence: float, seed: int)
     x = np.array(sizes)
     design = (x / x.max())[:, None]
     scores = Scores(
-        design, np.exp(values), tuple(seeds), np.broadcast_to(design, (len(by_subset), *design.shape)), np.exp(by_subset)
+        design, np.exp(values), (0,) * len(pairs), np.broadcast_to(design, (len(by_subset), *design.shape)), np.exp(by_subset)
     )
     subject = Subject("size", None, arm.arm, arm.set_name, "domain", arm.documents)
     found = fit(POWER, subject, scores, x, confidence=confidence, seed=seed)

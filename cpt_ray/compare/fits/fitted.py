@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.special import fdtrc
 
 from cpt_ray.compare.fits.forms import Form
 from cpt_ray.compare.fits.solve import least_squares, solve
@@ -20,6 +21,8 @@ from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.records import Estimated, Fit, LeftOut, SourceRole
 
 LEAST_POINTS, FEW_POINTS = 3, 4
+MISFIT = 0.01
+"""Largest p-value at which a form is said not to fit."""
 
 
 class Subject(NamedTuple):
@@ -72,7 +75,7 @@ def fit(form: Form, subject: Subject, scores: Scores, points: Floats, *, confide
                 "parameters": tuple(parameters),
                 "residual_percent": 100 * float(np.sqrt((np.expm1(curve.residuals()) ** 2).mean())),
                 "left_out": tuple(leave_out(curve, points)) if len(distinct) > LEAST_POINTS else (),
-                "warnings": tuple(_warnings(curve, parameters, len(distinct))),
+                "warnings": tuple(_warnings(curve, parameters, points)),
             }
         ),
         curve,
@@ -149,12 +152,31 @@ def leave_out(curve: Curve, points: Floats) -> list[LeftOut]:
     return found
 
 
-def _warnings(curve: Curve, parameters: Sequence[Estimated], points: int) -> list[str]:
+def lack_of_fit(curve: Curve, points: Floats) -> float | None:
+    """The p-value of an F test: residuals that the seeds of a point share, against the spread between its seeds.
+
+    None where no point has several seeds, or there are no more points than parameters.
+    """
+    residuals, distinct = curve.residuals(), np.unique(points)
+    groups = [residuals[points == x] for x in distinct]
+    left, within = len(distinct) - len(curve.form.parameters), len(points) - len(distinct)
+    error = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    if left < 1 or within < 1 or error == 0:
+        return None
+    shared = sum(len(group) * float(group.mean()) ** 2 for group in groups)
+    return float(fdtrc(left, within, (shared / left) / (error / within)))
+
+
+def _warnings(curve: Curve, parameters: Sequence[Estimated], points: Floats) -> list[str]:
     lines = []
-    if points <= FEW_POINTS:
-        lines.append(f"{points} points: a curve through so few fits almost anything")
+    distinct = len(np.unique(points))
+    if distinct <= FEW_POINTS:
+        lines.append(f"{distinct} points: a curve through so few fits almost anything")
     if len(set(curve.scores.seeds)) == 1:
         lines.append("one seed: the error between runs is taken from the residuals, which hide what all runs share")
+    misfit = lack_of_fit(curve, points)
+    if misfit is not None and misfit < MISFIT:
+        lines.append(f"the form misses what all seeds agree on (lack of fit, p = {misfit:.2g})")
     loose = [one.name for one in parameters if one.low is None or one.high is None]
     if loose:
         lines.append(f"{', '.join(loose)} not bounded by the scores")

@@ -65,6 +65,13 @@ def test_one_seed_is_warned_of_and_several_are_not():
     assert not any("one seed" in line for line in fitted().record.warnings)
 
 
+def test_a_form_that_misses_what_all_seeds_share_is_said():
+    bent = make_ladder()
+    losses = bent.losses + 0.01 * np.where(np.array(bent.budgets) == int(TOKENS[4]), 1, 0)
+    assert any("the form misses what all seeds agree on" in line for line in fitted(losses=losses).record.warnings)
+    assert not any("the form misses" in line for line in fitted().record.warnings)
+
+
 def test_a_rising_loss_is_fitted_and_said():
     record = fitted(curve=lambda x: 1.3 - 0.3 * (1 + x / 8e6) ** -0.5).record
     assert "the loss rises with tokens: E lies above the base" in record.warnings
