@@ -20,7 +20,7 @@ HOFFMANN_DELTA = 1e-3
 """Where Huber's loss turns linear, of a log residual, in Hoffmann et al. 2022: the least that is used here."""
 _EFFICIENT = 1.345
 """Huber's constant: this many standard deviations keep 95 % of the efficiency of least squares under normal noise."""
-_CANDIDATES, _STARTS = 512, 6
+_CANDIDATES, _SCREENED, _STARTS = 512, 12, 3
 _STEP = 1e-5
 
 
@@ -56,15 +56,21 @@ def solve(form: Form, design: Floats, losses: Floats, *, random: np.random.Gener
     low, high = form.box(design, losses)
     observed = np.log(losses)
     candidates = low + (high - low) * random.random((_CANDIDATES, len(low)))
-    wrong = form.log_loss(candidates, design[None]) - observed
-    order = np.argsort(_huber(wrong, HOFFMANN_DELTA).sum(axis=1))
-    starts = candidates[order[:_STARTS]]
+    wrong = _huber(form.log_loss(candidates, design[None]) - observed, HOFFMANN_DELTA).sum(axis=1)
+    # L-BFGS crawls along the valleys of these forms: least squares takes it to their bottom first.
+    starts, _ = least_squares(
+        lambda searched: form.log_loss(searched, design[None]) - observed,
+        candidates[np.argsort(wrong)[:_SCREENED]],
+        (low, high),
+    )
+    wrong = _huber(form.log_loss(starts, design[None]) - observed, HOFFMANN_DELTA).sum(axis=1)
+    starts = starts[np.argsort(wrong)[:_STARTS]]
     found = _best(form, design, observed, starts, HOFFMANN_DELTA, (low, high))
     residuals = form.log_loss(found, design) - observed
     # Noise beyond Hoffmann's constant would make the loss that of the median, which at eight points follows single scores.
     spread = 1.4826 * float(np.median(np.abs(residuals))) * np.sqrt(len(losses) / max(len(losses) - len(low), 1))
     delta = max(HOFFMANN_DELTA, _EFFICIENT * spread)
-    found = _best(form, design, observed, np.vstack([found, starts[:2]]), delta, (low, high))
+    found = _best(form, design, observed, np.vstack([found, starts[:1]]), delta, (low, high))
     residuals = np.abs(form.log_loss(found, design) - observed)
     return Solution(found, np.minimum(1.0, delta / np.maximum(residuals, 1e-300)), low, high)
 

@@ -154,42 +154,61 @@ def _profile(curve: Curve, target: Target, value: float, documents: float, confi
     allowed = (half / naive) ** 2
 
     def walk(values: Floats, starts: Floats) -> tuple[Floats, Floats, Floats]:
-        """The best fits that hold the target at values: targets, excess of the squares, parameters."""
+        """The best fits from starts [values, starts, parameters] that hold the target at values: where, excess, parameters."""
+        wanted = np.repeat(values, starts.shape[1])
 
         def held(searched: Floats) -> Floats:
-            pull = (target(searched, scores.design) - np.repeat(values, len(starts))) / half
+            pull = (target(searched, scores.design) - wanted) / half
             return np.concatenate([wrong(searched), _STIFF * math.sqrt(allowed) * pull[:, None]], axis=1)
 
-        found, _ = least_squares(held, np.tile(starts, (len(values), 1)), (solution.low, solution.high), steps=40)
+        found, _ = least_squares(held, starts.reshape(-1, starts.shape[2]), (solution.low, solution.high), steps=40)
         excess = (wrong(found) ** 2).sum(axis=1) - least
         reached = target(found, scores.design)
-        # Of the starts of a value, the best one that got there.
-        missed = np.abs(reached - np.repeat(values, len(starts))) > 0.05 * half
+        missed = np.abs(reached - wanted) > 0.05 * half
         best = np.where(missed, np.inf, excess).reshape(len(values), -1).argmin(axis=1)
-        rows = np.arange(len(values)) * len(starts) + best
+        rows = np.arange(len(values)) * starts.shape[1] + best
         return np.where(missed[rows], np.nan, reached[rows]), excess[rows], found[rows]
 
-    ends = []
     middle = (solution.low + solution.high) / 2
     starts = np.stack([solution.searched, (solution.searched + middle) / 2])
-    for side in (-1, 1):
-        values, excess, found = walk(value + side * half * _OFFSETS, starts)
-        beyond = np.flatnonzero(~(excess < allowed) & ~np.isnan(values))
-        if not len(beyond):
-            ends.append(side * math.inf)
-            continue
-        outer = int(beyond[0])
-        inner = value if outer == 0 or math.isnan(values[outer - 1]) else values[outer - 1]
-        nearest = np.stack([found[outer], found[max(outer - 1, 0)]])
-        fine, fine_excess, _ = walk(np.linspace(inner, values[outer], _REFINED + 2)[1:-1], nearest)
-        kept = ~np.isnan(fine)
-        places = np.concatenate([[inner], fine[kept], [values[outer]]])
-        first = 0.0 if inner == value else excess[outer - 1]
-        roots = np.sqrt(np.maximum([first, *fine_excess[kept], excess[outer]], 0.0))
-        crossing = int(np.argmax(roots > math.sqrt(allowed)))
-        share = (math.sqrt(allowed) - roots[crossing - 1]) / (roots[crossing] - roots[crossing - 1])
-        ends.append(float(places[crossing - 1] + share * (places[crossing] - places[crossing - 1])))
+    sides = np.array([-1, 1])
+    values = value + half * np.outer(sides, _OFFSETS).ravel()
+    at, excess, found = walk(values, np.tile(starts, (len(values), 1, 1)))
+    brackets = [_bracket(*part, allowed) for part in zip(at.reshape(2, -1), excess.reshape(2, -1), strict=True)]
+    ends = [float(side) * math.inf for side in sides]
+    closed = [number for number in (0, 1) if brackets[number] is not None]
+    inner, outer, fine_starts = [], [], []
+    for number in closed:
+        place = number * len(_OFFSETS) + int(brackets[number] or 0)
+        before = place - 1 if brackets[number] and not math.isnan(at[place - 1]) else None
+        inner.append((value, 0.0) if before is None else (float(at[before]), float(excess[before])))
+        outer.append((float(at[place]), float(excess[place])))
+        fine_starts.append(np.stack([found[place], solution.searched if before is None else found[before]]))
+    if closed:
+        fine = np.concatenate([
+            np.linspace(near, far, _REFINED + 2)[1:-1] for (near, _), (far, _) in zip(inner, outer, strict=True)
+        ])  # fmt: skip
+        at, excess, _ = walk(fine, np.repeat(np.stack(fine_starts), _REFINED, axis=0))
+        rows = zip(inner, outer, at.reshape(-1, _REFINED), excess.reshape(-1, _REFINED), strict=True)
+        for number, (near, far, where, worse) in zip(closed, rows, strict=True):
+            ends[number] = _crossing(near, far, where, worse, allowed)
     return ends[0], ends[1]
+
+
+def _bracket(at: Floats, excess: Floats, allowed: float) -> int | None:
+    """The first of values, from the estimate outwards, whose fit is worse than allowed; None if there is none."""
+    beyond = np.flatnonzero(~(excess < allowed) & ~np.isnan(at))
+    return int(beyond[0]) if len(beyond) else None
+
+
+def _crossing(near: tuple[float, float], far: tuple[float, float], at: Floats, excess: Floats, allowed: float) -> float:
+    """Where the root of the excess crosses what is allowed, between two values and over those in between."""
+    kept = ~np.isnan(at)
+    places = np.array([near[0], *at[kept], far[0]])
+    roots = np.sqrt(np.maximum([near[1], *excess[kept], far[1]], 0.0))
+    crossing = int(np.argmax(roots > math.sqrt(allowed)))
+    share = (math.sqrt(allowed) - roots[crossing - 1]) / (roots[crossing] - roots[crossing - 1])
+    return float(places[crossing - 1] + share * (places[crossing] - places[crossing - 1]))
 
 
 def _linear_error(curve: Curve, target: Target, documents: float, confidence: float) -> tuple[float, float]:
