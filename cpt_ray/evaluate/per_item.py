@@ -76,7 +76,22 @@ def _read(path: Path, kind: type[_Score], called: str, *, tuple_fields: tuple[st
     for number, line in enumerate(lines, start=1):
         try:
             fields: dict[str, Any] = json.loads(line)
-            scores.append(kind(**fields | {name: tuple(fields[name]) for name in tuple_fields}))
+            score = kind(**fields | {name: tuple(fields[name]) for name in tuple_fields})
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}, line {number}: not a {called}", fix=_FIX) from error
+        _check_numbers(score, f"{path}, line {number}")
+        scores.append(score)
     return scores
+
+
+def _check_numbers(score: ScoredDocument | ScoredItem, place: str) -> None:
+    """Refuse a line whose numbers are not numbers, or counts that are below 0, as a hand-edited file may have."""
+    if isinstance(score, ScoredDocument):
+        numbers: dict[str, object] = {"nats": score.nats, "tokens": score.tokens, "bytes": score.bytes}
+    else:
+        numbers = {"accuracy": score.accuracy, **{f"log_p[{number}]": value for number, value in enumerate(score.log_p)}}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise DataError(f"{place}: {name} is {value!r}, not a number", fix=_FIX)
+        if name in ("tokens", "bytes") and (value < 0 or value != int(value)):
+            raise DataError(f"{place}: {name} is {value}, not a count", fix=_FIX)
