@@ -14,9 +14,10 @@ def study(**changes):
     ladders = []
     for size in (100, 400, 1600):
         own = {"model": f"m{size}", "parameters": size, "flops_per_token": 6.0 * size, **changes}
+        control = {**own, "arm": "control", "share": 0.0}
         ladders += [
-            make_ladder(share=0.9, random_seed=size, **own),
-            make_ladder(lambda x: falling(x / 3), arm="control", share=0.0, random_seed=size + 1, **own),
+            make_ladder(**{"share": 0.9, "random_seed": size, **own}),
+            make_ladder(lambda x: falling(x / 3), **{"random_seed": size + 1, **control}),
         ]
     return answer(ladders, [], CompareConfig(next_budget_factor=3.0), CONTROLS)
 
