@@ -1,90 +1,88 @@
 """How often intervals of fitted curves miss the truth: simulated scaling studies, fitted by the functions of a comparison.
 
-A study draws a curve, documents of log-normal lengths that gain unequally (the logarithm of their gains has a standard
-deviation of 0.5), and runs with noise of their own and noise that all runs of a seed share, as branches of a trunk do. Asked
-are every parameter and the prediction at twice the largest budget. The percentile bootstrap over documents and seeds, refitted
-by the same optimizer, is simulated beside ours. 500 studies per cell have a standard error of 1 point at 95 %.
+A study draws its design, a curve, documents of log-normal lengths that gain unequally (the logarithm of their gains has a
+standard deviation of 0.5), and runs with noise of their own and noise that all runs of a seed share, as branches of a trunk do.
+Asked are every parameter and the prediction at twice the largest budget. The percentile bootstrap over documents and seeds,
+refitted by the same optimizer, is simulated beside ours. 500 studies have a standard error of 1 point at 95 %.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from benchmarks.measure.claims import SHARE, Claim
 from cpt_ray.compare.fits.curves import change_at, fit_compute, fit_mix, fit_tokens, loss_at
-from cpt_ray.compare.fits.fitted import Fitted
+from cpt_ray.compare.fits.fitted import Fitted, estimated
 from cpt_ray.compare.fits.forms import MIX, POWER
 from cpt_ray.compare.fits.ladder import SUBSETS, Ladder
 from cpt_ray.compare.fits.solve import least_squares
 from cpt_ray.compare.fits.spread import Curve, Target, spread_of
 from cpt_ray.evaluate.intervals import Floats
-from cpt_ray.records import Estimated
 
 LEVEL = 0.95
 FIRST = 1e6
 """Tokens of the smallest budget; each is twice the one before."""
 SHARES = (0.25, 0.5, 0.75, 1.0)
+FALLING = 2 / 3
+"""Share of curves in tokens that fall, like gains; the others rise, like forgetting."""
 GAINS, OWN_NOISE, BASES = 0.5, 0.02, 0.2
 """Standard deviations: of the log of a document's gain; of a run on a document of 1,000 bytes; of bases over documents."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A design: what is fitted, how many budgets, seeds and documents, and the share of a run's noise that its seed shares."""
+class Design:
+    """What a study has: budgets, seeds, documents, and the share of a run's noise that all runs of its seed have in common."""
 
-    kind: str
-    budgets: int = 8
-    seeds: int = 3
-    documents: int = 100
-    shared: float = 0.5
+    budgets: int
+    seeds: int
+    documents: int
+    shared: float
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, *, most_budgets: int, least_budgets: int = 8) -> Design:
+        """A design of at least eight budgets and three seeds, 30 to 400 documents, noise from independent to nearly shared."""
+        return cls(
+            budgets=int(random.integers(least_budgets, most_budgets + 1)),
+            seeds=int(random.integers(3, 6)),
+            documents=round(math.exp(random.uniform(math.log(30), math.log(400)))),
+            shared=random.uniform(0, 0.9),
+        )
 
 
 @dataclass
 class Counts:
-    """Studies, and for each question how many intervals cover the truth, are open, and how many bootstraps cover it."""
+    """Studies of a kind; for each question, how many intervals cover the truth, are open, and how many bootstraps cover it."""
 
-    cell: Cell
+    kind: str
     studies: int = 0
     covered: dict[str, int] = field(default_factory=dict)
     unbounded: dict[str, int] = field(default_factory=dict)
     bootstrap: dict[str, int] = field(default_factory=dict)
 
 
-def cells() -> Iterator[Cell]:
-    """All designs: at least eight points and three seeds."""
-    yield Cell("falling")
-    yield Cell("power")
-    yield Cell("falling", shared=0.0)
-    yield Cell("rising")
-    yield Cell("mix", budgets=5)
-    yield Cell("falling", documents=400, seeds=5)
+KINDS = ("tokens", "power", "mix")
 
 
-def simulate(cell: Cell, draws: int, *, first: int = 0) -> Counts:
-    """Draw `draws` studies of a design from number `first` on, fit them, and count."""
-    counts = Counts(cell)
+def simulate(kind: str, draws: int, *, first: int = 0) -> Counts:
+    """Draw `draws` studies of a kind from number `first` on, fit them, and count."""
+    counts = Counts(kind)
     for draw in range(first, first + draws):
-        random = np.random.default_rng(
-            [draw, cell.budgets, cell.seeds, cell.documents, int(100 * cell.shared), sum(cell.kind.encode())]
-        )
-        fitted, truth, asked = _study(cell, random)
+        random = np.random.default_rng([draw, KINDS.index(kind)])
+        fitted, truth, asked = _study(kind, random)
         if fitted.curve is None:
             continue
         counts.studies += 1
         found = {one.name: one for one in fitted.record.parameters}
         for name, target in asked.items():
-            low, high = spread_of(fitted.curve, target, LEVEL).bounds()
-            found[name] = Estimated(name=name, value=0.0, low=low, high=high)
+            found[name] = estimated(name, 0.0, *spread_of(fitted.curve, target, LEVEL).bounds())
         drawn = _bootstrap(fitted.curve, random)
         for name, true in truth.items():
-            low, high = (-math.inf if found[name].low is None else found[name].low), found[name].high
-            high = math.inf if high is None else high
-            _add(counts.covered, name, low <= true <= high)
-            _add(counts.unbounded, name, math.isinf(low) or math.isinf(high))
+            low, high = found[name].low, found[name].high
+            _add(counts.covered, name, (low is None or low <= true) and (high is None or true <= high))
+            _add(counts.unbounded, name, low is None or high is None)
             values = asked[name](*drawn) if name in asked else _natural(fitted.curve, drawn[0], name)
             ends = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             _add(counts.bootstrap, name, bool(ends[0] <= true <= ends[1]))
@@ -95,19 +93,23 @@ def _add(counts: dict[str, int], name: str, happened: bool) -> None:
     counts[name] = counts.get(name, 0) + int(happened)
 
 
-def _study(cell: Cell, random: np.random.Generator) -> tuple[Fitted, dict[str, float], dict[str, Target]]:
+def _study(kind: str, random: np.random.Generator) -> tuple[Fitted, dict[str, float], dict[str, Target]]:
     """A fitted study, the truth of everything that is asked, and the questions that are not parameters."""
+    # With four shares, five budgets are twenty points.
+    least, most = (4, 6) if kind == "mix" else (8, 12)
+    cell = Design.draw(random, least_budgets=least, most_budgets=most)
     tokens = FIRST * 2.0 ** np.arange(cell.budgets)
     following = 2 * float(tokens[-1])
-    if cell.kind == "mix":
+    if kind == "mix":
         return _mix_study(cell, tokens, following, random)
-    if cell.kind == "power":
+    if kind == "power":
         exponent, scale = random.uniform(0.02, 0.15), random.uniform(0.6, 1.2)
         ladder = _ladder(cell, tokens, [scale * (tokens / tokens[-1]) ** -exponent], random)[0]
         fitted = fit_compute(ladder, confidence=LEVEL, seed=0)
         truth = {"a": scale, "b": exponent, "prediction": scale * 2**-exponent}
         return fitted, truth, {"prediction": _power_at(2.0)}
-    floor = random.uniform(0.5, 0.9) if cell.kind == "falling" else random.uniform(1.1, 1.5)
+    falls = random.random() < FALLING
+    floor = random.uniform(0.5, 0.9) if falls else random.uniform(1.1, 1.5)
     power = math.exp(random.uniform(math.log(0.25), math.log(1)))
     scale = FIRST * math.exp(random.uniform(0, math.log(20)))
 
@@ -123,7 +125,7 @@ def _study(cell: Cell, random: np.random.Generator) -> tuple[Fitted, dict[str, f
 
 
 def _mix_study(
-    cell: Cell, tokens: Floats, following: float, random: np.random.Generator
+    cell: Design, tokens: Floats, following: float, random: np.random.Generator
 ) -> tuple[Fitted, dict[str, float], dict[str, Target]]:
     law = {
         "E": random.uniform(0.4, 0.6), "B": random.uniform(0.05, 0.15), "eta": random.uniform(0.1, 0.5),
@@ -157,7 +159,7 @@ def _power_at(x: float) -> Target:
     return target
 
 
-def _ladder(cell: Cell, tokens: Floats, curves: list[Floats], random: np.random.Generator) -> list[Ladder]:
+def _ladder(cell: Design, tokens: Floats, curves: list[Floats], random: np.random.Generator) -> list[Ladder]:
     """Ladders whose mean losses over documents and runs follow the curves; documents and base are shared."""
     sizes = np.exp(random.normal(7, 1, cell.documents))
     bases = 1 + random.normal(0, BASES, cell.documents)
@@ -215,9 +217,7 @@ def claims(found: list[Counts]) -> list[Claim]:
     """The worst coverage over all designs and questions, with all of them as raw figures."""
     raw = [
         {
-            "kind": one.cell.kind, "points": one.cell.budgets * (len(SHARES) if one.cell.kind == "mix" else 1),
-            "seeds": one.cell.seeds, "documents": one.cell.documents, "shared": one.cell.shared, "studies": one.studies,
-            "asked": name, "covered": round(one.covered[name] / one.studies, 4),
+            "kind": one.kind, "studies": one.studies, "asked": name, "covered": round(one.covered[name] / one.studies, 4),
             "unbounded": round(one.unbounded[name] / one.studies, 4), "bootstrap": round(one.bootstrap[name] / one.studies, 4),
         }
         for one in found
@@ -240,16 +240,16 @@ def claims(found: list[Counts]) -> list[Claim]:
 
 
 def measure(draws: int) -> list[Claim]:
-    """Simulate every cell in this process, and print them."""
-    found = []
-    for cell in cells():
-        counts = simulate(cell, draws)
-        found.append(counts)
-        for name in counts.covered:
-            shares = [part[name] / counts.studies for part in (counts.covered, counts.unbounded, counts.bootstrap)]
-            print(
-                f"{cell.kind:8s} {cell.budgets:2d} budgets, {cell.seeds} seeds, {cell.documents:3d} documents, shared "
-                f"{cell.shared:.1f}: {name:10s} covered {shares[0]:.3f}, open {shares[1]:.3f}, bootstrap {shares[2]:.3f}",
-                flush=True,
-            )
-    return claims(found)
+    """Simulate every kind in this process, and print them."""
+    return claims([_told(simulate(kind, draws)) for kind in KINDS])
+
+
+def _told(counts: Counts) -> Counts:
+    for name in counts.covered:
+        shares = [part[name] / counts.studies for part in (counts.covered, counts.unbounded, counts.bootstrap)]
+        print(
+            f"{counts.kind:7s} {counts.studies:3d} studies, {name:10s} covered {shares[0]:.3f}, open {shares[1]:.3f}, "
+            f"bootstrap {shares[2]:.3f}",
+            flush=True,
+        )
+    return counts
