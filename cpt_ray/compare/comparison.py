@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpt_ray.compare.answers import answer
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
-from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
+from cpt_ray.compare.fits.ladder import read_ladders
+from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, perplexity_note
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
@@ -46,6 +48,8 @@ def compare(
     probes: Mapping[str, frozenset[str]] | None = None,
     control_draws: Mapping[str, frozenset[str]] | None = None,
     caveats: Sequence[str] = (),
+    parameters: Mapping[str, int] | None = None,
+    domain_sources: frozenset[str] = frozenset(),
 ) -> Comparison:
     """Draw the study's conclusions.
 
@@ -60,20 +64,18 @@ def compare(
         controls: Arm to the control arms that it is compared with; default: all of them.
         control_draws: Arm to the sources that these train on.
         caveats: Notes from the study file.
+        parameters: Model to its number of parameters, for curves over size.
+        domain_sources: Sources whose rows count as domain text in an arm's mixture.
 
     Returns:
-        Points, deltas, verdict and notes; the same input gives the same output.
+        Points, deltas, verdict, notes, and what the curves say; the same input gives the same output.
 
     Raises:
         DataError: If a base was not scored, a run or folder is missing, or two models were scored on different items.
     """
     by_run = {run.run: run for run in runs}
     around = _Around(control_arms, controls, probes or {}, control_draws or {})
-    for record in evals:
-        if record.run not in by_run or record.run not in eval_folders:
-            raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
-        if not reported_sets(record):
-            raise DataError(f"{record.run} has no scores on a test set; only those are reported", fix=_FIX)
+    _require_complete(evals, by_run, eval_folders)
     merged = [r for r in evals if by_run[r.run].merge is not None]
     scored = [r for r in evals if by_run[r.run].merge is None]
     budgets = [r for r in scored if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
@@ -82,18 +84,14 @@ def compare(
     findings: list[ArmFindings] = []
     for model in dict.fromkeys(record.model for record in evals):
         own = [cell for cell in cells if cell.model == model]
-        base = next((cell for cell in own if cell.arm is None), None)
-        if base is None:
-            raise DataError(f"the base of {model} was not scored; everything is compared with it", fix=_FIX)
-        model_findings, model_deltas = _compare_model(base, own, config, around)
+        model_findings, model_deltas = _compare_model(_base_of(model, own), own, config, around)
         findings += model_findings
         deltas += model_deltas
-        for merge in (cell for cell in merges if cell.model == model):
-            made_of = [cell for cell in own if (cell.arm, cell.budget_tokens) == (merge.arm, merge.budget_tokens)]
-            for reference in (base, *made_of):
-                deltas += _all_deltas(merge, reference, config, (probes or {}).get(merge.arm or "", frozenset()))
+        deltas += _compare_merges([cell for cell in merges if cell.model == model], own, config, around)
+    ladders = read_ladders(cells, by_run, parameters=parameters or {}, domain_sources=domain_sources, seed=config.seed)
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
     trained = [record for record in evals if record.arm is not None]
+    caveats = [*caveats, *perplexity_note([record for record in evals if record.arm is None])]
     return Comparison(
         points=tuple(_points(evals, by_run)),
         deltas=tuple(deltas),
@@ -102,7 +100,33 @@ def compare(
         notes=(*notes(findings, evals, not_annealed=len(scored) - len(budgets)), *caveats),
         tokens_seen=max((record.tokens_seen for record in trained), default=0),
         tokens_paid=tokens_paid,
+        answers=answer(ladders, deltas, config, control_arms),
     )
+
+
+def _require_complete(evals: Sequence[EvalRecord], by_run: Mapping[str, RunRecord], eval_folders: Mapping[str, Path]) -> None:
+    for record in evals:
+        if record.run not in by_run or record.run not in eval_folders:
+            raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
+        if not reported_sets(record):
+            raise DataError(f"{record.run} has no scores on a test set; only those are reported", fix=_FIX)
+
+
+def _base_of(model: str, cells: Sequence[Cell]) -> Cell:
+    base = next((cell for cell in cells if cell.arm is None), None)
+    if base is None:
+        raise DataError(f"the base of {model} was not scored; everything is compared with it", fix=_FIX)
+    return base
+
+
+def _compare_merges(merges: Sequence[Cell], cells: Sequence[Cell], config: CompareConfig, around: _Around) -> list[Delta]:
+    """Compare the merges of a model with its base and with what they are made of."""
+    deltas: list[Delta] = []
+    for merge in merges:
+        made_of = [cell for cell in cells if (cell.arm, cell.budget_tokens) == (merge.arm, merge.budget_tokens)]
+        for reference in (_base_of(merge.model, cells), *made_of):
+            deltas += _all_deltas(merge, reference, config, around.probes.get(merge.arm or "", frozenset()))
+    return deltas
 
 
 def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path], by_run: Mapping[str, RunRecord]) -> list[Cell]:

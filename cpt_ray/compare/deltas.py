@@ -26,6 +26,7 @@ ONE_SEED = "evaluation items only, not training randomness"
 
 _MISMATCH_FIX = "delete both evaluation folders and run `cpt-ray evaluate` again, so that both are scored on the same items"
 _DAMAGED_FIX = "delete the evaluation folders of both and run `cpt-ray evaluate` again"
+_EDITED_FIX = "a score file was edited or cut: delete the evaluation's folder and run `cpt-ray evaluate` again"
 _ACCURACIES: dict[Literal["accuracy_points", "accuracy_norm_points"], str] = {
     "accuracy_points": "accuracy",
     "accuracy_norm_points": "accuracy_norm",
@@ -125,7 +126,7 @@ def _judge(family: Sequence[Delta], config: CompareConfig) -> list[Delta]:
 def _held_out_delta(
     pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], score: HeldOutScore, config: CompareConfig
 ) -> Delta:
-    documents = [(_documents(subject, score.source), _documents(reference, score.source)) for subject, reference in pairs]
+    documents = [(documents_of(subject, score.source), documents_of(reference, score.source)) for subject, reference in pairs]
     first = documents[0][0]
     for pair in documents:
         for other, run in zip(pair, names, strict=True):
@@ -208,11 +209,32 @@ def relative_percent(value: float, reference: float) -> float:
     return 100 * (value - reference) / reference
 
 
-def _documents(scored: Scored, source: str) -> list[ScoredDocument]:
+def documents_of(scored: Scored, source: str) -> list[ScoredDocument]:
+    """The scores of a test set's documents.
+
+    Raises:
+        DataError: If the model was not scored on it, or the file is missing or damaged.
+    """
     for score in reported_sets(scored.record):
         if score.source == source:
-            return read_document_scores(scored.folder / score.documents_path)
+            path = scored.folder / score.documents_path
+            documents = read_document_scores(path)
+            _check_sums(documents, score, path)
+            return documents
     raise DataError(f"{scored.record.run} was not scored on the test set of {source}", fix=_MISMATCH_FIX)
+
+
+def _check_sums(documents: Sequence[ScoredDocument], score: HeldOutScore, path: Path) -> None:
+    """Refuse documents that do not add up to their record: one of the two files was edited or cut since they were scored."""
+    found = {
+        "documents": (len(documents), score.documents),
+        "bytes": (sum(document.bytes for document in documents), score.scored_bytes),
+        "nats": (math.fsum(document.nats for document in documents), score.nats),
+    }
+    for name, (summed, recorded) in found.items():
+        # What is not finite has a message of its own, which names the models.
+        if math.isfinite(summed) and not math.isclose(summed, recorded, rel_tol=1e-6):
+            raise DataError(f"{path}: {summed:.10g} {name}, but {recorded:.10g} in {EvalRecord.FILE}", fix=_EDITED_FIX)
 
 
 def _items(scored: Scored, task: str) -> list[ScoredItem]:

@@ -74,6 +74,22 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
     return tuple(dict.fromkeys(lines))
 
 
+def perplexity_note(bases: Sequence[EvalRecord]) -> list[str]:
+    """A warning where bases cut the same text into different tokens: perplexity is per token, so theirs do not compare."""
+    counts: dict[tuple[str, str, int], dict[int, str]] = {}
+    for record in bases:
+        for score in record.held_out:
+            place = (score.source, score.part, score.scored_bytes)
+            counts.setdefault(place, {}).setdefault(score.scored_tokens, record.model)
+    models = next((list(found.values()) for found in counts.values() if len(found) > 1), [])
+    if not models:
+        return []
+    return [
+        f"{' and '.join(models)} have different tokenizers: a perplexity is per token and does not compare between them; "
+        "compare bits per byte."
+    ]
+
+
 def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
     cell = finding.largest
     gain = next(iter(_of_role(finding.against_base, "domain")), None)

@@ -23,6 +23,7 @@ from cpt_ray.records.classifiers import (
 )
 from cpt_ray.records.data import (
     Amount,
+    CorpusProfile,
     Document,
     DocumentKey,
     DocumentsRecord,
@@ -30,16 +31,31 @@ from cpt_ray.records.data import (
     DuplicateComponents,
     HeldOutRecord,
     HeldOutSet,
+    Histogram,
     LargeComponent,
     RepeatedIds,
     ShownDocument,
     StageReport,
+    Term,
     UnitFacts,
     UnitReport,
     sum_reports,
 )
 from cpt_ray.records.device import Card, DeviceFacts
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
+from cpt_ray.records.fits import (
+    Answers,
+    EfficiencyRatio,
+    Estimated,
+    Fit,
+    Forecast,
+    LeftOut,
+    RatioTrend,
+    ShareAnswer,
+    ShareRow,
+    Spending,
+    SpendingOption,
+)
 from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import (
     GridPlan,
@@ -52,7 +68,6 @@ from cpt_ray.records.plan import (
     SourceNeed,
     StudyPlan,
 )
-from cpt_ray.records.profile import CorpusProfile, Histogram, Term
 from cpt_ray.records.runs import (
     CheckpointManifest,
     CheckpointTimes,
@@ -77,6 +92,7 @@ from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
     "Amount",
+    "Answers",
     "ArmsRecord",
     "Artifact",
     "Card",
@@ -96,6 +112,8 @@ __all__ = [
     "DrawnSource",
     "Dropped",
     "DuplicateComponents",
+    "EfficiencyRatio",
+    "Estimated",
     "EvalRecord",
     "ExamHalf",
     "ExamHit",
@@ -104,7 +122,9 @@ __all__ = [
     "ExamScore",
     "ExampleCounts",
     "FileEntry",
+    "Fit",
     "FittedRecord",
+    "Forecast",
     "GridPlan",
     "Half",
     "Heartbeat",
@@ -117,6 +137,7 @@ __all__ = [
     "Interval",
     "LargeComponent",
     "LearnedTokenizer",
+    "LeftOut",
     "LoadedCheckpoint",
     "Made",
     "Measured",
@@ -131,6 +152,7 @@ __all__ = [
     "PlannedRun",
     "Point",
     "RateSchedule",
+    "RatioTrend",
     "Record",
     "RepeatedIds",
     "RunAttempt",
@@ -146,11 +168,15 @@ __all__ = [
     "ShardEntry",
     "ShardManifest",
     "ShardTable",
+    "ShareAnswer",
+    "ShareRow",
     "Shared",
     "ShownDocument",
     "ShownScore",
     "SourceNeed",
     "SourceRole",
+    "Spending",
+    "SpendingOption",
     "StageReport",
     "StateFigures",
     "StepMetrics",

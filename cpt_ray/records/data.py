@@ -1,4 +1,4 @@
-"""Records of preparation: documents and what became of them, units, held-out sets."""
+"""Records of preparation: documents and what became of them, units, held-out sets, the profile of a corpus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import Field
 
 from cpt_ray.errors import DataError
 from cpt_ray.records.base import FileEntry, Record, SourceRole
-from cpt_ray.records.profile import CorpusProfile
 
 
 class DocumentKey(NamedTuple):
@@ -225,6 +224,41 @@ class DuplicateComponents(Record):
     sizes: dict[str, int]
     """Components by number of documents, in doubling classes: `2`, `3-4`, `5-8`, ..."""
     largest: tuple[LargeComponent, ...]
+
+
+class Histogram(Record):
+    """Documents of one source by size or by repetition.
+
+    `edges` has one more number than `counts`; the first and last bins also hold what is beyond them.
+    """
+
+    source: str
+    measure: Literal["bytes", "repetition"]
+    when: Literal["read", "kept"]
+    """As read, or as kept after cleaning and duplicate removal."""
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class Term(Record):
+    """A word or phrase that sets the domain's text apart."""
+
+    text: str
+    domain: int
+    """Its count in the sample of domain text."""
+    background: int
+    z: float
+    """Log-odds ratio with an informative Dirichlet prior, over its standard deviation (Monroe et al. 2008)."""
+
+
+class CorpusProfile(Record):
+    """Histograms of every source, and what sets domain text apart from general text."""
+
+    histograms: tuple[Histogram, ...] = ()
+    terms: tuple[Term, ...] = ()
+    domain_words: int = 0
+    """Words in the sample in which terms were counted."""
+    background_words: int = 0
 
 
 class DocumentsRecord(Record):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from cpt_ray.records.base import Record, SourceRole
 from cpt_ray.records.exams import Half
+from cpt_ray.records.fits import Answers
 
 
 class Interval(Record):
@@ -173,3 +174,5 @@ class Comparison(Record):
     """Caveats that go with the verdict, one sentence each."""
     tokens_seen: int
     tokens_paid: int
+    answers: Answers = Answers()
+    """What the curves say of budgets, sizes and mixes that were not run."""

@@ -35,6 +35,7 @@ from cpt_ray.report.tables import (
     warning_rows,
     watch_rows,
 )
+from cpt_ray.report.text.answers import answer_tables, refusals
 from cpt_ray.report.text.pairing import pairings
 from cpt_ray.report.wording import FILTERS
 
@@ -43,7 +44,8 @@ SECTIONS = (
     "2. Loss curves",
     "3. Token-scaling curves",
     "4. Gain against forgetting",
-    "5. Provenance",
+    "5. What more tokens would buy",
+    "6. Provenance",
 )
 
 MARKER_PATHS = {
@@ -134,6 +136,8 @@ def render_report(contents: ReportContents) -> str:
         mfu_bases=mfu_bases(contents),
         pairings=pairings(contents.runs),
         dropout=list(dict.fromkeys(run.training.last.dropout or "none" for run in contents.runs if run.training)),
+        answer_tables=answer_tables(contents.comparison.answers),
+        refused=refusals(contents.comparison.answers),
         overlaps=overlap_rows(contents.domains),
         warnings=warning_rows(contents),
         merges=[run for run in contents.runs if run.merge is not None],

@@ -31,7 +31,7 @@ from cpt_ray.records import (
     StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
+from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell, shapes_of
 from cpt_ray.study.graph import ALL, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
@@ -211,7 +211,14 @@ class Study:
             probes={name: _probes(cell.config)[plain] for name, (cell, plain) in homes.items()},
             control_draws={name: _draws(cell.config) for name, (cell, _) in homes.items()},
             caveats=tuple(dict.fromkeys(note for note in notes if note)),
+            parameters=self._parameters(),
+            domain_sources=frozenset(source.name for source in self.config.sources if source.role == "domain"),
         )
+
+    def _parameters(self) -> dict[str, int]:
+        """Parameters of each model, by its name in the study."""
+        bases = (one for one in self.grid.scored() if one.node.work.is_base)
+        return {one.names.model: shapes_of(one.cell)[one.node.work.model.name].parameters for one in bases}
 
     def tokens_paid(self) -> int:
         """Tokens that the runs of the chosen cells trained on; a run that cells share counts once."""

@@ -13,8 +13,8 @@ import pytest
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.evaluate.bits_per_byte import aggregate
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, format_scores
-from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, Merge, RunRecord, SourceRole
-from tests.run_records import training
+from cpt_ray.records import EvalRecord, ExamScore, HeldOutSet, Merge, RunMix, RunRecord, SourceRole, TrainingRecord
+from tests.run_records import cost, training
 
 CONFIG = CompareConfig(subsets=400)
 LABEL = "smoke check on 4-way questions; not a real exam"
@@ -47,10 +47,13 @@ class Laboratory:
         roles: Mapping[str, SourceRole] = MappingProxyType({}),
         parts: tuple[str, ...] = ("test",),
         merge: str = "",
+        flops_per_token: float = 1e9,
+        weights: Mapping[str, float] = MappingProxyType({}),
     ) -> EvalRecord:
         """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items.
 
-        With `merge`, of an interpolation of that name, at weight 0.5, of the budget.
+        The run took `flops_per_token` and drew from sources by `weights`; with `merge`, it is an interpolation of that name, at
+        weight 0.5, of the budget.
         """
         made_of = f"{model}-{arm}-{budget}-seed{seed}"
         run = f"{model}-base" if arm is None else f"{model}-{arm}-{budget}-{merge}-0.5-seed{seed}" if merge else made_of
@@ -88,7 +91,8 @@ class Laboratory:
         )
         self.evals.append(record)
         made = Merge(run=run, name=merge, rule="interpolate", made_of=made_of, weight=0.5) if merge else None
-        self.runs.append(_run(record, annealed=annealed, merge=made))
+        own = {} if arm is None or merge else {"training": _training(record, flops_per_token, weights)}
+        self.runs.append(_run(record, annealed=annealed, merge=made, **own))
         self.folders[run] = folder
         return record
 
@@ -111,7 +115,12 @@ class Laboratory:
         )
 
 
-def _run(record: EvalRecord, *, annealed: bool, merge: Merge | None) -> RunRecord:
+def _training(record: EvalRecord, flops_per_token: float, weights: Mapping[str, float]) -> TrainingRecord:
+    mixes = (RunMix(first_position=0, rows=100, weights=dict(weights)),) if weights else ()
+    return training(record.tokens_seen, cost=cost(flops=flops_per_token * record.tokens_seen), mixes=mixes)
+
+
+def _run(record: EvalRecord, *, annealed: bool, merge: Merge | None, training: TrainingRecord | None = None) -> RunRecord:
     base = record.arm is None
     return RunRecord(
         run=record.run,
@@ -122,7 +131,7 @@ def _run(record: EvalRecord, *, annealed: bool, merge: Merge | None) -> RunRecor
         budget_tokens=record.budget_tokens,
         export_path="/nowhere",
         annealed=annealed,
-        training=None if base or merge else training(record.tokens_seen),
+        training=training,
         merge=merge,
         merged_tokens=record.tokens_seen if merge else 0,
     )

@@ -198,3 +198,27 @@ def test_the_headline_names_the_worst_of_probes_and_general_text(laboratory):
     assert "forgetting 0.200 on news" in found.headline
     assert "text that it does not train on (essays) rose by 0.0300" in found.verdict
     assert "general text (news) rose by 0.2000" in found.verdict
+
+
+def test_models_with_different_tokenizers_are_not_compared_in_perplexity(laboratory):
+    fill(laboratory, model="small")
+    fill(laboratory, model="large")
+    assert not any("perplexity" in note for note in conclude(laboratory).notes)
+
+    base = next(record for record in laboratory.evals if record.run == "large-base")
+    tokens = tuple(score.model_copy(update={"scored_tokens": 7}) for score in base.held_out)
+    laboratory.evals[laboratory.evals.index(base)] = base.model_copy(update={"held_out": tokens})
+
+    assert (
+        "small and large have different tokenizers: a perplexity is per token and does not compare between them; compare bits "
+        "per byte."
+    ) in conclude(laboratory).notes
+
+
+def test_a_study_of_three_budgets_and_seeds_has_a_forecast_and_one_of_two_says_why_not(laboratory):
+    fill(laboratory, seeds=(0, 1))
+    found = conclude(laboratory).answers
+    (legal,) = (one for one in found.forecasts if (one.arm, one.set_name) == ("legal", "law"))
+    assert legal.change is not None
+    (control,) = (one for one in found.forecasts if (one.arm, one.set_name) == ("control", "law"))
+    assert control.missing == "1 budget: a curve needs at least 3, besides the base"

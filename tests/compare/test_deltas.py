@@ -17,14 +17,25 @@ from tests.compare.conftest import CONFIG, Laboratory
 
 def cell(laboratory: Laboratory, *records) -> Cell:
     first = records[0]
+    scored = (next(one for one in laboratory.evals if one.run == record.run) for record in records)
     return Cell(
-        first.model, first.arm, first.budget_tokens, tuple(Scored(record, laboratory.folders[record.run]) for record in records)
+        first.model, first.arm, first.budget_tokens, tuple(Scored(record, laboratory.folders[record.run]) for record in scored)
     )
 
 
 def write_documents(laboratory, record, rows):
+    """Score other documents of `law`, and say so in the record."""
     path = laboratory.folders[record.run] / "held_out/law-test.jsonl"
-    path.write_text(format_scores([ScoredDocument(identity, "same for all", *rest) for identity, *rest in rows]))
+    documents = [ScoredDocument(identity, "same for all", *rest) for identity, *rest in rows]
+    path.write_text(format_scores(documents))
+    sums = {
+        "documents": len(documents),
+        "nats": sum(one.nats for one in documents),
+        "scored_bytes": sum(one.bytes for one in documents),
+    }
+    place = next(number for number, one in enumerate(laboratory.evals) if one.run == record.run)
+    held_out = tuple(score.model_copy(update=sums if score.source == "law" else {}) for score in record.held_out)
+    laboratory.evals[place] = record.model_copy(update={"held_out": held_out})
 
 
 def only(deltas, set_name="law", measure="bits_per_byte"):
@@ -259,6 +270,24 @@ def test_other_exam_items_are_refused(laboratory):
     path.write_text("\n".join([json.dumps({**json.loads(lines[0]), "id": "other"}), *lines[1:]]) + "\n")
     with pytest.raises(DataError, match="exam smoke: m-legal-100-seed0 and m-base were not scored on the same items"):
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda lines: [lines[0].replace('"bytes": 100', '"bytes": 101'), *lines[1:]], "11801 bytes, but 11800 in evaluation"),
+        (lambda lines: lines[:-1], "39 documents, but 40 in evaluation.json"),
+        (lambda _: [], "0 documents, but 40 in evaluation.json"),
+        (lambda lines: [json.dumps({**json.loads(lines[0]), "nats": 1.0}), *lines[1:]], r" nats, but .* in evaluation\.json"),
+    ],
+)
+def test_a_score_file_that_was_edited_or_cut_is_refused(laboratory, edit, says):
+    base, run = laboratory.add(), laboratory.add("legal", 100)
+    path = laboratory.folders[run.run] / "held_out/law-test.jsonl"
+    path.write_text("".join(f"{line}\n" for line in edit(path.read_text().splitlines())))
+    with pytest.raises(DataError, match=f"law-test.jsonl: .*{says}") as refused:
+        cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+    assert refused.value.fix.startswith("a score file was edited or cut: delete the evaluation's folder")
 
 
 def test_a_percentage_of_nothing_is_a_convention():

@@ -1,4 +1,4 @@
-"""The page: five parts, the records' numbers, the same bytes each time, nothing loaded, everything escaped."""
+"""The page: six parts, the records' numbers, the same bytes each time, nothing loaded, everything escaped."""
 
 import re
 import shutil
@@ -16,6 +16,8 @@ from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.page import SECTIONS, PageFigure, render_report, write_report
 from cpt_ray.report.series import run_styles
 from cpt_ray.report.wording import MINUS
+from tests.compare.fits.made_up import TOKENS
+from tests.compare.test_answers import study
 from tests.report.made_up import BASE, FLOPS_BASIS, LABEL, PEAK_BASIS, VERDICT, delta, make_contents, run_record, stage
 from tests.run_specs import make_schedule
 
@@ -76,7 +78,27 @@ def test_what_stands_of_exams_in_the_text_is_tabled_and_what_stays_there_is_said
     assert "&lt;b&gt;the answer&lt;/b&gt;" in page
 
 
-def test_the_five_parts_stand_in_order_under_the_verdict(page):
+def test_what_more_tokens_would_buy_is_tabled_with_its_fits_and_escaped():
+    contents = make_contents()
+    answers = study(arm=HOSTILE)
+    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update={"answers": answers})))
+    found = read(page)
+    assert "script" not in found.tags
+    for heading in ("Predicted at the next budget", "Efficiency of domain text", "Fitted curves"):
+        assert f"<h3>{heading}</h3>" in page
+    assert "E + (L0 - E)(1 + x/x0)^-b" in found.text
+    assert "2 times the FLOPs of the largest run" in found.text
+
+
+def test_a_study_without_curves_says_so_and_why():
+    contents = make_contents()
+    short = study(tokens=TOKENS[:2])
+    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update={"answers": short})))
+    assert "2 budgets: a curve needs at least 3, besides the base." in page
+    assert "This study has no curve to ask." in render_words(contents)
+
+
+def test_the_six_parts_stand_in_order_under_the_verdict(page):
     assert read(page).headings == list(SECTIONS)
     text = read(page).text
     assert text.index(VERDICT) < text.index(SECTIONS[0])

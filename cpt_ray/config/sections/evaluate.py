@@ -167,3 +167,9 @@ class CompareConfig(Section):
         ge=0,
         description="increase in bits per byte on general text that the verdict tolerates before it reports forgetting",
     )
+    next_budget_factor: float = Field(
+        default=2.0,
+        gt=1,
+        le=10,
+        description="the budget that gain and forgetting are predicted for, in multiples of the largest",
+    )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from cpt_ray.config.values import format_count
 from cpt_ray.records import Comparison, Delta, EvalRecord, HeldOutScore
+from cpt_ray.report.text.answers import render_answers
 from cpt_ray.report.text.table import text_table
 
 
@@ -63,6 +64,7 @@ def render_summary(
             "",
             comparison.verdict,
             *comparison.notes,
+            render_answers(comparison.answers),
             "",
         ]
     )

@@ -37,7 +37,7 @@ def plan_cell(graph: CellGraph) -> tuple[StudyPlan, list[MemoryPlan]]:
     """
     config = graph.config
     specs = [node.work.spec for node in graph.of(TRAIN)]
-    shapes = _shapes(graph)
+    shapes = shapes_of(graph)
     supply = _supply(graph)
     plan = plan_study(config, shapes, specs, supply.tokens, rows=supply.rows, measured_keys=supply.keys)
     deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
@@ -95,7 +95,8 @@ def require_cell(graph: CellGraph) -> None:
         raise ConfigError(f"cell {graph.cell.name}: {error.problem}", fix=error.fix) from None
 
 
-def _shapes(graph: CellGraph) -> dict[str, ModelShape]:
+def shapes_of(graph: CellGraph) -> dict[str, ModelShape]:
+    """The shape of each model of a cell, with what of it trains."""
     lora, freeze = graph.config.train.lora, graph.config.train.freeze
     trained = f"{freeze} {'' if lora is None else lora.model_dump_json()}"
     shapes: dict[str, ModelShape] = {}

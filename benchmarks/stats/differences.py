@@ -1,25 +1,22 @@
 """How often intervals are wrong: simulated studies of equal models and of planted effects, few documents, few seeds.
 
-Run by `make bench-stats`; writes `benchmarks/results/stats.json`. Documents have equal, log-normal or Pareto lengths, and score
+Documents have equal, log-normal or Pareto lengths, and score
 errors whose standard deviation grows with the square root of the length. An equal-model study is wrong if its interval excludes
 0, one with a planted effect if it excludes the effect. The percentile bootstrap over documents (and seeds), which is what most
-evaluations print, is simulated beside ours. `--draws` studies per cell; 10,000 have a standard error of 0.2 points at 5 %.
+evaluations print, is simulated beside ours.
+10,000 studies per cell have a standard error of 0.2 points at 5 %.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.measure.claims import SHARE, Claim
-from benchmarks.measure.record import RESULTS, write_results
 from cpt_ray.evaluate.intervals import Floats, estimate
 
 LEVEL = 0.05
@@ -147,13 +144,8 @@ def claims(found: list[Wrong], draws: int) -> list[Claim]:
     ]  # fmt: skip
 
 
-def main() -> None:
-    """Simulate every cell, and write the claims."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--draws", type=int, default=10_000, help="studies per cell (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="400 studies per cell; results go to a temporary folder")
-    arguments = parser.parse_args()
-    draws = 400 if arguments.quick else arguments.draws
+def measure(draws: int) -> list[Claim]:
+    """Simulate every cell, and print them."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for the workers: their matrices are small
     with ProcessPoolExecutor() as pool:
         found = list(pool.map(simulate, list(cells()), [draws] * len(list(cells()))))
@@ -163,9 +155,4 @@ def main() -> None:
             f"{cell.documents:4d} documents, {cell.kind:10s} {cell.seeds} seeds, noise {cell.seed_noise:.3f}, "
             f"effect {cell.effect:.2f}: wrong {one.ours:.4f}, bootstrap {one.bootstrap:.4f}"
         )
-    folder = Path(tempfile.mkdtemp(prefix="bench-stats-")) if arguments.quick else RESULTS
-    write_results("stats", claims(found, draws), folder=folder)
-
-
-if __name__ == "__main__":
-    main()
+    return claims(found, draws)

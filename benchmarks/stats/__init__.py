@@ -1,0 +1,1 @@
+"""How often intervals are wrong, in simulated studies: of paired differences, and of what fitted curves say."""

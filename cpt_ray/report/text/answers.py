@@ -1,0 +1,223 @@
+"""What more tokens would buy, as tables of words: fits, forecasts, efficiency ratios, shares, ways to spend compute.
+
+In: `Answers`. Out: `AnswerTable`s, which the page and the terminal both show. Guarantee: a number stands with its interval;
+what is missing stands with its reason, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cpt_ray.compare.efficiency import DEFINITION
+from cpt_ray.config.values import format_count
+from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Fit, Forecast, RatioTrend, ShareAnswer, Spending
+from cpt_ray.report.text.table import text_table
+from cpt_ray.report.wording import number, scientific, share, signed
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTable:
+    """A table of words.
+
+    Attributes:
+        title: Heading.
+        answer: The answer in a sentence; empty if the table is the answer.
+        header: Column names; the first `text_columns` are words, the others numbers.
+        rows: Cells; empty if there is nothing to list.
+        notes: What goes with it.
+        text_columns: Number of columns of words.
+    """
+
+    title: str
+    answer: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    text_columns: int = 1
+
+
+def answer_tables(answers: Answers) -> list[AnswerTable]:
+    """All tables that a study has something to say in, decisions first."""
+    tables = [
+        *_spendings(answers.spendings),
+        _forecasts(answers.forecasts),
+        *(_shares(one) for one in answers.shares),
+        _ratios(answers.ratios, answers.trends),
+        _fits([one for one in answers.fits if not one.refused]),
+    ]
+    return [table for table in tables if table is not None]
+
+
+def refusals(answers: Answers) -> list[str]:
+    """Why curves were not fitted: each reason once, with what it is said of."""
+    by_reason: dict[str, list[str]] = {}
+    for one in answers.fits:
+        if one.refused:
+            by_reason.setdefault(one.refused, []).append(one.subject)
+    return [f"Not fitted: {'; '.join(subjects)}: {reason}." for reason, subjects in by_reason.items()]
+
+
+def render_answers(answers: Answers) -> str:
+    """What the terminal prints: forecasts, ratios and the answers on spending, not the fits."""
+    lines: list[str] = []
+    for table in (_forecasts(answers.forecasts), _ratios(answers.ratios, answers.trends)):
+        if table is not None:
+            lines += ["", table.title, text_table(table.header, table.rows, text_columns=table.text_columns, rule=True)]
+            lines += table.notes
+    lines += [f"{_heading(one)}: {one.answer}" for one in answers.spendings]
+    lines += [f"Domain share, {one.model} on {one.set_name}: {one.answer}" for one in answers.shares]
+    lines += refusals(answers)
+    return "\n".join(lines)
+
+
+def interval(found: Estimated | None, digits: int = 3, *, with_sign: bool = False) -> str:
+    """A value and its interval; an open end in words."""
+    if found is None:
+        return number(None)
+    show = signed if with_sign else number
+    if found.low is None and found.high is None:
+        return "not determined"
+    if found.low is None or found.high is None:
+        end, words = (found.high, "at most") if found.low is None else (found.low, "at least")
+        return f"{words} {show(end, digits)}"
+    return f"{show(found.value, digits)} ({show(found.low, digits)} to {show(found.high, digits)})"
+
+
+def _forecasts(forecasts: Sequence[Forecast]) -> AnswerTable | None:
+    known = [one for one in forecasts if one.change is not None]
+    if not known:
+        return None
+    rows = tuple(
+        (
+            f"{one.model}, arm {one.arm}",
+            f"{one.set_name} ({one.role})",
+            format_count(round(one.tokens)),
+            interval(one.change, with_sign=True),
+            {-1: "better than the base", 0: "cannot be told", 1: "worse than the base"}[one.change.sign if one.change else 0],
+        )
+        for one in known
+    )
+    return AnswerTable(
+        "Predicted at the next budget",
+        "",
+        ("model", "set", "tokens", "bits per byte against the base", "prediction"),
+        rows,
+        ("By the curves in tokens; the mean over seeds of a run like these, if the curve keeps its form.",),
+        text_columns=2,
+    )
+
+
+def _heading(one: Spending) -> str:
+    return f"{one.factor:g} times the FLOPs of the largest run ({scientific(one.flops)}), for {one.set_name}"
+
+
+def _spendings(spendings: Sequence[Spending]) -> list[AnswerTable]:
+    return [
+        AnswerTable(
+            _heading(one),
+            one.answer,
+            ("spent on", "model and arm", "tokens", "predicted bits per byte", "against more tokens"),
+            tuple(
+                (
+                    option.kind,
+                    f"{option.model}, arm {option.arm}" if option.model else option.missing,
+                    format_count(round(option.tokens)) if option.tokens else number(None),
+                    interval(option.loss) if option.loss else (option.missing if option.model else number(None)),
+                    interval(option.against, with_sign=True) if option.against else number(None),
+                )
+                for option in one.options
+            ),
+            ("Below 0 is better than more tokens. Prices are not part of this comparison.",),
+            text_columns=2,
+        )
+        for one in spendings
+    ]
+
+
+def _shares(found: ShareAnswer) -> AnswerTable:
+    words = {True: "within", False: "exceeds it", None: "cannot be told"}
+    return AnswerTable(
+        f"Domain share and {found.set_name}, {found.model} at {format_count(found.budget_tokens)} tokens",
+        found.answer,
+        ("arm", "domain share", "bits per byte against the base", f"tolerance of {found.tolerance:g}"),
+        tuple((row.arm, share(row.share, 0), interval(row.change, with_sign=True), words[row.within]) for row in found.rows),
+        ("The tolerance is compare.forgetting_tolerance.",),
+    )
+
+
+def _ratios(ratios: Sequence[EfficiencyRatio], trends: Sequence[RatioTrend]) -> AnswerTable | None:
+    if not ratios:
+        return None
+    rows = tuple(
+        (
+            f"{one.model}, arm {one.arm}",
+            f"{one.target} on {one.set_name}",
+            one.basis,
+            number(one.target_loss),
+            _ratio(one),
+        )
+        for one in ratios
+    )
+    notes = [DEFINITION]
+    for trend in trends:
+        what = f"Over {trend.sizes} sizes the measured ratio of arm {trend.arm} on {trend.set_name} goes with parameters to the"
+        notes.append(
+            f"{what} power {interval(trend.exponent)}." if trend.exponent else f"No trend over sizes: {trend.missing}."
+        )
+    header = ("model", "loss to reach", "basis", "bits per byte", "FLOPs of the control over those of the arm")
+    return AnswerTable("Efficiency of domain text", "", header, rows, tuple(notes), text_columns=3)
+
+
+def _ratio(found: EfficiencyRatio) -> str:
+    if found.bound:
+        return f"{found.bound} {number(found.bound_value, 2)}"
+    return interval(found.ratio, 2) if found.ratio else found.missing
+
+
+def _fits(fits: Sequence[Fit]) -> AnswerTable | None:
+    if not fits:
+        return None
+    rows = tuple(
+        (
+            f"{one.subject}, by {one.kind}",
+            one.formula,
+            "; ".join(f"{found.name} {_parameter(found)}" for found in one.parameters),
+            f"{one.points} points, {one.scores} scores, {one.seeds} seed{'s' * (one.seeds > 1)}",
+            f"{one.degrees_of_freedom}",
+            f"{number(one.residual_percent, 2)} %",
+            _left_out(one),
+            "; ".join(one.warnings),
+        )
+        for one in fits
+    )
+    header = (
+        "curve",
+        "form",
+        "parameters",
+        "fitted to",
+        "degrees of freedom",
+        "residuals",
+        "left out and predicted",
+        "warnings",
+    )
+    notes = (
+        "Bits per byte; x in tokens, FLOPs or parameters. Intervals are over documents and seeds; residuals are the root mean "
+        "square of measured over fitted loss. Left out: each point predicted from the others, the largest error and the last.",
+    )
+    return AnswerTable("Fitted curves", "", header, rows, notes, text_columns=3)
+
+
+def _parameter(found: Estimated) -> str:
+    if found.name != "x0":
+        return interval(found)
+    if found.low is None or found.high is None:
+        return "not determined"
+    return f"{format_count(round(found.value))} ({format_count(round(found.low))} to {format_count(round(found.high))})"
+
+
+def _left_out(found: Fit) -> str:
+    if not found.left_out:
+        return number(None)
+    errors = [one.predicted - one.measured for one in found.left_out]
+    return f"{number(max(map(abs, errors)))} at most, {signed(errors[-1])} for the last"

@@ -1,0 +1,87 @@
+"""The curves of a study: over compute, over size, in the mix, and what they are asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cpt_ray.compare.fits.curves import change_at, fit_compute, fit_mix, fit_sizes, fit_tokens, largest, log_tokens_to
+from cpt_ray.compare.fits.forms import MIX
+from tests.compare.fits.made_up import TOKENS, make_ladder
+
+LEVEL = {"confidence": 0.95, "seed": 0}
+
+
+def test_the_exponent_over_compute_is_that_over_tokens():
+    found = fit_compute(make_ladder(lambda x: 0.8 * (x / 128e6) ** -0.05), **LEVEL).record
+    scale, exponent = found.parameters
+    assert scale.low < 0.8 < scale.high
+    assert exponent.low < 0.05 < exponent.high
+    assert (found.kind, found.model, found.arm) == ("compute", "m", "legal")
+
+
+def test_the_exponent_over_size_takes_each_models_largest_budget():
+    ladders = [
+        make_ladder(
+            lambda x, size=size: 2.0 * size**-0.1 * (x / 128e6) ** -0.01, model=f"m{size}", parameters=size, random_seed=size
+        )
+        for size in (100, 400, 1600, 6400)
+    ]
+    found = fit_sizes(ladders, **LEVEL).record
+    assert (found.kind, found.model, found.points, found.scores) == ("size", None, 4, 12)
+    assert found.parameters[1].low < 0.1 < found.parameters[1].high
+    assert any("4 points" in line for line in found.warnings)
+
+
+def test_two_sizes_are_no_curve():
+    ladders = [make_ladder(model=f"m{size}", parameters=size) for size in (100, 400)]
+    assert fit_sizes(ladders, **LEVEL).record.refused == "2 model sizes: a curve needs at least 3"
+
+
+def test_the_largest_budget_of_a_ladder_has_all_its_seeds():
+    found = largest(make_ladder())
+    assert found.budgets == (int(TOKENS[-1]),) * 3
+    assert found.seeds == (0, 1, 2)
+    assert found.subset_losses.shape[1] == len(found.losses) == 3
+
+
+def mixed(role="domain", shares=(0.25, 0.5, 0.75, 1.0)):
+    law = np.log([0.5, 0.1, 0.3, 0.25, 0.05, 0.5, 0.1])
+
+    def losses(share):
+        def curve(x):
+            own = np.full(len(x), share if role == "domain" else 1 - share)
+            return np.exp(MIX.log_loss(law, np.stack([x / TOKENS[-1], own], axis=-1)))
+
+        return curve
+
+    return [
+        make_ladder(losses(share), arm=f"arm{share}", share=share, role=role, random_seed=int(100 * share)) for share in shares
+    ]
+
+
+@pytest.mark.parametrize("role", ["domain", "general"])
+def test_the_form_in_the_mix_is_fitted_over_arms(role):
+    found = fit_mix(mixed(role), **LEVEL)
+    assert (found.record.kind, found.record.arm, found.record.points) == ("mix", None, 32)
+    searched, design = found.curve.solution.searched, np.array([[1.0, 0.6]])
+    truth = np.exp(MIX.log_loss(np.log([0.5, 0.1, 0.3, 0.25, 0.05, 0.5, 0.1]), design))
+    assert np.exp(MIX.log_loss(searched, design)) == pytest.approx(truth, rel=3e-3)
+
+
+def test_fewer_than_three_shares_are_no_mix():
+    assert fit_mix(mixed(shares=(0.5, 1.0)), **LEVEL) is None
+    assert fit_mix([make_ladder()], **LEVEL) is None
+
+
+def test_the_tokens_to_a_change_are_the_inverse_of_the_change_at_tokens():
+    curve = fit_tokens(make_ladder(), **LEVEL).curve
+    searched, design = curve.solution.searched, curve.scores.design
+    for tokens in (1e6, 3e7, 5e8):
+        change = float(change_at(tokens)(searched, design))
+        assert float(log_tokens_to(-change)(searched, design)) == pytest.approx(np.log(tokens), rel=1e-6)
+
+
+def test_a_loss_below_the_floor_is_never_reached():
+    curve = fit_tokens(make_ladder(), **LEVEL).curve
+    assert float(log_tokens_to(0.9)(curve.solution.searched, curve.scores.design)) == pytest.approx(np.log(1e4 * 128e6))

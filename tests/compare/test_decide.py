@@ -1,0 +1,154 @@
+"""Decisions: forecasts, the largest domain share, ways to spend compute; and when the data cannot tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.compare.decide import FACTORS, forecasts, share_answers, spendings
+from cpt_ray.compare.fits.curves import fit_mix, fit_tokens
+from cpt_ray.records import Delta, Interval
+from tests.compare.fits.made_up import TOKENS, falling, make_ladder
+from tests.compare.fits.test_curves import mixed
+
+CONTROLS = frozenset({"control"})
+
+
+def curves_of(ladders):
+    return {(one.model, one.arm, one.set_name): fit_tokens(one, confidence=0.95, seed=0) for one in ladders}
+
+
+def rising(x):
+    return 2 - falling(x)
+
+
+def forecast_of(ladder, factor=2.0):
+    (found,) = forecasts([ladder], curves_of([ladder]), factor, 0.95)
+    return found
+
+
+def test_a_gain_at_the_next_budget_is_predicted_with_its_interval():
+    found = forecast_of(make_ladder())
+    assert found.tokens == 2 * TOKENS[-1]
+    truth = falling(2 * TOKENS[-1]) - 1
+    assert found.change.low < truth < found.change.high < 0
+
+
+def test_forgetting_at_the_next_budget_is_predicted_as_a_loss():
+    found = forecast_of(make_ladder(rising, role="probe"), factor=4.0)
+    assert found.change.low < 1 - falling(4 * TOKENS[-1]) < found.change.high
+    assert found.change.sign == 1
+
+
+def test_noise_around_the_base_is_no_forecast_in_either_direction():
+    found = forecast_of(make_ladder(lambda x: 1 + 0 * x, noise=2e-3))
+    assert found.change.sign == 0
+
+
+def test_a_study_too_short_for_a_curve_says_why_there_is_no_forecast():
+    found = forecast_of(make_ladder(tokens=TOKENS[:2]))
+    assert (found.change, found.missing) == (None, "2 budgets: a curve needs at least 3, besides the base")
+
+
+def spend(*ladders):
+    first, second = spendings(ladders, curves_of(ladders), CONTROLS, 0.95)
+    assert (first.factor, second.factor) == FACTORS
+    assert second.flops == 2 * first.flops
+    return first
+
+
+def test_alone_more_tokens_are_predicted_and_the_rest_is_not_measured():
+    found = spend(make_ladder(), make_ladder(arm="control"))
+    assert [option.kind for option in found.options] == ["more tokens", "another size", "other data"]
+    assert found.options[0].loss.low < falling(2 * TOKENS[-1]) < found.options[0].loss.high
+    assert found.options[0].tokens == pytest.approx(2 * TOKENS[-1])
+    assert found.options[1].missing == "not measured: the study needs a second model"
+    assert "cleaner text" in found.options[2].missing
+    assert found.answer.startswith("The data cannot tell: only more tokens")
+
+
+def test_cleaner_text_that_is_better_is_recommended():
+    clean = make_ladder(lambda x: falling(x, floor=0.6), arm="clean", random_seed=3, noise=3e-4)
+    found = spend(make_ladder(noise=3e-4), clean)
+    assert found.answer == "Other data (m, arm clean) is predicted to end lower than more tokens."
+    assert found.options[1].against.sign == -1
+
+
+def test_a_larger_model_is_compared_at_equal_flops():
+    large = make_ladder(
+        lambda x: 0.9 * falling(x), model="large", parameters=400, flops_per_token=4e9, base=0.9, tokens=TOKENS[:6], noise=3e-4
+    )
+    found = spend(make_ladder(noise=3e-4), large)
+    assert found.options[1].tokens == pytest.approx(2 * max(TOKENS[-1], 4 * TOKENS[5]) / 4)
+    assert found.answer == "Another size (large, arm legal) is predicted to end lower than more tokens."
+
+
+def test_options_that_are_worse_leave_more_tokens():
+    dirty = make_ladder(lambda x: falling(x, floor=0.9), arm="dirty", random_seed=3, noise=3e-4)
+    found = spend(make_ladder(noise=3e-4), dirty)
+    assert found.answer == "More tokens of the same text are predicted to end lower than every other option that was run."
+
+
+def test_options_that_are_equal_cannot_be_told_apart():
+    found = spend(make_ladder(), make_ladder(arm="twin", random_seed=3))
+    assert found.answer == "The data cannot tell: the interval of the difference holds zero."
+    assert found.options[1].against.sign == 0
+
+
+def test_two_budgets_cannot_tell_and_say_why():
+    found = spend(make_ladder(tokens=TOKENS[:2]))
+    assert found.answer == "The data cannot tell: 2 budgets: a curve needs at least 3, besides the base."
+
+
+def change(arm, difference, half):
+    interval = Interval(low=difference - half, high=difference + half, confidence=0.95, kind="") if half else None
+    return Delta(
+        measure="bits_per_byte", set_name="news", role="general", subject=f"m-{arm}-100-seed0", reference="m-base",
+        subject_value=1.0, reference_value=1.0, difference=difference, interval=interval, p_value=1.0, adjusted_p_value=1.0,
+        smallest_effect=None, relative_percent=0.0, items=20, better=None,
+    )  # fmt: skip
+
+
+def arms(**shares):
+    return [
+        make_ladder(arm=arm, share=share, set_name="news", role="general", tokens=[100.0], seeds=1)
+        for arm, share in shares.items()
+    ]
+
+
+def answer(deltas, **shares):
+    (found,) = share_answers(arms(**shares), deltas, [], 0.02, 0.95)
+    return found
+
+
+def test_the_largest_share_within_the_tolerance_is_between_those_that_are_shown():
+    deltas = [change("half", 0.005, 0.002), change("most", 0.02, 0.01), change("all", 0.05, 0.01)]
+    found = answer(deltas, half=0.5, most=0.9, all=1.0)
+    assert [row.within for row in found.rows] == [True, None, False]
+    assert found.answer == "A share of 50% is shown to stay within 0.02; 100% exceeds it; the data cannot tell for 90%."
+    assert (found.budget_tokens, found.tolerance) == (100, 0.02)
+
+
+def test_if_all_stay_within_a_larger_share_was_not_tried():
+    found = answer([change("half", 0.0, 0.002), change("most", 0.01, 0.002)], half=0.5, most=0.9)
+    assert found.answer == "The largest share that was run, 90%, stays within 0.02; a larger one was not tried."
+
+
+def test_if_none_is_shown_it_is_said():
+    found = answer([change("half", 0.02, 0.01), change("most", 0.02, 0.0)], half=0.5, most=0.9)
+    assert found.answer == "No share is shown to stay within 0.02; the data cannot tell for 50%, 90%."
+    assert found.rows[1].change is None
+
+
+def test_one_arm_answers_nothing_about_shares():
+    assert share_answers(arms(half=0.5), [], [], 0.02, 0.95) == []
+    assert share_answers([make_ladder(role="general")], [], [], 0.02, 0.95) == []
+
+
+def test_the_form_in_the_mix_says_the_share_between_those_that_were_run():
+    ladders = mixed(role="general", shares=(0.2, 0.4, 0.6, 0.8))
+    fitted = fit_mix(ladders, confidence=0.95, seed=0)
+    base = 0.7
+    ladders = [one.__class__(**{**one.__dict__, "base": base}) for one in ladders]
+    fitted = fit_mix(ladders, confidence=0.95, seed=0)
+    (found,) = share_answers(ladders, [], [fitted], 0.02, 0.95)
+    assert "By the D-CPT form the largest share is" in found.answer

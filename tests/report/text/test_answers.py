@@ -1,0 +1,109 @@
+"""The tables of what more tokens would buy: their words, and both sides of every open end."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.compare.efficiency import DEFINITION
+from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Forecast, RatioTrend
+from cpt_ray.report.text.answers import answer_tables, interval, refusals, render_answers
+from cpt_ray.report.wording import MINUS
+from tests.compare.fits.made_up import TOKENS
+from tests.compare.test_answers import study
+
+
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    return study()
+
+
+def titles(answers: Answers) -> list[str]:
+    return [table.title for table in answer_tables(answers)]
+
+
+def test_decisions_stand_before_fits(answers):
+    assert titles(answers)[0].startswith("2 times the FLOPs of the largest run (")
+    assert titles(answers)[1].startswith("4 times the FLOPs")
+    assert titles(answers)[2:] == ["Predicted at the next budget", "Efficiency of domain text", "Fitted curves"]
+
+
+def test_every_row_has_a_cell_per_column(answers):
+    for table in answer_tables(answers):
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+def test_every_exponent_stands_with_its_interval(answers):
+    (fits,) = (table for table in answer_tables(answers) if table.title == "Fitted curves")
+    parameters = [row[fits.header.index("parameters")] for row in fits.rows]
+    assert all("b " in text for text in parameters)
+    for text in parameters:
+        for one in text.split("; "):
+            assert " to " in one or "not determined" in one or "at least" in one or "at most" in one
+
+
+def test_the_definition_of_the_ratio_is_printed(answers):
+    (table,) = (table for table in answer_tables(answers) if table.title == "Efficiency of domain text")
+    assert table.notes[0] == DEFINITION
+    assert table.notes[1].startswith("Over 3 sizes the measured ratio of arm legal on law goes with parameters to the power ")
+    assert any(row[-1].startswith("> ") for row in table.rows)
+
+
+def test_a_short_study_has_no_curve_in_tokens_and_each_reason_once():
+    short = study(tokens=TOKENS[:2])
+    (fits,) = (table for table in answer_tables(short) if table.title == "Fitted curves")
+    assert all(row[0].endswith("by size") for row in fits.rows)
+    assert "Predicted at the next budget" not in titles(short)
+    reasons = refusals(short)
+    assert len(reasons) == len(set(reasons))
+    assert any("2 budgets: a curve needs at least 3, besides the base." in reason for reason in reasons)
+    assert "Not fitted: m100, arm legal on law; m100, arm control on law; " in render_answers(short)
+
+
+def test_the_terminal_prints_answers_and_no_parameters(answers):
+    text = render_answers(answers)
+    assert "Predicted at the next budget" in text
+    assert "for law: " in text
+    assert "x0" not in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (0.1, 0.3, "0.200 (0.100 to 0.300)"),
+        (None, 0.3, "at most 0.300"),
+        (0.1, None, "at least 0.100"),
+        (None, None, "not determined"),
+    ],
+)
+def test_an_open_end_is_said(low, high, says):
+    assert interval(Estimated(name="b", value=0.2, low=low, high=high)) == says
+
+
+def test_a_sign_stands_where_it_matters():
+    found = Estimated(name="change", value=-0.2, low=-0.3, high=0.1)
+    assert interval(found, 1, with_sign=True) == f"{MINUS}0.2 ({MINUS}0.3 to +0.1)"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"), [(-0.2, -0.1, "better than"), (0.1, 0.2, "worse than"), (-0.1, 0.1, "cannot be told")]
+)
+def test_a_forecast_is_judged_by_its_interval(low, high, says):
+    change = Estimated(name="change", value=(low + high) / 2, low=low, high=high)
+    forecast = Forecast(model="m", arm="a", set_name="s", role="domain", tokens=1e6, change=change)
+    (table,) = answer_tables(Answers(forecasts=(forecast,)))
+    assert says in table.rows[0][-1]
+
+
+def test_a_ratio_without_a_number_says_why():
+    fields = {"model": "m", "parameters": None, "arm": "a", "control": "c", "set_name": "s", "target": "t", "target_loss": 0.9}
+    missing = EfficiencyRatio(basis="measured", ratio=None, missing="the control never fell below the base", **fields)
+    trend = RatioTrend(arm="a", set_name="s", target="t", sizes=2, exponent=None, missing="2 model sizes")
+    (table,) = answer_tables(Answers(ratios=(missing,), trends=(trend,)))
+    assert table.rows[0][-1] == "the control never fell below the base"
+    assert table.notes[1] == "No trend over sizes: 2 model sizes."
+
+
+def test_nothing_to_say_is_no_table():
+    assert answer_tables(Answers()) == []
+    assert render_answers(Answers()) == ""
