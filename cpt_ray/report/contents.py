@@ -93,6 +93,15 @@ class ReportContents:
         """Wall time of the study."""
         return self.wall_s if self.wall_s is not None else sum(self.stage_timings.values())
 
+    @property
+    def one_tokenizer(self) -> bool:
+        """Whether all models cut each held-out set into the same tokens; otherwise no perplexity is comparable between them."""
+        counts: dict[tuple[str, str], set[tuple[int, int]]] = {}
+        for record in self.evals:
+            for score in record.held_out:
+                counts.setdefault((score.source, score.part), set()).add((score.scored_tokens, score.scored_bytes))
+        return all(len(seen) == 1 for seen in counts.values())
+
     def find_run(self, name: str) -> RunRecord | None:
         """The run or merge with that name, or the first one of a cell `model-arm-budget (mean of 3 seeds)`."""
         return next((r for r in self.runs if name == r.run or name.startswith(f"{r.cell} (")), None)

@@ -131,6 +131,7 @@ def render_report(contents: ReportContents) -> str:
         exam_labels=exam_labels(contents.evals),
         exams=exam_rows(contents),
         scores=score_rows(contents),
+        one_tokenizer=contents.one_tokenizer,
         watch=watch_rows(contents),
         kernels=kernels(contents),
         mfu_bases=mfu_bases(contents),

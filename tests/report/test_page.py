@@ -441,3 +441,16 @@ def test_a_browser_shows_five_parts_and_figures_with_size(tmp_path, width):
     picture = tmp_path / "page.png"
     browse(path, tmp_path / "profile", size, f"--screenshot={picture}")
     assert picture.stat().st_size > 20_000
+
+
+def test_perplexity_is_not_shown_side_by_side_for_models_with_different_tokenizers():
+    contents = make_contents()
+    alike = render_report(contents)
+    assert '<th class="n">perplexity</th>' in alike
+    assert "No perplexity" not in alike
+    first, *others = contents.evals
+    fewer = tuple(score.model_copy(update={"scored_tokens": score.scored_tokens - 9}) for score in first.held_out)
+    mixed = render_report(replace(contents, evals=(first.model_copy(update={"held_out": fewer}), *others)))
+    assert '<th class="n">perplexity</th>' not in mixed
+    assert "No perplexity: it is per token, and these models have different tokenizers." in mixed
+    assert '<th class="n">bits per byte</th>' in mixed

@@ -42,6 +42,10 @@ from cpt_ray.records import ImportedModel, SelfTest
 _TRIED_VOCABULARY = 512
 _TRIED_LAYERS, _TRIED_KINDS = 2, 4
 """Layers of the model that is tried: enough for documents to meet, and for every kind where layers alternate."""
+_MOST_TRIED = 500_000_000
+"""Parameters of the model that is tried, 2 GB."""
+_SIZES = ("hidden_size", "num_", "vocab_size", "intermediate_size", "max_position_embeddings", "n_", "head_dim")
+"""Begins the names of keys whose values are at least 1."""
 _SUPPORTED = "use an architecture with full causal attention in every layer, such as llama, qwen3, olmo2 or gpt2"
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -52,7 +56,7 @@ def describe_new(model: ModelConfig) -> ImportedModel:
     Raises:
         ConfigError: If `config` describes no model that can be trained, or does not fit the tokenizer.
     """
-    return _describe(new_config(model, _rows(model)))
+    return _describe(model, new_config(model, _rows(model)))
 
 
 def prove_new(model: ModelConfig, lengths: Mapping[str, int]) -> str:
@@ -71,9 +75,10 @@ def prove_new(model: ModelConfig, lengths: Mapping[str, int]) -> str:
     """
     config = new_config(model, _rows(model))
     _check_lengths(model, config, lengths)
-    _prove_isolation(model)
-    shape = _describe(config)
-    return f"{shape.architecture} from random weights, {shape.shape.parameters:,} parameters, seed {model.init_seed}"
+    shape = _describe(model, config)
+    tried = _prove_isolation(model)
+    later = "" if tried else "; whether it keeps documents apart is proven when it trains"
+    return f"{shape.architecture} from random weights, {shape.shape.parameters:,} parameters, seed {model.init_seed}{later}"
 
 
 def build_new(model: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -100,6 +105,9 @@ def new_config(model: ModelConfig, rows: int, ids: Mapping[str, int | None] | No
     """
     key = f"models.{model.name}.config"
     kind, given = _kind_of(model, key)
+    for one, value in given.items():
+        if one.startswith(_SIZES) and isinstance(value, int) and value < 1:
+            raise ConfigError(f"{key}.{one} is {value}", fix=f"set {key}.{one} to at least 1")
     small = given.get("vocab_size", rows)
     if isinstance(small, int) and small < rows:
         raise ConfigError(
@@ -186,8 +194,12 @@ def _check_lengths(model: ModelConfig, config: PretrainedConfig, lengths: Mappin
             )
 
 
-def _prove_isolation(model: ModelConfig) -> None:
-    """Build some layers of the model with a small vocabulary, and try whether they keep packed documents apart."""
+def _prove_isolation(model: ModelConfig) -> bool:
+    """Build some layers of the model with a small vocabulary, and try whether they keep packed documents apart.
+
+    Returns:
+        Whether it was tried: layers that are very large are not, because a study may be checked on a small machine.
+    """
     kind, given = _kind_of(model, f"models.{model.name}.config")
     layers = kind.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     kinds = given.get("layer_types")
@@ -198,9 +210,12 @@ def _prove_isolation(model: ModelConfig) -> None:
         few[layers] = min(few[layers], given_layers)
     few.pop("vocab_size", None)
     tried = model.model_copy(update={"config": {**few, "architecture": (model.config or {})["architecture"]}})
+    config = new_config(tried, _TRIED_VOCABULARY)
+    if _describe(tried, config).shape.parameters > _MOST_TRIED:
+        return False
     result: SelfTest | None = None
     try:
-        made = _build(new_config(tried, _TRIED_VOCABULARY), 0)
+        made = _build(config, 0)
         install_loss_head(made)
         use_document_attention(made)
         result = self_test(made.eval())
@@ -215,6 +230,7 @@ def _prove_isolation(model: ModelConfig) -> None:
             f"{(model.config or {})['architecture']}, or it cannot be trained here: {problem}",
             fix=_SUPPORTED,
         )
+    return True
 
 
 def _build(config: PretrainedConfig, seed: int) -> PreTrainedModel:
@@ -225,9 +241,15 @@ def _build(config: PretrainedConfig, seed: int) -> PreTrainedModel:
     return model
 
 
-def _describe(config: PretrainedConfig) -> ImportedModel:
-    with torch.device("meta"):
-        return describe_model(AutoModelForCausalLM.from_config(config), None)
+def _describe(model: ModelConfig, config: PretrainedConfig) -> ImportedModel:
+    try:
+        with torch.device("meta"):
+            return describe_model(AutoModelForCausalLM.from_config(config), None)
+    except Exception as error:  # each architecture has its own
+        raise ConfigError(
+            f"models.{model.name}.config: {type(config).__name__} takes it, but no model can be built of it: {_reason(error)}",
+            fix=f"change models.{model.name}.config, or {_SUPPORTED}",
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -127,6 +127,9 @@ def test_the_proof_says_what_the_model_is(tokenizer):
             "RoPE requires an even rotary dimension, but got",
             "change",
         ),
+        ({"num_attention_heads": 0}, "models.new.config.num_attention_heads is 0", "to at least 1"),
+        ({"hidden_size": -64}, "models.new.config.hidden_size is -64", "to at least 1"),
+        ({"hidden_act": "nothing"}, "LlamaConfig takes it, but no model can be built of it", "change models.new.config"),
         ({"vocab_size": 100}, "models.new.config.vocab_size is 100, but the tokenizer has 400 tokens", "or set it to 400"),
         (
             {"max_position_embeddings": 32},
@@ -174,6 +177,12 @@ def test_architectures_of_full_attention_are_accepted(tokenizer, architecture):
     if architecture == "gpt_neox":
         shape = {"num_key_value_heads": None}
     prove_new(new(tokenizer, architecture=architecture, **shape), LENGTHS)
+
+
+def test_layers_too_large_to_try_are_proven_when_they_train(tokenizer, monkeypatch):
+    monkeypatch.setattr("cpt_ray.model.bases.init._MOST_TRIED", 1000)
+    said = prove_new(new(tokenizer), LENGTHS)
+    assert said.endswith("seed 0; whether it keeps documents apart is proven when it trains")
 
 
 def test_a_larger_vocabulary_than_the_tokenizers_is_taken(tokenizer):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import yaml
 
+from cpt_ray.study.stages.filter.derived import DERIVED
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.train import TRAIN
@@ -81,3 +83,18 @@ def test_sizes_from_random_weights_share_what_their_tokenizer_packs(tiny):
     tiny.change(models=[*new_models(32, 64), *({**one, "name": "larger"} for one in new_models(32, vocabulary=400))])
     one, other, larger = folders(tiny)
     assert one == other != larger
+
+
+def test_derived_sources_of_one_family_are_shared_too(two):
+    tree = yaml.safe_load(two.config.read_text())
+    two.change(
+        sources=[*tree["sources"], {"name": "some", "from": "news", "where": "good >= 0.5"}],
+        classifiers=[{"name": "good", "positive": {"sources": ["law"]}, "negative": {"sources": ["news"]}}],
+        arms={"some": {"role": "domain", "mix": {"some": 1.0}}},
+    )
+    one, other = graph_of(two).of(DERIVED)
+    assert (one.name, other.name) == ("one-some", "two-some")
+    assert one.folder == other.folder
+    assert one.folder.name.startswith("one-some-")
+    own = graph_of(two, "models.1.bos=<|endoftext|>").of(DERIVED)
+    assert own[0].folder != own[1].folder
