@@ -1,4 +1,4 @@
-"""A stable path for the export of each budget: `<root>/exports/RUN` links to the export of the run as it is now.
+"""A stable path for the export of each budget and merge: `<root>/exports/RUN` links to the export of the run as it is now.
 
 An artifact's folder has its fingerprint in its name, so another study could not name it; the link it can. The files behind it
 are hashed like those of any base, so a base that is trained again changes what depends on it.
