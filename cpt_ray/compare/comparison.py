@@ -69,17 +69,11 @@ def compare(
     """
     by_run = {run.run: run for run in runs}
     around = _Around(control_arms, controls, probes or {}, control_draws or {})
-    for record in evals:
-        if record.run not in by_run or record.run not in eval_folders:
-            raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
-        if not reported_sets(record):
-            raise DataError(f"{record.run} has no scores on a test set; only those are reported", fix=_FIX)
-    merged = [r for r in evals if by_run[r.run].merge is not None]
-    scored = [r for r in evals if by_run[r.run].merge is None]
+    _require_scored(evals, by_run, eval_folders)
+    merged, scored = ([r for r in evals if (by_run[r.run].merge is not None) == is_merge] for is_merge in (True, False))
     budgets = [r for r in scored if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
     cells, merges = (_cells(records, eval_folders, by_run) for records in (budgets, merged))
-    deltas: list[Delta] = []
-    findings: list[ArmFindings] = []
+    deltas, findings = list[Delta](), list[ArmFindings]()
     for model in dict.fromkeys(record.model for record in evals):
         own = [cell for cell in cells if cell.model == model]
         base = next((cell for cell in own if cell.arm is None), None)
@@ -88,10 +82,7 @@ def compare(
         model_findings, model_deltas = _compare_model(base, own, config, around)
         findings += model_findings
         deltas += model_deltas
-        for merge in (cell for cell in merges if cell.model == model):
-            made_of = [cell for cell in own if (cell.arm, cell.budget_tokens) == (merge.arm, merge.budget_tokens)]
-            for reference in (base, *made_of):
-                deltas += _all_deltas(merge, reference, config, (probes or {}).get(merge.arm or "", frozenset()))
+        deltas += _merge_deltas([cell for cell in merges if cell.model == model], base, own, config, around)
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
     trained = [record for record in evals if record.arm is not None]
     return Comparison(
@@ -105,6 +96,14 @@ def compare(
     )
 
 
+def _require_scored(evals: Sequence[EvalRecord], by_run: Mapping[str, RunRecord], folders: Mapping[str, Path]) -> None:
+    for record in evals:
+        if record.run not in by_run or record.run not in folders:
+            raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
+        if not reported_sets(record):
+            raise DataError(f"{record.run} has no scores on a test set; only those are reported", fix=_FIX)
+
+
 def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path], by_run: Mapping[str, RunRecord]) -> list[Cell]:
     groups: dict[tuple[str, str | None, int | None, str], list[EvalRecord]] = {}
     for record in evals:
@@ -116,9 +115,17 @@ def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path], by_run: Map
     ]
 
 
-def _all_deltas(subject: Cell, reference: Cell, config: CompareConfig, probes: frozenset[str]) -> list[Delta]:
-    """The differences over all seeds and by seed."""
-    return [_with_role(delta, probes) for part in cell_deltas(subject, reference, config) for delta in part]
+def _merge_deltas(
+    merges: Sequence[Cell], base: Cell, budgets: Sequence[Cell], config: CompareConfig, around: _Around
+) -> list[Delta]:
+    """The differences of merges to the base and to the budgets they were made of, over all seeds and by seed."""
+    deltas: list[Delta] = []
+    for merge in merges:
+        made_of = [cell for cell in budgets if (cell.arm, cell.budget_tokens) == (merge.arm, merge.budget_tokens)]
+        probes = around.probes.get(merge.arm or "", frozenset())
+        for reference in (base, *made_of):
+            deltas += [_with_role(delta, probes) for part in cell_deltas(merge, reference, config) for delta in part]
+    return deltas
 
 
 def _compare_model(

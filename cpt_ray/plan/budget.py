@@ -88,22 +88,16 @@ def plan_study(
     supply, keys = Supply(per_row, available), mean_keys if mean_keys is not None else sequence_length / 2
     cooldown_share = config.train.schedule.cooldown_share
     mixtures = {name: ArmMixtures(name, arm, cooldown_share) for name, arm in config.arms.items()}
-    costs = _Costs(shapes, keys, per_row, batch_rows)
-    micro = config.train.micro_batch_size
+    costs, micro = _Costs(shapes, keys, per_row, batch_rows), config.train.micro_batch_size
     runs = tuple(_planned_run(spec, mixtures[spec.arm], costs) for spec in specs)
-    arm_budgets = _arm_budgets(specs)
-    largest = dict(arm_budgets)  # budgets ascend, so the last one stays
+    largest = dict(arm_budgets := _arm_budgets(specs))  # budgets ascend, so the last one stays
     fill = {name: mean_tokens_per_row(mixtures[name].stretches(0, budget, budget), per_row) for name, budget in largest.items()}
     return StudyPlan(
         study=config.study.name,
         budgets_key="train.budgets" if config.train.budgets is not None else "train.budgets_flops",
         budgets=_budgets(specs, shapes, sequence_length / 2),
         needs=tuple(need for arm, budget in arm_budgets for need in source_needs(mixtures[arm], budget, supply)),
-        mixes=tuple(
-            PlannedMix(arm=arm, budget_tokens=budget, from_tokens=stretch.start, weights=stretch.weights)
-            for arm, budget in arm_budgets
-            for stretch in mixtures[arm].stretches(0, budget, budget)
-        ),
+        mixes=tuple(mix for arm, budget in arm_budgets for mix in _mixes(mixtures[arm], budget)),
         largest_budget={arm: largest_budget(mixtures[arm], supply) for arm in largest} if available else {},
         runs=runs,
         fill_share={name: mean / sequence_length for name, mean in fill.items()},
@@ -121,6 +115,13 @@ def plan_study(
         merges=tuple(one.merge for one in plan_merges(config, specs)),
         tokens_independent=sum(spec.budget_tokens or 0 for spec in specs),
     )
+
+
+def _mixes(mixtures: ArmMixtures, budget: int) -> list[PlannedMix]:
+    return [
+        PlannedMix(arm=mixtures.name, budget_tokens=budget, from_tokens=stretch.start, weights=stretch.weights)
+        for stretch in mixtures.stretches(0, budget, budget)
+    ]
 
 
 def _budgets(specs: Sequence[RunSpec], shapes: Mapping[str, ModelShape], mean_keys: float) -> tuple[PlannedBudget, ...]:

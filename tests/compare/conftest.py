@@ -48,10 +48,7 @@ class Laboratory:
         parts: tuple[str, ...] = ("test",),
         merge: str = "",
     ) -> EvalRecord:
-        """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items.
-
-        With `merge`, of an interpolation of that name, at weight 0.5, of the budget.
-        """
+        """Add an evaluation: bits per byte of `sets`, `right` of 40 exam items; of a budget, or its `merge` at weight 0.5."""
         made_of = f"{model}-{arm}-{budget}-seed{seed}"
         run = f"{model}-base" if arm is None else f"{model}-{arm}-{budget}-{merge}-0.5-seed{seed}" if merge else made_of
         folder = self.root / run
