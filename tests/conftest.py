@@ -21,6 +21,7 @@ from tests.integration.tiny_study import TinyStudy, study_tree, write_tiny_study
 
 LONGEST_FIRST = (
     "integration/test_whole_study.py",
+    "integration/test_merges.py",
     "study/test_driver_killed.py",
     "integration/test_job_submit.py",
     "integration/test_from_init.py",

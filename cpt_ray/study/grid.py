@@ -20,6 +20,7 @@ from cpt_ray.errors import ConfigError
 from cpt_ray.records import EvalRecord, RunRecord, RunSpec
 from cpt_ray.study.graph import CellGraph, StudyGraph
 from cpt_ray.study.stages.evaluate import EVALUATE, ScoresNode
+from cpt_ray.study.stages.merges import MERGES
 from cpt_ray.study.stages.stage import Node
 from cpt_ray.study.stages.train import TRAIN, RunNode
 from cpt_ray.train.runs.specs import trajectory_specs
@@ -86,6 +87,10 @@ class Grid:
     def trained(self) -> list[Member]:
         """The runs, cell by cell, parents first."""
         return self._members(lambda cell: ((node, _arm_of_run(node)) for node in cell.of(TRAIN)))
+
+    def merged(self) -> list[Member]:
+        """The models made without training, cell by cell."""
+        return self._members(lambda cell: ((node, (node.work.model.name, node.work.arm)) for node in cell.of(MERGES)))
 
     def run(self, name: str) -> Member:
         """The run of that name.

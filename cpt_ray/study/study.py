@@ -44,7 +44,6 @@ from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
-from cpt_ray.study.stages.merges import MERGES
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
 from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports, trained_again
@@ -119,7 +118,8 @@ class Study:
         if verb == "prepare":
             self.require_budgets()
         if verb == "train":
-            link_exports(self.root, {one.name: one.node for one in self.grid.trained()})
+            members = [*self.grid.trained(), *self.grid.merged()]
+            link_exports(self.root, {one.name: one.node for one in members})
 
     def preflight(self, *verbs: Verb) -> None:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
@@ -187,7 +187,7 @@ class Study:
         scored = self.grid.scored()
         bases = [one.run(scored_run(one.node)) for one in scored if one.node.work.is_base]
         points = [one.run(scored_run(one.node)) for one in scored if one.node.work.mark is not None]
-        merged = [one.run(scored_run(one.node)) for one in scored if one.node.input("subject").stage is MERGES]
+        merged = [one.run(store.load(one.node)) for one in self.grid.merged()]
         return [*bases, *(one.run(store.load(one.node)) for one in self.grid.trained()), *points, *merged]
 
     def evaluations(self) -> list[EvalRecord]:

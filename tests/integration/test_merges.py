@@ -111,7 +111,7 @@ def test_each_merge_has_a_record_with_the_budget_of_its_run_and_pays_nothing(sta
         record = RunRecord.of(folder(study, "merges", name))
         assert (record.run, record.kind, record.parent, record.training) == (name, "merge", LARGE, None)
         assert (record.budget_tokens, record.tokens_seen, record.tokens_paid) == (4000, parent.tokens_seen, 0)
-        assert Path(str(record.export_path)).is_dir()
+        assert (study.root / "exports" / name).resolve() == Path(str(record.export_path))
     card = (folder(study, "merges", FRONTIER[1]) / "export" / "README.md").read_text()
     assert f"0.5 of {LARGE}, 0.5 of the base" in card
     assert f"# {LARGE}" in card  # what is said of its text and licenses holds for the merge as well

@@ -42,7 +42,7 @@ class TinyStudy:
     def copy(self, folder: Path) -> TinyStudy:
         """Copy inputs, study file and artifacts into `folder`; prepared artifacts are reused there."""
         here = self.config.parent
-        shutil.copytree(here, folder, dirs_exist_ok=True)
+        shutil.copytree(here, folder, dirs_exist_ok=True, symlinks=True)
         copied = TinyStudy.at(folder)
         copied.config.write_text(self.config.read_text().replace(str(here), str(folder)))
         return copied

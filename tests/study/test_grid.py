@@ -6,6 +6,7 @@ import pytest
 
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
+from cpt_ray.records import RunRecord
 from cpt_ray.study.cost.cells import plan_cells
 from cpt_ray.study.graph import Chosen, StudyGraph
 from cpt_ray.study.grid import Grid
@@ -98,3 +99,27 @@ def test_what_cells_share_is_paid_once(tiny):
     assert plan.tokens_paid == 4 * alone - 8000
     assert plan.artifacts["train"] == (14, 16)
     assert plan.artifacts["documents"] == (1, 4)
+
+
+def test_a_merge_is_named_after_the_axes_of_its_arm_and_points_to_its_run_of_the_grid(tiny):
+    grid = Grid(graph_of(tiny, MIX, "merges=[{name: frontier, interpolate: {weights: [0.5]}}]"))
+    names = {f"tiny-legal-4000-frontier-0.5-seed0@mix-{mix}" for mix in ("half", "most")}
+    assert {one.name for one in grid.merged()} == names < {one.name for one in grid.scored()}
+    member = grid.merged()[0]
+    merge = member.node.work.merge
+    plain = RunRecord(
+        run=member.node.name,
+        kind="merge",
+        model="tiny",
+        arm="legal",
+        seed=0,
+        budget_tokens=4000,
+        parent=merge.made_of,
+        export_path="/nowhere",
+        annealed=True,
+        merge=merge,
+    )
+    record = member.run(plain)
+    assert (record.run, record.arm, record.merge.run) == (member.name, "legal@mix-half", member.name)
+    assert record.parent == record.merge.made_of == "tiny-legal-4000-seed0@mix-half"
+    assert record.cell == "tiny-legal@mix-half-4000-frontier-0.5"

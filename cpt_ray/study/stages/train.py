@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cpt_ray.config.budgets import check_tokens
 from cpt_ray.config.deepspeed import load_deepspeed
@@ -126,15 +127,15 @@ def derived_shards(graph: Graph, model: str, arm: str) -> dict[str, Node[Derivin
     }
 
 
-def link_exports(root: Path, runs: Mapping[str, RunNode]) -> None:
-    """Link `<root>/exports/RUN` to the export of each run as it is now, in place of an older link.
+def link_exports(root: Path, runs: Mapping[str, Node[Any, RunRecord]]) -> None:
+    """Link `<root>/exports/RUN` to the export of each budget and merge as it is now, in place of an older link.
 
     A run's folder has its fingerprint in its name, so another study could not name it as a base; the link it can. What is
     behind the link is hashed like the files of any base, so a base that is trained again changes what depends on it.
 
     Args:
         root: The study's root.
-        runs: The runs by their names in the study.
+        runs: Runs and merges by their names in the study.
 
     Raises:
         ArtifactError: If the folder cannot be written.
