@@ -12,7 +12,7 @@ from pathlib import Path
 from cpt_ray.compare.answers import answer
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.fits.ladder import read_ladders
-from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, perplexity_note
+from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
@@ -56,37 +56,45 @@ def compare(
         DataError: If a base was not scored, a run or folder is missing, or two models were scored on different items.
     """
     by_run = {run.run: run for run in runs}
-    for record in evals:
-        if record.run not in by_run or record.run not in eval_folders:
-            raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
-        if not reported_sets(record):
-            raise DataError(f"{record.run} has no scores on a test set; only those are reported", fix=_FIX)
+    _check_complete(evals, eval_folders, by_run)
     budgets = [r for r in evals if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
-    cells = _cells(budgets, eval_folders)
+    cells, others = _cells(budgets, eval_folders), probes or {}
     deltas: list[Delta] = []
     findings: list[ArmFindings] = []
     for model in dict.fromkeys(record.model for record in evals):
         own = [cell for cell in cells if cell.model == model]
-        base = next((cell for cell in own if cell.arm is None), None)
-        if base is None:
-            raise DataError(f"the base of {model} was not scored; everything is compared with it", fix=_FIX)
-        model_findings, model_deltas = _compare_model(base, own, config, control_arms, probes or {}, control_draws)
-        findings += model_findings
-        deltas += model_deltas
-    ladders = read_ladders(cells, by_run, parameters=parameters or {}, domain_sources=domain_sources, seed=config.seed)
+        found = _compare_model(_base_of(model, own), own, config, control_arms, others, control_draws)
+        findings += found[0]
+        deltas += found[1]
+    ladders = read_ladders(
+        cells, by_run, parameters=parameters or {}, domain_sources=domain_sources, probes=others, seed=config.seed
+    )
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
-    trained = [record for record in evals if record.arm is not None]
-    caveats = [*caveats, *perplexity_note([record for record in evals if record.arm is None])]
     return Comparison(
         points=tuple(_points(evals, by_run)),
         deltas=tuple(deltas),
         headline=headline(findings, config),
         verdict=describe(findings, config, labels),
         notes=(*notes(findings, evals, not_annealed=len(evals) - len(budgets)), *caveats),
-        tokens_seen=max((record.tokens_seen for record in trained), default=0),
+        tokens_seen=max((record.tokens_seen for record in evals), default=0),
         tokens_paid=tokens_paid,
         answers=answer(ladders, deltas, config, control_arms),
     )
+
+
+def _check_complete(evals: Sequence[EvalRecord], folders: Mapping[str, Path], runs: Mapping[str, RunRecord]) -> None:
+    for record in evals:
+        if record.run not in runs or record.run not in folders:
+            raise DataError(f"{record.run} has scores, but no run record or no evaluation folder", fix=_FIX)
+        if not reported_sets(record):
+            raise DataError(f"{record.run} has no scores on a test set; only those are reported", fix=_FIX)
+
+
+def _base_of(model: str, cells: Sequence[Cell]) -> Cell:
+    base = next((cell for cell in cells if cell.arm is None), None)
+    if base is None:
+        raise DataError(f"the base of {model} was not scored; everything is compared with it", fix=_FIX)
+    return base
 
 
 def _cells(evals: Sequence[EvalRecord], folders: Mapping[str, Path]) -> list[Cell]:

@@ -79,9 +79,8 @@ def test_what_stands_of_exams_in_the_text_is_tabled_and_what_stays_there_is_said
 
 
 def test_what_more_tokens_would_buy_is_tabled_with_its_fits_and_escaped():
-    contents = make_contents()
-    answers = study(arm=HOSTILE)
-    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update={"answers": answers})))
+    contents, answers = make_contents(), {"answers": study(arm=HOSTILE)}
+    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update=answers)))
     found = read(page)
     assert "script" not in found.tags
     for heading in ("Predicted at the next budget", "Efficiency of domain text", "Fitted curves"):
@@ -91,9 +90,8 @@ def test_what_more_tokens_would_buy_is_tabled_with_its_fits_and_escaped():
 
 
 def test_a_study_without_curves_says_so_and_why():
-    contents = make_contents()
-    short = study(tokens=TOKENS[:2])
-    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update={"answers": short})))
+    contents, short = make_contents(), {"answers": study(tokens=TOKENS[:2])}
+    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update=short)))
     assert "2 budgets: a curve needs at least 3, besides the base." in page
     assert "This study has no curve to ask." in render_words(contents)
 
