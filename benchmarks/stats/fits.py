@@ -42,6 +42,8 @@ class Design:
     seeds: int
     documents: int
     shared: float
+    noisy: bool = False
+    """Whether the noise of runs is 0.005 to 0.02 bits per byte, instead of a tenth to a quarter of that."""
 
     @classmethod
     def draw(cls, random: np.random.Generator, *, most_budgets: int, least_budgets: int = 8) -> Design:
@@ -67,7 +69,8 @@ class Counts:
     bootstrap: dict[str, int] = field(default_factory=dict)
 
 
-KINDS = ("tokens", "power", "mix", "ratio")
+KINDS = ("tokens", "power", "mix", "ratio", "noisy")
+"""Curves in tokens, power laws, the D-CPT form, efficiency ratios, and curves in tokens of runs whose seeds differ much."""
 
 
 def simulate(kind: str, draws: int, *, first: int = 0) -> Counts:
@@ -123,7 +126,7 @@ def _study(kind: str, random: np.random.Generator) -> tuple[Fitted, dict[str, fl
     """A fitted study, the truth of everything that is asked, and the questions that are not parameters."""
     # With four shares, five budgets are twenty points.
     least, most = (4, 6) if kind == "mix" else (8, 12)
-    cell = Design.draw(random, least_budgets=least, most_budgets=most)
+    cell = replace(Design.draw(random, least_budgets=least, most_budgets=most), noisy=kind == "noisy")
     tokens = FIRST * 2.0 ** np.arange(cell.budgets)
     following = 2 * float(tokens[-1])
     if kind == "mix":
@@ -190,7 +193,8 @@ def _ladder(cell: Design, tokens: Floats, curves: list[Floats], random: np.rando
     sizes = np.exp(random.normal(7, 1, cell.documents))
     bases = 1 + random.normal(0, BASES, cell.documents)
     gains = np.exp(random.normal(-(GAINS**2) / 2, GAINS, cell.documents))
-    noise = math.exp(random.uniform(math.log(5e-4), math.log(5e-3)))
+    least, most = (5e-3, 2e-2) if cell.noisy else (5e-4, 5e-3)
+    noise = math.exp(random.uniform(math.log(least), math.log(most)))
     chosen = random.random((SUBSETS // 2, cell.documents)) < 0.5
     weights = np.concatenate([chosen, ~chosen]) * sizes
     weights /= weights.sum(axis=1, keepdims=True)

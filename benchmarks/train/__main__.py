@@ -175,7 +175,7 @@ def half_way_checkpoint(shape: Shape) -> str:
 
 
 def _arithmetic_claims(bench: Bench) -> list[Claim]:
-    from benchmarks.order import position_seconds
+    from benchmarks.train.order import position_seconds
 
     largest = 1_000_000_000
     budgets = [largest // 4, largest // 2, largest]

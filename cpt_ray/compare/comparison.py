@@ -8,13 +8,13 @@ merge is compared with the base and with the budget it was made of; it is on no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cpt_ray.compare.answers import answer
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.fits.ladder import read_ladders
-from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, perplexity_note
+from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
@@ -22,14 +22,24 @@ from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
 _FIX = "run `cpt-ray evaluate` for this study; it scores the base and every budget"
 
 
-@dataclass(frozen=True)
-class _Around:
-    """What an arm is judged against, by its name."""
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the study file says of arms, sources and models, by their names in the study."""
 
     control_arms: frozenset[str]
-    controls: Mapping[str, frozenset[str]] | None
-    probes: Mapping[str, frozenset[str]]
-    control_draws: Mapping[str, frozenset[str]]
+    """The arms whose role is `control`."""
+    controls: Mapping[str, frozenset[str]] | None = None
+    """Arm to the control arms that it is compared with; None: all of them."""
+    probes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Arm to the sets of other roles that count as probes for it; see `config.domains.probes_of_arms`."""
+    control_draws: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Arm to the sources that its controls train on."""
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    """Model to its number of parameters, for curves over size."""
+    domain_sources: frozenset[str] = frozenset()
+    """Sources whose rows count as domain text in an arm's mixture."""
+    tokens_paid: int = 0
+    """Tokens that the runs of the study trained on, together."""
 
     def is_rival(self, arm: str, control: str) -> bool:
         """Whether an arm is compared with a control."""
@@ -41,15 +51,9 @@ def compare(
     eval_folders: Mapping[str, Path],
     runs: Sequence[RunRecord],
     config: CompareConfig,
+    facts: Facts,
     *,
-    control_arms: frozenset[str],
-    tokens_paid: int,
-    controls: Mapping[str, frozenset[str]] | None = None,
-    probes: Mapping[str, frozenset[str]] | None = None,
-    control_draws: Mapping[str, frozenset[str]] | None = None,
     caveats: Sequence[str] = (),
-    parameters: Mapping[str, int] | None = None,
-    domain_sources: frozenset[str] = frozenset(),
 ) -> Comparison:
     """Draw the study's conclusions.
 
@@ -58,14 +62,8 @@ def compare(
         eval_folders: Run name to its evaluation folder.
         runs: Records of all runs in `evals`.
         config: The `compare` section.
-        control_arms: Names of the arms whose role is `control`.
-        tokens_paid: Total tokens that the runs of the study trained on.
-        probes: Arm to the sets of other roles that count as probes for it; see `config.domains.probes_of_arms`.
-        controls: Arm to the control arms that it is compared with; default: all of them.
-        control_draws: Arm to the sources that these train on.
+        facts: What the study file says.
         caveats: Notes from the study file.
-        parameters: Model to its number of parameters, for curves over size.
-        domain_sources: Sources whose rows count as domain text in an arm's mixture.
 
     Returns:
         Points, deltas, verdict, notes, and what the curves say; the same input gives the same output.
@@ -74,33 +72,35 @@ def compare(
         DataError: If a base was not scored, a run or folder is missing, or two models were scored on different items.
     """
     by_run = {run.run: run for run in runs}
-    around = _Around(control_arms, controls, probes or {}, control_draws or {})
     _require_complete(evals, by_run, eval_folders)
-    merged = [r for r in evals if by_run[r.run].merge is not None]
-    scored = [r for r in evals if by_run[r.run].merge is None]
+    merged, scored = ([r for r in evals if (by_run[r.run].merge is not None) == is_merge] for is_merge in (True, False))
     budgets = [r for r in scored if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
     cells, merges = (_cells(records, eval_folders, by_run) for records in (budgets, merged))
-    deltas: list[Delta] = []
-    findings: list[ArmFindings] = []
+    deltas, findings = list[Delta](), list[ArmFindings]()
     for model in dict.fromkeys(record.model for record in evals):
         own = [cell for cell in cells if cell.model == model]
-        model_findings, model_deltas = _compare_model(_base_of(model, own), own, config, around)
+        model_findings, model_deltas = _compare_model(_base_of(model, own), own, config, facts)
         findings += model_findings
         deltas += model_deltas
-        deltas += _compare_merges([cell for cell in merges if cell.model == model], own, config, around)
-    ladders = read_ladders(cells, by_run, parameters=parameters or {}, domain_sources=domain_sources, seed=config.seed)
+        deltas += _compare_merges([cell for cell in merges if cell.model == model], own, config, facts)
+    ladders = read_ladders(
+        cells,
+        by_run,
+        parameters=facts.parameters,
+        domain_sources=facts.domain_sources,
+        probes=facts.probes,
+        seed=config.seed,
+    )
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
-    trained = [record for record in evals if record.arm is not None]
-    caveats = [*caveats, *perplexity_note([record for record in evals if record.arm is None])]
     return Comparison(
         points=tuple(_points(evals, by_run)),
         deltas=tuple(deltas),
         headline=headline(findings, config),
         verdict=describe(findings, config, labels),
         notes=(*notes(findings, evals, not_annealed=len(scored) - len(budgets)), *caveats),
-        tokens_seen=max((record.tokens_seen for record in trained), default=0),
-        tokens_paid=tokens_paid,
-        answers=answer(ladders, deltas, config, control_arms),
+        tokens_seen=max((record.tokens_seen for record in evals), default=0),
+        tokens_paid=facts.tokens_paid,
+        answers=answer(ladders, deltas, config, facts.control_arms),
     )
 
 
@@ -119,13 +119,13 @@ def _base_of(model: str, cells: Sequence[Cell]) -> Cell:
     return base
 
 
-def _compare_merges(merges: Sequence[Cell], cells: Sequence[Cell], config: CompareConfig, around: _Around) -> list[Delta]:
+def _compare_merges(merges: Sequence[Cell], cells: Sequence[Cell], config: CompareConfig, facts: Facts) -> list[Delta]:
     """Compare the merges of a model with its base and with what they are made of."""
     deltas: list[Delta] = []
     for merge in merges:
         made_of = [cell for cell in cells if (cell.arm, cell.budget_tokens) == (merge.arm, merge.budget_tokens)]
         for reference in (_base_of(merge.model, cells), *made_of):
-            deltas += _all_deltas(merge, reference, config, around.probes.get(merge.arm or "", frozenset()))
+            deltas += _all_deltas(merge, reference, config, facts.probes.get(merge.arm or "", frozenset()))
     return deltas
 
 
@@ -146,25 +146,25 @@ def _all_deltas(subject: Cell, reference: Cell, config: CompareConfig, probes: f
 
 
 def _compare_model(
-    base: Cell, cells: Sequence[Cell], config: CompareConfig, around: _Around
+    base: Cell, cells: Sequence[Cell], config: CompareConfig, facts: Facts
 ) -> tuple[list[ArmFindings], list[Delta]]:
     trained = sorted((cell for cell in cells if cell.arm is not None), key=lambda cell: cell.budget_tokens or 0)
-    controls = [cell for cell in trained if cell.arm in around.control_arms]
+    controls = [cell for cell in trained if cell.arm in facts.control_arms]
     deltas: list[Delta] = []
 
     def keep(subject: Cell, reference: Cell) -> tuple[Delta, ...]:
-        paired, sets = cell_deltas(subject, reference, config), around.probes.get(subject.arm or "", frozenset())
+        paired, sets = cell_deltas(subject, reference, config), facts.probes.get(subject.arm or "", frozenset())
         overall, by_seed = ([_with_role(delta, sets) for delta in part] for part in paired)
         deltas.extend([*overall, *by_seed])
         return tuple(overall)
 
     control_changes = [(control, keep(control, base)) for control in controls]
     findings = []
-    for arm in dict.fromkeys(cell.arm for cell in trained if cell.arm not in around.control_arms):
+    for arm in dict.fromkeys(cell.arm for cell in trained if cell.arm not in facts.control_arms):
         ladder = [cell for cell in trained if cell.arm == arm]
         largest, previous = ladder[-1], ladder[-2] if len(ladder) > 1 else None
         against_base = [keep(cell, base) for cell in ladder]
-        rivals = [control for control in controls if around.is_rival(str(arm), str(control.arm))]
+        rivals = [control for control in controls if facts.is_rival(str(arm), str(control.arm))]
         against_control = [
             keep(cell, control) for cell in ladder for control in rivals if control.budget_tokens == cell.budget_tokens
         ]
@@ -178,7 +178,7 @@ def _compare_model(
                 against_control=_flat(against_control[len(against_control) - len(equal) :]),
                 marginal=keep(largest, previous) if previous is not None else (),
                 control_against_base=_flat(change for control, change in control_changes if control in equal),
-                control_draws=around.control_draws.get(str(arm), frozenset()),
+                control_draws=facts.control_draws.get(str(arm), frozenset()),
             )
         )
     return findings, deltas

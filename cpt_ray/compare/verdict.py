@@ -69,12 +69,13 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
         lines += _control_notes(finding)
     lines += _missing_intervals(findings)
     lines += _chance_notes(evals)
+    lines += _perplexity_note([record for record in evals if record.arm is None])
     if not_annealed:
         lines.append(f"{not_annealed} scores are of checkpoints whose learning rate has not decayed: plotted, never compared.")
     return tuple(dict.fromkeys(lines))
 
 
-def perplexity_note(bases: Sequence[EvalRecord]) -> list[str]:
+def _perplexity_note(bases: Sequence[EvalRecord]) -> list[str]:
     """A warning where bases cut the same text into different tokens: perplexity is per token, so theirs do not compare."""
     counts: dict[tuple[str, str, int], dict[int, str]] = {}
     for record in bases:

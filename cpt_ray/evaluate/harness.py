@@ -19,8 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cpt_ray.config.sections.evaluate import LEAST_UNITS, CompareConfig, EvaluateConfig, HarnessTask
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
-from cpt_ray.evaluate.continuations import Continuation, PackedScorer
-from cpt_ray.evaluate.exam_scores import exam_score
+from cpt_ray.evaluate.exam.continuations import Continuation, PackedScorer
+from cpt_ray.evaluate.exam.scores import exam_score
 from cpt_ray.evaluate.harness_tasks import known_tasks, quiet, require_known, unavailable
 from cpt_ray.evaluate.packed import pass_tokens
 from cpt_ray.evaluate.per_item import ScoredItem

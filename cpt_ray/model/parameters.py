@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.layers.freezing import frozen_names
 from cpt_ray.records import ImportedModel, ModelShape

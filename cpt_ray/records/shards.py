@@ -3,7 +3,7 @@
 A study can have a million shards, so a manifest is two files: a small JSON head, and the shards' entries as columns in one
 uncompressed Arrow file next to it, which the head names with its hash. Columns: `path`, `index_path`, `unit` string, `source`
 dictionary, `sha256` fixed binary, all counts int64. Memory: the file is memory-mapped, and an entry is built only on access;
-a record for each of a million shards would cost gigabytes (`benchmarks/order.py`).
+a record for each of a million shards would cost gigabytes (`benchmarks/train/order.py`).
 
 Guarantee: a manifest whose columns are not the ones its head was written with is rejected.
 """

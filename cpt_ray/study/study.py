@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cpt_ray.compare.comparison import compare
+from cpt_ray.compare.comparison import Facts, compare
 from cpt_ray.config.domains import drawn_roots, missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
@@ -205,14 +205,16 @@ class Study:
             {one.name: one.node.folder for one in self.grid.scored()},
             runs,
             self.config.compare,
-            control_arms=frozenset(name for name, arm in arms.items() if arm.role == "control"),
-            tokens_paid=self.tokens_paid(),
-            controls=self.grid.controls(),
-            probes={name: _probes(cell.config)[plain] for name, (cell, plain) in homes.items()},
-            control_draws={name: _draws(cell.config) for name, (cell, _) in homes.items()},
+            Facts(
+                control_arms=frozenset(name for name, arm in arms.items() if arm.role == "control"),
+                controls=self.grid.controls(),
+                probes={name: _probes(cell.config)[plain] for name, (cell, plain) in homes.items()},
+                control_draws={name: _draws(cell.config) for name, (cell, _) in homes.items()},
+                parameters=self._parameters(),
+                domain_sources=frozenset(source.name for source in self.config.sources if source.role == "domain"),
+                tokens_paid=self.tokens_paid(),
+            ),
             caveats=tuple(dict.fromkeys(note for note in notes if note)),
-            parameters=self._parameters(),
-            domain_sources=frozenset(source.name for source in self.config.sources if source.role == "domain"),
         )
 
     def _parameters(self) -> dict[str, int]:

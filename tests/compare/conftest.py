@@ -62,15 +62,7 @@ class Laboratory:
         scores = []
         for name, value in (("law", law), ("news", news), ("essays", essays)):
             for part in parts if name in sets else ():
-                documents = [
-                    ScoredDocument(
-                        *(f"{name}/00000/{number}", "same for all"),
-                        nats=(value + noise * float(random.normal())) * math.log(2) * (100 + 10 * number),
-                        tokens=25 + number,
-                        bytes=100 + 10 * number,
-                    )
-                    for number in range(self.documents)
-                ]
+                documents = [_document(name, n, value + noise * float(random.normal())) for n in range(self.documents)]
                 path = f"held_out/{name}-{part}.jsonl"
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(format_scores(documents))
@@ -113,6 +105,12 @@ class Laboratory:
             chance=0.25,
             items_path="exams/smoke.jsonl",
         )
+
+
+def _document(name: str, number: int, bits_per_byte: float) -> ScoredDocument:
+    size = 100 + 10 * number
+    nats = bits_per_byte * math.log(2) * size
+    return ScoredDocument(f"{name}/00000/{number}", "same for all", nats=nats, tokens=25 + number, bytes=size)
 
 
 def _training(record: EvalRecord, flops_per_token: float, weights: Mapping[str, float]) -> TrainingRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.compare.comparison import compare
+from cpt_ray.compare.comparison import Facts, compare
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison
 from tests.compare.conftest import CONFIG
@@ -171,9 +171,7 @@ def test_another_arms_domain_is_a_probe_for_an_arm_and_the_caveats_of_the_study_
         laboratory.folders,
         laboratory.runs,
         CONFIG,
-        control_arms=frozenset(),
-        tokens_paid=1,
-        probes=probes,
+        Facts(control_arms=frozenset(), probes=probes),
         caveats=("No probe.",),
     )
     roles = {(delta.subject.split("-")[1], delta.set_name): delta.role for delta in found.deltas}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.compare.comparison import compare
+from cpt_ray.compare.comparison import Facts, compare
 from cpt_ray.config.sections.evaluate import CompareConfig
 from tests.compare.conftest import CONFIG, LABEL, Laboratory
 
@@ -15,9 +15,11 @@ def conclude(laboratory: Laboratory, config: CompareConfig = CONFIG):
         laboratory.folders,
         laboratory.runs,
         config,
-        control_arms=frozenset({"control"}),
-        tokens_paid=123,
-        control_draws={str(record.arm): frozenset({"news"}) for record in laboratory.evals},
+        Facts(
+            control_arms=frozenset({"control"}),
+            control_draws={str(record.arm): frozenset({"news"}) for record in laboratory.evals},
+            tokens_paid=123,
+        ),
     )
 
 
@@ -290,7 +292,7 @@ def test_the_headline_of_a_study(laboratory, figures, expected):
 def test_behind_a_control_that_does_not_train_on_the_text_is_no_opportunity_cost(laboratory):
     study(laboratory, news=0.98, control=(1.0, 0.9))
     folders, runs = laboratory.folders, laboratory.runs
-    found = compare(laboratory.evals, folders, runs, CONFIG, control_arms=frozenset({"control"}), tokens_paid=1)
+    found = compare(laboratory.evals, folders, runs, CONFIG, Facts(control_arms=frozenset({"control"})))
     assert "on news it rose by 0.0800" in found.verdict
     assert "opportunity cost" not in found.verdict
 
@@ -299,7 +301,7 @@ def test_text_that_counts_as_a_probe_is_text_that_the_arm_does_not_train_on(labo
     study(laboratory, news=1.05)
     folders, runs = laboratory.folders, laboratory.runs
     probes = {"legal": frozenset({"news"})}
-    found = compare(laboratory.evals, folders, runs, CONFIG, control_arms=frozenset({"control"}), tokens_paid=1, probes=probes)
+    found = compare(laboratory.evals, folders, runs, CONFIG, Facts(control_arms=frozenset({"control"}), probes=probes))
     assert "text that it does not train on (news) rose by 0.0500" in found.verdict
     assert "forgetting 0.050 on news" in found.headline
 

@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig, ExamConfig
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate import suite
-from cpt_ray.evaluate.exams import write_exams
+from cpt_ray.evaluate.exam.items import write_exams
 from cpt_ray.evaluate.per_item import read_document_scores
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
 from cpt_ray.model.layers import compiled

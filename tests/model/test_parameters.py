@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import flops_per_token, trained_shape
 from cpt_ray.records import ImportedModel, ModelShape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokenizers.processors import TemplateProcessing
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.model.layers.adapter import add_adapters
 from cpt_ray.model.parameters import trained_shape
 from cpt_ray.model.shape import describe_base, describe_model

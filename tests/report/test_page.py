@@ -1,11 +1,7 @@
 """The page: six parts, the records' numbers, the same bytes each time, nothing loaded, everything escaped."""
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -18,42 +14,11 @@ from cpt_ray.report.series import run_styles
 from cpt_ray.report.wording import MINUS
 from tests.compare.fits.made_up import TOKENS
 from tests.compare.test_answers import study
+from tests.report.html import read
 from tests.report.made_up import BASE, FLOPS_BASIS, LABEL, PEAK_BASIS, VERDICT, delta, make_contents, run_record, stage
 from tests.run_specs import make_schedule
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://evil.example/x.png onerror=alert(1)>'
-
-
-class Reader(HTMLParser):
-    """Collects headings, text, tags and attributes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.headings: list[str] = []
-        self.text = ""
-        self._in_heading = False
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self._in_heading = tag == "h2"
-
-    def handle_endtag(self, tag):
-        self._in_heading = False
-
-    def handle_data(self, data):
-        self.text += data
-        if self._in_heading:
-            self.headings.append(data)
-
-
-def read(page: str) -> Reader:
-    reader = Reader()
-    reader.feed(page)
-    reader.close()
-    return reader
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +44,8 @@ def test_what_stands_of_exams_in_the_text_is_tabled_and_what_stays_there_is_said
 
 
 def test_what_more_tokens_would_buy_is_tabled_with_its_fits_and_escaped():
-    contents = make_contents()
-    answers = study(arm=HOSTILE)
-    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update={"answers": answers})))
+    contents, answers = make_contents(), {"answers": study(arm=HOSTILE)}
+    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update=answers)))
     found = read(page)
     assert "script" not in found.tags
     for heading in ("Predicted at the next budget", "Efficiency of domain text", "Fitted curves"):
@@ -91,9 +55,8 @@ def test_what_more_tokens_would_buy_is_tabled_with_its_fits_and_escaped():
 
 
 def test_a_study_without_curves_says_so_and_why():
-    contents = make_contents()
-    short = study(tokens=TOKENS[:2])
-    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update={"answers": short})))
+    contents, short = make_contents(), {"answers": study(tokens=TOKENS[:2])}
+    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update=short)))
     assert "2 budgets: a curve needs at least 3, besides the base." in page
     assert "This study has no curve to ask." in render_words(contents)
 
@@ -397,50 +360,6 @@ def test_a_negative_result_is_shown_as_worse():
     assert "0.055 worse" in text
     assert "+4.1 %" in text
     assert "better than base" not in text.split("0.055 worse")[0]
-
-
-def find_chromium() -> str | None:
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-
-
-def browse(page: Path, profile: Path, *arguments: str) -> str:
-    quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-    command = [
-        str(find_chromium()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet,
-        f"--user-data-dir={profile}", *arguments, page.as_uri(),
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed, so nothing can open the page")
-@pytest.mark.parametrize("width", [1200, 420])
-def test_a_browser_shows_five_parts_and_figures_with_size(tmp_path, width):
-    path = tmp_path / "report.html"
-    write_report(path, make_contents())
-    # The page itself may not run scripts, so a copy without its policy measures the browser's layout.
-    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
-    text = path.read_text(encoding="utf-8")
-    assert policy.search(text)
-    probe = (
-        "<script>const box=e=>e.getBoundingClientRect();document.body.dataset.seen="
-        "[...document.querySelectorAll('.plot svg')].map(box).map(r=>Math.round(r.width)+'x'+Math.round(r.height)).join(' ');"
-        "document.body.dataset.overflow=document.documentElement.scrollWidth-document.documentElement.clientWidth</script></body>"
-    )
-    measured = tmp_path / "measured.html"
-    measured.write_text(policy.sub("", text).replace("</body>", probe), encoding="utf-8")
-    size = f"--window-size={width},2000"
-    dom = browse(measured, tmp_path / "profile", size, "--dump-dom")
-    assert read(dom).headings == list(SECTIONS)
-    seen = [tuple(map(int, pair.split("x"))) for pair in dom.split('data-seen="')[1].split('"')[0].split()]
-    shown = [pair for pair in seen if pair != (0, 0)]
-    assert len(seen) == 10
-    assert len(shown) == 5
-    assert all(w > 0.7 * min(width, 1180) and h > 200 for w, h in shown), shown
-    assert dom.split('data-overflow="')[1].split('"')[0] == "0"
-    picture = tmp_path / "page.png"
-    browse(path, tmp_path / "profile", size, f"--screenshot={picture}")
-    assert picture.stat().st_size > 20_000
 
 
 def test_perplexity_is_not_shown_side_by_side_for_models_with_different_tokenizers():

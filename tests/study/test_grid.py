@@ -7,7 +7,6 @@ import pytest
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import RunRecord
-from cpt_ray.study.cost.cells import plan_cells
 from cpt_ray.study.graph import Chosen, StudyGraph
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.stages.documents import DOCUMENTS
@@ -87,18 +86,6 @@ def test_a_run_of_no_cell_is_refused_by_name(tiny):
     with pytest.raises(ConfigError, match="there is no run 'tiny-legal-4000-seed0'") as error:
         Grid(graph_of(tiny, MIX)).run("tiny-legal-4000-seed0")
     assert "tiny-legal-4000-seed0@mix-half" in error.value.fix
-
-
-def test_what_cells_share_is_paid_once(tiny):
-    plan = plan_cells(graph_of(tiny, MIX, FACTOR))
-    alone = plan.cells[0].tokens_paid
-    assert [cell.tokens_paid for cell in plan.cells] == [alone] * 4
-    # The control of 4,000 tokens depends on the rate alone, so the third and fourth cell find it trained.
-    assert [cell.new_tokens for cell in plan.cells] == [alone, alone, alone - 4000, alone - 4000]
-    assert [cell.new_runs for cell in plan.cells] == [4, 4, 3, 3]
-    assert plan.tokens_paid == 4 * alone - 8000
-    assert plan.artifacts["train"] == (14, 16)
-    assert plan.artifacts["documents"] == (1, 4)
 
 
 def test_a_merge_is_named_after_the_axes_of_its_arm_and_points_to_its_run_of_the_grid(tiny):

@@ -82,6 +82,7 @@ def read_ladders(
     *,
     parameters: Mapping[str, int],
     domain_sources: frozenset[str],
+    probes: Mapping[str, frozenset[str]],
     seed: int,
 ) -> list[Ladder]:
     """Read every arm's scores on every test set.
@@ -91,6 +92,7 @@ def read_ladders(
         runs: By name, with the parents of branches.
         parameters: By model.
         domain_sources: Sources whose rows count as domain text.
+        probes: Arm to the sets of other roles that count as probes for it.
         seed: Of the subsets.
 
     Raises:
@@ -106,9 +108,10 @@ def read_ladders(
             shares = [domain_share(runs[one.record.run], domain_sources) for one in scored]
             known = [share for share in shares if share is not None]
             for score in reported_sets(scored[0].record):
+                role: SourceRole = "probe" if score.source in probes.get(str(arm), frozenset()) else score.role
                 ladders.append(
                     _read(
-                        base, scored, runs, score.source, score.role, seed=seed, parameters=parameters.get(model),
+                        base, scored, runs, score.source, role, seed=seed, parameters=parameters.get(model),
                         share=sum(known) / len(known) if known else None,
                     )
                 )  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.config.sections.models.init import INIT, TrainTokenizerConfig
 from cpt_ray.config.sections.schedule import ChainConfig, Rate, ScheduleConfig
 from cpt_ray.config.sections.watch import GuardsConfig, WatchConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError

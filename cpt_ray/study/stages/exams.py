@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cpt_ray.config.sections.evaluate import ExamConfig
-from cpt_ray.evaluate.exams import write_exams
+from cpt_ray.evaluate.exam.items import write_exams
 from cpt_ray.records import Record
 from cpt_ray.study.inputs import listing
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one

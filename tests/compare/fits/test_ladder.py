@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpt_ray.compare.comparison import compare
+from cpt_ray.compare.comparison import Facts, compare
 from cpt_ray.compare.deltas import Cell, Scored
 from cpt_ray.compare.fits.ladder import SUBSETS, read_ladders
 from tests.compare.conftest import CONFIG
 
 
-def ladders_of(laboratory):
+def ladders_of(laboratory, probes=None):
     cells = {}
     for record in laboratory.evals:
         cells.setdefault((record.model, record.arm, record.budget_tokens), []).append(
@@ -22,6 +22,7 @@ def ladders_of(laboratory):
         {run.run: run for run in laboratory.runs},
         parameters={"m": 5},
         domain_sources=frozenset({"law"}),
+        probes=probes or {},
         seed=0,
     )
 
@@ -49,6 +50,17 @@ def test_an_arm_has_a_ladder_on_every_set(laboratory):
     assert (law.seeds, law.budgets) == ((0, 1, 0, 1), (100, 100, 200, 200))
     assert law.flops == pytest.approx(1e9 * law.tokens)
     assert (law.share, found[2].share, law.parameters) == (0.75, None, 5)
+
+
+def test_another_arms_domain_is_a_probe_for_an_arm(laboratory):
+    fill(laboratory)
+    found = ladders_of(laboratory, {"legal": frozenset({"news"}), "control": frozenset()})
+    assert [(one.arm, one.set_name, one.role) for one in found] == [
+        ("legal", "law", "domain"),
+        ("legal", "news", "probe"),
+        ("control", "law", "domain"),
+        ("control", "news", "general"),
+    ]
 
 
 def test_subsets_are_the_same_for_all_arms_and_halves_of_each_other(laboratory):
@@ -80,9 +92,7 @@ def test_a_comparison_holds_what_its_curves_say(laboratory):
         laboratory.folders,
         laboratory.runs,
         CONFIG,
-        control_arms=frozenset({"control"}),
-        tokens_paid=1,
-        domain_sources=frozenset({"law"}),
+        Facts(control_arms=frozenset({"control"}), domain_sources=frozenset({"law"})),
     ).answers
     assert {one.refused for one in found.fits} == {
         "2 budgets: a curve needs at least 3, besides the base",

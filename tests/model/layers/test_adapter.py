@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.layers.adapter import add_adapters, merged
 from tests.evaluate.tiny import build_model

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.layers import compiled
 from cpt_ray.model.layers.adapter import add_adapters

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.model.layers.adapter import add_adapters
 from cpt_ray.model.layers.dropout import describe_dropout, seed_dropout
 from tests.evaluate.tiny import build_model

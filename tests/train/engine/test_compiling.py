@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from tests.train.engine.compiled_cases import one_cannot_compile, train_both
 from tests.train.engine.zero_cases import Case, write_model
 

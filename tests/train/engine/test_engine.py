@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from cpt_ray.config.sections.adapter import LoraSection
+from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.errors import ConfigError
 from tests.model.layers.test_fused import build as build_other
 from tests.train.engine.zero_cases import (

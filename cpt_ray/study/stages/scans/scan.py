@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.evaluate.exams import read_exam
+from cpt_ray.evaluate.exam.items import read_exam
 from cpt_ray.records import ExamItem, Record, write_items
 from cpt_ray.study.stages.exams import Exams, exam_inputs, exam_settings, files_at
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage, one_by_one

@@ -8,7 +8,7 @@ import pytest
 
 from cpt_ray.config.sections.evaluate import ExamConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.exams import read_exam, write_exams
+from cpt_ray.evaluate.exam.items import read_exam, write_exams
 from cpt_ray.records import ExamItem, read_items
 
 MMLU = "package://lm-eval/lm_eval/tasks/mmlu/flan_cot_fewshot/mmlu_*.yaml"

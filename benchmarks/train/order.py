@@ -2,7 +2,7 @@
 
 Writes a manifest of that size to a temporary folder and measures, in a separate process, what a training worker does before its
 first row: load the manifest, build the order, seek position 10^9 (batches of 512 rows), and find each row's shard.
-`python -m benchmarks.order` writes `benchmarks/results/order.json`.
+`python -m benchmarks.train.order` writes `benchmarks/results/order.json`.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 SHARDS = 1_000_000
 ROWS_PER_SHARD = 488
 SEQUENCE_LENGTH = 2048
@@ -35,7 +35,7 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder))
         child = subprocess.run(
-            [sys.executable, "-m", "benchmarks.order", folder], capture_output=True, text=True, check=True, cwd=REPOSITORY
+            [sys.executable, "-m", "benchmarks.train.order", folder], capture_output=True, text=True, check=True, cwd=REPOSITORY
         )
     figures: dict[str, float] = json.loads(child.stdout)
     return figures

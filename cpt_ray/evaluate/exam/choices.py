@@ -17,10 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from cpt_ray.config.sections.evaluate import CompareConfig, ExamConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.continuations import Continuation, PackedScorer
-from cpt_ray.evaluate.exam_scores import exam_score
+from cpt_ray.evaluate.exam.continuations import Continuation, PackedScorer
+from cpt_ray.evaluate.exam.prompts import LETTERS, choose_examples, continuations, prompt, reordered
+from cpt_ray.evaluate.exam.scores import exam_score
 from cpt_ray.evaluate.per_item import ScoredItem
-from cpt_ray.evaluate.prompts import LETTERS, choose_examples, continuations, prompt, reordered
 from cpt_ray.records import ExamItem, ExamScore, half_of
 
 

@@ -1,0 +1,1 @@
+"""Exams: multiple-choice questions, their prompts, and their scores."""
