@@ -92,7 +92,7 @@ def test_other_missing_modules_are_a_defect_of_theirs():
 
 def test_every_optional_package_is_in_an_extra_and_in_no_other_place():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {line for name, lines in project["optional-dependencies"].items() if name not in ("dev", "gpu") for line in lines}
+    extras = {line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines}
     for module, name in packages.OPTIONAL.items():
         assert module == "fasttext" or any(line.startswith(name) for line in extras), module
         assert not any(line.split(">")[0].split("[")[0] == name for line in project["dependencies"]), module
