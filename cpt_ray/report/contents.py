@@ -101,20 +101,3 @@ class ReportContents:
             for score in record.held_out:
                 counts.setdefault((score.source, score.part), set()).add((score.scored_tokens, score.scored_bytes))
         return all(len(seen) == 1 for seen in counts.values())
-
-    def find_run(self, name: str) -> RunRecord | None:
-        """The run or merge with that name, or the first one of a cell `model-arm-budget (mean of 3 seeds)`."""
-        return next((r for r in self.runs if name == r.run or name.startswith(f"{r.cell} (")), None)
-
-    def is_merged(self, run: str) -> bool:
-        """Whether a run or cell was made without training."""
-        record = self.find_run(run)
-        return record is not None and record.merge is not None
-
-    def role_of(self, run: str) -> str:
-        """`base`, `domain`, `control`, or an empty string for an unknown run or cell."""
-        record = self.find_run(run)
-        if record is None or record.kind == "base":
-            return "base" if record is not None or run == "base" else ""
-        arm = self.arms.get(record.arm or "")
-        return arm.role if arm else ""

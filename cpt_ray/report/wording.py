@@ -1,4 +1,4 @@
-"""Human-readable numbers: the template's filters.
+"""Human-readable numbers and units.
 
 Guarantee: numbers are rounded here and nowhere else, always the same way.
 """
@@ -105,21 +105,3 @@ def judgement(delta: Delta) -> str:
     if delta.better is None:
         return "not measurable"
     return "better" if delta.better else "worse"
-
-
-FILTERS = {
-    "number": number,
-    "signed": signed,
-    "percent": percent,
-    "share": share,
-    "integer": integer,
-    "count": count,
-    "byte_size": byte_size,
-    "duration": duration,
-    "scientific": scientific,
-    "rate": rate,
-    "delta_digits": delta_digits,
-    "unit_of": unit_of,
-    "measure_name": measure_name,
-    "judgement": judgement,
-}

@@ -1,16 +1,13 @@
-"""The page: six parts, the records' numbers, the same bytes each time, nothing loaded, everything escaped."""
+"""The page: its parts, the records' numbers, the same bytes each time, nothing loaded, everything escaped."""
 
 import re
 from dataclasses import replace
-from unittest import mock
 
 import pytest
-from markupsafe import Markup
 
 from cpt_ray.records import Comparison, CorpusProfile, DrawnSource, RunRecord, Term
 from cpt_ray.report.contents import ReportContents
-from cpt_ray.report.page import SECTIONS, PageFigure, render_report, write_report
-from cpt_ray.report.series import run_styles
+from cpt_ray.report.page import render_report, write_report
 from cpt_ray.report.wording import MINUS
 from tests.compare.fits.made_up import TOKENS
 from tests.compare.test_answers import study
@@ -18,6 +15,10 @@ from tests.report.html import read
 from tests.report.made_up import BASE, FLOPS_BASIS, LABEL, PEAK_BASIS, VERDICT, delta, make_contents, run_record, stage
 from tests.run_specs import make_schedule
 
+SECTIONS = [
+    "What a token buys", "Loss curves", "Sizes and arms", "What to do next", "Verdict in full, and its caveats",
+    "All scores and differences", "Data funnel", "What the text is like", "Runs and provenance",
+]  # fmt: skip
 HOSTILE = '</td><script>alert("x")</script><img src=http://evil.example/x.png onerror=alert(1)>'
 
 
@@ -26,26 +27,16 @@ def page() -> str:
     return render_report(make_contents())
 
 
-def render_words(contents: ReportContents) -> str:
-    """The page without figures: drawing takes seconds, and most tests read only the text."""
-
-    def undrawn(_, __, legend):
-        return PageFigure(Markup(), Markup(), legend)
-
-    with mock.patch("cpt_ray.report.page._figure", undrawn):
-        return render_report(contents)
-
-
 def test_what_stands_of_exams_in_the_text_is_tabled_and_what_stays_there_is_said(page):
     assert "Exams in the training text" in page
     assert "already packed: they are trained on" in page
-    assert "removed</td>" in page
+    assert ">removed</td>" in page
     assert "&lt;b&gt;the answer&lt;/b&gt;" in page
 
 
 def test_what_more_tokens_would_buy_is_tabled_with_its_fits_and_escaped():
     contents, answers = make_contents(), {"answers": study(arm=HOSTILE)}
-    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update=answers)))
+    page = render_report(replace(contents, comparison=contents.comparison.model_copy(update=answers)))
     found = read(page)
     assert "script" not in found.tags
     for heading in ("Predicted at the next budget", "Efficiency of domain text", "Fitted curves"):
@@ -56,20 +47,40 @@ def test_what_more_tokens_would_buy_is_tabled_with_its_fits_and_escaped():
 
 def test_a_study_without_curves_says_so_and_why():
     contents, short = make_contents(), {"answers": study(tokens=TOKENS[:2])}
-    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update=short)))
+    page = render_report(replace(contents, comparison=contents.comparison.model_copy(update=short)))
     assert "2 budgets: a curve needs at least 3, besides the base." in page
-    assert "This study has no curve to ask." in render_words(contents)
+    assert "This study has no curve to ask." in render_report(contents)
 
 
-def test_the_six_parts_stand_in_order_under_the_verdict(page):
-    assert read(page).headings == list(SECTIONS)
-    text = read(page).text
-    assert text.index(VERDICT) < text.index(SECTIONS[0])
+def test_the_parts_stand_in_order_and_only_the_later_ones_are_folded(page):
+    assert read(page).headings == SECTIONS
+    folded = re.findall(r'<details class="part"><summary><h2>(.*?)</h2>', page)
+    assert folded == SECTIONS[4:]
+
+
+def test_the_first_screen_has_a_sentence_the_table_and_two_figures(page):
+    first = page[: page.index("<section")]
+    assert '<p class="verdict">A headline.</p>' in first
+    assert re.findall(r'<figure id="([^"]*)"', first) == ["figure-scaling", "figure-forgetting"]
+    text = read(first).text
+    for shown in ("1.215 ↓ better", "1.105 ↑ worse", "control, 57.6M", "An arrow: the difference is measurable."):
+        assert shown in text, shown
+    assert "1.104 " not in text  # not measurable: no arrow
+    assert VERDICT not in first
+    assert text.count(LABEL) == 1
+
+
+def test_details_open_in_print_and_colors_follow_the_reader(page):
+    assert "details::details-content{content-visibility:visible" in page
+    assert "prefers-color-scheme:dark" in page
+    figures = "".join(re.findall(r"<svg viewBox=\"0 0 460.*?</svg>", page, re.DOTALL))
+    assert figures
+    assert "#" not in re.sub(r"&#\d+;", "", figures)  # no color of its own: all are classes
 
 
 def test_numbers_of_the_records_appear(page):
     text = " ".join(read(page).text.split())
-    for number in ("0.132 better", "-9.8 %", "-0.136 to -0.128", "0.126 better", "57,600,000", "120,240,000", "27 min 19 s"):
+    for number in ("-0.132", "-9.8 %", "-0.136 to -0.128", "-0.126", "57,600,000", "57.6M tokens seen", "27 min 19 s"):
         assert number.replace("-", MINUS) in text, number
     for number in ("118,402", "114,167", "3,120", "65,288,000", "65,536,000", "65,192,000", "1.347", "1.215", "989.0 TFLOP/s"):
         assert number in text, number
@@ -147,18 +158,18 @@ def test_hostile_text_is_escaped_wherever_it_enters():
 
 
 def test_secrets_of_the_configuration_are_masked():
-    page = render_words(make_contents(config_yaml="tracking:\n  uri: http://me:hunter2@host/\n  api_key: abc123\n"))
+    page = render_report(make_contents(config_yaml="tracking:\n  uri: http://me:hunter2@host/\n  api_key: abc123\n"))
     assert "hunter2" not in page
     assert "abc123" not in page
     assert "http://***@host/" in page
 
 
 def test_labels_stand_in_every_part():
-    page = render_words(make_contents(labels=("isolation: none",)))
-    for start, end in zip(SECTIONS, (*SECTIONS[1:], "</html>"), strict=True):
-        part = page[page.index(f"<h2>{start}") : page.index(f"<h2>{end}") if end in SECTIONS else None]
-        assert "isolation: none" in part, start
-    assert "isolation: none" not in render_words(make_contents())
+    page = render_report(make_contents(labels=("isolation: none",)))
+    parts = page.split("<section")
+    assert len(parts) == 1 + len(SECTIONS)
+    assert all("isolation: none" in part for part in parts)
+    assert "isolation: none" not in render_report(make_contents())
 
 
 def test_points_without_decay_are_called_not_annealed(page):
@@ -166,7 +177,7 @@ def test_points_without_decay_are_called_not_annealed(page):
     contents = make_contents()
     points = tuple(p for p in contents.comparison.points if p.annealed)
     clean = replace(contents, comparison=contents.comparison.model_copy(update={"points": points}))
-    assert "not annealed" not in render_words(clean)
+    assert "not annealed" not in render_report(clean)
 
 
 def trained_otherwise(run: RunRecord, **changes: object) -> RunRecord:
@@ -179,29 +190,29 @@ def test_runs_show_what_they_paid_their_rates_and_where_a_chain_came_from():
     first = run_record("m-legal-1000000-seed0", "chain", "legal", 0, 1_000_000, annealed=True)
     second = run_record("m-legal-2000000-seed0", "chain", "legal", 1_000_000, 2_500_000, parent=first.run, annealed=True)
     second = trained_otherwise(second, schedule=schedule)
-    html = render_words(replace(contents, runs=(*contents.runs, first, second)))
+    html = render_report(replace(contents, runs=(*contents.runs, first, second)))
     assert "chain, from m-legal-1000000-seed0 at 1,000,000 tokens, optimizer fresh" in html
-    row = html.partition("<tr><td>m-legal-2000000-seed0")[2].partition("</tr>")[0]
-    assert '<b>2,500,000</b></td><td class="n">1,500,000</td>' in row
+    row = html.partition(">m-legal-2000000-seed0<small>")[2].partition("</tr>")[0]
+    assert re.search(r"<b>2,500,000</b></td>\s*<td class=\"n\">1,500,000</td>", row)
     assert "0.0003<small>decays to 3e\N{MINUS SIGN}05</small>" in row
 
 
 def test_trajectory_points_are_marked_in_the_tables_and_take_no_color():
     contents = make_contents()
     record = contents.evals[-1]
-    point = run_record("p-trajectory-1", "trajectory", "legal", 7, 7, annealed=False)
+    point = run_record("p-trajectory-1", "trajectory", "control", 7, 7, annealed=False)
     eval_record = record.model_copy(update={"run": point.run, "budget_tokens": None, "tokens_seen": 7})
     more = replace(contents, runs=(*contents.runs, point), evals=(*contents.evals, eval_record))
-    assert f"<td>{point.run}<small>not annealed, never a budget</small></td>" in render_words(more)
-    assert run_styles(more) == run_styles(contents)
-    assert f"<td>{record.run}</td>" in render_words(more)
+    page = render_report(more)
+    assert "control at 7<small>not annealed, never a budget</small>" in page
+    assert "control 57.6M<small>not annealed" not in page
 
 
 def test_held_out_losses_during_training_are_drawn_and_never_called_scores(page):
     text = " ".join(read(page).text.split())
     assert "Held-out loss during training" in text
     assert "domain: licences, during training" in text
-    assert "smollm2-135m-legal-trunk-seed0, during training" in text
+    assert "legal trunk, during training" in text
     assert "Not annealed, never a budget, not a score" in text
     without_them = render_report(make_contents(watched={}))
     assert "during training" not in without_them
@@ -211,9 +222,9 @@ def test_skipped_steps_and_spikes_are_counted_in_the_run_table():
     contents = make_contents()
     progress = contents.runs[1].training.progress.model_copy(update={"steps_skipped": 2, "tokens_skipped": 240_000})
     marred = trained_otherwise(contents.runs[1], progress=progress, spikes=1)
-    text = read(render_words(replace(contents, runs=(contents.runs[0], marred, *contents.runs[2:])))).text
+    text = read(render_report(replace(contents, runs=(contents.runs[0], marred, *contents.runs[2:])))).text
     assert "2 skipped240,000 tokens1 loss spike" in text
-    assert "1 loss spike" not in read(render_words(contents)).text
+    assert "1 loss spike" not in read(render_report(contents)).text
 
 
 def test_shares_of_time_and_the_basis_of_mfu_are_named(page):
@@ -246,13 +257,13 @@ def test_dropout_and_paired_sources_are_named_under_the_runs(page):
 
 def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
     contents = make_contents()
-    assert "1.34\xa0GB planned for states, 2 workers" in read(render_words(contents)).text
+    assert "1.34\xa0GB planned for states, 2 workers" in read(render_report(contents)).text
     unknown = {"host_peak_bytes": None, "device_peak_bytes": None}
     bare = tuple(
         trained_otherwise(run, cost=run.training.cost.model_copy(update=unknown)) if run.training else run
         for run in contents.runs
     )
-    text = read(render_words(replace(contents, runs=bare, planned={}))).text
+    text = read(render_report(replace(contents, runs=bare, planned={}))).text
     assert "not measured" in text[text.index("Time and memory") :]
     assert "planned for states" not in text
 
@@ -266,8 +277,8 @@ def test_letters_orders_groups_and_cut_prompts_of_an_exam_are_shown(page):
     evals = tuple(
         e.model_copy(update={"exams": tuple(exam.model_copy(update=changes) for exam in e.exams)}) for e in contents.evals
     )
-    found = render_words(replace(contents, evals=evals))
-    for words in (", letter form, 5 examples, 12 groups", "3 prompts cut at", "4.56", f"{MINUS}0.78", "32.1", "23.4"):
+    found = render_report(replace(contents, evals=evals))
+    for words in ("letter form, 5 examples, 12 groups", "3 prompts cut at", "4.56", f"{MINUS}0.78", "32.1", "23.4"):
         assert words in found
     assert "perplexity of the letter" not in page
     assert "changes with the order" not in page
@@ -279,7 +290,7 @@ def test_documents_of_which_only_the_beginning_is_scored_are_counted(page):
         e.model_copy(update={"held_out": tuple(s.model_copy(update={"cut_documents": 7}) for s in e.held_out)})
         for e in contents.evals
     )
-    found = render_words(replace(contents, evals=evals))
+    found = render_report(replace(contents, evals=evals))
     assert "<small>7 cut</small>" in found
     assert "only their beginning is scored" in found
     assert "only their beginning is scored" not in page
@@ -287,7 +298,7 @@ def test_documents_of_which_only_the_beginning_is_scored_are_counted(page):
 
 def test_exams_carry_their_label_and_chance(page):
     text = " ".join(read(page).text.split())
-    assert text.count(LABEL) >= 2
+    assert text.count(LABEL) == 2  # in the legend, and at its scores
     assert "chance is 25.0" in text
     assert "MMLU score" not in text.replace("not an MMLU score", "")
 
@@ -295,8 +306,8 @@ def test_exams_carry_their_label_and_chance(page):
 def test_a_stage_that_lost_documents_is_called_out():
     lossy = stage("clean", "licences", (10, 100), {"min_bytes": (2, 20)})
     lossy = lossy.model_copy(update={"kept": lossy.kept.model_copy(update={"documents": 7})})
-    assert "NO: something was lost" in render_words(make_contents(funnel=(lossy,)))
-    assert "NO: something was lost" not in render_words(make_contents())
+    assert "NO: something was lost" in render_report(make_contents(funnel=(lossy,)))
+    assert "NO: something was lost" not in render_report(make_contents())
 
 
 def without(contents: ReportContents, arm: str) -> ReportContents:
@@ -319,8 +330,8 @@ def without(contents: ReportContents, arm: str) -> ReportContents:
 
 def test_a_study_without_a_control_says_so():
     page = render_report(without(make_contents(), "control"))
-    assert "not measured" in page
-    assert read(page).headings == list(SECTIONS)
+    assert "control" not in read(page[: page.index("<section")]).text
+    assert read(page).headings == SECTIONS
 
 
 def test_a_study_without_exams_metrics_or_scores_says_so():
@@ -337,39 +348,18 @@ def test_a_study_without_exams_metrics_or_scores_says_so():
         "This study has no exams.",
     ):
         assert sentence in page
-    assert read(page).headings == list(SECTIONS)
-
-
-def test_a_cell_of_several_seeds_leads_its_single_seeds():
-    contents = make_contents()
-    run = contents.runs[4]
-    cell = f"{run.model}-{run.arm}-{run.budget_tokens} (mean of 3 seeds)"
-    overall = delta(cell, BASE, "licences", (1.247, 1.347), 0.02)
-    deltas = (*contents.comparison.deltas, overall)
-    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update={"deltas": deltas})))
-    assert contents.role_of(cell) == "domain"
-    assert "0.100 better" in page
-    assert "0.132 better" not in page
-
-
-def test_a_negative_result_is_shown_as_worse():
-    contents = make_contents()
-    worse = delta(contents.runs[4].run, BASE, "licences", (1.402, 1.347), 0.004)
-    page = render_words(replace(contents, comparison=contents.comparison.model_copy(update={"deltas": (worse,)})))
-    text = " ".join(read(page).text.split())
-    assert "0.055 worse" in text
-    assert "+4.1 %" in text
-    assert "better than base" not in text.split("0.055 worse")[0]
+    assert read(page).headings == SECTIONS
 
 
 def test_perplexity_is_not_shown_side_by_side_for_models_with_different_tokenizers():
     contents = make_contents()
     alike = render_report(contents)
-    assert '<th class="n">perplexity</th>' in alike
+    column = '<th scope="col" class="n">perplexity</th>'
+    assert column in alike
     assert "No perplexity" not in alike
     first, *others = contents.evals
     fewer = tuple(score.model_copy(update={"scored_tokens": score.scored_tokens - 9}) for score in first.held_out)
     mixed = render_report(replace(contents, evals=(first.model_copy(update={"held_out": fewer}), *others)))
-    assert '<th class="n">perplexity</th>' not in mixed
+    assert column not in mixed
     assert "No perplexity: it is per token, and these models have different tokenizers." in mixed
-    assert '<th class="n">bits per byte</th>' in mixed
+    assert '<th scope="col" class="n">bits per byte</th>' in mixed

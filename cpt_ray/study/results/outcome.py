@@ -25,7 +25,7 @@ from cpt_ray.records import (
     read_hits,
 )
 from cpt_ray.report.contents import PlannedStates, ReportContents
-from cpt_ray.report.corpus_files import corpus_tables
+from cpt_ray.report.tables.corpus_files import corpus_tables
 from cpt_ray.report.current import is_current, report_fingerprint
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
@@ -134,7 +134,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     )
     path = study.root / REPORT
     if not is_current(path, report_fingerprint(contents)):
-        from cpt_ray.report.page import write_report  # imports matplotlib
+        from cpt_ray.report.page import write_report
 
         write_report(path, contents)
     return path

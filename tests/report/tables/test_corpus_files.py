@@ -4,7 +4,7 @@ import csv
 import io
 
 from cpt_ray.records import Amount, CorpusProfile, StageReport
-from cpt_ray.report.corpus_files import corpus_tables
+from cpt_ray.report.tables.corpus_files import corpus_tables
 from tests.report.text.corpus_record import DOCUMENTS, PROFILE
 
 

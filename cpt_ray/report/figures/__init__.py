@@ -1,0 +1,1 @@
+"""The page's figures, drawn as SVG from records."""

@@ -1,0 +1,92 @@
+"""What a token still buys: the domain gain per million tokens, on average and of the last step.
+
+In: differences against the base. Out: a figure of two panels per domain set.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from cpt_ray.report.blocks import Figure, Table
+from cpt_ray.report.figures.scales import Axis
+from cpt_ray.report.figures.scaling import TOKENS
+from cpt_ray.report.figures.styles import group_legend, group_styles
+from cpt_ray.report.figures.svg import Dot, Panel, Series, draw
+from cpt_ray.report.index import Group, Index
+from cpt_ray.report.wording import count, signed
+
+_PER_MILLION = Axis("bits per byte gained per million tokens", show=lambda value: f"{value:.3g}", zero=True)
+
+
+class _Gain(NamedTuple):
+    """The gain of a budget in bits per byte; per million tokens since the base, with its interval, and of the last step."""
+
+    budget: int
+    tokens: float
+    gain: float
+    average: float
+    interval: tuple[float, float] | None
+    marginal: float
+
+
+def efficiency_figure(index: Index) -> Figure | None:
+    """Gain per million tokens at each budget; None if nothing was compared with a base."""
+    groups, said = index.drawn()
+    styles = group_styles(index, groups)
+    panels: list[Markup] = []
+    rows: list[tuple[str | int | float, ...]] = []
+    for set_name in index.domain_sets:
+        found = [(group, _gains(index, group, set_name)) for group in groups]
+        if not any(gains for _, gains in found):
+            continue
+        for title, marginal in (("since the base", False), ("since the budget before", True)):
+            series = tuple(
+                Series(styles[group.model, group.arm], tuple(_dot(index, group, gain, marginal=marginal) for gain in gains))
+                for group, gains in found
+            )
+            panels.append(draw(Panel(f"{title}, on {set_name}", TOKENS, _PER_MILLION, series, guides=(("y", 0.0),))))
+        rows += [
+            (index.label(group), set_name, gain.budget, gain.gain, *(_digits(value) for value in (gain.average, gain.marginal)))
+            for group, gains in found
+            for gain in gains
+        ]
+    if not panels:
+        return None
+    header = ("model and arm", "set", "budget", "gain", "per million tokens", "of the last step, per million tokens")
+    return Figure(
+        "efficiency",
+        "Domain gain per million tokens at each budget, since the base and since the budget before",
+        "Since the base: the gain over all tokens. Since the budget before: what the tokens after the next smaller "
+        "budget added, without an interval.",
+        tuple(panels),
+        tuple(group_legend(index, groups, styles)),
+        Table.of("figure_efficiency", "", header, rows, words=2),
+        said,
+    )
+
+
+def _gains(index: Index, group: Group, set_name: str) -> list[_Gain]:
+    found: list[_Gain] = []
+    for budget in group.budgets:
+        delta = index.difference(group, budget, set_name)
+        tokens = index.tokens(group, budget)
+        if delta is None or not tokens:
+            continue
+        gain, millions = -delta.difference, tokens / 1e6
+        step = (tokens - found[-1].tokens) / 1e6 if found else millions
+        ends = (-delta.interval.high / millions, -delta.interval.low / millions) if delta.interval else None
+        marginal = (gain - (found[-1].gain if found else 0.0)) / step if step else 0.0
+        found.append(_Gain(budget, tokens, gain, gain / millions, ends, marginal))
+    return found
+
+
+def _dot(index: Index, group: Group, gain: _Gain, *, marginal: bool) -> Dot:
+    value, what = (gain.marginal, "of the last step") if marginal else (gain.average, "since the base")
+    title = f"{index.label(group)} {count(gain.budget)}: {_digits(value)} per million tokens {what}; gain {signed(gain.gain)}"
+    return Dot(gain.tokens, value, title, y_bar=None if marginal else gain.interval)
+
+
+def _digits(value: float) -> str:
+    return f"{value:+.3g}"

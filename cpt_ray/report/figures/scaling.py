@@ -1,0 +1,97 @@
+"""The token-scaling figure: scores over tokens seen.
+
+In: points of the comparison. Out: figures of one panel per held-out set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cpt_ray.records import Point
+from cpt_ray.report.blocks import Figure, LegendEntry, Style, Table
+from cpt_ray.report.figures.scales import Axis
+from cpt_ray.report.figures.styles import INK, SOFT, group_legend, group_styles
+from cpt_ray.report.figures.svg import Dot, Panel, Series, draw
+from cpt_ray.report.index import Group, Index
+from cpt_ray.report.wording import count, number
+
+TOKENS = Axis("tokens seen", "tokens")
+_BITS = Axis("bits per byte (lower is better)", show=lambda value: number(value, 3))
+
+
+def scaling_figure(index: Index, sets: Sequence[tuple[str, str]], *, name: str = "scaling", title: str = "") -> Figure | None:
+    """Bits per byte over tokens, a panel per held-out set and its role; None if nothing was scored."""
+    points = [point for point in index.contents.comparison.points if not point.merged and (point.set_name in dict(sets))]
+    if not points:
+        return None
+    groups, said = index.drawn()
+    styles = group_styles(index, groups)
+    by_place: dict[tuple[str, str, str | None], list[Point]] = {}
+    for point in points:
+        by_place.setdefault((point.set_name, point.model, point.arm), []).append(point)
+    panels = []
+    for set_name, role in sets:
+        series = [_bases(index, [points for (at, _, arm), points in by_place.items() if at == set_name and arm is None])]
+        for group in groups:
+            own = by_place.get((set_name, group.model, group.arm), [])
+            base = by_place.get((set_name, group.model, None), [])
+            series += _curve(index, group, styles[group.model, group.arm], [*base, *own])
+        panels.append(draw(Panel(f"{role}: {set_name}", TOKENS, _BITS, tuple(series))))
+    legend = group_legend(index, groups, styles)
+    if any(point.arm is None for point in points):
+        legend.append(LegendEntry("base, at 0 tokens", Style(INK), line=False))
+    if any(not point.annealed for point in points):
+        legend.append(LegendEntry("hollow: not annealed, never a budget", Style(SOFT), hollow=True, line=False))
+    caption = (
+        "Bars: the interval of each score alone; whether two models differ is judged by paired differences, which are tighter."
+    )
+    return Figure(
+        name, "Bits per byte over tokens seen on each held-out set", caption, tuple(panels), tuple(legend),
+        _table(index, points, name), said, title,
+    )  # fmt: skip
+
+
+def _bases(index: Index, found: Sequence[Sequence[Point]]) -> Series:
+    dots = tuple(_dot(index, point) for points in found for point in points)
+    return Series(Style(INK), dots, line=False)
+
+
+def _curve(index: Index, group: Group, style: Style, points: Sequence[Point]) -> list[Series]:
+    """The line through the mean of seeds from the base on, the scores themselves, and those that are not annealed."""
+    annealed = [point for point in points if point.annealed]
+    steps: dict[int, list[float]] = {}
+    for point in annealed:
+        budget = getattr(index.runs.get(point.run), "budget_tokens", None) or 0
+        steps.setdefault(budget, []).append(point.bits_per_byte)
+    means = [
+        Dot(index.tokens(group, budget) if budget else 0.0, sum(values) / len(values))
+        for budget, values in sorted(steps.items())
+    ]
+    own = [point for point in points if point.arm is not None]
+    # Error bars of several seeds would lie over one another.
+    single = len({point.seed for point in own}) == 1
+    dots = tuple(_dot(index, point, bar=single) for point in own)
+    return [Series(style, tuple(means), mark=False), Series(style, dots, line=False)]
+
+
+def _dot(index: Index, point: Point, *, bar: bool = True) -> Dot:
+    ends = (point.interval.low, point.interval.high) if point.interval else None
+    title = f"{index.name(point.run)}: {number(point.bits_per_byte)} at {count(point.tokens_seen)} tokens"
+    title += f" ({number(ends[0])} to {number(ends[1])})" if ends else ""
+    title += "" if point.annealed else ", not annealed"
+    return Dot(point.tokens_seen, point.bits_per_byte, title, y_bar=ends if bar else None, hollow=not point.annealed)
+
+
+def _table(index: Index, points: Sequence[Point], name: str) -> Table:
+    return Table.of(
+        f"figure_{name}", "",
+        ("model", "set", "tokens seen", "bits per byte", "low", "high", "annealed"),
+        [
+            (
+                index.name(point.run), point.set_name, point.tokens_seen, point.bits_per_byte,
+                point.interval.low if point.interval else None, point.interval.high if point.interval else None, point.annealed,
+            )
+            for point in points
+        ],
+        words=2,
+    )  # fmt: skip

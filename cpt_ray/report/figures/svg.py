@@ -1,0 +1,180 @@
+"""Draw a panel as SVG: axes, lines, points with error bars, a title on every point for those who hover.
+
+In: a `Panel`. Out: SVG for the page, whose style sheet gives the colors, in light and in dark. Guarantee: the same panel
+gives the same bytes, all text is escaped, and what is not finite is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup, escape
+
+from cpt_ray.report.blocks import Style
+from cpt_ray.report.figures.scales import Axis, Scale, make_scale
+
+WIDTH, HEIGHT = 460, 320
+LEFT, RIGHT, TOP, BOTTOM = 58, 448, 48, 276
+MARKERS = {
+    "o": "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0z",
+    "^": "M0-4.4l4.3 7.6h-8.6z",
+    "D": "M0-4.6l4.6 4.6-4.6 4.6-4.6-4.6z",
+    "v": "M0 4.4l-4.3-7.6h8.6z",
+    "s": "M-3.4-3.4h6.8v6.8h-6.8z",
+    "P": "M-1.4-4.2h2.8v2.8h2.8v2.8h-2.8v2.8h-2.8v-2.8h-2.8v-2.8h2.8z",
+    "X": "M-2.4-4l2.4 2.4 2.4-2.4 1.6 1.6-2.4 2.4 2.4 2.4-1.6 1.6-2.4-2.4-2.4 2.4-1.6-1.6 2.4-2.4-2.4-2.4z",
+    "*": "M0-6l1.5 4 4.3.2-3.4 2.6 1.2 4.1-3.6-2.4-3.6 2.4 1.2-4.1-3.4-2.6 4.3-.2z",
+}
+"""Paths around 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A point of a series; `x_bar` and `y_bar` are the ends of its error bars.
+
+    `marker` overrides that of the series; `bound` draws an arrow: the true value lies above or below.
+    """
+
+    x: float
+    y: float
+    title: str = ""
+    x_bar: tuple[float, float] | None = None
+    y_bar: tuple[float, float] | None = None
+    hollow: bool = False
+    marker: str = ""
+    bound: Literal["", "above", "below"] = ""
+
+    @property
+    def finite(self) -> bool:
+        """Whether it can be drawn."""
+        return math.isfinite(self.x) and math.isfinite(self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of one look.
+
+    Attributes:
+        line: Whether a line joins them.
+        mark: Whether each has a marker; without, the title of a point is shown around it.
+        pale: Whether it stands behind another.
+        area: Whether the space below is filled, as in a histogram.
+    """
+
+    style: Style
+    dots: tuple[Dot, ...]
+    line: bool = True
+    mark: bool = True
+    pale: bool = False
+    area: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A panel: its axes and series.
+
+    Attributes:
+        corners: Words in the corners: (right, top) to text.
+        guides: Horizontal and vertical lines, as ("x" or "y", value).
+    """
+
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    corners: tuple[tuple[bool, bool, str], ...] = ()
+    guides: tuple[tuple[Literal["x", "y"], float], ...] = ()
+
+
+def draw(panel: Panel) -> Markup:
+    """Draw a panel."""
+    dots = [dot for series in panel.series for dot in series.dots if dot.finite]
+    x = make_scale(panel.x, _reach([dot.x for dot in dots], [dot.x_bar for dot in dots], panel, "x"))
+    y = make_scale(panel.y, _reach([dot.y for dot in dots], [dot.y_bar for dot in dots], panel, "y"))
+    parts = [*_frame(panel, x, y), *(_draw_series(series, x, y) for series in panel.series)]
+    for right, top, words in panel.corners:
+        place = _text(
+            RIGHT - 4 if right else LEFT + 6, TOP + 13 if top else BOTTOM - 7, words, "f", "end" if right else "start"
+        )
+        parts.append(place)
+    return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>')  # noqa: S704 escaped above
+
+
+def _reach(values: list[float], bars: Sequence[tuple[float, float] | None], panel: Panel, axis: str) -> list[float]:
+    ends = [end for bar in bars if bar is not None for end in bar]
+    return [*values, *ends, *(value for name, value in panel.guides if name == axis)]
+
+
+def _frame(panel: Panel, x: Scale, y: Scale) -> list[str]:
+    parts = [_text(LEFT, 15, panel.title, "t"), _text(LEFT, 33, panel.y.label, "f")]
+    for value in y.ticks:
+        at = _y(y, value)
+        parts.append(f'<path class="g" d="M{LEFT} {at}H{RIGHT}"/>')
+        parts.append(_text(LEFT - 6, float(at) + 4, panel.y.show(value), "f", "end"))
+    for value in x.ticks:
+        at = _x(x, value)
+        parts.append(f'<path class="g" d="M{at} {BOTTOM}v4"/>')
+        parts.append(_text(float(at), BOTTOM + 17, panel.x.show(value), "f", "middle"))
+    parts.append(f'<path class="a" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
+    parts.append(_text((LEFT + RIGHT) / 2, HEIGHT - 8, panel.x.label, "f", "middle"))
+    for name, value in panel.guides:
+        line = f"M{_x(x, value)} {TOP}V{BOTTOM}" if name == "x" else f"M{LEFT} {_y(y, value)}H{RIGHT}"
+        parts.append(f'<path class="a" d="{line}"/>')
+    return parts
+
+
+def _draw_series(series: Series, x: Scale, y: Scale) -> str:
+    dots = [dot for dot in series.dots if dot.finite]
+    parts = []
+    if series.line and len(dots) > 1:
+        path = "M" + "L".join(f"{_x(x, dot.x)} {_y(y, dot.y)}" for dot in dots)
+        if series.area:
+            path += f"V{BOTTOM}H{_x(x, dots[0].x)}z"
+        dash = f' stroke-dasharray="{escape(series.style.dash)}"' if series.style.dash else ""
+        parts.append(f'<path class="{"b" if series.area else "p" if series.pale else "l"}" d="{path}"{dash}/>')
+    for dot in dots:
+        parts.append(_dot(dot, series, x, y))
+    return f'<g class="{escape(series.style.color)}">{"".join(parts)}</g>'
+
+
+def _dot(dot: Dot, series: Series, x: Scale, y: Scale) -> str:
+    left, top = _x(x, dot.x), _y(y, dot.y)
+    bars = ""
+    if dot.y_bar is not None:
+        low, high = (_y(y, end) for end in dot.y_bar)
+        bars += f"M{left} {low}V{high}"
+    if dot.x_bar is not None:
+        low, high = (_x(x, end) for end in dot.x_bar)
+        bars += f"M{low} {top}H{high}"
+    if dot.bound:
+        step = -1 if dot.bound == "above" else 1
+        bars += f"M{left} {top}v{22 * step}m-4 {-5 * step}l4 {5 * step}l4 {-5 * step}"
+    title = f"<title>{escape(dot.title)}</title>" if dot.title else ""
+    shape = ""
+    if series.mark:
+        path = MARKERS.get(dot.marker or series.style.marker, MARKERS["o"])
+        shape = f'<path class="{"h" if dot.hollow else "m"}" transform="translate({left} {top})" d="{path}"/>'
+    elif title:
+        shape = f'<circle class="o" cx="{left}" cy="{top}" r="7"/>'
+    line = f'<path class="e" d="{bars}"/>' if bars else ""
+    return f"<g>{title}{line}{shape}</g>" if line or shape else ""
+
+
+def _x(scale: Scale, value: float) -> str:
+    return _number(LEFT + (RIGHT - LEFT) * min(max(scale.place(value), 0.0), 1.0))
+
+
+def _y(scale: Scale, value: float) -> str:
+    return _number(BOTTOM - (BOTTOM - TOP) * min(max(scale.place(value), 0.0), 1.0))
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
+    at = f' text-anchor="{anchor}"' if anchor != "start" else ""
+    return f'<text class="{kind}" x="{_number(x)}" y="{_number(y)}"{at}>{escape(words)}</text>'

@@ -1,0 +1,148 @@
+"""The table that a page opens with: each held-out set and exam of a model and arm, at the base, at each budget, at the control.
+
+In: an index of differences. Out: one table per model and domain arm. Guarantee: an arrow stands only where a difference is
+measurable (`Delta.better`); the difference is that over all seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cpt_ray.records import Delta, ExamScore
+from cpt_ray.report.blocks import Cell, Table
+from cpt_ray.report.index import Group, Index
+from cpt_ray.report.wording import count, delta_digits, number, share, signed
+
+MOST_TABLES = 30
+"""Models and arms with a table of their own; of further ones, the overview and the JSON twin tell."""
+
+
+def result_tables(index: Index) -> list[Table]:
+    """One table per model and domain arm, the first open."""
+    return [_table(index, group, place) for place, group in enumerate(index.groups)]
+
+
+def short_labels(index: Index) -> dict[str, str]:
+    """Exam to its full label, where that says more than its name: said once, in a legend."""
+    found = {exam.task: exam.label for record in index.contents.evals for exam in record.exams}
+    return {task: label for task, label in found.items() if label != task}
+
+
+def _table(index: Index, group: Group, place: int) -> Table:
+    control = index.control_of(group)
+    budgets = control.budgets if control is not None else ()
+    # The control of the largest budget that both have: what the last column of the arm is compared with.
+    common = [budget for budget in group.budgets if budget in budgets]
+    last = control if control is not None and common else None
+    columns = [(group, budget) for budget in group.budgets] + ([(last, common[-1])] if last is not None else [])
+    rows = []
+    for name, role in index.sets:
+        found = [index.difference(one, budget, name) for one, budget in columns]
+        rows.append((Cell(name, (_role_words(role),)), *_cells(found)))
+    for task, measure in _exams(index):
+        found = [index.difference(one, budget, task, measure) for one, budget in columns]
+        words = _exam_words(index, task) + (", length-normalized" if measure == "accuracy_norm_points" else "")
+        rows.append((Cell(task, (words,)), *_cells(found)))
+    rows += [_letters(index, group, task, columns) for task in _letter_tasks(index)]
+    header = ("", "base", *(count(budget) for budget in group.budgets))
+    if last is not None:
+        header += (f"{last.arm if last.arm == 'control' else f'control {last.arm}'}, {count(common[-1])}",)
+    notes = [_legend(index, columns)] if place == 0 else []
+    title = f"{index.label(group)}" if len(index.groups) > 1 else ""
+    return Table.of(f"results_{group.model}_{group.arm}", title, header, rows, notes=notes, fold=place > 0)
+
+
+def _cells(found: Sequence[Delta | None]) -> list[Cell | None]:
+    """The base's value, then a cell per difference."""
+    known = next((delta for delta in found if delta is not None), None)
+    return [None if known is None else base_cell(known), *(None if delta is None else delta_cell(delta) for delta in found)]
+
+
+def base_cell(delta: Delta) -> Cell:
+    """The value that a difference is measured from."""
+    return Cell(_value(delta.reference_value, delta), strong=True, raw=delta.reference_value)
+
+
+def delta_cell(delta: Delta) -> Cell:
+    """A model's value, its difference with the interval, and an arrow where it is measurable."""
+    digits = delta_digits(delta)
+    ends = "no interval"
+    if delta.interval is not None:
+        ends = f"{signed(delta.interval.low, digits)} to {signed(delta.interval.high, digits)}"
+    mark, tone = "", ""
+    if delta.better is not None:
+        arrow = "\N{DOWNWARDS ARROW}" if delta.difference < 0 else "\N{UPWARDS ARROW}"
+        mark, tone = f"{arrow} {'better' if delta.better else 'worse'}", "good" if delta.better else "bad"
+    raw: dict[str, object] = {
+        "value": delta.subject_value, "difference": delta.difference, "better": delta.better,
+        "low": delta.interval.low if delta.interval else None, "high": delta.interval.high if delta.interval else None,
+    }  # fmt: skip
+    small = (signed(delta.difference, digits), ends)
+    return Cell(_value(delta.subject_value, delta), small, mark, "good" if tone == "good" else "bad" if tone else "", True, raw)
+
+
+def _value(value: float, delta: Delta) -> str:
+    return number(value, delta_digits(delta)) + ("" if delta.measure == "bits_per_byte" else "\N{NO-BREAK SPACE}%")
+
+
+def _role_words(role: str) -> str:
+    return {"domain": "domain", "probe": "probe: no arm trains on it"}.get(role, role)
+
+
+def _exams(index: Index) -> list[tuple[str, str]]:
+    """Exams in order of suites, the domain's first; length-normalized accuracy only where there is no other."""
+    suites = {exam.task: exam.suite for record in index.contents.evals for exam in record.exams}
+    order = {"domain": 0, None: 1, "general": 2}
+    return [(task, "accuracy_points") for task in sorted(suites, key=lambda task: order.get(suites[task], 1))]
+
+
+def _exam_words(index: Index, task: str) -> str:
+    exam = next(exam for record in index.contents.evals for exam in record.exams if exam.task == task)
+    parts = [f"{exam.suite} exam" if exam.suite else "exam", f"chance {share(exam.chance, 0)}" if exam.chance else ""]
+    return ", ".join(filter(None, parts))
+
+
+def _letter_tasks(index: Index) -> list[str]:
+    return list(
+        dict.fromkeys(
+            exam.task for record in index.contents.evals for exam in record.exams if exam.letter_perplexity is not None
+        )
+    )
+
+
+def _letters(index: Index, group: Group, task: str, columns: Sequence[tuple[Group, int]]) -> tuple[Cell | None, ...]:
+    """Perplexity of the correct letter, mean over seeds: values alone, nothing was tested."""
+    by_place: dict[tuple[str | None, int | None], list[float]] = {}
+    for record in index.contents.evals:
+        run = index.runs.get(record.run)
+        if record.model != group.model or run is None or run.merge is not None or not run.annealed:
+            continue
+        for exam in record.exams:
+            if exam.task == task and exam.letter_perplexity is not None:
+                by_place.setdefault((record.arm, record.budget_tokens if record.arm else None), []).append(
+                    exam.letter_perplexity
+                )
+    found = [by_place.get(place) for place in ((None, None), *((one.arm, budget) for one, budget in columns))]
+    cells = [
+        Cell.of(None) if not values else Cell(number(sum(values) / len(values), 2), raw=sum(values) / len(values))
+        for values in found
+    ]
+    return (Cell(task, ("perplexity of the letter, lower is better",)), *cells)
+
+
+def _legend(index: Index, columns: Sequence[tuple[Group, int]]) -> str:
+    """How to read a cell."""
+    found = [index.difference(one, budget, name) for one, budget in columns for name, _ in index.sets]
+    known = next((delta for delta in found if delta is not None and delta.interval is not None), None)
+    text = "Bits per byte on held-out text, lower is better; exams in percent. Below each value: the difference to the base"
+    if known is not None and known.interval is not None:
+        text += f", and its interval ({share(known.interval.confidence, 0)}, {known.interval.kind})"
+    return f"{text}. An arrow: the difference is measurable."
+
+
+def exam_note(exam: ExamScore) -> str:
+    """What an exam's score is of."""
+    parts = [f"{exam.style} form" if exam.style else "", f"{exam.few_shot} examples" if exam.few_shot else ""]
+    parts += [f"{exam.groups} groups" if exam.groups else "", f"chance is {share(exam.chance)}"]
+    parts += [f"{exam.cut_items} prompts cut at evaluate.exam_context" if exam.cut_items else ""]
+    return ", ".join(filter(None, parts))
