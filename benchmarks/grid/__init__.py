@@ -1,1 +1,1 @@
-"""Domain filters and grids: speed of filters, of plans, of studies with nothing left to do."""
+"""Domain filters and grids: speed of filters, of plans, of reports, of studies with nothing left to do."""

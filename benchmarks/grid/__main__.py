@@ -1,4 +1,4 @@
-"""Measure domain filters and grids; writes `benchmarks/results/grid.json`.
+"""Measure domain filters, grids and their reports; writes `benchmarks/results/grid.json`.
 
 Run by `make bench-grid`, or for selected parts: `python -m benchmarks.grid plan`. `--quick` takes little text and writes no
 results file.
@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks.grid import cells
+from benchmarks.grid import cells, page
 from benchmarks.grid import filter as domain_filter
 from benchmarks.measure.claims import Claim, ImpossibleError
 from benchmarks.measure.environments import CACHE
@@ -32,9 +32,15 @@ def measure_scaling(*, quick: bool) -> list[Claim]:
     return [] if quick else cells.measure_scaling()
 
 
+def measure_page(*, quick: bool) -> list[Claim]:
+    """The report of a grid of 1,000 cells."""
+    return page.measure(100) if quick else page.measure()
+
+
 PARTS: dict[str, Callable[..., list[Claim]]] = {
     "filter": measure_filter,
     "plan": measure_plan,
+    "page": measure_page,
     "scaling": measure_scaling,
 }
 

@@ -13,6 +13,9 @@ def test_a_page_is_current_until_anything_that_it_shows_changes(tmp_path: Path) 
     assert not is_current(path, report_fingerprint(contents))
     write_report(path, contents)
     assert is_current(path, report_fingerprint(make_contents()))
+    path.with_suffix(".json").unlink()
+    assert not is_current(path, report_fingerprint(contents))
+    write_report(path, contents)
     others = (
         replace(contents, base_note="another"),
         replace(contents, runs=contents.runs[:-1]),

@@ -1,17 +1,17 @@
-"""Models made without training on the page: their own mark in one figure, a table, and nothing in curves and tiles."""
+"""Models made without training on the page: their own mark in one figure, a table, and nothing in curves and results."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from cpt_ray.records import Merge, RunRecord
 from cpt_ray.report.contents import ReportContents
-from cpt_ray.report.figures import forgetting_figure, scaling_figure
+from cpt_ray.report.figures.scaling import scaling_figure
+from cpt_ray.report.figures.svg import MARKERS
+from cpt_ray.report.figures.trade import frontiers, trade_figure, trades
+from cpt_ray.report.index import Index
 from cpt_ray.report.page import render_report
-from cpt_ray.report.series import MERGED, frontiers, run_styles, trades
-from cpt_ray.report.tables import tiles
+from cpt_ray.report.tables.results import result_tables
 from tests.report.made_up import BASE, BUDGETS, delta, make_contents, point
 
 LARGEST = f"smollm2-135m-legal-{BUDGETS[-1]}"
@@ -55,20 +55,22 @@ def with_merges(*weights: float) -> ReportContents:
     return replace(plain, runs=(*plain.runs, *runs), comparison=comparison)
 
 
-def test_a_merge_has_a_star_in_the_color_of_its_run():
-    styles = run_styles(with_merges(0.5))
-    star, own = styles[merge(0.5).run], styles[f"{LARGEST}-seed0"]
-    assert (star.marker, star.color) == (MERGED, own.color)
-    assert MERGED not in {style.marker for name, style in styles.items() if "frontier" not in name}
-    assert {name: style for name, style in styles.items() if "frontier" not in name} == run_styles(make_contents())
+PAIR = ("licences", "news")
+
+
+def test_a_merge_has_a_star_in_the_color_of_its_arm():
+    (panel,) = trade_figure(Index(with_merges(0.5)), [PAIR]).panels
+    groups = [part for part in str(panel).split('<g class="k0') if MARKERS["*"] in part]
+    assert len(groups) == 1
+    assert MARKERS["*"] not in trade_figure(Index(make_contents()), [PAIR]).panels[0]
 
 
 def test_a_frontier_goes_from_the_base_over_rising_weights_to_the_run():
-    (items,) = trades(with_merges(0.75, 0.25)).values()
-    (line,) = frontiers(items)
-    gains = {item.label: (item.gain[0], item.general[0]) for item in items}
-    assert line.points == ((0.0, 0.0), gains[merge(0.25).run], gains[merge(0.75).run], gains[f"{LARGEST}-seed0"])
-    assert frontiers(trades(make_contents())["licences", "news"]) == []
+    items = trades(Index(with_merges(0.75, 0.25)), PAIR)
+    ((end, between),) = frontiers(items)
+    assert end.subject == f"{LARGEST}-seed0"
+    assert [item.subject for item in between] == [merge(0.25).run, merge(0.75).run]
+    assert frontiers(trades(Index(make_contents()), PAIR)) == []
 
 
 def test_a_cell_of_merges_is_on_the_frontier_of_its_cell():
@@ -78,25 +80,25 @@ def test_a_cell_of_merges_is_on_the_frontier_of_its_cell():
     deltas = [delta(name, BASE, held, (1.0, 1.2), 0.01) for name in names for held in ("licences", "news")]
     comparison = plain.comparison.model_copy(update={"deltas": tuple(deltas)})
     contents = replace(plain, runs=(*plain.runs, *runs), comparison=comparison)
-    items = trades(contents)["licences", "news"]
-    assert [(item.label, item.made_of, item.weight) for item in items] == [(names[0], "", None), (names[1], names[0], 0.5)]
+    items = trades(Index(contents), PAIR)
+    assert [(item.subject, item.made_of, item.weight) for item in items] == [(names[0], "", None), (names[1], names[0], 0.5)]
     assert len(frontiers(items)) == 1
 
 
-@pytest.mark.parametrize("narrow", [False, True])
-def test_only_the_figure_of_forgetting_changes(narrow):
-    plain, merged = make_contents(), with_merges(0.5)
-    assert scaling_figure(merged, narrow=narrow) == scaling_figure(plain, narrow=narrow)
-    assert forgetting_figure(merged, narrow=narrow) != forgetting_figure(plain, narrow=narrow)
+def test_only_the_figure_of_forgetting_changes():
+    plain, merged = Index(make_contents()), Index(with_merges(0.5))
+    assert scaling_figure(merged, merged.sets) == scaling_figure(plain, plain.sets)
+    assert trade_figure(merged, [PAIR]) != trade_figure(plain, [PAIR])
 
 
-def test_no_tile_shows_a_merge_however_good_it_is():
-    assert tiles(with_merges(0.5)) == tiles(make_contents())
+def test_no_result_shows_a_merge_however_good_it_is():
+    assert result_tables(Index(with_merges(0.5))) == result_tables(Index(make_contents()))
 
 
 def test_the_page_lists_what_each_was_made_of_and_that_nothing_was_paid():
     page = render_report(with_merges(0.25))
-    assert f"<td>{merge(0.25).run}</td><td>interpolate</td>" in page
+    assert f"{merge(0.25).run}</th>" in page
+    assert ">interpolate</td>" in page
     assert f"0.25 of {LARGEST}-seed0, 0.75 of the base" in page
     assert f"<small>merge, of {LARGEST}-seed0</small>" in page
     assert "Stars were made without training" in page

@@ -13,7 +13,7 @@ from cpt_ray.report.figures.scales import Axis
 from cpt_ray.report.figures.styles import INK, SOFT, group_legend, group_styles
 from cpt_ray.report.figures.svg import Dot, Panel, Series, draw
 from cpt_ray.report.index import Group, Index
-from cpt_ray.report.wording import count, number
+from cpt_ray.report.wording import count, number, signed
 
 TOKENS = Axis("tokens seen", "tokens")
 _BITS = Axis("bits per byte (lower is better)", show=lambda value: number(value, 3))
@@ -42,9 +42,8 @@ def scaling_figure(index: Index, sets: Sequence[tuple[str, str]], *, name: str =
         legend.append(LegendEntry("base, at 0 tokens", Style(INK), line=False))
     if any(not point.annealed for point in points):
         legend.append(LegendEntry("hollow: not annealed, never a budget", Style(SOFT), hollow=True, line=False))
-    caption = (
-        "Bars: the interval of each score alone; whether two models differ is judged by paired differences, which are tighter."
-    )
+    caption = "Bars: the interval of the paired difference to the base, cut where it leaves the panel."
+    caption += " Pale: single seeds." if len({point.seed for point in points if point.arm is not None}) > 1 else ""
     return Figure(
         name, "Bits per byte over tokens seen on each held-out set", caption, tuple(panels), tuple(legend),
         _table(index, points, name), said, title,
@@ -57,29 +56,42 @@ def _bases(index: Index, found: Sequence[Sequence[Point]]) -> Series:
 
 
 def _curve(index: Index, group: Group, style: Style, points: Sequence[Point]) -> list[Series]:
-    """The line through the mean of seeds from the base on, the scores themselves, and those that are not annealed."""
-    annealed = [point for point in points if point.annealed]
-    steps: dict[int, list[float]] = {}
-    for point in annealed:
-        budget = getattr(index.runs.get(point.run), "budget_tokens", None) or 0
-        steps.setdefault(budget, []).append(point.bits_per_byte)
-    means = [
-        Dot(index.tokens(group, budget) if budget else 0.0, sum(values) / len(values))
-        for budget, values in sorted(steps.items())
+    """The line through the means over seeds, with the intervals of their differences to the base; then each score."""
+    steps: dict[int, list[Point]] = {}
+    for point in (point for point in points if point.annealed):
+        run = index.runs.get(point.run)
+        steps.setdefault((run.budget_tokens if run else None) or 0, []).append(point)
+    several = any(budget and len(found) > 1 for budget, found in steps.items())
+    means = tuple(_mean(index, group, budget, found) for budget, found in sorted(steps.items()))
+    hollow = tuple(_dot(index, point) for point in points if not point.annealed)
+    single = tuple(_dot(index, point) for point in points if point.annealed and point.arm is not None) if several else ()
+    return [
+        Series(style, single, line=False, pale=True),
+        Series(style, means, mark=False),
+        Series(style, tuple(dot for dot in means if dot.title), line=False),
+        Series(style, hollow, line=False),
     ]
-    own = [point for point in points if point.arm is not None]
-    # Error bars of several seeds would lie over one another.
-    single = len({point.seed for point in own}) == 1
-    dots = tuple(_dot(index, point, bar=single) for point in own)
-    return [Series(style, tuple(means), mark=False), Series(style, dots, line=False)]
 
 
-def _dot(index: Index, point: Point, *, bar: bool = True) -> Dot:
-    ends = (point.interval.low, point.interval.high) if point.interval else None
+def _mean(index: Index, group: Group, budget: int, points: Sequence[Point]) -> Dot:
+    """The mean over seeds; the base itself is drawn elsewhere, so its place has no title."""
+    value = sum(point.bits_per_byte for point in points) / len(points)
+    if not budget:
+        return Dot(0.0, value)
+    delta = index.difference(group, budget, points[0].set_name)
+    title = f"{index.label(group)} {count(budget)}: {number(value)}"
+    bar = None
+    if delta is not None and delta.interval is not None:
+        low, high = delta.interval.low, delta.interval.high
+        bar = (delta.reference_value + low, delta.reference_value + high)
+        title += f"; {signed(delta.difference)} to the base ({signed(low)} to {signed(high)})"
+    return Dot(index.tokens(group, budget), value, title, y_bar=bar)
+
+
+def _dot(index: Index, point: Point) -> Dot:
     title = f"{index.name(point.run)}: {number(point.bits_per_byte)} at {count(point.tokens_seen)} tokens"
-    title += f" ({number(ends[0])} to {number(ends[1])})" if ends else ""
     title += "" if point.annealed else ", not annealed"
-    return Dot(point.tokens_seen, point.bits_per_byte, title, y_bar=ends if bar else None, hollow=not point.annealed)
+    return Dot(point.tokens_seen, point.bits_per_byte, title, hollow=not point.annealed)
 
 
 def _table(index: Index, points: Sequence[Point], name: str) -> Table:

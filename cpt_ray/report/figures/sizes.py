@@ -37,9 +37,7 @@ def compute_figure(index: Index) -> Figure | None:
             style = styles[group.model, group.arm]
             if fit is not None and len(fit.parameters) == 2:
                 series.append(Series(style, _law(fit, dots), mark=False))
-                series.append(Series(style, dots, line=False))
-            else:
-                series.append(Series(Style(style.color, style.dash, style.marker), dots, line=False))
+            series.append(Series(style, dots, line=False))
             rows += [(index.label(group), set_name, scientific(dot.x), dot.y) for dot in dots]
         if any(one.dots for one in series):
             axes = Axis("FLOPs of training", "log", _power), Axis("bits per byte (lower is better)", show=number)

@@ -18,6 +18,7 @@ from cpt_ray.report.figures.scales import Axis, Scale, make_scale
 
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 448, 48, 276
+_BAR_ROOM = 0.75
 MARKERS = {
     "o": "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0z",
     "^": "M0-4.4l4.3 7.6h-8.6z",
@@ -104,8 +105,15 @@ def draw(panel: Panel) -> Markup:
 
 
 def _reach(values: list[float], bars: Sequence[tuple[float, float] | None], panel: Panel, axis: str) -> list[float]:
+    """What an axis must show: all points, and bars up to three quarters of the points' span beyond them."""
+    shown = [*values, *(value for name, value in panel.guides if name == axis)]
     ends = [end for bar in bars if bar is not None for end in bar]
-    return [*values, *ends, *(value for name, value in panel.guides if name == axis)]
+    if not shown or not ends:
+        return shown
+    low, high = min(shown), max(shown)
+    room = _BAR_ROOM * (high - low)
+    # One very wide interval would press all points into a line.
+    return [*shown, *(min(max(end, low - room), high + room) if room else end for end in ends)]
 
 
 def _frame(panel: Panel, x: Scale, y: Scale) -> list[str]:
@@ -137,7 +145,8 @@ def _draw_series(series: Series, x: Scale, y: Scale) -> str:
         parts.append(f'<path class="{"b" if series.area else "p" if series.pale else "l"}" d="{path}"{dash}/>')
     for dot in dots:
         parts.append(_dot(dot, series, x, y))
-    return f'<g class="{escape(series.style.color)}">{"".join(parts)}</g>'
+    pale = " pale" if series.pale else ""
+    return f'<g class="{escape(series.style.color)}{pale}">{"".join(parts)}</g>'
 
 
 def _dot(dot: Dot, series: Series, x: Scale, y: Scale) -> str:

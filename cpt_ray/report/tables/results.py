@@ -48,7 +48,7 @@ def _table(index: Index, group: Group, place: int) -> Table:
     if last is not None:
         header += (f"{last.arm if last.arm == 'control' else f'control {last.arm}'}, {count(common[-1])}",)
     notes = [_legend(index, columns)] if place == 0 else []
-    title = f"{index.label(group)}" if len(index.groups) > 1 else ""
+    title = f"Results of {index.label(group)}" if len(index.groups) > 1 else ""
     return Table.of(f"results_{group.model}_{group.arm}", title, header, rows, notes=notes, fold=place > 0)
 
 

@@ -25,8 +25,8 @@ from cpt_ray.records import (
     read_hits,
 )
 from cpt_ray.report.contents import PlannedStates, ReportContents
-from cpt_ray.report.tables.corpus_files import corpus_tables
 from cpt_ray.report.current import is_current, report_fingerprint
+from cpt_ray.report.tables.corpus_files import corpus_tables
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store

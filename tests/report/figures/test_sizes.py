@@ -1,0 +1,44 @@
+"""Sizes and arms: fitted laws through measured points, ratios with intervals, bounds as arrows."""
+
+import pytest
+
+from cpt_ray.records import Answers
+from cpt_ray.report.figures.sizes import compute_figure, ratio_figure
+from cpt_ray.report.index import Index
+from tests.report.made_up import make_contents
+from tests.report.made_up_sizes import make_sizes
+
+
+def test_every_run_is_a_point_at_its_flops_and_a_fitted_arm_has_its_law():
+    found = compute_figure(Index(make_sizes()))
+    (panel,) = found.panels
+    # Three models and two domain arms, with a control each, are nine: eight are drawn at most.
+    assert "Drawn: " in found.said
+    assert panel.count('class="m"') == len(found.table.rows)
+    assert float(found.table.rows[0][2].text) == pytest.approx(6 * 16e6 * 2e6)
+    one = compute_figure(Index(make_sizes(models=("m1",), arms=("legal",))))
+    assert one.panels[0].count('class="l"') == 1  # the control has no fit here
+
+
+def test_one_arm_without_a_control_has_nothing_to_compare():
+    assert compute_figure(Index(make_sizes(models=("m1",), arms=("legal",), control=False))) is None
+    assert ratio_figure(Index(make_contents())) is None
+
+
+def test_a_ratio_stands_over_parameters_with_its_interval_and_a_bound_is_an_arrow():
+    found = ratio_figure(Index(make_sizes(arms=("legal",))))
+    (panel,) = found.panels
+    assert panel.count('class="m"') == 3
+    assert "<title>m4, legal, to reach the control&#39;s lowest loss (measured): &gt; 4.00</title>" in panel
+    assert "3.00 (2.00 to 5.00)" in panel
+    assert "l4 " in panel  # the arrow's head
+    assert [row[5].text for row in found.table.rows] == ["3.000", "> 4.00", "3.000"]
+
+
+def test_ratios_of_unknown_sizes_are_left_to_the_table():
+    contents = make_sizes()
+    answers = contents.comparison.answers
+    unknown = Answers(ratios=tuple(one.model_copy(update={"parameters": None}) for one in answers.ratios))
+    changed = make_sizes()
+    object.__setattr__(changed, "comparison", contents.comparison.model_copy(update={"answers": unknown}))
+    assert ratio_figure(Index(changed)) is None

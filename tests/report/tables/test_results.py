@@ -1,0 +1,64 @@
+"""The table that a page opens with: values, differences with intervals, arrows only where a difference is measurable."""
+
+from dataclasses import replace
+
+from cpt_ray.report.index import Index
+from cpt_ray.report.tables.results import delta_cell, result_tables, short_labels
+from cpt_ray.report.wording import MINUS
+from tests.report.made_up import BASE, LABEL, delta, make_contents
+from tests.report.made_up_sizes import make_sizes
+
+
+def test_rows_are_sets_and_exams_and_columns_base_budgets_and_control():
+    (table,) = result_tables(Index(make_contents()))
+    assert table.header == ("", "base", "6M", "19.2M", "57.6M", "control, 57.6M")
+    assert [(row[0].text, row[0].small) for row in table.rows] == [
+        ("licences", ("domain",)), ("news", ("general",)), ("mmlu_dev_smoke", ("exam, chance 25\N{NO-BREAK SPACE}%",)),
+    ]  # fmt: skip
+    assert [cell.text for cell in table.rows[0][1:]] == ["1.347", "1.291", "1.244", "1.215", "1.341"]
+    assert not table.fold
+
+
+def test_an_arrow_stands_only_where_a_difference_is_measurable():
+    better = delta_cell(delta("a", BASE, "licences", (1.2, 1.3), 0.01))
+    assert (better.mark, better.tone) == ("↓ better", "good")
+    assert better.small == (f"{MINUS}0.100", f"{MINUS}0.110 to {MINUS}0.090")
+    worse = delta_cell(delta("a", BASE, "news", (1.2, 1.1), 0.01))
+    assert (worse.mark, worse.tone) == ("↑ worse", "bad")
+    assert delta_cell(delta("a", BASE, "mmlu_dev_smoke", (40.0, 30.0), 1.0)).mark == "↑ better"
+    vague = delta_cell(delta("a", BASE, "licences", (1.2, 1.3), 0.2))
+    assert (vague.mark, vague.tone) == ("", "")
+    assert vague.raw["better"] is None
+    none = delta_cell(delta("a", BASE, "licences", (1.2, 1.3), 0.2, interval=None))
+    assert none.small[1] == "no interval"
+
+
+def test_each_model_and_arm_has_a_table_and_only_the_first_is_open():
+    tables = result_tables(Index(make_sizes()))
+    assert len(tables) == 6
+    assert [table.fold for table in tables] == [False] + [True] * 5
+    assert tables[0].title == "Results of m16, matched"
+    assert len({table.name for table in tables}) == 6
+    assert tables[0].notes
+    assert not tables[1].notes
+
+
+def test_one_budget_no_control_and_no_exams_are_tables_too():
+    contents = make_sizes(models=("m1",), arms=("legal",), budgets=(2_000_000,), seeds=(0,), control=False)
+    contents = replace(contents, evals=tuple(record.model_copy(update={"exams": ()}) for record in contents.evals))
+    (table,) = result_tables(Index(contents))
+    assert table.header == ("", "base", "2M")
+    assert [row[0].text for row in table.rows] == ["licences", "news"]
+    assert table.title == ""
+
+
+def test_perplexity_of_the_letter_is_a_row_of_values_and_a_long_label_stands_in_the_legend():
+    contents = make_contents()
+    evals = tuple(
+        e.model_copy(update={"exams": tuple(x.model_copy(update={"letter_perplexity": 4.0}) for x in e.exams)})
+        for e in contents.evals
+    )
+    (table,) = result_tables(Index(replace(contents, evals=evals)))
+    assert [cell.text for cell in table.rows[-1][1:]] == ["4.00"] * 5
+    assert table.rows[-1][0].small == ("perplexity of the letter, lower is better",)
+    assert short_labels(Index(contents)) == {"mmlu_dev_smoke": LABEL}

@@ -1,0 +1,99 @@
+"""Short names, the order of models and arms, and differences by what they are of."""
+
+from dataclasses import replace
+
+from cpt_ray.report.index import MOST_DRAWN, Group, Index
+from tests.report.made_up import BASE, BUDGETS, delta, make_contents, run_record
+from tests.report.made_up_sizes import make_sizes
+
+LONGEST = f"smollm2-135m-legal-{BUDGETS[-1]}-seed0"
+
+
+def test_a_name_leaves_out_what_is_the_same_everywhere_and_says_so():
+    index = Index(make_contents())
+    assert index.name(LONGEST) == "legal 57.6M"
+    assert index.name(BASE) == "base"
+    assert index.name("smollm2-135m-legal-trunk-seed0") == "legal trunk"
+    assert index.names_legend() == [
+        "Every model here is made of smollm2-135m.",
+        "Every run has seed 0.",
+        "A name is arm and budget in tokens: legal 6M is the run smollm2-135m-legal-6000000-seed0.",
+    ]
+    sizes = Index(make_sizes())
+    assert sizes.name("m4-legal-8000000-seed1") == "m4 legal 8M, seed 1"
+    assert sizes.name("m4-legal-8000000 (mean of 2 seeds)") == "m4 legal 8M"
+    assert sizes.name("m4-base") == "base m4"
+    assert sizes.names_legend()[0] == "Without a seed, a figure is the mean over seeds."
+
+
+def test_two_runs_that_would_share_a_short_name_keep_their_own():
+    contents = make_contents()
+    near = run_record(f"smollm2-135m-legal-{BUDGETS[-1] + 1}-seed0", "cooldown", "legal", 0, BUDGETS[-1] + 1)
+    index = Index(replace(contents, runs=(*contents.runs, near)))
+    assert index.name(near.run) == near.run
+    assert index.name(LONGEST) == LONGEST
+
+
+def test_an_unknown_run_keeps_its_name():
+    assert Index(make_contents()).name("<nobody>") == "<nobody>"
+
+
+def test_the_largest_model_stands_first_and_each_group_has_its_control():
+    groups = Index(make_sizes()).groups
+    assert [(group.model, group.arm) for group in groups] == [
+        (model, arm) for model in ("m16", "m4", "m1") for arm in ("matched", "legal")
+    ]
+    assert {group.control for group in groups} == {"control"}
+    assert {group.control for group in Index(make_sizes(control=False)).groups} == {""}
+    assert [group.arm for group in Index(make_contents()).groups] == ["legal"]
+
+
+def test_of_many_arms_those_with_the_largest_gain_stand_first_and_the_rest_is_counted():
+    arms = [f"legal@mix-{i}" for i in range(20)]
+    index = Index(make_sizes(models=("m1",), arms=arms, budgets=(2_000_000,), seeds=(0,)))
+    assert index.groups[0].arm == arms[-1]  # made up to gain the most
+    drawn, said = index.drawn()
+    assert len(drawn) == MOST_DRAWN
+    assert drawn[-1].arm == "control"
+    assert said == "Drawn: 7 of 20 models and arms, those that stand first; all are in the table."
+    assert Index(make_contents()).drawn()[1] == ""
+
+
+def test_the_mean_over_seeds_is_the_difference_of_a_budget():
+    contents = make_contents()
+    cell = f"smollm2-135m-legal-{BUDGETS[-1]} (mean of 3 seeds)"
+    overall = delta(cell, BASE, "licences", (1.247, 1.347), 0.02)
+    group = Group("smollm2-135m", "legal", BUDGETS, "control")
+    for deltas in ((overall, *contents.comparison.deltas), (*contents.comparison.deltas, overall)):
+        index = Index(replace(contents, comparison=contents.comparison.model_copy(update={"deltas": deltas})))
+        assert index.difference(group, BUDGETS[-1], "licences") == overall
+    plain = Index(contents)
+    assert plain.difference(group, BUDGETS[-1], "licences").subject == LONGEST
+    assert plain.difference(group, BUDGETS[-1], "licences", reference="control").reference.startswith("smollm2-135m-control")
+    assert plain.difference(group, BUDGETS[0], "licences", reference="control") is None
+
+
+def test_probes_stand_before_general_text_and_after_the_domain():
+    contents = make_contents()
+    probe = delta(LONGEST, BASE, "essays", (1.1, 1.1), 0.01, role="probe")
+    points = [p.model_copy(update={"set_name": "essays"}) for p in contents.comparison.points if p.set_name == "news"]
+    comparison = contents.comparison.model_copy(
+        update={"deltas": (*contents.comparison.deltas, probe), "points": (*contents.comparison.points, *points)}
+    )
+    index = Index(replace(contents, comparison=comparison))
+    assert index.sets == [("licences", "domain"), ("essays", "probe"), ("news", "general")]
+
+
+def test_every_run_has_the_role_of_its_arm_and_none_if_the_study_no_longer_has_it():
+    index = Index(make_contents())
+    assert [index.role_of(run) for run in index.contents.runs] == ["base", *["domain"] * 4, "control"]
+    gone = Index(make_contents(arms={}))
+    assert gone.role_of(gone.runs[LONGEST]) == ""
+    assert gone.groups == []
+
+
+def test_a_run_is_found_by_name_and_a_cell_by_the_first_of_its_seeds():
+    index = Index(make_sizes())
+    assert index.run_of("m1-legal-2000000-seed1").run == "m1-legal-2000000-seed1"
+    assert index.run_of("m1-legal-2000000 (mean of 2 seeds)").run == "m1-legal-2000000-seed0"
+    assert index.run_of("m1-legal-2000000") is None
