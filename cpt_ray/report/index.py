@@ -14,8 +14,8 @@ from cpt_ray.records import Delta, RunRecord
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.wording import count
 
-MOST_DRAWN = 8
-"""Models and arms in one figure: more can not be told apart."""
+MOST_DRAWN = 12
+"""Models and arms in one figure, four sizes of three arms: more can not be told apart."""
 
 
 @dataclass(frozen=True, slots=True)

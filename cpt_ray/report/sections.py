@@ -64,7 +64,8 @@ def opening(index: Index) -> Opening:
     comparison = index.contents.comparison
     first, others = _headlines(index)
     pairs, sets = pairs_of(index), index.sets
-    scaling, trade = scaling_figure(index, sets[:1]), trade_figure(index, pairs[:1])
+    scaling = scaling_figure(index, sets[:1], title="Token-scaling curve")
+    trade = trade_figure(index, pairs[:1], title="Gain against forgetting")
     how = "from start to end" if index.contents.wall_s is not None else "of all stages together"
     facts = (
         f"{count(comparison.tokens_seen)} tokens seen by the model that saw the most, {count(comparison.tokens_paid)} paid by "

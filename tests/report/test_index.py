@@ -55,7 +55,7 @@ def test_of_many_arms_those_with_the_largest_gain_stand_first_and_the_rest_is_co
     drawn, said = index.drawn()
     assert len(drawn) == MOST_DRAWN
     assert drawn[-1].arm == "control"
-    assert said == "Drawn: 7 of 20 models and arms, those that stand first; all are in the table."
+    assert said == "Drawn: 11 of 20 models and arms, those that stand first; all are in the table."
     assert Index(make_contents()).drawn()[1] == ""
 
 

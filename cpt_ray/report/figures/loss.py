@@ -78,9 +78,7 @@ def loss_figure(index: Index) -> Figure | None:
     caption = "Nats per loss-bearing token of the global batch; arms differ in their text, so their losses are not comparable. "
     caption += f"Each point is the mean of up to {size} steps. " if size > 1 else "Each point is one optimizer step. "
     caption += "Pale: the points; strong: their running mean." if any(line.smooth != line.loss for line in lines) else ""
-    legend = tuple(
-        LegendEntry(f"{index.name(line.run.run)} ({line.run.kind})", styles[line.run.run], mark=False) for line in lines
-    )
+    legend = tuple(LegendEntry(index.name(line.run.run), styles[line.run.run], mark=False) for line in lines)
     return Figure(
         "loss",
         "Training loss and learning rate over tokens seen",
@@ -160,10 +158,11 @@ def _running_mean(values: tuple[float, ...]) -> tuple[float, ...]:
 def _drawn_runs(index: Index, having: Iterable[str]) -> tuple[list[RunRecord], str]:
     """Of the drawn models and arms, the runs of the first seed that have something to draw."""
     groups, _ = index.drawn()
-    wanted, known = {(group.model, group.arm) for group in groups}, set(having)
+    wanted, known = {(group.model, group.arm): place for place, group in enumerate(groups)}, set(having)
     trained = [run for run in index.contents.runs if run.run in known and run.training is not None and run.kind != "trajectory"]
     first = min((run.seed for run in trained if run.seed is not None), default=None)
-    runs = [run for run in trained if (run.model, run.arm or "") in wanted and run.seed == first][:MOST_LINES]
+    mine = [run for run in trained if (run.model, run.arm or "") in wanted and run.seed == first]
+    runs = sorted(mine, key=lambda run: wanted[run.model, run.arm or ""])[:MOST_LINES]
     left = len(trained) - len(runs)
     return runs, f"Drawn: {len(runs)} of {len(trained)} runs, those of seed {first} that stand first." if left else ""
 

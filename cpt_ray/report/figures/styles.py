@@ -47,13 +47,12 @@ def run_style(run: RunRecord, styles: dict[tuple[str, str], Style], budgets: Seq
 
 def group_legend(index: Index, groups: Sequence[Group], styles: dict[tuple[str, str], Style]) -> list[LegendEntry]:
     """One entry per model and arm."""
-    return [
-        LegendEntry(
-            f"{index.label(group)}{' (control)' if _role(index, group.arm) == 'control' else ''}",
-            styles[group.model, group.arm],
-        )
-        for group in groups
-    ]
+    entries = []
+    for group in groups:
+        # An arm that is called control says so itself.
+        told = _role(index, group.arm) == "control" and group.arm != "control"
+        entries.append(LegendEntry(index.label(group) + (" (control)" if told else ""), styles[group.model, group.arm]))
+    return entries
 
 
 def _role(index: Index, arm: str) -> str:

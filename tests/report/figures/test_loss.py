@@ -48,7 +48,7 @@ def test_a_branch_starts_where_it_left_the_trunk_and_all_budgets_share_an_axis()
     assert BUDGETS[1] * 0.8 < branch.tokens[0] <= BUDGETS[1] * 0.8 + 120_000
     found = loss_figure(Index(make_contents()))
     assert len(found.panels) == 2  # loss, learning rate
-    assert [entry.label for entry in found.legend][:2] == ["legal trunk (trunk)", "legal 6M (cooldown)"]
+    assert [entry.label for entry in found.legend][:2] == ["legal trunk", "legal 6M"]
     assert len({(entry.style.color, entry.style.dash) for entry in found.legend[1:]}) == 4
 
 

@@ -34,5 +34,5 @@ def test_each_set_has_a_panel_with_titles_and_the_table_has_every_point():
 
 def test_the_legend_names_arms_the_base_and_what_is_hollow():
     assert [entry.label for entry in figure().legend] == [
-        "legal", "control (control)", "base, at 0 tokens", "hollow: not annealed, never a budget",
+        "legal", "control", "base, at 0 tokens", "hollow: not annealed, never a budget",
     ]  # fmt: skip
