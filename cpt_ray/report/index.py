@@ -136,9 +136,10 @@ class Index:
         seen = [run.tokens_seen for run in self._members(group, budget)]
         return sum(seen) / len(seen) if seen else float(budget)
 
-    def flops(self, run: RunRecord) -> float:
-        """FLOPs from the base to the end of a run."""
-        return flops_to(run, self.runs)
+    def flops(self, group: Group, budget: int) -> float:
+        """Mean FLOPs of the runs of a budget, counted from the base."""
+        spent = [flops_to(run, self.runs) for run in self._members(group, budget)]
+        return sum(spent) / len(spent) if spent else 0.0
 
     def _members(self, group: Group, budget: int) -> list[RunRecord]:
         return self._runs_by_budget.get((group.model, group.arm, budget), [])

@@ -34,6 +34,8 @@ from cpt_ray.report.wording import count, duration
 
 NOTHING_SCORED = "Nothing was scored on held-out text."
 NO_TRADE = "No model was compared with its base on both domain and general text."
+_OPEN_ANSWERS = 16
+"""Rows of a table of answers that is open at first: decisions are short, lists of fits are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,17 @@ def sections(index: Index) -> list[Section]:
 
 def _headlines(index: Index) -> tuple[str, tuple[str, ...]]:
     """The headline has a sentence per model and arm; that of the first group leads."""
-    said = re.split(r"(?<=\.) (?=\S+ tokens of )", index.contents.comparison.headline)
+    said = _sentences(index.contents.comparison.headline)
     lead = 0
     if index.groups:
         wanted = f" tokens of {index.groups[0].arm} text on {index.groups[0].model}:"
         lead = next((place for place, sentence in enumerate(said) if wanted in sentence), 0)
     return said[lead], tuple(sentence for place, sentence in enumerate(said) if place != lead)
+
+
+def _sentences(text: str) -> list[str]:
+    """One for each model and arm: each begins with its budget."""
+    return re.split(r"(?<=\.) (?=\S+ tokens of )", text)
 
 
 def _tokens(index: Index) -> Section:
@@ -164,6 +171,7 @@ def _next(contents: ReportContents) -> Section:
         Table(
             f"answer_{place}", found.title, found.header, tuple(tuple(Cell(cell) for cell in row) for row in found.rows),
             words=found.text_columns, answer=found.answer, notes=found.notes,
+            fold=len(found.rows) > _OPEN_ANSWERS,
         )
         for place, found in enumerate(answer_tables(answers))
     ]  # fmt: skip
@@ -175,7 +183,8 @@ def _next(contents: ReportContents) -> Section:
 def _verdict(contents: ReportContents) -> Section:
     found = contents.comparison
     lead = "The headline with its figures, and what to keep in mind with them."
-    return Section("verdict", "Verdict in full, and its caveats", lead, (found.verdict, *found.notes), folded=True)
+    said = _sentences(found.verdict)
+    return Section("verdict", "Verdict in full, and its caveats", lead, (*said, *found.notes), folded=True)
 
 
 def _present(*blocks: Table | Figure | str | None) -> tuple[Table | Figure | str, ...]:

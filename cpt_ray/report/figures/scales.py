@@ -80,8 +80,9 @@ def _nice(step: float) -> float:
 
 def _log(values: list[float], room: float) -> Scale:
     low, high = math.log10(min(values)), math.log10(max(values))
-    span = high - low or 0.3
-    low, high = low - room * span, high + room * span
+    # A single value needs an axis, and an axis a label.
+    middle, span = (low + high) / 2, max(high - low, 0.35) * (1 + 2 * room)
+    low, high = middle - span / 2, middle + span / 2
     factors = (1,) if span > 3 else (1, 3) if span > 1.5 else (1, 2, 5) if span > 0.6 else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
     ticks = [
         factor * 10.0**decade

@@ -15,10 +15,12 @@ from cpt_ray.report.figures.scales import Axis
 from cpt_ray.report.figures.styles import COLORS, SHAPES, SOFT, group_legend, group_styles
 from cpt_ray.report.figures.svg import Dot, Panel, Series, draw
 from cpt_ray.report.index import Group, Index
-from cpt_ray.report.wording import number, scientific
+from cpt_ray.report.wording import count, number, scientific
 
 _CURVE = 24
 """Points of a drawn fit."""
+_APART = 1.05
+"""Factor between series of the same size, whose points would hide one another."""
 
 
 def compute_figure(index: Index) -> Figure | None:
@@ -46,16 +48,17 @@ def compute_figure(index: Index) -> Figure | None:
         return None
     table = Table.of("figure_compute", "", ("model and arm", "set", "FLOPs", "bits per byte"), rows, words=2)
     caption = (
-        "A point is a run; a line is the power law fitted to its arm, where there is one (parameters under Fitted curves)."
+        "A point is a budget, with the interval of the paired difference to the base; a line is the power law fitted to its "
+        "arm, where there is one (parameters under Fitted curves)."
     )
     legend = tuple(group_legend(index, groups, styles))
     return Figure("compute", "Loss on domain text against FLOPs, by model and arm", caption, tuple(panels), legend, table, said)
 
 
 def ratio_figure(index: Index) -> Figure | None:
-    """The efficiency ratio of domain text over parameters; None if there is none, or the sizes are not known."""
+    """The efficiency ratio of domain text over parameters; None if fewer than two sizes have one or are known."""
     ratios = [one for one in index.contents.comparison.answers.ratios if one.parameters and (one.ratio or one.bound)]
-    if not ratios:
+    if len({one.parameters for one in ratios}) < 2:
         return None
     arms = list(dict.fromkeys(one.arm for one in ratios))[:COLORS]
     targets = list(dict.fromkeys(one.target for one in ratios))
@@ -66,7 +69,7 @@ def ratio_figure(index: Index) -> Figure | None:
             for shape, target in zip(SHAPES, targets, strict=False):
                 own = [one for one in ratios if (one.arm, one.target, one.set_name) == (arm, target, set_name)]
                 style = Style(f"k{place}", marker=shape)
-                series.append(Series(style, tuple(_ratio_dot(one) for one in own), line=False))
+                series.append(Series(style, tuple(_ratio_dot(one, _APART ** len(series)) for one in own), line=False))
         axes = (
             Axis("parameters", "log"),
             Axis("FLOPs of the control over those of the arm", "log", lambda value: f"{value:.3g}"),
@@ -84,17 +87,16 @@ def ratio_figure(index: Index) -> Figure | None:
 
 
 def _spent(index: Index, group: Group, set_name: str) -> tuple[Dot, ...]:
+    """A point per budget: the means over seeds, with the interval of the difference to the base."""
     dots = []
-    for point in index.contents.comparison.points:
-        run = index.runs.get(point.run)
-        same = (point.model, point.arm, point.set_name) == (group.model, group.arm, set_name)
-        if not same or not point.annealed or point.merged or run is None:
+    for budget in group.budgets:
+        delta, flops = index.difference(group, budget, set_name), index.flops(group, budget)
+        if delta is None or flops <= 0:
             continue
-        flops = index.flops(run)
-        if flops > 0:
-            ends = (point.interval.low, point.interval.high) if point.interval else None
-            title = f"{index.name(point.run)}: {number(point.bits_per_byte)} at {scientific(flops)} FLOPs"
-            dots.append(Dot(flops, point.bits_per_byte, title, y_bar=ends))
+        base, ends = delta.reference_value, delta.interval
+        title = f"{index.label(group)} {count(budget)}: {number(delta.subject_value)} at {scientific(flops)} FLOPs"
+        bar = (base + ends.low, base + ends.high) if ends is not None else None
+        dots.append(Dot(flops, delta.subject_value, title, y_bar=bar))
     return tuple(sorted(dots, key=lambda dot: dot.x))
 
 
@@ -108,8 +110,8 @@ def _law(fit: Fit, dots: Sequence[Dot]) -> tuple[Dot, ...]:
     return tuple(Dot(x, values["a"] * (x / high) ** -values["b"]) for x in places)
 
 
-def _ratio_dot(one: EfficiencyRatio) -> Dot:
-    x, hollow = float(one.parameters or 0), one.basis == "fitted"
+def _ratio_dot(one: EfficiencyRatio, shift: float) -> Dot:
+    x, hollow = float(one.parameters or 0) * shift, one.basis == "fitted"
     name = f"{one.model}, {one.arm}, to reach {one.target} ({one.basis})"
     if one.ratio is None:
         value = one.bound_value or 1.0

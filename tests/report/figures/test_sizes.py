@@ -9,7 +9,7 @@ from tests.report.made_up import make_contents
 from tests.report.made_up_sizes import make_sizes
 
 
-def test_every_run_is_a_point_at_its_flops_and_a_fitted_arm_has_its_law():
+def test_every_budget_is_a_point_at_its_flops_and_a_fitted_arm_has_its_law():
     found = compute_figure(Index(make_sizes()))
     (panel,) = found.panels
     assert found.said == ""
@@ -36,7 +36,8 @@ def test_a_ratio_stands_over_parameters_with_its_interval_and_a_bound_is_an_arro
     assert [row[5].text for row in found.table.rows] == ["3.000", "> 4.00", "3.000"]
 
 
-def test_ratios_of_unknown_sizes_are_left_to_the_table():
+def test_ratios_of_one_size_or_of_unknown_ones_are_left_to_the_table():
+    assert ratio_figure(Index(make_sizes(models=("m1",)))) is None
     contents = make_sizes()
     answers = contents.comparison.answers
     unknown = Answers(ratios=tuple(one.model_copy(update={"parameters": None}) for one in answers.ratios))
