@@ -45,12 +45,7 @@ def exam_score(
     Raises:
         DataError: If a score is not finite.
     """
-    for line in lines:
-        if not all(map(math.isfinite, line.log_p)):
-            raise DataError(
-                f"exam {task}: item {line.id!r} scored {list(line.log_p)} nats",
-                fix="the weights contain NaN or infinity: check the run's loss, or score with evaluate.precision=fp32",
-            )
+    _require_finite(task, lines)
     path = f"exams/{task}.jsonl"
     write_atomic(folder / path, format_scores(lines))
     measures = _Measures(task, lines, compare)
@@ -82,6 +77,15 @@ def exam_score(
         chance=chance,
         items_path=path,
     )
+
+
+def _require_finite(task: str, lines: Sequence[ScoredItem]) -> None:
+    for line in lines:
+        if not all(map(math.isfinite, line.log_p)):
+            raise DataError(
+                f"exam {task}: item {line.id!r} scored {list(line.log_p)} nats",
+                fix="the weights contain NaN or infinity: check the run's loss, or score with evaluate.precision=fp32",
+            )
 
 
 class _Mean(NamedTuple):
