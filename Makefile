@@ -115,7 +115,7 @@ bench-stats: setup ## how often intervals are wrong, in simulated studies; 70 mi
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
 
 bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; QUICK=1: two turns, no results file
-	@$(BIN)/python -m benchmarks.evaluate $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks.train.scoring $(if $(QUICK),--quick)
 
 bench-grid: setup ## domain filters against fastText, 10 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
