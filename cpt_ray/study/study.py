@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cpt_ray.compare.comparison import Facts, compare
-from cpt_ray.config.domains import drawn_roots, missing_probe, probes_of_arms
+from cpt_ray.config.domains import domain_text, drawn_roots, missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
@@ -211,7 +211,7 @@ class Study:
                 probes={name: _probes(cell.config)[plain] for name, (cell, plain) in homes.items()},
                 control_draws={name: _draws(cell.config) for name, (cell, _) in homes.items()},
                 parameters=self._parameters(),
-                domain_sources=frozenset(source.name for source in self.config.sources if source.role == "domain"),
+                domain_sources=frozenset[str]().union(*(_domain_text(cell.config) for cell in self.graph.cells)),
                 tokens_paid=self.tokens_paid(),
             ),
             caveats=tuple(dict.fromkeys(note for note in notes if note)),
@@ -246,6 +246,10 @@ class Study:
 
 def _probes(config: StudyConfig) -> dict[str, frozenset[str]]:
     return probes_of_arms(config.sources, config.arms)
+
+
+def _domain_text(config: StudyConfig) -> frozenset[str]:
+    return domain_text(config.sources, config.arms)
 
 
 def _draws(config: StudyConfig) -> frozenset[str]:
