@@ -113,11 +113,10 @@ def drawn_roots(arm: ArmConfig, sources: Sequence[SourceConfig]) -> frozenset[st
 
 
 def domain_text(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> frozenset[str]:
-    """The sources whose rows are domain text: of role domain, and what a classifier chose of others, unless a control draws it."""
-    control = {
-        name for arm in arms.values() if arm.role == "control" for mix in arm.mixes().values() for name, w in mix.items() if w
-    }
-    chosen = {source.name for source in sources if source.where is not None} - control
+    """The sources whose rows are domain text: of role domain, and what a classifier chose, unless a control draws it."""
+    controls = [mix for arm in arms.values() if arm.role == "control" for mix in arm.mixes().values()]
+    drawn = {name for mix in controls for name, weight in mix.items() if weight}
+    chosen = {source.name for source in sources if source.where is not None} - drawn
     return frozenset(source.name for source in sources if source.role == "domain") | chosen
 
 
