@@ -32,6 +32,7 @@ from cpt_ray.records import (
 )
 from cpt_ray.study import store
 from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell, shapes_of
+from cpt_ray.study.findings.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.graph import ALL, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
@@ -39,7 +40,6 @@ from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
-from cpt_ray.study.results.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import scored_run
