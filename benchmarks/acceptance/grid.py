@@ -30,7 +30,7 @@ def box_3() -> list[str]:
 
 
 def box_4() -> list[str]:
-    """`make scaling` went from nothing to both reports, as fast as asked; the grid of 1,000 cells was planned as fast as asked."""
+    """`make scaling` went from nothing to both reports, and a grid of 1,000 cells was planned, as fast as asked."""
     claims = ("grid.local_scaling_minutes", "grid.noop_run_s", "grid.plan_1000_cells_s", "grid.plan_1000_cells_mb")
     found = check_results("grid", claims, made_by="make bench-grid")
     for folder in cells.FOLDERS:
