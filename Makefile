@@ -115,9 +115,9 @@ bench-stats: setup ## how often intervals are wrong, in simulated studies; 70 mi
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
 
 bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; QUICK=1: two turns, no results file
-	@$(BIN)/python -m benchmarks.evaluate $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks.train.scoring $(if $(QUICK),--quick)
 
-bench-grid: setup ## domain filters against fastText, 10 min on a quiet machine; QUICK=1: little text, no results file
+bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, make scaling; 60 min; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.acceptance.evidence import run_boxes, run_tests
+from benchmarks.acceptance.evidence import REPOSITORY, check, check_results, run_boxes, run_tests
+from benchmarks.grid import cells
 
 
 def box_1() -> list[str]:
@@ -23,6 +24,20 @@ def box_2() -> list[str]:
     return run_tests("grid", 2, figures=["truth", *estimates, "rebuilt for another threshold"])
 
 
+def box_3() -> list[str]:
+    """Axes over four kinds of keys run with shared artifacts made once; killed in the middle, the same command continues."""
+    return run_tests("grid", 3, figures=["cells", "runs made", "runs before the kill"])
+
+
+def box_4() -> list[str]:
+    """`make scaling` went from nothing to both reports, and a grid of 1,000 cells was planned, as fast as asked."""
+    claims = ("grid.local_scaling_minutes", "grid.noop_run_s", "grid.plan_1000_cells_s", "grid.plan_1000_cells_mb")
+    found = check_results("grid", claims, made_by="make bench-grid")
+    for folder in cells.FOLDERS:
+        check((REPOSITORY / folder / "report.html").is_file(), f"{folder} has no report: run make scaling")
+    return [*found, *(f"{folder}/report.html" for folder in cells.FOLDERS)]
+
+
 def box_5() -> list[str]:
     """Merges: an interpolation ends at base and export, the residual of a model with itself is nothing, shapes must agree."""
     exact = ("interpolation at 0 and 1", "residual of a model with itself", "planted shape mismatch")
@@ -34,7 +49,7 @@ def box_6() -> list[str]:
     return run_tests("grid", 6, figures=["loss after 20 steps", "plain torch", "another init_seed"])
 
 
-BOXES = {1: box_1, 2: box_2, 5: box_5, 6: box_6}
+BOXES = [box_1, box_2, box_3, box_4, box_5, box_6]
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def _mix_study(
         loss: Floats = np.exp(MIX.log_loss(found, np.array([[2.0, 0.6]])))[..., 0]
         return loss
 
-    truth = {name: law[name] for name in ("eta", "beta", "gamma")}
+    truth = {name: law[name] for name in MIX.reported}
     return fitted, truth | {"prediction": float(losses(0.6, np.array([following]))[0])}, {"prediction": target}
 
 

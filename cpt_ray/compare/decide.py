@@ -21,6 +21,8 @@ from cpt_ray.records import Delta, Estimated, Forecast, ShareAnswer, ShareRow, S
 
 FACTORS = (2.0, 4.0)
 """FLOPs of the next run, in multiples of the largest."""
+REACH = 8.0
+"""Predictions end at this multiple of a curve's largest budget: its interval does not cover the form being another beyond."""
 _SHARES = np.linspace(0, 1, 201)
 
 
@@ -171,13 +173,16 @@ def _option(
 ) -> tuple[SpendingOption, Spread | None]:
     fitted = _of(ladder, curves)
     tokens = flops / ladder.flops_per_token
-    loss = spread_of(fitted.curve, loss_at(tokens), confidence) if fitted.curve is not None else None
+    times, missing = tokens / float(ladder.tokens.max()), fitted.record.refused
+    if times > REACH and not missing:
+        missing = f"{times:.0f} times its largest budget is too far to predict"
+    loss = spread_of(fitted.curve, loss_at(tokens), confidence) if fitted.curve is not None and not missing else None
     difference = None
     if loss is not None and against is not None and len(loss.subsets) == len(against.subsets):
         difference = estimated_spread("difference", loss.minus(against))
     option = SpendingOption(
         kind=kind, model=ladder.model, arm=ladder.arm, tokens=tokens,
-        loss=estimated_spread("loss", loss) if loss is not None else None, against=difference, missing=fitted.record.refused,
+        loss=estimated_spread("loss", loss) if loss is not None else None, against=difference, missing=missing,
     )  # fmt: skip
     return option, loss
 

@@ -112,6 +112,14 @@ def drawn_roots(arm: ArmConfig, sources: Sequence[SourceConfig]) -> frozenset[st
     return frozenset(root_of(by_name[name], sources).name for mix in arm.mixes().values() for name, w in mix.items() if w)
 
 
+def domain_text(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> frozenset[str]:
+    """The sources whose rows are domain text: of role domain, and what a classifier chose, unless a control draws it."""
+    controls = [mix for arm in arms.values() if arm.role == "control" for mix in arm.mixes().values()]
+    drawn = {name for mix in controls for name, weight in mix.items() if weight}
+    chosen = {source.name for source in sources if source.where is not None} - drawn
+    return frozenset(source.name for source in sources if source.role == "domain") | chosen
+
+
 def probes_of_arms(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> dict[str, frozenset[str]]:
     """By arm, the sources that count as probes for it: general text that no arm trains on, and the domains of other arms.
 

@@ -1,7 +1,7 @@
 """Interface to lm-eval: harness tasks as they are, scored through a packed model.
 
 In: a loaded model with document attention, and tasks. Out: `ExamScore`s and per-item results as JSON lines, as for the
-study's own exams, whose packed scoring (`continuations.PackedScorer`) answers lm-eval's requests too; lm-eval's samples.
+study's own exams, whose packed scoring (`packed.PackedScorer`) answers lm-eval's requests too; lm-eval's samples.
 Guarantee: accuracies are those of lm-eval's command line with the same settings, to the last digit.
 """
 
@@ -19,10 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cpt_ray.config.sections.evaluate import LEAST_UNITS, CompareConfig, EvaluateConfig, HarnessTask
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
-from cpt_ray.evaluate.exam.continuations import Continuation, PackedScorer
 from cpt_ray.evaluate.exam.scores import exam_score
 from cpt_ray.evaluate.harness_tasks import known_tasks, quiet, require_known, unavailable
-from cpt_ray.evaluate.packed import pass_tokens
+from cpt_ray.evaluate.packed import Continuation, PackedScorer, pass_tokens
 from cpt_ray.evaluate.per_item import ScoredItem
 from cpt_ray.records import ExamScore, half_of
 

@@ -42,7 +42,7 @@ def evaluate_runs(
     settings: EvaluateSettings,
     runtime: RuntimeConfig,
     *,
-    on_done: Callable[[EvalRecord], None] = lambda _: None,
+    on_done: Callable[[int, EvalRecord], None] = lambda _index, _record: None,
     on_progress: Callable[[EvaluateProgress], None] = lambda _: None,
 ) -> list[EvalRecord]:
     """Score each job; `runtime.kind: local` runs in this process, anything else needs a Ray session.
@@ -51,7 +51,7 @@ def evaluate_runs(
         jobs: Exports to score.
         settings: The same for all of them.
         runtime: The `runtime` section; at most `evaluate_workers` jobs run at once.
-        on_done: Called with each record as its job ends.
+        on_done: Called with the place of each job and its record as it ends.
         on_progress: Called at the start and after each job.
 
     Returns:
@@ -66,7 +66,7 @@ def evaluate_runs(
 
     def finish(index: int, record: EvalRecord) -> None:
         records[index] = record
-        on_done(record)
+        on_done(index, record)
         on_progress(_progress(records, len(jobs), started))
 
     if runtime.kind == "local":

@@ -20,8 +20,7 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate.bits_per_byte import aggregate, read_documents, score_documents
 from cpt_ray.evaluate.exam.choices import ExamQuestions, score_exams
-from cpt_ray.evaluate.exam.continuations import PackedScorer
-from cpt_ray.evaluate.packed import pass_tokens
+from cpt_ray.evaluate.packed import PackedScorer, pass_tokens
 from cpt_ray.evaluate.per_item import format_scores
 from cpt_ray.model.base import load_model, load_tokenizer
 from cpt_ray.model.layers.compiled import compiled_scoring

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cpt_ray.compare.comparison import Facts, compare
-from cpt_ray.config.domains import drawn_roots, missing_probe, probes_of_arms
+from cpt_ray.config.domains import domain_text, drawn_roots, missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
@@ -32,6 +32,7 @@ from cpt_ray.records import (
 )
 from cpt_ray.study import store
 from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell, shapes_of
+from cpt_ray.study.findings.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.graph import ALL, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
@@ -39,7 +40,6 @@ from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
-from cpt_ray.study.results.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import scored_run
@@ -211,7 +211,7 @@ class Study:
                 probes={name: _probes(cell.config)[plain] for name, (cell, plain) in homes.items()},
                 control_draws={name: _draws(cell.config) for name, (cell, _) in homes.items()},
                 parameters=self._parameters(),
-                domain_sources=frozenset(source.name for source in self.config.sources if source.role == "domain"),
+                domain_sources=frozenset[str]().union(*(_domain_text(cell.config) for cell in self.graph.cells)),
                 tokens_paid=self.tokens_paid(),
             ),
             caveats=tuple(dict.fromkeys(note for note in notes if note)),
@@ -246,6 +246,10 @@ class Study:
 
 def _probes(config: StudyConfig) -> dict[str, frozenset[str]]:
     return probes_of_arms(config.sources, config.arms)
+
+
+def _domain_text(config: StudyConfig) -> frozenset[str]:
+    return domain_text(config.sources, config.arms)
 
 
 def _draws(config: StudyConfig) -> frozenset[str]:

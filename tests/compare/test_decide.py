@@ -82,6 +82,14 @@ def test_a_larger_model_is_compared_at_equal_flops():
     assert found.answer == "Another size (large, arm legal) is predicted to end lower than more tokens."
 
 
+def test_a_smaller_model_is_not_predicted_far_beyond_its_budgets():
+    large = make_ladder(model="large", parameters=400, flops_per_token=16e9)
+    found = spend(large, make_ladder())
+    assert found.options[1].tokens == pytest.approx(32 * TOKENS[-1])
+    assert (found.options[1].loss, found.options[1].missing) == (None, "32 times its largest budget is too far to predict")
+    assert found.answer.startswith("The data cannot tell: only more tokens")
+
+
 def test_options_that_are_worse_leave_more_tokens():
     dirty = make_ladder(lambda x: falling(x, floor=0.9), arm="dirty", random_seed=3, noise=3e-4)
     found = spend(make_ladder(noise=3e-4), dirty)

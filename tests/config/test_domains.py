@@ -6,7 +6,7 @@ import copy
 import pytest
 import yaml
 
-from cpt_ray.config.domains import derivation_order, drawn_roots, missing_probe, probes_of_arms, root_of
+from cpt_ray.config.domains import derivation_order, domain_text, drawn_roots, missing_probe, probes_of_arms, root_of
 from cpt_ray.config.load import dump_study, parse_study
 from tests.config.spoiled import refusal, spoil
 
@@ -147,3 +147,12 @@ def test_a_study_without_a_probe_is_told_what_it_can_not_say(tree):
 
 def test_derivation_order_of_a_study_without_derived_sources_is_empty(tree):
     assert derivation_order(parse_study(tree, place="study.yaml").sources) == []
+
+
+def test_domain_text_is_of_role_domain_or_chosen_by_a_classifier_for_no_control(domains):
+    domains["arms"]["special"] = {"role": "domain", "mix": {"web_legal": 0.5, "web_matched": 0.5}}
+    study = parse_study(domains, place="study.yaml")
+    assert domain_text(study.sources, study.arms) == {"law", "web_legal"}
+    domains["arms"]["control"]["mix"] = {"web_legal": 0.5, "news": 0.5}
+    study = parse_study(domains, place="study.yaml")
+    assert domain_text(study.sources, study.arms) == {"law"}

@@ -36,7 +36,9 @@ def run_all(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), pref
 def test_local_scores_here_in_order_and_tells_how_far_it_is(tiny_folder, held_out, tmp_path):
     done, progress = [], []
 
-    records = run_all(tiny_folder, held_out, tmp_path, LOCAL, on_done=lambda r: done.append(r.run), on_progress=progress.append)
+    records = run_all(
+        tiny_folder, held_out, tmp_path, LOCAL, on_done=lambda _, r: done.append(r.run), on_progress=progress.append
+    )
 
     assert [record.run for record in records] == done == ["a", "b", "c"]
     assert {record.task_pid for record in records} == {os.getpid()}
@@ -56,7 +58,7 @@ def test_a_local_error_is_the_jobs_own(tiny_folder, held_out, tmp_path):
 def test_ray_tasks_give_the_records_of_a_local_run(tiny_folder, held_out, tmp_path, ray_session_2cpu):
     done = []
 
-    records = run_all(tiny_folder, held_out, tmp_path / "ray", RAY, on_done=lambda r: done.append(r.run))
+    records = run_all(tiny_folder, held_out, tmp_path / "ray", RAY, on_done=lambda _, r: done.append(r.run))
 
     local = run_all(tiny_folder, held_out, tmp_path / "local", LOCAL)
     assert [record.run for record in records] == ["a", "b", "c"]

@@ -68,7 +68,7 @@ def done(tmp_path_factory) -> tuple[TinyStudy, dict[str, int], str]:
     return study, before, said
 
 
-def test_shared_artifacts_are_made_once_and_a_killed_grid_continues(done):
+def test_shared_artifacts_are_made_once_and_a_killed_grid_continues(done, record_property):
     study, before, said = done
     assert len(committed(study.root, "models")) == len(committed(study.root, "documents")) == 1
     assert len(committed(study.root, "shards")) == 2
@@ -77,6 +77,9 @@ def test_shared_artifacts_are_made_once_and_a_killed_grid_continues(done):
     assert 4 <= len(before) < len(after)
     assert {name: after[name] for name in before} == before
     assert f"{CELLS} cells" in said
+    record_property("cells", f"{CELLS}, over mixture, learning rate, row length and adapters")
+    record_property("runs made", f"{len(after)}, of {2 * CELLS} if nothing were shared")
+    record_property("runs before the kill", f"{len(before)}, none made again")
     assert len(committed(study.root, "evaluate")) == 1 + DOMAIN_RUNS + CONTROL_RUNS
 
 

@@ -274,11 +274,11 @@ def refuse_ray(monkeypatch) -> None:
 
 
 def artifact_times(root: Path) -> dict[str, int]:
-    """Path to modification time of every file of every stage; MLflow's copies of the report are not artifacts."""
+    """Path to modification time of every file of every stage; neither MLflow's copies nor links to exports are artifacts."""
     return {
         str(path.relative_to(root)): path.stat().st_mtime_ns
         for path in root.glob("*/*/**/*")
-        if path.is_file() and "mlartifacts" not in path.parts
+        if path.is_file() and not {"mlartifacts", "exports"} & {*path.parts}
     }
 
 

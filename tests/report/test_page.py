@@ -268,34 +268,6 @@ def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
     assert "planned for states" not in text
 
 
-def test_letters_orders_groups_and_cut_prompts_of_an_exam_are_shown(page):
-    contents = make_contents()
-    changes = {
-        "style": "letter", "few_shot": 5, "groups": 12, "cut_items": 3, "letter_perplexity": 4.56, "margin": -0.78,
-        "order_changes": 0.321, "order_accuracy": 0.234,
-    }  # fmt: skip
-    evals = tuple(
-        e.model_copy(update={"exams": tuple(exam.model_copy(update=changes) for exam in e.exams)}) for e in contents.evals
-    )
-    found = render_report(replace(contents, evals=evals))
-    for words in ("letter form, 5 examples, 12 groups", "3 prompts cut at", "4.56", f"{MINUS}0.78", "32.1", "23.4"):
-        assert words in found
-    assert "perplexity of the letter" not in page
-    assert "changes with the order" not in page
-
-
-def test_documents_of_which_only_the_beginning_is_scored_are_counted(page):
-    contents = make_contents()
-    evals = tuple(
-        e.model_copy(update={"held_out": tuple(s.model_copy(update={"cut_documents": 7}) for s in e.held_out)})
-        for e in contents.evals
-    )
-    found = render_report(replace(contents, evals=evals))
-    assert "<small>7 cut</small>" in found
-    assert "only their beginning is scored" in found
-    assert "only their beginning is scored" not in page
-
-
 def test_exams_carry_their_label_and_chance(page):
     text = " ".join(read(page).text.split())
     assert text.count(LABEL) == 2  # in the legend, and at its scores

@@ -7,10 +7,10 @@ from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import Survey, prove_source
 from cpt_ray.edges.hub import NotReachableError, resolve_dataset
 from cpt_ray.study import store
+from cpt_ray.study.findings.mirror import why_not_mirrored
 from cpt_ray.study.preflight.bases import say_bases, say_frozen, say_separators, warn_of_changes
 from cpt_ray.study.preflight.device import say_device
 from cpt_ray.study.preflight.packages import require_packages
-from cpt_ray.study.results.mirror import why_not_mirrored
 from cpt_ray.study.stages.train import TRAIN, deepspeed_path, trained_again
 
 

@@ -4,7 +4,7 @@ from cpt_ray.cli.request import Request
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Comparison
 from cpt_ray.report.text.summary import render_deltas
-from cpt_ray.study.results.outcome import summarize
+from cpt_ray.study.findings.outcome import summarize
 
 
 def main(request: Request) -> None:

@@ -1,7 +1,7 @@
 """Prepare text: clean, remove duplicates, hold out, decontaminate, tokenize and pack."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study.results.outcome import summarize_preparation
+from cpt_ray.study.findings.outcome import summarize_preparation
 
 
 def main(request: Request) -> None:

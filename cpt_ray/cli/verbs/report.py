@@ -1,7 +1,7 @@
 """Write the report and mirror the records to MLflow, from records alone."""
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study.results.outcome import conclude
+from cpt_ray.study.findings.outcome import conclude
 
 
 def main(request: Request) -> None:

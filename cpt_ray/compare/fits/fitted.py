@@ -67,7 +67,7 @@ def fit(form: Form, subject: Subject, scores: Scores, points: Floats, *, confide
     name = f"fit/{subject.kind}/{subject.model}/{subject.arm}/{subject.set_name}"
     solution = solve(form, scores.design, scores.losses, random=intervals.generator(seed, name))
     curve = fit_curve(form, scores, solution)
-    parameters = [parameter(curve, place, confidence) for place in range(len(form.parameters))]
+    parameters = [parameter(curve, form.parameters.index(name), confidence) for name in form.reported]
     return Fitted(
         record.model_copy(
             update={

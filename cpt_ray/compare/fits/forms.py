@@ -25,6 +25,7 @@ class Form:
         logged: Which parameters are searched by their logarithm, because they are positive.
         box: Design [scores, columns] and losses [scores] to the ends of each searched parameter.
         log_loss: Searched parameters [..., parameters] and design [..., scores, columns] to log losses [..., scores].
+        reported: Parameters that are reported; the others only carry the curve.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Form:
     logged: tuple[bool, ...]
     box: Callable[[Floats, Floats], tuple[Floats, Floats]]
     log_loss: Callable[[Floats, Floats], Floats]
+    reported: tuple[str, ...]
 
 
 def _tokens_loss(searched: Floats, design: Floats) -> Floats:
@@ -50,7 +52,9 @@ def _tokens_box(design: Floats, losses: Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
-TOKENS = Form("tokens", "E + (L0 - E)(1 + x/x0)^-b", ("E", "x0", "b"), (True, True, True), _tokens_box, _tokens_loss)
+TOKENS = Form(
+    "tokens", "E + (L0 - E)(1 + x/x0)^-b", ("E", "x0", "b"), (True, True, True), _tokens_box, _tokens_loss, ("E", "x0", "b")
+)
 """Columns: tokens, and the measured loss of the base L0. A pure power law is infinite at 0 tokens, a base is not."""
 
 
@@ -63,7 +67,7 @@ def _power_box(_: Floats, losses: Floats) -> tuple[Floats, Floats]:
     return np.array([np.log(losses.min()) - 3, -3.0]), np.array([np.log(losses.max()) + 3, 3.0])
 
 
-POWER = Form("power", "a (x/x_max)^-b", ("a", "b"), (True, False), _power_box, _power_loss)
+POWER = Form("power", "a (x/x_max)^-b", ("a", "b"), (True, False), _power_box, _power_loss, ("a", "b"))
 """Column: compute or parameters, in units of the largest; a is the loss there."""
 
 
@@ -88,6 +92,8 @@ MIX = Form(
     (True,) * 7,
     _mix_box,
     _mix_loss,
+    # In simulations of four shares, nothing bounds gamma and epsilon, and E and C with them (docs/log.md).
+    ("eta", "beta"),
 )
 """D-CPT law (arXiv 2406.01375) at one model size, whose term of size is part of E. Columns: tokens in units of the largest, and
 the share of the text whose loss it is: the domain's for a domain set, the rest for a general one."""

@@ -8,7 +8,7 @@ Two errors are measured apart and joined by the squares of the half-widths, as i
   (Welch and Satterthwaite). A value is not a linear function of the scores: its interval ends where the best fit that holds it
   there is worse by the square of that t, in units of the measured error (profile likelihood). A value that the scores do not
   bound has no end there, instead of a wrong one.
-Percentiles of refits, which are usual, cover too seldom (benchmarks/results/stats.json).
+Percentiles of refits, which are usual, cover less often the more the seeds differ (benchmarks/results/stats.json).
 """
 
 from __future__ import annotations

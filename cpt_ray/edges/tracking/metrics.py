@@ -14,6 +14,9 @@ from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunEvent
 Watched = tuple[str, int, float]
 """A metric other than a step's: key, tokens seen, value."""
 
+_ALLOWED = str.maketrans({"@": ":", "+": ":"})
+"""MLflow refuses metrics named like an arm of a grid, `legal@mix-half+factor-0.5`."""
+
 
 def curve_metrics(points: Sequence[Point], control_arms: frozenset[str]) -> dict[tuple[str, int], float]:
     """Token-scaling curves as MLflow metrics: (key, tokens seen) to bits per byte, mean over seeds.
@@ -39,7 +42,7 @@ def curve_metrics(points: Sequence[Point], control_arms: frozenset[str]) -> dict
             prefix += ["control"] if control else []
             prefix += [str(arm)] if several else []
             prefix += [] if point.annealed or point.arm is None else ["not_annealed"]
-            key = ".".join([*prefix, point.role, point.set_name, "bits_per_byte"])
+            key = ".".join([*prefix, point.role, point.set_name, "bits_per_byte"]).translate(_ALLOWED)
             groups.setdefault((key, point.tokens_seen), []).append(point.bits_per_byte)
     return {place: sum(values) / len(values) for place, values in groups.items()}
 

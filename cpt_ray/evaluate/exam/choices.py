@@ -4,24 +4,28 @@ In: a loaded model with document attention, exam items, examples. Out: `ExamScor
 
 Cloze form scores each choice as a continuation of the question: at 135M parameters that gives far more signal than letters,
 which such models do not understand. Letter form lists the choices and scores their letters; its perplexity of the correct
-letter is what Malaquias Junior et al. (2025) report, after Xia et al. (2023).
+letter is what Malaquias Junior et al. (2025) report, after Xia et al. (2023). Guarantee: the text is that of an lm-eval 0.4.13
+task with this prompt, its default delimiters and the same examples (`tests/evaluate/test_choices.py` runs both).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from cpt_ray.config.sections.evaluate import CompareConfig, ExamConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.exam.continuations import Continuation, PackedScorer
-from cpt_ray.evaluate.exam.prompts import LETTERS, choose_examples, continuations, prompt, reordered
 from cpt_ray.evaluate.exam.scores import exam_score
+from cpt_ray.evaluate.packed import Continuation, PackedScorer
 from cpt_ray.evaluate.per_item import ScoredItem
 from cpt_ray.records import ExamItem, ExamScore, half_of
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+Style = Literal["cloze", "letter"]
 
 
 class ExamQuestions(NamedTuple):
@@ -143,3 +147,38 @@ def _scored(item: ExamItem, orders: Sequence[ExamItem], log_p: Sequence[tuple[fl
         order_accuracy=sum(right) / len(right) if len(orders) > 1 else None,
         order_changes=float(len(original) > 1) if len(orders) > 1 else None,
     )
+
+
+def choose_examples(item: ExamItem, examples: Sequence[ExamItem], count: int) -> list[ExamItem]:
+    """The examples before an item: of its own group where there are enough, else the first of all."""
+    of_group = [example for example in examples if example.group == item.group]
+    return list((of_group if len(of_group) >= count else examples)[:count])
+
+
+def prompt(item: ExamItem, examples: Sequence[ExamItem], style: Style) -> str:
+    """What precedes the answer: the examples with theirs, then the question."""
+    answered = [_question(one, style) + _answers(one, style)[one.right_choice] for one in examples]
+    return "\n\n".join([*answered, _question(item, style)])
+
+
+def continuations(item: ExamItem, style: Style) -> list[str]:
+    """What is scored after the prompt, one per choice."""
+    return _answers(item, style)
+
+
+def reordered(item: ExamItem, by: int) -> ExamItem:
+    """The item with its choices rotated: choice `i` moves to place `i - by`."""
+    places = [(place + by) % len(item.choices) for place in range(len(item.choices))]
+    choices = tuple(item.choices[place] for place in places)
+    return item.model_copy(update={"choices": choices, "answer": places.index(item.right_choice)})
+
+
+def _question(item: ExamItem, style: Style) -> str:
+    if style == "cloze":
+        return f"Question: {item.question}\nAnswer:"
+    listed = "".join(f"\n{letter}. {choice}" for letter, choice in zip(LETTERS, item.choices, strict=False))
+    return f"Question: {item.question}{listed}\nAnswer:"
+
+
+def _answers(item: ExamItem, style: Style) -> list[str]:
+    return [f" {text}" for text in (item.choices if style == "cloze" else LETTERS[: len(item.choices)])]

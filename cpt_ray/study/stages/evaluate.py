@@ -132,7 +132,6 @@ def _score(nodes: Sequence[ScoresNode], session: Session) -> None:
     from cpt_ray.evaluate.launch import EvaluateProgress, evaluate_runs
     from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
 
-    by_run = {node.name: node for node in nodes}
     jobs = []
     for node in nodes:
         model, record = node.work.model, scored_run(node)
@@ -148,8 +147,8 @@ def _score(nodes: Sequence[ScoresNode], session: Session) -> None:
             )
         )
 
-    def done(record: EvalRecord) -> None:
-        session.commit(by_run[record.run], started=time.perf_counter() - record.wall_s)
+    def done(index: int, record: EvalRecord) -> None:
+        session.commit(nodes[index], started=time.perf_counter() - record.wall_s)
 
     def progress(now: EvaluateProgress) -> None:
         eta = f", ETA {now.eta_s:.0f} s" if now.eta_s else ""

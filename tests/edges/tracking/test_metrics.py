@@ -33,3 +33,11 @@ def test_curve_keys_name_models_arms_and_hollow_points_only_where_needed():
     assert curve_metrics(models, CONTROL)["n.domain.law.bits_per_byte", 0] == 1.5
     seeds = (point(9, 1.0, "a"), point(9, 2.0, "a", seed=1))
     assert curve_metrics(seeds, CONTROL) == {("domain.law.bits_per_byte", 9): 1.5}
+
+
+def test_arms_of_a_grid_are_named_as_mlflow_allows():
+    two = (point(0, 1.4, None), point(9, 1.3, "a@mix-half+factor-0.5"), point(9, 1.2, "a@mix-most+factor-0.5"))
+    assert {key for key, _ in curve_metrics(two, CONTROL)} == {
+        "a:mix-half:factor-0.5.domain.law.bits_per_byte",
+        "a:mix-most:factor-0.5.domain.law.bits_per_byte",
+    }

@@ -15,7 +15,7 @@ from cpt_ray.config.sections.evaluate import CompareConfig, ExamConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import packed
 from cpt_ray.evaluate.exam.choices import ExamQuestions, score_exams
-from cpt_ray.evaluate.exam.continuations import Answer, Continuation, PackedScorer
+from cpt_ray.evaluate.packed import Answer, Continuation, PackedScorer
 from cpt_ray.evaluate.per_item import read_item_scores
 from cpt_ray.records import ExamItem, ExamScore, half_of, write_items
 from tests.evaluate.tiny import SEPARATOR, build_tokenizer, make_items

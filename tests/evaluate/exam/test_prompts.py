@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.evaluate.exam.prompts import choose_examples, continuations, prompt, reordered
+from cpt_ray.evaluate.exam.choices import choose_examples, continuations, prompt, reordered
 from cpt_ray.records import ExamItem
 
 ITEM = ExamItem(task="quiz", id="q", question="Which?", choices=("this", "that", "none"), answer="B", group="law")

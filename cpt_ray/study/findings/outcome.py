@@ -30,8 +30,8 @@ from cpt_ray.report.tables.corpus_files import corpus_tables
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
+from cpt_ray.study.findings.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
 from cpt_ray.study.graph import CellGraph
-from cpt_ray.study.results.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
 from cpt_ray.study.stages.filter.classifier import CLASSIFIER
 from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
 from cpt_ray.study.stages.filter.scores import YIELD

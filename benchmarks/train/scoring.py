@@ -31,8 +31,8 @@ from cpt_ray.model.base import import_base, load_model, load_tokenizer
 from cpt_ray.model.scoring import EncodedDocument, encode_document
 from cpt_ray.records import DocumentKey, HeldOutSet, ImportedModel
 
-STUDY = Path(__file__).parents[1] / "configs" / "demo.yaml"
-MODEL = Path(__file__).parents[1] / "runs" / "bench-evaluate" / "model"
+STUDY = Path(__file__).parents[2] / "configs" / "demo.yaml"
+MODEL = Path(__file__).parents[2] / "runs" / "bench-evaluate" / "model"
 TEXTS = "package://licensedcode-data/licensedcode/data/licenses"
 DOCUMENTS_PER_TURN = 8
 _LEAST_BYTES = 600

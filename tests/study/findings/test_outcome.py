@@ -9,7 +9,7 @@ import pytest
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Comparison
-from cpt_ray.study.results.outcome import exam_scans, summarize, summarize_preparation, write_study_report
+from cpt_ray.study.findings.outcome import exam_scans, summarize, summarize_preparation, write_study_report
 from cpt_ray.study.study import Study
 from tests.integration.finished import FinishedStudy
 from tests.integration.tiny_study import EXAM_LEAKED

@@ -9,7 +9,7 @@ import pytest
 from cpt_ray.config.sections.runtime import TrackingConfig
 from cpt_ray.edges.tracking.mirrored import default_uri
 from cpt_ray.errors import CptRayError
-from cpt_ray.study.results.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
+from cpt_ray.study.findings.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
 
 
 class FakeTracking:
