@@ -16,7 +16,7 @@ from cpt_ray.report.figures.loss import loss_figure, watched_figure
 from cpt_ray.report.figures.scaling import scaling_figure
 from cpt_ray.report.figures.sizes import compute_figure, ratio_figure
 from cpt_ray.report.figures.trade import pairs_of, trade_figure
-from cpt_ray.report.index import Index
+from cpt_ray.report.index import MOST_DRAWN, Index
 from cpt_ray.report.tables.corpus import (
     exam_scan_tables,
     funnel_tables,
@@ -73,7 +73,12 @@ def opening(index: Index) -> Opening:
         f"{count(comparison.tokens_seen)} tokens seen by the model that saw the most, {count(comparison.tokens_paid)} paid by "
         f"all runs; {duration(index.contents.total_wall_s)} {how}"
     )
-    legend = [*index.names_legend(), *(f"{task}: {label}." for task, label in short_labels(index).items())]
+    flattered = (
+        f"Of {len(index.groups)} models and arms, the largest model and the largest domain gains stand first: what is the "
+        "largest of many is partly luck."
+    )
+    legend = [flattered] if len(index.groups) > MOST_DRAWN else []
+    legend += [*index.names_legend(), *(f"{task}: {label}." for task, label in short_labels(index).items())]
     missing = [words for figure, words in ((scaling, NOTHING_SCORED), (trade, NO_TRADE)) if figure is None]
     figures = tuple(figure for figure in (scaling, trade) if figure is not None)
     return Opening(first, others, facts, tuple(result_tables(index)), tuple(legend), figures, tuple(missing))

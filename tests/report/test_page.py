@@ -13,6 +13,7 @@ from tests.compare.fits.made_up import TOKENS
 from tests.compare.test_answers import study
 from tests.report.html import read
 from tests.report.made_up import BASE, FLOPS_BASIS, LABEL, PEAK_BASIS, VERDICT, delta, make_contents, run_record, stage
+from tests.report.made_up_sizes import make_sizes
 from tests.run_specs import make_schedule
 
 SECTIONS = [
@@ -335,3 +336,32 @@ def test_perplexity_is_not_shown_side_by_side_for_models_with_different_tokenize
     assert column not in mixed
     assert "No perplexity: it is per token, and these models have different tokenizers." in mixed
     assert '<th scope="col" class="n">bits per byte</th>' in mixed
+
+
+def test_many_models_and_arms_stand_behind_the_first_and_being_chosen_is_said():
+    few = render_report(make_sizes())
+    assert few.count("<summary>Results of ") == 5
+    assert "The same of the other 5 models and arms" in few
+    assert "partly luck" not in few
+    arms = [f"legal@mix-{i}" for i in range(50)]
+    many = render_report(make_sizes(models=("m1",), arms=arms, budgets=(2_000_000,), seeds=(0,)))
+    assert many.count("<summary>Results of ") == 29
+    assert "20 more models and arms have their tables in report.json." in many
+    assert "Of 50 models and arms, the largest model and the largest domain gains stand first" in many
+    assert "10 more rows" in many
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"budgets": (2_000_000,)},
+        {"seeds": (0,)},
+        {"control": False},
+        {"models": ("m1",), "arms": ("legal",), "budgets": (2_000_000,), "seeds": (0,), "control": False},
+        {"steps": 1},
+    ],
+)
+def test_studies_of_one_budget_seed_model_or_step_have_all_parts(changes):
+    page = render_report(make_sizes(**changes))
+    assert read(page).headings == SECTIONS
+    assert not re.search(r"\b(nan|inf)\b", page)
