@@ -64,7 +64,8 @@ def test_the_first_screen_has_a_sentence_the_table_and_two_figures(page):
     assert '<p class="verdict">A headline.</p>' in first
     assert re.findall(r'<figure id="([^"]*)"', first) == ["figure-scaling", "figure-forgetting"]
     text = read(first).text
-    for shown in ("1.215 ↓ better", "1.105 ↑ worse", "control, 57.6M", "An arrow: the difference is measurable."):
+    legend = "An arrow: measurable, all sets judged together (Holm)."
+    for shown in ("1.215 ↓ better", "1.105 ↑ worse", "control, 57.6M", legend):
         assert shown in text, shown
     assert "1.104 " not in text  # not measurable: no arrow
     assert VERDICT not in first

@@ -137,7 +137,7 @@ def _legend(index: Index, columns: Sequence[tuple[Group, int]]) -> str:
     text = "Bits per byte on held-out text, lower is better; exams in percent. Below each value: the difference to the base"
     if known is not None and known.interval is not None:
         text += f", and its interval ({share(known.interval.confidence, 0)}, {known.interval.kind})"
-    return f"{text}. An arrow: the difference is measurable."
+    return f"{text}. An arrow: measurable, all sets judged together (Holm)."
 
 
 def exam_note(exam: ExamScore) -> str:
