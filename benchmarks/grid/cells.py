@@ -16,17 +16,24 @@ from pathlib import Path
 import yaml
 
 from benchmarks.measure.claims import POSITIVE, Claim, ImpossibleError
+from cpt_ray.cli.console import TerminalConsole
+from cpt_ray.config.load import load_study
+from cpt_ray.study.stages.models import MODELS
+from cpt_ray.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ("configs/ladder_local.yaml", "configs/legal_scaling_local.yaml")
 FOLDERS = ("runs/ladder-local", "runs/legal-scaling-local")
 SIDE = 10
 _PLAN = """
-import json, resource, sys, time
+import json, sys, time
+from pathlib import Path
 begin, cpu = time.monotonic(), time.process_time()
 from cpt_ray.cli.main import main
 code = main(["plan", sys.argv[1]])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not ru_maxrss, which begins with the peak of the process that forked this one.
+status = Path("/proc/self/status").read_text().splitlines()
+peak = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 print(json.dumps({"code": code, "wall_s": time.monotonic() - begin, "cpu_s": time.process_time() - cpu, "peak_bytes": peak}))
 """
 
@@ -55,17 +62,25 @@ def measure_plan(rounds: int) -> list[Claim]:
     with tempfile.TemporaryDirectory() as folder:
         path = write_grid(Path(folder))
         command = [sys.executable, "-c", _PLAN, str(path)]
+        cold = json.loads(_output(command).splitlines()[-1])
+        with Study(load_study(path), path, TerminalConsole(quiet=True)) as study:
+            study.make_stage(MODELS)
         raw = [json.loads(_output(command).splitlines()[-1]) for _ in range(rounds)]
-    if any(one["code"] != 0 for one in raw):
+    if any(one["code"] != 0 for one in (cold, *raw)):
         raise ImpossibleError(f"the grid was refused: {raw}")
-    walls, peaks = sorted(one["wall_s"] for one in raw), sorted(one["peak_bytes"] / 1e6 for one in raw)
+    seconds, peaks = sorted(one["cpu_s"] for one in raw), sorted(one["peak_bytes"] / 1e6 for one in raw)
+    before = (
+        f"before the base is imported, when its shape is read with torch: {cold['cpu_s']:.1f} CPU s, "
+        f"{cold['peak_bytes'] / 1e6:.0f} MB"
+    )
     return [
         Claim(
             id="grid.plan_1000_cells_s",
-            claim=f"`cpt-ray plan` of a grid of {SIDE**3:,} cells, imports included; the middle of {rounds} rounds",
-            value=walls[rounds // 2],
-            unit="s",
-            spread=walls[-1] - walls[0],
+            claim=f"`cpt-ray plan` of a grid of {SIDE**3:,} cells, the base imported; the middle of {rounds} rounds",
+            value=seconds[rounds // 2],
+            unit="CPU s",
+            spread=seconds[-1] - seconds[0],
+            compared_with=before,
             possible=POSITIVE,
             target="<= 10",
             raw=raw,
@@ -76,6 +91,7 @@ def measure_plan(rounds: int) -> list[Claim]:
             value=peaks[rounds // 2],
             unit="MB",
             spread=peaks[-1] - peaks[0],
+            compared_with=before,
             possible=POSITIVE,
             target="<= 500",
             raw=raw,
