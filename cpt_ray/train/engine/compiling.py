@@ -20,6 +20,7 @@ from cpt_ray.records import CompiledLayers
 
 with pretend_absent("mlflow"):  # as in engine.py
     from deepspeed.runtime.zero.parameter_offload import ZeROOrderedDict, _inject_parameters
+    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
     from deepspeed.utils import set_z3_leaf_modules
 
 logger = logging.getLogger(__name__)
@@ -71,8 +72,13 @@ def say_uncompiled(reason: str | None) -> None:
 
 
 def _hold_parameters_like_zero3(layer: nn.Module) -> None:
-    """Hold parameters in the type of dictionary that ZeRO-3 uses: a graph is valid for one type only."""
+    """Hold parameters as ZeRO-3 does, gathered, in its type of dictionary: a graph is valid for one way only.
+
+    An engine that ran before in this process has left its `linear` in torch, which asks parameters whether ZeRO-3 has them.
+    """
     _inject_parameters(layer, ZeROOrderedDict)
+    for parameter in layer.parameters():
+        vars(parameter).update(ds_id=-1, ds_status=ZeroParamStatus.AVAILABLE)
 
 
 @contextmanager
