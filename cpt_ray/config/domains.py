@@ -112,6 +112,11 @@ def drawn_roots(arm: ArmConfig, sources: Sequence[SourceConfig]) -> frozenset[st
     return frozenset(root_of(by_name[name], sources).name for mix in arm.mixes().values() for name, w in mix.items() if w)
 
 
+def drawn_by_controls(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> frozenset[str]:
+    """The sources that were read, whose text the control arms draw."""
+    return frozenset[str]().union(*(drawn_roots(arm, sources) for arm in arms.values() if arm.role == "control"))
+
+
 def domain_text(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]) -> frozenset[str]:
     """The sources whose rows are domain text: of role domain, and what a classifier chose, unless a control draws it."""
     controls = [mix for arm in arms.values() if arm.role == "control" for mix in arm.mixes().values()]

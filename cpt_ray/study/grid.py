@@ -10,6 +10,7 @@ depend on which cells were chosen.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -86,6 +87,11 @@ class Grid:
 
     def trained(self) -> list[Member]:
         """The runs, cell by cell, parents first."""
+        return list(self._trained)
+
+    @functools.cached_property
+    def _trained(self) -> list[Member]:
+        # Once: each run looks itself up as it begins.
         return self._members(lambda cell: ((node, _arm_of_run(node)) for node in cell.of(TRAIN)))
 
     def merged(self) -> list[Member]:

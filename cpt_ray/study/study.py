@@ -7,14 +7,15 @@ work for it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from cpt_ray.compare.comparison import Facts, compare
-from cpt_ray.config.domains import domain_text, drawn_roots, missing_probe, probes_of_arms
+from cpt_ray.config.domains import domain_text, drawn_by_controls, missing_probe, probes_of_arms
 from cpt_ray.config.load import dump_study
+from cpt_ray.config.sections.prepare import ArmConfig, SourceConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
@@ -33,7 +34,7 @@ from cpt_ray.records import (
 from cpt_ray.study import store
 from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell, shapes_of
 from cpt_ray.study.findings.mirror import LiveMirror, MirrorTarget, why_not_mirrored
-from cpt_ray.study.graph import ALL, Chosen, StudyGraph, distinct
+from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.preflight.bases import say_bases, say_separators
@@ -161,7 +162,12 @@ class Study:
         if why_not_mirrored(self.config.tracking) is not None:
             return _mirror_nothing
         member = next(one for one in self.grid.trained() if one.node is node)
-        return LiveMirror(MirrorTarget.of(self.graph, self.grid), member.spec(node.work.spec), node.folder, self.console)
+        return LiveMirror(self.mirror_target, member.spec(node.work.spec), node.folder, self.console)
+
+    @functools.cached_property
+    def mirror_target(self) -> MirrorTarget:
+        """Where the study is mirrored in MLflow."""
+        return MirrorTarget.of(self.graph, self.grid)
 
     # Records of finished stages, under their names in the study.
 
@@ -199,7 +205,7 @@ class Study:
         # Scores first: for a study that was only prepared, the error then names the last missing step.
         evaluations, runs = self.evaluations(), self.runs()
         arms, homes = self.grid.arms(), self.grid.homes()
-        notes = (missing_probe(cell.config.sources, cell.config.arms) for cell in self.graph.cells)
+        notes = (missing_probe(*_texts(cell)) for cell in self.graph.cells)
         return compare(
             evaluations,
             {one.name: one.node.folder for one in self.grid.scored()},
@@ -208,10 +214,10 @@ class Study:
             Facts(
                 control_arms=frozenset(name for name, arm in arms.items() if arm.role == "control"),
                 controls=self.grid.controls(),
-                probes={name: _probes(cell.config)[plain] for name, (cell, plain) in homes.items()},
-                control_draws={name: _draws(cell.config) for name, (cell, _) in homes.items()},
+                probes={name: probes_of_arms(*_texts(cell))[plain] for name, (cell, plain) in homes.items()},
+                control_draws={name: drawn_by_controls(*_texts(cell)) for name, (cell, _) in homes.items()},
                 parameters=self._parameters(),
-                domain_sources=frozenset[str]().union(*(_domain_text(cell.config) for cell in self.graph.cells)),
+                domain_sources=frozenset[str]().union(*(domain_text(*_texts(cell)) for cell in self.graph.cells)),
                 tokens_paid=self.tokens_paid(),
             ),
             caveats=tuple(dict.fromkeys(note for note in notes if note)),
@@ -244,18 +250,9 @@ class Study:
             require_cell(cell)
 
 
-def _probes(config: StudyConfig) -> dict[str, frozenset[str]]:
-    return probes_of_arms(config.sources, config.arms)
-
-
-def _domain_text(config: StudyConfig) -> frozenset[str]:
-    return domain_text(config.sources, config.arms)
-
-
-def _draws(config: StudyConfig) -> frozenset[str]:
-    """The sources that the control arms of a cell train on."""
-    drawn = (drawn_roots(arm, config.sources) for arm in config.arms.values() if arm.role == "control")
-    return frozenset[str]().union(*drawn)
+def _texts(cell: CellGraph) -> tuple[Sequence[SourceConfig], Mapping[str, ArmConfig]]:
+    """What the rules of `config.domains` are about."""
+    return cell.config.sources, cell.config.arms
 
 
 def _mirror_nothing(_: tuple[StepMetrics, ...]) -> None:

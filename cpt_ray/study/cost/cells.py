@@ -35,10 +35,16 @@ def plan_cell(graph: CellGraph) -> tuple[StudyPlan, list[MemoryPlan]]:
     Raises:
         ConfigError: If the shape of a model cannot be read.
     """
+    # Asked for by several steps of a command; what preparation counts changes it once.
+    supply = _supply(graph)
+    key = f"plan {graph.cell.name} {'estimated' if supply.tokens is None else 'counted'}"
+    return graph.once(key, functools.partial(_planned, graph, supply))
+
+
+def _planned(graph: CellGraph, supply: _Supply) -> tuple[StudyPlan, list[MemoryPlan]]:
     config = graph.config
     specs = [node.work.spec for node in graph.of(TRAIN)]
     shapes = shapes_of(graph)
-    supply = _supply(graph)
     plan = plan_study(config, shapes, specs, supply.tokens, rows=supply.rows, measured_keys=supply.keys)
     deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
     card = graph.once("card", lambda: planned_card(config.runtime))
@@ -121,14 +127,14 @@ def _supply(graph: CellGraph) -> _Supply:
         graph.one(SHARDS, model),
         *(node for node in graph.of(DERIVED) if node.work.model == model),
     ]
+    if not all(store.exists(node) for node in packed):
+        return _Supply()
     names = [source.name for source in graph.config.sources if source.is_packed]
     key = f"supply {names} {[node.fingerprint for node in packed]}"
-    return graph.once(key, functools.partial(_counted, graph, packed, names, model))
+    return graph.once(key, functools.partial(_counted, graph, names, model))
 
 
-def _counted(graph: CellGraph, packed: Sequence[Node[Any, Any]], names: Sequence[str], model: str) -> _Supply:
-    if not all(store.find(node) for node in packed):
-        return _Supply()
+def _counted(graph: CellGraph, names: Sequence[str], model: str) -> _Supply:
     folder, manifest = shards_of(graph, model)
     reader = ShardReader(folder, manifest, verify=False)
     return _Supply(

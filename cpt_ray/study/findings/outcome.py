@@ -30,7 +30,7 @@ from cpt_ray.report.tables.corpus_files import corpus_tables
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
-from cpt_ray.study.findings.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
+from cpt_ray.study.findings.mirror import Found, mirror_study, why_not_mirrored
 from cpt_ray.study.graph import CellGraph
 from cpt_ray.study.stages.filter.classifier import CLASSIFIER
 from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
@@ -58,7 +58,7 @@ def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
     reason = why_not_mirrored(study.config.tracking)
     if reason is not None:
         return reason
-    target = MirrorTarget.of(study.graph, study.grid)
+    target = study.mirror_target
     folders = {one.name: one.node.folder for one in study.grid.trained()}
     tables = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
     mirror_study(target, study.runs(), folders, Found(comparison.points, tables), report)

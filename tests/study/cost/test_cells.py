@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
-from tests.study.planned import graph_of
+from cpt_ray.study.study import Study
+from tests.study.planned import Lines, graph_of
 from tests.study.test_grid import FACTOR, MIX
 
 
@@ -33,3 +35,11 @@ def test_a_cell_that_can_not_be_paid_is_named(tiny):
     require_cell(graph.cells[0])
     with pytest.raises(ConfigError, match="cell batch-64: run tiny-legal-2000-seed0 cools down over"):
         require_cell(graph.cells[1])
+
+
+def test_a_plan_made_before_preparation_is_made_again_after_it(tiny):
+    with Study(load_study(tiny.config), tiny.config, Lines()) as study:
+        assert not study.plan()[0].fill_measured
+        study.make("prepare")
+        assert study.plan()[0].fill_measured
+        assert study.plan() is study.plan()
