@@ -32,7 +32,8 @@ from cpt_ray.records import (
     StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell, shapes_of
+from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
+from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.findings.mirror import LiveMirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
@@ -226,7 +227,7 @@ class Study:
     def _parameters(self) -> dict[str, int]:
         """Parameters of each model, by its name in the study."""
         bases = (one for one in self.grid.scored() if one.node.work.is_base)
-        return {one.names.model: shapes_of(one.cell)[one.node.work.model.name].parameters for one in bases}
+        return {one.names.model: model_shapes(one.cell)[one.node.work.model.name].parameters for one in bases}
 
     def tokens_paid(self) -> int:
         """Tokens that the runs of the chosen cells trained on; a run that cells share counts once."""

@@ -10,23 +10,21 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import plan_study
 from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
 from cpt_ray.plan.memory import estimate_memory
-from cpt_ray.records import GridPlan, MemoryPlan, ModelShape, PlannedCell, StudyPlan
+from cpt_ray.records import GridPlan, MemoryPlan, PlannedCell, StudyPlan
 from cpt_ray.study import store
 from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.graph import CellGraph, StudyGraph, distinct
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.preflight.device import planned_card
 from cpt_ray.study.stages.filter.derived import DERIVED
-from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
-from cpt_ray.study.stages.train import TRAIN, deepspeed_path
+from cpt_ray.study.stages.train import TRAIN, deepspeed_of
 
 
 def plan_cell(graph: CellGraph) -> tuple[StudyPlan, list[MemoryPlan]]:
@@ -44,9 +42,9 @@ def plan_cell(graph: CellGraph) -> tuple[StudyPlan, list[MemoryPlan]]:
 def _planned(graph: CellGraph, supply: _Supply) -> tuple[StudyPlan, list[MemoryPlan]]:
     config = graph.config
     specs = [node.work.spec for node in graph.of(TRAIN)]
-    shapes = shapes_of(graph)
+    shapes = model_shapes(graph)
     plan = plan_study(config, shapes, specs, supply.tokens, rows=supply.rows, measured_keys=supply.keys)
-    deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
+    deepspeed = deepspeed_of(graph)
     card = graph.once("card", lambda: planned_card(config.runtime))
     workers = config.runtime.group.min
     memory = [
@@ -99,16 +97,6 @@ def require_cell(graph: CellGraph) -> None:
         if not graph.cell.name:
             raise
         raise ConfigError(f"cell {graph.cell.name}: {error.problem}", fix=error.fix) from None
-
-
-def shapes_of(graph: CellGraph) -> dict[str, ModelShape]:
-    """The shape of each model of a cell, with what of it trains."""
-    lora, freeze = graph.config.train.lora, graph.config.train.freeze
-    trained = f"{freeze} {'' if lora is None else lora.model_dump_json()}"
-    shapes: dict[str, ModelShape] = {}
-    for node in graph.of(MODELS):
-        shapes |= graph.once(f"shape {node.label} {trained}", functools.partial(model_shapes, [node], lora=lora, freeze=freeze))
-    return shapes
 
 
 class _Supply(NamedTuple):

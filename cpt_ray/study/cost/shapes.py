@@ -6,29 +6,32 @@ a folder or hub model, or the metadata of a GGUF file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
 
-from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.parameters import trained_shape
 from cpt_ray.records import ImportedModel, ModelShape
 from cpt_ray.study import store
-from cpt_ray.study.stages.stage import Node
+from cpt_ray.study.stages.models import MODELS
+from cpt_ray.study.stages.stage import Graph, Node
 
 
-def model_shapes(
-    models: Iterable[Node[ModelConfig, ImportedModel]], *, lora: LoraSection | None, freeze: Sequence[str]
-) -> dict[str, ModelShape]:
-    """Read the shape of every model, and what of it `train.lora` and `train.freeze` let train.
+def model_shapes(graph: Graph) -> dict[str, ModelShape]:
+    """The shape of every model of a cell, and what of it `train.lora` and `train.freeze` let train.
 
     Raises:
         ConfigError: If a base has no configuration that can be read, or `train.lora` or `train.freeze` names what it does not
             have.
     """
-    found = {node.name: store.load(node) if store.find(node) else _describe_base(node.work) for node in models}
-    return {name: trained_shape(model, lora=lora, freeze=freeze) for name, model in found.items()}
+    train = graph.config.train
+    found = {node.name: graph.once(f"shape {node.label}", functools.partial(_describe, node)) for node in graph.of(MODELS)}
+    return {name: trained_shape(model, lora=train.lora, freeze=train.freeze) for name, model in found.items()}
+
+
+def _describe(node: Node[ModelConfig, ImportedModel]) -> ImportedModel:
+    return store.load(node) if store.find(node) else _describe_base(node.work)
 
 
 def _describe_base(model: ModelConfig) -> ImportedModel:

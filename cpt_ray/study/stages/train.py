@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt_ray.config.budgets import check_tokens
-from cpt_ray.config.deepspeed import load_deepspeed
+from cpt_ray.config.deepspeed import DeepSpeedConfig, load_deepspeed
 from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.config.values import format_count
@@ -82,9 +82,15 @@ def deepspeed_path(name: str, config_path: Path) -> Path:
     return (path if path.exists() or not beside.exists() else beside).resolve()
 
 
+def deepspeed_of(graph: Graph) -> DeepSpeedConfig:
+    """The checked DeepSpeed JSON of a cell, read once for all cells."""
+    path = deepspeed_path(graph.config.train.deepspeed, graph.config_path)
+    return graph.once(f"deepspeed {path}", lambda: load_deepspeed(path))
+
+
 def _plan(graph: Graph) -> Iterator[Planned[Training]]:
     config = graph.config
-    deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, graph.config_path))
+    deepspeed = deepspeed_of(graph)
     check_optimizer(config.train, deepspeed, config.runtime.group)
     models = {model.name: model for model in config.models}
     licenses = {source.name: root_of(source, config.sources).license for source in config.sources}
@@ -199,7 +205,7 @@ def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
     if flops is None:
         return None
     length = config.prepare.pack.sequence_length
-    shapes = model_shapes(graph.of(MODELS), lora=config.train.lora, freeze=config.train.freeze)
+    shapes = model_shapes(graph)
     budgets = {name: tokens_for_flops(flops, shape, sequence_length=length) for name, shape in shapes.items()}
     for name, tokens in budgets.items():
         try:

@@ -13,13 +13,14 @@ from tests.study.planned import BareSession, graph_of
 
 
 def shapes(graph):
-    return model_shapes(graph.of(MODELS), lora=graph.config.train.lora, freeze=graph.config.train.freeze)
+    return model_shapes(graph)
 
 
 def test_a_base_has_the_same_shape_before_and_after_its_import(tiny):
     graph = graph_of(tiny)
     before = shapes(graph)["tiny"]
     MODELS.build(graph.of(MODELS), BareSession(graph.root))
+    graph = graph_of(tiny)
     assert shapes(graph)["tiny"] == before == store.load(graph.one(MODELS)).shape
     assert before.parameters > before.body_parameters > 0
 
@@ -60,3 +61,13 @@ def test_a_base_without_a_readable_config_is_refused(tiny):
     with pytest.raises(ConfigError, match=r"models\.tiny\.base: the shape of .* cannot be read: ") as error:
         shapes(graph_of(tiny))
     assert "config.json" in error.value.fix
+
+
+def test_a_base_is_described_once_for_all_cells_of_a_grid_of_flops_budgets(tiny, monkeypatch):
+    from cpt_ray.study.cost import shapes as module
+
+    described, real = [], module._describe_base
+    monkeypatch.setattr(module, "_describe_base", lambda model: described.append(model.name) or real(model))
+    rate = "axes.rate={key: train.learning_rate_factor, values: [0.5, 1.0, 2.0]}"
+    graph_of(tiny, rate, "train.budgets=null", "train.budgets_flops=[1e9, 2e9]")
+    assert described == ["tiny"]
