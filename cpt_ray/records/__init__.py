@@ -56,6 +56,7 @@ from cpt_ray.records.fits import (
     Spending,
     SpendingOption,
 )
+from cpt_ray.records.measures import MEASURES, Measure, MeasureFacts
 from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import (
     GridPlan,
@@ -91,6 +92,7 @@ from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, Shar
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
+    "MEASURES",
     "Amount",
     "Answers",
     "ArmsRecord",
@@ -140,6 +142,8 @@ __all__ = [
     "LeftOut",
     "LoadedCheckpoint",
     "Made",
+    "Measure",
+    "MeasureFacts",
     "Measured",
     "MemoryPlan",
     "MemoryPoint",

@@ -77,9 +77,15 @@ class Forecast(Record):
     set_name: str
     role: SourceRole
     tokens: float
+    seeds: int = 1
     change: Estimated | None
     """Bits per byte against the base: below 0 is a gain, above 0 a loss."""
+    better: bool | None = None
+    """The only judgment: None is "cannot be told". It never says more than the difference at the largest budget."""
+    unsure: str = ""
+    """Why it cannot be told, where there is a change."""
     missing: str = ""
+    """Why there is no change."""
 
 
 class EfficiencyRatio(Record):
@@ -121,7 +127,7 @@ class ShareRow(Record):
     """Domain text in the rows that it drew."""
     change: Estimated | None
     within: bool | None
-    """Whether the change is within the tolerance; None if the interval holds it."""
+    """Whether the change is within the tolerance; None if the data cannot tell."""
 
 
 class ShareAnswer(Record):
@@ -136,7 +142,10 @@ class ShareAnswer(Record):
 
 
 class SpendingOption(Record):
-    """One way to spend a FLOPs budget; `against` is its loss less that of more tokens."""
+    """One way to spend a FLOPs budget; `against` is its loss less that of more tokens.
+
+    `better` is the only judgment, at the level of all options together (Bonferroni); None is "cannot be told".
+    """
 
     kind: Literal["more tokens", "another size", "other data"]
     model: str
@@ -144,6 +153,7 @@ class SpendingOption(Record):
     tokens: float | None
     loss: Estimated | None
     against: Estimated | None
+    better: bool | None = None
     missing: str = ""
 
 

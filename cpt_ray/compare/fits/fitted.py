@@ -110,7 +110,7 @@ def refusal(form: Form, subject: Subject, scores: Scores, points: Floats) -> str
 def parameter(curve: Curve, place: int, confidence: float) -> Estimated:
     """A parameter with its interval; open where the interval reaches the end of what was searched."""
     form, solution = curve.form, curve.solution
-    spread = spread_of(curve, lambda searched, _: searched[..., place], confidence)
+    spread = spread_of(curve, lambda searched, _: searched[..., place], confidence, describes=True)
     low, high = spread.bounds()
     room = 1e-3 * (solution.high[place] - solution.low[place])
     low = low if low > solution.low[place] + room else -np.inf

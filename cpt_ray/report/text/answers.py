@@ -15,6 +15,8 @@ from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Fit, Forecast, 
 from cpt_ray.report.text.table import text_table
 from cpt_ray.report.wording import number, scientific, share, signed
 
+_ONE_SEED = "One seed: how far another seed would move this is not part of its interval; a second one would say."
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerTable:
@@ -40,7 +42,7 @@ class AnswerTable:
 def answer_tables(answers: Answers) -> list[AnswerTable]:
     """All tables that a study has something to say in, decisions first."""
     tables = [
-        *_spendings(answers.spendings),
+        *_spendings(answers.spendings, one_seed=any(one.seeds == 1 for one in answers.forecasts)),
         _forecasts(answers.forecasts),
         *(_shares(one) for one in answers.shares),
         _ratios(answers.ratios, answers.trends),
@@ -94,7 +96,7 @@ def _forecasts(forecasts: Sequence[Forecast]) -> AnswerTable | None:
             f"{one.set_name} ({one.role})",
             format_count(round(one.tokens)),
             interval(one.change, with_sign=True),
-            {-1: "better than the base", 0: "cannot be told", 1: "worse than the base"}[one.change.sign if one.change else 0],
+            _predicted(one),
         )
         for one in known
     )
@@ -103,16 +105,27 @@ def _forecasts(forecasts: Sequence[Forecast]) -> AnswerTable | None:
         "",
         ("model", "set", "tokens", "bits per byte against the base", "prediction"),
         rows,
-        ("By the curves in tokens; the mean over seeds of a run like these, if the curve keeps its form.",),
+        (
+            "By the curves in tokens; the mean over seeds of a run like these, if the curve keeps its form. Never surer than "
+            "the difference that was measured at the largest budget.",
+            *([_ONE_SEED] if any(one.seeds == 1 for one in known) else []),
+        ),
         text_columns=2,
     )
+
+
+def _predicted(found: Forecast) -> str:
+    """The judgment in words."""
+    if found.better is None:
+        return f"cannot be told: {found.unsure}"
+    return "better than the base" if found.better else "worse than the base"
 
 
 def _heading(one: Spending) -> str:
     return f"{one.factor:g} times the FLOPs of the largest run ({scientific(one.flops)}), for {one.set_name}"
 
 
-def _spendings(spendings: Sequence[Spending]) -> list[AnswerTable]:
+def _spendings(spendings: Sequence[Spending], *, one_seed: bool) -> list[AnswerTable]:
     return [
         AnswerTable(
             _heading(one),
@@ -128,7 +141,10 @@ def _spendings(spendings: Sequence[Spending]) -> list[AnswerTable]:
                 )
                 for option in one.options
             ),
-            ("Below 0 is better than more tokens. Prices are not part of this comparison.",),
+            (
+                "Below 0 is better than more tokens. Prices are not part of this comparison.",
+                *([_ONE_SEED] if one_seed else []),
+            ),
             text_columns=2,
         )
         for one in spendings

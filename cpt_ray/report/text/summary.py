@@ -99,6 +99,6 @@ def _delta_row(delta: Delta) -> tuple[str, ...]:
         delta.measure,
         f"{delta.difference:+.4f}",
         interval,
-        f"{delta.relative_percent:+.2f} %",
+        "" if delta.relative_percent is None else f"{delta.relative_percent:+.2f} %",
         verdict,
     )

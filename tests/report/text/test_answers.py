@@ -86,13 +86,21 @@ def test_a_sign_stands_where_it_matters():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "says"), [(-0.2, -0.1, "better than"), (0.1, 0.2, "worse than"), (-0.1, 0.1, "cannot be told")]
+    ("better", "says"), [(True, "better than the base"), (False, "worse than the base"), (None, "cannot be told: why not")]
 )
-def test_a_forecast_is_judged_by_its_interval(low, high, says):
-    change = Estimated(name="change", value=(low + high) / 2, low=low, high=high)
-    forecast = Forecast(model="m", arm="a", set_name="s", role="domain", tokens=1e6, change=change)
+def test_a_forecast_says_what_was_judged_and_not_what_its_interval_shows(better, says):
+    change = Estimated(name="change", value=-0.15, low=-0.2, high=-0.1)
+    fields = {"model": "m", "arm": "a", "set_name": "s", "role": "domain", "tokens": 1e6, "change": change}
+    forecast = Forecast(**fields, better=better, unsure="" if better is not None else "why not")
     (table,) = answer_tables(Answers(forecasts=(forecast,)))
-    assert says in table.rows[0][-1]
+    assert table.rows[0][-1] == says
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, True), (2, False)])
+def test_one_seed_is_said_beside_predictions_and_decisions(seeds, said):
+    found = study(seeds=seeds)
+    for table in answer_tables(found)[:3]:
+        assert any(note.startswith("One seed: how far another seed would move this") for note in table.notes) is said
 
 
 def test_a_ratio_without_a_number_says_why():
