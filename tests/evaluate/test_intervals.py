@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.intervals import LEAST_UNITS, estimate, holm
@@ -70,6 +72,36 @@ def test_items_that_are_right_or_wrong_get_the_p_value_of_the_sign_test():
     one = found([1.0] * 5 + [0.0] * 35, samples=40_000)
 
     assert one.p_value() == pytest.approx(2 / 2**5, rel=0.05)
+
+
+def test_the_sign_test_is_exact_and_the_subsets_converge_to_it():
+    values = np.array([1.0] * 9 + [-1.0] * 2 + [0.0] * 29)
+    exact = binomtest(9, 11).pvalue
+    assert found(values).p_value() == pytest.approx(exact)
+    counted = replace(found(values, samples=100_000), exact=None)
+    assert counted.p_value() == pytest.approx(exact, rel=0.05)
+
+
+def test_interval_and_exact_test_agree_on_zero_whatever_the_subsets_say():
+    """Few subsets count the p-value with an error: without the exact one, interval and test would contradict each other."""
+    contradictions, random = 0, np.random.default_rng(8)
+    for trial in range(300):
+        values = random.choice([-1.0, 0.0, 1.0], 30, p=[0.1, 0.6, 0.3])
+        one = found(values, samples=200, seed=trial)
+        if one.missing:
+            continue
+        low, high = one.bounds(0.95)
+        assert (low > 0 or high < 0) is (one.p_value() <= 0.05)
+        low, high = replace(one, exact=None).bounds(0.95)
+        contradictions += (low > 0 or high < 0) is not (one.p_value() <= 0.05)
+    assert contradictions > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "weights"), [([[1.0, 0.0] * 10] * 2, None), ([1.0, 2.0] * 10, None), ([1.0, 0.0] * 10, [1.0, 2.0] * 10)]
+)
+def test_seeds_unequal_changes_and_unequal_units_have_no_sign_test(values, weights):
+    assert found(values, weights).exact is None
 
 
 def test_the_p_value_is_the_level_at_which_the_interval_loses_zero():
