@@ -1,4 +1,4 @@
-"""Simulate studies and write `benchmarks/results/stats.json`: `python -m benchmarks.stats [differences] [fits] [forecasts] [--quick]`."""
+"""Simulate studies and write `benchmarks/results/stats.json`: `python -m benchmarks.stats [PART ...] [--quick]`."""
 
 from __future__ import annotations
 

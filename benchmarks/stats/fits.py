@@ -17,9 +17,10 @@ import numpy as np
 from benchmarks.measure.claims import SHARE, Claim
 from benchmarks.stats.designs import FIRST, SHARES, Design, draw_ladders
 from cpt_ray.compare.efficiency import CONTROLS_BEST, ratios
-from cpt_ray.compare.fits.curves import change_at, fit_compute, fit_mix, fit_tokens, loss_at
+from cpt_ray.compare.fits.curves import change_at, fit_compute, fit_mix, fit_tokens, loss_at, predicted
 from cpt_ray.compare.fits.fitted import Fitted, estimated
 from cpt_ray.compare.fits.forms import MIX, POWER
+from cpt_ray.compare.fits.ladder import Ladder
 from cpt_ray.compare.fits.solve import least_squares
 from cpt_ray.compare.fits.spread import Curve, Target, spread_of
 from cpt_ray.evaluate.intervals import Floats
@@ -54,13 +55,16 @@ def simulate(kind: str, draws: int, *, first: int = 0) -> Counts:
         if kind == "ratio":
             _count_ratios(counts, random)
             continue
-        fitted, truth, asked = _study(kind, random)
+        fitted, truth, asked, ladder = _study(kind, random)
         if fitted.curve is None:
             continue
         counts.studies += 1
         found = {one.name: one for one in fitted.record.parameters}
         for name, target in asked.items():
-            found[name] = estimated(name, 0.0, *spread_of(fitted.curve, target, LEVEL).bounds())
+            spread = spread_of(fitted.curve, target, LEVEL)
+            if ladder is not None:
+                spread = predicted(fitted.curve, ladder, target, LEVEL)
+            found[name] = estimated(name, 0.0, *spread.bounds())
         drawn = bootstrap(fitted.curve, random)
         for name, true in truth.items():
             low, high = found[name].low, found[name].high
@@ -95,21 +99,21 @@ def _add(counts: dict[str, int], name: str, happened: bool) -> None:
     counts[name] = counts.get(name, 0) + int(happened)
 
 
-def _study(kind: str, random: np.random.Generator) -> tuple[Fitted, dict[str, float], dict[str, Target]]:
-    """A fitted study, the truth of everything that is asked, and the questions that are not parameters."""
+def _study(kind: str, random: np.random.Generator) -> tuple[Fitted, dict[str, float], dict[str, Target], Ladder | None]:
+    """A fitted study, the truth of all that is asked, the questions that are not parameters, and the ladder in tokens."""
     # With four shares, five budgets are twenty points.
     least, most = (4, 6) if kind == "mix" else (8, 12)
     cell = replace(Design.draw(random, least_budgets=least, most_budgets=most), noisy=kind == "noisy")
     tokens = FIRST * 2.0 ** np.arange(cell.budgets)
     following = 2 * float(tokens[-1])
     if kind == "mix":
-        return _mix_study(cell, tokens, following, random)
+        return *_mix_study(cell, tokens, following, random), None
     if kind == "power":
         exponent, scale = random.uniform(0.02, 0.15), random.uniform(0.6, 1.2)
         ladder = draw_ladders(cell, tokens, [scale * (tokens / tokens[-1]) ** -exponent], random)[0].ladder
         fitted = fit_compute(ladder, confidence=LEVEL, seed=0)
         truth = {"a": scale, "b": exponent, "prediction": scale * 2**-exponent}
-        return fitted, truth, {"prediction": _power_at(2.0)}
+        return fitted, truth, {"prediction": _power_at(2.0)}, None
     falls = random.random() < FALLING
     floor = random.uniform(0.5, 0.9) if falls else random.uniform(1.1, 1.5)
     power = math.exp(random.uniform(math.log(0.25), math.log(1)))
@@ -123,7 +127,7 @@ def _study(kind: str, random: np.random.Generator) -> tuple[Fitted, dict[str, fl
     predicted = float(curve(np.array(following)))
     truth = {"E": floor, "x0": scale, "b": power, "change": predicted - 1, "loss": predicted}
     asked = {"change": change_at(following), "loss": loss_at(following)}
-    return fit_tokens(ladder, confidence=LEVEL, seed=0), truth, asked
+    return fit_tokens(ladder, confidence=LEVEL, seed=0), truth, asked, ladder
 
 
 def _mix_study(

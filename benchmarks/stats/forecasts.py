@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.measure.claims import SHARE, Claim
 from benchmarks.stats.designs import FIRST, Design, Drawn, draw_ladders
 from benchmarks.stats.fits import LEVEL, bootstrap
-from cpt_ray.compare.fits.curves import change_at, fit_tokens
+from cpt_ray.compare.fits.curves import change_at, fit_tokens, predicted
 from cpt_ray.compare.fits.fitted import estimated, estimated_spread
 from cpt_ray.compare.fits.spread import spread_of
 from cpt_ray.compare.judgment import judge, predict
@@ -92,7 +92,7 @@ def _count(counts: Counts, drawn: Drawn, tokens: float, truth: float, random: np
     if curve is None:
         return
     target, measured = change_at(tokens), _measure(drawn, random)
-    ours = estimated_spread("change", spread_of(curve, target, LEVEL))
+    ours = estimated_spread("change", predicted(curve, drawn.ladder, target, LEVEL))
     before = estimated_spread("change", spread_of(curve, target, LEVEL, describes=True))
     ends = np.quantile(target(*bootstrap(curve, random)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     resampled = estimated("change", truth, float(ends[0]), float(ends[1]))

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from cpt_ray.compare.efficiency import Curves
-from cpt_ray.compare.fits.curves import change_at, loss_at
+from cpt_ray.compare.fits.curves import change_at, loss_at, predicted
 from cpt_ray.compare.fits.fitted import Fitted, estimated, estimated_spread
 from cpt_ray.compare.fits.forms import MIX
 from cpt_ray.compare.fits.ladder import Ladder
@@ -40,7 +40,7 @@ def forecasts(ladders: Sequence[Ladder], curves: Curves, judged: Judged, factor:
             seeds=len(set(ladder.seeds)), change=None, missing=fitted.record.refused,
         )  # fmt: skip
         if fitted.curve is not None:
-            change = estimated_spread("change", spread_of(fitted.curve, change_at(tokens), confidence))
+            change = estimated_spread("change", predicted(fitted.curve, ladder, change_at(tokens), confidence))
             better, unsure = predict(change, judged.against_base.get(_place(ladder, max(ladder.budgets))))
             forecast = forecast.model_copy(update={"change": change, "better": better, "unsure": unsure})
         found.append(forecast)
@@ -184,7 +184,7 @@ def _option(kind: Kind, ladder: Ladder, curves: Curves, flops: float, confidence
         missing = f"{times:.0f} times its largest budget is too far to predict"
     loss = None
     if fitted.curve is not None and not missing:
-        loss = estimated_spread("loss", spread_of(fitted.curve, loss_at(tokens), confidence))
+        loss = estimated_spread("loss", predicted(fitted.curve, ladder, loss_at(tokens), confidence))
     return SpendingOption(
         kind=kind, model=ladder.model, arm=ladder.arm, tokens=tokens, loss=loss, against=None, missing=missing
     )
@@ -193,7 +193,7 @@ def _option(kind: Kind, ladder: Ladder, curves: Curves, flops: float, confidence
 def _against(ladder: Ladder, most: Ladder, curves: Curves, flops: float, confidence: float) -> Estimated | None:
     """The loss of an option less that of more tokens; None if they have not the same documents."""
     ours, theirs = (
-        spread_of(curve, loss_at(flops / one.flops_per_token), confidence)
+        predicted(curve, one, loss_at(flops / one.flops_per_token), confidence)
         for one in (ladder, most)
         if (curve := _of(one, curves).curve) is not None
     )

@@ -40,6 +40,11 @@ def generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])
 
 
+def t_quantile(degrees: float, confidence: float) -> float:
+    """Standard errors on each side of a two-sided t interval."""
+    return float(stdtrit(degrees, 0.5 + confidence / 2))
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A ratio of sums and what is known of its error.
@@ -73,7 +78,7 @@ class Estimate:
         low, high = float(self.ratios[place]), float(self.ratios[-1 - place])
         seeds = len(self.seed_values)
         if seeds > 1:
-            half = float(stdtrit(seeds - 1, 1 - tail)) * self.seed_values.std(ddof=1) / math.sqrt(seeds)
+            half = t_quantile(seeds - 1, confidence) * self.seed_values.std(ddof=1) / math.sqrt(seeds)
             low = self.value - math.hypot(max(self.value - low, 0.0), half)
             high = self.value + math.hypot(max(high - self.value, 0.0), half)
         return (low, high) if self.exact is None else self._agreeing(low, high, beyond=self.exact <= 1 - confidence)

@@ -6,6 +6,7 @@ change takes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy as np
 from cpt_ray.compare.fits.fitted import Fitted, Subject, fit
 from cpt_ray.compare.fits.forms import MIX, POWER, TOKENS
 from cpt_ray.compare.fits.ladder import Ladder
-from cpt_ray.compare.fits.spread import Scores, Target
-from cpt_ray.evaluate.intervals import Floats
+from cpt_ray.compare.fits.spread import Curve, Scores, Spread, Target, spread_of
+from cpt_ray.evaluate.intervals import Floats, t_quantile
 
 FURTHEST = 1e4
 """Tokens beyond the largest budget, in multiples of it, from which on a loss counts as never reached."""
@@ -76,6 +77,24 @@ def largest(ladder: Ladder) -> Ladder:
             "subset_losses": ladder.subset_losses[:, kept],
         }
     )
+
+
+def predicted(curve: Curve, ladder: Ladder, target: Target, confidence: float) -> Spread:
+    """A prediction in tokens, over training at least as uncertain as the largest budget that was run.
+
+    Where nothing happens, three parameters follow the noise of the runs, and the interval of the curve alone covers 85 to 92 %
+    (benchmarks/results/stats.json); a budget that was run is known no better than its seeds agree.
+
+    Args:
+        curve: The ladder's curve in tokens.
+        ladder: What it was fitted to.
+        target: The change or the loss at a number of tokens.
+        confidence: Level of the interval.
+    """
+    spread, ends = spread_of(curve, target, confidence), largest(ladder).losses
+    if len(ends) < 2:
+        return spread
+    return spread.no_narrower_than(t_quantile(len(ends) - 1, confidence) * float(ends.std(ddof=1)) / math.sqrt(len(ends)))
 
 
 def change_at(tokens: float) -> Target:

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
 
 from cpt_ray.compare.fits.forms import Form
 from cpt_ray.compare.fits.solve import Solution, gradient_of, least_squares
-from cpt_ray.evaluate.intervals import Floats
+from cpt_ray.evaluate.intervals import Floats, t_quantile
 
 Target = Callable[[Floats, Floats], Floats]
 """What is asked of a curve: searched parameters [..., parameters] and design [..., scores, columns] to values [...]."""
@@ -75,6 +74,10 @@ class Spread:
         place = max(math.floor((1 - self.confidence) / 2 * (len(ordered) + 1)), 1) - 1
         below, above = max(self.value - float(ordered[place]), 0.0), max(float(ordered[-1 - place]) - self.value, 0.0)
         return self.value - math.hypot(self.value - self.low, below), self.value + math.hypot(self.high - self.value, above)
+
+    def no_narrower_than(self, half: float) -> Spread:
+        """The same value, over training at least as uncertain as plus or minus `half`."""
+        return replace(self, low=min(self.low, self.value - half), high=max(self.high, self.value + half))
 
     def minus(self, other: Spread) -> Spread:
         """The difference of two values of independent runs, paired by documents."""
@@ -241,4 +244,4 @@ def _linear_error(curve: Curve, target: Target, documents: float, confidence: fl
     if naive == 0:
         return 1.0, 0.0
     effective = degrees * (1 + (documents / error) ** 2) ** 2 if error else degrees
-    return naive, error * float(stdtrit(effective, 0.5 + confidence / 2))
+    return naive, error * t_quantile(effective, confidence)
