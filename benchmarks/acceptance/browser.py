@@ -1,8 +1,8 @@
 """Look at pages in headless Chromium over the DevTools protocol: screenshots, and what a report's layout does at a width.
 
-`chromium --screenshot` fires before a single-page application has fetched its data, and its window is at least 500 px wide; here
-a condition is waited for, and any width can be asked for. In: an address or a file. Out: PNG files, and `Seen`, the facts that a
-test or an acceptance list judges. A page's policy against scripts holds: the browser itself asks what is asked here.
+`chromium --screenshot` fires before a single-page application has fetched its data, and its window is at least 500 px wide;
+here a condition is waited for, and any width can be asked for. In: an address or a file. Out: PNG files, and `Seen`, the facts
+that a test or an acceptance list judges. A page's policy against scripts holds: the browser itself asks what is asked here.
 """
 
 from __future__ import annotations
