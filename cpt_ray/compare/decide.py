@@ -6,6 +6,7 @@ answers, or the verdict cannot tell, the answer is that the data cannot tell (`c
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from typing import Literal
 
@@ -60,14 +61,13 @@ def share_answers(
         rows = [_share_row(one, budget, judged, tolerance) for one in known if budget in one.budgets]
         rows.sort(key=lambda row: row.share)
         fitted = next((one for one in mixes if (one.record.model, one.record.set_name) == (model, set_name)), None)
-        words = _share_words(rows, tolerance)
-        if fitted is not None and fitted.curve is not None:
-            words += f" {_fitted_share(fitted, tolerance, confidence)}"
         answers.append(
             ShareAnswer(
-                model=model, set_name=set_name, budget_tokens=budget, tolerance=tolerance, rows=tuple(rows), answer=words
+                model=model, set_name=set_name, budget_tokens=budget, tolerance=tolerance, rows=tuple(rows),
+                answer=_share_words(rows, tolerance),
+                fitted=_fitted_share(fitted, tolerance, confidence) if fitted is not None else "",
             )
-        )
+        )  # fmt: skip
     return answers
 
 
@@ -111,20 +111,26 @@ def _share_row(ladder: Ladder, budget: int, judged: Judged, tolerance: float) ->
 
 
 def _share_words(rows: Sequence[ShareRow], tolerance: float) -> str:
-    shown = max((row.share for row in rows if row.within), default=None)
-    broken = min((row.share for row in rows if row.within is False), default=None)
-    unsure = [row.share for row in rows if row.within is None]
-    top = max(row.share for row in rows)
-    if shown == top:
-        words = f"the largest share that was run, {top:.0%}, stays within {tolerance:g}; a larger one was not tried"
-    elif shown is None:
+    shown = max((row for row in rows if row.within), key=lambda row: row.share, default=None)
+    broken = min((row for row in rows if row.within is False), key=lambda row: row.share, default=None)
+    unsure = [row for row in rows if row.within is None]
+    times = collections.Counter(row.share for row in rows)
+
+    def named(row: ShareRow) -> str:
+        """The share, with its arm where several arms have it."""
+        return f"{row.share:.0%}" + (f" (arm {row.arm})" if times[row.share] > 1 else "")
+
+    at_top = shown is not None and shown.share == max(times)
+    if shown is None:
         words = f"no share is shown to stay within {tolerance:g}"
+    elif at_top:
+        words = f"the largest share that was run, {named(shown)}, stays within {tolerance:g}; a larger one was not tried"
     else:
-        words = f"a share of {shown:.0%} is shown to stay within {tolerance:g}"
+        words = f"a share of {named(shown)} is shown to stay within {tolerance:g}"
     if broken is not None:
-        words += f"; {broken:.0%} exceeds it"
-    if unsure and shown != top:
-        words += f"; the data cannot tell for {', '.join(f'{share:.0%}' for share in unsure)}"
+        words += f"; {named(broken)} exceeds it"
+    if unsure and not at_top:
+        words += f"; the data cannot tell for {', '.join(map(named, unsure))}"
     return f"{words[0].upper()}{words[1:]}."
 
 

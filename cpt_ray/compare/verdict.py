@@ -109,10 +109,19 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
         beyond = {True: f"{size} beyond the control", None: unsure, False: f"{size} behind the control"}[control.better]
     forgets = _forgetting(finding, config.forgetting_tolerance)[1]
     going_on = _going_on(finding, forgets=forgets)[-1].split(",")[0] if finding.marginal else "more tokens unknown"
+    gained = f"{words} ({beyond})" if gain is not None else _without_domain(finding)
     return (
-        f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model}: {words} ({beyond}), "
+        f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model}: {gained}, "
         f"{_worst_forgetting(finding)}; {going_on}."
     )
+
+
+def _without_domain(finding: ArmFindings) -> str:
+    """The clause in place of a gain where no domain text was scored, as for a base that is trained from random weights."""
+    bits = [delta for delta in finding.against_base if delta.measure == "bits_per_byte" and delta.better]
+    best = min(bits, key=lambda delta: delta.difference, default=None)
+    found = "" if best is None else f"{best.set_name} better by {-best.difference:.3f} bits per byte, "
+    return f"{found}no domain text scored"
 
 
 def _worst_forgetting(finding: ArmFindings) -> str:

@@ -139,6 +139,9 @@ class ShareAnswer(Record):
     tolerance: float
     rows: tuple[ShareRow, ...]
     answer: str
+    """What the runs show."""
+    fitted: str = ""
+    """What the curve through them says; empty without one."""
 
 
 class SpendingOption(Record):

@@ -47,7 +47,7 @@ def count(value: float | None) -> str:
         # 999,600 rounds to 1M, not to 1000k.
         if abs(value) >= size * 0.9995:
             return f"{value / size:.3g}{unit}".replace("-", MINUS)
-    return f"{value:.3g}" if value % 1 else f"{value:.0f}"
+    return (f"{value:.3g}" if value % 1 else f"{value:.0f}").replace("-", MINUS)
 
 
 def byte_size(value: float) -> str:
@@ -77,7 +77,7 @@ def scientific(value: float | None, digits: int = 2) -> str:
 
 
 def rate(value: float) -> str:
-    """A learning rate, to three digits."""
+    """A rate, to three digits."""
     return f"{value:.3g}".replace("-", MINUS)
 
 

@@ -203,6 +203,17 @@ def test_if_none_is_shown_it_is_said():
     assert found.rows[1].change is None
 
 
+def test_arms_with_the_same_share_are_told_apart_by_name():
+    found = answer(
+        [change("web", 0.0, 0.002), change("matched", 0.01, 0.02), change("all", 0.05, 0.01, better=False)],
+        web=0,
+        matched=0,
+        all=1,
+    )
+    shown = "A share of 0% (arm web) is shown to stay within 0.02; 100% exceeds it; the data cannot tell for 0% (arm matched)."
+    assert found.answer == shown
+
+
 def test_one_arm_answers_nothing_about_shares():
     assert share_answers(arms(half=0.5), Judged(), [], 0.02, 0.95) == []
     assert share_answers([make_ladder(role="general")], Judged(), [], 0.02, 0.95) == []
@@ -215,4 +226,4 @@ def test_the_form_in_the_mix_says_the_share_between_those_that_were_run():
     ladders = [one.__class__(**{**one.__dict__, "base": base}) for one in ladders]
     fitted = fit_mix(ladders, confidence=0.95, seed=0)
     (found,) = share_answers(ladders, Judged(), [fitted], 0.02, 0.95)
-    assert "By the D-CPT form the largest share is" in found.answer
+    assert "By the D-CPT form the largest share is" in found.fitted

@@ -27,6 +27,7 @@ def lengths(kind: str, count: int, random: np.random.Generator):
     }[kind]()
 
 
+@pytest.mark.accept(answer=1)
 @pytest.mark.parametrize("kind", ["equal", "log-normal", "Pareto"])
 @pytest.mark.parametrize("count", [10, 50])
 def test_equal_models_differ_in_five_percent_of_studies(kind, count):
@@ -41,6 +42,7 @@ def test_equal_models_differ_in_five_percent_of_studies(kind, count):
     assert 0.025 * 600 <= wrong <= 0.075 * 600
 
 
+@pytest.mark.accept(answer=1)
 @pytest.mark.parametrize("seed_noise", [0.0, 0.02])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_equal_models_of_few_seeds_differ_in_at_most_five_percent(seeds, seed_noise):
@@ -56,6 +58,7 @@ def test_equal_models_of_few_seeds_differ_in_at_most_five_percent(seeds, seed_no
     assert wrong <= 0.075 * 400
 
 
+@pytest.mark.accept(answer=1)
 def test_a_planted_effect_is_covered_and_found():
     random = np.random.default_rng(1)
     covered = 0

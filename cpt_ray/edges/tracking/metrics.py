@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunEvent
+from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunEvent, RunRecord
 
 Watched = tuple[str, int, float]
 """A metric other than a step's: key, tokens seen, value."""
@@ -75,3 +75,19 @@ def event_metrics(events: Sequence[RunEvent]) -> list[Watched]:
         counts[event.kind] += 1
         rows[f"events.{event.kind}", event.tokens_seen] = counts[event.kind]
     return [(key, tokens, float(count)) for (key, tokens), count in rows.items()]
+
+
+def final_metrics(record: RunRecord, time_ms: int) -> list[tuple[str, float, int, int]]:
+    """A finished run's totals, as `final.*`: key, value, time in ms, tokens seen."""
+    training = record.training
+    values: dict[str, float | None] = {"tokens_seen": record.tokens_seen}
+    if training is not None:
+        values |= {
+            "steps": training.progress.step,
+            "attempts": len(training.attempts),
+            "spikes": training.spikes,
+            "steps_skipped": training.progress.steps_skipped,
+            "tokens_skipped": training.progress.tokens_skipped,
+            **training.cost.model_dump(),
+        }
+    return [(f"final.{key}", float(v), time_ms, record.tokens_seen) for key, v in values.items() if v is not None]

@@ -81,7 +81,9 @@ def delta_cell(delta: Delta) -> Cell:
         "value": delta.subject_value, "difference": delta.difference, "better": delta.better,
         "low": delta.interval.low if delta.interval else None, "high": delta.interval.high if delta.interval else None,
     }  # fmt: skip
-    small = (signed(delta.difference, digits), ends)
+    small: tuple[str, ...] = (signed(delta.difference, digits), ends)
+    if delta.better is None and delta.interval is not None and not delta.interval.low <= 0 <= delta.interval.high:
+        small += (f"Holm p = {number(delta.adjusted_p_value)}",)
     return Cell(_value(delta.subject_value, delta), small, mark, "good" if tone == "good" else "bad" if tone else "", True, raw)
 
 
@@ -120,7 +122,11 @@ def _legend(index: Index, columns: Sequence[tuple[Group, int]]) -> str:
     text = "Bits per byte on held-out text, lower is better; accuracy in percent. Below each value: the difference to the base"
     if known is not None and known.interval is not None:
         text += f", and its interval ({share(known.interval.confidence, 0)}, {known.interval.kind})"
-    return f"{text}. An arrow: measurable, all sets judged together (Holm)."
+    text += ". An arrow: measurable, all sets judged together (Holm)"
+    judged = [delta for delta in found if delta is not None]
+    if any("Holm p" in line for delta in judged for line in delta_cell(delta).small):
+        text += "; where an interval without 0 has none, the p-value of that judgment stands below"
+    return f"{text}."
 
 
 def exam_note(exam: ExamScore) -> str:

@@ -44,7 +44,7 @@ def answer_tables(answers: Answers) -> list[AnswerTable]:
     tables = [
         *_spendings(answers.spendings, one_seed=any(one.seeds == 1 for one in answers.forecasts)),
         _forecasts(answers.forecasts),
-        *(_shares(one) for one in answers.shares),
+        _shares(answers.shares),
         _ratios(answers.ratios, answers.trends),
         _fits([one for one in answers.fits if not one.refused]),
     ]
@@ -68,7 +68,7 @@ def render_answers(answers: Answers) -> str:
             lines += ["", table.title, text_table(table.header, table.rows, text_columns=table.text_columns, rule=True)]
             lines += table.notes
     lines += [f"{_heading(one)}: {one.answer}" for one in answers.spendings]
-    lines += [f"Domain share, {one.model} on {one.set_name}: {one.answer}" for one in answers.shares]
+    lines += [f"Domain share, {one.model} on {one.set_name}: {one.answer} {one.fitted}".rstrip() for one in answers.shares]
     lines += refusals(answers)
     return "\n".join(lines)
 
@@ -151,14 +151,28 @@ def _spendings(spendings: Sequence[Spending], *, one_seed: bool) -> list[AnswerT
     ]
 
 
-def _shares(found: ShareAnswer) -> AnswerTable:
-    words = {True: "within", False: "exceeds it", None: "cannot be told"}
+def _shares(found: Sequence[ShareAnswer]) -> AnswerTable | None:
+    """A row per model and arm, a column per set that is not of the domain."""
+    if not found:
+        return None
+    words = {True: "within", False: "exceeds", None: "unclear"}
+    sets = list(dict.fromkeys(one.set_name for one in found))
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    for one in found:
+        for row in one.rows:
+            place = (f"{one.model}, arm {row.arm}", format_count(one.budget_tokens), share(row.share, 0))
+            change = interval(row.change, with_sign=True)
+            cells.setdefault(place, {})[one.set_name] = f"{words[row.within]}: {change}" if row.change else words[None]
+    several = len(found) > 1
     return AnswerTable(
-        f"Domain share and {found.set_name}, {found.model} at {format_count(found.budget_tokens)} tokens",
-        found.answer,
-        ("arm", "domain share", "bits per byte against the base", f"tolerance of {found.tolerance:g}"),
-        tuple((row.arm, share(row.share, 0), interval(row.change, with_sign=True), words[row.within]) for row in found.rows),
-        ("The tolerance is compare.forgetting_tolerance.",),
+        f"Domain share that keeps within the tolerance of {found[0].tolerance:g}",
+        "" if several else found[0].answer,
+        ("model and arm", "tokens", "domain share", *sets),
+        tuple((*place, *(row.get(name, number(None)) for name in sets)) for place, row in cells.items()),
+        (
+            *(f"{one.model} on {one.set_name}: {one.fitted}" for one in found if one.fitted),
+            "Bits per byte against the base, and whether that is within compare.forgetting_tolerance.",
+        ),
     )
 
 

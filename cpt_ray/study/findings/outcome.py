@@ -13,6 +13,7 @@ from typing import Any
 from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.records import (
     Comparison,
     DomainFindings,
@@ -26,7 +27,7 @@ from cpt_ray.records import (
 )
 from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.current import is_current, report_fingerprint
-from cpt_ray.report.tables.corpus_files import corpus_tables
+from cpt_ray.report.tables.mirrored_files import corpus_tables, results_csv
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
@@ -58,11 +59,18 @@ def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
     reason = why_not_mirrored(study.config.tracking)
     if reason is not None:
         return reason
-    target = study.mirror_target
     folders = {one.name: one.node.folder for one in study.grid.trained()}
-    tables = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
-    mirror_study(target, study.runs(), folders, Found(comparison.points, tables), report)
-    return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(target.uri)])
+    corpus = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
+    tables = {"results.csv": results_csv(comparison)} | {f"prepare/{name}": text for name, text in corpus.items()}
+    mirror_study(study.mirror, study.runs(), folders, Found(comparison.points, tables), report)
+    return _where_to_look(study.mirror.target.uri)
+
+
+def _where_to_look(uri: str) -> str:
+    """The command that shows the mirror, or the address of the server that does."""
+    if database_of(uri) is None:
+        return redact_text(uri)
+    return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(uri)])
 
 
 def summarize(study: Study, comparison: Comparison) -> str:

@@ -259,7 +259,7 @@ def test_report_and_config_lie_under_the_root_without_secrets(uri, tmp_path):
     tracking, parent = mirror_all(uri)
     report = tmp_path / "report.html"
     report.write_text("<html></html>", encoding="utf-8")
-    tracking.finish_study(parent, report=report, config=CONFIG)
+    tracking.finish_study(parent, files={"report.html": report}, config=CONFIG)
     files = {path.name: path for path in (tmp_path / "root" / "mlartifacts").rglob("*") if path.is_file()}
     assert set(files) == {"report.html", "config.yaml"}
     params = MlflowClient(uri).get_run(parent).data.params
@@ -284,7 +284,7 @@ def test_a_root_with_odd_characters_holds_its_own_database(fresh, tmp_path):
     root = tmp_path / "a b#c%20d?e[f] caf\u00e9 it's"
     uri = fresh(root)
     tracking, parent = mirror_all(uri)
-    tracking.finish_study(parent, tables={"t.md": "text"})
+    tracking.finish_study(parent, texts={"prepare/t.md": "text"})
     assert MlflowClient(tracking_uri=uri).get_run(parent).info.status == "FINISHED"
     assert sorted(path.name for path in tmp_path.iterdir()) == [root.name]
     assert [path.name for path in root.rglob("t.md")] == ["t.md"]

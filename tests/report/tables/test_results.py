@@ -36,6 +36,17 @@ def test_an_arrow_stands_only_where_a_difference_is_measurable():
     assert none.small[1] == "no interval"
 
 
+def test_an_interval_without_0_that_is_not_measurable_says_which_judgment_it_did_not_pass():
+    found = delta_cell(delta("a", BASE, "licences", (1.2, 1.3), 0.01, better=None, adjusted_p_value=0.0671))
+    assert (found.mark, found.small[-1]) == ("", "Holm p = 0.067")
+    assert delta_cell(delta("a", BASE, "licences", (1.2, 1.3), 0.2)).small[-1] == f"{MINUS}0.300 to +0.100"
+    contents = make_contents()
+    deltas = tuple(d.model_copy(update={"better": None}) for d in contents.comparison.deltas)
+    unclear = replace(contents, comparison=contents.comparison.model_copy(update={"deltas": deltas}))
+    said = "where an interval without 0 has none, the p-value of that judgment stands below."
+    assert [said in result_tables(Index(one))[0].notes[0] for one in (contents, unclear)] == [False, True]
+
+
 def test_each_model_and_arm_has_a_table_and_only_the_first_is_open():
     tables = result_tables(Index(make_sizes()))
     assert len(tables) == 6
