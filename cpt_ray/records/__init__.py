@@ -45,6 +45,7 @@ from cpt_ray.records.device import Card, DeviceFacts
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
+    CurvePoint,
     EfficiencyRatio,
     Estimated,
     Fit,
@@ -105,6 +106,7 @@ __all__ = [
     "Comparison",
     "CompiledLayers",
     "CorpusProfile",
+    "CurvePoint",
     "Delta",
     "DeviceFacts",
     "Document",

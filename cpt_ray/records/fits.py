@@ -35,6 +35,15 @@ class LeftOut(Record):
     predicted: float
 
 
+class CurvePoint(Record):
+    """A place on a fitted curve in tokens; the ends are those of its difference to the base."""
+
+    tokens: float
+    bits_per_byte: float
+    low: float
+    high: float
+
+
 class Fit(Record):
     """A curve fitted to the scores on one set, or why none was."""
 
@@ -58,6 +67,8 @@ class Fit(Record):
     residual_percent: float | None = None
     """Root mean square of measured over fitted loss, less one."""
     left_out: tuple[LeftOut, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    """Of a curve in tokens: from the base to its largest budget, to be drawn."""
     warnings: tuple[str, ...] = ()
     refused: str = ""
     """Why nothing was fitted; empty if something was."""
