@@ -75,6 +75,12 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
     return tuple(dict.fromkeys(lines))
 
 
+def sentence(delta: Delta) -> str:
+    """One difference between two runs, in the words of a verdict."""
+    what = {"bits_per_byte": "bits per byte", "accuracy_points": "accuracy", "accuracy_norm_points": "normalized accuracy"}
+    return f"{what[delta.measure]} on {delta.set_name} {_change(delta)}"
+
+
 def _perplexity_note(bases: Sequence[EvalRecord]) -> list[str]:
     """A warning where bases cut the same text into different tokens: perplexity is per token, so theirs do not compare."""
     counts: dict[tuple[str, str, int], dict[int, str]] = {}
