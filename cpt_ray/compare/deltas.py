@@ -74,10 +74,16 @@ class PairedDeltas(NamedTuple):
     by_seed: tuple[Delta, ...]
 
 
-def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig) -> PairedDeltas:
+def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig, *, same_tokens: bool = True) -> PairedDeltas:
     """Compare two cells on every test set and exam of the subject.
 
     A base is compared with each seed; two trained cells are paired by seed, and cannot be compared without a common one.
+
+    Args:
+        subject: The cell that is judged.
+        reference: The cell that it is compared with.
+        config: The `compare` section.
+        same_tokens: Whether both must have cut documents into the same tokens, as within a study.
 
     Returns:
         The differences; both tuples are empty if the cells have no seed in common.
@@ -92,11 +98,12 @@ def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig) -> Paired
         pairs = [(scored, by_seed[scored.record.seed]) for scored in subject.scored if scored.record.seed in by_seed]
     if not pairs:
         return PairedDeltas((), ())
-    singly = [_deltas([pair], (pair[0].record.run, pair[1].record.run), config) for pair in pairs]
+    singly = [_deltas([pair], (pair[0].record.run, pair[1].record.run), config, same_tokens) for pair in pairs]
     if len(pairs) == 1:
         return PairedDeltas(tuple(singly[0]), ())
     return PairedDeltas(
-        tuple(_deltas(pairs, (subject.name, reference.name), config)), tuple(delta for deltas in singly for delta in deltas)
+        tuple(_deltas(pairs, (subject.name, reference.name), config, same_tokens)),
+        tuple(delta for deltas in singly for delta in deltas),
     )
 
 
@@ -105,12 +112,14 @@ def reported_sets(record: EvalRecord) -> list[HeldOutScore]:
     return [score for score in record.held_out if score.part == "test"]
 
 
-def _deltas(pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], config: CompareConfig) -> list[Delta]:
-    sets = [_held_out_delta(pairs, names, score, config) for score in reported_sets(pairs[0][0].record)]
+def _deltas(
+    pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], config: CompareConfig, same_tokens: bool
+) -> list[Delta]:
+    sets = [_held_out_delta(pairs, names, score, config, same_tokens) for score in reported_sets(pairs[0][0].record)]
     deltas = judge(sets, config.confidence)
     exams = pairs[0][0].record.exams
     items = {
-        exam.task: [(_items(subject, exam.task), _items(reference, exam.task)) for subject, reference in pairs]
+        exam.task: [(items_of(subject, exam.task), items_of(reference, exam.task)) for subject, reference in pairs]
         for exam in exams
     }
     for measure, (field, _, _) in _OF_EXAMS.items():
@@ -121,13 +130,17 @@ def _deltas(pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], conf
 
 
 def _held_out_delta(
-    pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], score: HeldOutScore, config: CompareConfig
+    pairs: Sequence[tuple[Scored, Scored]],
+    names: tuple[str, str],
+    score: HeldOutScore,
+    config: CompareConfig,
+    same_tokens: bool,
 ) -> Delta:
     documents = [(documents_of(subject, score.source), documents_of(reference, score.source)) for subject, reference in pairs]
     first = documents[0][0]
     for pair in documents:
         for other, run in zip(pair, names, strict=True):
-            _check_same_documents(first, other, score.source, names[0], run)
+            _check_same_documents(first, other, score.source, names[0], run, same_tokens=same_tokens)
     bits = np.array([document.bytes for document in first], dtype=np.float64) * math.log(2)
     nats = np.array([[[document.nats for document in side] for side in pair] for pair in documents])
     return _delta("bits_per_byte", names, nats, bits, config, set_name=score.source, role=score.role, unit="documents")
@@ -249,7 +262,12 @@ def _require_sums(path: Path, sums: Mapping[str, tuple[float, float]]) -> None:
             raise DataError(f"{path}: {summed:.10g} {name}, but {recorded:.10g} in {EvalRecord.FILE}", fix=_EDITED_FIX)
 
 
-def _items(scored: Scored, task: str) -> list[ScoredItem]:
+def items_of(scored: Scored, task: str) -> list[ScoredItem]:
+    """The scores of an exam's items.
+
+    Raises:
+        DataError: If the model was not scored on it, or the file is missing or damaged.
+    """
     for exam in scored.record.exams:
         if exam.task == task:
             path = scored.folder / exam.items_path
@@ -261,12 +279,18 @@ def _items(scored: Scored, task: str) -> list[ScoredItem]:
 
 
 def _check_same_documents(
-    first: Sequence[ScoredDocument], other: Sequence[ScoredDocument], source: str, run: str, other_run: str
+    first: Sequence[ScoredDocument],
+    other: Sequence[ScoredDocument],
+    source: str,
+    run: str,
+    other_run: str,
+    *,
+    same_tokens: bool,
 ) -> None:
     if [document.identity for document in first] != [document.identity for document in other]:
         raise DataError(f"{source}: {run} and {other_run} were not scored on the same documents", fix=_MISMATCH_FIX)
     for ours, theirs in zip(first, other, strict=True):
-        if (ours.bytes, ours.tokens) != (theirs.bytes, theirs.tokens):
+        if ours.bytes != theirs.bytes or (same_tokens and ours.tokens != theirs.tokens):
             raise DataError(
                 f"{source}: document {ours.id!r} ({ours.identity}) was scored over {ours.bytes} bytes in {ours.tokens} tokens "
                 f"by {run}, "

@@ -16,7 +16,7 @@ from cpt_ray.compare.deltas import Cell
 from cpt_ray.compare.judgment import within
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.config.values import format_count
-from cpt_ray.records import Delta, EvalRecord
+from cpt_ray.records import MEASURES, Delta, EvalRecord
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
     if not_annealed:
         lines.append(f"{not_annealed} scores are of checkpoints whose learning rate has not decayed: plotted, never compared.")
     return tuple(dict.fromkeys(lines))
+
+
+def sentence(delta: Delta) -> str:
+    """One difference between two runs, in the words of a verdict."""
+    return f"{MEASURES[delta.measure].words} on {delta.set_name} {_change(delta)}"
 
 
 def _perplexity_note(bases: Sequence[EvalRecord]) -> list[str]:
@@ -270,7 +275,7 @@ def _missing_intervals(findings: Sequence[ArmFindings]) -> list[str]:
 
 def _change(delta: Delta) -> str:
     """What happened, with figures: `fell by ...`, `rose by ...`, or `did not measurably change (...)`."""
-    unit = " points" if delta.role == "exam" else ""
+    unit = "" if delta.measure == "bits_per_byte" else f" {MEASURES[delta.measure].unit}"
     if delta.better is None:
         return f"did not measurably change ({delta.difference:+{_digits(delta)}}{unit}, {_figures(delta)})"
     fell = delta.difference < 0
@@ -294,4 +299,4 @@ def _figures(delta: Delta, *, flip: bool = False) -> str:
 
 
 def _digits(delta: Delta) -> str:
-    return ".1f" if delta.role == "exam" else ".4f"
+    return ".4f" if delta.measure == "bits_per_byte" else f".{MEASURES[delta.measure].decimals}f"

@@ -113,8 +113,10 @@ def parameter(curve: Curve, place: int, confidence: float) -> Estimated:
     spread = spread_of(curve, lambda searched, _: searched[..., place], confidence, describes=True)
     low, high = spread.bounds()
     room = 1e-3 * (solution.high[place] - solution.low[place])
-    low = low if low > solution.low[place] + room else -np.inf
-    high = high if high < solution.high[place] - room else np.inf
+    # A search that ends at a wall says nothing of what lies on the other side of the estimate.
+    stuck = bool(solution.free) and place not in solution.free
+    low = low if low > solution.low[place] + room and not stuck else -np.inf
+    high = high if high < solution.high[place] - room and not stuck else np.inf
     natural = np.exp if form.logged[place] else float
     return estimated(form.parameters[place], float(natural(spread.value)), natural(low), natural(high), form.logged[place])
 

@@ -37,9 +37,9 @@ from cpt_ray.edges.tracking.content import (
     sha,
     steps_sha,
 )
-from cpt_ray.edges.tracking.metrics import Watched, curve_metrics, final_metrics
+from cpt_ray.edges.tracking.metrics import Watched, curve_metrics, final_metrics, fit_metrics, fit_tags
 from cpt_ray.edges.tracking.models import describe_export, log_model
-from cpt_ray.records import Point, RunRecord, RunSpec, StepMetrics
+from cpt_ray.records import Fit, Point, RunRecord, RunSpec, StepMetrics
 
 STUDY_TAG = "cpt_ray.study"
 RUN_TAG = "cpt_ray.run"
@@ -67,9 +67,16 @@ class Tracking:
         self._opened = False
 
     def mirror_study(
-        self, study: str, root: str, *, config: Mapping[str, Any], points: Sequence[Point] | None, control_arms: frozenset[str]
+        self,
+        study: str,
+        root: str,
+        *,
+        config: Mapping[str, Any],
+        points: Sequence[Point] | None,
+        control_arms: frozenset[str],
+        fits: Sequence[Fit] = (),
     ) -> str:
-        """Mirror the study's parent run: its config as parameters, its token-scaling curve as metrics.
+        """Mirror the study's parent run: its config as parameters, its token-scaling curve and what is fitted to it as metrics.
 
         Args:
             study: Its name.
@@ -77,13 +84,14 @@ class Tracking:
             config: The resolved config as plain values; secrets are masked here.
             points: The points known so far; None while runs train, which leaves the curve as it is.
             control_arms: Arms whose role is control.
+            fits: Curves fitted to the points, or why none was.
 
         Returns:
             The run's id, for `mirror_run` and `finish_study`.
         """
         tags = {STUDY_TAG: quoted(f"{study} {root}")}
         params = flatten(redact(dict(config)))
-        wanted = curve_metrics(points or (), control_arms)
+        wanted = curve_metrics(points or (), control_arms) | fit_metrics(fits)
         run = self._find(tags, absent=RUN_TAG)
         stale = run is not None and points is not None and self._contradicts(run.info.run_id, wanted)
         if run is not None and (stale or run.data.tags.get(PARAMS_TAG) != sha(params)):
@@ -104,7 +112,8 @@ class Tracking:
         self._children = {child.data.tags[RUN_TAG]: child for child in children if RUN_TAG in child.data.tags}
         known = self._history(run_id, {key for key, _ in wanted})
         missing = {place: value for place, value in wanted.items() if place not in known}
-        self._log(run_id, [(key, value, run.info.start_time, step) for (key, step), value in missing.items()])
+        rows = [(key, value, run.info.start_time, step) for (key, step), value in missing.items()]
+        self._log(run_id, rows, tags=fit_tags(fits))
         return run_id
 
     def mirror_run(

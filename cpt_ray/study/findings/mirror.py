@@ -22,7 +22,7 @@ from cpt_ray.edges.tracking.client import Status
 from cpt_ray.edges.tracking.metrics import Watched, event_metrics, held_out_metrics, memory_metrics
 from cpt_ray.edges.tracking.mirrored import default_uri, is_mirrored, note_mirrored
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
+from cpt_ray.records import Fit, HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
 from cpt_ray.report.current import figures_of, twins_of
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.grid import Grid
@@ -86,7 +86,7 @@ class Mirror:
         self._parent: str | None = None
         self._lock = threading.Lock()
 
-    def open(self, points: Sequence[Point] | None = None) -> tuple[Tracking, str]:
+    def open(self, points: Sequence[Point] | None = None, fits: Sequence[Fit] = ()) -> tuple[Tracking, str]:
         """The tracking store, and the id of the study's parent run in it; runs that train side by side share both."""
         with needed_for("tracking.uri"):
             from cpt_ray.edges.tracking.store import Tracking
@@ -99,7 +99,12 @@ class Mirror:
                 self._watcher = Watcher()
             if self._parent is None or points is not None:
                 self._parent = self._tracking.mirror_study(
-                    target.study, target.identity, config=target.config, points=points, control_arms=target.control_arms
+                    target.study,
+                    target.identity,
+                    config=target.config,
+                    points=points,
+                    control_arms=target.control_arms,
+                    fits=fits,
                 )
                 if self._watcher is not None:
                     self._watcher.watch(target.uri, self._tracking.experiment, self._parent)
@@ -195,7 +200,7 @@ def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str
     if is_mirrored(report.parent, target.uri, content):
         return
     try:
-        tracking, parent = mirror.open(found.points)
+        tracking, parent = mirror.open(found.points, found.fits)
         for record in runs:
             if record.kind == "trajectory":
                 continue  # part of its parent; its scores are in the study's curves
@@ -217,16 +222,17 @@ def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str
 
 
 class Found(NamedTuple):
-    """A study's findings for MLflow: points of its curves, and tables by the path that they get."""
+    """A study's findings for MLflow: points of its curves, tables by the path that they get, and what was fitted."""
 
     points: Sequence[Point]
     tables: Mapping[str, str]
+    fits: Sequence[Fit] = ()
 
 
 def _content(target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[str, Path], found: Found, report: Path) -> str:
     """A fingerprint of all that is mirrored; of the lines that runs wrote, the names and sizes of their files."""
     lines = {name: sorted((str(f), f.stat().st_size) for f in folder.glob("*/*.jsonl")) for name, folder in folders.items()}
-    records = [record.to_json() for record in (*runs, *found.points)]
+    records = [record.to_json() for record in (*runs, *found.points, *found.fits)]
     told = (target.experiment, target.study, target.identity, target.config, target.params, sorted(target.control_arms))
     return fingerprint([told, records, lines, dict(found.tables), hash_file(report)])
 

@@ -62,7 +62,7 @@ def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
     folders = {one.name: one.node.folder for one in study.grid.trained()}
     corpus = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
     tables = {"results.csv": results_csv(comparison)} | {f"prepare/{name}": text for name, text in corpus.items()}
-    mirror_study(study.mirror, study.runs(), folders, Found(comparison.points, tables), report)
+    mirror_study(study.mirror, study.runs(), folders, Found(comparison.points, tables, comparison.answers.fits), report)
     return _where_to_look(study.mirror.target.uri)
 
 

@@ -45,7 +45,7 @@ def report(tmp_path: Path) -> Path:
 
 def test_an_unchanged_study_is_mirrored_once_and_a_changed_one_again(mirror, report, tmp_path, monkeypatch):
     tracking = FakeTracking(tmp_path / "mlflow.db")
-    monkeypatch.setattr(Mirror, "open", lambda self, points: (tracking, "parent"))
+    monkeypatch.setattr(Mirror, "open", lambda self, points, fits: (tracking, "parent"))
     found = Found((), {"funnel.csv": "a"})
     mirror_study(mirror, [], {}, found, report)
     mirror_study(mirror, [], {}, found, report)
@@ -62,7 +62,7 @@ def test_an_unchanged_study_is_mirrored_once_and_a_changed_one_again(mirror, rep
 
 def test_a_line_that_a_run_wrote_since_is_mirrored(mirror, report, tmp_path, monkeypatch):
     tracking = FakeTracking(tmp_path / "mlflow.db")
-    monkeypatch.setattr(Mirror, "open", lambda self, points: (tracking, "parent"))
+    monkeypatch.setattr(Mirror, "open", lambda self, points, fits: (tracking, "parent"))
     lines = tmp_path / "run" / "metrics" / "attempt-0001.jsonl"
     lines.parent.mkdir(parents=True)
     for content, times in (("{}", 1), ("{}", 1), ("{}\n{}", 2)):
@@ -72,7 +72,7 @@ def test_a_line_that_a_run_wrote_since_is_mirrored(mirror, report, tmp_path, mon
 
 
 def test_a_store_that_cannot_be_reached_is_an_error_with_a_fix(mirror, report, monkeypatch):
-    def unreachable(self, points):
+    def unreachable(self, points, fits):
         raise ConnectionError("refused")
 
     monkeypatch.setattr(Mirror, "open", unreachable)
@@ -100,7 +100,7 @@ def test_page_twins_and_figures_go_to_mlflow_under_their_own_names(mirror, repor
     for name in ("report.md", "report.json", "figures/scaling.svg"):
         (report.parent / name).parent.mkdir(exist_ok=True)
         (report.parent / name).write_text("x", encoding="utf-8")
-    monkeypatch.setattr(Mirror, "open", lambda self, points: (Recorder(), "parent"))
+    monkeypatch.setattr(Mirror, "open", lambda self, points, fits: (Recorder(), "parent"))
     mirror_study(mirror, [], {}, Found((), {"results.csv": "a"}), report)
     assert sorted(told["files"]) == ["figures/scaling.svg", "report.html", "report.json", "report.md"]
     assert told["texts"] == {"results.csv": "a"}
