@@ -155,7 +155,8 @@ def _fitted_share(fitted: Fitted, tolerance: float, confidence: float) -> str:
     low, high = (float(np.clip(end, 0, 1)) for end in spread.bounds())
     if high - low == 1:
         return "By the D-CPT form the largest share cannot be told."
-    return f"By the D-CPT form the largest share is {spread.value:.0%} ({low:.0%} to {high:.0%})."
+    found = f"By the D-CPT form the largest share is {spread.value:.0%} ({low:.0%} to {high:.0%})"
+    return f"{found}; its gamma and epsilon are not determined."
 
 
 def _options(most: Ladder, own: Sequence[Ladder], curves: Curves, flops: float, confidence: float) -> list[SpendingOption]:

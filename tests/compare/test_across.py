@@ -96,6 +96,24 @@ def test_two_tokenizers_are_compared_in_bits_per_byte_and_never_in_perplexity(pa
     assert found.refused == (PERPLEXITY,)
 
 
+@pytest.mark.parametrize(("more", "compared"), [(1, False), (0, True)])
+def test_the_letters_perplexity_is_compared_only_under_one_tokenizer(pairs, more, compared):
+    subject, reference = (with_letters(one) for one in pairs)
+    rewrite(subject, "held_out/law-test.jsonl", lambda n, one: {**one, "tokens": one["tokens"] + more})
+    measures = {delta.measure for delta in pair(subject, reference).deltas}
+    assert ("letter_nats" in measures) is compared
+    assert "accuracy_points" in measures
+
+
+def with_letters(one: Contender) -> Contender:
+    """A run whose exam asks for letters, the first of which is right."""
+    rewrite(one, "exams/smoke.jsonl", lambda n, line: {**line, "right": 0, "log_p": [-1.0 - n / 100, -2.0, -2.0, -2.0]})
+    (scored,) = one.cell.scored
+    exams = tuple(exam.model_copy(update={"style": "letter", "letter_perplexity": 3.0}) for exam in scored.record.exams)
+    record = scored.record.model_copy(update={"exams": exams})
+    return replace(one, cell=replace(one.cell, scored=(Scored(record, scored.folder),)))
+
+
 def test_an_exam_asked_otherwise_is_refused(pairs):
     subject, reference = pairs
     (scored,) = subject.cell.scored

@@ -179,6 +179,7 @@ def _warnings(curve: Curve, parameters: Sequence[Estimated], points: Floats) -> 
     misfit = lack_of_fit(curve, points)
     if misfit is not None and misfit < MISFIT:
         lines.append(f"the form misses what all seeds agree on (lack of fit, p = {misfit:.2g})")
+    lines += [curve.form.undetermined] if curve.form.undetermined else []
     loose = [one.name for one in parameters if one.low is None or one.high is None]
     if loose:
         lines.append(f"{', '.join(loose)} not bounded by the scores")

@@ -20,6 +20,8 @@ from cpt_ray.compare.fits.curves import (
 )
 from cpt_ray.compare.fits.forms import MIX
 from cpt_ray.compare.fits.spread import linear_spread, spread_of
+from cpt_ray.records import Answers
+from cpt_ray.report.text.answers import answer_tables
 from tests.compare.fits.made_up import TOKENS, falling, make_ladder
 
 LEVEL = {"confidence": 0.95, "seed": 0}
@@ -118,6 +120,16 @@ def test_the_form_in_the_mix_is_fitted_over_arms(role):
     searched, design = found.curve.solution.searched, np.array([[1.0, 0.6]])
     truth = np.exp(MIX.log_loss(np.log([0.5, 0.1, 0.3, 0.25, 0.05, 0.5, 0.1]), design))
     assert np.exp(MIX.log_loss(searched, design)) == pytest.approx(truth, rel=3e-3)
+
+
+def test_what_no_study_determines_of_the_form_in_the_mix_is_said_and_not_printed():
+    found = fit_mix(mixed(shares=(0.2, 0.4, 0.6, 0.8)), **LEVEL).record
+    assert "gamma and epsilon cannot be determined from the shares of a study, nor E, B and C with them" in found.warnings[0]
+    assert {one.name for one in found.parameters} == {"eta", "beta"}
+    (table,) = answer_tables(Answers(fits=(found,)))
+    (row,) = table.rows
+    assert "gamma " not in row[table.header.index("parameters")]
+    assert "gamma and epsilon cannot be determined" in row[table.header.index("warnings")]
 
 
 def test_fewer_than_three_shares_are_no_mix():
