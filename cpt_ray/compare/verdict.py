@@ -224,7 +224,13 @@ def _going_on(finding: ArmFindings, *, forgets: bool) -> list[str]:
         figures = _figures(delta, flip=delta.better is not False)
         clauses.append(f"the last {last} tokens {found} bits per byte on {delta.set_name} ({figures})")
     helped = any(delta.better is True for delta in marginal) and all(delta.better is not False for delta in marginal)
-    if helped and not forgets:
+    gained = any(delta.better is True for delta in _of_role(finding.against_base, "domain"))
+    if not any(delta.interval for delta in marginal):
+        decision = "more training is not judged"
+    elif helped and not gained:
+        # Seeds cancel in the last step, which is paired by them, and not against the base.
+        decision = "whether more training helps is unclear, because no gain over the base is measurable"
+    elif helped and not forgets:
         decision = "more training is indicated"
     elif helped:
         decision = "reduce forgetting first, though more tokens still help the domain: raise the replay share"

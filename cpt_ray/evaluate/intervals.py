@@ -144,7 +144,8 @@ def estimate(values: Floats, weights: Floats, *, samples: int, random: np.random
     seed_values = values.sum(axis=1) / weights.sum()
     value = float(seed_values.mean())
     if units < LEAST_UNITS:
-        return Estimate(value, np.empty(0), seed_values, units, f"{units} units are too few: at least {LEAST_UNITS} are needed")
+        few = f"{units} unit{' is' if units == 1 else 's are'} too few: at least {LEAST_UNITS} are needed"
+        return Estimate(value, np.empty(0), seed_values, units, few)
     ratios = subset_ratios(mean, weights, samples=samples, random=random)
     # Sums of equal numbers differ by rounding.
     if all(math.isclose(found.min(), found.max(), rel_tol=1e-9, abs_tol=1e-15) for found in (ratios, seed_values)):
