@@ -88,6 +88,7 @@ def test_other_items_are_refused_and_so_is_another_answer_under_the_same_id(pair
     assert found.refused == ("smoke: the items differ: 37 are the same, of 40 and 40",)
 
 
+@pytest.mark.accept(answer=2)
 def test_two_tokenizers_are_compared_in_bits_per_byte_and_never_in_perplexity(pairs):
     subject, reference = pairs
     rewrite(subject, "held_out/law-test.jsonl", lambda n, one: {**one, "tokens": one["tokens"] + 1})
@@ -96,6 +97,7 @@ def test_two_tokenizers_are_compared_in_bits_per_byte_and_never_in_perplexity(pa
     assert found.refused == (PERPLEXITY,)
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize(("more", "compared"), [(1, False), (0, True)])
 def test_the_letters_perplexity_is_compared_only_under_one_tokenizer(pairs, more, compared):
     subject, reference = (with_letters(one) for one in pairs)

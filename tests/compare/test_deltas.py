@@ -213,16 +213,19 @@ def test_of_many_sets_one_must_be_surer_than_alone(laboratory):
     assert larger.adjusted_p_value == pytest.approx(max(larger.p_value, smaller.adjusted_p_value))
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize("damage", [math.nan, math.inf])
 def test_a_score_that_is_no_number_is_an_error(laboratory, damage):
     base, run = laboratory.add(), laboratory.add("legal", 100)
     rows = [(str(n), 10.0 + n, 3, 8) for n in range(12)]
     write_documents(laboratory, base, rows)
     write_documents(laboratory, run, [*rows[:-1], ("11", damage, 3, 8)])
-    with pytest.raises(DataError, match=r"line 12: not a per-document score: nats: Input should be a finite number"):
+    with pytest.raises(DataError, match=r"line 12: not a per-document score: nats: Input should be a finite number") as caught:
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+    assert caught.value.fix == "delete the evaluation's folder and run `cpt-ray evaluate` again"
 
 
+@pytest.mark.accept(answer=2)
 def test_documents_of_no_bytes_are_an_error_only_if_all_are(laboratory):
     base, run = laboratory.add(), laboratory.add("legal", 100)
     rows = [(str(n), 10.0 + n, 3, 8 * (n > 0)) for n in range(12)]
@@ -232,8 +235,9 @@ def test_documents_of_no_bytes_are_an_error_only_if_all_are(laboratory):
     rows = [(str(n), 10.0 + n, 3, 0) for n in range(12)]
     for record in (base, run):
         write_documents(laboratory, record, rows)
-    with pytest.raises(DataError, match="the weights of all units are 0"):
+    with pytest.raises(DataError, match="law: m-legal-100-seed0 against m-base: the weights of all units are 0") as caught:
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+    assert caught.value.fix == "delete the evaluation folders of both and run `cpt-ray evaluate` again"
 
 
 def test_identical_scores_are_no_difference(laboratory):
@@ -351,6 +355,7 @@ def test_other_exam_items_are_refused(laboratory):
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
@@ -368,6 +373,7 @@ def test_a_score_file_that_was_edited_or_cut_is_refused(laboratory, edit, says):
     assert refused.value.fix.startswith("a score file was edited or cut: delete the evaluation's folder")
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize(
     ("edit", "says"),
     [

@@ -104,7 +104,7 @@ STUDIES = {
             "indicated.",
         ),
         ("forgetting, and it cannot be told whether more than the tolerance of 0.02",),
-        (True, False),
+        (True, ZERO),
     ),
     "loss": Told(
         lambda one: add_study(one, RISING),

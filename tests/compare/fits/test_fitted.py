@@ -93,6 +93,7 @@ def test_a_parameter_without_bounds_is_named():
     assert any(line.startswith("E, ") and line.endswith("not bounded by the scores") for line in record.warnings)
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
