@@ -108,7 +108,7 @@ def _measured(arm: Ladder, control: Ladder, target: str, confidence: float) -> E
     by_seed = [_log_ratio(arm, control, (arm.losses, control.losses), arm.base, target, seed) for seed in seeds]
     if len(seeds) > 1 and not np.isfinite(by_seed).all():
         return record.model_copy(update={"missing": "the runs of one seed never reached the loss"})
-    low, high = Estimate(value, np.sort(subsets), np.array(by_seed), arm.documents, "").bounds(confidence)
+    low, high = Estimate(value, np.sort(subsets), np.array(by_seed), arm.documents, "").bounds(confidence, describes=True)
     ratio = estimated("ratio", math.exp(value), math.exp(low), math.exp(high) if high < 700 else math.inf, positive=True)
     return record.model_copy(update={"ratio": ratio})
 

@@ -65,8 +65,13 @@ class Estimate:
     missing: str
     exact: float | None = None
 
-    def bounds(self, confidence: float) -> tuple[float, float]:
+    def bounds(self, confidence: float, *, describes: bool = False) -> tuple[float, float]:
         """The ends of the interval of this level; as wide as it gets if the subsets are too few for it.
+
+        Args:
+            confidence: Level.
+            describes: Whether nothing is decided by it: then t has the degrees of freedom of units and seeds together (Welch
+                and Satterthwaite), and the interval covers about as often as it says instead of at least so often.
 
         Raises:
             ValueError: If there is no interval.
@@ -78,7 +83,14 @@ class Estimate:
         low, high = float(self.ratios[place]), float(self.ratios[-1 - place])
         seeds = len(self.seed_values)
         if seeds > 1:
-            half = t_quantile(seeds - 1, confidence) * self.seed_values.std(ddof=1) / math.sqrt(seeds)
+            error = float(self.seed_values.std(ddof=1)) / math.sqrt(seeds)
+            degrees = float(seeds - 1)
+            middle, count = self.ratios, len(self.ratios)
+            # Half of the middle 68 %, which may reach to infinity where a ratio is of what was never reached.
+            over_units = float(middle[math.ceil(0.84 * count) - 1]) - float(middle[math.floor(0.16 * count)])
+            if describes and error > 0 and math.isfinite(over_units):
+                degrees *= (1 + (over_units / 2 / error) ** 2) ** 2
+            half = t_quantile(degrees, confidence) * error
             low = self.value - math.hypot(max(self.value - low, 0.0), half)
             high = self.value + math.hypot(max(high - self.value, 0.0), half)
         return (low, high) if self.exact is None else self._agreeing(low, high, beyond=self.exact <= 1 - confidence)

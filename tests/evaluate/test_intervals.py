@@ -107,6 +107,19 @@ def test_seeds_unequal_changes_and_unequal_units_have_no_sign_test(values, weigh
     assert found(values, weights).exact is None
 
 
+def test_what_only_describes_has_the_degrees_of_freedom_of_units_and_seeds_together():
+    values = np.random.default_rng(4).normal(0.5, 1, 40) + np.array([[0.1], [0.0], [-0.1]])
+    one = found(values)
+    sure, described = one.bounds(0.95), one.bounds(0.95, describes=True)
+    assert sure[0] < described[0] < one.value < described[1] < sure[1]
+    # A single seed has nothing to pool.
+    single = found(values[:1])
+    assert single.bounds(0.95) == single.bounds(0.95, describes=True)
+    # Where some subsets never reach what is asked, t has the degrees of freedom of the seeds alone.
+    open_ended = replace(one, ratios=np.sort(np.append(one.ratios[:-800], np.full(800, np.inf))))
+    assert open_ended.bounds(0.95)[0] == open_ended.bounds(0.95, describes=True)[0]
+
+
 def test_the_p_value_is_the_level_at_which_the_interval_loses_zero():
     values = np.random.default_rng(3).normal(0.5, 1, (3, 20))
     for one in (found(values[:1]), found(values)):
