@@ -111,7 +111,7 @@ bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min 
 bench-data: setup ## preparation against its peers and at ten times the data, 45 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.data $(if $(QUICK),--quick)
 
-bench-stats: setup ## how often intervals are wrong, in simulated studies; 70 min; QUICK=1: fewer studies, no results file
+bench-stats: setup ## how often intervals are wrong, in simulated studies; 80 min; QUICK=1: fewer studies, no results file
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
 
 bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; QUICK=1: two turns, no results file
