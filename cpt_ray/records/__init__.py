@@ -57,7 +57,6 @@ from cpt_ray.records.fits import (
     Spending,
     SpendingOption,
 )
-from cpt_ray.records.measures import MEASURES, Measure, MeasureFacts
 from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import (
     GridPlan,
@@ -88,7 +87,19 @@ from cpt_ray.records.runs import (
     TrainingCost,
     TrainingRecord,
 )
-from cpt_ray.records.scores import Comparison, Delta, EvalRecord, ExamHalf, ExamScore, HeldOutScore, Interval, Point
+from cpt_ray.records.scores import (
+    MEASURES,
+    Comparison,
+    Delta,
+    EvalRecord,
+    ExamHalf,
+    ExamScore,
+    HeldOutScore,
+    Interval,
+    Measure,
+    MeasureFacts,
+    Point,
+)
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
