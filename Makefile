@@ -117,7 +117,7 @@ bench-stats: setup ## how often intervals are wrong, in simulated studies; 70 mi
 bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; QUICK=1: two turns, no results file
 	@$(BIN)/python -m benchmarks.train.scoring $(if $(QUICK),--quick)
 
-bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, make scaling; 60 min; QUICK=1: little text, no results file
+bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, make scaling, MLflow over http; 60 min; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
