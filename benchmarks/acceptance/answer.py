@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.acceptance.browser import HEIGHTS, WIDTHS, Seen, View, look
 from benchmarks.acceptance.evidence import REPOSITORY, check, check_results, run_boxes, run_tests
 from cpt_ray.cli.console import TerminalConsole
+from cpt_ray.compare.deltas import Scored, documents_of
 from cpt_ray.config.load import load_study
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
 from cpt_ray.model.text_tokens import text_tokens
@@ -64,6 +65,8 @@ PICTURES = {
     "report_demo": ("demo", View(width=1280, height=1100)),
 }
 """Pictures in docs/images: the study, and how it is looked at."""
+DOCUMENTS = 16
+"""Of each held-out set, scored both ways."""
 _EXAM_ITEMS = 12
 
 
@@ -175,21 +178,18 @@ def _score(study: Study, run: RunRecord, folder: Path, **settings: Any) -> Any:
 
 def _bits_per_byte(study: Study, run: RunRecord) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        ours = {
-            score.source: score.bits_per_byte for score in _score(study, run, Path(folder)).held_out if score.part == "test"
-        }
-    recorded = {
-        score.source: score.bits_per_byte
-        for record in study.evaluations()
-        for score in record.held_out
-        if record.run == run.run and score.part == "test"
-    }
+        scores = _score(study, run, Path(folder), held_out_documents=DOCUMENTS)
+    ours = {score.source: score.bits_per_byte for score in scores.held_out if score.part == "test"}
+    place = next(one for one in study.grid.scored() if one.name == run.run)
+    recorded = Scored(store.load(place.node), place.node.folder)
     lines = []
     for source, theirs in _plain_bits_per_byte(study, run).items():
         apart = abs(ours[source] - theirs) / theirs
         check(apart <= EXACT, f"{run.run} on {source}: {ours[source]:.8f} here, {theirs:.8f} by plain transformers")
-        reported = f"reported, in {study.config.evaluate.precision}: {recorded[source]:.6f}"
-        lines.append(f"{run.run} on {source}: {theirs:.6f} by plain transformers, {apart:.1e} apart; {reported}")
+        documents = documents_of(recorded, source)[:DOCUMENTS]
+        reported = sum(one.nats for one in documents) / math.log(2) / sum(one.bytes for one in documents)
+        said = f"in the study's {study.config.evaluate.precision}: {reported:.6f}"
+        lines.append(f"{run.run} on {source}: {theirs:.6f} by plain transformers, {apart:.1e} apart; {said}")
     return lines
 
 
@@ -207,7 +207,7 @@ def _plain_bits_per_byte(study: Study, run: RunRecord) -> dict[str, float]:
     for held in (held for held in held_out.record.sets if held.part == "test"):
         nats, num_bytes = 0.0, 0
         with (held_out.folder / held.path).open(encoding="utf-8") as lines:
-            texts = [json.loads(line)["text"] for line in lines][: config.held_out_documents]
+            texts = [json.loads(line)["text"] for line in lines][:DOCUMENTS]
         for text in texts:
             encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
