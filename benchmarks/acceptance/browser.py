@@ -58,6 +58,7 @@ _MEASURE = """(() => {
       .filter(one => !(one.getAttribute('aria-label') ?? one.alt)).length,
     overlaps, outside, ink: style.color, paper: style.backgroundColor,
     figures: [...document.querySelectorAll('figure')].map(one => one.id),
+    bars: Object.fromEntries([...document.querySelectorAll('figure')].map(one => [one.id, one.querySelectorAll('.e').length])),
     verdict: document.querySelector('.verdict')?.textContent ?? '', verdict_bottom: bottom(document.querySelector('.verdict')),
     results_top: top(sum?.querySelector('table')), results_bottom: bottom(sum?.querySelector('table')),
     headings: [...document.querySelectorAll('h2')].map(one => one.textContent),
@@ -182,6 +183,7 @@ class View:
 
     Attributes:
         width: Of the window in pixels.
+        height: Likewise; 0 stands for that of a screen of such a width.
         dark: Whether the reader prefers dark pages.
         printed: Whether it is laid out as on paper.
         unfold: Whether everything folded is opened first.
@@ -190,6 +192,7 @@ class View:
     """
 
     width: int
+    height: int = 0
     dark: bool = False
     printed: bool = False
     unfold: bool = True
@@ -217,6 +220,7 @@ class Seen:
         ink: Color of text.
         paper: Color behind it.
         figures: Ids of figures.
+        bars: How many intervals each draws.
         verdict: The sentence that the page opens with.
         verdict_bottom: Where it ends.
         results_top: Where the table of results begins; None if there is none.
@@ -237,6 +241,7 @@ class Seen:
     ink: str
     paper: str
     figures: list[str]
+    bars: dict[str, int]
     verdict: str
     verdict_bottom: int
     results_top: int | None
@@ -258,7 +263,7 @@ def look(page: Path, views: Sequence[View]) -> list[Seen]:
 
 
 async def _look(tab: Tab, url: str, view: View) -> Seen:
-    await tab.size(view.width, HEIGHTS.get(view.width, 1000))
+    await tab.size(view.width, view.height or HEIGHTS.get(view.width, 1000))
     scheme = {"name": "prefers-color-scheme", "value": "dark" if view.dark else "light"}
     await tab.call("Emulation.setEmulatedMedia", media="print" if view.printed else "screen", features=[scheme])
     await tab.call("Page.navigate", url="about:blank")

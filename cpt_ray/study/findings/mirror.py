@@ -84,6 +84,7 @@ class Mirror:
         self._tracking: Tracking | None = None
         self._watcher: Watcher | None = None
         self._parent: str | None = None
+        self._lost = False
         self._lock = threading.Lock()
 
     def open(self, points: Sequence[Point] | None = None, fits: Sequence[Fit] = ()) -> tuple[Tracking, str]:
@@ -108,17 +109,24 @@ class Mirror:
                 )
                 if self._watcher is not None:
                     self._watcher.watch(target.uri, self._tracking.experiment, self._parent)
+            self._lost = False
             return self._tracking, self._parent
+
+    def lose(self) -> None:
+        """Note that MLflow does not respond: its client tries for minutes, which the end of a command must not wait for."""
+        self._lost = True
 
     def close(self, error: BaseException | None = None) -> None:
         """End the runs that are still RUNNING: with the command, by its error, or by its interruption."""
+        if self._lost:
+            return  # the watcher tries once this process is gone
         status: Status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
             if self._tracking is not None and self._parent is not None:
                 self._tracking.end(self._parent, status)
         except Exception as failed:  # whatever MLflow raises must not hide the command's own error
             self._console.say(f"  MLflow at {self.target.uri} was not told the end ({type(failed).__name__})")
-            return  # the watcher tries again once this process is gone
+            return  # likewise
         if self._watcher is not None:
             self._watcher.close()
 
@@ -176,6 +184,7 @@ class LiveMirror:
             )
         except Exception as error:  # whatever MLflow raises must not stop training
             self._given_up = True
+            self._mirror.lose()
             self._console.say(
                 f"  MLflow at {self._mirror.target.uri} does not accept metrics ({type(error).__name__}); training continues, "
                 "and cpt-ray report mirrors them later"

@@ -96,7 +96,17 @@ def summarize_preparation(study: Study) -> str:
 
 
 def write_study_report(study: Study, comparison: Comparison) -> Path:
-    """Write the HTML report from records."""
+    """Write the HTML report from records, unless it shows what it would show."""
+    contents, path = gather(study, comparison), study.root / REPORT
+    if not is_current(path, report_fingerprint(contents)):
+        from cpt_ray.report.page import write_report
+
+        write_report(path, contents)
+    return path
+
+
+def gather(study: Study, comparison: Comparison) -> ReportContents:
+    """Everything that a report shows, from records."""
     artifacts = {node.label: store.find(node) for node in study.graph.all()}
     timings: dict[str, float] = {}
     for artifact in filter(None, artifacts.values()):
@@ -107,7 +117,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     folders = {one.name: one.node.folder for one in study.grid.trained()}
     # Not the time of writing: the same records give the same bytes.
     newest = max((artifact.created for artifact in artifacts.values() if artifact), default=_now())
-    contents = ReportContents(
+    return ReportContents(
         study=study.config.study.name,
         created=newest,
         config_yaml=dump_study(study.config, redact),
@@ -140,12 +150,6 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         planned=_planned_states(study),
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
-    path = study.root / REPORT
-    if not is_current(path, report_fingerprint(contents)):
-        from cpt_ray.report.page import write_report
-
-        write_report(path, contents)
-    return path
 
 
 def _planned_states(study: Study) -> dict[str, PlannedStates]:

@@ -123,6 +123,18 @@ def test_a_study_ends_in_mlflow_as_its_command_did(monkeypatch):
     assert ended == [("p", "FINISHED"), ("p", "FAILED"), ("p", "KILLED")]
 
 
+def test_a_server_that_did_not_respond_is_not_waited_for_at_the_end(monkeypatch):
+    class Slow:
+        def end(self, parent: str, status: str) -> int:
+            raise AssertionError("asked again")
+
+    mirror = mirror_at("http://127.0.0.1:9")
+    monkeypatch.setattr(mirror, "_tracking", Slow())
+    monkeypatch.setattr(mirror, "_parent", "p")
+    mirror.lose()
+    mirror.close()
+
+
 def test_a_server_that_is_gone_at_the_end_hides_no_error(monkeypatch, capsys):
     class Gone:
         def end(self, parent: str, status: str) -> int:
