@@ -49,6 +49,9 @@ BOUNDS = {
     "stats.coverage_min": (0.93, 1.0),
     "stats.coverage_max": (0.0, 0.98),
     "stats.fit_coverage_min": (0.90, 1.0),
+    "stats.forecast_coverage_min": (0.93, 1.0),
+    "stats.forecast_false_max": (0.0, 0.06),
+    "stats.forecast_surer_max": (0.0, 0.0),
 }
 FIT_COVERAGE = (0.90, 0.98)
 FIGURES = {"loss": "A, figure 1", "efficiency": "A, figure 2", "scaling": "A, curves", "forgetting": "A, trade-off"}
