@@ -7,7 +7,7 @@ work for it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,7 +47,7 @@ from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS, waits
-from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
+from cpt_ray.study.stages.stage import Console, LiveRun, Node, Stage, Verb
 from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports, trained_again
 
 
@@ -79,7 +79,7 @@ class Study:
         self.config, self.config_path, self.console = config, config_path, console
         self.graph = StudyGraph(config, config_path, stages, chosen)
         self.root = self.graph.root
-        self.session = Session(self.root, config.runtime, console, self._live_mirror)
+        self.session = Session(self.root, config.runtime, console, self._live_run)
         self._checked: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -159,11 +159,12 @@ class Study:
             if check is not None and node.label not in self._checked and not store.exists(node) and check(node):
                 self._checked.add(node.label)
 
-    def _live_mirror(self, node: RunNode) -> Callable[[tuple[StepMetrics, ...]], None]:
-        if why_not_mirrored(self.config.tracking) is not None:
-            return _mirror_nothing
+    def _live_run(self, node: RunNode) -> LiveRun:
         member = next(one for one in self.grid.trained() if one.node is node)
-        return LiveMirror(self.mirror_target, member.spec(node.work.spec), node.folder, self.console)
+        spec = member.spec(node.work.spec)
+        if why_not_mirrored(self.config.tracking) is not None:
+            return LiveRun(spec, _mirror_nothing)
+        return LiveRun(spec, LiveMirror(self.mirror_target, spec, node.folder, self.console))
 
     @functools.cached_property
     def mirror_target(self) -> MirrorTarget:

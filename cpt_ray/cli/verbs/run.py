@@ -6,7 +6,7 @@ from cpt_ray.cli.request import Request
 from cpt_ray.report.text.grid import render_grid
 from cpt_ray.report.text.plan import render_plan
 from cpt_ray.study.findings.outcome import conclude, summarize_preparation
-from cpt_ray.study.progress import format_eta
+from cpt_ray.study.live.lines import format_eta
 
 
 def main(request: Request) -> None:

@@ -14,7 +14,7 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import DocumentsRecord
 from cpt_ray.study.inputs import source_fingerprint
-from cpt_ray.study.progress import StageProgress
+from cpt_ray.study.live.lines import StageProgress
 from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
 
 if TYPE_CHECKING:
