@@ -38,13 +38,14 @@ from cpt_ray.study.findings.mirror import LiveMirror, MirrorTarget, why_not_mirr
 from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
+from cpt_ray.study.live.beside import scoring_beside
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
 from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
-from cpt_ray.study.stages.evaluate import scored_run
+from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.stage import Console, LiveRun, Node, Stage, Verb
@@ -122,6 +123,16 @@ class Study:
         if verb == "train":
             members = [*self.grid.trained(), *self.grid.merged()]
             link_exports(self.root, {one.name: one.node for one in members})
+
+    def train_and_evaluate(self) -> None:
+        """Make both verbs; on Ray, models are scored as soon as they exist, while others train.
+
+        Raises:
+            CptRayError: What a stage refuses.
+        """
+        with scoring_beside(distinct(self.graph.of(EVALUATE)), distinct(self.graph.of(TRAIN)), self.session):
+            self.make("train")
+        self.make("evaluate")
 
     def preflight(self, *verbs: Verb) -> None:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.

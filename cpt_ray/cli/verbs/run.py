@@ -19,8 +19,7 @@ def main(request: Request) -> None:
         study.make("prepare")
         request.console.say(summarize_preparation(study))
         request.console.say(render_plan(*study.plan()) if len(study.graph.cells) == 1 else render_grid(study.plan_grid()))
-        study.make("train")
-        study.make("evaluate")
+        study.train_and_evaluate()
         request.console.say(conclude(study))
     request.console.say(f"done in {format_eta(time.monotonic() - started)}")
     return None
