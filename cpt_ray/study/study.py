@@ -40,7 +40,7 @@ from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.live.beside import scoring_beside
 from cpt_ray.study.preflight.bases import say_bases, say_separators
-from cpt_ray.study.preflight.device import require_device
+from cpt_ray.study.preflight.device import require_device, require_placement
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
 from cpt_ray.study.session import Session
@@ -138,7 +138,8 @@ class Study:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
 
         Raises:
-            ConfigError: If a package is missing, the device cannot compute it, or a task of lm-eval cannot be built.
+            ConfigError: If a package is missing, the device cannot compute it, a task of lm-eval cannot be built, or the
+                cluster has no room for training workers.
         """
         building = {node.stage.name for node in self.graph.all(*verbs) if not store.exists(node)}
         for cell in self.graph.cells:
@@ -148,6 +149,9 @@ class Study:
             require_device(config, building)
         for config in {one.config.evaluate.model_dump_json(): one.config for one in self.graph.cells}.values():
             require_tasks(config, building)
+        # Last: everything above needs no Ray.
+        if (warning := require_placement(self.config.runtime, building, self.session.need_ray)) is not None:
+            self.console.warn(warning)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""

@@ -54,6 +54,17 @@ _LABEL = re.compile(r"!?(in\([\w.-]+(, ?[\w.-]+)*\)|[\w.-]+)")
 """What Ray takes as the value of a node label, with its operators."""
 
 
+def parse_parallel_runs(value: object) -> Any:
+    """Read `auto`, or a number of groups from 1.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"expected auto or a number of groups of at least 1, saw {shorten(value)}")
+    return value
+
+
 class RuntimeConfig(Section):
     """Workers and resources."""
 
@@ -75,7 +86,7 @@ class RuntimeConfig(Section):
         description="training workers; `{min: 1, max: 8}` resizes with the cluster, with the same global batch, sample order "
         "and counters; `kind: local` has one",
     )
-    parallel_runs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    parallel_runs: Annotated[int | Literal["auto"], BeforeValidator(parse_parallel_runs)] = Field(
         default="auto",
         description="how many groups of `workers` train at once, each one run after another; auto: as many as the cluster "
         "holds with one CPU left for other tasks; one on a private Ray without GPUs, whose runs would share memory and cores; "
@@ -86,11 +97,11 @@ class RuntimeConfig(Section):
         description="how Ray places a group's workers: on few nodes or spread out; STRICT refuses any other placement",
     )
     label_selector: dict[str, str] = Field(
-        default_factory=dict,
+        default={},
         description="labels of the nodes that train, such as `{market: spot}`; values may be `!x`, `in(x, y)`, `!in(x, y)`",
     )
     worker_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=dict,
+        default={},
         description="custom resources of Ray per training worker, such as `{a100: 1}`, beside CPUs and GPUs",
     )
     resize_interval: Seconds = Field(
