@@ -25,17 +25,18 @@ from tests.integration.tiny_study import TinyStudy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.full, pytest.mark.timeout(1500)]
 
-LARGEST = 32_000
-TRUNK, SMALL, LARGE, CONTROL = (
-    f"tiny-{part}-seed0" for part in ("legal-trunk", "legal-2000", f"legal-{LARGEST}", f"control-{LARGEST}")
+MIDDLE, LARGEST = 80_000, 160_000
+TRUNK, SMALL, MEDIUM, LARGE, CONTROL = (
+    f"tiny-{part}-seed0" for part in ("legal-trunk", "legal-2000", f"legal-{MIDDLE}", f"legal-{LARGEST}", f"control-{LARGEST}")
 )
+BUDGETS = (SMALL, MEDIUM, LARGE, CONTROL)
 OVERRIDES = (
     "runtime.kind=ray",
     "runtime.workers=1",
-    f"train.budgets=[2000, {LARGEST}]",
-    "train.checkpoint_every=2000",
-    "arms.legal.max_epochs=9",
-    "arms.control.max_epochs=9",
+    f"train.budgets=[2000, {MIDDLE}, {LARGEST}]",
+    "train.checkpoint_every=8000",
+    "arms.legal.max_epochs=99",
+    "arms.control.max_epochs=99",
 )
 
 
@@ -108,7 +109,7 @@ def test_the_killed_driver_left_two_runs_in_the_middle_and_both_went_on(done):
 
 def test_weights_are_those_of_one_run_after_another(done):
     assert {attempt.world_size for attempt in record(done.serial, TRUNK).training.attempts} == {1}
-    for run in (SMALL, LARGE, CONTROL):
+    for run in BUDGETS:
         mine, theirs = (
             load_file(Path(record(study, run).export_path) / "model.safetensors") for study in (done.parallel, done.serial)
         )
@@ -118,10 +119,15 @@ def test_weights_are_those_of_one_run_after_another(done):
 
 def test_models_were_scored_while_others_trained(done):
     assert committed_at(done.parallel, base_run("tiny")) < ended_at(done.parallel, TRUNK)
-    last = max(ended_at(done.parallel, run) for run in (SMALL, LARGE, CONTROL))
-    early = [run for run in (SMALL, LARGE, CONTROL) if committed_at(done.parallel, run) < last]
-    assert early
-    for run in (base_run("tiny"), SMALL, LARGE, CONTROL):
+    log = (done.parallel.root / "logs" / "driver.log").read_text().splitlines()
+    told = [line.partition("cpt_ray.study.")[2] for line in log]
+    scored, trained = (
+        [number for number, line in enumerate(told) if line.startswith(begin)]
+        for begin in ("live.beside: evaluate/", "session: made train/")
+    )
+    assert len(scored) >= len(BUDGETS)
+    assert sum(number < trained[-1] for number in scored) >= 2  # the first two runs, while the last one trained
+    for run in (base_run("tiny"), *BUDGETS):
         mine, theirs = (
             EvalRecord.of(next(study.root.glob(f"evaluate/{run}-????????"))) for study in (done.parallel, done.serial)
         )

@@ -7,6 +7,7 @@ training has ended it scores the rest with all that is there. With `runtime.kind
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from cpt_ray.study.stages.stage import Node, Session
 from cpt_ray.study.stages.train import RunNode
 from cpt_ray.train.groups.room import parallel_groups, scoring_room
 
+logger = logging.getLogger(__name__)
 _POLL_S = 1.0
 
 
@@ -85,6 +87,7 @@ class _Beside(threading.Thread):
         ready = [node for node in self._left if all(store.exists(one) for one in node.inputs.values() if isinstance(one, Node))]
         for node in ready:
             self._left.remove(node)
+            logger.info("%s can be scored", node.label)
             self._scorer.add(node)
 
     def _room(self) -> int:
