@@ -9,6 +9,7 @@ from cpt_ray.study.live.lines import describe_running
 from cpt_ray.study.live.observer import StudyObserver
 from cpt_ray.study.stages.stage import LiveRun
 from cpt_ray.study.stages.train import TRAIN
+from tests.run_records import training
 from tests.study.live.test_lines import step
 from tests.study.planned import BareSession, graph_of
 
