@@ -98,7 +98,7 @@ def private_cpus(runtime: RuntimeConfig) -> int:
     return max(
         os.cpu_count() or 1,
         int(groups * runtime.workers.max * runtime.cpus_per_worker) + 1,
-        runtime.prepare_workers + 1,
+        0 if runtime.prepare_workers == "auto" else runtime.prepare_workers + 1,
         runtime.evaluate_workers,
     )
 

@@ -86,7 +86,7 @@ class Session:
             self.need_ray()
             return None
         if self._pool is None:
-            self._pool = self._stack.enter_context(process_pool(self.runtime.prepare_workers))
+            self._pool = self._stack.enter_context(process_pool(self.runtime.units_at_once))
         return self._pool
 
     def reuse(self, node: Node[Any, Any]) -> Artifact | None:

@@ -127,3 +127,4 @@ def test_a_private_ray_counts_a_cpu_for_each_worker_of_every_group_and_one_more(
     assert count(RuntimeConfig(workers=3, prepare_workers=1)) == 4
     assert count(RuntimeConfig(workers=2, parallel_runs=3)) == 7
     assert count(RuntimeConfig(prepare_workers=8)) == 9
+    assert count(RuntimeConfig(prepare_workers="auto")) == 2

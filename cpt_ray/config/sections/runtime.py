@@ -3,6 +3,7 @@
 Nothing in these sections enters a fingerprint: the same study on other hardware reuses its artifacts.
 """
 
+import os
 import re
 from typing import Annotated, Any, Literal
 
@@ -50,19 +51,23 @@ def parse_workers(value: object) -> Any:
     return value
 
 
+_NO_LIMIT = 1_000_000
 _LABEL = re.compile(r"!?(in\([\w.-]+(, ?[\w.-]+)*\)|[\w.-]+)")
 """What Ray takes as the value of a node label, with its operators."""
 
 
-def parse_parallel_runs(value: object) -> Any:
-    """Read `auto`, or a number of groups from 1.
+def parse_number_or_auto(value: object) -> Any:
+    """Read `auto`, or a number from 1.
 
     Raises:
         ValueError: If it is neither.
     """
     if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"expected auto or a number of groups of at least 1, saw {shorten(value)}")
+        raise ValueError(f"expected auto or a number of at least 1, saw {shorten(value)}")
     return value
+
+
+NumberOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_number_or_auto)]
 
 
 class RuntimeConfig(Section):
@@ -86,7 +91,7 @@ class RuntimeConfig(Section):
         description="training workers; `{min: 1, max: 8}` resizes with the cluster, with the same global batch, sample order "
         "and counters; `kind: local` has one",
     )
-    parallel_runs: Annotated[int | Literal["auto"], BeforeValidator(parse_parallel_runs)] = Field(
+    parallel_runs: NumberOrAuto = Field(
         default="auto",
         description="how many groups of `workers` train at once, each one run after another; auto: as many as the cluster "
         "holds with one CPU left for other tasks; one on a private Ray without GPUs, whose runs would share memory and cores; "
@@ -122,7 +127,10 @@ class RuntimeConfig(Section):
         description="memory of the GPU that a worker gets, in bytes, for `plan` on a machine without it; default: that of the "
         "GPU here",
     )
-    prepare_workers: int = Field(default=2, ge=1, description="number of units prepared in parallel")
+    prepare_workers: NumberOrAuto = Field(
+        default=2,
+        description="number of units prepared in parallel; auto: one per CPU, on a cluster also of nodes that come later",
+    )
     evaluate_workers: int = Field(default=2, ge=1, description="number of models scored in parallel")
     evaluate_gpus: float | None = Field(
         default=None,
@@ -180,6 +188,13 @@ class RuntimeConfig(Section):
     def group(self) -> Workers:
         """The workers that train: one with `kind: local`."""
         return Workers(min=1, max=1) if self.kind == "local" else self.workers
+
+    @property
+    def units_at_once(self) -> int:
+        """Units prepared in parallel; for `auto` under Ray no limit of ours, so that Ray follows the cluster."""
+        if self.prepare_workers != "auto":
+            return self.prepare_workers
+        return _NO_LIMIT if self.kind == "ray" else os.cpu_count() or 1
 
     @property
     def worker_demand(self) -> dict[str, float]:

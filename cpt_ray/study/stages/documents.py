@@ -45,7 +45,7 @@ def data_job(text: Text, folder: Path, session: Session) -> DataJob:
     from cpt_ray.data.run.pipeline import DataJob
 
     progress = StageProgress(session.console)
-    workers = session.runtime.prepare_workers
+    workers = session.runtime.units_at_once
     return DataJob(text.sources, text.prepare, folder, num_workers=workers, progress=progress, pool=pool)
 
 

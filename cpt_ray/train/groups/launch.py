@@ -87,6 +87,8 @@ def run_training(
         raise next((error for error in errors if not isinstance(error, TrainingStopped)), errors[0])
     if watcher.error is not None:
         raise watcher.error
+    if left := [task.spec.name for task in tasks if not task.finished]:  # a stop between two runs
+        raise TrainingStopped(f"stopped before {', '.join(left)}", fix="re-run the same command to resume")
 
 
 def _run_here(tasks: Sequence[TrainTask], queue: RunQueue) -> list[BaseException]:

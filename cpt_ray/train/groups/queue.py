@@ -47,7 +47,8 @@ class RunQueue:
         places = {task.run_folder: place for place, task in enumerate(self._tasks)}
         self._parents = [places.get(task.parent_folder or "") for task in self._tasks]
         self._lengths = path_lengths(self._tasks)
-        self._before = {place for place, task in enumerate(self._tasks) if task.finished}
+        self._finished = {place for place, task in enumerate(self._tasks) if task.finished}
+        self._before = frozenset(self._finished)
         self._given: dict[int, list[int | Literal["end"]]] = {}
         self._failed: set[int] = set()
         self._ready: set[int] = set()
@@ -70,10 +71,10 @@ class RunQueue:
     def open(self, group: int) -> bool:
         """Give a group that is about to start its first run; False if there is none for it."""
         with self._lock:
-            ready = self._ready_runs()
-            if ready:
-                self._given[group] = [ready[0]]
-            return bool(ready)
+            worth = [] if self._is_stopped() else self._worth_a_group()
+            if worth:
+                self._given[group] = [worth[0]]
+            return bool(worth)
 
     def close(self, group: int, *, failed: bool) -> None:
         """A group has ended. If it failed, so did its run, and what can only follow that is not trained."""
@@ -86,9 +87,9 @@ class RunQueue:
                 given.append("end")
 
     def wanted(self) -> int:
-        """How many runs are ready that no waiting group will take."""
+        """For how many runs another group should be started: they are ready, and no group will take them soon."""
         with self._lock:
-            return 0 if self._is_stopped() else len(self._ready_runs()) - len(self._waits_since)
+            return 0 if self._is_stopped() else len(self._worth_a_group()) - len(self._waits_since)
 
     def given(self) -> list[int]:
         """The runs that groups were given so far, finished or not."""
@@ -120,6 +121,16 @@ class RunQueue:
         self._ready.update(p for p in waiting if reached[self._parents[p]] >= self._tasks[p].spec.start_tokens)
         return sorted(left & self._ready, key=lambda place: (-self._lengths[place], place))
 
+    def _worth_a_group(self) -> list[int]:
+        """Ready runs without those that begin where their parent ends, while its own group is about to end it."""
+        return [place for place in self._ready_runs() if not self._follows_at_once(place)]
+
+    def _follows_at_once(self, place: int) -> bool:
+        parent = self._parents[place]
+        if parent is None or parent in self._failed or parent not in self._taken() or self._is_finished(parent):
+            return False
+        return self._tasks[place].spec.start_tokens >= self._tasks[parent].spec.stop_tokens
+
     def _saved_tokens(self, parent: int | None) -> float:
         """How far a branch of a run may start: up to its newest committed checkpoint, and after its end anywhere.
 
@@ -150,7 +161,9 @@ class RunQueue:
         return [turn for given in self._given.values() for turn in given if isinstance(turn, int)]
 
     def _is_finished(self, place: int) -> bool:
-        return self._tasks[place].finished
+        if place not in self._finished and self._tasks[place].finished:
+            self._finished.add(place)  # and stays so: storage may be far
+        return place in self._finished
 
     def _is_stopped(self) -> bool:
         return any(task.stop_file.exists() for task in self._tasks[:1])

@@ -18,6 +18,8 @@ from cpt_ray.train.groups.serve import serve
 from cpt_ray.train.shutdown import Preemption
 from cpt_ray.train.task import TrainTask
 
+_RESUME = "re-run the same command to resume from the last checkpoint"
+
 
 class QueueActor:
     """A `RunQueue` in an actor, with the same methods; may be sent to workers."""
@@ -62,7 +64,10 @@ class QueueActor:
     def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
         import ray
 
-        return ray.get(getattr(self._actor, method).remote(*arguments, **named))
+        try:
+            return ray.get(getattr(self._actor, method).remote(*arguments, **named))
+        except ray.exceptions.RayActorError as error:
+            raise TrainingError(f"the actor that says which run is next is gone: {_last_line(error)}", fix=_RESUME) from error
 
 
 class _Queue(RunQueue):
@@ -89,8 +94,9 @@ def fit_group(
         The error with which a run refused.
 
     Raises:
-        TrainingError: If its workers failed more than `runtime.max_failures` times.
+        TrainingError: If its workers failed more than `runtime.max_failures` times, or Ray's controller of them is gone.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -119,8 +125,10 @@ def fit_group(
     except TrainingFailedError as error:
         raise TrainingError(
             f"{name}: workers failed more than {runtime.max_failures} times; last failure: {_last_line(error)}",
-            fix="re-run the same command to resume from the last checkpoint; the workers' logs show the cause",
+            fix=f"{_RESUME}; the workers' logs show the cause",
         ) from error
+    except ray.exceptions.RayActorError as error:
+        raise TrainingError(f"{name}: Ray's training controller is gone: {_last_line(error)}", fix=_RESUME) from error
     return refusal
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.errors import ArtifactError
+from cpt_ray.errors import ArtifactError, TrainingStopped
 from cpt_ray.records import RunAttempt, RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import read_metrics
@@ -117,6 +117,20 @@ def test_one_process_without_ray_gives_the_same_rows_and_losses(root, undisturbe
     assert [m.sample_ids for m in pair[0]] == [m.sample_ids for m in pair[1]]
     assert [m.tokens_seen for m in pair[0]] == [m.tokens_seen for m in pair[1]]
     assert [m.loss for m in pair[0]] == pytest.approx([m.loss for m in pair[1]], abs=1e-5)
+
+
+def test_a_stop_before_a_run_began_is_no_success(root, tmp_path):
+    for name in ("model", "shards"):
+        (tmp_path / name).symlink_to(root / name)
+    config = tiny_config(tmp_path, **SETTINGS)
+    task = make_task(tmp_path, config, spec_named(config, f"legal-{BUDGET}"), "stopped")
+    task.stop_file.touch()
+    from cpt_ray.train.groups.launch import run_training
+
+    with pytest.raises(TrainingStopped, match=f"stopped before tiny-legal-{BUDGET}-seed0") as error:
+        run_training([task], name="stopped", runtime=HERE, storage=tmp_path / "ray", observer=Told())
+    assert error.value.exit_code == 130
+    assert not (tmp_path / "stopped" / "run.json").exists()
 
 
 @pytest.mark.full  # tests/train/test_worker.py tests a worker's refusals without Ray

@@ -105,6 +105,30 @@ def test_a_group_waits_for_a_branch_as_long_as_starting_another_takes(tasks, mon
     assert queue.wanted() == 1
 
 
+def test_no_group_is_started_for_the_branch_at_a_trunks_end_which_its_own_group_takes_at_once(tasks):
+    queue = RunQueue(tasks)
+    assert [queue.open(group) for group in (0, 1)] == [True, True]
+    end(tasks[CONTROL])
+    save(tasks[TRUNK], 1502)
+    assert queue.take(1, CONTROL) == SMALL
+    save(tasks[TRUNK], 6001)  # the trunk's last checkpoint; its group is about to write its record
+    assert queue.wanted() == 0
+    assert not queue.open(2)
+    end(tasks[TRUNK])
+    assert queue.wanted() == 1
+    assert queue.take(0, TRUNK) == LARGE
+
+
+def test_the_branch_at_the_end_of_a_failed_trunk_gets_a_group(tasks):
+    queue = RunQueue(tasks)
+    assert queue.open(0)
+    save(tasks[TRUNK], 6001)
+    queue.close(0, failed=True)
+    assert queue.wanted() == 3
+    assert queue.open(1)
+    assert queue.take(1, None) == CONTROL
+
+
 def test_what_can_only_follow_a_failed_run_is_not_waited_for(tasks):
     queue = RunQueue(tasks)
     queue.open(0)

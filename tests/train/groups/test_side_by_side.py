@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -182,6 +183,26 @@ def test_a_refused_run_is_raised_when_the_others_are_done(root, serial, caplog):
     for place in (SMALL, LARGE):
         mine, theirs = (weights(RunRecord.of(group[place].run_folder).export_path) for group in (tasks, serial))
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.full
+def test_a_controller_of_ray_that_is_killed_is_named_and_the_same_runs_go_on(root, serial):
+    tasks = make_tasks(root, "controller")
+
+    def kill() -> None:
+        found = [one for one in psutil.Process().children(recursive=True) if "TrainController" in " ".join(one.cmdline())]
+        assert len(found) >= 2
+        for one in found:
+            one.kill()
+
+    killer = beside(lambda: commits(tasks[TRUNK]) >= 2 and bool(attempts(tasks[SMALL])), kill)
+    with pytest.raises(TrainingError, match="Ray's training controller is gone") as error:
+        launch(tasks, groups=2)
+    killer.join()
+    assert "re-run the same command to resume" in error.value.fix
+    launch(tasks, groups=2)
+    assert records(tasks)[TRUNK].training.first_steps[1] > 0
+    require_same_weights(tasks, serial)
 
 
 @pytest.mark.full
