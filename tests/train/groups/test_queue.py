@@ -102,6 +102,7 @@ def test_a_group_waits_for_a_branch_as_long_as_starting_another_takes(tasks, mon
     save(tasks[TRUNK], 6001)
     assert queue.take(1, None) == "end"  # its other workers have left
     queue.close(1, failed=False)
+    end(tasks[TRUNK])
     assert queue.wanted() == 1
 
 
