@@ -50,6 +50,8 @@ class EvaluateJob:
     prefix: str
     """The token that precedes each document."""
     folder: Path
+    key: str = ""
+    """Of what the scores depend on (`evaluate/known.py`)."""
     trust_remote_code: bool = False
     """Whether Python files in the export may run."""
 
@@ -102,6 +104,7 @@ def evaluate_model(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
         exams=scorer.exams(),
         task_pid=os.getpid(),
         wall_s=time.monotonic() - started,
+        key=job.key,
     )
     # Last: the per-document and per-item files that the record names are there before it is.
     write_atomic(job.folder / EvalRecord.FILE, record.to_json())

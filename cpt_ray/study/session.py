@@ -22,13 +22,13 @@ from cpt_ray.edges.lease import hold_lease
 from cpt_ray.edges.logs import FOLDER, log_to
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.process import process_pool
-from cpt_ray.records import Artifact, StepMetrics
+from cpt_ray.records import Artifact
 from cpt_ray.study import store
-from cpt_ray.study.stages.stage import Console, Node
+from cpt_ray.study.stages.stage import Console, LiveRun, Node
 
 logger = logging.getLogger(__name__)
 
-MakeMirror: TypeAlias = Callable[[Node[Any, Any]], Callable[[tuple[StepMetrics, ...]], None]]
+FollowRun: TypeAlias = Callable[[Node[Any, Any]], LiveRun]
 
 
 class Session:
@@ -38,15 +38,15 @@ class Session:
         root: The study's root.
         runtime: Where it runs.
         console: Where it reports progress.
-        live_mirror: Returns a callback that mirrors a run into MLflow while it trains.
+        live_run: Returns what is needed to follow a run while it trains.
 
     Raises:
         CptRayError: On entering, if the root cannot be written or another driver runs the study.
     """
 
-    def __init__(self, root: Path, runtime: RuntimeConfig, console: Console, live_mirror: MakeMirror) -> None:
+    def __init__(self, root: Path, runtime: RuntimeConfig, console: Console, live_run: FollowRun) -> None:
         self.root, self.runtime, self.console = root, runtime, console
-        self.live_mirror = live_mirror
+        self.live_run = live_run
         self.attempt = 0
         self._stack = contextlib.ExitStack()
         self._has_ray = False
@@ -86,7 +86,7 @@ class Session:
             self.need_ray()
             return None
         if self._pool is None:
-            self._pool = self._stack.enter_context(process_pool(self.runtime.prepare_workers))
+            self._pool = self._stack.enter_context(process_pool(self.runtime.units_at_once))
         return self._pool
 
     def reuse(self, node: Node[Any, Any]) -> Artifact | None:

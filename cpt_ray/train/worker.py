@@ -60,6 +60,7 @@ from cpt_ray.train.order.batches import Batch, BatchSource
 from cpt_ray.train.order.mixes import sample_order
 from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
+from cpt_ray.train.runs.record import wall_clock
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.shutdown import AskPreemption
 from cpt_ray.train.task import TrainTask
@@ -78,13 +79,14 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
         TrainingStopped: On every rank, if a stop was requested; progress is saved.
         CptRayError: On every rank, for anything that a restart would not fix.
     """
+    started = wall_clock()
     device = _prepare_process(task)
     watch = Watch(Path(task.run_folder), device)
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
             logger.info("run %s on rank %d of %d", task.spec.name, dist.get_rank(), dist.get_world_size())
             try:
-                _train(task, device, watch, ask_preemption)
+                _train(task, device, watch, ask_preemption, started)
             except BaseException as error:
                 logger.info("ended early", exc_info=error)
                 raise
@@ -133,7 +135,7 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     return _Parts(shards, split, passes, held_out, start, order, engine)
 
 
-def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: AskPreemption | None) -> None:
+def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: AskPreemption | None, started: str) -> None:
     spec, settings = task.spec, task.settings.train
     parts = _build(task, device, watch)
     manifest, engine, start = parts.shards.record, parts.engine, parts.start
@@ -142,7 +144,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     watch.enter("resume")
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
-    attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed)
+    attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed, started=started)
     exports = Exports(task, engine, parts.order, manifest, tokens_spent=progress.tokens_spent if resumed else spec.start_tokens)
     # A branch starts up to a step past its nominal start, where it may have a mark already.
     exports.points(progress)
@@ -306,6 +308,7 @@ def _announce(
     loaded: LoadedCheckpoint | None,
     *,
     resumed: bool,
+    started: str,
 ) -> RunAttempt:
     """Record this start: its first step, its workers and what they run on."""
     dtype = PRECISIONS[task.settings.train.precision].dtype
@@ -321,6 +324,7 @@ def _announce(
         attempt=number[0],
         first_step=progress.step,
         first_tokens=progress.tokens_seen,
+        started=started,
         resumed=resumed,
         world_size=split.workers,
         worker_pids=tuple(pids),

@@ -1,10 +1,9 @@
-"""Stage `train`: every run of the study, parents first, trained by one group of workers."""
+"""Stage `train`: every run of the study, trained by groups of workers; a branch waits for its parent's checkpoint."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from cpt_ray.config.values import format_count
 from cpt_ray.edges.storage import unwritable
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
-from cpt_ray.records import RunEvent, RunRecord, RunSpec, ShardManifest, StepMetrics
+from cpt_ray.records import RunRecord, RunSpec, ShardManifest
 from cpt_ray.study import store
 from cpt_ray.study.cost.shapes import model_shapes
-from cpt_ray.study.progress import describe_event, describe_mixes, describe_steps
+from cpt_ray.study.live.observer import StudyObserver
 from cpt_ray.study.stages.filter.derived import DERIVED, Deriving, derived_name
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
@@ -216,28 +215,10 @@ def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
 
 
 def _build(nodes: Sequence[RunNode], session: Session) -> None:
-    """Train runs one after another in one group of workers; each is committed as it ends."""
+    """Train runs side by side in groups of workers, as far as there is room; each is committed as it ends."""
     if session.runtime.kind != "local":
         session.need_ray()
-    from cpt_ray.train.launch import run_training
-
-    live = [session.live_mirror(node) for node in nodes]
-    started = time.perf_counter()
-
-    def on_steps(index: int, steps: tuple[StepMetrics, ...]) -> None:
-        session.console.progress(describe_steps(nodes[index].work.spec, steps, f"run {index + 1}/{len(nodes)}"))
-        live[index](steps)
-
-    def on_event(index: int, event: RunEvent) -> None:
-        line = describe_event(nodes[index].work.spec, event)
-        session.console.warn(line) if event.kind in ("warning", "hang") else session.console.step(f"  {line}")
-
-    def on_done(index: int, record: RunRecord) -> None:
-        nonlocal started
-        session.commit(nodes[index], started=started)
-        for line in describe_mixes(record):
-            session.console.step(line)
-        started = time.perf_counter()
+    from cpt_ray.train.groups.launch import run_training
 
     session.console.progress(f"  starting {session.runtime.group} worker(s) for {len(nodes)} run(s)")
     run_training(
@@ -245,9 +226,7 @@ def _build(nodes: Sequence[RunNode], session: Session) -> None:
         name=f"{nodes[0].work.settings.study}-{session.attempt}",
         runtime=session.runtime,
         storage=session.root / "ray",
-        on_steps=on_steps,
-        on_done=on_done,
-        on_event=on_event,
+        observer=StudyObserver(nodes, session),
     )
 
 

@@ -116,13 +116,16 @@ def _make(folder: Path, manifest: CheckpointManifest) -> None:
         except (ArtifactError, ValueError):
             # It can be recreated from the checkpoint, which is verified.
             (result / MANIFEST).unlink()
-    # A conversion whose parent was killed may still be running: it loses its folder, and never gets this one's.
-    for leftover in (result, *folder.glob(f"{FOLDER}.making-*")):
-        remove_tree(leftover)
+    if not (result / MANIFEST).exists():
+        remove_tree(result)
     preflight(folder, manifest)
     command = [sys.executable, "-m", "cpt_ray.train.checkpoint.universal", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    made = (result / MANIFEST).exists()  # by this group, or by another that branches from the same checkpoint
+    if made:
+        for leftover in folder.glob(f"{FOLDER}.making-*"):  # of a killed one, or of one that now finds this result
+            remove_tree(leftover)
+    if done.returncode != 0 and not made:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
         raise TrainingError(
             f"{folder}: DeepSpeed's universal conversion failed: {lines[-1] if lines else f'exit code {done.returncode}'}",
@@ -153,14 +156,14 @@ def convert(folder: Path) -> None:
     files = tuple(file_entry(working, path) for path in sorted(working.rglob("*")) if path.is_file())
     for entry in files:
         sync(working / entry.path)
-    working.rename(folder / FOLDER)
     made = UniversalManifest(
         source_step=manifest.progress.step,
         source_world_size=manifest.world_size,
         wall_s=time.perf_counter() - started,
         files=files,
     )
-    write_atomic(folder / FOLDER / MANIFEST, made.to_json())
+    write_atomic(working / MANIFEST, made.to_json())
+    working.rename(folder / FOLDER)  # fails if another group was faster, whose result is as good
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 from cpt_ray.records import (
@@ -17,6 +18,11 @@ from cpt_ray.records import (
     TrainingRecord,
 )
 from cpt_ray.train.monitor.metrics import ATTEMPTS, HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
+
+
+def wall_clock() -> str:
+    """The time in UTC, ISO 8601 with milliseconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def read_attempts(run_folder: Path) -> tuple[RunAttempt, ...]:
@@ -42,6 +48,7 @@ def training_record(
         drawn=drawn,
         spikes=sum(step.spike for step in read_metrics(run_folder)),
         attempts=attempts,
+        ended=wall_clock(),
         cost=_cost(run_folder, attempts[-1].peak_flops_per_s),
     )
 
