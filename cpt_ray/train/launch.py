@@ -19,14 +19,16 @@ from types import FrameType
 from typing import Any
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges import store
 from cpt_ray.edges.logs import FOLDER, LOCATIONS
 from cpt_ray.edges.process import choose_accelerator, quick_imports
 from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path, require_cluster_gpus, worker_environment
 from cpt_ray.edges.storage import remove_tree
+from cpt_ray.edges.store.opening import opened
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
-from cpt_ray.train.monitor.metrics import append_driver_event, read_events, read_metrics
+from cpt_ray.train.monitor.metrics import append_driver_event, bring_run, read_events, read_metrics
 from cpt_ray.train.shutdown import Preemption
 from cpt_ray.train.task import TrainTask
 
@@ -111,7 +113,7 @@ def _run_group(
         ),
         run_config=RunConfig(
             name=name,
-            storage_path=str(storage),
+            **_ray_storage(storage),
             failure_config=FailureConfig(max_failures=runtime.max_failures),
             worker_runtime_env={"env_vars": worker_environment(runtime)},
         ),
@@ -128,6 +130,14 @@ def _run_group(
     remove_tree(storage)
     refusal: CptRayError | None = result.return_value
     return refusal
+
+
+def _ray_storage(storage: Path) -> dict[str, Any]:
+    """Where Ray Train keeps its own files: every node must see it."""
+    if not store.is_mirrored(storage):
+        return {"storage_path": str(storage)}
+    filesystem, path = opened(store.address(storage))
+    return {"storage_path": path, "storage_filesystem": filesystem}
 
 
 def _fit_beside_signals(trainer: Any) -> Any:
@@ -162,6 +172,7 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
         asked = True
         for path in set(stop_files):
             path.touch()
+            threading.Thread(target=store.push, args=(path,), daemon=True).start()  # a store may be slow, a handler may not
         sys.stderr.write(
             "\nstopping: the workers save a checkpoint first; a second signal stops at once and loses unsaved progress\n"
         )
@@ -176,6 +187,7 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         for path in set(stop_files):
+            store.remove(path) if asked else None
             path.unlink(missing_ok=True)
 
 
@@ -246,6 +258,7 @@ class _Watcher(threading.Thread):
             while self._current < len(self._tasks):
                 task = self._tasks[self._current]
                 finished = task.finished  # checked before the steps are read, so that they are complete
+                bring_run(Path(task.run_folder))
                 steps = read_metrics(Path(task.run_folder))
                 if steps:
                     self._on_steps(self._current, steps)

@@ -12,9 +12,11 @@ dies before its controller's next poll. `train/checkpoint/snapshot.py` writes th
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from cpt_ray.edges import store
 from cpt_ray.edges.storage import remove_tree, sync, write_atomic
 from cpt_ray.errors import TrainingError
 from cpt_ray.records import CheckpointManifest
@@ -29,12 +31,23 @@ def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple
     Of two checkpoints at the same step, the newer attempt's comes last.
     """
     found, problems = [], []
+    bring_manifests(run_folder)
     for path in (run_folder / FOLDER).glob(f"step-*/{MANIFEST}"):
         try:
             found.append((path.parent, CheckpointManifest.load(path)))
         except ValueError as error:
             problems.append(f"{path}: not a checkpoint manifest: {str(error).splitlines()[0]}")
     return sorted(found, key=lambda item: (item[1].progress.step, item[1].attempt)), tuple(sorted(problems))
+
+
+def bring_manifests(run_folder: Path) -> None:
+    """Bring the checkpoints of this node's mirror to those of the store: manifests are fetched, what was pruned is deleted."""
+    if store.is_mirrored(run_folder):
+        folder = run_folder / FOLDER
+        stored = store.fetched_names(folder, f"step-*/{MANIFEST}")
+        for manifest in folder.glob(f"step-*/{MANIFEST}"):
+            if manifest.relative_to(folder).as_posix() not in stored:
+                shutil.rmtree(manifest.parent, ignore_errors=True)
 
 
 def committed(run_folder: Path) -> list[tuple[Path, CheckpointManifest]]:
@@ -111,9 +124,13 @@ def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:
     kept = {folder for folder, _ in found[-keep:]}
     for tokens in keep_tokens:
         kept.update([folder for folder, manifest in found if manifest.progress.tokens_spent >= tokens][:1])
-    for folder in (run_folder / FOLDER).glob("step-*"):
+    folders = set((run_folder / FOLDER).glob("step-*"))
+    if store.is_mirrored(run_folder):  # of an earlier attempt, on another node
+        folders |= {run_folder / FOLDER / name.split("/")[0] for name in store.listing(run_folder / FOLDER)}
+    for folder in folders:
         if folder not in kept:
             # The manifest goes first: a half-deleted checkpoint must not look committed.
+            store.remove(folder / MANIFEST)
             (folder / MANIFEST).unlink(missing_ok=True)
             remove_tree(folder)
 

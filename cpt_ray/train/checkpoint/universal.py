@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from cpt_ray.edges import store
 from cpt_ray.edges.storage import file_entry, remove_tree, sync, verify_files, write_atomic
 from cpt_ray.errors import ArtifactError, CptRayError, TrainingError
 from cpt_ray.records import CheckpointManifest, FileEntry, Record
@@ -75,11 +76,12 @@ def provide(folder: Path, manifest: CheckpointManifest, *, rank: int, attempt: s
         except CptRayError as error:
             write_atomic(failed, _Failure(problem=error.problem, fix=error.fix).to_json())
             raise
-    while not (result / MANIFEST).exists():
-        if failed.exists():
-            failure = _Failure.load(failed)
+    while not store.exists(result / MANIFEST):
+        if store.exists(failed):
+            failure = _Failure.load(store.fetched(failed))
             raise TrainingError(failure.problem, fix=failure.fix)
         time.sleep(_POLL_S)
+    store.fetched_folder(result)
     return result, time.perf_counter() - started
 
 
@@ -109,12 +111,14 @@ def preflight(folder: Path, manifest: CheckpointManifest) -> None:
 
 def _make(folder: Path, manifest: CheckpointManifest) -> None:
     result = folder / FOLDER
-    if (result / MANIFEST).exists():
+    if store.exists(result / MANIFEST):
+        store.fetched_folder(result)
         try:
             verify_files(result, UniversalManifest.load(result / MANIFEST).files, deep=True)
             return
         except (ArtifactError, ValueError):
             # It can be recreated from the checkpoint, which is verified.
+            store.remove(result / MANIFEST)
             (result / MANIFEST).unlink()
     # A conversion whose parent was killed may still be running: it loses its folder, and never gets this one's.
     for leftover in (result, *folder.glob(f"{FOLDER}.making-*")):
@@ -154,6 +158,7 @@ def convert(folder: Path) -> None:
     for entry in files:
         sync(working / entry.path)
     working.rename(folder / FOLDER)
+    store.push_folder(folder / FOLDER)
     made = UniversalManifest(
         source_step=manifest.progress.step,
         source_world_size=manifest.world_size,

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.store import is_mirrored
 from cpt_ray.records import Heartbeat
 
 FOLDER = "heartbeats"
 _EVERY_S = 1.0
+_EVERY_STORED_S = 5.0
+"""With a root in a bucket, where each costs a request."""
 _SLOWEST_STEPS = 5
 _STARTS = 5
 """Workers that have not started may be silent this many times longer: the cluster may have to find nodes first."""
@@ -51,7 +54,7 @@ class Heart(threading.Thread):
 
     def run(self) -> None:
         """Write once a second until closed; runs in the thread."""
-        while not self._stopping.wait(_EVERY_S):
+        while not self._stopping.wait(_EVERY_STORED_S if is_mirrored(self._path) else _EVERY_S):
             self._write()
 
     def close(self) -> None:
