@@ -246,11 +246,7 @@ def _upload(path: Path, filesystem: arrow.FileSystem, name: str) -> None:
 
 
 def _download(path: Path, filesystem: arrow.FileSystem, name: str, known: Stored | None = None) -> None:
-    if known is None:
-        info = filesystem.get_file_info(name)
-        if info.type != arrow.FileType.File:
-            raise FileNotFoundError(name)
-        known = Stored(info.size, info.mtime.timestamp() if info.mtime else 0.0)
+    known = known or _stored(filesystem, name)
     cache.make_room(path, known.size_bytes)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -259,13 +255,21 @@ def _download(path: Path, filesystem: arrow.FileSystem, name: str, known: Stored
             with temporary.open("wb") as target:
                 _copy(filesystem, name, target)
                 seen = target.tell()
-        if seen != known.size_bytes:
+        # It may have been written again since it was listed.
+        if seen != known.size_bytes and seen != (known := _stored(filesystem, name)).size_bytes:
             raise OSError(f"{seen} of {known.size_bytes} bytes arrived")
         os.utime(temporary, (max(known.written, 1.0), max(known.written, 1.0)))
         os.replace(temporary, path)
         cache.used(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _stored(filesystem: arrow.FileSystem, name: str) -> Stored:
+    info = filesystem.get_file_info(name)
+    if info.type != arrow.FileType.File:
+        raise FileNotFoundError(name)
+    return Stored(info.size, info.mtime.timestamp() if info.mtime else 0.0)
 
 
 def _copy(filesystem: arrow.FileSystem, name: str, target: Any) -> None:

@@ -31,8 +31,7 @@ def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple
     Of two checkpoints at the same step, the newer attempt's comes last.
     """
     found, problems = [], []
-    bring_manifests(run_folder)
-    for path in (run_folder / FOLDER).glob(f"step-*/{MANIFEST}"):
+    for path in _manifests(run_folder):
         try:
             found.append((path.parent, CheckpointManifest.load(path)))
         except ValueError as error:
@@ -40,13 +39,20 @@ def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple
     return sorted(found, key=lambda item: (item[1].progress.step, item[1].attempt)), tuple(sorted(problems))
 
 
-def bring_manifests(run_folder: Path) -> None:
-    """Bring the checkpoints of this node's mirror to those of the store: manifests are fetched, what was pruned is deleted."""
+def _manifests(run_folder: Path) -> list[Path]:
+    """The manifests of a run; those of a bucket are fetched, and what this node has of pruned checkpoints is none."""
+    folder = run_folder / FOLDER
     if store.is_mirrored(run_folder):
-        folder = run_folder / FOLDER
-        stored = store.fetched_names(folder, f"step-*/{MANIFEST}")
-        for manifest in folder.glob(f"step-*/{MANIFEST}"):
-            if manifest.relative_to(folder).as_posix() not in stored:
+        return [folder / name for name in store.fetched_names(folder, f"step-*/{MANIFEST}")]
+    return list(folder.glob(f"step-*/{MANIFEST}"))
+
+
+def forget_pruned(run_folder: Path) -> None:
+    """Delete from this node's mirror the checkpoints that another node has pruned; between two saves only."""
+    if store.is_mirrored(run_folder):
+        kept = set(_manifests(run_folder))
+        for manifest in (run_folder / FOLDER).glob(f"step-*/{MANIFEST}"):
+            if manifest not in kept:
                 shutil.rmtree(manifest.parent, ignore_errors=True)
 
 

@@ -164,7 +164,7 @@ class Snapshots:
                     checkpoint.prune(self._run_folder, keep=self._keep, keep_tokens=self._keep_tokens)
                 else:
                     self._wait_for(target / checkpoint.MANIFEST, target)
-                    checkpoint.bring_manifests(self._run_folder)
+                    checkpoint.forget_pruned(self._run_folder)
                     self.upload_s = time.perf_counter() - started
             except OSError as error:
                 raise unwritable(target, error) from error
