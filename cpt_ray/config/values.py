@@ -21,7 +21,7 @@ LONGEST_TASK = 128
 _LONGEST_FILE_NAME = 255
 _LONGEST_PATH = 3500
 """In bytes; Linux allows 4,096, and what is written below a root needs some."""
-_STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "az": "abfs"}
+_STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Schemes of roots on an object store, and the one they are kept under."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

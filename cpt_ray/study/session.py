@@ -29,7 +29,8 @@ from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Console, Node
 
 logger = logging.getLogger(__name__)
-_KEPT = (f"{FOLDER}/driver.log", "mlflow.db", "mirrored.json")
+_KEPT = (f"{FOLDER}/driver.log", "mlflow.db", "mlartifacts/**/*")
+"""What MLflow and the log write into the root themselves: fetched at the start of a command, and sent at its end."""
 
 MakeMirror: TypeAlias = Callable[[Node[Any, Any]], Callable[[tuple[StepMetrics, ...]], None]]
 
@@ -72,10 +73,15 @@ class Session:
         self._stack.__exit__(kind, error, traceback)
 
     def _send_kept(self) -> None:
-        """Send what grows in the root of a store and is one file on every machine."""
-        for name in _KEPT:
-            if (self.root / name).exists():
-                push(self.root / name)
+        if is_mirrored(self.root):
+            artifacts = self.root / "mlartifacts"
+            sent = listing(artifacts)
+            made = [
+                path for path in artifacts.rglob("*") if path.is_file() and path.relative_to(artifacts).as_posix() not in sent
+            ]
+            for path in (self.root / FOLDER / "driver.log", self.root / "mlflow.db", *made):
+                if path.exists():
+                    push(path)
 
     @property
     def lease_path(self) -> Path:

@@ -7,6 +7,7 @@ refused. Other stores answer reads right after writes, but have no condition her
 
 from __future__ import annotations
 
+import functools
 import os
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -112,13 +113,18 @@ def require_conditions(root: Path) -> None:
         return  # as it should be, or another driver probes too
 
 
-def _client() -> Any:
+@functools.lru_cache(maxsize=4)
+def _client_of(_endpoint: str | None) -> Any:
     with needed_for(_NEEDS):
         import boto3
         from botocore.config import Config
     settings = Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return boto3.session.Session().client("s3", config=settings, region_name=region)
+
+
+def _client() -> Any:
+    return _client_of(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
 
 
 def _as_os_error(request: Any) -> Any:
@@ -130,6 +136,7 @@ def _as_os_error(request: Any) -> Any:
         try:
             return request(filesystem, name)
         except (BotoCoreError, ClientError) as error:
+            _client_of.cache_clear()  # the next request may find renewed credentials
             raise OSError(f"AWS Error {type(error).__name__}: {error}") from error
 
     return asked

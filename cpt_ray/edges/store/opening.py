@@ -51,6 +51,12 @@ def _opened(place: str) -> arrow.FileSystem:
     return inner if isinstance(inner, arrow.FileSystem) else arrow.PyFileSystem(arrow.FSSpecHandler(found))
 
 
+def forget() -> None:
+    """Open every bucket anew: credentials or the network have changed."""
+    _opened.cache_clear()
+    _answered.clear()
+
+
 def opened(url: str) -> tuple[arrow.FileSystem, str]:
     """The filesystem of an object, and the object's name in it."""
     scheme, _, rest = url.partition("://")
@@ -82,7 +88,7 @@ def ask(url: str, what: str, request: Callable[[arrow.FileSystem, str], T]) -> T
             problem = f"{type(error).__name__}: {error}"
             end = started + (PATIENCE_S if place in _answered else FIRST_PATIENCE_S)
             if _FINAL.search(problem) or time.monotonic() + wait > end or not isinstance(error, OSError):
-                _opened.cache_clear()  # the next command of a process may have other credentials
+                forget()  # the next command of this process may have other credentials
                 raise refused(url, what, problem) from error
             logger.info("%s: %s; asking again in %.1f s", url, problem, wait)
             time.sleep(wait * random.uniform(0.5, 1.0))  # many nodes fail together, and should not ask again together
