@@ -26,6 +26,8 @@ LONGEST_FIRST = (
     "integration/test_job_submit.py",
     "integration/test_from_init.py",
     "train/test_launch.py",
+    "train/checkpoint/test_resume_in_a_bucket.py",
+    "integration/test_study_in_a_bucket.py",
     "data/run/test_pipeline.py",
     "data/filter/test_domain_arms.py",
     "cli/test_bad_input.py",
