@@ -13,6 +13,7 @@ from typing import Any
 from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.store import address, exists, fetched, is_mirrored
 from cpt_ray.records import (
     Comparison,
     DomainFindings,
@@ -50,7 +51,12 @@ def conclude(study: Study) -> str:
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
-    return f"{summarize(study, comparison)}\nreport:  {report}\nmlflow:  {_mirror(study, comparison, report)}"
+    return f"{summarize(study, comparison)}\nreport:  {_shown(report)}\nmlflow:  {_mirror(study, comparison, report)}"
+
+
+def _shown(report: Path) -> str:
+    """Where the report is; of one in a bucket also where this machine has it."""
+    return f"{address(report)}, here {report}" if is_mirrored(report) else str(report)
 
 
 def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
@@ -133,7 +139,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
     path = study.root / REPORT
-    if not is_current(path, report_fingerprint(contents)):
+    if not (exists(path) and is_current(fetched(path), report_fingerprint(contents))):
         from cpt_ray.report.page import write_report
 
         write_report(path, contents)
