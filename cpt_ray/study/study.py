@@ -18,6 +18,7 @@ from cpt_ray.config.domains import domain_text, drawn_by_controls, missing_probe
 from cpt_ray.config.load import dump_study
 from cpt_ray.config.sections.prepare import ArmConfig, SourceConfig
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.ray_runtime import cluster_address
 from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import (
@@ -41,6 +42,7 @@ from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device
+from cpt_ray.study.preflight.nodes import require_nodes
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
 from cpt_ray.study.session import Session
@@ -82,6 +84,7 @@ class Study:
         self.root = self.graph.root
         self.session = Session(self.root, config.runtime, console, self._live_mirror)
         self._checked: set[str] = set()
+        self._nodes_asked = False
 
     def __enter__(self) -> Self:
         self.session.__enter__()
@@ -133,7 +136,8 @@ class Study:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
 
         Raises:
-            ConfigError: If a package is missing, the device cannot compute it, or a task of lm-eval cannot be built.
+            ConfigError: If a package is missing, the device cannot compute it, a task of lm-eval cannot be built, or a node of
+                the cluster is not fit for it.
         """
         building = {node.stage.name for node in self.graph.all(*verbs) if not store.exists(node)}
         for cell in self.graph.cells:
@@ -143,6 +147,12 @@ class Study:
             require_device(config, building)
         for config in {one.config.evaluate.model_dump_json(): one.config for one in self.graph.cells}.values():
             require_tasks(config, building)
+        if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
+            self._nodes_asked = True
+            self.session.need_ray()
+            checkpoint = max(memory.checkpoint_bytes for memory in self.plan()[1])
+            per_worker = checkpoint // self.config.runtime.group.min
+            require_nodes(self.config, self.root, per_worker, self.console)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""

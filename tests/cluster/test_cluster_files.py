@@ -1,24 +1,47 @@
-"""Cluster files are valid by Ray's schema and expose nothing without a token."""
+"""Every launch file is right by its launcher's schema, catches a planted mistake, and exposes nothing without a token."""
 
-import copy
-import json
+from __future__ import annotations
+
 import re
-from pathlib import Path
 
-import jsonschema
 import pytest
-import ray
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "cluster"
-FILES = sorted(FOLDER.glob("*.yaml"))
-SCHEMA = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+from tests.cluster.cluster_files import CHECKS, FOLDER, image_runs
+
+pytestmark = pytest.mark.accept(cluster=4)
+
+RAY_FILES = ["aws.yaml", "gcp.yaml", "onprem.yaml"]
+KUBERNETES_FILES = ["kuberay_raycluster.yaml", "kuberay_rayjob.yaml"]
 WORLD = re.compile(r"(?<![\d.])0\.0\.0\.0(?![\d.])|--[a-z-]*host[= ]['\"]?(\*|::)(?=['\"\s]|$)")
+MISTAKES = [
+    ("onprem.yaml", "head_start_ray_commands", "head_start_ray_comands", "head_start_ray_comands"),
+    ("onprem.yaml", "ssh_user", "ssh_usr", "ssh_usr"),
+    ("aws.yaml", "min_workers: 0", "min_workers: none", "not of type 'integer'"),
+    ("aws.yaml", "    labels: {cpt-ray-group: prepare}", "    lables: {cpt-ray-group: prepare}", "lables"),
+    ("aws.yaml", "head_node_type: head", "head_node_type: haed", "haed is no node type"),
+    ("aws.yaml", "resources: {CPU: 16}", "resources: {CPU: -1}", "minimum of 0"),
+    ("gcp.yaml", "container_name: cpt-ray", "container: cpt-ray", "container"),
+    ("gcp.yaml", "idle_timeout_minutes: 5", "idle_timeout_minutes: five", "five"),
+    ("kuberay_raycluster.yaml", "minReplicas", "minReplica", "minReplica"),
+    ("kuberay_raycluster.yaml", "image:", "imagee:", "imagee"),
+    ("kuberay_raycluster.yaml", "authOptions: {mode: token}", "authOptions: {mode: open}", "open"),
+    ("kuberay_rayjob.yaml", "entrypoint:", "entryPoint:", "entryPoint"),
+    ("kuberay_rayjob.yaml", "ttlSecondsAfterFinished: 600", 'ttlSecondsAfterFinished: "ten minutes"', "ten minutes"),
+    ("kuberay_rayjob.yaml", "kind: RayJob", "kind: RayJobs", "RayJobs"),
+    ("slurm.sbatch", 'cpt-ray run "$@"', "cpt-ray run $@", "Double quote"),
+    ("slurm.sbatch", "fi\nexport PATH", "export PATH", "Couldn't parse|Expected"),
+    ("slurm.sbatch", 'address="$ip:', 'adress="$ip:', "adress"),
+    ("Dockerfile", "COPY cpt_ray cpt_ray", "COPY cpt-ray cpt_ray", "COPY cpt-ray: there is none"),
+    ("Dockerfile", "COPY configs configs", "COPY docs docs", "leaves it out"),
+    ("Dockerfile", "USER ray", "USR ray", "USR ray"),
+    ("Dockerfile", '"$torch"', "$torch", "Double quote"),
+]
 
 
-def load(path):
+def read(name: str) -> str:
     # A placeholder such as <HEAD-IP> is a plain string to YAML, so the file validates as shipped.
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def start_commands(tree):
@@ -35,38 +58,47 @@ def open_doors(text):
     return doors + [f"open to the world: {c}" for c in start_commands(tree) if WORLD.search(c)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_cluster_file_is_right_by_rays_schema(path):
-    jsonschema.validate(load(path), SCHEMA)
+def groups(name):
+    """Node group to its labels and resources, of a Ray file or a manifest."""
+    tree = yaml.safe_load(read(name))
+    if name in KUBERNETES_FILES:
+        spec = tree["spec"].get("rayClusterSpec", tree["spec"])
+        return {group["groupName"]: group for group in spec["workerGroupSpecs"]}
+    return tree["available_node_types"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-@pytest.mark.parametrize("spoiled", ["head_start_ray_comands", "auth.ssh_usr"])
-def test_a_misspelt_key_is_found(path, spoiled):
-    tree = copy.deepcopy(load(path))
-    *parents, last = spoiled.split(".")
-    node = tree
-    for part in parents:
-        node = node[part]
-    node[last] = "x"
-    with pytest.raises(jsonschema.ValidationError, match=last):
-        jsonschema.validate(tree, SCHEMA)
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_launch_file_is_right(name):
+    assert CHECKS[name](read(name)) == []
+
+
+def test_every_launch_file_is_checked():
+    assert {path.name for path in FOLDER.iterdir()} == {*CHECKS, "README.md"}
+
+
+@pytest.mark.parametrize(("name", "right", "wrong", "said"), MISTAKES, ids=lambda text: text.split("\n")[0].strip()[:40])
+def test_a_planted_mistake_is_found(name, right, wrong, said):
+    text = read(name)
+    assert right in text
+    problems = CHECKS[name](text.replace(right, wrong))
+    assert any(re.search(said, problem) for problem in problems), problems
 
 
 def test_the_provider_holds_what_local_reads_and_nothing_else():
     # Ray's schema allows any key in `provider`, so a misspelled one would pass.
-    assert set(load(FOLDER / "onprem.yaml")["provider"]) == {"type", "head_ip", "worker_ips"}
+    assert set(yaml.safe_load(read("onprem.yaml"))["provider"]) == {"type", "head_ip", "worker_ips"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_no_cluster_file_opens_a_door_without_a_token(path):
-    text = path.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_no_cluster_file_opens_a_door_without_a_token(name):
+    text = read(name)
     assert len(start_commands(yaml.safe_load(text))) == 2
     assert open_doors(text) == []
 
 
-def test_an_open_door_is_found():
-    text = (FOLDER / "onprem.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_an_open_door_is_found(name):
+    text = read(name)
     without_token = text.replace("export RAY_AUTH_MODE=token; ray start", "ray start")
     assert without_token != text
     assert [door.partition(":")[0] for door in open_doors(without_token)] == ["no token"]
@@ -75,19 +107,72 @@ def test_an_open_door_is_found():
     assert [door.partition(":")[0] for door in open_doors(to_the_world)] == ["open to the world"]
 
 
+@pytest.mark.parametrize("name", KUBERNETES_FILES)
+def test_kubernetes_pods_ask_for_a_token(name):
+    spec = yaml.safe_load(read(name))["spec"]
+    assert spec.get("rayClusterSpec", spec)["authOptions"] == {"mode": "token"}
+
+
+def test_the_slurm_job_makes_a_token_of_its_own():
+    script = read("slurm.sbatch")
+    assert script.index("RAY_AUTH_MODE=token") < script.index("secrets.token_hex") < script.index("ray start --head")
+    assert not WORLD.search(script)
+
+
+@pytest.mark.parametrize("name", [*RAY_FILES[:2], *KUBERNETES_FILES])
+def test_preparation_and_training_have_groups_that_shrink_to_none(name):
+    found = groups(name)
+    workers = {label: group for label, group in found.items() if label != "head"}
+    assert {group["labels"]["cpt-ray-group"] for group in workers.values()} == {"prepare", "train"}
+    assert all(group.get("min_workers", group.get("minReplicas")) == 0 for group in workers.values())
+
+
+@pytest.mark.parametrize("name", RAY_FILES[:2])
+def test_spot_is_asked_first_and_the_fall_back_is_like_it(name):
+    spot, other = groups(name)["train-spot"], groups(name)["train"]
+    assert spot["priority"] > other["priority"]
+    assert (spot["resources"], spot["labels"]) == (other["resources"], other["labels"])
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml", "onprem.yaml"])
+def test_a_stopped_job_has_time_to_save(name):
+    (head,) = [c for c in yaml.safe_load(read(name))["head_start_ray_commands"] if "--head" in c]
+    assert int(re.search(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", head[: head.index("ray start")]).group(1)) >= 120
+
+
 def test_the_launcher_is_told_to_use_the_autoscaler_that_starts_local_workers():
     # Ray puts `export RAY_enable_autoscaler_v2=1;` before the command, so ours must come after it and before `ray start`.
-    (head,) = [c for c in load(FOLDER / "onprem.yaml")["head_start_ray_commands"] if "--head" in c]
+    (head,) = [c for c in yaml.safe_load(read("onprem.yaml"))["head_start_ray_commands"] if "--head" in c]
     assert head.index("RAY_enable_autoscaler_v2=0") < head.index("; ray start --head")
 
 
-def test_the_token_travels_to_every_node_and_stays_out_of_the_files():
-    assert load(FOLDER / "onprem.yaml")["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
-    for path in FOLDER.iterdir():
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"[0-9a-f]{64}|RAY_AUTH_TOKEN=\S|BEGIN [A-Z ]*PRIVATE KEY", text), path.name
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_the_token_travels_to_every_node(name):
+    assert yaml.safe_load(read(name))["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_no_secret_is_in_a_file(name):
+    assert not re.search(r"[0-9a-f]{64}|RAY_AUTH_TOKEN=\S{20}|BEGIN [A-Z ]*PRIVATE KEY|AKIA[0-9A-Z]{16}", read(name))
+
+
+def test_the_image_pins_what_the_lock_pins():
+    commands = " ".join(image_runs(read("Dockerfile")))
+    makefile = (FOLDER.parent / "Makefile").read_text()
+    data = re.search(r"^DATA_PACKAGES := (.*)$", makefile, re.MULTILINE).group(1)
+    assert f"--no-deps {data}" in commands
+    for package in ("torch", "deepspeed"):
+        assert f"grep '^{package}==' requirements.lock" in commands
+
+
+@pytest.mark.parametrize("name", [*KUBERNETES_FILES, "slurm.sbatch", "aws.yaml", "gcp.yaml", "onprem.yaml"])
+def test_a_file_names_the_version_of_ray_that_the_lock_has(name):
+    lock = (FOLDER.parent / "requirements.lock").read_text()
+    version = re.search(r"^ray==(\S+)$", lock, re.MULTILINE).group(1)
+    wanted = f'rayVersion: "{version}"' if name in KUBERNETES_FILES else f"for Ray {version.rpartition('.')[0]}."
+    assert wanted in read(name)
 
 
 def test_the_read_me_has_a_row_for_each_file_and_no_other():
-    rows = re.findall(r"^\| `([a-z0-9_-]+\.yaml)` \|", (FOLDER / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == [path.name for path in FILES]
+    rows = re.findall(r"^\| `([A-Za-z0-9_.-]+)` \|", read("README.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(CHECKS)

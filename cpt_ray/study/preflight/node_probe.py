@@ -1,0 +1,241 @@
+"""Ask every node of a Ray cluster what it finds about itself, by an actor on each.
+
+In: what the study wants of every node. Out: facts, measured there; `study.preflight.nodes` judges them. A busy cluster answers
+too: the actors take no CPU from Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cpt_ray
+from cpt_ray.edges.device import read_device
+from cpt_ray.edges.packages import versions
+from cpt_ray.edges.source_files import SourceFile, open_source
+from cpt_ray.errors import CptRayError
+from cpt_ray.records import DeviceFacts
+
+DISTRIBUTIONS = ("torch", "transformers", "deepspeed", "ray", "tokenizers", "pyarrow", "numpy", "lm-eval")
+"""Whose versions decide what a node computes, or whether its processes understand the others."""
+ANSWER_S = 60.0
+"""A node that has not answered after this long is reported: its processes hang, or no new one starts there."""
+_CONNECT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What every node is asked."""
+
+    root: Path
+    """The study's root, which every node must see."""
+    mark: str
+    """Name of a file that the driver has written into the root."""
+    scratch: Path | None
+    """`runtime.scratch`."""
+    sources: Sequence[tuple[str, SourceFile]]
+    """Setting to the first file that it names, for one that workers read."""
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What a node found. Paths are its own."""
+
+    host: str
+    python: str
+    code: str
+    """Hash of the package's source."""
+    versions: Mapping[str, str]
+    clock_s: float
+    """Seconds since the epoch when it was asked."""
+    root_problem: str
+    """Why the root is not the driver's; empty if it is."""
+    scratch: str
+    scratch_free_bytes: int
+    """0 if the folder cannot be written."""
+    compiler: bool
+    """Whether DeepSpeed's operators are built, or can be."""
+    device: DeviceFacts
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Setting to the reason why its file cannot be read."""
+
+
+@dataclass(frozen=True)
+class AskedNode:
+    """A node of the cluster and its answer."""
+
+    name: str
+    """Host and address."""
+    cpus: float
+    gpus: float
+    facts: NodeFacts | None
+    """None if it did not answer."""
+    skew_s: float
+    """Its clock minus the driver's; 0 where the difference may be the time that the question took."""
+    unreachable: tuple[str, ...] = ()
+    """Nodes that it cannot connect to."""
+
+
+def ask_nodes(wanted: Wanted) -> list[AskedNode]:
+    """Ask every living node of the cluster."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: str(node["NodeManagerAddress"]))
+    probes = [
+        ray.remote(NodeProbe)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote()
+        for node in nodes
+    ]
+    try:
+        answers = _answers([probe.listen.remote() for probe in probes])
+        # The clock is read in a second call: starting the actor's process takes seconds.
+        asked = time.time()
+        facts = _answers([probe.look.remote(wanted) for probe in probes])
+        addresses = [answer for answer in answers if answer is not None]
+        unreachable = _answers([probe.unreachable.remote(addresses) for probe in probes])
+    finally:
+        for probe in probes:
+            ray.kill(probe)
+    names = [f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}" for node in nodes]
+    named = dict(zip(answers, names, strict=True))
+    return [
+        AskedNode(
+            name=name,
+            cpus=node["Resources"].get("CPU", 0),
+            gpus=node["Resources"].get("GPU", 0),
+            facts=answer,
+            skew_s=0.0 if answer is None else _skew(answer.clock_s, asked, time.time()),
+            unreachable=tuple(named[address] for address in failed or ()),
+        )
+        for name, node, answer, failed in zip(names, nodes, facts, unreachable, strict=True)
+    ]
+
+
+def _answers(references: Sequence[Any]) -> list[Any]:
+    """What the references hold, None for those that do not arrive in time or whose actor died."""
+    import ray
+
+    ray.wait(list(references), num_returns=len(references), timeout=ANSWER_S)
+    found: list[Any] = []
+    for reference in references:
+        try:
+            found.append(ray.get(reference, timeout=0.1))
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
+            found.append(None)
+    return found
+
+
+def _skew(there: float, before: float, after: float) -> float:
+    """How far a clock that was read between two times of ours is outside of them."""
+    return min(there - before, 0.0) + max(there - after, 0.0)
+
+
+def code_hash() -> str:
+    """The sha256 of the package's Python files, in the order of their names."""
+    folder = Path(cpt_ray.__file__).parent
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+class NodeProbe:
+    """Runs on the node that is asked."""
+
+    def look(self, wanted: Wanted) -> NodeFacts:
+        """Find out what the study wants to know of this node."""
+        scratch = wanted.scratch or Path(tempfile.gettempdir())
+        unreadable = {key: reason for key, file in wanted.sources if (reason := _why_unreadable(file))}
+        return NodeFacts(
+            host=socket.gethostname(),
+            python=platform.python_version(),
+            code=code_hash(),
+            versions=versions(*DISTRIBUTIONS),
+            clock_s=time.time(),
+            root_problem=_root_problem(wanted),
+            scratch=str(scratch),
+            scratch_free_bytes=_free_bytes(scratch),
+            compiler=_has_operators(),
+            device=read_device(ask_torch=False),
+            unreadable=unreadable,
+        )
+
+    def listen(self) -> tuple[str, int]:
+        """Accept connections on a port that the system chooses; its address."""
+        import ray
+
+        server = socket.create_server(("", 0))
+        threading.Thread(target=_answer, args=(server,), daemon=True).start()
+        return ray.util.get_node_ip_address(), int(server.getsockname()[1])
+
+    def unreachable(self, addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those of the addresses that do not accept a connection from here within five seconds."""
+        return [address for address in addresses if not _reaches(address)]
+
+
+def _answer(server: socket.socket) -> None:
+    with server:
+        while True:
+            with contextlib.suppress(OSError):
+                server.accept()[0].close()
+
+
+def _reaches(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=_CONNECT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _root_problem(wanted: Wanted) -> str:
+    mark = wanted.root / wanted.mark
+    try:
+        if not mark.exists():
+            return "is not the driver's folder: the file that the driver has written there is missing"
+        own = mark.with_name(f"{mark.name}-{socket.gethostname()}-{os.getpid()}")
+        own.write_bytes(b"")
+        own.unlink()
+    except OSError as error:
+        return f"cannot be written: {error.strerror}"
+    return ""
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
+
+
+def _has_operators() -> bool:
+    if shutil.which("c++") is not None:
+        return True
+    folder = os.environ.get("TORCH_EXTENSIONS_DIR")
+    return folder is not None and any(Path(folder).rglob("*.so"))
+
+
+def _why_unreadable(file: SourceFile) -> str:
+    try:
+        with open_source(file.path) as stream:
+            stream.read(1)
+    except CptRayError as error:
+        return error.problem
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -1,0 +1,167 @@
+"""Nodes of a cluster are asked before anything long begins; what is wrong on one is said with its fix."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import ray
+
+from cpt_ray.config.load import load_study
+from cpt_ray.edges.packages import versions
+from cpt_ray.edges.source_files import SourceFile
+from cpt_ray.errors import ConfigError
+from cpt_ray.records import DeviceFacts
+from cpt_ray.study.preflight import nodes as module
+from cpt_ray.study.preflight.node_probe import DISTRIBUTIONS, AskedNode, NodeProbe, Wanted, _skew, ask_nodes, code_hash
+from cpt_ray.study.preflight.nodes import Demands, problems, require_nodes, table
+from tests.integration.tiny_study import write_tiny_study
+
+pytestmark = pytest.mark.accept(cluster=4)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return load_study(write_tiny_study(tmp_path / "study").config)
+
+
+@pytest.fixture
+def wanted(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "mark").touch()
+    return Wanted(root, "mark", tmp_path / "scratch", ())
+
+
+@pytest.fixture
+def ready(wanted):
+    """This machine as a node that is ready."""
+    facts = dataclasses.replace(NodeProbe().look(wanted), compiler=True)
+    return AskedNode("h1 10.0.0.1", cpus=4, gpus=0, facts=facts, skew_s=0.0)
+
+
+def demands(config, **changes):
+    return dataclasses.replace(Demands(config, versions(*DISTRIBUTIONS), code_hash(), scratch_bytes=1), **changes)
+
+
+def said(node, asked):
+    return [f"{problem.what} -> {problem.fix}" for problem in problems(node, asked)]
+
+
+def test_a_node_like_the_drivers_is_ready(ready, config):
+    assert said(ready, demands(config)) == []
+    assert table([(ready, [])]) == "  h1 10.0.0.1     4 CPUs   0 GPUs  ready"
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"python": "3.9.1"}, r"Python 3\.9\.1, the driver has 3\.\d+\.\d+ -> install the same versions"),
+        (
+            {"versions": {**versions(*DISTRIBUTIONS), "ray": "2.9.0"}},
+            r"^ray 2\.9\.0 \(driver 2\.\d+\.\d+\) -> install the same",
+        ),
+        ({"versions": {}}, r"torch missing \(driver .*numpy missing"),
+        ({"code": "another"}, r"another state of cpt-ray's code .* submit with `--working-dir \.`"),
+        (
+            {"root_problem": "cannot be written: Read-only file system"},
+            r"study\.root cannot be written: Read-only .* object store",
+        ),
+        ({"unreadable": {"source law": "no such file"}}, r"source law: no such file -> put what source law names where"),
+        (
+            {"scratch_free_bytes": 0},
+            r"0\.0 GiB free, checkpoints need 0\.0 GiB -> set runtime\.scratch to a folder on a larger",
+        ),
+        ({"compiler": False}, r"no C\+\+ compiler, .* -> install g\+\+ there"),
+    ],
+)
+def test_each_fault_of_a_node_is_said_with_its_fix(ready, config, changes, found):
+    node = dataclasses.replace(ready, facts=dataclasses.replace(ready.facts, **changes))
+    (only,) = said(node, demands(config))
+    assert re.search(found, only), only
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"facts": None}, "did not answer within 60 s -> look at Ray's logs"),
+        ({"skew_s": -9.0}, "its clock is -9 s off the driver's -> synchronize"),
+        ({"unreachable": ("h2 10.0.0.2",)}, "cannot connect to h2 10.0.0.2 -> open all ports"),
+    ],
+)
+def test_a_node_that_is_silent_late_or_cut_off_is_named(ready, config, changes, found):
+    (only,) = said(dataclasses.replace(ready, **changes), demands(config))
+    assert only.startswith(found)
+
+
+def test_a_head_that_gets_no_work_needs_neither_root_nor_sources_nor_compiler(ready, config):
+    facts = dataclasses.replace(ready.facts, root_problem="is not there", unreadable={"source law": "no"}, compiler=False)
+    assert said(dataclasses.replace(ready, cpus=0, facts=facts), demands(config)) == []
+
+
+def test_a_gpu_node_whose_card_torch_cannot_use_is_named(ready, config):
+    runtime = config.runtime.model_copy(update={"gpus_per_worker": 1.0})
+    old = DeviceFacts(card="NVIDIA L4", driver="470.1", torch="2.13.0", cuda="13.0", capability=(8, 9))
+    node = dataclasses.replace(ready, gpus=1, facts=dataclasses.replace(ready.facts, device=old))
+    (only,) = said(node, demands(config.model_copy(update={"runtime": runtime})))
+    assert "470.1" in only
+
+
+def test_a_file_that_cannot_be_read_and_a_root_of_another_machine_are_found(tmp_path, wanted):
+    gone = SourceFile(str(tmp_path / "gone.jsonl"), 1, "1")
+    here = tmp_path / "here.jsonl"
+    here.write_text("{}")
+    sources = [("source gone", gone), ("source here", SourceFile(str(here), 2, "1"))]
+    facts = NodeProbe().look(dataclasses.replace(wanted, mark="unseen", sources=sources))
+    assert facts.unreadable == {"source gone": "No such file or directory"}
+    assert facts.root_problem.startswith("is not the driver's folder")
+    assert NodeProbe().look(wanted).root_problem == ""
+    assert sorted(path.name for path in wanted.root.iterdir()) == ["mark"]
+
+
+def test_a_full_or_read_only_scratch_has_no_room(tmp_path, wanted):
+    (tmp_path / "file").touch()
+    assert NodeProbe().look(dataclasses.replace(wanted, scratch=tmp_path / "file")).scratch_free_bytes == 0
+    assert NodeProbe().look(wanted).scratch_free_bytes > 0
+
+
+def test_a_port_that_nobody_listens_on_is_unreachable():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        open_port = server.getsockname()[1]
+        assert NodeProbe().unreachable([("127.0.0.1", open_port)]) == []
+    assert NodeProbe().unreachable([("127.0.0.1", open_port)]) == [("127.0.0.1", open_port)]
+
+
+def test_a_clock_is_wrong_only_outside_of_the_time_that_the_question_took():
+    assert (_skew(5.0, 4.0, 6.0), _skew(1.0, 4.0, 6.0), _skew(9.0, 4.0, 6.0)) == (0.0, -3.0, 3.0)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session_2cpu")
+class TestOnRay:
+    def test_the_nodes_of_a_cluster_answer(self, wanted):
+        started = time.monotonic()
+        (node,) = ask_nodes(wanted)
+        assert time.monotonic() - started < 20
+        assert (node.facts.root_problem, node.unreachable, node.skew_s) == ("", (), 0.0)
+        assert node.cpus == ray.cluster_resources()["CPU"]
+
+    def test_the_study_is_told(self, config, tmp_path, capsys, monkeypatch):
+        lines = []
+
+        class Console:
+            say = lines.append
+
+        (tmp_path / "root").mkdir()
+        require_nodes(config, tmp_path / "root", 1, Console)
+        assert lines[0].endswith("s, all ready")
+        monkeypatch.setattr(module, "code_hash", lambda: "another")
+        with pytest.raises(ConfigError, match=r"(?s)not every node .* CPUs   0 GPUs  another state") as error:
+            require_nodes(config, tmp_path / "root", 1, Console)
+        assert "--working-dir" in error.value.fix
+        assert list(Path(tmp_path / "root").iterdir()) == []
