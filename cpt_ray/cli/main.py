@@ -93,10 +93,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         logs.be_verbose()
     try:
         if options.verb == "fetch":
-            importlib.import_module("cpt_ray.cli.verbs.fetch").main(
-                options.root, options.what, options.to, TerminalConsole(quiet=options.quiet)
-            )
-            return 0
+            return _fetch(options)
         path = Path(options.config)
         from cpt_ray.config.load import load_study  # the schema takes longer to import than `--help` to answer
 
@@ -127,6 +124,13 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     except Exception:
         print(f"cpt-ray {options.verb}: a defect; please report it with the traceback{_logs()}", file=sys.stderr)
         raise
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    module = importlib.import_module("cpt_ray.study.findings.fetch")
+    for path in module.fetch(options.root, options.what, Path(options.to).expanduser()):
+        TerminalConsole(quiet=options.quiet).say(f"fetched: {path}")
     return 0
 
 

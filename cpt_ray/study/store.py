@@ -23,10 +23,10 @@ from cpt_ray.edges.store import address, fetched, is_mirrored, mirror_of, push, 
 from cpt_ray.edges.store import exists as stored_file_exists
 from cpt_ray.edges.store.addresses import is_remote
 from cpt_ray.edges.store.lines import is_segment
+from cpt_ray.edges.store.made import made_files
 from cpt_ray.edges.store.transfer import listing, matches, refresh
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, Made, Record
-from cpt_ray.study.made_files import files_of
 from cpt_ray.study.stages.stage import Node, Planned, Stage
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -157,7 +157,7 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
         fingerprint=node.fingerprint,
         inputs=node.input_fingerprints,
         settings=dict(node.settings),
-        files=files_of(node),
+        files=made_files(node.folder, node.stage.files),
         wall_s=time.perf_counter() - started,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(*_VERSIONED),

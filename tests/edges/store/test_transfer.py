@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-import time
 from pathlib import Path
 
 import pytest
 
 from cpt_ray.edges import storage, store
-from cpt_ray.edges.store import opening, transfer
+from cpt_ray.edges.store import transfer
 from cpt_ray.errors import ArtifactError
-from tests.object_store import ObjectStore, node
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two seconds of patience."""
-    monkeypatch.setattr(opening, "PATIENCE_S", 2.0)
-    monkeypatch.setattr(opening, "FIRST_PATIENCE_S", 1.0)
+from tests.object_store import node
 
 
 def key(path: Path) -> str:
@@ -120,59 +112,6 @@ def test_what_the_bucket_does_not_have_is_forgotten(root, bucket):
     assert sorted(path.name for path in root.iterdir()) == ["a", "left"]
 
 
-@pytest.mark.parametrize("kind", ["503", "throttled", "cut"])
-def test_a_bucket_that_recovers_costs_time_only(root, bucket, kind):
-    storage.write_atomic(root / "before", "1")
-    bucket.fail(kind, times=7)
-    storage.write_atomic(root / "a.json", "sent while it failed")
-    assert bucket.failed > 3  # more than one request of the filesystem's own tries
-    bucket.fail(kind, times=7)
-    assert store.listing(root)["a.json"].size_bytes == 20
-    (root / "a.json").unlink()
-    bucket.fail(kind, times=7)
-    assert store.fetched(root / "a.json").read_text() == "sent while it failed"
-    assert bucket.failed > 3
-
-
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("kind", ["503", "cut"])
-def test_a_bucket_that_does_not_recover_is_named(root, bucket, kind):
-    storage.write_atomic(root / "before", "1")
-    bucket.fail(kind)
-    with pytest.raises(ArtifactError, match=r"s3://studies/.*/a.json: cannot be written: OSError: ") as error:
-        storage.write_atomic(root / "a.json", "1")
-    assert error.value.fix
-    bucket.recover()
-    assert not store.exists(root / "a.json")
-
-
-@pytest.mark.parametrize(
-    ("kind", "fix"),
-    [
-        ("expired", "the credentials have expired: renew them, then re-run the same command"),
-        ("denied", "the server refuses access: check the credentials and their rights"),
-        ("wrong key", "the keys are wrong: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on the driver and on every worker"),
-    ],
-)
-def test_a_refusal_in_the_middle_is_named_at_once(root, bucket, kind, fix):
-    storage.write_atomic(root / "before", "1")
-    bucket.fail(kind, method="PUT")
-    started = time.monotonic()
-    with pytest.raises(ArtifactError, match=r"s3://studies/.*/a.json: cannot be written: ") as error:
-        storage.write_atomic(root / "a.json", "1")
-    assert error.value.fix == fix
-    assert time.monotonic() - started < opening.FIRST_PATIENCE_S
-    bucket.recover()
-    storage.write_atomic(root / "a.json", "1")  # the same process goes on with renewed credentials
-    assert store.exists(root / "a.json")
-
-
-def test_a_bucket_that_does_not_exist_is_named_at_once(root):
-    with pytest.raises(ArtifactError, match=r"s3://no-such-bucket/x/a: cannot be written: .*NO_SUCH_BUCKET") as error:
-        storage.write_atomic(store.mirror_of("s3://no-such-bucket/x") / "a", "1")
-    assert error.value.fix == "check the name of the bucket"
-
-
 def test_an_object_that_is_written_again_while_it_is_fetched_is_fetched_as_it_is_now(root, bucket):
     storage.write_atomic(root / "beat.json", "12345")
     found = store.listing(root)
@@ -196,14 +135,6 @@ def test_a_full_disk_of_a_node_says_how_much_it_needs(root, bucket, monkeypatch)
         store.fetched(root / "a.arrow")
     assert error.value.fix == "free space there, or set runtime.scratch to a folder on a larger local disk"
     assert list(root.iterdir()) == []  # nothing half-written is left
-
-
-def test_a_folder_of_another_user_is_no_cache(monkeypatch, tmp_path, bucket: ObjectStore):
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setenv("CPT_RAY_CACHE", str(tmp_path))
-    (tmp_path / "cpt-ray-0").symlink_to(tmp_path / "elsewhere") if __import__("os").getuid() == 0 else pytest.skip("needs root")
-    with pytest.raises(ArtifactError, match=r"cpt-ray-0: belongs to another user"):
-        store.mirror_of("s3://studies/x")
 
 
 def test_an_index_is_json_of_names(root):

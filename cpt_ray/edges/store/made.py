@@ -1,4 +1,4 @@
-"""Which files a built artifact has, with sizes and hashes: what `study.store` writes into its record.
+"""Which files an artifact has, with sizes and hashes: what `study.store` writes into its record.
 
 On a disk the files are found by the globs of the stage, and hashed. In a bucket they are those of the bucket and what is only
 here, which is sent; hashes are those of whoever wrote them, so that a driver reads no shard and no weights.
@@ -6,25 +6,26 @@ here, which is sent; hashes are those of whoever wrote them, so that a driver re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cpt_ray.edges.storage import file_entry
 from cpt_ray.edges.store import fetched, fetched_files, is_mirrored, listing, matches, push
 from cpt_ray.edges.store.lines import is_segment, join_segments
 from cpt_ray.edges.store.transfer import Stored, at_once, is_temporary, known_entries
 from cpt_ray.records import Artifact, FileEntry, UnitReport
-from cpt_ray.study.stages.stage import Node
 
 
-def files_of(node: Node[Any, Any]) -> tuple[FileEntry, ...]:
+def made_files(folder: Path, patterns: Sequence[str]) -> tuple[FileEntry, ...]:
     """The files of an artifact that was built; afterwards its store has all of them.
+
+    Args:
+        folder: The artifact's folder.
+        patterns: Globs of its files.
 
     Raises:
         ArtifactError: If a store refuses one.
     """
-    folder, patterns = node.folder, node.stage.files
     if not is_mirrored(folder):
         return tuple(file_entry(folder, path) for path in sorted(_found(folder, patterns)))
     stored = listing(folder)
@@ -37,7 +38,7 @@ def files_of(node: Node[Any, Any]) -> tuple[FileEntry, ...]:
     return tuple(known.get(name) or file_entry(folder, fetched(folder / name)) for name in sorted({*names, *local}, key=Path))
 
 
-def _found(folder: Path, patterns: tuple[str, ...]) -> set[Path]:
+def _found(folder: Path, patterns: Sequence[str]) -> set[Path]:
     # Only what the stage declares: checkpoints and scratch in the same folder may change without contradicting the record.
     return {path for one in patterns for path in folder.glob(one) if path.is_file() and path.name != Artifact.FILE}
 
