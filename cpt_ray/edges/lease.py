@@ -141,7 +141,8 @@ class _Keeper(threading.Thread):
     def release(self) -> None:
         self._stop_asked.set()
         self.join()
-        self._renew(released=True)
+        with contextlib.suppress(CptRayError):  # what ended the study is said; a lease that is not released gets old
+            self._renew(released=True)
 
     def _renew(self, *, released: bool) -> bool:
         """Write the lease again, unless another driver has it."""

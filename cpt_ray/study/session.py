@@ -24,6 +24,7 @@ from cpt_ray.edges.logs import FOLDER, log_to
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.process import process_pool
 from cpt_ray.edges.store import cache, fetched_folder, forget_unsent, is_mirrored, listing, push
+from cpt_ray.errors import CptRayError
 from cpt_ray.records import Artifact, StepMetrics
 from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Console, Node
@@ -73,6 +74,12 @@ class Session:
         self._stack.__exit__(kind, error, traceback)
 
     def _send_kept(self) -> None:
+        try:
+            self._send_kept_files()
+        except CptRayError as error:  # the study is done, or its own error is about to be said
+            self.console.warn(f"log and MLflow database were not sent: {error.problem}")
+
+    def _send_kept_files(self) -> None:
         if is_mirrored(self.root):
             artifacts = self.root / "mlartifacts"
             sent = listing(artifacts)

@@ -24,6 +24,7 @@ from cpt_ray.edges.store.transfer import (
     refresh,
     remove,
     sizes,
+    sync_files,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "refresh",
     "remove",
     "sizes",
+    "sync_files",
 ]

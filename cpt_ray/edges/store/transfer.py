@@ -193,6 +193,16 @@ def remove(path: Path) -> None:
         ask(url_of(path), "cannot be deleted", delete)
 
 
+def sync_files(folder: Path, names: Iterable[str]) -> None:
+    """Make files of a mirrored folder those of the store: changed ones are fetched again, missing ones deleted here."""
+    if is_mirrored(folder):
+        found = listing(folder)
+        wanted = set(names)
+        refresh(folder, {name: one for name, one in found.items() if name in wanted})
+        for name in wanted - found.keys():
+            (folder / name).unlink(missing_ok=True)
+
+
 def forget_unsent(folder: Path, found: Mapping[str, Stored], *, but: Iterable[str] = ()) -> None:
     """Delete from the mirror what the store does not have: left there by a process that was killed, or since deleted there.
 

@@ -1,4 +1,4 @@
-"""The files of an artifact in a bucket: those that its stage names, with the hashes of who wrote them; nothing is read again."""
+"""The files of an artifact in a bucket: those that its stage names, with the hashes of who wrote them; none is read again."""
 
 from __future__ import annotations
 

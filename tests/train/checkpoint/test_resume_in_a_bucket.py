@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import load_file
 
 from cpt_ray.edges import store
 from cpt_ray.edges.store.addresses import CACHE
-from cpt_ray.errors import TrainingStopped
+from cpt_ray.errors import ArtifactError, TrainingStopped
 from cpt_ray.records import RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import bring_run
@@ -96,6 +98,61 @@ def test_two_ranks_killed_and_moved_to_new_nodes_end_bitwise_where_they_would_on
         (node,) = (tmp_path / "new-nodes").glob(f"rank-{rank}-*")
         states = {path.name for path in node.rglob("*optim_states.pt")}
         assert states == {f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"}
+
+
+def test_credentials_that_expire_in_the_middle_are_named_on_every_rank_and_nothing_is_lost(
+    root, root_in_bucket, bucket, groups, zero_groups, tmp_path
+):
+    settings, names = {**SETTINGS, "stage": 2}, ("disk-expired", "expired")
+    assert zero_groups.of(2).run(resume_jobs.train_run, root, names[0], settings) == [None, None]
+    soon = _after_a_checkpoint(bucket, names[1], lambda: bucket.fail("expired", method="PUT"))
+    job = (tmp_path / "nodes", resume_jobs.train_run, root_in_bucket, names[1], settings)
+    refusals = groups.of(2).run(bucket_jobs.on_own_node, *job)
+    soon.join()
+    bucket.recover()
+    for refusal in refusals:
+        assert isinstance(refusal, ArtifactError)
+        assert "cannot be written" in refusal.problem
+    assert any(refusal.fix.startswith("the credentials have expired: renew them") for refusal in refusals)
+    job = (tmp_path / "new-nodes", resume_jobs.train_run, root_in_bucket, names[1], settings)
+    assert groups.of(2).run(bucket_jobs.on_own_node, *job) == [None, None]
+    run = brought(root_in_bucket, names[1])
+    assert resume_jobs.attempts(run)[-1].first_step > 0
+    assert losses(run) == losses(root / names[0])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["503", "throttled", "cut"])
+def test_a_bucket_that_fails_for_twenty_seconds_costs_time_only(
+    root, root_in_bucket, bucket, groups, zero_groups, tmp_path, kind
+):
+    settings, names = {**SETTINGS, "stage": 2}, (f"disk-{kind}", f"away-{kind}")
+    assert zero_groups.of(2).run(resume_jobs.train_run, root, names[0], settings) == [None, None]
+
+    def away() -> None:
+        bucket.fail(kind)
+        time.sleep(20)
+        bucket.recover()
+
+    soon = _after_a_checkpoint(bucket, names[1], away)
+    job = (tmp_path / "nodes", resume_jobs.train_run, root_in_bucket, names[1], settings)
+    assert groups.of(2).run(bucket_jobs.on_own_node, *job) == [None, None]
+    soon.join()
+    assert bucket.failed > 0
+    run = brought(root_in_bucket, names[1])
+    assert len(resume_jobs.attempts(run)) == 1
+    assert losses(run) == losses(root / names[0])
+
+
+def _after_a_checkpoint(bucket: ObjectStore, name: str, act: Callable[[], None]) -> threading.Thread:
+    def wait() -> None:
+        while not any(key.endswith("/manifest.json") for key in bucket.keys(f"runs/{name}/checkpoints/")):
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
 
 
 @pytest.mark.parametrize(("before", "after", "stage"), [(2, 1, 3), pytest.param(1, 2, 2, marks=pytest.mark.full)])
