@@ -45,7 +45,8 @@ stores.register()
 
 @functools.lru_cache(maxsize=32)
 def _opened(place: str) -> arrow.FileSystem:
-    found = fsspec.core.url_to_fs(place)[0]
+    # Not fsspec's own instance, which would keep the credentials and the endpoint that it began with.
+    found = fsspec.core.url_to_fs(place, skip_instance_cache=True)[0]
     # Buckets through pyarrow, whose streams and errors are known here; the rest through pyarrow's own adapter.
     inner = getattr(found, "fs", None)
     return inner if isinstance(inner, arrow.FileSystem) else arrow.PyFileSystem(arrow.FSSpecHandler(found))
