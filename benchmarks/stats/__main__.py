@@ -1,4 +1,4 @@
-"""Simulate studies and write `benchmarks/results/stats.json`: `python -m benchmarks.stats [differences] [fits] [--quick]`."""
+"""Simulate studies and write `benchmarks/results/stats.json`: `python -m benchmarks.stats [PART ...] [--quick]`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure.record import RESULTS, write_results
-from benchmarks.stats import differences, fits
+from benchmarks.stats import differences, fits, forecasts
 
-PARTS = {"differences": (differences.measure, 10_000, 400), "fits": (fits.measure, 500, 20)}
+PARTS = {
+    "differences": (differences.measure, 10_000, 400),
+    "fits": (fits.measure, 500, 20),
+    "forecasts": (forecasts.measure, 500, 20),
+}
 """By name: what measures it, and the number of studies per cell, in full and with `--quick`."""
 
 

@@ -15,45 +15,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from benchmarks.measure.claims import SHARE, Claim
+from benchmarks.stats.designs import FIRST, SHARES, Design, draw_ladders
 from cpt_ray.compare.efficiency import CONTROLS_BEST, ratios
-from cpt_ray.compare.fits.curves import change_at, fit_compute, fit_mix, fit_tokens, loss_at
+from cpt_ray.compare.fits.curves import change_at, fit_compute, fit_mix, fit_tokens, loss_at, predicted
 from cpt_ray.compare.fits.fitted import Fitted, estimated
 from cpt_ray.compare.fits.forms import MIX, POWER
-from cpt_ray.compare.fits.ladder import SUBSETS, Ladder
+from cpt_ray.compare.fits.ladder import Ladder
 from cpt_ray.compare.fits.solve import least_squares
 from cpt_ray.compare.fits.spread import Curve, Target, spread_of
 from cpt_ray.evaluate.intervals import Floats
 
 LEVEL = 0.95
-FIRST = 1e6
-"""Tokens of the smallest budget; each is twice the one before."""
-SHARES = (0.25, 0.5, 0.75, 1.0)
 FALLING = 2 / 3
 """Share of curves in tokens that fall, like gains; the others rise, like forgetting."""
-GAINS, OWN_NOISE, BASES = 0.5, 0.02, 0.2
-"""Standard deviations: of the log of a document's gain; of a run on a document of 1,000 bytes; of bases over documents."""
-
-
-@dataclass(frozen=True)
-class Design:
-    """What a study has: budgets, seeds, documents, and the share of a run's noise that all runs of its seed have in common."""
-
-    budgets: int
-    seeds: int
-    documents: int
-    shared: float
-    noisy: bool = False
-    """Whether the noise of runs is 0.005 to 0.02 bits per byte, instead of a tenth to a quarter of that."""
-
-    @classmethod
-    def draw(cls, random: np.random.Generator, *, most_budgets: int, least_budgets: int = 8) -> Design:
-        """A design of at least eight budgets and three seeds, 30 to 400 documents, noise from independent to nearly shared."""
-        return cls(
-            budgets=int(random.integers(least_budgets, most_budgets + 1)),
-            seeds=int(random.integers(3, 6)),
-            documents=round(math.exp(random.uniform(math.log(30), math.log(400)))),
-            shared=random.uniform(0, 0.9),
-        )
 
 
 @dataclass
@@ -81,14 +55,17 @@ def simulate(kind: str, draws: int, *, first: int = 0) -> Counts:
         if kind == "ratio":
             _count_ratios(counts, random)
             continue
-        fitted, truth, asked = _study(kind, random)
+        fitted, truth, asked, ladder = _study(kind, random)
         if fitted.curve is None:
             continue
         counts.studies += 1
         found = {one.name: one for one in fitted.record.parameters}
         for name, target in asked.items():
-            found[name] = estimated(name, 0.0, *spread_of(fitted.curve, target, LEVEL).bounds())
-        drawn = _bootstrap(fitted.curve, random)
+            spread = spread_of(fitted.curve, target, LEVEL)
+            if ladder is not None:
+                spread = predicted(fitted.curve, ladder, target, LEVEL)
+            found[name] = estimated(name, 0.0, *spread.bounds())
+        drawn = bootstrap(fitted.curve, random)
         for name, true in truth.items():
             low, high = found[name].low, found[name].high
             _add(counts.covered, name, (low is None or low <= true) and (high is None or true <= high))
@@ -106,7 +83,7 @@ def _count_ratios(counts: Counts, random: np.random.Generator) -> None:
     floor, power = random.uniform(0.5, 0.9), math.exp(random.uniform(math.log(0.25), 0))
     scale, slower = FIRST * math.exp(random.uniform(0, math.log(20))), math.exp(random.uniform(math.log(1.3), math.log(6)))
     losses = [floor + (1 - floor) * (1 + tokens / (factor * scale)) ** -power for factor in (1.0, slower)]
-    arm, control = _ladder(design, tokens, losses, random)
+    arm, control = (one.ladder for one in draw_ladders(design, tokens, losses, random))
     control = replace(control, arm="control")
     curves = {(one.model, one.arm, one.set_name): fit_tokens(one, confidence=LEVEL, seed=0) for one in (arm, control)}
     counts.studies += 1
@@ -122,21 +99,21 @@ def _add(counts: dict[str, int], name: str, happened: bool) -> None:
     counts[name] = counts.get(name, 0) + int(happened)
 
 
-def _study(kind: str, random: np.random.Generator) -> tuple[Fitted, dict[str, float], dict[str, Target]]:
-    """A fitted study, the truth of everything that is asked, and the questions that are not parameters."""
+def _study(kind: str, random: np.random.Generator) -> tuple[Fitted, dict[str, float], dict[str, Target], Ladder | None]:
+    """A fitted study, the truth of all that is asked, the questions that are not parameters, and the ladder in tokens."""
     # With four shares, five budgets are twenty points.
     least, most = (4, 6) if kind == "mix" else (8, 12)
     cell = replace(Design.draw(random, least_budgets=least, most_budgets=most), noisy=kind == "noisy")
     tokens = FIRST * 2.0 ** np.arange(cell.budgets)
     following = 2 * float(tokens[-1])
     if kind == "mix":
-        return _mix_study(cell, tokens, following, random)
+        return *_mix_study(cell, tokens, following, random), None
     if kind == "power":
         exponent, scale = random.uniform(0.02, 0.15), random.uniform(0.6, 1.2)
-        ladder = _ladder(cell, tokens, [scale * (tokens / tokens[-1]) ** -exponent], random)[0]
+        ladder = draw_ladders(cell, tokens, [scale * (tokens / tokens[-1]) ** -exponent], random)[0].ladder
         fitted = fit_compute(ladder, confidence=LEVEL, seed=0)
         truth = {"a": scale, "b": exponent, "prediction": scale * 2**-exponent}
-        return fitted, truth, {"prediction": _power_at(2.0)}
+        return fitted, truth, {"prediction": _power_at(2.0)}, None
     falls = random.random() < FALLING
     floor = random.uniform(0.5, 0.9) if falls else random.uniform(1.1, 1.5)
     power = math.exp(random.uniform(math.log(0.25), math.log(1)))
@@ -146,11 +123,11 @@ def _study(kind: str, random: np.random.Generator) -> tuple[Fitted, dict[str, fl
         loss: Floats = floor + (1 - floor) * (1 + x / scale) ** -power
         return loss
 
-    ladder = _ladder(cell, tokens, [curve(tokens)], random)[0]
+    ladder = draw_ladders(cell, tokens, [curve(tokens)], random)[0].ladder
     predicted = float(curve(np.array(following)))
     truth = {"E": floor, "x0": scale, "b": power, "change": predicted - 1, "loss": predicted}
     asked = {"change": change_at(following), "loss": loss_at(following)}
-    return fit_tokens(ladder, confidence=LEVEL, seed=0), truth, asked
+    return fit_tokens(ladder, confidence=LEVEL, seed=0), truth, asked, ladder
 
 
 def _mix_study(
@@ -167,7 +144,7 @@ def _mix_study(
         found: Floats = np.exp(MIX.log_loss(searched, design))
         return found
 
-    ladders = _ladder(cell, tokens, [losses(share, tokens) for share in SHARES], random)
+    ladders = [one.ladder for one in draw_ladders(cell, tokens, [losses(share, tokens) for share in SHARES], random)]
     fitted = fit_mix(ladders, confidence=LEVEL, seed=0)
     if fitted is None:
         raise ValueError("a study of several shares must be fitted")
@@ -188,36 +165,7 @@ def _power_at(x: float) -> Target:
     return target
 
 
-def _ladder(cell: Design, tokens: Floats, curves: list[Floats], random: np.random.Generator) -> list[Ladder]:
-    """Ladders whose mean losses over documents and runs follow the curves; documents and base are shared."""
-    sizes = np.exp(random.normal(7, 1, cell.documents))
-    bases = 1 + random.normal(0, BASES, cell.documents)
-    gains = np.exp(random.normal(-(GAINS**2) / 2, GAINS, cell.documents))
-    least, most = (5e-3, 2e-2) if cell.noisy else (5e-4, 5e-3)
-    noise = math.exp(random.uniform(math.log(least), math.log(most)))
-    chosen = random.random((SUBSETS // 2, cell.documents)) < 0.5
-    weights = np.concatenate([chosen, ~chosen]) * sizes
-    weights /= weights.sum(axis=1, keepdims=True)
-    ladders = []
-    for share, curve in zip(SHARES, curves, strict=False):
-        true = np.tile(curve, cell.seeds)
-        shifts = np.repeat(random.normal(0, noise * math.sqrt(cell.shared), cell.seeds), cell.budgets)
-        shifts += random.normal(0, noise * math.sqrt(1 - cell.shared), len(true))
-        own = random.normal(0, OWN_NOISE, (len(true), cell.documents)) * np.sqrt(1000 / sizes)
-        scored = bases - np.outer(1 - true, gains) + shifts[:, None] + own
-        ladders.append(
-            Ladder(
-                model="m", arm=f"arm{share}", set_name="set", role="domain", parameters=None, documents=cell.documents,
-                share=share, seeds=tuple(np.repeat(np.arange(cell.seeds), cell.budgets).tolist()),
-                budgets=tuple(np.tile(tokens, cell.seeds).astype(int).tolist()), tokens=np.tile(tokens, cell.seeds),
-                flops=np.tile(tokens, cell.seeds), losses=scored @ sizes / sizes.sum(), base=float(bases @ sizes / sizes.sum()),
-                subset_losses=weights @ scored.T, subset_base=weights @ bases,
-            )
-        )  # fmt: skip
-    return ladders
-
-
-def _bootstrap(curve: Curve, random: np.random.Generator) -> tuple[Floats, Floats]:
+def bootstrap(curve: Curve, random: np.random.Generator) -> tuple[Floats, Floats]:
     """Refits on resampled seeds and documents: parameters [subsets, parameters], and designs.
 
     Half-samples stand in for resampled documents: they have the same variance.

@@ -31,7 +31,7 @@ VERBS = {
     "prepare": "clean text, remove duplicates, hold out, decontaminate, tokenize and pack",
     "train": "train every run to its token budget",
     "evaluate": "score the base models and every budget on held-out text and exams",
-    "compare": "compare budgets with the base and the control, and print the differences",
+    "compare": "compare budgets with the base and the control, or runs of several studies (ROOT:RUN ROOT:RUN ...)",
     "report": "write the report and mirror the records to MLflow, from records alone",
     "run": "everything: prepare, train, evaluate, compare, report",
     "inspect": "show packed rows as text, with document boundaries",
@@ -94,6 +94,8 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     try:
         if options.verb == "fetch":
             return _fetch(options)
+        if options.verb == "compare" and _compares_runs(options):
+            return 0
         path = Path(options.config)
         from cpt_ray.config.load import load_study  # the schema takes longer to import than `--help` to answer
 
@@ -132,6 +134,17 @@ def _fetch(options: argparse.Namespace) -> int:
     for path in module.fetch(options.root, options.what, Path(options.to).expanduser()):
         TerminalConsole(quiet=options.quiet).say(f"fetched: {path}")
     return 0
+
+
+def _compares_runs(options: argparse.Namespace) -> bool:
+    """Compare runs of finished studies, if that is what the arguments name; they have no study file."""
+    across = importlib.import_module("cpt_ray.study.findings.across")
+    runs = [options.config, *options.overrides]
+    if not across.names_a_run(options.config):
+        return False
+    verb = importlib.import_module("cpt_ray.cli.verbs.compare")
+    verb.main_across(runs, TerminalConsole(quiet=options.quiet), dry_run=options.dry_run)
+    return True
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:

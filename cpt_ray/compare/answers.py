@@ -9,16 +9,17 @@ from cpt_ray.compare.efficiency import ratios, trends
 from cpt_ray.compare.fits.curves import fit_compute, fit_mix, fit_sizes, fit_tokens
 from cpt_ray.compare.fits.fitted import Fitted
 from cpt_ray.compare.fits.ladder import Ladder
+from cpt_ray.compare.judgment import Judged
 from cpt_ray.config.sections.evaluate import CompareConfig
-from cpt_ray.records import Answers, Delta
+from cpt_ray.records import Answers
 
 
-def answer(ladders: Sequence[Ladder], deltas: Sequence[Delta], config: CompareConfig, controls: frozenset[str]) -> Answers:
+def answer(ladders: Sequence[Ladder], judged: Judged, config: CompareConfig, controls: frozenset[str]) -> Answers:
     """Fit every curve that the scores allow, and ask it.
 
     Args:
         ladders: All arms of all models on all sets.
-        deltas: The study's differences, for what was measured.
+        judged: The differences of the verdict; no answer says more than they do.
         config: The `compare` section.
         controls: Names of control arms.
     """
@@ -32,11 +33,11 @@ def answer(ladders: Sequence[Ladder], deltas: Sequence[Delta], config: CompareCo
     fitted: list[Fitted] = [*curves.values(), *(one for one in compute if one.curve is not None), *sizes, *mixed]
     return Answers(
         fits=tuple(one.record for one in fitted),
-        forecasts=tuple(forecasts(ladders, curves, config.next_budget_factor, level)),
+        forecasts=tuple(forecasts(ladders, curves, judged, config.next_budget_factor, level)),
         ratios=tuple(ratios(ladders, curves, controls, level)),
         trends=tuple(trends(ladders, controls, confidence=level, seed=seed)),
-        shares=tuple(share_answers(ladders, deltas, mixed, config.forgetting_tolerance, level)),
-        spendings=tuple(spendings(ladders, curves, controls, level)),
+        shares=tuple(share_answers(ladders, judged, mixed, config.forgetting_tolerance, level)),
+        spendings=tuple(spendings(ladders, curves, judged, controls, level)),
         confidence=level,
     )
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from cpt_ray.compare.answers import answer
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.fits.ladder import read_ladders
+from cpt_ray.compare.judgment import Judged
 from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
 
+_Compared = tuple[Cell, Cell, Sequence[Delta]]
+"""Subject, reference, and their differences over all seeds."""
 _FIX = "run `cpt-ray evaluate` for this study; it scores the base and every budget"
 
 
@@ -77,11 +80,13 @@ def compare(
     budgets = [r for r in scored if r.arm is None or (r.budget_tokens is not None and by_run[r.run].annealed)]
     cells, merges = (_cells(records, eval_folders, by_run) for records in (budgets, merged))
     deltas, findings = list[Delta](), list[ArmFindings]()
+    compared = list[_Compared]()
     for model in dict.fromkeys(record.model for record in evals):
         own = [cell for cell in cells if cell.model == model]
-        model_findings, model_deltas = _compare_model(_base_of(model, own), own, config, facts)
+        model_findings, model_deltas, model_compared = _compare_model(_base_of(model, own), own, config, facts)
         findings += model_findings
         deltas += model_deltas
+        compared += model_compared
         deltas += _compare_merges([cell for cell in merges if cell.model == model], own, config, facts)
     ladders = read_ladders(
         cells,
@@ -100,7 +105,7 @@ def compare(
         notes=(*notes(findings, evals, not_annealed=len(scored) - len(budgets)), *caveats),
         tokens_seen=max((record.tokens_seen for record in evals), default=0),
         tokens_paid=facts.tokens_paid,
-        answers=answer(ladders, deltas, config, facts.control_arms),
+        answers=answer(ladders, _judged(compared), config, facts.control_arms),
     )
 
 
@@ -147,15 +152,16 @@ def _all_deltas(subject: Cell, reference: Cell, config: CompareConfig, probes: f
 
 def _compare_model(
     base: Cell, cells: Sequence[Cell], config: CompareConfig, facts: Facts
-) -> tuple[list[ArmFindings], list[Delta]]:
+) -> tuple[list[ArmFindings], list[Delta], list[_Compared]]:
     trained = sorted((cell for cell in cells if cell.arm is not None), key=lambda cell: cell.budget_tokens or 0)
     controls = [cell for cell in trained if cell.arm in facts.control_arms]
-    deltas: list[Delta] = []
+    deltas, compared = list[Delta](), list[_Compared]()
 
     def keep(subject: Cell, reference: Cell) -> tuple[Delta, ...]:
         paired, sets = cell_deltas(subject, reference, config), facts.probes.get(subject.arm or "", frozenset())
         overall, by_seed = ([_with_role(delta, sets) for delta in part] for part in paired)
         deltas.extend([*overall, *by_seed])
+        compared.append((subject, reference, overall))
         return tuple(overall)
 
     control_changes = [(control, keep(control, base)) for control in controls]
@@ -181,7 +187,20 @@ def _compare_model(
                 control_draws=facts.control_draws.get(str(arm), frozenset()),
             )
         )
-    return findings, deltas
+    return findings, deltas, compared
+
+
+def _judged(compared: Sequence[_Compared]) -> Judged:
+    """What predictions are held against: a trained cell and its base, or its arm's budget before."""
+    against_base, last_step = {}, {}
+    for subject, reference, deltas in compared:
+        for delta in deltas:
+            place = subject.model, str(subject.arm)
+            if delta.measure == "bits_per_byte" and reference.arm is None:
+                against_base[*place, subject.budget_tokens or 0, delta.set_name] = delta
+            elif delta.measure == "bits_per_byte" and reference.arm == subject.arm:
+                last_step[*place, delta.set_name] = delta
+    return Judged(against_base, last_step)
 
 
 def _with_role(delta: Delta, probes: frozenset[str]) -> Delta:

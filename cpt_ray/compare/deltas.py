@@ -1,36 +1,43 @@
 """Paired differences between two cells of a study: the same documents, the same items, subject minus reference.
 
 In: `EvalRecord`s with their per-document and per-item files. Out: `Delta`s, each with its interval (`evaluate.intervals`) and
-the judgment whether it is measurable, which is made here and nowhere else. Seeds are paired, and widen it by their spread.
+whether it is measurable (`compare.judgment`). Seeds are paired, and widen it by their spread.
 Guarantee: two scores are never subtracted unless they cover the same documents, bytes and items.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from cpt_ray.compare.judgment import judge
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import intervals
+from cpt_ray.evaluate.exam.scores import VALUES
 from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, read_document_scores, read_item_scores, sum_by_group
-from cpt_ray.records import Delta, EvalRecord, ExamScore, HeldOutScore
+from cpt_ray.records import Delta, EvalRecord, ExamScore, HeldOutScore, Measure
 
 ONE_SEED = "evaluation items only, not training randomness"
 
 _MISMATCH_FIX = "delete both evaluation folders and run `cpt-ray evaluate` again, so that both are scored on the same items"
 _DAMAGED_FIX = "delete the evaluation folders of both and run `cpt-ray evaluate` again"
 _EDITED_FIX = "a score file was edited or cut: delete the evaluation's folder and run `cpt-ray evaluate` again"
-_ACCURACIES: dict[Literal["accuracy_points", "accuracy_norm_points"], str] = {
-    "accuracy_points": "accuracy",
-    "accuracy_norm_points": "accuracy_norm",
+_OF_EXAMS: dict[Measure, tuple[str, str, float]] = {
+    "accuracy_points": ("accuracy", "accuracy", 100.0),
+    "accuracy_norm_points": ("accuracy_norm", "accuracy_norm", 100.0),
+    "order_accuracy_points": ("order_accuracy", "order_accuracy", 100.0),
+    "order_changes_points": ("order_changes", "order_changes", 100.0),
+    "letter_nats": ("letter_perplexity", "letter_nats", 1.0),
+    "margin_nats": ("margin", "margin", 1.0),
 }
+"""Measure to the field of `ExamScore` that is None where an exam does not have it, its key in `VALUES`, and its scale."""
 
 
 class Scored(NamedTuple):
@@ -67,10 +74,16 @@ class PairedDeltas(NamedTuple):
     by_seed: tuple[Delta, ...]
 
 
-def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig) -> PairedDeltas:
+def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig, *, same_tokens: bool = True) -> PairedDeltas:
     """Compare two cells on every test set and exam of the subject.
 
     A base is compared with each seed; two trained cells are paired by seed, and cannot be compared without a common one.
+
+    Args:
+        subject: The cell that is judged.
+        reference: The cell that it is compared with.
+        config: The `compare` section.
+        same_tokens: Whether both must have cut documents into the same tokens, as within a study.
 
     Returns:
         The differences; both tuples are empty if the cells have no seed in common.
@@ -85,11 +98,12 @@ def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig) -> Paired
         pairs = [(scored, by_seed[scored.record.seed]) for scored in subject.scored if scored.record.seed in by_seed]
     if not pairs:
         return PairedDeltas((), ())
-    singly = [_deltas([pair], (pair[0].record.run, pair[1].record.run), config) for pair in pairs]
+    singly = [_deltas([pair], (pair[0].record.run, pair[1].record.run), config, same_tokens) for pair in pairs]
     if len(pairs) == 1:
         return PairedDeltas(tuple(singly[0]), ())
     return PairedDeltas(
-        tuple(_deltas(pairs, (subject.name, reference.name), config)), tuple(delta for deltas in singly for delta in deltas)
+        tuple(_deltas(pairs, (subject.name, reference.name), config, same_tokens)),
+        tuple(delta for deltas in singly for delta in deltas),
     )
 
 
@@ -98,39 +112,35 @@ def reported_sets(record: EvalRecord) -> list[HeldOutScore]:
     return [score for score in record.held_out if score.part == "test"]
 
 
-def _deltas(pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], config: CompareConfig) -> list[Delta]:
-    sets = [_held_out_delta(pairs, names, score, config) for score in reported_sets(pairs[0][0].record)]
-    deltas = _judge(sets, config)
+def _deltas(
+    pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], config: CompareConfig, same_tokens: bool
+) -> list[Delta]:
+    sets = [_held_out_delta(pairs, names, score, config, same_tokens) for score in reported_sets(pairs[0][0].record)]
+    deltas = judge(sets, config.confidence)
     exams = pairs[0][0].record.exams
     items = {
-        exam.task: [(_items(subject, exam.task), _items(reference, exam.task)) for subject, reference in pairs]
+        exam.task: [(items_of(subject, exam.task), items_of(reference, exam.task)) for subject, reference in pairs]
         for exam in exams
     }
-    for measure, field in _ACCURACIES.items():
+    for measure, (field, _, _) in _OF_EXAMS.items():
         known = [exam for exam in exams if getattr(exam, field) is not None]
-        deltas += _judge([_exam_delta(items[exam.task], names, exam, measure, config) for exam in known], config)
+        found = [_exam_delta(items[exam.task], names, exam, measure, config) for exam in known]
+        deltas += judge(found, config.confidence)
     return deltas
 
 
-def _judge(family: Sequence[Delta], config: CompareConfig) -> list[Delta]:
-    """Decide which differences of a family are measurable; the only place where that is decided."""
-    level = 1 - config.confidence
-    judged = []
-    for delta, adjusted in zip(family, intervals.holm([delta.p_value for delta in family]), strict=True):
-        lower_is_better = delta.measure == "bits_per_byte"
-        better = (delta.difference < 0) == lower_is_better if adjusted <= level and delta.interval is not None else None
-        judged.append(delta.model_copy(update={"adjusted_p_value": adjusted, "better": better}))
-    return judged
-
-
 def _held_out_delta(
-    pairs: Sequence[tuple[Scored, Scored]], names: tuple[str, str], score: HeldOutScore, config: CompareConfig
+    pairs: Sequence[tuple[Scored, Scored]],
+    names: tuple[str, str],
+    score: HeldOutScore,
+    config: CompareConfig,
+    same_tokens: bool,
 ) -> Delta:
     documents = [(documents_of(subject, score.source), documents_of(reference, score.source)) for subject, reference in pairs]
     first = documents[0][0]
     for pair in documents:
         for other, run in zip(pair, names, strict=True):
-            _check_same_documents(first, other, score.source, names[0], run)
+            _check_same_documents(first, other, score.source, names[0], run, same_tokens=same_tokens)
     bits = np.array([document.bytes for document in first], dtype=np.float64) * math.log(2)
     nats = np.array([[[document.nats for document in side] for side in pair] for pair in documents])
     return _delta("bits_per_byte", names, nats, bits, config, set_name=score.source, role=score.role, unit="documents")
@@ -140,22 +150,24 @@ def _exam_delta(
     items: Sequence[tuple[list[ScoredItem], list[ScoredItem]]],
     names: tuple[str, str],
     exam: ExamScore,
-    measure: Literal["accuracy_points", "accuracy_norm_points"],
+    measure: Measure,
     config: CompareConfig,
 ) -> Delta:
-    field = _ACCURACIES[measure]
+    _, key, scale = _OF_EXAMS[measure]
     identifiers = [item.id for item in items[0][0]]
     for pair in items:
         for other, run in zip(pair, names, strict=True):
             if [item.id for item in other] != identifiers:
                 raise DataError(f"exam {exam.task}: {names[0]} and {run} were not scored on the same items", fix=_MISMATCH_FIX)
-    right = 100 * np.array([[[getattr(item, field) for item in side] for side in pair] for pair in items], dtype=np.float64)
-    sums, counts, unit = sum_by_group(right, items[0][0])
-    return _delta(measure, names, sums, counts, config, set_name=exam.task, role="exam", unit=unit, items=len(identifiers))
+    of = VALUES[key]
+    values = scale * np.array([[[of(item) for item in side] for side in pair] for pair in items], dtype=np.float64)
+    sums, counts, unit = sum_by_group(values, items[0][0])
+    delta = _delta(measure, names, sums, counts, config, set_name=exam.task, role="exam", unit=unit, items=len(identifiers))
+    return delta.model_copy(update={"suite": exam.suite})
 
 
 def _delta(
-    measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"],
+    measure: Measure,
     names: tuple[str, str],
     scores: Floats,
     weights: Floats,
@@ -195,11 +207,19 @@ def _delta(
         p_value=p_value,
         adjusted_p_value=p_value,
         smallest_effect=found.smallest_effect(config.confidence),
-        relative_percent=relative_percent(subject_value, reference_value),
+        relative_percent=_relative_percent(measure, subject_value, reference_value),
         items=items or len(weights),
         seeds=seeds,
         better=None,
     )
+
+
+def _relative_percent(measure: Measure, value: float, reference: float) -> float | None:
+    if measure == "margin_nats":
+        return None
+    if measure == "letter_nats":
+        return 100 * math.expm1(value - reference)
+    return relative_percent(value, reference)
 
 
 def relative_percent(value: float, reference: float) -> float:
@@ -225,32 +245,52 @@ def documents_of(scored: Scored, source: str) -> list[ScoredDocument]:
 
 
 def _check_sums(documents: Sequence[ScoredDocument], score: HeldOutScore, path: Path) -> None:
-    """Refuse documents that do not add up to their record: one of the two files was edited or cut since they were scored."""
-    found = {
+    """Refuse documents that do not add up to their record."""
+    sums = {
         "documents": (len(documents), score.documents),
         "bytes": (sum(document.bytes for document in documents), score.scored_bytes),
         "nats": (math.fsum(document.nats for document in documents), score.nats),
     }
-    for name, (summed, recorded) in found.items():
+    _require_sums(path, sums)
+
+
+def _require_sums(path: Path, sums: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse scores whose sums are not those of their record: one of the two files was edited or cut since they were made."""
+    for name, (summed, recorded) in sums.items():
         # What is not finite has a message of its own, which names the models.
-        if math.isfinite(summed) and not math.isclose(summed, recorded, rel_tol=1e-6):
+        if math.isfinite(summed) and not math.isclose(summed, recorded, rel_tol=1e-6, abs_tol=1e-9):
             raise DataError(f"{path}: {summed:.10g} {name}, but {recorded:.10g} in {EvalRecord.FILE}", fix=_EDITED_FIX)
 
 
-def _items(scored: Scored, task: str) -> list[ScoredItem]:
+def items_of(scored: Scored, task: str) -> list[ScoredItem]:
+    """The scores of an exam's items.
+
+    Raises:
+        DataError: If the model was not scored on it, or the file is missing or damaged.
+    """
     for exam in scored.record.exams:
         if exam.task == task:
-            return read_item_scores(scored.folder / exam.items_path)
+            path = scored.folder / exam.items_path
+            items = read_item_scores(path)
+            right = math.fsum(item.accuracy for item in items)
+            _require_sums(path, {"items": (len(items), exam.items), "correct items": (right, exam.accuracy * exam.items)})
+            return items
     raise DataError(f"{scored.record.run} was not scored on the exam {task}", fix=_MISMATCH_FIX)
 
 
 def _check_same_documents(
-    first: Sequence[ScoredDocument], other: Sequence[ScoredDocument], source: str, run: str, other_run: str
+    first: Sequence[ScoredDocument],
+    other: Sequence[ScoredDocument],
+    source: str,
+    run: str,
+    other_run: str,
+    *,
+    same_tokens: bool,
 ) -> None:
     if [document.identity for document in first] != [document.identity for document in other]:
         raise DataError(f"{source}: {run} and {other_run} were not scored on the same documents", fix=_MISMATCH_FIX)
     for ours, theirs in zip(first, other, strict=True):
-        if (ours.bytes, ours.tokens) != (theirs.bytes, theirs.tokens):
+        if ours.bytes != theirs.bytes or (same_tokens and ours.tokens != theirs.tokens):
             raise DataError(
                 f"{source}: document {ours.id!r} ({ours.identity}) was scored over {ours.bytes} bytes in {ours.tokens} tokens "
                 f"by {run}, "

@@ -108,7 +108,7 @@ def _measured(arm: Ladder, control: Ladder, target: str, confidence: float) -> E
     by_seed = [_log_ratio(arm, control, (arm.losses, control.losses), arm.base, target, seed) for seed in seeds]
     if len(seeds) > 1 and not np.isfinite(by_seed).all():
         return record.model_copy(update={"missing": "the runs of one seed never reached the loss"})
-    low, high = Estimate(value, np.sort(subsets), np.array(by_seed), arm.documents, "").bounds(confidence)
+    low, high = Estimate(value, np.sort(subsets), np.array(by_seed), arm.documents, "").bounds(confidence, describes=True)
     ratio = estimated("ratio", math.exp(value), math.exp(low), math.exp(high) if high < 700 else math.inf, positive=True)
     return record.model_copy(update={"ratio": ratio})
 
@@ -123,7 +123,7 @@ def _fitted(arm: Ladder, control: Ladder, target: str, curves: Curves, confidenc
     if goal >= arm.base:
         return record.model_copy(update={"missing": "nothing fell below the base"})
     wanted = log_tokens_to(arm.base - goal)
-    spent, saved = (spread_of(curve, wanted, confidence) for curve in (theirs, ours))
+    spent, saved = (spread_of(curve, wanted, confidence, describes=True) for curve in (theirs, ours))
     shift = math.log(control.flops_per_token) - math.log(arm.flops_per_token)
     far = [math.log(FURTHEST * one.tokens.max()) - 1e-6 for one in (control, arm)]
     if spent.value >= far[0] or saved.value >= far[1]:
@@ -176,5 +176,5 @@ def _trend(pairs: Sequence[tuple[Ladder, Ladder]], confidence: float, seed: int)
     found = fit(POWER, subject, scores, x, confidence=confidence, seed=seed)
     if found.curve is None:
         return trend.model_copy(update={"missing": found.record.refused})
-    spread = spread_of(found.curve, lambda searched, _: -searched[..., 1], confidence)
+    spread = spread_of(found.curve, lambda searched, _: -searched[..., 1], confidence, describes=True)
     return trend.model_copy(update={"exponent": estimated("exponent", spread.value, *spread.bounds())})

@@ -2,8 +2,9 @@
 
 In: the differences of one arm's largest budget. Out: a headline and a longer sentence per model and arm, and their caveats.
 The words: a *gain* is better than the base, or than the equal-token control, on the domain; *forgetting* is worse than the base
-on general text; an *opportunity cost* is behind the control on text that the control trains on, and is never called forgetting;
-*not measurable* is what `Delta.better` does not decide, with the smallest effect that the design would have found.
+on general text, on a probe or in a general task; an *opportunity cost* is behind the control on text that the control trains
+on, and is never called forgetting; *not measurable* is what `Delta.better` does not decide, with the smallest effect that the
+design would have found.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpt_ray.compare.deltas import Cell
+from cpt_ray.compare.judgment import within
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.config.values import format_count
-from cpt_ray.records import Delta, EvalRecord
+from cpt_ray.records import MEASURES, Delta, EvalRecord
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
     return tuple(dict.fromkeys(lines))
 
 
+def sentence(delta: Delta) -> str:
+    """One difference between two runs, in the words of a verdict."""
+    return f"{MEASURES[delta.measure].words} on {delta.set_name} {_change(delta)}"
+
+
 def _perplexity_note(bases: Sequence[EvalRecord]) -> list[str]:
     """A warning where bases cut the same text into different tokens: perplexity is per token, so theirs do not compare."""
     counts: dict[tuple[str, str, int], dict[int, str]] = {}
@@ -107,22 +114,41 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
         beyond = {True: f"{size} beyond the control", None: unsure, False: f"{size} behind the control"}[control.better]
     forgets = _forgetting(finding, config.forgetting_tolerance)[1]
     going_on = _going_on(finding, forgets=forgets)[-1].split(",")[0] if finding.marginal else "more tokens unknown"
+    gained = f"{words} ({beyond})" if gain is not None else _without_domain(finding)
     return (
-        f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model}: {words} ({beyond}), "
+        f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model}: {gained}, "
         f"{_worst_forgetting(finding)}; {going_on}."
     )
+
+
+def _without_domain(finding: ArmFindings) -> str:
+    """The clause in place of a gain where no domain text was scored, as for a base that is trained from random weights."""
+    bits = [delta for delta in finding.against_base if delta.measure == "bits_per_byte" and delta.better]
+    best = min(bits, key=lambda delta: delta.difference, default=None)
+    found = "" if best is None else f"{best.set_name} better by {-best.difference:.3f} bits per byte, "
+    return f"{found}no domain text scored"
 
 
 def _worst_forgetting(finding: ArmFindings) -> str:
     """The clause on the probe or general text that did worst against the base."""
     kept = [*_of_role(finding.against_base, "probe"), *_of_role(finding.against_base, "general")]
+    tasks = _general_tasks(finding)
     judged = [delta for delta in kept if delta.interval is not None]
-    if not judged:
-        return "forgetting not judged" if kept else "forgetting unknown"
-    worst = max(judged, key=lambda delta: delta.loss_rank)
-    if worst.better is False:
+    if judged and (worst := max(judged, key=lambda delta: delta.loss_rank)).better is False:
         return f"forgetting {worst.difference:.3f} on {worst.set_name}"
-    return "no measurable forgetting"
+    lost = [delta for delta in tasks if delta.better is False]
+    if lost:
+        worst = min(lost, key=lambda delta: delta.difference)
+        return f"forgetting {-worst.difference:.1f} points on {worst.set_name}"
+    if judged or any(delta.interval is not None for delta in tasks):
+        return "no measurable forgetting"
+    return "forgetting not judged" if kept or tasks else "forgetting unknown"
+
+
+def _general_tasks(finding: ArmFindings) -> list[Delta]:
+    """Differences in accuracy to the base in tasks that the study calls general."""
+    exams = _of_role(finding.against_base, "exam")
+    return [delta for delta in exams if delta.suite == "general" and delta.measure == "accuracy_points"]
 
 
 def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[str, str]) -> str:
@@ -131,7 +157,8 @@ def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[s
     clauses = [*_gain(finding), *forgetting]
     for delta in _of_role(finding.against_base, "exam"):
         if delta.measure == "accuracy_points":
-            clauses.append(f"{labels.get(delta.set_name, delta.set_name)}: accuracy {_change(delta)} against the base")
+            clause = f"{labels.get(delta.set_name, delta.set_name)}: accuracy {_change(delta)} against the base"
+            clauses.append(f"{clause}: forgetting" if delta.suite == "general" and delta.better is False else clause)
     clauses += _going_on(finding, forgets=forgets)
     return f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} on {cell.model}: {'; '.join(clauses)}."
 
@@ -159,18 +186,21 @@ def _gain(finding: ArmFindings) -> list[str]:
 
 def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool]:
     """The clauses on general text, and whether forgetting exceeds the tolerance."""
-    clauses, forgets = [], False
+    clauses = list[str]()
+    forgets = any(delta.better is False for delta in _general_tasks(finding))
     base = [*_of_role(finding.against_base, "probe"), *_of_role(finding.against_base, "general")]
     if not base:
-        return ["no general text and no probe was held out, so forgetting is unknown"], False
+        text = " of text" if _general_tasks(finding) else ""
+        return [f"no general text and no probe was held out, so forgetting{text} is unknown"], forgets
     for delta in base:
         kind = "general text" if delta.role == "general" else "text that it does not train on"
         clause = f"{kind} ({delta.set_name}) {_change(delta)} against the base"
+        held = within(delta, tolerance)
         if delta.better is False:
-            exceeds = delta.difference > tolerance
-            forgets = forgets or exceeds
-            clause += f": forgetting, {'more than' if exceeds else 'within'} the tolerance of {tolerance:g}"
-        elif delta.better is None and (delta.interval is None or delta.interval.high > tolerance):
+            forgets = forgets or held is False
+            words = {True: "within", False: "more than", None: "and it cannot be told whether more than"}[held]
+            clause += f": forgetting, {words} the tolerance of {tolerance:g}"
+        elif delta.better is None and held is not True:
             clause += f", though forgetting above the tolerance of {tolerance:g} is not ruled out"
         clauses.append(clause)
     for delta in _of_role(finding.against_control, "general"):
@@ -194,7 +224,13 @@ def _going_on(finding: ArmFindings, *, forgets: bool) -> list[str]:
         figures = _figures(delta, flip=delta.better is not False)
         clauses.append(f"the last {last} tokens {found} bits per byte on {delta.set_name} ({figures})")
     helped = any(delta.better is True for delta in marginal) and all(delta.better is not False for delta in marginal)
-    if helped and not forgets:
+    gained = any(delta.better is True for delta in _of_role(finding.against_base, "domain"))
+    if not any(delta.interval for delta in marginal):
+        decision = "more training is not judged"
+    elif helped and not gained:
+        # Seeds cancel in the last step, which is paired by them, and not against the base.
+        decision = "whether more training helps is unclear, because no gain over the base is measurable"
+    elif helped and not forgets:
         decision = "more training is indicated"
     elif helped:
         decision = "reduce forgetting first, though more tokens still help the domain: raise the replay share"
@@ -245,13 +281,14 @@ def _missing_intervals(findings: Sequence[ArmFindings]) -> list[str]:
 
 def _change(delta: Delta) -> str:
     """What happened, with figures: `fell by ...`, `rose by ...`, or `did not measurably change (...)`."""
-    unit = " points" if delta.role == "exam" else ""
+    unit = "" if delta.measure == "bits_per_byte" else f" {MEASURES[delta.measure].unit}"
     if delta.better is None:
         return f"did not measurably change ({delta.difference:+{_digits(delta)}}{unit}, {_figures(delta)})"
     fell = delta.difference < 0
+    relative = "" if delta.relative_percent is None else f", {delta.relative_percent:+.1f} % relative"
     return (
         f"{'fell' if fell else 'rose'} by {abs(delta.difference):{_digits(delta)}}{unit} "
-        f"({_figures(delta, flip=fell)}, {delta.relative_percent:+.1f} % relative)"
+        f"({_figures(delta, flip=fell)}{relative})"
     )
 
 
@@ -268,4 +305,4 @@ def _figures(delta: Delta, *, flip: bool = False) -> str:
 
 
 def _digits(delta: Delta) -> str:
-    return ".1f" if delta.role == "exam" else ".4f"
+    return ".4f" if delta.measure == "bits_per_byte" else f".{MEASURES[delta.measure].decimals}f"

@@ -45,6 +45,7 @@ from cpt_ray.records.device import Card, DeviceFacts
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
+    CurvePoint,
     EfficiencyRatio,
     Estimated,
     Fit,
@@ -56,6 +57,7 @@ from cpt_ray.records.fits import (
     Spending,
     SpendingOption,
 )
+from cpt_ray.records.measures import MEASURES, Measure, MeasureFacts
 from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import (
     GridPlan,
@@ -91,6 +93,7 @@ from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, Shar
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
+    "MEASURES",
     "Amount",
     "Answers",
     "ArmsRecord",
@@ -103,6 +106,7 @@ __all__ = [
     "Comparison",
     "CompiledLayers",
     "CorpusProfile",
+    "CurvePoint",
     "Delta",
     "DeviceFacts",
     "Document",
@@ -140,6 +144,8 @@ __all__ = [
     "LeftOut",
     "LoadedCheckpoint",
     "Made",
+    "Measure",
+    "MeasureFacts",
     "Measured",
     "MemoryPlan",
     "MemoryPoint",

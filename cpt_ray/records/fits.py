@@ -35,6 +35,15 @@ class LeftOut(Record):
     predicted: float
 
 
+class CurvePoint(Record):
+    """A place on a fitted curve in tokens; the ends are those of its difference to the base."""
+
+    tokens: float
+    bits_per_byte: float
+    low: float
+    high: float
+
+
 class Fit(Record):
     """A curve fitted to the scores on one set, or why none was."""
 
@@ -58,6 +67,8 @@ class Fit(Record):
     residual_percent: float | None = None
     """Root mean square of measured over fitted loss, less one."""
     left_out: tuple[LeftOut, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    """Of a curve in tokens: from the base to its largest budget, to be drawn."""
     warnings: tuple[str, ...] = ()
     refused: str = ""
     """Why nothing was fitted; empty if something was."""
@@ -77,9 +88,15 @@ class Forecast(Record):
     set_name: str
     role: SourceRole
     tokens: float
+    seeds: int = 1
     change: Estimated | None
     """Bits per byte against the base: below 0 is a gain, above 0 a loss."""
+    better: bool | None = None
+    """The only judgment: None is "cannot be told". It never says more than the difference at the largest budget."""
+    unsure: str = ""
+    """Why it cannot be told, where there is a change."""
     missing: str = ""
+    """Why there is no change."""
 
 
 class EfficiencyRatio(Record):
@@ -121,7 +138,7 @@ class ShareRow(Record):
     """Domain text in the rows that it drew."""
     change: Estimated | None
     within: bool | None
-    """Whether the change is within the tolerance; None if the interval holds it."""
+    """Whether the change is within the tolerance; None if the data cannot tell."""
 
 
 class ShareAnswer(Record):
@@ -133,10 +150,16 @@ class ShareAnswer(Record):
     tolerance: float
     rows: tuple[ShareRow, ...]
     answer: str
+    """What the runs show."""
+    fitted: str = ""
+    """What the curve through them says; empty without one."""
 
 
 class SpendingOption(Record):
-    """One way to spend a FLOPs budget; `against` is its loss less that of more tokens."""
+    """One way to spend a FLOPs budget; `against` is its loss less that of more tokens.
+
+    `better` is the only judgment, at the level of all options together (Bonferroni); None is "cannot be told".
+    """
 
     kind: Literal["more tokens", "another size", "other data"]
     model: str
@@ -144,6 +167,7 @@ class SpendingOption(Record):
     tokens: float | None
     loss: Estimated | None
     against: Estimated | None
+    better: bool | None = None
     missing: str = ""
 
 

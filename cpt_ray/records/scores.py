@@ -7,6 +7,7 @@ from typing import Literal
 from cpt_ray.records.base import Record, SourceRole
 from cpt_ray.records.exams import Half
 from cpt_ray.records.fits import Answers
+from cpt_ray.records.measures import Measure
 
 
 class Interval(Record):
@@ -109,16 +110,17 @@ class EvalRecord(Record):
 class Delta(Record):
     """A paired difference, subject minus reference, of one measure on one set.
 
-    `difference` is in the measure's unit (bits per byte, or percentage points of accuracy); `relative_percent` is relative to
-    the reference. `better` is the only judgment: None is "not measurable". It needs an interval without 0 and, where two models
-    are compared on several sets, an adjusted p-value below the level.
+    `difference` is in the unit of the measure (`MEASURES`). `better` is the only judgment: None is "not measurable". It needs
+    an interval without 0 and, where two models are compared on several sets, an adjusted p-value below the level.
     """
 
-    measure: Literal["bits_per_byte", "accuracy_points", "accuracy_norm_points"]
+    measure: Measure
     set_name: str
     role: Literal["domain", "general", "probe", "exam"]
     subject: str
     reference: str
+    suite: Literal["domain", "general"] | None = None
+    """What an exam measures, where the study says so."""
     subject_value: float
     reference_value: float
     difference: float
@@ -126,12 +128,13 @@ class Delta(Record):
     missing: str = ""
     """Why there is no interval."""
     p_value: float
-    """Smallest level at which the interval excludes 0."""
+    """Smallest level at which the interval excludes 0; of right and wrong answers of one seed, that of McNemar's exact test."""
     adjusted_p_value: float
     """The same for all sets of this measure on which the two are compared together (Holm 1979)."""
     smallest_effect: float | None
     """The difference that this design would have found four times out of five."""
-    relative_percent: float
+    relative_percent: float | None
+    """Of the reference; of a log perplexity, of the perplexity; none of a margin, which may be 0 or below."""
     items: int
     seeds: int = 1
     better: bool | None

@@ -15,6 +15,8 @@ from cpt_ray.records import ShardManifest
 from cpt_ray.records.base import Record
 from cpt_ray.report.contents import ReportContents
 
+FIGURES = "figures"
+"""Folder of the figures' files, next to the page."""
 _HEAD_BYTES = 4096
 
 
@@ -36,11 +38,18 @@ def twins_of(page: Path) -> tuple[Path, Path]:
     return page.with_suffix(".md"), page.with_suffix(".json")
 
 
+def figures_of(page: Path) -> list[Path]:
+    """The figures' files next to a page."""
+    return sorted((page.parent / FIGURES).glob("*.svg"))
+
+
 def is_current(path: Path, fingerprint: str) -> bool:
-    """Whether the page at `path` carries this fingerprint, and has its twins."""
+    """Whether the page at `path` carries this fingerprint, and has its twins and figures."""
     try:
         with path.open("rb") as stream:
-            return fingerprint.encode() in stream.read(_HEAD_BYTES) and all(twin.is_file() for twin in twins_of(path))
+            return fingerprint.encode() in stream.read(_HEAD_BYTES) and all(
+                made.exists() for made in (*twins_of(path), path.parent / FIGURES)
+            )
     except OSError:
         return False
 

@@ -46,8 +46,8 @@ class Index:
     """The records of a study by what a reader asks for.
 
     Attributes:
-        groups: Models and domain arms: the largest model first, then as the study lists them; beyond `MOST_DRAWN` groups,
-            those with the largest domain gain first.
+        groups: Models and arms that are no controls: the largest model first, then as the study lists them; beyond
+            `MOST_DRAWN` groups, those with the largest domain gain first.
     """
 
     def __init__(self, contents: ReportContents) -> None:
@@ -98,7 +98,10 @@ class Index:
         said += ["Without a seed, a figure is the mean over seeds."] if len(seeds) > 1 else []
         first = next((run for run in self.contents.runs if run.budget_tokens), None)
         if first is not None and self._short[first.run] != first.run:
-            said.append(f"A name is arm and budget in tokens: {self._short[first.run]} is the run {first.run}.")
+            parts = ["model"] * self._several_models + ["arm"]
+            said.append(
+                f"A name is {', '.join(parts)} and budget in tokens: “{self._short[first.run]}” is the run {first.run}."
+            )
         return said
 
     def difference(
@@ -184,7 +187,7 @@ class Index:
         groups = [
             Group(model, arm, budgets, controls.get((model, arm), ""))
             for (model, arm), budgets in self._budgets.items()
-            if (config := self.contents.arms.get(arm)) is not None and config.role == "domain"
+            if (config := self.contents.arms.get(arm)) is not None and config.role != "control"
         ]
         if len(groups) > MOST_DRAWN:
             groups.sort(key=self._gain)

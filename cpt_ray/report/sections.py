@@ -68,7 +68,7 @@ def opening(index: Index) -> Opening:
     pairs, sets = pairs_of(index), index.sets
     scaling = scaling_figure(index, sets[:1], title="Token-scaling curve")
     trade = trade_figure(index, pairs[:1], title="Gain against forgetting")
-    how = "from start to end" if index.contents.wall_s is not None else "of all stages together"
+    how = "from start to end" if index.contents.wall_s is not None else "in all stages together"
     facts = (
         f"{count(comparison.tokens_seen)} tokens seen by the model that saw the most, {count(comparison.tokens_paid)} paid by "
         f"all runs; {duration(index.contents.total_wall_s)} {how}"
@@ -157,7 +157,7 @@ def _tokens(index: Index) -> Section:
         "tokens", "What a token buys",
         "Gain on the domain per million tokens, and the curves of the sets that the first screen leaves out.",
         _present(
-            efficiency_figure(index) or "Nothing was compared with a base, so there is no gain.",
+            efficiency_figure(index) or "No model was compared with its base on domain text, so there is no gain.",
             scaling_figure(index, more_sets, name="scaling_more", title="Token-scaling curves of the other sets"),
             trade_figure(index, more_pairs, name="forgetting_more", title="Gain against forgetting on the other sets"),
         ),

@@ -5,7 +5,7 @@ Guarantee: numbers are rounded here and nowhere else, always the same way.
 
 from __future__ import annotations
 
-from cpt_ray.records import Delta
+from cpt_ray.records import MEASURES, Delta
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -47,7 +47,7 @@ def count(value: float | None) -> str:
         # 999,600 rounds to 1M, not to 1000k.
         if abs(value) >= size * 0.9995:
             return f"{value / size:.3g}{unit}".replace("-", MINUS)
-    return f"{value:.3g}" if value % 1 else f"{value:.0f}"
+    return (f"{value:.3g}" if value % 1 else f"{value:.0f}").replace("-", MINUS)
 
 
 def byte_size(value: float) -> str:
@@ -77,27 +77,23 @@ def scientific(value: float | None, digits: int = 2) -> str:
 
 
 def rate(value: float) -> str:
-    """A learning rate, to three digits."""
+    """A rate, to three digits."""
     return f"{value:.3g}".replace("-", MINUS)
 
 
 def delta_digits(delta: Delta) -> int:
     """Number of decimals for a delta's measure."""
-    return 3 if delta.measure == "bits_per_byte" else 1
+    return MEASURES[delta.measure].decimals
 
 
 def unit_of(delta: Delta) -> str:
     """The unit of a delta."""
-    return "bits/byte" if delta.measure == "bits_per_byte" else "points"
+    return MEASURES[delta.measure].unit
 
 
 def measure_name(delta: Delta) -> str:
     """The measure in words."""
-    return {
-        "bits_per_byte": "bits per byte",
-        "accuracy_points": "accuracy",
-        "accuracy_norm_points": "accuracy, length-normalized",
-    }[delta.measure]
+    return MEASURES[delta.measure].words
 
 
 def judgement(delta: Delta) -> str:

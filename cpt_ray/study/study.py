@@ -36,7 +36,7 @@ from cpt_ray.records import (
 from cpt_ray.study import store
 from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
 from cpt_ray.study.cost.shapes import model_shapes
-from cpt_ray.study.findings.mirror import LiveMirror, MirrorTarget, why_not_mirrored
+from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
@@ -99,6 +99,8 @@ class Study:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if "mirror" in self.__dict__:  # a command that opened none has none to close
+            self.mirror.close(error)
         self.session.__exit__(kind, error, traceback)
 
     def make(self, verb: Verb) -> None:
@@ -179,12 +181,12 @@ class Study:
         if why_not_mirrored(self.config.tracking) is not None:
             return _mirror_nothing
         member = next(one for one in self.grid.trained() if one.node is node)
-        return LiveMirror(self.mirror_target, member.spec(node.work.spec), node.folder, self.console)
+        return LiveMirror(self.mirror, member.spec(node.work.spec), node.folder, self.console)
 
     @functools.cached_property
-    def mirror_target(self) -> MirrorTarget:
-        """Where the study is mirrored in MLflow."""
-        return MirrorTarget.of(self.graph, self.grid)
+    def mirror(self) -> Mirror:
+        """The study in MLflow."""
+        return Mirror(MirrorTarget.of(self.graph, self.grid), self.console)
 
     # Records of finished stages, under their names in the study.
 

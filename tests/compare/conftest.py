@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -49,8 +50,10 @@ class Laboratory:
         merge: str = "",
         flops_per_token: float = 1e9,
         weights: Mapping[str, float] = MappingProxyType({}),
+        suite: Literal["domain", "general"] | None = None,
     ) -> EvalRecord:
-        """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items.
+        """Add an evaluation: bits per byte of the `sets`, with `noise` per document, and `right` correct of 40 exam items
+        of a `suite`.
 
         The run took `flops_per_token` and drew from sources by `weights`; with `merge`, it is an interpolation of that name, at
         weight 0.5, of the budget.
@@ -77,7 +80,7 @@ class Laboratory:
             budget_tokens=budget,
             tokens_seen=0 if arm is None else (budget or 5) + 7,
             held_out=tuple(scores),
-            exams=() if right is None else (self._exam(folder, right),),
+            exams=() if right is None else (self._exam(folder, right, suite),),
             task_pid=1,
             wall_s=1.0,
         )
@@ -88,7 +91,7 @@ class Laboratory:
         self.folders[run] = folder
         return record
 
-    def _exam(self, folder: Path, right: int) -> ExamScore:
+    def _exam(self, folder: Path, right: int, suite: Literal["domain", "general"] | None) -> ExamScore:
         items = [ScoredItem(f"q{n}", float(n < right), float(n < right), (-1.0,) * 4) for n in range(40)]
         (folder / "exams").mkdir(parents=True, exist_ok=True)
         (folder / "exams/smoke.jsonl").write_text(format_scores(items))
@@ -102,6 +105,7 @@ class Laboratory:
             accuracy_stderr=stderr,
             accuracy_norm=share,
             accuracy_norm_stderr=stderr,
+            suite=suite,
             chance=0.25,
             items_path="exams/smoke.jsonl",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cpt_ray.compare.answers import answer
+from cpt_ray.compare.judgment import Judged
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.records import Answers
 from tests.compare.fits.made_up import TOKENS, falling, make_ladder
@@ -19,7 +20,7 @@ def study(**changes):
             make_ladder(**{"share": 0.9, "random_seed": size, **own}),
             make_ladder(lambda x: falling(x / 3), **{"random_seed": size + 1, **control}),
         ]
-    return answer(ladders, [], CompareConfig(next_budget_factor=3.0), CONTROLS)
+    return answer(ladders, Judged(), CompareConfig(next_budget_factor=3.0), CONTROLS)
 
 
 def test_every_curve_is_fitted_and_asked():

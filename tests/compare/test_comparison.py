@@ -142,10 +142,12 @@ def test_the_same_scores_give_the_same_comparison_and_survive_json(laboratory):
     assert (first.tokens_seen, first.tokens_paid) == (407, 123)
 
 
+@pytest.mark.accept(answer=2)
 def test_a_base_without_scores_is_an_error(laboratory):
     laboratory.add("legal", 100)
-    with pytest.raises(DataError, match="the base of m was not scored; everything is compared with it"):
+    with pytest.raises(DataError, match="the base of m was not scored; everything is compared with it") as caught:
         conclude(laboratory)
+    assert "run `cpt-ray evaluate`" in caught.value.fix
 
 
 def test_scores_without_a_run_or_a_folder_are_an_error(laboratory):
@@ -198,6 +200,7 @@ def test_the_headline_names_the_worst_of_probes_and_general_text(laboratory):
     assert "general text (news) rose by 0.2000" in found.verdict
 
 
+@pytest.mark.accept(answer=2)
 def test_models_with_different_tokenizers_are_not_compared_in_perplexity(laboratory):
     fill(laboratory, model="small")
     fill(laboratory, model="large")

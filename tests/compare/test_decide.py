@@ -6,6 +6,7 @@ import pytest
 
 from cpt_ray.compare.decide import FACTORS, forecasts, share_answers, spendings
 from cpt_ray.compare.fits.curves import fit_mix, fit_tokens
+from cpt_ray.compare.judgment import Judged
 from cpt_ray.records import Delta, Interval
 from tests.compare.fits.made_up import TOKENS, falling, make_ladder
 from tests.compare.fits.test_curves import mixed
@@ -21,8 +22,15 @@ def rising(x):
     return 2 - falling(x)
 
 
-def forecast_of(ladder, factor=2.0):
-    (found,) = forecasts([ladder], curves_of([ladder]), factor, 0.95)
+def measured(ladder, better, *, budget=None, step=True):
+    """A verdict on the largest budget of a ladder, and on its last step."""
+    delta = change(better=better)
+    place = (ladder.model, ladder.arm, budget or max(ladder.budgets), ladder.set_name)
+    return Judged({place: delta}, {(ladder.model, ladder.arm, ladder.set_name): change(better=step)})
+
+
+def forecast_of(ladder, factor=2.0, *, better=True):
+    (found,) = forecasts([ladder], curves_of([ladder]), measured(ladder, better), factor, 0.95)
     return found
 
 
@@ -31,17 +39,40 @@ def test_a_gain_at_the_next_budget_is_predicted_with_its_interval():
     assert found.tokens == 2 * TOKENS[-1]
     truth = falling(2 * TOKENS[-1]) - 1
     assert found.change.low < truth < found.change.high < 0
+    assert (found.better, found.unsure, found.seeds) == (True, "", 3)
 
 
 def test_forgetting_at_the_next_budget_is_predicted_as_a_loss():
-    found = forecast_of(make_ladder(rising, role="probe"), factor=4.0)
+    found = forecast_of(make_ladder(rising, role="probe"), factor=4.0, better=False)
     assert found.change.low < 1 - falling(4 * TOKENS[-1]) < found.change.high
     assert found.change.sign == 1
+    assert found.better is False
 
 
 def test_noise_around_the_base_is_no_forecast_in_either_direction():
     found = forecast_of(make_ladder(lambda x: 1 + 0 * x, noise=2e-3))
     assert found.change.sign == 0
+    assert (found.better, found.unsure) == (None, "the interval holds zero")
+
+
+@pytest.mark.parametrize(
+    ("better", "why"),
+    [
+        (None, "the largest budget that was run does not measurably differ from the base"),
+        (False, "the largest budget that was run differs from the base in the other direction"),
+    ],
+)
+def test_a_forecast_never_says_more_than_the_verdict(better, why):
+    found = forecast_of(make_ladder(), better=better)
+    assert found.change.sign == -1
+    assert (found.better, found.unsure) == (None, why)
+
+
+def test_a_forecast_without_a_measured_difference_is_not_judged():
+    ladder = make_ladder()
+    for judged in (Judged(), Judged({("m", "legal", max(ladder.budgets), "law"): change("legal", 0.1, 0)})):
+        (found,) = forecasts([ladder], curves_of([ladder]), judged, 2.0, 0.95)
+        assert (found.better, found.unsure) == (None, "the largest budget that was run could not be judged")
 
 
 def test_a_study_too_short_for_a_curve_says_why_there_is_no_forecast():
@@ -49,8 +80,8 @@ def test_a_study_too_short_for_a_curve_says_why_there_is_no_forecast():
     assert (found.change, found.missing) == (None, "2 budgets: a curve needs at least 3, besides the base")
 
 
-def spend(*ladders):
-    first, second = spendings(ladders, curves_of(ladders), CONTROLS, 0.95)
+def spend(*ladders, step=True):
+    first, second = spendings(ladders, curves_of(ladders), measured(ladders[0], better=True, step=step), CONTROLS, 0.95)
     assert (first.factor, second.factor) == FACTORS
     assert second.flops == 2 * first.flops
     return first
@@ -71,6 +102,7 @@ def test_cleaner_text_that_is_better_is_recommended():
     found = spend(make_ladder(noise=3e-4), clean)
     assert found.answer == "Other data (m, arm clean) is predicted to end lower than more tokens."
     assert found.options[1].against.sign == -1
+    assert found.options[1].better is True
 
 
 def test_a_larger_model_is_compared_at_equal_flops():
@@ -94,11 +126,28 @@ def test_options_that_are_worse_leave_more_tokens():
     dirty = make_ladder(lambda x: falling(x, floor=0.9), arm="dirty", random_seed=3, noise=3e-4)
     found = spend(make_ladder(noise=3e-4), dirty)
     assert found.answer == "More tokens of the same text are predicted to end lower than every other option that was run."
+    unsure = spend(make_ladder(noise=3e-4), dirty, step=None)
+    assert unsure.answer == (
+        "The data cannot tell: all others are predicted to end higher, but the last tokens bought nothing measurable."
+    )
+
+
+def test_of_many_options_one_must_be_surer_than_alone():
+    """The interval of one difference at 95 % ends just below zero: enough alone, not beside seven others."""
+    clean = make_ladder(lambda x: falling(x, floor=0.6964), arm="clean", random_seed=3, noise=3e-4)
+    twins = [make_ladder(arm=f"twin{number}", random_seed=10 + number, noise=3e-4) for number in range(7)]
+    alone, among = (spend(make_ladder(noise=3e-4), clean, *others) for others in ((), twins))
+    assert alone.options[1].against == among.options[1].against
+    assert alone.options[1].against.sign == -1
+    assert (alone.options[1].better, among.options[1].better) == (True, None)
+    assert among.answer.startswith("The data cannot tell")
 
 
 def test_options_that_are_equal_cannot_be_told_apart():
     found = spend(make_ladder(), make_ladder(arm="twin", random_seed=3))
-    assert found.answer == "The data cannot tell: the interval of the difference holds zero."
+    assert found.answer == (
+        "The data cannot tell: the interval of the difference holds zero, at the level of all options together."
+    )
     assert found.options[1].against.sign == 0
 
 
@@ -107,12 +156,12 @@ def test_two_budgets_cannot_tell_and_say_why():
     assert found.answer == "The data cannot tell: 2 budgets: a curve needs at least 3, besides the base."
 
 
-def change(arm, difference, half):
+def change(arm="legal", difference=-0.1, half=0.01, better=None):
     interval = Interval(low=difference - half, high=difference + half, confidence=0.95, kind="") if half else None
     return Delta(
         measure="bits_per_byte", set_name="news", role="general", subject=f"m-{arm}-100-seed0", reference="m-base",
         subject_value=1.0, reference_value=1.0, difference=difference, interval=interval, p_value=1.0, adjusted_p_value=1.0,
-        smallest_effect=None, relative_percent=0.0, items=20, better=None,
+        smallest_effect=None, relative_percent=0.0, items=20, better=better,
     )  # fmt: skip
 
 
@@ -124,16 +173,23 @@ def arms(**shares):
 
 
 def answer(deltas, **shares):
-    (found,) = share_answers(arms(**shares), deltas, [], 0.02, 0.95)
+    judged = Judged({("m", delta.subject.split("-")[1], 100, "news"): delta for delta in deltas})
+    (found,) = share_answers(arms(**shares), judged, [], 0.02, 0.95)
     return found
 
 
 def test_the_largest_share_within_the_tolerance_is_between_those_that_are_shown():
-    deltas = [change("half", 0.005, 0.002), change("most", 0.02, 0.01), change("all", 0.05, 0.01)]
+    deltas = [change("half", 0.005, 0.002, False), change("most", 0.02, 0.01, False), change("all", 0.05, 0.01, False)]
     found = answer(deltas, half=0.5, most=0.9, all=1.0)
     assert [row.within for row in found.rows] == [True, None, False]
     assert found.answer == "A share of 50% is shown to stay within 0.02; 100% exceeds it; the data cannot tell for 90%."
     assert (found.budget_tokens, found.tolerance) == (100, 0.02)
+
+
+def test_a_share_exceeds_the_tolerance_only_where_the_verdict_is_a_loss():
+    found = answer([change("half", 0.005, 0.002), change("all", 0.05, 0.01, better=None)], half=0.5, all=1.0)
+    assert [row.within for row in found.rows] == [True, None]
+    assert found.answer == "A share of 50% is shown to stay within 0.02; the data cannot tell for 100%."
 
 
 def test_if_all_stay_within_a_larger_share_was_not_tried():
@@ -147,9 +203,20 @@ def test_if_none_is_shown_it_is_said():
     assert found.rows[1].change is None
 
 
+def test_arms_with_the_same_share_are_told_apart_by_name():
+    found = answer(
+        [change("web", 0.0, 0.002), change("matched", 0.01, 0.02), change("all", 0.05, 0.01, better=False)],
+        web=0,
+        matched=0,
+        all=1,
+    )
+    shown = "A share of 0% (arm web) is shown to stay within 0.02; 100% exceeds it; the data cannot tell for 0% (arm matched)."
+    assert found.answer == shown
+
+
 def test_one_arm_answers_nothing_about_shares():
-    assert share_answers(arms(half=0.5), [], [], 0.02, 0.95) == []
-    assert share_answers([make_ladder(role="general")], [], [], 0.02, 0.95) == []
+    assert share_answers(arms(half=0.5), Judged(), [], 0.02, 0.95) == []
+    assert share_answers([make_ladder(role="general")], Judged(), [], 0.02, 0.95) == []
 
 
 def test_the_form_in_the_mix_says_the_share_between_those_that_were_run():
@@ -158,5 +225,6 @@ def test_the_form_in_the_mix_says_the_share_between_those_that_were_run():
     base = 0.7
     ladders = [one.__class__(**{**one.__dict__, "base": base}) for one in ladders]
     fitted = fit_mix(ladders, confidence=0.95, seed=0)
-    (found,) = share_answers(ladders, [], [fitted], 0.02, 0.95)
-    assert "By the D-CPT form the largest share is" in found.answer
+    (found,) = share_answers(ladders, Judged(), [fitted], 0.02, 0.95)
+    assert found.fitted.startswith("By the D-CPT form the largest share is")
+    assert found.fitted.endswith("; its gamma and epsilon are not determined.")

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, relative_percent
 from cpt_ray.config.sections.evaluate import CompareConfig
@@ -109,6 +110,84 @@ def test_exam_items_are_judged_like_the_sign_test(laboratory, right, p_value):
     assert delta.relative_percent == pytest.approx(100 * (right - 10) / 10)
 
 
+@pytest.mark.parametrize(("better", "worse"), [(5, 0), (6, 0), (8, 1), (14, 4), (15, 4), (3, 3)])
+def test_right_and_wrong_answers_are_judged_by_mcnemars_exact_test(laboratory, better, worse):
+    base, run = laboratory.add(right=20), laboratory.add("legal", 100, right=20 + better - worse)
+    right = [n >= worse for n in range(20)] + [n < better for n in range(20)]
+    write_exam(laboratory, run, [item(n, accuracy=float(one)) for n, one in enumerate(right)])
+
+    delta = only(cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall, "smoke", "accuracy_points")
+
+    exact = float(binomtest(better, better + worse).pvalue)
+    assert delta.p_value == pytest.approx(exact)
+    assert delta.better is (True if exact <= 0.05 else None)
+    # Judgment and interval are one: it excludes zero where, and only where, the test does.
+    assert (delta.interval.low > 0) is (exact <= 0.05)
+
+
+def write_exam(laboratory, record, items, **fields):
+    """Give a record other items of its exam, and its scores."""
+    (laboratory.folders[record.run] / "exams/smoke.jsonl").write_text(format_scores(items))
+    place = next(number for number, one in enumerate(laboratory.evals) if one.run == record.run)
+    changed = {"items": len(items), "accuracy": sum(one.accuracy for one in items) / len(items), **fields}
+    exams = tuple(exam.model_copy(update=changed) for exam in record.exams)
+    laboratory.evals[place] = record.model_copy(update={"exams": exams})
+
+
+def item(number, **fields):
+    return ScoredItem(**{"id": f"q{number}", "accuracy": 0.0, "accuracy_norm": 0.0, "log_p": (-1.0,) * 4, **fields})
+
+
+def letters(shift, seed=0):
+    """Forty letter questions whose correct choice, the first, has `shift` more nats than by chance."""
+    random = np.random.default_rng(seed)
+    return [item(n, log_p=(-2.0 + shift + random.normal(0, 0.05), -2.0, -2.5, -3.0), right=0) for n in range(40)]
+
+
+MEASURES_OF_LETTERS = {"letter_perplexity": 7.0, "margin": 0.0, "suite": "general"}
+
+
+@pytest.mark.parametrize(("shift", "better"), [(0.3, True), (0.0, None), (-0.3, False)])
+def test_the_letters_perplexity_and_the_margin_are_compared_like_accuracy(laboratory, shift, better):
+    base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=10)
+    write_exam(laboratory, base, letters(0.0), **MEASURES_OF_LETTERS)
+    write_exam(laboratory, run, letters(shift, seed=1), **MEASURES_OF_LETTERS)
+
+    deltas = cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall
+
+    letter, margin = (only(deltas, "smoke", measure) for measure in ("letter_nats", "margin_nats"))
+    assert (letter.better, margin.better) == (better, better)
+    assert letter.difference == pytest.approx(-shift, abs=0.03)
+    # The correct choice against the second, which has the same probability as by chance.
+    assert margin.difference == pytest.approx(shift, abs=0.03)
+    assert letter.subject_value == pytest.approx(2.0 - shift, abs=0.03)
+    assert letter.relative_percent == pytest.approx(100 * math.expm1(letter.difference))
+    assert margin.relative_percent is None
+    assert {delta.suite for delta in deltas if delta.role == "exam"} == {"general"}
+    assert letter.interval.kind == "over items; evaluation items only, not training randomness"
+
+
+def test_orders_of_the_choices_are_compared_too_and_what_follows_the_letter_is_worse(laboratory):
+    base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=10)
+    fields = {"order_accuracy": 0.5, "order_changes": 0.5}
+    for record, changes in ((base, 0.0), (run, 1.0)):
+        found = [item(n, order_accuracy=0.25, order_changes=changes * (n % 2)) for n in range(40)]
+        write_exam(laboratory, record, found, **fields)
+
+    deltas = cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall
+
+    assert only(deltas, "smoke", "order_changes_points").better is False
+    assert only(deltas, "smoke", "order_changes_points").difference == pytest.approx(50.0)
+    assert only(deltas, "smoke", "order_accuracy_points").better is None
+
+
+def test_each_measure_is_a_family_of_its_own_over_exams(laboratory):
+    base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=16)
+    deltas = cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG).overall
+    accuracy = only(deltas, "smoke", "accuracy_points")
+    assert accuracy.adjusted_p_value == accuracy.p_value == pytest.approx(2 / 2**6)
+
+
 def test_items_that_have_a_group_are_compared_by_group(laboratory):
     base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=20)
     for record, right in ((base, 10), (run, 20)):
@@ -134,16 +213,19 @@ def test_of_many_sets_one_must_be_surer_than_alone(laboratory):
     assert larger.adjusted_p_value == pytest.approx(max(larger.p_value, smaller.adjusted_p_value))
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize("damage", [math.nan, math.inf])
 def test_a_score_that_is_no_number_is_an_error(laboratory, damage):
     base, run = laboratory.add(), laboratory.add("legal", 100)
     rows = [(str(n), 10.0 + n, 3, 8) for n in range(12)]
     write_documents(laboratory, base, rows)
     write_documents(laboratory, run, [*rows[:-1], ("11", damage, 3, 8)])
-    with pytest.raises(DataError, match=r"line 12: not a per-document score: nats: Input should be a finite number"):
+    with pytest.raises(DataError, match=r"line 12: not a per-document score: nats: Input should be a finite number") as caught:
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+    assert caught.value.fix == "delete the evaluation's folder and run `cpt-ray evaluate` again"
 
 
+@pytest.mark.accept(answer=2)
 def test_documents_of_no_bytes_are_an_error_only_if_all_are(laboratory):
     base, run = laboratory.add(), laboratory.add("legal", 100)
     rows = [(str(n), 10.0 + n, 3, 8 * (n > 0)) for n in range(12)]
@@ -153,8 +235,9 @@ def test_documents_of_no_bytes_are_an_error_only_if_all_are(laboratory):
     rows = [(str(n), 10.0 + n, 3, 0) for n in range(12)]
     for record in (base, run):
         write_documents(laboratory, record, rows)
-    with pytest.raises(DataError, match="the weights of all units are 0"):
+    with pytest.raises(DataError, match="law: m-legal-100-seed0 against m-base: the weights of all units are 0") as caught:
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+    assert caught.value.fix == "delete the evaluation folders of both and run `cpt-ray evaluate` again"
 
 
 def test_identical_scores_are_no_difference(laboratory):
@@ -272,6 +355,7 @@ def test_other_exam_items_are_refused(laboratory):
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
@@ -285,6 +369,23 @@ def test_a_score_file_that_was_edited_or_cut_is_refused(laboratory, edit, says):
     path = laboratory.folders[run.run] / "held_out/law-test.jsonl"
     path.write_text("".join(f"{line}\n" for line in edit(path.read_text().splitlines())))
     with pytest.raises(DataError, match=f"law-test.jsonl: .*{says}") as refused:
+        cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
+    assert refused.value.fix.startswith("a score file was edited or cut: delete the evaluation's folder")
+
+
+@pytest.mark.accept(answer=2)
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda lines: [lines[0].replace('"accuracy": 1.0', '"accuracy": 0.0'), *lines[1:]], "9 correct items, but 10 in eval"),
+        (lambda lines: lines[:-1], "39 items, but 40 in evaluation.json"),
+    ],
+)
+def test_exam_scores_that_were_edited_or_cut_are_refused(laboratory, edit, says):
+    base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=10)
+    path = laboratory.folders[run.run] / "exams/smoke.jsonl"
+    path.write_text("".join(f"{line}\n" for line in edit(path.read_text().splitlines())))
+    with pytest.raises(DataError, match=f"smoke.jsonl: {says}") as refused:
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
     assert refused.value.fix.startswith("a score file was edited or cut: delete the evaluation's folder")
 

@@ -35,6 +35,9 @@ def study(laboratory: Laboratory, *, law=0.9, news=1.0, small=0.95, control=(1.0
     return conclude(laboratory).verdict
 
 
+pytestmark = pytest.mark.accept(answer=2)
+
+
 def test_the_whole_sentence_of_a_plain_gain(laboratory):
     assert study(laboratory, law=0.9, news=1.01, small=0.95, control=(0.98, 0.995)) == (
         "32k tokens of legal on m: bits per byte on law fell by 0.1000 (95 % interval 0.1000 to 0.1000, -10.0 % relative) "
@@ -187,6 +190,15 @@ def test_a_missing_domain_set_is_called_unknown(laboratory):
     verdict = conclude(laboratory).verdict
     assert "no domain text was held out, so the gain is unknown" in verdict
     assert "with only one budget" in verdict
+
+
+def test_a_study_without_domain_text_says_what_its_general_text_gained(laboratory):
+    laboratory.add(sets=("news", "essays"))
+    laboratory.add("web", 1_500_000, news=0.9, essays=1.0, sets=("news", "essays"), noise=1e-5)
+    assert conclude(laboratory).headline == (
+        "1.5M tokens of web text on m: news better by 0.100 bits per byte, no domain text scored, no measurable forgetting; "
+        "more tokens unknown."
+    )
 
 
 def test_a_base_alone_has_no_verdict(laboratory):

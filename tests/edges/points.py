@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cpt_ray.records import HeldOutPoint, Interval, MemoryPoint, Point, RunEvent
+from cpt_ray.records import Estimated, Fit, HeldOutPoint, Interval, MemoryPoint, Point, RunEvent
 
 CONTROL = frozenset({"control"})
 
@@ -17,6 +17,28 @@ def point(tokens: int, value: float, arm: str | None, role: str = "domain", **ch
 
 
 POINTS = (point(0, 1.4, None), point(50, 1.3, "legal"), point(100, 1.2, "legal"), point(100, 1.39, "control"))
+
+
+def _fit(kind: Any, **changes: Any) -> Fit:
+    fields: dict[str, Any] = {
+        "kind": kind, "formula": "E + ...", "model": "m", "arm": "legal", "set_name": "law", "role": "domain", "points": 4,
+        "scores": 8, "seeds": 2, "degrees_of_freedom": 1,
+    }  # fmt: skip
+    return Fit(**{**fields, **changes})
+
+
+FITS = (
+    _fit(
+        "tokens",
+        parameters=(
+            Estimated(name="E", value=0.7, low=0.6, high=0.8),
+            Estimated(name="x0", value=1e6, low=None, high=None),
+            Estimated(name="b", value=0.5, low=0.1, high=None),
+        ),
+        warnings=("4 points: a curve through so few fits almost anything",),
+    ),
+    _fit("size", model=None, refused="2 model sizes: a curve needs at least 3"),
+)
 
 
 def held_out(tokens: int, value: float) -> HeldOutPoint:

@@ -64,6 +64,7 @@ def test_rolling_windows_are_those_of_lm_eval_and_score_every_token_once(length)
         assert context + continuation[:-1] == list(window[0])
 
 
+@pytest.mark.accept(answer=3)
 def test_scores_equal_lm_evals_rolling_log_likelihood_in_fp32(tokenizer, model):
     texts = {f"doc_{seed}": make_text(seed, 1 + 2 * seed) for seed in range(6)}
     documents = [

@@ -27,6 +27,7 @@ def test_the_items_of_harness_tasks_are_their_questions_and_the_text_of_the_righ
     ]
 
 
+@pytest.mark.accept(answer=2)
 def test_an_unknown_task_names_the_nearest(own):
     with pytest.raises(ConfigError, match=r"names 'own_choise', which the installed lm-eval does .*nearest is 'own_choice'"):
         build_tasks(["own_choise"], str(own), KEY)
@@ -34,6 +35,7 @@ def test_an_unknown_task_names_the_nearest(own):
         task_items(("hellaswagg",), None)
 
 
+@pytest.mark.accept(answer=2)
 def test_a_task_whose_data_cannot_be_had_says_what_to_run(monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError("Couldn't reach 'ibm/piqa' on the Hub (OfflineModeIsEnabled)\nmore")

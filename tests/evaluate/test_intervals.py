@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.intervals import LEAST_UNITS, estimate, holm
@@ -25,6 +27,7 @@ def lengths(kind: str, count: int, random: np.random.Generator):
     }[kind]()
 
 
+@pytest.mark.accept(answer=1)
 @pytest.mark.parametrize("kind", ["equal", "log-normal", "Pareto"])
 @pytest.mark.parametrize("count", [10, 50])
 def test_equal_models_differ_in_five_percent_of_studies(kind, count):
@@ -39,6 +42,7 @@ def test_equal_models_differ_in_five_percent_of_studies(kind, count):
     assert 0.025 * 600 <= wrong <= 0.075 * 600
 
 
+@pytest.mark.accept(answer=1)
 @pytest.mark.parametrize("seed_noise", [0.0, 0.02])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_equal_models_of_few_seeds_differ_in_at_most_five_percent(seeds, seed_noise):
@@ -54,6 +58,7 @@ def test_equal_models_of_few_seeds_differ_in_at_most_five_percent(seeds, seed_no
     assert wrong <= 0.075 * 400
 
 
+@pytest.mark.accept(answer=1)
 def test_a_planted_effect_is_covered_and_found():
     random = np.random.default_rng(1)
     covered = 0
@@ -70,6 +75,49 @@ def test_items_that_are_right_or_wrong_get_the_p_value_of_the_sign_test():
     one = found([1.0] * 5 + [0.0] * 35, samples=40_000)
 
     assert one.p_value() == pytest.approx(2 / 2**5, rel=0.05)
+
+
+def test_the_sign_test_is_exact_and_the_subsets_converge_to_it():
+    values = np.array([1.0] * 9 + [-1.0] * 2 + [0.0] * 29)
+    exact = binomtest(9, 11).pvalue
+    assert found(values).p_value() == pytest.approx(exact)
+    counted = replace(found(values, samples=100_000), exact=None)
+    assert counted.p_value() == pytest.approx(exact, rel=0.05)
+
+
+def test_interval_and_exact_test_agree_on_zero_whatever_the_subsets_say():
+    """Few subsets count the p-value with an error: without the exact one, interval and test would contradict each other."""
+    contradictions, random = 0, np.random.default_rng(8)
+    for trial in range(300):
+        values = random.choice([-1.0, 0.0, 1.0], 30, p=[0.1, 0.6, 0.3])
+        one = found(values, samples=200, seed=trial)
+        if one.missing:
+            continue
+        low, high = one.bounds(0.95)
+        assert (low > 0 or high < 0) is (one.p_value() <= 0.05)
+        low, high = replace(one, exact=None).bounds(0.95)
+        contradictions += (low > 0 or high < 0) is not (one.p_value() <= 0.05)
+    assert contradictions > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "weights"), [([[1.0, 0.0] * 10] * 2, None), ([1.0, 2.0] * 10, None), ([1.0, 0.0] * 10, [1.0, 2.0] * 10)]
+)
+def test_seeds_unequal_changes_and_unequal_units_have_no_sign_test(values, weights):
+    assert found(values, weights).exact is None
+
+
+def test_what_only_describes_has_the_degrees_of_freedom_of_units_and_seeds_together():
+    values = np.random.default_rng(4).normal(0.5, 1, 40) + np.array([[0.1], [0.0], [-0.1]])
+    one = found(values)
+    sure, described = one.bounds(0.95), one.bounds(0.95, describes=True)
+    assert sure[0] < described[0] < one.value < described[1] < sure[1]
+    # A single seed has nothing to pool.
+    single = found(values[:1])
+    assert single.bounds(0.95) == single.bounds(0.95, describes=True)
+    # Where some subsets never reach what is asked, t has the degrees of freedom of the seeds alone.
+    open_ended = replace(one, ratios=np.sort(np.append(one.ratios[:-800], np.full(800, np.inf))))
+    assert open_ended.bounds(0.95)[0] == open_ended.bounds(0.95, describes=True)[0]
 
 
 def test_the_p_value_is_the_level_at_which_the_interval_loses_zero():

@@ -31,6 +31,7 @@ def test_item_scores_survive_the_round_trip(tmp_path):
     assert read_item_scores(tmp_path / "quiz.jsonl") == scores
 
 
+@pytest.mark.accept(answer=2)
 def test_a_file_that_is_missing_or_damaged_is_named_with_its_line(tmp_path):
     path = tmp_path / "scores.jsonl"
     with pytest.raises(DataError, match=r"scores\.jsonl: per-document scores cannot be read: No such file"):
@@ -44,6 +45,7 @@ def test_a_file_that_is_missing_or_damaged_is_named_with_its_line(tmp_path):
         read_item_scores(path)
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -66,10 +68,12 @@ def test_a_score_that_was_edited_by_hand_is_refused_with_its_line(tmp_path, line
     assert "run `cpt-ray evaluate` again" in caught.value.fix
 
 
+@pytest.mark.accept(answer=2)
 def test_an_empty_file_of_scores_is_refused(tmp_path):
     (tmp_path / "scores.jsonl").write_text("")
-    with pytest.raises(DataError, match=r"scores\.jsonl: no per-item scores"):
+    with pytest.raises(DataError, match=r"scores\.jsonl: no per-item scores") as caught:
         read_item_scores(tmp_path / "scores.jsonl")
+    assert "run `cpt-ray evaluate` again" in caught.value.fix
 
 
 def test_values_are_summed_over_groups_and_an_item_without_one_stands_alone():

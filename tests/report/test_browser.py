@@ -1,76 +1,101 @@
-"""A real browser shows the page: its parts, and figures with a size, at two widths."""
+"""A real browser shows the page: on a phone, a laptop, a desktop screen and paper, light and dark."""
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from benchmarks.acceptance.browser import WIDTHS, Seen, View, look
 from cpt_ray.report.page import write_report
-from tests.report.html import read
 from tests.report.made_up import make_contents
 from tests.report.made_up_sizes import make_sizes
 from tests.report.test_page import SECTIONS
 
-
-def find_chromium() -> str | None:
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-
-
-def browse(page: Path, profile: Path, *arguments: str) -> str:
-    quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-    command = [
-        str(find_chromium()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet,
-        f"--user-data-dir={profile}", *arguments, page.as_uri(),
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.accept(answer=5),
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed, so nothing can open the page"),
+]
+STUDIES = {"one model": make_contents, "sizes and arms": make_sizes}
+VIEWS = {**{f"{width} px": View(width=width) for width in WIDTHS}, "paper": View.paper()}
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed, so nothing can open the page")
-@pytest.mark.parametrize(("study", "width"), [("one", 500), ("one", 1280), ("sizes", 500), ("sizes", 1920)])
-def test_a_browser_shows_all_parts_and_nothing_is_wider_than_the_window(tmp_path, study, width):
-    path = tmp_path / "report.html"
-    write_report(path, make_contents() if study == "one" else make_sizes())
-    # The page itself may not run scripts, so a copy without its policy measures the browser's layout, all parts open.
-    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
-    text = path.read_text(encoding="utf-8")
-    assert policy.search(text)
-    probe = (
-        "<script>document.querySelectorAll('details').forEach(d=>d.open=true);const box=e=>e.getBoundingClientRect();"
-        "document.body.dataset.seen="
-        "[...document.querySelectorAll('.plot svg')].map(box).map(r=>Math.round(r.width)+'x'+Math.round(r.height)).join(' ');"
-        "document.body.dataset.cut=[...document.querySelectorAll('table')].filter(t=>box(t.parentElement).right>innerWidth).length;"
-        "document.body.dataset.overflow=document.documentElement.scrollWidth-document.documentElement.clientWidth</script></body>"
-    )
-    measured = tmp_path / "measured.html"
-    measured.write_text(policy.sub("", text).replace("</body>", probe), encoding="utf-8")
-    size = f"--window-size={width},2000"
-    dom = browse(measured, tmp_path / "profile", size, "--dump-dom")
-    assert read(dom).headings == SECTIONS
-    seen = [tuple(map(int, pair.split("x"))) for pair in dom.split('data-seen="')[1].split('"')[0].split()]
-    assert len(seen) == text.count('class="plot"')
-    assert all(w > 0.25 * min(width, 1360) and h > 150 for w, h in seen), seen
-    assert dom.split('data-overflow="')[1].split('"')[0] == "0"
-    assert dom.split('data-cut="')[1].split('"')[0] == "0"
+@pytest.fixture(scope="module", params=STUDIES)
+def page(request, tmp_path_factory) -> Path:
+    path: Path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(path, STUDIES[request.param]())
+    return path
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed, so nothing can open the page")
-def test_print_shows_what_the_screen_folds(tmp_path):
-    path, printed = tmp_path / "report.html", tmp_path / "report.pdf"
-    write_report(path, make_contents())
-    open_pages = _pages(browse_pdf(path, printed, tmp_path))
-    closed = tmp_path / "closed.html"
-    closed.write_text(path.read_text(encoding="utf-8").replace("::details-content", "::nothing"), encoding="utf-8")
-    assert open_pages > _pages(browse_pdf(closed, tmp_path / "closed.pdf", tmp_path)) >= 1
+@pytest.fixture(scope="module")
+def seen(page) -> dict[str, Seen]:
+    return dict(zip(VIEWS, look(page, list(VIEWS.values())), strict=True))
 
 
-def browse_pdf(page: Path, out: Path, folder: Path) -> Path:
-    browse(page, folder / "profile", f"--print-to-pdf={out}", "--no-pdf-header-footer")
-    return out
+@pytest.mark.parametrize("view", VIEWS)
+def test_no_table_is_cut_off_and_nothing_is_wider_than_the_window(seen, view):
+    assert seen[view].tables > 15
+    assert seen[view].cut == []
+    assert seen[view].overflow == 0
 
 
-def _pages(pdf: Path) -> int:
-    return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_part_and_figure_is_there_at_a_size_that_can_be_read(page, seen, view):
+    found, text = seen[view], page.read_text(encoding="utf-8")
+    assert found.headings == SECTIONS
+    assert len(found.plots) == text.count('class="plot"')
+    assert all(width > 0.25 * min(VIEWS[view].width, 1360) and height > 150 for width, height in found.plots), found.plots
+    assert found.outside == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_is_requested_and_every_figure_has_words(seen, view):
+    assert seen[view].requests == []
+    assert seen[view].unnamed == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_first_screen_has_the_sentence_and_the_table_begins_in_it(page, width):
+    (found,) = look(page, [View(width=width, unfold=False)])
+    assert found.verdict
+    assert found.verdict_bottom < 0.5 * found.window_height
+    assert found.results_top is not None
+    assert found.results_top < 0.6 * found.window_height
+
+
+def test_dark_readers_get_light_text_on_a_dark_page(page):
+    light, dark = look(page, [View(width=1280), View(width=1280, dark=True)])
+    assert _luminance(light.paper) > 200 > 60 > _luminance(light.ink)
+    assert _luminance(dark.paper) < 60 < 200 < _luminance(dark.ink)
+    assert dark.cut == []
+
+
+def test_a_planted_fault_is_seen(page, tmp_path):
+    text = page.read_text(encoding="utf-8")
+    spoiled = tmp_path / "spoiled.html"
+    wide = '<p style="width:3000px">wide</p><div role="img">unnamed</div>'
+    text = text.replace("</header>", f"{wide}</header>").replace("@container(", "@container(min-width:99999px) and (")
+    spoiled.write_text(text.replace("default-src 'none'", "img-src *"), encoding="utf-8")
+    (found,) = look(spoiled, [View(width=390)])
+    assert found.overflow > 500
+    assert found.unnamed == 1
+    assert found.cut != []
+
+
+def test_a_request_to_outside_is_seen(page, tmp_path):
+    asking = tmp_path / "asking.html"
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    asking.write_text(text.replace("</header>", '<img alt="x" src="http://127.0.0.1:9/x.png"></header>'), encoding="utf-8")
+    (found,) = look(asking, [View(width=390)])
+    assert found.requests == ["http://127.0.0.1:9/x.png"]
+
+
+def test_print_shows_what_the_screen_folds(page):
+    screen, paper = look(page, [View(width=1280, unfold=False), View.paper()])
+    assert paper.tables > screen.tables >= 1
+
+
+def _luminance(color: str) -> float:
+    red, green, blue = map(int, re.findall(r"\d+", color)[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -17,7 +17,7 @@ def test_a_name_leaves_out_what_is_the_same_everywhere_and_says_so():
     assert index.names_legend() == [
         "Every model here is made of smollm2-135m.",
         "Every run has seed 0.",
-        "A name is arm and budget in tokens: legal 6M is the run smollm2-135m-legal-6000000-seed0.",
+        "A name is arm and budget in tokens: “legal 6M” is the run smollm2-135m-legal-6000000-seed0.",
     ]
     sizes = Index(make_sizes())
     assert sizes.name("m4-legal-8000000-seed1") == "m4 legal 8M, seed 1"
@@ -46,6 +46,14 @@ def test_the_largest_model_stands_first_and_each_group_has_its_control():
     assert {group.control for group in groups} == {"control"}
     assert {group.control for group in Index(make_sizes(control=False)).groups} == {""}
     assert [group.arm for group in Index(make_contents()).groups] == ["legal"]
+
+
+def test_an_arm_that_trains_on_general_text_for_its_own_sake_is_a_group():
+    contents = make_sizes(models=("m1", "m4"), arms=("legal",), budgets=(2_000_000,), seeds=(0,), control=False)
+    arms = {"legal": contents.arms["legal"].model_copy(update={"role": "general"})}
+    index = Index(replace(contents, arms=arms))
+    assert [(group.model, group.arm) for group in index.groups] == [("m4", "legal"), ("m1", "legal")]
+    assert index.names_legend()[-1].startswith("A name is model, arm and budget in tokens: ")
 
 
 def test_of_many_arms_those_with_the_largest_gain_stand_first_and_the_rest_is_counted():

@@ -195,7 +195,7 @@ def test_runs_show_what_they_paid_their_rates_and_where_a_chain_came_from():
     html = render_report(replace(contents, runs=(*contents.runs, first, second)))
     assert "chain, from m-legal-1000000-seed0 at 1,000,000 tokens, optimizer fresh" in html
     row = html.partition(">m-legal-2000000-seed0<small>")[2].partition("</tr>")[0]
-    assert re.search(r"<b>2,500,000</b></td>\s*<td class=\"n\">1,500,000</td>", row)
+    assert re.search(r"<b>2,500,000</b></td>\s*<td class=\"n\" data-of=\"tokens paid\">1,500,000</td>", row)
     assert "0.0003<small>decays to 3e\N{MINUS SIGN}05</small>" in row
 
 

@@ -6,16 +6,20 @@ change takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from cpt_ray.compare.fits.fitted import Fitted, Subject, fit
 from cpt_ray.compare.fits.forms import MIX, POWER, TOKENS
 from cpt_ray.compare.fits.ladder import Ladder
-from cpt_ray.compare.fits.spread import Scores, Target
-from cpt_ray.evaluate.intervals import Floats
+from cpt_ray.compare.fits.spread import Curve, Scores, Spread, Target, linear_spread, spread_of
+from cpt_ray.evaluate.intervals import Floats, t_quantile
+from cpt_ray.records import CurvePoint
 
+_BELOW_FIRST, _ABOVE_FIRST = 4, 13
+"""Places of a drawn curve."""
 FURTHEST = 1e4
 """Tokens beyond the largest budget, in multiples of it, from which on a loss counts as never reached."""
 
@@ -29,7 +33,24 @@ def fit_tokens(ladder: Ladder, *, confidence: float, seed: int) -> Fitted:
         subset_designs=np.stack(np.broadcast_arrays(ladder.tokens, ladder.subset_base[:, None]), axis=-1),
         subset_losses=ladder.subset_losses,
     )
-    return fit(TOKENS, _subject("tokens", ladder), scores, _points(ladder), confidence=confidence, seed=seed)
+    fitted = fit(TOKENS, _subject("tokens", ladder), scores, _points(ladder), confidence=confidence, seed=seed)
+    if fitted.curve is None:
+        return fitted
+    drawn = tuple(_trace(fitted.curve, ladder, confidence))
+    return Fitted(fitted.record.model_copy(update={"curve": drawn}), fitted.curve)
+
+
+def _trace(curve: Curve, ladder: Ladder, confidence: float) -> Iterator[CurvePoint]:
+    """The curve from the base, which it passes through, to the largest budget."""
+    first, last = float(ladder.tokens.min()), float(ladder.tokens.max())
+    yield CurvePoint(tokens=0.0, bits_per_byte=ladder.base, low=ladder.base, high=ladder.base)
+    # Even steps below the first budget and in logarithms above it, as the figure's axis has them.
+    for tokens in (*np.linspace(0, first, _BELOW_FIRST + 1)[1:-1], *np.geomspace(first, last, _ABOVE_FIRST)):
+        change = linear_spread(curve, change_at(float(tokens)), confidence)
+        low, high = change.bounds()
+        yield CurvePoint(
+            tokens=float(tokens), bits_per_byte=ladder.base + change.value, low=ladder.base + low, high=ladder.base + high
+        )
 
 
 def fit_compute(ladder: Ladder, *, confidence: float, seed: int) -> Fitted:
@@ -76,6 +97,24 @@ def largest(ladder: Ladder) -> Ladder:
             "subset_losses": ladder.subset_losses[:, kept],
         }
     )
+
+
+def predicted(curve: Curve, ladder: Ladder, target: Target, confidence: float) -> Spread:
+    """A prediction in tokens, over training at least as uncertain as the largest budget that was run.
+
+    Where nothing happens, three parameters follow the noise of the runs, and the interval of the curve alone covers 85 to 92 %
+    (benchmarks/results/stats.json); a budget that was run is known no better than its seeds agree.
+
+    Args:
+        curve: The ladder's curve in tokens.
+        ladder: What it was fitted to.
+        target: The change or the loss at a number of tokens.
+        confidence: Level of the interval.
+    """
+    spread, ends = spread_of(curve, target, confidence), largest(ladder).losses
+    if len(ends) < 2:
+        return spread
+    return spread.no_narrower_than(t_quantile(len(ends) - 1, confidence) * float(ends.std(ddof=1)) / math.sqrt(len(ends)))
 
 
 def change_at(tokens: float) -> Target:

@@ -110,11 +110,13 @@ def refusal(form: Form, subject: Subject, scores: Scores, points: Floats) -> str
 def parameter(curve: Curve, place: int, confidence: float) -> Estimated:
     """A parameter with its interval; open where the interval reaches the end of what was searched."""
     form, solution = curve.form, curve.solution
-    spread = spread_of(curve, lambda searched, _: searched[..., place], confidence)
+    spread = spread_of(curve, lambda searched, _: searched[..., place], confidence, describes=True)
     low, high = spread.bounds()
     room = 1e-3 * (solution.high[place] - solution.low[place])
-    low = low if low > solution.low[place] + room else -np.inf
-    high = high if high < solution.high[place] - room else np.inf
+    # A search that ends at a wall says nothing of what lies on the other side of the estimate.
+    stuck = bool(solution.free) and place not in solution.free
+    low = low if low > solution.low[place] + room and not stuck else -np.inf
+    high = high if high < solution.high[place] - room and not stuck else np.inf
     natural = np.exp if form.logged[place] else float
     return estimated(form.parameters[place], float(natural(spread.value)), natural(low), natural(high), form.logged[place])
 
@@ -177,6 +179,7 @@ def _warnings(curve: Curve, parameters: Sequence[Estimated], points: Floats) -> 
     misfit = lack_of_fit(curve, points)
     if misfit is not None and misfit < MISFIT:
         lines.append(f"the form misses what all seeds agree on (lack of fit, p = {misfit:.2g})")
+    lines += [curve.form.undetermined] if curve.form.undetermined else []
     loose = [one.name for one in parameters if one.low is None or one.high is None]
     if loose:
         lines.append(f"{', '.join(loose)} not bounded by the scores")

@@ -26,6 +26,7 @@ class Form:
         box: Design [scores, columns] and losses [scores] to the ends of each searched parameter.
         log_loss: Searched parameters [..., parameters] and design [..., scores, columns] to log losses [..., scores].
         reported: Parameters that are reported; the others only carry the curve.
+        undetermined: What scores never determine of the form, in a sentence that goes with every fit; empty if nothing.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Form:
     box: Callable[[Floats, Floats], tuple[Floats, Floats]]
     log_loss: Callable[[Floats, Floats], Floats]
     reported: tuple[str, ...]
+    undetermined: str = ""
 
 
 def _tokens_loss(searched: Floats, design: Floats) -> Floats:
@@ -94,6 +96,7 @@ MIX = Form(
     _mix_loss,
     # In simulations of four shares, nothing bounds gamma and epsilon, and E and C with them (docs/log.md).
     ("eta", "beta"),
+    "gamma and epsilon cannot be determined from the shares of a study, nor E, B and C with them: none is reported",
 )
 """D-CPT law (arXiv 2406.01375) at one model size, whose term of size is part of E. Columns: tokens in units of the largest, and
 the share of the text whose loss it is: the domain's for a domain set, the rest for a general one."""

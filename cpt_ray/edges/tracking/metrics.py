@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunEvent
+from cpt_ray.records import Fit, HeldOutPoint, MemoryPoint, Point, RunEvent, RunRecord
 
 Watched = tuple[str, int, float]
 """A metric other than a step's: key, tokens seen, value."""
@@ -47,6 +47,39 @@ def curve_metrics(points: Sequence[Point], control_arms: frozenset[str]) -> dict
     return {place: sum(values) / len(values) for place, values in groups.items()}
 
 
+def fit_metrics(fits: Sequence[Fit]) -> dict[tuple[str, int], float]:
+    """Parameters of fitted curves and the ends of their intervals, at step 0: (`fit.<of>.<name>`, `.low`, `.high`) to value.
+
+    An end that the scores do not bound is not there; nor is a parameter that they bound on neither side.
+    """
+    found: dict[tuple[str, int], float] = {}
+    for fit in fits:
+        for one in fit.parameters:
+            ends = {"low": one.low, "high": one.high}
+            known = {f".{name}": value for name, value in ends.items() if value is not None}
+            for end, value in ({"": one.value} | known).items() if known else ():
+                found[f"{_key_of(fit)}.{one.name}{end}", 0] = value
+    return found
+
+
+def fit_tags(fits: Sequence[Fit]) -> dict[str, str]:
+    """What each curve was fitted to and what to keep in mind, or why none was fitted, by `cpt_ray.fit.<of>`."""
+    return {
+        f"cpt_ray.{_key_of(fit)}": f"not fitted: {fit.refused}"
+        if fit.refused
+        else "; ".join([
+            fit.formula,
+            f"{fit.points} points, {fit.scores} scores, {fit.seeds} seeds, {fit.degrees_of_freedom} degrees of freedom",
+            *fit.warnings,
+        ])
+        for fit in fits
+    }  # fmt: skip
+
+
+def _key_of(fit: Fit) -> str:
+    return ".".join(["fit", fit.kind, fit.model or "all_models", fit.arm or "all_arms", fit.set_name]).translate(_ALLOWED)
+
+
 def held_out_metrics(points: Sequence[HeldOutPoint]) -> list[Watched]:
     """Held-out losses during training: `during_training.<role>.<set>.bits_per_byte` and `.nats_per_token`, in order."""
     return [
@@ -75,3 +108,19 @@ def event_metrics(events: Sequence[RunEvent]) -> list[Watched]:
         counts[event.kind] += 1
         rows[f"events.{event.kind}", event.tokens_seen] = counts[event.kind]
     return [(key, tokens, float(count)) for (key, tokens), count in rows.items()]
+
+
+def final_metrics(record: RunRecord, time_ms: int) -> list[tuple[str, float, int, int]]:
+    """A finished run's totals, as `final.*`: key, value, time in ms, tokens seen."""
+    training = record.training
+    values: dict[str, float | None] = {"tokens_seen": record.tokens_seen}
+    if training is not None:
+        values |= {
+            "steps": training.progress.step,
+            "attempts": len(training.attempts),
+            "spikes": training.spikes,
+            "steps_skipped": training.progress.steps_skipped,
+            "tokens_skipped": training.progress.tokens_skipped,
+            **training.cost.model_dump(),
+        }
+    return [(f"final.{key}", float(v), time_ms, record.tokens_seen) for key, v in values.items() if v is not None]

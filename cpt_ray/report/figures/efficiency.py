@@ -15,9 +15,9 @@ from cpt_ray.report.figures.scaling import TOKENS
 from cpt_ray.report.figures.styles import group_legend, group_styles
 from cpt_ray.report.figures.svg import Dot, Panel, Series, draw
 from cpt_ray.report.index import Group, Index
-from cpt_ray.report.wording import count, signed
+from cpt_ray.report.wording import count, rate, signed
 
-_PER_MILLION = Axis("bits per byte gained per million tokens", show=lambda value: f"{value:.3g}", zero=True)
+_PER_MILLION = Axis("bits per byte gained per million tokens", show=rate, zero=True)
 
 
 class _Gain(NamedTuple):

@@ -78,7 +78,7 @@ def loss_figure(index: Index) -> Figure | None:
     caption = "Nats per loss-bearing token of the global batch; arms differ in their text, so their losses are not comparable. "
     caption += f"Each point is the mean of up to {size} steps. " if size > 1 else "Each point is one optimizer step. "
     caption += "Pale: the points; strong: their running mean." if any(line.smooth != line.loss for line in lines) else ""
-    legend = tuple(LegendEntry(index.name(line.run.run), styles[line.run.run], mark=False) for line in lines)
+    legend = _legend([line.run for line in lines], styles)
     return Figure(
         "loss",
         "Training loss and learning rate over tokens seen",
@@ -103,11 +103,10 @@ def watched_figure(index: Index) -> Figure | None:
             places.setdefault(place, []).append((run, values))
     if not places:
         return None
-    styles, panels, rows = _styles(index, runs), [], []
+    styles, panels, rows = _watched_styles(index, runs), [], []
     for (source, role), lines in sorted(places.items(), key=lambda item: item[0][1] != "domain"):
         series = []
         for run, values in lines:
-            own = styles[run.run]
             dots = tuple(
                 Dot(
                     tokens,
@@ -117,7 +116,7 @@ def watched_figure(index: Index) -> Figure | None:
                 )
                 for tokens, value in sorted(values.items())
             )
-            series.append(Series(Style(own.color, own.dash or DASHES[2], own.marker), dots))
+            series.append(Series(styles[run.run], dots))
             rows += [(index.name(run.run), source, tokens, value) for tokens, value in sorted(values.items())]
         bits = Axis("bits per byte (validation half)", show=number)
         panels.append(
@@ -175,6 +174,27 @@ def _styles(index: Index, runs: Sequence[RunRecord]) -> dict[str, Style]:
         if run.budget_tokens is not None:
             budgets.setdefault((run.model, run.arm or ""), []).append(run.budget_tokens)
     return {run.run: run_style(run, styles, sorted(set(budgets.get((run.model, run.arm or ""), [])))) for run in runs}
+
+
+def _watched_styles(index: Index, runs: Sequence[RunRecord]) -> dict[str, Style]:
+    """As `_styles`, for panels that show all models at once: dotted, with a marker per model where there are several."""
+    groups, _ = index.drawn()
+    by_group, several = group_styles(index, groups), len({run.model for run in runs}) > 1
+    own = _styles(index, runs)
+    marker = {run.run: by_group[run.model, run.arm or ""].marker if several else own[run.run].marker for run in runs}
+    return {name: Style(style.color, style.dash or DASHES[2], marker[name]) for name, style in own.items()}
+
+
+def _legend(runs: Sequence[RunRecord], styles: dict[str, Style]) -> tuple[LegendEntry, ...]:
+    """One entry per style: models have panels of their own, and a trunk looks as the budget that it leads to."""
+    names: dict[Style, dict[str, list[str]]] = {}
+    for run in runs:
+        what = count(run.budget_tokens) if run.budget_tokens else run.kind
+        found = names.setdefault(styles[run.run], {}).setdefault(run.arm or "", [])
+        if what not in found:
+            found.append(what)
+    said = {style: ", ".join(f"{arm} {' and '.join(kinds)}" for arm, kinds in arms.items()) for style, arms in names.items()}
+    return tuple(LegendEntry(label, style, mark=False) for style, label in said.items())
 
 
 def _series(index: Index, line: Line, style: Style) -> list[Series]:

@@ -56,6 +56,8 @@ def make_scale(axis: Axis, values: Iterable[float]) -> Scale:
     found = [value for value in values if math.isfinite(value)]
     if axis.kind == "tokens" and wants_log(found):
         return _tokens(sorted({value for value in found if value > 0}))
+    if axis.kind == "tokens" and not any(found):
+        return Scale(lambda _: 0.0, (0.0,), 0.0, 1.0)  # bases alone
     if axis.kind == "log":
         return _log([value for value in found if value > 0] or [1.0], axis.room)
     low, high = (min(found), max(found)) if found else (0.0, 1.0)

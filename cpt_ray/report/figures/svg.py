@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from markupsafe import Markup, escape
@@ -63,6 +63,8 @@ class Series:
         mark: Whether each has a marker; without, the title of a point is shown around it.
         pale: Whether it stands behind another.
         area: Whether the space below is filled, as in a histogram.
+        band: Whether the space between the ends of its error bars is filled, instead of the bars: a fitted curve, whose points
+            are no values that an axis must name.
     """
 
     style: Style
@@ -71,6 +73,7 @@ class Series:
     mark: bool = True
     pale: bool = False
     area: bool = False
+    band: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ class Panel:
 def draw(panel: Panel) -> Markup:
     """Draw a panel."""
     dots = [dot for series in panel.series for dot in series.dots if dot.finite]
-    x = make_scale(panel.x, _reach([dot.x for dot in dots], [dot.x_bar for dot in dots], panel, "x"))
+    named = [dot for series in panel.series for dot in series.dots if dot.finite and not series.band] or dots
+    x = make_scale(panel.x, _reach([dot.x for dot in named], [dot.x_bar for dot in named], panel, "x"))
     y = make_scale(panel.y, _reach([dot.y for dot in dots], [dot.y_bar for dot in dots], panel, "y"))
     parts = [*_frame(panel, x, y), *(_draw_series(series, x, y) for series in panel.series)]
     for right, top, words in panel.corners:
@@ -137,6 +141,11 @@ def _frame(panel: Panel, x: Scale, y: Scale) -> list[str]:
 def _draw_series(series: Series, x: Scale, y: Scale) -> str:
     dots = [dot for dot in series.dots if dot.finite]
     parts = []
+    if series.band:
+        ends = [(dot.x, *dot.y_bar) for dot in dots if dot.y_bar is not None]
+        rim = [(at, high) for at, _, high in ends] + [(at, low) for at, low, _ in reversed(ends)]
+        parts += [f'<path class="r" d="M{"L".join(f"{_x(x, at)} {_y(y, end)}" for at, end in rim)}z"/>'] if ends else []
+        dots = [replace(dot, y_bar=None) for dot in dots]
     if series.line and len(dots) > 1:
         path = "M" + "L".join(f"{_x(x, dot.x)} {_y(y, dot.y)}" for dot in dots)
         if series.area:

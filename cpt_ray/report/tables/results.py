@@ -6,13 +6,19 @@ measurable (`Delta.better`); the difference is that over all seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from cpt_ray.records import Delta, ExamScore
+from cpt_ray.records import Delta, ExamScore, Measure
 from cpt_ray.report.blocks import Cell, Table
 from cpt_ray.report.index import Group, Index
-from cpt_ray.report.wording import count, delta_digits, number, share, signed
+from cpt_ray.report.wording import count, delta_digits, number, share, signed, unit_of
 
+_MEASURES: dict[Measure, str] = {
+    "letter_nats": "perplexity of the letter, lower is better; differences: log of the ratio, nats",
+    "margin_nats": "margin: log p of the correct choice minus that of the best other one, nats",
+}
+"""What a row of an exam shows, where it is not accuracy."""
 MOST_TABLES = 30
 """Models and arms with a table of their own; of further ones, the overview and the JSON twin tell."""
 
@@ -41,9 +47,7 @@ def _table(index: Index, group: Group, place: int) -> Table:
         rows.append((Cell(name, (_role_words(role),)), *_cells(found)))
     for task, measure in _exams(index):
         found = [index.difference(one, budget, task, measure) for one, budget in columns]
-        words = _exam_words(index, task) + (", length-normalized" if measure == "accuracy_norm_points" else "")
-        rows.append((Cell(task, (words,)), *_cells(found)))
-    rows += [_letters(index, group, task, columns) for task in _letter_tasks(index)]
+        rows.append((Cell(task, (_MEASURES.get(measure) or _exam_words(index, task),)), *_cells(found)))
     header = ("", "base", *(count(budget) for budget in group.budgets))
     if last is not None:
         header += (f"{last.arm if last.arm == 'control' else f'control {last.arm}'}, {count(common[-1])}",)
@@ -77,23 +81,32 @@ def delta_cell(delta: Delta) -> Cell:
         "value": delta.subject_value, "difference": delta.difference, "better": delta.better,
         "low": delta.interval.low if delta.interval else None, "high": delta.interval.high if delta.interval else None,
     }  # fmt: skip
-    small = (signed(delta.difference, digits), ends)
+    small: tuple[str, ...] = (signed(delta.difference, digits), ends)
+    if delta.better is None and delta.interval is not None and not delta.interval.low <= 0 <= delta.interval.high:
+        small += (f"Holm p = {number(delta.adjusted_p_value)}",)
     return Cell(_value(delta.subject_value, delta), small, mark, "good" if tone == "good" else "bad" if tone else "", True, raw)
 
 
 def _value(value: float, delta: Delta) -> str:
-    return number(value, delta_digits(delta)) + ("" if delta.measure == "bits_per_byte" else "\N{NO-BREAK SPACE}%")
+    if delta.measure == "letter_nats":
+        return number(math.exp(value), 2)
+    return number(value, delta_digits(delta)) + ("\N{NO-BREAK SPACE}%" if unit_of(delta) == "points" else "")
 
 
 def _role_words(role: str) -> str:
     return {"domain": "domain", "probe": "probe: no arm trains on it"}.get(role, role)
 
 
-def _exams(index: Index) -> list[tuple[str, str]]:
-    """Exams in order of suites, the domain's first; length-normalized accuracy only where there is no other."""
-    suites = {exam.task: exam.suite for record in index.contents.evals for exam in record.exams}
+def _exams(index: Index) -> list[tuple[str, Measure]]:
+    """Exams in order of suites, the domain's first, by accuracy; exams of one's own by the measures that move sooner, too."""
+    exams = {exam.task: exam for record in index.contents.evals for exam in record.exams}
     order = {"domain": 0, None: 1, "general": 2}
-    return [(task, "accuracy_points") for task in sorted(suites, key=lambda task: order.get(suites[task], 1))]
+    rows: list[tuple[str, Measure]] = []
+    for exam in sorted(exams.values(), key=lambda exam: order.get(exam.suite, 1)):
+        rows.append((exam.task, "accuracy_points"))
+        rows += [(exam.task, "letter_nats")] if exam.letter_perplexity is not None else []
+        rows += [(exam.task, "margin_nats")] if exam.style is not None and exam.margin is not None else []
+    return rows
 
 
 def _exam_words(index: Index, task: str) -> str:
@@ -102,42 +115,18 @@ def _exam_words(index: Index, task: str) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _letter_tasks(index: Index) -> list[str]:
-    return list(
-        dict.fromkeys(
-            exam.task for record in index.contents.evals for exam in record.exams if exam.letter_perplexity is not None
-        )
-    )
-
-
-def _letters(index: Index, group: Group, task: str, columns: Sequence[tuple[Group, int]]) -> tuple[Cell | None, ...]:
-    """Perplexity of the correct letter, mean over seeds: values alone, nothing was tested."""
-    by_place: dict[tuple[str | None, int | None], list[float]] = {}
-    for record in index.contents.evals:
-        run = index.runs.get(record.run)
-        if record.model != group.model or run is None or run.merge is not None or not run.annealed:
-            continue
-        for exam in record.exams:
-            if exam.task == task and exam.letter_perplexity is not None:
-                by_place.setdefault((record.arm, record.budget_tokens if record.arm else None), []).append(
-                    exam.letter_perplexity
-                )
-    found = [by_place.get(place) for place in ((None, None), *((one.arm, budget) for one, budget in columns))]
-    cells = [
-        Cell.of(None) if not values else Cell(number(sum(values) / len(values), 2), raw=sum(values) / len(values))
-        for values in found
-    ]
-    return (Cell(task, ("perplexity of the letter, lower is better",)), *cells)
-
-
 def _legend(index: Index, columns: Sequence[tuple[Group, int]]) -> str:
     """How to read a cell."""
     found = [index.difference(one, budget, name) for one, budget in columns for name, _ in index.sets]
     known = next((delta for delta in found if delta is not None and delta.interval is not None), None)
-    text = "Bits per byte on held-out text, lower is better; exams in percent. Below each value: the difference to the base"
+    text = "Bits per byte on held-out text, lower is better; accuracy in percent. Below each value: the difference to the base"
     if known is not None and known.interval is not None:
         text += f", and its interval ({share(known.interval.confidence, 0)}, {known.interval.kind})"
-    return f"{text}. An arrow: measurable, all sets judged together (Holm)."
+    text += ". An arrow: measurable, all sets judged together (Holm)"
+    judged = [delta for delta in found if delta is not None]
+    if any("Holm p" in line for delta in judged for line in delta_cell(delta).small):
+        text += "; where an interval without 0 has none, the p-value of that judgment stands below"
+    return f"{text}."
 
 
 def exam_note(exam: ExamScore) -> str:

@@ -105,7 +105,10 @@ def delta_tables(index: Index) -> list[Table]:
     held_out = sorted((delta for delta in deltas if delta.role != "exam"), key=lambda delta: delta.role != "domain")
     exams = [delta for delta in deltas if delta.role == "exam"]
     lead = "Model minus reference, paired by document; for bits per byte, negative is better. Relative: to the reference."
-    points = "In percentage points, paired by question; positive is better."
+    points = (
+        "Model minus reference, paired by question. Accuracy in percentage points and margin in nats: positive is better. The "
+        "perplexity of the correct letter as the logarithm of the ratio of two perplexities, in nats: negative is better."
+    )
     found = [_deltas(index, "differences", "Differences on held-out text", held_out, lead)]
     return found + ([_deltas(index, "exam_differences", "Differences on exams", exams, points)] if exams else [])
 
@@ -124,7 +127,8 @@ def _deltas(index: Index, name: str, title: str, deltas: list[Delta], lead: str)
                 raw={"low": delta.interval.low, "high": delta.interval.high},
             )
         role = "" if delta.role == "exam" else f" ({delta.role})"
-        judged = Cell(judgement(delta), tone="" if delta.better is None else "good" if delta.better else "bad")
+        unseen = (f"below {number(delta.smallest_effect, digits)}",) if delta.better is None and delta.smallest_effect else ()
+        judged = Cell(judgement(delta), unseen, tone="" if delta.better is None else "good" if delta.better else "bad")
         rows.append((
             Cell(f"{delta.set_name}{role}", (measure_name(delta),)), index.name(delta.subject), index.name(delta.reference),
             judged,
@@ -150,6 +154,7 @@ def _deltas(index: Index, name: str, title: str, deltas: list[Delta], lead: str)
         if len(kinds) == 1
         else []
     )
+    notes += ["Not measurable below: the difference that this design would have found four times out of five."]
     return Table.of(name, title, header, rows, words=4, lead=lead, notes=notes)
 
 

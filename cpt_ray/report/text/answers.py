@@ -15,6 +15,8 @@ from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Fit, Forecast, 
 from cpt_ray.report.text.table import text_table
 from cpt_ray.report.wording import number, scientific, share, signed
 
+_ONE_SEED = "One seed: how far another seed would move this is not part of its interval; a second one would say."
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerTable:
@@ -40,9 +42,9 @@ class AnswerTable:
 def answer_tables(answers: Answers) -> list[AnswerTable]:
     """All tables that a study has something to say in, decisions first."""
     tables = [
-        *_spendings(answers.spendings),
+        *_spendings(answers.spendings, one_seed=any(one.seeds == 1 for one in answers.forecasts)),
         _forecasts(answers.forecasts),
-        *(_shares(one) for one in answers.shares),
+        _shares(answers.shares),
         _ratios(answers.ratios, answers.trends),
         _fits([one for one in answers.fits if not one.refused]),
     ]
@@ -66,7 +68,7 @@ def render_answers(answers: Answers) -> str:
             lines += ["", table.title, text_table(table.header, table.rows, text_columns=table.text_columns, rule=True)]
             lines += table.notes
     lines += [f"{_heading(one)}: {one.answer}" for one in answers.spendings]
-    lines += [f"Domain share, {one.model} on {one.set_name}: {one.answer}" for one in answers.shares]
+    lines += [f"Domain share, {one.model} on {one.set_name}: {one.answer} {one.fitted}".rstrip() for one in answers.shares]
     lines += refusals(answers)
     return "\n".join(lines)
 
@@ -94,7 +96,7 @@ def _forecasts(forecasts: Sequence[Forecast]) -> AnswerTable | None:
             f"{one.set_name} ({one.role})",
             format_count(round(one.tokens)),
             interval(one.change, with_sign=True),
-            {-1: "better than the base", 0: "cannot be told", 1: "worse than the base"}[one.change.sign if one.change else 0],
+            _predicted(one),
         )
         for one in known
     )
@@ -103,16 +105,27 @@ def _forecasts(forecasts: Sequence[Forecast]) -> AnswerTable | None:
         "",
         ("model", "set", "tokens", "bits per byte against the base", "prediction"),
         rows,
-        ("By the curves in tokens; the mean over seeds of a run like these, if the curve keeps its form.",),
+        (
+            "By the curves in tokens; the mean over seeds of a run like these, if the curve keeps its form. Never surer than "
+            "the difference that was measured at the largest budget.",
+            *([_ONE_SEED] if any(one.seeds == 1 for one in known) else []),
+        ),
         text_columns=2,
     )
+
+
+def _predicted(found: Forecast) -> str:
+    """The judgment in words."""
+    if found.better is None:
+        return f"cannot be told: {found.unsure}"
+    return "better than the base" if found.better else "worse than the base"
 
 
 def _heading(one: Spending) -> str:
     return f"{one.factor:g} times the FLOPs of the largest run ({scientific(one.flops)}), for {one.set_name}"
 
 
-def _spendings(spendings: Sequence[Spending]) -> list[AnswerTable]:
+def _spendings(spendings: Sequence[Spending], *, one_seed: bool) -> list[AnswerTable]:
     return [
         AnswerTable(
             _heading(one),
@@ -128,21 +141,38 @@ def _spendings(spendings: Sequence[Spending]) -> list[AnswerTable]:
                 )
                 for option in one.options
             ),
-            ("Below 0 is better than more tokens. Prices are not part of this comparison.",),
+            (
+                "Below 0 is better than more tokens. Prices are not part of this comparison.",
+                *([_ONE_SEED] if one_seed else []),
+            ),
             text_columns=2,
         )
         for one in spendings
     ]
 
 
-def _shares(found: ShareAnswer) -> AnswerTable:
-    words = {True: "within", False: "exceeds it", None: "cannot be told"}
+def _shares(found: Sequence[ShareAnswer]) -> AnswerTable | None:
+    """A row per model and arm, a column per set that is not of the domain."""
+    if not found:
+        return None
+    words = {True: "within", False: "exceeds", None: "unclear"}
+    sets = list(dict.fromkeys(one.set_name for one in found))
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    for one in found:
+        for row in one.rows:
+            place = (f"{one.model}, arm {row.arm}", format_count(one.budget_tokens), share(row.share, 0))
+            change = interval(row.change, with_sign=True)
+            cells.setdefault(place, {})[one.set_name] = f"{words[row.within]}: {change}" if row.change else words[None]
+    several = len(found) > 1
     return AnswerTable(
-        f"Domain share and {found.set_name}, {found.model} at {format_count(found.budget_tokens)} tokens",
-        found.answer,
-        ("arm", "domain share", "bits per byte against the base", f"tolerance of {found.tolerance:g}"),
-        tuple((row.arm, share(row.share, 0), interval(row.change, with_sign=True), words[row.within]) for row in found.rows),
-        ("The tolerance is compare.forgetting_tolerance.",),
+        f"Domain share that keeps within the tolerance of {found[0].tolerance:g}",
+        "" if several else found[0].answer,
+        ("model and arm", "tokens", "domain share", *sets),
+        tuple((*place, *(row.get(name, number(None)) for name in sets)) for place, row in cells.items()),
+        (
+            *(f"{one.model} on {one.set_name}: {one.fitted}" for one in found if one.fitted),
+            "Bits per byte against the base, and whether that is within compare.forgetting_tolerance.",
+        ),
     )
 
 

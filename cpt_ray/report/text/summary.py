@@ -70,10 +70,10 @@ def render_summary(
     )
 
 
-def render_deltas(comparison: Comparison) -> str:
-    """Render every paired difference as plain text."""
+def render_deltas(deltas: Sequence[Delta]) -> str:
+    """Render paired differences as plain text."""
     header = ("subject", "reference", "set", "measure", "difference", "interval", "relative", "better")
-    return text_table(header, [_delta_row(delta) for delta in comparison.deltas], text_columns=2, rule=True)
+    return text_table(header, [_delta_row(delta) for delta in deltas], text_columns=2, rule=True)
 
 
 def _find(record: EvalRecord, key: tuple[str, str]) -> HeldOutScore:
@@ -99,6 +99,6 @@ def _delta_row(delta: Delta) -> tuple[str, ...]:
         delta.measure,
         f"{delta.difference:+.4f}",
         interval,
-        f"{delta.relative_percent:+.2f} %",
+        "" if delta.relative_percent is None else f"{delta.relative_percent:+.2f} %",
         verdict,
     )

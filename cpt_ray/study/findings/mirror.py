@@ -7,6 +7,7 @@ respond is reported once and does not stop training; `cpt-ray report` mirrors ev
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import install_command, is_installed, needed_for
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.edges.store import address
+from cpt_ray.edges.tracking.client import Status
 from cpt_ray.edges.tracking.metrics import Watched, event_metrics, held_out_metrics, memory_metrics
 from cpt_ray.edges.tracking.mirrored import default_uri, is_mirrored, note_mirrored
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
+from cpt_ray.records import Fit, HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
+from cpt_ray.report.current import figures_of, twins_of
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.stages.stage import Console
@@ -31,6 +34,7 @@ from cpt_ray.train.monitor.metrics import HELD_OUT, MEMORY, read_events, read_li
 
 if TYPE_CHECKING:
     from cpt_ray.edges.tracking.store import Tracking
+    from cpt_ray.edges.tracking.watcher import Watcher
 
 _EVERY_S = 10.0
 
@@ -47,6 +51,8 @@ class MirrorTarget:
     config: dict[str, Any]
     params: dict[str, dict[str, Any]]
     """Of every trained run, by its name."""
+    axes: dict[str, dict[str, str]]
+    """The values of the study's axes, likewise."""
     control_arms: frozenset[str]
 
     @classmethod
@@ -60,25 +66,74 @@ class MirrorTarget:
             study=config.study.name,
             identity=f"{address(graph.root)} {prints[:8]}",
             config=config.model_dump(mode="json", exclude={"runtime", "tracking"}),
-            params={one.name: _params(one.cell.config, one.names.axes) for one in grid.trained()},
+            params={one.name: _params(one.cell.config) for one in grid.trained()},
+            axes={one.name: dict(one.names.axes) for one in grid.trained()},
             control_arms=frozenset(name for name, arm in grid.arms().items() if arm.role == "control"),
         )
 
-    def open(self, points: Sequence[Point]) -> tuple[Tracking, str]:
-        """The tracking store, and the id of the study's parent run in it."""
+
+class Mirror:
+    """A study in MLflow while one command works on it: opened when there is something to say, closed with the command.
+
+    Args:
+        target: The destination.
+        console: Where to report that MLflow does not respond.
+    """
+
+    def __init__(self, target: MirrorTarget, console: Console) -> None:
+        self.target, self._console = target, console
+        self._tracking: Tracking | None = None
+        self._watcher: Watcher | None = None
+        self._parent: str | None = None
+        self._lost = False
+        self._lock = threading.Lock()
+
+    def open(self, points: Sequence[Point] | None = None, fits: Sequence[Fit] = ()) -> tuple[Tracking, str]:
+        """The tracking store, and the id of the study's parent run in it; runs that train side by side share both."""
         with needed_for("tracking.uri"):
             from cpt_ray.edges.tracking.store import Tracking
+            from cpt_ray.edges.tracking.watcher import Watcher
 
-        tracking = Tracking(self.uri, self.experiment)
-        parent = tracking.mirror_study(
-            self.study, self.identity, config=self.config, points=points, control_arms=self.control_arms
-        )
-        return tracking, parent
+        with self._lock:
+            target = self.target
+            if self._tracking is None:
+                self._tracking = Tracking(target.uri, target.experiment)
+                self._watcher = Watcher()
+            if self._parent is None or points is not None:
+                self._parent = self._tracking.mirror_study(
+                    target.study,
+                    target.identity,
+                    config=target.config,
+                    points=points,
+                    control_arms=target.control_arms,
+                    fits=fits,
+                )
+                if self._watcher is not None:
+                    self._watcher.watch(target.uri, self._tracking.experiment, self._parent)
+            self._lost = False
+            return self._tracking, self._parent
+
+    def lose(self) -> None:
+        """Note that MLflow does not respond: its client tries for minutes, which the end of a command must not wait for."""
+        self._lost = True
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the runs that are still RUNNING: with the command, by its error, or by its interruption."""
+        if self._lost:
+            return  # the watcher tries once this process is gone
+        status: Status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
+        try:
+            if self._tracking is not None and self._parent is not None:
+                self._tracking.end(self._parent, status)
+        except Exception as failed:  # whatever MLflow raises must not hide the command's own error
+            self._console.say(f"  MLflow at {self.target.uri} was not told the end ({type(failed).__name__})")
+            return  # likewise
+        if self._watcher is not None:
+            self._watcher.close()
 
 
-def _params(config: StudyConfig, axes: Mapping[str, str]) -> dict[str, Any]:
-    settings = config.train.model_dump(mode="json", exclude={"budgets"})
-    return {f"train.{key}": value for key, value in settings.items()} | {f"axis.{key}": value for key, value in axes.items()}
+def _params(config: StudyConfig) -> dict[str, Any]:
+    return {f"train.{key}": value for key, value in config.train.model_dump(mode="json", exclude={"budgets"}).items()}
 
 
 def why_not_mirrored(tracking: TrackingConfig) -> str | None:
@@ -97,16 +152,14 @@ class LiveMirror:
     """Mirrors one run while it trains; called from the thread that watches it.
 
     Args:
-        target: The destination.
+        mirror: The study in MLflow.
         spec: The run.
         folder: The run's folder.
         console: Where to report, once, that MLflow does not respond.
     """
 
-    def __init__(self, target: MirrorTarget, spec: RunSpec, folder: Path, console: Console) -> None:
-        self._target, self._spec, self._folder, self._console = target, spec, folder, console
-        self._tracking: Tracking | None = None
-        self._parent = ""
+    def __init__(self, mirror: Mirror, spec: RunSpec, folder: Path, console: Console) -> None:
+        self._mirror, self._spec, self._folder, self._console = mirror, spec, folder, console
         self._last = time.monotonic()
         self._given_up = False
 
@@ -121,30 +174,29 @@ class LiveMirror:
             return
         self._last = time.monotonic()
         try:
-            if self._tracking is None:
-                self._tracking, self._parent = self._target.open(())
-            self._tracking.mirror_run(
-                self._parent,
+            tracking, parent = self._mirror.open()
+            tracking.mirror_run(
+                parent,
                 self._spec,
                 metrics=covered,
                 watched=_watched(self._folder, until=covered[-1].step),
-                params=self._target.params[self._spec.name],
+                params=self._mirror.target.params[self._spec.name],
+                axes=self._mirror.target.axes[self._spec.name],
             )
         except Exception as error:  # whatever MLflow raises must not stop training
             self._given_up = True
+            self._mirror.lose()
             self._console.say(
-                f"  MLflow at {self._target.uri} does not accept metrics ({type(error).__name__}); training continues, and "
-                "cpt-ray report mirrors them later"
+                f"  MLflow at {self._mirror.target.uri} does not accept metrics ({type(error).__name__}); training continues, "
+                "and cpt-ray report mirrors them later"
             )
 
 
-def mirror_study(
-    target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[str, Path], found: Found, report: Path
-) -> None:
-    """Mirror all runs, the token-scaling curve and the report, unless the database already holds exactly these.
+def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str, Path], found: Found, report: Path) -> None:
+    """Mirror all runs, the token-scaling curve, the report and its figures, unless the database already holds exactly these.
 
     Args:
-        target: The destination.
+        mirror: The study in MLflow.
         runs: Records of bases and runs.
         folders: Run name to its folder, of those that were trained.
         found: Points and tables of the study.
@@ -153,11 +205,12 @@ def mirror_study(
     Raises:
         CptRayError: If MLflow cannot be reached; the records are not affected.
     """
+    target = mirror.target
     content = _content(target, runs, folders, found, report)
     if is_mirrored(report.parent, target.uri, content):
         return
     try:
-        tracking, parent = target.open(found.points)
+        tracking, parent = mirror.open(found.points, found.fits)
         for record in runs:
             if record.kind == "trajectory":
                 continue  # part of its parent; its scores are in the study's curves
@@ -166,8 +219,10 @@ def mirror_study(
             watched = _watched(folder) if folder else ()
             merge = {"merge": record.merge.model_dump(mode="json")} if record.merge else None
             params = target.params[record.run] if folder else merge
-            tracking.mirror_run(parent, record, metrics=metrics, watched=watched, params=params)
-        tracking.finish_study(parent, report=report, config=target.config, tables=found.tables)
+            axes = target.axes[record.run] if folder else None
+            tracking.mirror_run(parent, record, metrics=metrics, watched=watched, params=params, axes=axes)
+        files = {path.relative_to(report.parent).as_posix(): path for path in (report, *twins_of(report), *figures_of(report))}
+        tracking.finish_study(parent, files=files, config=target.config, texts=found.tables)
         note_mirrored(report.parent, target.uri, content)
     except OSError as error:
         raise CptRayError(
@@ -177,16 +232,17 @@ def mirror_study(
 
 
 class Found(NamedTuple):
-    """A study's findings for MLflow: points of its curves, and files by name."""
+    """A study's findings for MLflow: points of its curves, tables by the path that they get, and what was fitted."""
 
     points: Sequence[Point]
     tables: Mapping[str, str]
+    fits: Sequence[Fit] = ()
 
 
 def _content(target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[str, Path], found: Found, report: Path) -> str:
     """A fingerprint of all that is mirrored; of the lines that runs wrote, the names and sizes of their files."""
     lines = {name: sorted((str(f), f.stat().st_size) for f in folder.glob("*/*.jsonl")) for name, folder in folders.items()}
-    records = [record.to_json() for record in (*runs, *found.points)]
+    records = [record.to_json() for record in (*runs, *found.points, *found.fits)]
     told = (target.experiment, target.study, target.identity, target.config, target.params, sorted(target.control_arms))
     return fingerprint([told, records, lines, dict(found.tables), hash_file(report)])
 

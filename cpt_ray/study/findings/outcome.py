@@ -14,6 +14,7 @@ from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.edges.store import address, exists, fetched, is_mirrored
+from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.records import (
     Comparison,
     DomainFindings,
@@ -27,7 +28,7 @@ from cpt_ray.records import (
 )
 from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.current import is_current, report_fingerprint
-from cpt_ray.report.tables.corpus_files import corpus_tables
+from cpt_ray.report.tables.mirrored_files import corpus_tables, results_csv
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
@@ -64,11 +65,18 @@ def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
     reason = why_not_mirrored(study.config.tracking)
     if reason is not None:
         return reason
-    target = study.mirror_target
     folders = {one.name: one.node.folder for one in study.grid.trained()}
-    tables = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
-    mirror_study(target, study.runs(), folders, Found(comparison.points, tables), report)
-    return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(target.uri)])
+    corpus = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
+    tables = {"results.csv": results_csv(comparison)} | {f"prepare/{name}": text for name, text in corpus.items()}
+    mirror_study(study.mirror, study.runs(), folders, Found(comparison.points, tables, comparison.answers.fits), report)
+    return _where_to_look(study.mirror.target.uri)
+
+
+def _where_to_look(uri: str) -> str:
+    """The command that shows the mirror, or the address of the server that does."""
+    if database_of(uri) is None:
+        return redact_text(uri)
+    return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(uri)])
 
 
 def summarize(study: Study, comparison: Comparison) -> str:
@@ -94,7 +102,17 @@ def summarize_preparation(study: Study) -> str:
 
 
 def write_study_report(study: Study, comparison: Comparison) -> Path:
-    """Write the HTML report from records."""
+    """Write the HTML report from records, unless it shows what it would show."""
+    contents, path = gather(study, comparison), study.root / REPORT
+    if not (exists(path) and is_current(fetched(path), report_fingerprint(contents))):
+        from cpt_ray.report.page import write_report
+
+        write_report(path, contents)
+    return path
+
+
+def gather(study: Study, comparison: Comparison) -> ReportContents:
+    """Everything that a report shows, from records."""
     artifacts = {node.label: store.find(node) for node in study.graph.all()}
     timings: dict[str, float] = {}
     for artifact in filter(None, artifacts.values()):
@@ -105,7 +123,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     folders = {one.name: one.node.folder for one in study.grid.trained()}
     # Not the time of writing: the same records give the same bytes.
     newest = max((artifact.created for artifact in artifacts.values() if artifact), default=_now())
-    contents = ReportContents(
+    return ReportContents(
         study=study.config.study.name,
         created=newest,
         config_yaml=dump_study(study.config, redact),
@@ -138,12 +156,6 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
         planned=_planned_states(study),
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
-    path = study.root / REPORT
-    if not (exists(path) and is_current(fetched(path), report_fingerprint(contents))):
-        from cpt_ray.report.page import write_report
-
-        write_report(path, contents)
-    return path
 
 
 def _planned_states(study: Study) -> dict[str, PlannedStates]:

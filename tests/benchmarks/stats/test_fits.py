@@ -17,6 +17,7 @@ def test_designs_have_at_least_eight_points_and_three_seeds():
 
 
 @pytest.mark.slow
+@pytest.mark.accept(answer=1)
 def test_intervals_cover_in_a_small_simulation():
     """Of 40 studies at 95 %, 33 or fewer cover with a probability below 1 in 200."""
     counts = simulate("tokens", 40)

@@ -78,11 +78,22 @@ def test_a_rising_loss_is_fitted_and_said():
     assert record.parameters[0].value > 1
 
 
+def test_a_parameter_at_the_end_of_what_was_searched_has_no_interval():
+    """A step after the first budget: the exponent runs into the wall, where nothing says what lies below."""
+    fitted = fit_tokens(make_ladder(lambda x: np.where(x > 1.5e6, 0.7, 0.9), noise=1e-5), confidence=0.95, seed=0)
+    stuck = set(range(3)) - set(fitted.curve.solution.free)
+    assert stuck
+    for place in stuck:
+        found = fitted.record.parameters[place]
+        assert (found.low, found.high) == (None, None)
+
+
 def test_a_parameter_without_bounds_is_named():
     record = fitted(curve=lambda x: 1 - 1e-10 * x, tokens=[1e6 * n for n in range(1, 9)], noise=1e-4).record
     assert any(line.startswith("E, ") and line.endswith("not bounded by the scores") for line in record.warnings)
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -49,12 +49,13 @@ def test_with_several_seeds_the_exponents_interval_is_t_over_the_slopes_of_each(
     assert (low, high) == (pytest.approx(slopes.mean() - half, rel=1e-3), pytest.approx(slopes.mean() + half, rel=1e-3))
 
 
-def test_documents_widen_the_interval_and_add_degrees_of_freedom():
-    alone, joined = (spread_of(line(3, documents=one), exponent, 0.95) for one in (0.0, 1e-3))
+@pytest.mark.parametrize("describes", [True, False])
+def test_documents_widen_the_interval_and_add_degrees_of_freedom_only_to_what_describes(describes):
+    alone, joined = (spread_of(line(3, documents=one), exponent, 0.95, describes=describes) for one in (0.0, 1e-3))
     width = [one.bounds()[1] - one.bounds()[0] for one in (alone, joined)]
     assert width[1] > 3e-3 > width[0]
-    # Over training alone the interval narrows: the quantile is that of more degrees of freedom.
-    assert joined.high - joined.low < alone.high - alone.low
+    # Over training alone the interval of what describes narrows: the quantile is that of more degrees of freedom.
+    assert (joined.high - joined.low < alone.high - alone.low) is describes
 
 
 def test_a_prediction_has_its_interval_around_the_truth():

@@ -1,7 +1,14 @@
 """Records as MLflow metrics: keys, tokens on the x axis, values."""
 
-from cpt_ray.edges.tracking.metrics import curve_metrics, event_metrics, held_out_metrics, memory_metrics
-from tests.edges.points import CONTROL, POINTS, event, held_out, memory, point
+from cpt_ray.edges.tracking.metrics import (
+    curve_metrics,
+    event_metrics,
+    fit_metrics,
+    fit_tags,
+    held_out_metrics,
+    memory_metrics,
+)
+from tests.edges.points import CONTROL, FITS, POINTS, event, held_out, memory, point
 
 
 def test_what_was_watched_becomes_metrics_against_tokens():
@@ -33,6 +40,22 @@ def test_curve_keys_name_models_arms_and_hollow_points_only_where_needed():
     assert curve_metrics(models, CONTROL)["n.domain.law.bits_per_byte", 0] == 1.5
     seeds = (point(9, 1.0, "a"), point(9, 2.0, "a", seed=1))
     assert curve_metrics(seeds, CONTROL) == {("domain.law.bits_per_byte", 9): 1.5}
+
+
+def test_parameters_of_fits_have_their_intervals_and_no_end_that_is_not_known():
+    assert fit_metrics(FITS) == {
+        ("fit.tokens.m.legal.law.E", 0): 0.7,
+        ("fit.tokens.m.legal.law.E.low", 0): 0.6,
+        ("fit.tokens.m.legal.law.E.high", 0): 0.8,
+        ("fit.tokens.m.legal.law.b", 0): 0.5,
+        ("fit.tokens.m.legal.law.b.low", 0): 0.1,
+    }
+    assert fit_tags(FITS) == {
+        "cpt_ray.fit.tokens.m.legal.law": (
+            "E + ...; 4 points, 8 scores, 2 seeds, 1 degrees of freedom; 4 points: a curve through so few fits almost anything"
+        ),
+        "cpt_ray.fit.size.all_models.legal.law": "not fitted: 2 model sizes: a curve needs at least 3",
+    }
 
 
 def test_arms_of_a_grid_are_named_as_mlflow_allows():

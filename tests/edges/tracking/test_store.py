@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from cpt_ray.edges.redaction import MASK
 from cpt_ray.edges.tracking.metrics import event_metrics, held_out_metrics, memory_metrics
 from cpt_ray.edges.tracking.mirrored import default_uri
 from cpt_ray.edges.tracking.store import PARENT_TAG, RUN_TAG, Tracking
-from cpt_ray.records import RunRecord, StepMetrics
-from tests.edges.points import CONTROL, POINTS, event, held_out, memory, point
+from cpt_ray.records import Fit, RunRecord, StepMetrics
+from tests.edges.points import CONTROL, FITS, POINTS, event, held_out, memory, point
 from tests.run_records import attempt, cost, training
 from tests.run_specs import make_spec
 
@@ -113,6 +113,22 @@ def test_a_study_has_a_parent_with_its_curve_and_a_child_per_run_and_base(uri):
     assert {run.data.tags[RUN_TAG] for run in children} == {"m-base", SPEC.name}
     assert {run.info.status for run in children} == {"FINISHED"}
     assert client.get_run(parent).info.status == "FINISHED"
+
+
+def test_fits_are_metrics_and_tags_of_the_parent_and_another_fit_makes_a_new_one(uri):
+    def mirror(fits: Sequence[Fit]) -> str:
+        tracking = Tracking(uri, "exp")
+        return tracking.mirror_study("s", "runs/s", config=CONFIG, points=POINTS, control_arms=CONTROL, fits=fits)
+
+    parent = mirror(FITS)
+    assert mirror(FITS) == parent
+    seen = dump(uri)["s"]
+    assert seen["fit.tokens.m.legal.law.E.low"] == [(0, 0.6)]
+    assert "fit.tokens.m.legal.law.x0" not in seen
+    tags = MlflowClient(uri).get_run(parent).data.tags
+    assert tags["cpt_ray.fit.size.all_models.legal.law"].startswith("not fitted: 2 model sizes")
+    assert mirror(FITS[1:]) != parent
+    assert "fit.tokens.m.legal.law.E" not in dump(uri)["s"]
 
 
 def test_the_same_content_is_mirrored_once(uri):
@@ -259,7 +275,7 @@ def test_report_and_config_lie_under_the_root_without_secrets(uri, tmp_path):
     tracking, parent = mirror_all(uri)
     report = tmp_path / "report.html"
     report.write_text("<html></html>", encoding="utf-8")
-    tracking.finish_study(parent, report=report, config=CONFIG)
+    tracking.finish_study(parent, files={"report.html": report}, config=CONFIG)
     files = {path.name: path for path in (tmp_path / "root" / "mlartifacts").rglob("*") if path.is_file()}
     assert set(files) == {"report.html", "config.yaml"}
     params = MlflowClient(uri).get_run(parent).data.params
@@ -284,7 +300,7 @@ def test_a_root_with_odd_characters_holds_its_own_database(fresh, tmp_path):
     root = tmp_path / "a b#c%20d?e[f] caf\u00e9 it's"
     uri = fresh(root)
     tracking, parent = mirror_all(uri)
-    tracking.finish_study(parent, tables={"t.md": "text"})
+    tracking.finish_study(parent, texts={"prepare/t.md": "text"})
     assert MlflowClient(tracking_uri=uri).get_run(parent).info.status == "FINISHED"
     assert sorted(path.name for path in tmp_path.iterdir()) == [root.name]
     assert [path.name for path in root.rglob("t.md")] == ["t.md"]

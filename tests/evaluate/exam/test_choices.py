@@ -253,16 +253,18 @@ def test_each_half_has_its_own_score_and_the_halves_are_the_whole(model, tokeniz
     assert [line.half for line in lines] == [half_of("quiz", item.id) for item in items]
 
 
+@pytest.mark.accept(answer=2)
 def test_a_score_that_is_not_finite_is_an_error(model, tokenizer, tmp_path):
     class Broken(PackedScorer):
         def score(self, requests):
             return [Answer(math.nan, greedy=False) for _ in requests]
 
     scorer = Broken(model, max_length=64, batch_tokens=64)
-    with pytest.raises(DataError, match=r"exam quiz: item 'q0' scored \[nan, nan\] nats"):
+    with pytest.raises(DataError, match=r"exam quiz: item 'q0' scored \[nan, nan\] nats") as caught:
         score_exams(
             scorer, tokenizer, ExamQuestions({"quiz": make_items(2)}, {}), [QUIZ], prefix=0, compare=COMPARE, folder=tmp_path
         )
+    assert "the weights contain NaN" in caught.value.fix
 
 
 def test_more_choices_than_letters_is_an_error(model, tokenizer, tmp_path):

@@ -128,6 +128,7 @@ def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_
     assert len(report["smoke"]["malformed"]) == 4
 
 
+@pytest.mark.accept(answer=2)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -149,10 +150,12 @@ def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_
 )
 def test_a_wrong_line_is_named(tmp_path, line, message):
     path = write_lines(tmp_path / "quiz.jsonl", question(7, id="dup"), line)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         read_exam(exam(path))
+    assert caught.value.fix
 
 
+@pytest.mark.accept(answer=2)
 def test_an_exam_without_a_well_formed_question_is_an_error(tmp_path):
     (tmp_path / "quiz.jsonl").write_text("\n")
     with pytest.raises(DataError, match=r"evaluate\.exams quiz: 0 questions in .*quiz\.jsonl, none of them well formed"):

@@ -48,8 +48,9 @@ def test_a_branch_starts_where_it_left_the_trunk_and_all_budgets_share_an_axis()
     assert BUDGETS[1] * 0.8 < branch.tokens[0] <= BUDGETS[1] * 0.8 + 120_000
     found = loss_figure(Index(make_contents()))
     assert len(found.panels) == 2  # loss, learning rate
-    assert [entry.label for entry in found.legend][:2] == ["legal trunk", "legal 6M"]
-    assert len({(entry.style.color, entry.style.dash) for entry in found.legend[1:]}) == 4
+    assert [entry.label for entry in found.legend][:2] == ["legal trunk and 57.6M", "legal 6M"]
+    styles = [(entry.style.color, entry.style.dash) for entry in found.legend]
+    assert len(set(styles)) == len(styles) == 4
 
 
 def test_held_out_losses_during_training_are_dashed_hollow_and_the_domain_stands_first():

@@ -31,3 +31,8 @@ def test_an_axis_of_tokens_begins_at_0_and_a_gap_stands_before_the_first_budget(
     assert scale.place(0) == 0
     assert scale.place(5) < scale.place(10) < scale.place(100)
     assert scale.ticks == (0.0, 10, 100, 1000)
+
+
+def test_bases_alone_have_one_label_of_tokens():
+    scale = make_scale(Axis("", "tokens"), [0.0, 0.0])
+    assert (scale.ticks, scale.place(0.0)) == ((0.0,), 0.0)

@@ -1,12 +1,15 @@
 """The table that a page opens with: values, differences with intervals, arrows only where a difference is measurable."""
 
+import math
 from dataclasses import replace
 
 from cpt_ray.report.index import Index
 from cpt_ray.report.tables.results import delta_cell, result_tables, short_labels
-from cpt_ray.report.wording import MINUS
+from cpt_ray.report.wording import MINUS, number
 from tests.report.made_up import BASE, LABEL, delta, make_contents
 from tests.report.made_up_sizes import make_sizes
+
+NONE = number(None)
 
 
 def test_rows_are_sets_and_exams_and_columns_base_budgets_and_control():
@@ -33,6 +36,17 @@ def test_an_arrow_stands_only_where_a_difference_is_measurable():
     assert none.small[1] == "no interval"
 
 
+def test_an_interval_without_0_that_is_not_measurable_says_which_judgment_it_did_not_pass():
+    found = delta_cell(delta("a", BASE, "licences", (1.2, 1.3), 0.01, better=None, adjusted_p_value=0.0671))
+    assert (found.mark, found.small[-1]) == ("", "Holm p = 0.067")
+    assert delta_cell(delta("a", BASE, "licences", (1.2, 1.3), 0.2)).small[-1] == f"{MINUS}0.300 to +0.100"
+    contents = make_contents()
+    deltas = tuple(d.model_copy(update={"better": None}) for d in contents.comparison.deltas)
+    unclear = replace(contents, comparison=contents.comparison.model_copy(update={"deltas": deltas}))
+    said = "where an interval without 0 has none, the p-value of that judgment stands below."
+    assert [said in result_tables(Index(one))[0].notes[0] for one in (contents, unclear)] == [False, True]
+
+
 def test_each_model_and_arm_has_a_table_and_only_the_first_is_open():
     tables = result_tables(Index(make_sizes()))
     assert len(tables) == 6
@@ -52,13 +66,37 @@ def test_one_budget_no_control_and_no_exams_are_tables_too():
     assert table.title == ""
 
 
-def test_perplexity_of_the_letter_is_a_row_of_values_and_a_long_label_stands_in_the_legend():
+def with_measures(style="letter", letter_perplexity=4.0, margin=0.1):
+    """A study whose exam has a perplexity of the letter and a margin, with a difference at the largest budget only."""
     contents = make_contents()
-    evals = tuple(
-        e.model_copy(update={"exams": tuple(x.model_copy(update={"letter_perplexity": 4.0}) for x in e.exams)})
-        for e in contents.evals
-    )
-    (table,) = result_tables(Index(replace(contents, evals=evals)))
-    assert [cell.text for cell in table.rows[-1][1:]] == ["4.00"] * 5
-    assert table.rows[-1][0].small == ("perplexity of the letter, lower is better",)
-    assert short_labels(Index(contents)) == {"mmlu_dev_smoke": LABEL}
+    fields = {"style": style, "letter_perplexity": letter_perplexity, "margin": margin}
+    evals = tuple(e.model_copy(update={"exams": tuple(x.model_copy(update=fields) for x in e.exams)}) for e in contents.evals)
+    largest = contents.comparison.deltas[-1].subject
+    added = [
+        delta(largest, BASE, "mmlu_dev_smoke", (math.log(2.0), math.log(4.0)), 0.1, measure="letter_nats", better=True),
+        delta(largest, BASE, "mmlu_dev_smoke", (0.3, 0.1), 0.3, measure="margin_nats", better=None, relative_percent=None),
+    ]
+    comparison = contents.comparison.model_copy(update={"deltas": (*contents.comparison.deltas, *added)})
+    return replace(contents, evals=evals, comparison=comparison)
+
+
+def test_the_letters_perplexity_and_the_margin_have_differences_with_intervals_like_accuracy():
+    (table,) = result_tables(Index(with_measures()))
+    letter, margin = table.rows[-2:]
+    assert letter[0].small == ("perplexity of the letter, lower is better; differences: log of the ratio, nats",)
+    assert [cell.text for cell in letter[1:3]] == ["4.00", NONE]
+    (cell,) = (cell for cell in letter[2:] if cell.text != NONE)
+    assert (cell.text, cell.mark) == ("2.00", "↓ better")
+    assert cell.small == (f"{MINUS}0.693", f"{MINUS}0.793 to {MINUS}0.593")
+    assert margin[0].small[0].startswith("margin: ")
+    (cell,) = (cell for cell in margin[2:] if cell.text != NONE)
+    assert (cell.text, cell.mark, cell.small[0]) == ("0.300", "", "+0.200")
+
+
+def test_a_task_of_lm_eval_has_its_margin_among_all_differences_and_not_on_the_first_screen():
+    (table,) = result_tables(Index(with_measures(style=None, letter_perplexity=None)))
+    assert [row[0].text for row in table.rows] == ["licences", "news", "mmlu_dev_smoke"]
+
+
+def test_a_long_label_of_an_exam_stands_in_the_legend():
+    assert short_labels(Index(make_contents())) == {"mmlu_dev_smoke": LABEL}

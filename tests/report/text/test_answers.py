@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.compare.efficiency import DEFINITION
-from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Forecast, RatioTrend
+from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Forecast, RatioTrend, ShareAnswer, ShareRow
 from cpt_ray.report.text.answers import answer_tables, interval, refusals, render_answers
 from cpt_ray.report.wording import MINUS
 from tests.compare.fits.made_up import TOKENS
@@ -86,13 +86,21 @@ def test_a_sign_stands_where_it_matters():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "says"), [(-0.2, -0.1, "better than"), (0.1, 0.2, "worse than"), (-0.1, 0.1, "cannot be told")]
+    ("better", "says"), [(True, "better than the base"), (False, "worse than the base"), (None, "cannot be told: why not")]
 )
-def test_a_forecast_is_judged_by_its_interval(low, high, says):
-    change = Estimated(name="change", value=(low + high) / 2, low=low, high=high)
-    forecast = Forecast(model="m", arm="a", set_name="s", role="domain", tokens=1e6, change=change)
+def test_a_forecast_says_what_was_judged_and_not_what_its_interval_shows(better, says):
+    change = Estimated(name="change", value=-0.15, low=-0.2, high=-0.1)
+    fields = {"model": "m", "arm": "a", "set_name": "s", "role": "domain", "tokens": 1e6, "change": change}
+    forecast = Forecast(**fields, better=better, unsure="" if better is not None else "why not")
     (table,) = answer_tables(Answers(forecasts=(forecast,)))
-    assert says in table.rows[0][-1]
+    assert table.rows[0][-1] == says
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, True), (2, False)])
+def test_one_seed_is_said_beside_predictions_and_decisions(seeds, said):
+    found = study(seeds=seeds)
+    for table in answer_tables(found)[:3]:
+        assert any(note.startswith("One seed: how far another seed would move this") for note in table.notes) is said
 
 
 def test_a_ratio_without_a_number_says_why():
@@ -107,3 +115,31 @@ def test_a_ratio_without_a_number_says_why():
 def test_nothing_to_say_is_no_table():
     assert answer_tables(Answers()) == []
     assert render_answers(Answers()) == ""
+
+
+def share_answer(model: str, set_name: str, *changes: tuple[str, float, bool | None]) -> ShareAnswer:
+    rows = tuple(
+        ShareRow(arm=arm, share=share, change=Estimated(name="change", value=share, low=0.0, high=1.0), within=within)
+        for arm, share, within in changes
+    )
+    return ShareAnswer(
+        model=model, set_name=set_name, budget_tokens=1000, tolerance=0.02, rows=rows, answer=f"What {model} shows.",
+        fitted=f"What the curve of {model} says." if set_name == "web" else "",
+    )  # fmt: skip
+
+
+def test_domain_shares_of_all_models_and_sets_are_one_table():
+    found = [share_answer(m, s, ("a", 0.0, True), ("b", 1.0, False)) for m in ("small", "large") for s in ("web", "perl")]
+    (table,) = answer_tables(Answers(shares=tuple(found)))
+    assert (table.title, table.answer) == ("Domain share that keeps within the tolerance of 0.02", "")
+    assert table.header == ("model and arm", "tokens", "domain share", "web", "perl")
+    assert [row[0] for row in table.rows] == ["small, arm a", "small, arm b", "large, arm a", "large, arm b"]
+    assert table.rows[0][3] == "within: 0.000 (0.000 to +1.000)"
+    assert table.rows[1][4].startswith("exceeds: ")
+    assert table.notes[:2] == ("small on web: What the curve of small says.", "large on web: What the curve of large says.")
+
+
+def test_of_one_model_and_set_the_table_has_the_answer():
+    (table,) = answer_tables(Answers(shares=(share_answer("m", "web", ("a", 0.0, None)),)))
+    assert table.answer == "What m shows."
+    assert table.rows[0][3].startswith("unclear: ")

@@ -47,7 +47,7 @@ def test_documents_of_which_only_the_beginning_is_scored_are_counted() -> None:
 
 def test_a_difference_that_is_not_resolved_says_so() -> None:
     comparison = make_contents().comparison
-    lines = render_deltas(comparison).splitlines()[2:]
+    lines = render_deltas(comparison.deltas).splitlines()[2:]
     assert len(lines) == len(comparison.deltas)
     for line, delta in zip(lines, comparison.deltas, strict=True):
         assert line.endswith({True: "better", False: "worse", None: "not measurable"}[delta.better])

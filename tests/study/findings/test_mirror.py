@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.sections.runtime import TrackingConfig
 from cpt_ray.edges.tracking.mirrored import default_uri
 from cpt_ray.errors import CptRayError
-from cpt_ray.study.findings.mirror import Found, MirrorTarget, mirror_study, why_not_mirrored
+from cpt_ray.study.findings.mirror import Found, Mirror, MirrorTarget, mirror_study, why_not_mirrored
 
 
 class FakeTracking:
@@ -23,11 +24,16 @@ class FakeTracking:
         self.database.write_bytes(b"x" * self.finished)
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> MirrorTarget:
-    return MirrorTarget(
-        uri=default_uri(tmp_path), experiment="e", study="s", identity="i", config={"a": 1}, params={}, control_arms=frozenset()
+def mirror_at(uri: str) -> Mirror:
+    target = MirrorTarget(
+        uri=uri, experiment="e", study="s", identity="i", config={"a": 1}, params={}, axes={}, control_arms=frozenset()
     )
+    return Mirror(target, TerminalConsole(quiet=True))
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Mirror:
+    return mirror_at(default_uri(tmp_path))
 
 
 @pytest.fixture
@@ -37,41 +43,41 @@ def report(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_unchanged_study_is_mirrored_once_and_a_changed_one_again(target, report, tmp_path, monkeypatch):
+def test_an_unchanged_study_is_mirrored_once_and_a_changed_one_again(mirror, report, tmp_path, monkeypatch):
     tracking = FakeTracking(tmp_path / "mlflow.db")
-    monkeypatch.setattr(MirrorTarget, "open", lambda self, points: (tracking, "parent"))
+    monkeypatch.setattr(Mirror, "open", lambda self, points, fits: (tracking, "parent"))
     found = Found((), {"funnel.csv": "a"})
-    mirror_study(target, [], {}, found, report)
-    mirror_study(target, [], {}, found, report)
+    mirror_study(mirror, [], {}, found, report)
+    mirror_study(mirror, [], {}, found, report)
     assert tracking.finished == 1
     report.write_text("<html>another</html>", encoding="utf-8")
-    mirror_study(target, [], {}, found, report)
+    mirror_study(mirror, [], {}, found, report)
     assert tracking.finished == 2
-    mirror_study(target, [], {}, Found((), {"funnel.csv": "b"}), report)
+    mirror_study(mirror, [], {}, Found((), {"funnel.csv": "b"}), report)
     assert tracking.finished == 3
     tracking.database.unlink()
-    mirror_study(target, [], {}, Found((), {"funnel.csv": "b"}), report)
+    mirror_study(mirror, [], {}, Found((), {"funnel.csv": "b"}), report)
     assert tracking.finished == 4
 
 
-def test_a_line_that_a_run_wrote_since_is_mirrored(target, report, tmp_path, monkeypatch):
+def test_a_line_that_a_run_wrote_since_is_mirrored(mirror, report, tmp_path, monkeypatch):
     tracking = FakeTracking(tmp_path / "mlflow.db")
-    monkeypatch.setattr(MirrorTarget, "open", lambda self, points: (tracking, "parent"))
+    monkeypatch.setattr(Mirror, "open", lambda self, points, fits: (tracking, "parent"))
     lines = tmp_path / "run" / "metrics" / "attempt-0001.jsonl"
     lines.parent.mkdir(parents=True)
     for content, times in (("{}", 1), ("{}", 1), ("{}\n{}", 2)):
         lines.write_text(content, encoding="utf-8")
-        mirror_study(target, [], {"run": tmp_path / "run"}, Found((), {}), report)
+        mirror_study(mirror, [], {"run": tmp_path / "run"}, Found((), {}), report)
         assert tracking.finished == times
 
 
-def test_a_store_that_cannot_be_reached_is_an_error_with_a_fix(target, report, monkeypatch):
-    def unreachable(self, points):
+def test_a_store_that_cannot_be_reached_is_an_error_with_a_fix(mirror, report, monkeypatch):
+    def unreachable(self, points, fits):
         raise ConnectionError("refused")
 
-    monkeypatch.setattr(MirrorTarget, "open", unreachable)
+    monkeypatch.setattr(Mirror, "open", unreachable)
     with pytest.raises(CptRayError, match=r"MLflow at sqlite.* cannot be reached: refused\n  fix: fix tracking.uri"):
-        mirror_study(target, [], {}, Found((), {}), report)
+        mirror_study(mirror, [], {}, Found((), {}), report)
 
 
 def test_a_study_is_mirrored_unless_it_is_told_not_to_or_mlflow_is_missing(monkeypatch):
@@ -82,3 +88,61 @@ def test_a_study_is_mirrored_unless_it_is_told_not_to_or_mlflow_is_missing(monke
     assert reason is not None
     assert reason.startswith("not installed, so nothing is mirrored; the report is complete without it (pip install 'mlflow")
     assert why_not_mirrored(TrackingConfig(uri="http://tracker")) is None  # asked for: an error, not a line
+
+
+def test_page_twins_and_figures_go_to_mlflow_under_their_own_names(mirror, report, monkeypatch):
+    told: dict[str, Any] = {}
+
+    class Recorder:
+        def finish_study(self, parent: str, **given: Any) -> None:
+            told.update(given)
+
+    for name in ("report.md", "report.json", "figures/scaling.svg"):
+        (report.parent / name).parent.mkdir(exist_ok=True)
+        (report.parent / name).write_text("x", encoding="utf-8")
+    monkeypatch.setattr(Mirror, "open", lambda self, points, fits: (Recorder(), "parent"))
+    mirror_study(mirror, [], {}, Found((), {"results.csv": "a"}), report)
+    assert sorted(told["files"]) == ["figures/scaling.svg", "report.html", "report.json", "report.md"]
+    assert told["texts"] == {"results.csv": "a"}
+
+
+def test_a_study_ends_in_mlflow_as_its_command_did(monkeypatch):
+    ended = []
+
+    class Recorder:
+        def end(self, parent: str, status: str) -> int:
+            ended.append((parent, status))
+            return 0
+
+    for error in (None, ValueError("x"), KeyboardInterrupt()):
+        mirror = mirror_at("http://127.0.0.1:9")
+        mirror.close(error)  # nothing was opened, so nothing is ended
+        monkeypatch.setattr(mirror, "_tracking", Recorder())
+        monkeypatch.setattr(mirror, "_parent", "p")
+        mirror.close(error)
+    assert ended == [("p", "FINISHED"), ("p", "FAILED"), ("p", "KILLED")]
+
+
+def test_a_server_that_did_not_respond_is_not_waited_for_at_the_end(monkeypatch):
+    class Slow:
+        def end(self, parent: str, status: str) -> int:
+            raise AssertionError("asked again")
+
+    mirror = mirror_at("http://127.0.0.1:9")
+    monkeypatch.setattr(mirror, "_tracking", Slow())
+    monkeypatch.setattr(mirror, "_parent", "p")
+    mirror.lose()
+    mirror.close()
+
+
+def test_a_server_that_is_gone_at_the_end_hides_no_error(monkeypatch, capsys):
+    class Gone:
+        def end(self, parent: str, status: str) -> int:
+            raise ConnectionError
+
+    mirror = mirror_at("http://127.0.0.1:9")
+    mirror._console = TerminalConsole()
+    monkeypatch.setattr(mirror, "_tracking", Gone())
+    monkeypatch.setattr(mirror, "_parent", "p")
+    mirror.close(ValueError("the command's own"))
+    assert "MLflow at http://127.0.0.1:9 was not told the end (ConnectionError)" in capsys.readouterr().out

@@ -4,7 +4,8 @@ import csv
 import io
 
 from cpt_ray.records import Amount, CorpusProfile, StageReport
-from cpt_ray.report.tables.corpus_files import corpus_tables
+from cpt_ray.report.tables.mirrored_files import corpus_tables, results_csv
+from tests.report.made_up import make_contents
 from tests.report.text.corpus_record import DOCUMENTS, PROFILE
 
 
@@ -25,3 +26,16 @@ def test_mlflow_gets_the_funnel_the_samples_and_the_profile() -> None:
     ]
     assert [row["id"] for row in csv.DictReader(io.StringIO(tables["dropped_samples.csv"]))] == ["short_1", "short_2"]
     assert CorpusProfile.from_json(tables["profile.json"]) == PROFILE
+
+
+def test_results_are_every_difference_unrounded_and_judged():
+    contents = make_contents()
+    rows = list(csv.DictReader(io.StringIO(results_csv(contents.comparison))))
+    assert len(rows) == len(contents.comparison.deltas)
+    first = contents.comparison.deltas[0]
+    assert float(rows[0]["difference"]) == first.difference
+    assert (rows[0]["set"], rows[0]["judgement"]) == (first.set_name, "better")
+    assert {row["judgement"] for row in rows} == {"better", "worse", "not measurable"}
+    bare = contents.comparison.model_copy(update={"deltas": (first.model_copy(update={"interval": None}),)})
+    (row,) = csv.DictReader(io.StringIO(results_csv(bare)))
+    assert (row["low"], row["high"]) == ("", "")

@@ -1,4 +1,4 @@
-"""What preparation found in the text, as CSV and JSON files that MLflow stores with a run."""
+"""Tables as files that MLflow stores with a study: its results, and what preparation found in the text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from cpt_ray.records import DocumentsRecord, StageReport
+from cpt_ray.records import Comparison, DocumentsRecord, StageReport
+from cpt_ray.report.wording import judgement
 
 
 def corpus_tables(documents: DocumentsRecord, funnel: Sequence[StageReport]) -> dict[str, str]:
@@ -21,6 +22,22 @@ def corpus_tables(documents: DocumentsRecord, funnel: Sequence[StageReport]) -> 
         "dropped_samples.csv": _csv(keys, [tuple(sample.get(key, "") for key in keys) for sample in documents.samples]),
         "profile.json": documents.profile.to_json(),
     }
+
+
+def results_csv(comparison: Comparison) -> str:
+    """Every difference of a study as CSV, unrounded."""
+    what = ("subject", "reference", "set", "role", "measure", "subject_value", "reference_value", "difference")
+    judged = ("low", "high", "confidence", "adjusted_p_value", "items", "seeds", "judgement")
+    rows = [
+        (
+            delta.subject, delta.reference, delta.set_name, delta.role, delta.measure,
+            delta.subject_value, delta.reference_value, delta.difference,
+            *((delta.interval.low, delta.interval.high, delta.interval.confidence) if delta.interval else ("", "", "")),
+            delta.adjusted_p_value, delta.items, delta.seeds, judgement(delta),
+        )
+        for delta in comparison.deltas
+    ]  # fmt: skip
+    return _csv((*what, *judged), rows)
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,0 +1,84 @@
+"""MLflow's client for a tracking URI, its experiment, and the end of runs that nobody continues.
+
+Used by `store`, which mirrors, and by `watcher`, which outlives the driver. Guarantee: nothing is printed, and nothing is sent
+to anyone but the tracking server.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any, Literal
+
+from cpt_ray.edges.tracking.mirrored import database_of
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+PARENT_TAG = "mlflow.parentRunId"
+_SILENT = {
+    # The project sends nothing to anyone; MLflow would otherwise report its use.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # A tracking server's address, twice for every run that ends.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def connect(uri: str) -> Any:
+    """MLflow's client for a tracking URI; a sqlite database is created where it does not exist."""
+    for name, value in _SILENT.items():
+        os.environ.setdefault(name, value)
+    if (database := database_of(uri)) is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    # The package alone takes 1.0 s of CPU to import, whatever is imported from it, and sqlalchemy's check of the schema 1.3 s.
+    from mlflow.tracking import MlflowClient
+
+    # Creating a database logs about a hundred lines of migrations.
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def experiment_id(client: Any, uri: str, name: str) -> str:
+    """The id of an experiment, which is created, or restored, where it has to be."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+    database = database_of(uri)
+    location = (database.parent / "mlartifacts").resolve().as_uri() if database is not None else None
+    # Without its kind MLflow's UI takes an experiment for one of language-model prompts and hides the training charts.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, artifact_location=location, tags=tags))
+
+
+def all_runs(client: Any, experiment: str, clauses: str) -> list[Any]:
+    """Every run of an experiment that a filter finds, page by page."""
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], clauses, max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def set_status(client: Any, run_id: str, status: Status) -> None:
+    """Set a run's status; one other than RUNNING ends it now."""
+    if status == "RUNNING":
+        client.update_run(run_id, status=status)
+    else:
+        client.set_terminated(run_id, status=status, end_time=int(1000 * time.time()))
+
+
+def end_running(client: Any, experiment: str, parent: str, status: Status, *, with_parent: bool = True) -> int:
+    """End what is RUNNING of a study, its parent last, and return how many runs that were."""
+    running = all_runs(client, experiment, f"tags.`{PARENT_TAG}` = '{parent}' and attributes.status = 'RUNNING'")
+    ended = [str(run.info.run_id) for run in running]
+    if with_parent and client.get_run(parent).info.status == "RUNNING":
+        ended.append(parent)
+    for run_id in ended:
+        set_status(client, run_id, status)
+    return len(ended)
