@@ -14,7 +14,7 @@ from cpt_ray.edges import lease as lease_module
 from cpt_ray.edges import store
 from cpt_ray.edges.lease import FILE, Lease, hold_lease, may_commit, read_lease, require_lease
 from cpt_ray.edges.store import conditional
-from cpt_ray.errors import LeaseError
+from cpt_ray.errors import ConfigError, LeaseError
 from tests.object_store import node
 
 DRIVER = """
@@ -22,7 +22,7 @@ import socket, sys, time
 socket.gethostname = lambda: sys.argv[2]
 from cpt_ray.edges import store
 from cpt_ray.edges.lease import hold_lease
-from cpt_ray.errors import LeaseError
+from cpt_ray.errors import ConfigError, LeaseError
 try:
     with hold_lease(store.mirror_of(sys.argv[1])) as lease:
         print("held", lease.attempt, flush=True)
@@ -140,3 +140,13 @@ def test_what_is_no_lease_is_named(root, bucket):
     bucket.put(f"{store.address(root).removeprefix('s3://studies/')}/{FILE}", b"{}")
     with pytest.raises(LeaseError, match=r"s3://studies/.*/lease.json: not a lease"):
         read_lease(root / FILE)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_without_boto3_a_bucket_is_refused_with_the_command_that_installs_it(root, monkeypatch):
+    for module in ("boto3", "botocore", "botocore.exceptions"):
+        monkeypatch.setitem(sys.modules, module, None)
+    conditional._client_of.cache_clear()
+    with pytest.raises(ConfigError, match="study.root on S3 needs the Python package boto3, which is not installed") as error:
+        hold_lease(root).__enter__()
+    assert error.value.fix.startswith("pip install 'boto3")
