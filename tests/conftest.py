@@ -27,6 +27,8 @@ LONGEST_FIRST = (
     "integration/test_from_init.py",
     "train/groups/test_side_by_side.py",
     "train/groups/test_launch.py",
+    "train/checkpoint/test_resume_in_a_bucket.py",
+    "integration/test_study_in_a_bucket.py",
     "data/run/test_pipeline.py",
     "data/filter/test_domain_arms.py",
     "cli/test_bad_input.py",

@@ -16,6 +16,7 @@ from cpt_ray.config.devices import require_gpus
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process
 from cpt_ray.edges.device import read_device
+from cpt_ray.edges.store import cache
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import ClusterNode
 
@@ -140,7 +141,8 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     if ray.is_initialized():  # inside a Ray job, or in a notebook: it is not ours to shut down
         yield
         return
-    environment: dict[str, object] = {"env_vars": ENVIRONMENT}
+    limit = {} if runtime.cache is None else {cache.LIMIT: str(runtime.cache)}
+    environment: dict[str, object] = {"env_vars": {**ENVIRONMENT, **limit}}
     if address:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from cpt_ray.edges import store
 from cpt_ray.edges.storage import verify_files, write_atomic
 from cpt_ray.errors import ArtifactError
 from cpt_ray.records import Artifact, EvalRecord, FileEntry, RunRecord
@@ -69,6 +70,7 @@ def copy_scores(source: Path, folder: Path, run: RunRecord) -> EvalRecord:
         "budget_tokens": run.budget_tokens,
         "tokens_seen": run.tokens_seen,
     }
+    store.push_folder(folder)
     record = EvalRecord.of(source).model_copy(update=who)
     write_atomic(folder / EvalRecord.FILE, record.to_json())
     return record

@@ -7,6 +7,7 @@ work for it.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -88,9 +89,14 @@ class Study:
 
     def __enter__(self) -> Self:
         self.session.__enter__()
-        # After the lease: a second driver must not overwrite the configuration of the one at work.
-        write_atomic(self.root / "study.yaml", dump_study(self.config, redact))
-        self.graph.hashes.save()
+        try:
+            # After the lease: a second driver must not overwrite the configuration of the one at work.
+            store.require_own(self.root, self.config.study.name)
+            write_atomic(self.root / store.STUDY_FILE, dump_study(self.config, redact))
+            self.graph.hashes.save()
+        except BaseException:
+            self.session.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

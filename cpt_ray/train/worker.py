@@ -25,9 +25,11 @@ from transformers import PreTrainedModel
 
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.data.rows.shards import ShardReader, join_manifests
+from cpt_ray.edges import store
 from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.store import lines
 from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.self_test import describe, require_isolation, run_self_test
 from cpt_ray.model.base import load_model
@@ -51,7 +53,7 @@ from cpt_ray.train.engine.micro_batch import Passes, choose_micro_batch, out_of_
 from cpt_ray.train.exports import Exports
 from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
-from cpt_ray.train.monitor.metrics import ATTEMPTS, read_metrics
+from cpt_ray.train.monitor.metrics import ATTEMPTS, bring_run, clear_run, read_metrics
 from cpt_ray.train.monitor.peak import measure_peak_flops, peak_basis
 from cpt_ray.train.monitor.step_checks import Guards
 from cpt_ray.train.monitor.watch import Watch, intervals
@@ -81,6 +83,7 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
     """
     started = wall_clock()
     device = _prepare_process(task)
+    task = _arrive(task)
     watch = Watch(Path(task.run_folder), device)
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
@@ -92,6 +95,21 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
                 raise
     finally:
         watch.stop()
+        lines.unwatch(task.stop_file)
+
+
+def _arrive(task: TrainTask) -> TrainTask:
+    """The task on this node; with a root in a bucket, its mirror is brought to what the bucket has. Collective."""
+    task = task.here()
+    if store.is_mirrored(Path(task.run_folder)):
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            clear_run(Path(task.run_folder))
+            if task.parent_folder is not None:
+                bring_run(Path(task.parent_folder))
+        lines.watch(task.stop_file, partial(store.fetched, task.stop_file))
+        lines.publish(rank_log(Path(task.run_folder), dist.get_rank()))
+        dist.barrier()
+    return task
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
 
 from cpt_ray.config.plain_text import shorten
-from cpt_ray.config.values import Bytes, RootText, Seconds, Section
+from cpt_ray.config.values import Bytes, FolderText, Seconds, Section
 
 
 class Workers(Section):
@@ -114,10 +114,16 @@ class RuntimeConfig(Section):
         ge=1,
         description="how often an elastic group checks whether the cluster has room for more workers, in seconds",
     )
-    scratch: RootText | None = Field(
+    scratch: FolderText | None = Field(
         default=None,
-        description="folder on each node's local disk where checkpoints are staged before upload to `study.root`; default: the "
-        "system's temporary folder",
+        description="folder on each node's local disk where checkpoints are staged before upload to `study.root`, and where a "
+        "root in a bucket is mirrored; default: the system's temporary folder",
+    )
+    cache: Bytes | None = Field(
+        default=None,
+        ge=1,
+        description="with a root in a bucket: most bytes of text and shards that a node keeps in its mirror; default: as many "
+        "as leave a twentieth of its disk free",
     )
     cpus_per_worker: float = Field(default=1, gt=0, description="CPUs per training worker")
     gpus_per_worker: float = Field(default=0, ge=0, description="GPUs per training worker")

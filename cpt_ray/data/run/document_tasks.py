@@ -104,7 +104,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     languages: Counter[str] = Counter()
     redacted: Counter[str] = Counter()
     invisible: Counter[str] = Counter()
-    rows = pq.read_table(context.root / task.raw).to_pylist()
+    rows = pq.read_table(context.file(task.raw)).to_pylist()
     given = id_keys([(row["id"], row["text"]) for row in rows], source.name, place=context.sources.index(source))
     for row in rows:
         before = len(row["text"].encode())

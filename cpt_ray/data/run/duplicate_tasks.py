@@ -39,6 +39,7 @@ from cpt_ray.data.run.units import (
     write_dropped,
 )
 from cpt_ray.data.words import Hashes
+from cpt_ray.edges import store
 from cpt_ray.records import DocumentKey, ShownDocument, UnitFacts, UnitReport
 
 _LARGEST = 3
@@ -190,7 +191,7 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
     """Write component, reason and the document kept instead for every document of a clean unit."""
     source = task.source
     tally, samples = Tally("near_duplicates", source), Samples("near_duplicates", source, context.prepare)
-    table = pq.read_table(context.root / task.clean, columns=["identity", "id", "bytes", "exact"])
+    table = pq.read_table(context.file(task.clean), columns=["identity", "id", "bytes", "exact"])
     roots = _pairs(_listed(context, task.roots), task.number)
     kept_instead = dict(zip((roots[:, 0] & np.uint64((1 << REFERENCE_BITS) - 1)).tolist(), roots[:, 1].tolist(), strict=True))
     repeated = read_partition(_listed(context, task.repeats), task.number)["document"].to_numpy()
@@ -209,7 +210,7 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
             tally.keep(size)
     shown: list[ShownDocument] = []
     if kept_instead or task.show:
-        texts = pq.read_table(context.root / task.clean, columns=["text"])["text"]
+        texts = pq.read_table(context.file(task.clean), columns=["text"])["text"]
         for row in sorted(kept_instead):
             samples.add(str(reasons[row]), _key(table, row), texts[row].as_py())
         for row in task.show:
@@ -228,7 +229,7 @@ def _key(table: pa.Table, row: int) -> DocumentKey:
 
 
 def _listed(context: UnitContext, listing: str) -> list[Path]:
-    return [context.root / name for name in json.loads((context.root / listing).read_bytes())]
+    return store.fetched_files(context.root / name for name in json.loads(context.file(listing).read_bytes()))
 
 
 def _pairs(paths: Sequence[Path], partition: int | None) -> Pairs:

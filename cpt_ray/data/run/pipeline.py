@@ -50,6 +50,7 @@ from cpt_ray.data.run.run_stage import Progress, TaskT, run_stage
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
 from cpt_ray.data.run.units import UnitContext, keep_bytes, merge_samples
 from cpt_ray.data.split import FEWEST_TEST_DOCUMENTS, ContainmentIndex, fill_test_set
+from cpt_ray.edges import store
 from cpt_ray.errors import DataError
 from cpt_ray.records import (
     DocumentsRecord,
@@ -235,6 +236,7 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
                 f"prepare.held_out.{'validation_share' if source.role == 'probe' else 'share'}"
             )
     ContainmentIndex.build(drawn_ngrams(drawn, folder)).save(folder / "containment")
+    store.push_folder(folder / "containment")
     return HeldOutRecord(
         sets=tuple(sets),
         reports=check_funnel(_reports(drawn), [source.name for source in sources]),
@@ -248,7 +250,7 @@ def _floor(tasks: Sequence[DrawUnit], drawn: Sequence[UnitReport], job: DataJob,
     found, prepare = {}, job.prepare
     tested: Counter[str] = Counter()
     for task, report in zip(tasks, drawn, strict=True):
-        parts = pq.read_table(job.folder / report.path("table"), columns=["part"])["part"]
+        parts = pq.read_table(store.fetched(job.folder / report.path("table")), columns=["part"])["part"]
         tested[task.source] += sum(part == "test" for part in parts.to_pylist())
     for source in (source for source in job.sources if source.held_out_role and tested[source.name] < FEWEST_TEST_DOCUMENTS):
         counts = training_tasks.count_components((task for task in tasks if task.source == source.name), documents)

@@ -43,6 +43,7 @@ from cpt_ray.data.run.units import (
 )
 from cpt_ray.data.split import ContainmentIndex, Part, document_ngrams, held_out_order, held_out_part
 from cpt_ray.data.words import NO_WORDS, hash_words, seeded_share
+from cpt_ray.edges import store
 from cpt_ray.records import DocumentKey, ExamHit, FileEntry, PackedPieces, UnitFacts, UnitReport, read_items
 
 CONTROL_REASON = "tokenize.control_token"
@@ -91,9 +92,8 @@ class PackUnit(DrawUnit):
 
 def kept_batches(task: DrawUnit, context: UnitContext, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The documents of a clean unit that were not dropped as duplicates, with some of its columns and their component."""
-    folder = Path(context.inputs["documents"])
-    table = pq.read_table(folder / task.clean, columns=list(columns))
-    verdicts = pq.read_table(folder / task.near_duplicates)
+    table = pq.read_table(context.input("documents", task.clean), columns=list(columns))
+    verdicts = pq.read_table(context.input("documents", task.near_duplicates))
     for name in verdicts.column_names:
         table = table.append_column(name, verdicts[name])
     # In pieces: Python rows of the whole table would hold the unit's text a second time.
@@ -139,7 +139,7 @@ def count_components(tasks: Iterable[DrawUnit], documents_folder: Path) -> Count
     """Documents of some units by component, without those that were dropped as duplicates; reads no text."""
     counts: Counter[str] = Counter()
     for task in tasks:
-        verdicts = pq.read_table(documents_folder / task.near_duplicates, columns=["component", "reason"])
+        verdicts = pq.read_table(store.fetched(documents_folder / task.near_duplicates), columns=["component", "reason"])
         counts.update(row["component"] for row in verdicts.to_pylist() if row["reason"] is None)
     return counts
 
@@ -186,7 +186,7 @@ def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) ->
 @functools.lru_cache(maxsize=2)
 def load_containment(folder: str) -> ContainmentIndex:
     """The index of held-out text below the folder of that artifact, loaded once per process."""
-    return ContainmentIndex.load(Path(folder) / "containment")
+    return ContainmentIndex.load(store.fetched_folder(store.here(folder) / "containment"))
 
 
 @functools.lru_cache(maxsize=2)
@@ -226,7 +226,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     samples = {stage: Samples(stage, task.source, prepare) for stage in stages}
     index = load_containment(context.inputs["held_out"])
     rule = prepare.decontaminate
-    items = str(context.root / task.exam_items) if task.exam_items else None
+    items = str(context.file(task.exam_items)) if task.exam_items else None
     exams = load_exams(items, rule.ngram_words, rule.min_match_ratio)
     scanned = bool(len(index.hashes)) or bool(exams.grams)  # hashing words takes a tenth of the time to encode them
     keys: list[DocumentKey] = []
@@ -257,7 +257,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
         tallies["decontaminate"].keep(size, edited_to=after)
         keys.append(key)
         texts.append(text)
-    spelled = _control(str(context.root / task.tokenizer)).spelled
+    spelled = _control(str(context.file(task.tokenizer))).spelled
     spellings = 0 if spelled is None else sum(len(spelled.findall(text)) for text in texts)
     keys, tokens, lengths = _encode(task, context, keys, texts, tallies["tokenize"], samples["tokenize"])
     outputs, counts = _write_rows(task, context, keys, tokens, lengths)
@@ -301,7 +301,7 @@ def _encode(
     task: PackUnit, context: UnitContext, keys: list[DocumentKey], texts: list[str], tally: Tally, samples: Samples
 ) -> tuple[list[DocumentKey], Tokens, npt.NDArray[np.int64]]:
     """Encode documents and drop those that violate a token rule; return the names, tokens and lengths of the rest."""
-    tokenizer = str(context.root / task.tokenizer)
+    tokenizer = str(context.file(task.tokenizer))
     tokens, lengths = _encoder(tokenizer, task.separator_id, task.bos_id, task.token_dtype).encode(texts)
     sizes = [len(text.encode()) for text in texts]
     verdicts = judge_tokens(

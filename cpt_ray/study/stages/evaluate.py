@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.store import address
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import EvalRecord, ExamItem, RunRecord
 from cpt_ray.study import store
@@ -113,7 +114,7 @@ def scored_run(node: ScoresNode) -> RunRecord:
     """The record of the model to score; a base is treated like any run."""
     subject, work = node.input("subject"), node.work
     if work.is_base:
-        return RunRecord(run=node.name, kind="base", model=work.model.name, export_path=str(subject.folder), annealed=True)
+        return RunRecord(run=node.name, kind="base", model=work.model.name, export_path=address(subject.folder), annealed=True)
     folder = store.require(subject)
     return RunRecord.of(folder if work.mark is None else point_folder(folder, work.mark))
 
@@ -227,5 +228,12 @@ def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
 
 
 EVALUATE = Stage[Scoring, EvalRecord](
-    name="evaluate", version=3, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
+    name="evaluate",
+    version=3,
+    verb="evaluate",
+    plan=_plan,
+    build=_build,
+    record=EvalRecord,
+    files=("**/*",),
+    driver_files=("**/*",),
 )

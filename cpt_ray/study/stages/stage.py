@@ -146,6 +146,8 @@ class Stage(Generic[WorkT, RecordT]):
     """The artifact's metadata, in the file `record.FILE`; None if it has none."""
     files: tuple[str, ...]
     """Globs of the files that belong to the artifact, relative to its folder; anything else there is scratch."""
+    driver_files: tuple[str, ...] = ("*.json", "*.jsonl")
+    """Globs of the files that a driver or a report reads; of an artifact in a bucket, the rest is fetched by who needs it."""
     early_check: Callable[[Node[WorkT, RecordT]], bool] | None = None
     """Rejects an artifact that cannot be built, before earlier stages spend hours on its inputs. Called before each stage until
     it returns True; False means that the inputs it needs do not exist yet."""

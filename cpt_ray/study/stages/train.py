@@ -14,7 +14,8 @@ from cpt_ray.config.deepspeed import DeepSpeedConfig, load_deepspeed
 from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.config.values import format_count
-from cpt_ray.edges.storage import unwritable
+from cpt_ray.edges.storage import unwritable, write_atomic
+from cpt_ray.edges.store import is_mirrored
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunRecord, RunSpec, ShardManifest
@@ -58,6 +59,9 @@ EXPORTS = "exports"
 """Folder of links to the exports of all runs, below the study's root."""
 _ON_THE_WAY = (f"{POINTS}/**/*", f"{AVERAGED}/**/*")
 """Models that a run exports before its end."""
+
+_TOLD = (RunRecord.FILE, "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*")
+"""What a run says of itself."""
 
 _DERIVED = "derived-"
 """Begins the names of the inputs that are derived sources."""
@@ -148,6 +152,12 @@ def link_exports(root: Path, runs: Mapping[str, Node[Any, RunRecord]]) -> None:
     for name, node in runs.items():
         export, link = node.folder / EXPORT, root / EXPORTS / name
         target = os.path.relpath(export, link.parent)
+        if is_mirrored(root):
+            # A store has no links: the object holds the path, which `cpt-ray fetch ROOT exports/RUN` follows.
+            made = any(entry.path.startswith(f"{EXPORT}/") for entry in store.read(node).files)
+            if made and (not link.exists() or link.read_text(encoding="utf-8") != target):
+                write_atomic(link, target)
+            continue
         if not export.is_dir() or (link.is_symlink() and os.readlink(link) == target):
             continue
         temporary = link.with_name(f".{link.name}.{secrets.token_hex(4)}.tmp")
@@ -262,5 +272,6 @@ TRAIN = Stage[Training, RunRecord](
     build=_build,
     record=RunRecord,
     # Checkpoints and heartbeats are not part of the artifact.
-    files=(RunRecord.FILE, "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*", "export/*", *_ON_THE_WAY),
+    files=(*_TOLD, "export/*", *_ON_THE_WAY),
+    driver_files=(*_TOLD, f"{POINTS}/*/{RunRecord.FILE}"),
 )

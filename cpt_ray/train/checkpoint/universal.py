@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from cpt_ray.edges import store
 from cpt_ray.edges.storage import file_entry, remove_tree, sync, verify_files, write_atomic
 from cpt_ray.errors import ArtifactError, CptRayError, TrainingError
 from cpt_ray.records import CheckpointManifest, FileEntry, Record
@@ -75,11 +76,12 @@ def provide(folder: Path, manifest: CheckpointManifest, *, rank: int, attempt: s
         except CptRayError as error:
             write_atomic(failed, _Failure(problem=error.problem, fix=error.fix).to_json())
             raise
-    while not (result / MANIFEST).exists():
-        if failed.exists():
-            failure = _Failure.load(failed)
+    while not store.exists(result / MANIFEST):
+        if store.exists(failed):
+            failure = _Failure.load(store.fetched(failed))
             raise TrainingError(failure.problem, fix=failure.fix)
         time.sleep(_POLL_S)
+    store.fetched_folder(result)
     return result, time.perf_counter() - started
 
 
@@ -109,12 +111,14 @@ def preflight(folder: Path, manifest: CheckpointManifest) -> None:
 
 def _make(folder: Path, manifest: CheckpointManifest) -> None:
     result = folder / FOLDER
-    if (result / MANIFEST).exists():
+    if store.exists(result / MANIFEST):
+        store.fetched_folder(result)
         try:
             verify_files(result, UniversalManifest.load(result / MANIFEST).files, deep=True)
             return
         except (ArtifactError, ValueError):
             # It can be recreated from the checkpoint, which is verified.
+            store.remove(result / MANIFEST)
             (result / MANIFEST).unlink()
     if not (result / MANIFEST).exists():
         remove_tree(result)
@@ -162,8 +166,10 @@ def convert(folder: Path) -> None:
         wall_s=time.perf_counter() - started,
         files=files,
     )
-    write_atomic(working / MANIFEST, made.to_json())
+    (working / MANIFEST).write_text(made.to_json(), encoding="utf-8")
+    sync(working / MANIFEST)
     working.rename(folder / FOLDER)  # fails if another group was faster, whose result is as good
+    store.push_folder(folder / FOLDER, last=MANIFEST)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges import store
 from cpt_ray.edges.logs import LOCATIONS
 from cpt_ray.edges.process import choose_accelerator
 from cpt_ray.edges.ray_runtime import (
@@ -210,6 +211,7 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
         asked = True
         for path in set(stop_files):
             path.touch()
+            threading.Thread(target=store.push, args=(path,), daemon=True).start()  # a store may be slow, a handler may not
         sys.stderr.write(
             "\nstopping: the workers save a checkpoint first; a second signal stops at once and loses unsaved progress\n"
         )
@@ -224,4 +226,6 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         for path in set(stop_files):
+            if asked:
+                store.remove(path)
             path.unlink(missing_ok=True)

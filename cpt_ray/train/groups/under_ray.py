@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges import store
 from cpt_ray.edges.ray_runtime import worker_environment
+from cpt_ray.edges.store.opening import opened
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.train.groups.queue import RunQueue, Turn
 from cpt_ray.train.groups.serve import serve
@@ -115,7 +117,7 @@ def fit_group(
         ),
         run_config=RunConfig(
             name=name,
-            storage_path=str(storage),
+            **_ray_storage(storage),
             failure_config=FailureConfig(max_failures=runtime.max_failures),
             worker_runtime_env={"env_vars": worker_environment(runtime)},
         ),
@@ -130,6 +132,14 @@ def fit_group(
     except ray.exceptions.RayActorError as error:
         raise TrainingError(f"{name}: Ray's training controller is gone: {_last_line(error)}", fix=_RESUME) from error
     return refusal
+
+
+def _ray_storage(storage: Path) -> dict[str, Any]:
+    """Where Ray Train keeps its own files: every node must see it."""
+    if not store.is_mirrored(storage):
+        return {"storage_path": str(storage)}
+    filesystem, path = opened(store.address(storage))
+    return {"storage_path": path, "storage_filesystem": filesystem}
 
 
 def _work(config: dict[str, Any]) -> CptRayError | None:

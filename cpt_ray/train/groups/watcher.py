@@ -13,7 +13,7 @@ from typing import Protocol
 from cpt_ray.edges.logs import FOLDER
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
-from cpt_ray.train.monitor.metrics import append_driver_event, read_events, read_metrics
+from cpt_ray.train.monitor.metrics import append_driver_event, bring_run, read_events, read_metrics
 from cpt_ray.train.task import TrainTask
 
 _POLL_S = 1.0
@@ -93,6 +93,7 @@ class Watcher(threading.Thread):
             self._active[place] = SilenceWatch(task.settings.train.watch.hang_report)
             self._observer.begun(place)
         finished = task.finished  # checked before the steps are read, so that they are complete
+        bring_run(Path(task.run_folder))
         steps = read_metrics(Path(task.run_folder))
         if steps:
             self._observer.stepped(place, steps)

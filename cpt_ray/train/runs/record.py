@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+from cpt_ray.edges.store import address
 from cpt_ray.records import (
     DrawnSource,
     HeldOutPoint,
@@ -64,7 +65,7 @@ def run_record(spec: RunSpec, training: TrainingRecord, *, export: Path | None, 
         budget_tokens=spec.budget_tokens,
         budget_flops=spec.budget_flops,
         parent=spec.parent,
-        export_path=None if export is None else str(export),
+        export_path=None if export is None else address(export),
         annealed=annealed,
         training=training,
     )
