@@ -63,8 +63,12 @@ from cpt_ray.records import (
 )
 
 _LOG = logging.getLogger(__name__)
-_KEYS_PER_PARTITION = 1_000_000
-"""24 MB of keys for a task that compares one partition; its memory does not grow with the corpus, the number of tasks does."""
+_KEYS_PER_PARTITION = 4_000_000
+"""As long as there are few partitions: the more there are, the more processes compare."""
+_PARTITIONS = 24
+"""As many as that, unless they would be too large. Of each unit four files are opened once per partition: at most 100 times."""
+_LARGEST_PARTITION = 150_000_000
+"""Keys whose comparison takes 6.5 GB in one process."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +185,9 @@ def _clean_tasks(
 def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
     documents = sum(report.kept.documents for report in _reports(read))
     keys_each = 1 + (prepare.near_duplicates.bands if prepare.near_duplicates.enabled else 0)
+    keys = documents * keys_each
     # At least two, so that small corpora run the same exchange as large ones.
-    return max(2, math.ceil(documents * keys_each / _KEYS_PER_PARTITION))
+    return max(2, min(_PARTITIONS, math.ceil(keys / _KEYS_PER_PARTITION)), math.ceil(keys / _LARGEST_PARTITION))
 
 
 def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutRecord:
