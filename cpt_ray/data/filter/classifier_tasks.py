@@ -26,7 +26,7 @@ from cpt_ray.data.filter.classify.calibrate import Calibration, calibrate, calib
 from cpt_ray.data.filter.classify.measures import f1_of_chance, measure, measure_auc
 from cpt_ray.data.filter.classify.model import Classifier, Example, Parts, cut_parts, is_trained, margins, scorer_of, train
 from cpt_ray.data.run.document_tasks import write_parquet
-from cpt_ray.data.run.training_tasks import DrawUnit, kept_batches, kept_documents, load_containment, load_exams
+from cpt_ray.data.run.training_tasks import DrawUnit, KeptUnit, kept_batches, kept_documents, load_containment, load_exams
 from cpt_ray.data.run.units import Outputs, Tally, UnitContext, UnitTask, finish_unit, keep_bytes, write_content
 from cpt_ray.data.words import hash_words, seeded_share
 from cpt_ray.edges import store
@@ -66,7 +66,7 @@ class FitUnit(UnitTask):
     examples: tuple[str, ...]
 
 
-class ScoreUnit(DrawUnit):
+class ScoreUnit(KeptUnit):
     """Score the documents of a clean unit; `weights` is in the `classifier` input."""
 
     classifier: ClassifierConfig

@@ -61,19 +61,17 @@ def train_classifier(
     items = None
     if exam_items is not None and prepare.decontaminate.enabled:
         items = keep_bytes(folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes()).path
-    floor = tuple(name for names in held_out.record.floor.values() for name in names)
-    # A seed source has no held-out set; its documents are drawn by no one.
-    seeds = {source.name for source in job.sources if source.held_out_role is None}
     tasks = [
         ExampleUnit(
             **files,
-            floor=floor,
+            # A seed source has no held-out set; its documents are drawn by no one.
+            share=held_out.record.shares.get(files["source"], 0.0),
+            floor=held_out.record.floors,
             classifier=classifier.name,
             positive=_labels(classifier.positive, files["source"]),
             negative=_labels(classifier.negative, files["source"]),
             rates=(1.0, 1.0),
             exam_items=items,
-            apart=files["source"] in seeds,
         )
         for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
         if files["source"] in named

@@ -26,7 +26,7 @@ from cpt_ray.data.dedup.components import Pairs, both_ways, downward, partition_
 from cpt_ray.data.dedup.exchange import read_partition, write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, similarity, threshold
 from cpt_ray.data.identity import count_repeated_ids
-from cpt_ray.data.run.document_tasks import REFERENCE_BITS, write_parquet
+from cpt_ray.data.run.document_tasks import REFERENCE_BITS, id_partitions, write_parquet
 from cpt_ray.data.run.units import (
     Outputs,
     Samples,
@@ -113,9 +113,10 @@ def pair_unit(task: PairUnit, context: UnitContext) -> UnitReport:
         ),
     }
     counts = {"pairs": len(found.pairs), "compared": found.candidates, "left": found.left}
-    repeated = count_repeated_ids(
-        read_partition(_listed(context, task.ids), task.partition), [source.name for source in context.sources]
-    )
+    repeated = {}
+    if task.partition < id_partitions(task.partitions):
+        ids = read_partition(_listed(context, task.ids), task.partition)
+        repeated = count_repeated_ids(ids, [source.name for source in context.sources])
     return finish_unit(task, context, "duplicate_pairs", outputs, UnitFacts(counts=counts, repeated_ids=repeated))
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cpt_ray.data.run.training_tasks import DrawUnit, document_key, kept_documents, load_exams, write_hits
+from cpt_ray.data.run.training_tasks import KeptUnit, document_key, kept_documents, load_exams, write_hits
 from cpt_ray.data.run.units import UnitContext, finish_unit
 from cpt_ray.data.words import hash_words
 from cpt_ray.records import ExamHit, UnitReport
 
 
-class LateScanUnit(DrawUnit):
+class LateScanUnit(KeptUnit):
     """Scan the packed documents of a clean unit; `index` is in the `shards` input."""
 
     index: str

@@ -51,7 +51,7 @@ def merge_repeated_ids(counts: Iterable[Mapping[str, RepeatedIds]]) -> dict[str,
 
 
 def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
-    """Paths of a clean unit and its verdicts, as arguments of `DrawUnit`."""
+    """Paths of a clean unit and its verdicts, as arguments of `KeptUnit`."""
     cleaned = unit_report(documents_folder, "clean", unit)
     decided = unit_report(documents_folder, "near_duplicates", unit)
     return {

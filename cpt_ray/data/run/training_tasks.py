@@ -61,23 +61,23 @@ DRAWN_SCHEMA = pa.schema(
 )
 
 
-class DrawUnit(UnitTask):
-    """Draw the held-out documents of a clean unit; both files are in the `documents` input."""
+class KeptUnit(UnitTask):
+    """Read the documents of a clean unit that are no duplicates; both files are in the `documents` input."""
 
     clean: str
     near_duplicates: str
+
+
+class DrawUnit(KeptUnit):
+    """Draw the held-out documents of a clean unit."""
+
+    share: float
+    """Of the components, which is held out: 0 of a seed source, 1 of a probe that is not large."""
     floor: tuple[str, ...] = ()
-    whole: bool = False
-    """Whether every document is held out: that of a probe."""
-    apart: bool = False
-    """Whether none is: those of a seed source."""
 
     def part(self, component: str, prepare: PrepareConfig) -> Part | None:
         """The held-out half of a component, or None for training."""
-        if self.apart:
-            return None
-        config = prepare.held_out.model_copy(update={"share": 1.0}) if self.whole else prepare.held_out
-        return held_out_part(component, config, prepare.seed, self.floor)
+        return held_out_part(component, prepare.held_out, prepare.seed, share=self.share, floor=self.floor)
 
 
 class PackUnit(DrawUnit):
@@ -90,7 +90,7 @@ class PackUnit(DrawUnit):
     token_dtype: str
 
 
-def kept_batches(task: DrawUnit, context: UnitContext, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def kept_batches(task: KeptUnit, context: UnitContext, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The documents of a clean unit that were not dropped as duplicates, with some of its columns and their component."""
     table = pq.read_table(context.input("documents", task.clean), columns=list(columns))
     verdicts = pq.read_table(context.input("documents", task.near_duplicates))
@@ -102,7 +102,7 @@ def kept_batches(task: DrawUnit, context: UnitContext, columns: Sequence[str]) -
 
 
 def kept_documents(
-    task: DrawUnit, context: UnitContext, columns: Sequence[str] = ("identity", "id", "text", "bytes")
+    task: KeptUnit, context: UnitContext, columns: Sequence[str] = ("identity", "id", "text", "bytes")
 ) -> Iterator[dict[str, Any]]:
     """The rows of `kept_batches`."""
     for batch in kept_batches(task, context, columns):
@@ -135,7 +135,7 @@ def training_texts(
                 yield row["text"]
 
 
-def count_components(tasks: Iterable[DrawUnit], documents_folder: Path) -> Counter[str]:
+def count_components(tasks: Iterable[KeptUnit], documents_folder: Path) -> Counter[str]:
     """Documents of some units by component, without those that were dropped as duplicates; reads no text."""
     counts: Counter[str] = Counter()
     for task in tasks:
