@@ -4,10 +4,8 @@ The same function runs in a Ray Train worker and in the driver process. Files un
 
     checkpoints/step-*/     committed states            attempts/attempt-*.json   who started, from which step
     metrics/attempt-*.jsonl one line per step           export/                   HF folder, for budgets
-    trajectory/MARK/        record and HF folder of the model at a mark
-    average/MARK/           HF folder of the model at a mark of its cooldown, for an average
-    events/*.jsonl          events of the run, including each worker's warnings
-    logs/rank-*.log         logs of each worker and its libraries
+    trajectory/MARK/        record and HF folder        average/MARK/             HF folder at a mark of the cooldown
+    events/*.jsonl          events, warnings too        logs/rank-*.log           of each worker and its libraries
     run.json                the RunRecord, written last
 """
 
@@ -101,13 +99,14 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
 def _arrive(task: TrainTask) -> TrainTask:
     """The task on this node; with a root in a bucket, its mirror is brought to what the bucket has. Collective."""
     task = task.here()
-    if store.is_mirrored(Path(task.run_folder)):
+    folder = Path(task.run_folder)
+    if store.is_mirrored(folder):
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            clear_run(Path(task.run_folder))
+            clear_run(folder)
             if task.parent_folder is not None:
                 bring_run(Path(task.parent_folder))
         lines.watch(task.stop_file, partial(store.fetched, task.stop_file))
-        lines.publish(rank_log(Path(task.run_folder), dist.get_rank()))
+        lines.publish(rank_log(folder, dist.get_rank()))
         dist.barrier()
     return task
 
@@ -219,8 +218,7 @@ def _begin_watching(task: TrainTask, parts: _Parts, watch: Watch, progress: RunP
         watch.report(RunEvent(kind="resume", attempt=attempt.attempt, text=text, **at))
     if attempt.compiled is not None and attempt.compiled.active:
         text = f"layers run compiled: {attempt.compiled.graphs} new graphs in {attempt.compiled.seconds:.1f} s"
-        seconds = attempt.compiled.seconds
-        watch.report(RunEvent(kind="compile", attempt=attempt.attempt, text=text, seconds=seconds, **at))
+        watch.report(RunEvent(kind="compile", attempt=attempt.attempt, text=text, seconds=attempt.compiled.seconds, **at))
 
 
 def _batches(parts: _Parts) -> BatchSource:
@@ -367,15 +365,14 @@ def _announce(
 def _guards(task: TrainTask, progress: RunProgress, attempt: RunAttempt) -> Guards:
     """The guards, seeded with the losses so far; collective."""
     config = task.settings.train.guards
-    losses: list[float] = []
+    losses: list[list[float]] = [[]]
     if dist.get_rank() == 0:
         folders = [Path(folder) for folder in (task.parent_folder, task.run_folder) if folder]
         steps = [step for folder in folders for step in read_metrics(folder)]
-        losses = [step.loss for step in steps if step.step <= progress.step and not step.skipped][-config.spike_window :]
+        losses[0] = [step.loss for step in steps if step.step <= progress.step and not step.skipped][-config.spike_window :]
     # Read by one rank: the others' view of a shared filesystem may lag, and all ranks must make the same decisions.
-    known = [losses]
-    dist.broadcast_object_list(known)
-    return Guards(config, attempt=attempt.attempt, history=known[0])
+    dist.broadcast_object_list(losses)
+    return Guards(config, attempt=attempt.attempt, history=losses[0])
 
 
 def _flops(shape: ModelShape, batch: Batch) -> float:
