@@ -40,6 +40,7 @@ def score_key(files: Iterable[FileEntry], export: str, rest: Mapping[str, object
 def known_scores(folder: Path) -> dict[str, Path]:
     """By key, the folder of complete scores below the folder of a study's scores."""
     found: dict[str, Path] = {}
+    store.fetched_folder(folder, f"*/{Artifact.FILE}", f"*/{EvalRecord.FILE}")
     for artifact in sorted(folder.glob(f"*/{Artifact.FILE}")):
         try:
             key = EvalRecord.of(artifact.parent).key

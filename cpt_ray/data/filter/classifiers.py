@@ -189,8 +189,8 @@ def _count_classes(tasks: Sequence[ExampleUnit], documents: Path) -> tuple[int, 
     """Documents of each class that are no duplicates, held-out ones included; reads no text."""
     totals = {True: 0, False: 0}
     for task in tasks:
-        labels = pq.read_table(documents / task.clean, columns=["label"])["label"]
-        kept = pq.read_table(documents / task.near_duplicates, columns=["reason"])["reason"].is_null()
+        labels = pq.read_table(store.fetched(documents / task.clean), columns=["label"])["label"]
+        kept = pq.read_table(store.fetched(documents / task.near_duplicates), columns=["reason"])["reason"].is_null()
         for entry in pc.value_counts(labels.filter(kept)).to_pylist():
             positive = task.is_positive(entry["values"])
             if positive is not None:
