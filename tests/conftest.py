@@ -25,7 +25,10 @@ LONGEST_FIRST = (
     "study/test_driver_killed.py",
     "integration/test_job_submit.py",
     "integration/test_from_init.py",
-    "train/test_launch.py",
+    "train/groups/test_side_by_side.py",
+    "train/groups/test_launch.py",
+    "train/checkpoint/test_resume_in_a_bucket.py",
+    "integration/test_study_in_a_bucket.py",
     "data/run/test_pipeline.py",
     "data/filter/test_domain_arms.py",
     "cli/test_bad_input.py",
@@ -61,7 +64,7 @@ def ray_session_2cpu() -> Iterator[None]:
     """A private Ray for two workers, shared by all tests of this process."""
     from cpt_ray.edges.ray_runtime import ray_session
 
-    with ray_session(RuntimeConfig(workers=2, prepare_workers=4)):
+    with ray_session(RuntimeConfig(workers=2, prepare_workers=5)):  # six CPUs: two or three groups train side by side
         yield
 
 

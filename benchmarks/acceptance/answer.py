@@ -95,7 +95,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 def _page(name: str) -> Path:
     """The study's report by today's code."""
     path = Path(_scratch().name) / name / "report.html"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     write_report(path, gather(_study(name), _comparison(name)))
     return path
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from typing import TextIO
 
@@ -27,11 +28,14 @@ class TerminalConsole:
         self._transient = sys.stderr.isatty()
         self._shown = False
         self._last = 0.0
+        self._lock = threading.RLock()
+        """Runs that train and models that are scored report from several threads."""
 
     def say(self, text: str) -> None:
         """Print a result."""
-        self._clear()
-        print(_encodable(printable(text), sys.stdout), flush=True)
+        with self._lock:
+            self._clear()
+            print(_encodable(printable(text), sys.stdout), flush=True)
 
     def step(self, text: str) -> None:
         """Print what was done."""
@@ -40,14 +44,17 @@ class TerminalConsole:
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
-        self._clear()
-        print(f"  warning: {printable(text)}", file=sys.stderr, flush=True)
+        with self._lock:
+            self._clear()
+            print(f"  warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def progress(self, text: str) -> None:
         """Show a line that the next one replaces."""
-        if self._quiet:
-            return
-        text = printable(text)
+        if not self._quiet:
+            with self._lock:
+                self._show(printable(text))
+
+    def _show(self, text: str) -> None:
         if self._transient:
             width = shutil.get_terminal_size().columns - 1
             sys.stderr.write("\r\x1b[2K" + text[:width])

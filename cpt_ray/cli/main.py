@@ -40,6 +40,8 @@ VERBS = {
 }
 """Each verb is a module of that name, with `_` for `-`, imported on demand: some import torch."""
 
+FETCH = "copy the report, scores, runs or exports of a study to this machine, from its root, a folder or s3://bucket/study"
+"""The verb that takes a root instead of a study file."""
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "inspect": {
@@ -90,6 +92,8 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     if options.verbose:
         logs.be_verbose()
     try:
+        if options.verb == "fetch":
+            return _fetch(options)
         if options.verb == "compare" and _compares_runs(options):
             return 0
         path = Path(options.config)
@@ -122,6 +126,13 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     except Exception:
         print(f"cpt-ray {options.verb}: a defect; please report it with the traceback{_logs()}", file=sys.stderr)
         raise
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    module = importlib.import_module("cpt_ray.study.findings.fetch")
+    for path in module.fetch(options.root, options.what, Path(options.to).expanduser()):
+        TerminalConsole(quiet=options.quiet).say(f"fetched: {path}")
     return 0
 
 
@@ -180,11 +191,20 @@ def _parser() -> argparse.ArgumentParser:
         )
         for option, settings in (CELLS | OPTIONS.get(name, {})).items():
             verb.add_argument(f"--{option}", **settings)
-        said = verb.add_mutually_exclusive_group()
-        said.add_argument("-v", "--verbose", action="store_true", help="also print the log to stderr")
-        said.add_argument("-q", "--quiet", action="store_true", help="print results, warnings and errors only")
-        verb.add_argument("--debug", action="store_true", help="print a traceback for every error")
+        _say_how(verb)
+    fetch = verbs.add_parser("fetch", help=FETCH, description=FETCH)
+    fetch.add_argument("root", metavar="STUDY_ROOT", help="study.root of the study")
+    fetch.add_argument("what", metavar="WHAT", help="report, scores, runs, exports, or exports/RUN")
+    fetch.add_argument("to", metavar="TO", nargs="?", default=".", help="folder to copy to (default: the current one)")
+    _say_how(fetch)
     return parser
+
+
+def _say_how(verb: argparse.ArgumentParser) -> None:
+    said = verb.add_mutually_exclusive_group()
+    said.add_argument("-v", "--verbose", action="store_true", help="also print the log to stderr")
+    said.add_argument("-q", "--quiet", action="store_true", help="print results, warnings and errors only")
+    verb.add_argument("--debug", action="store_true", help="print a traceback for every error")
 
 
 def _quieten() -> None:

@@ -24,7 +24,10 @@ class StudySection(Section):
     """The study itself."""
 
     name: Name = Field(description="name of the study, used in folder names, the report and MLflow")
-    root: RootText = Field(description="folder of all artifacts; local, or on a filesystem that every node shares")
+    root: RootText = Field(
+        description="where all artifacts are: a folder that every node sees, or a prefix in a bucket, `s3://bucket/study` (or "
+        "`gs://`), which needs no shared disk"
+    )
     max_cells: Count = Field(default=100, ge=1, description="most cells that the axes of a grid may make")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds of the sample order, one set of runs each")
 

@@ -21,6 +21,8 @@ LONGEST_TASK = 128
 _LONGEST_FILE_NAME = 255
 _LONGEST_PATH = 3500
 """In bytes; Linux allows 4,096, and what is written below a root needs some."""
+_STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+"""Schemes of roots on an object store, and the one they are kept under."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -152,7 +154,7 @@ def check_path(value: str) -> str:
     return "::".join(links)
 
 
-def check_root(value: str) -> str:
+def check_folder(value: str) -> str:
     """Accept the path of a folder that this process can create, with `~` expanded.
 
     Raises:
@@ -161,14 +163,47 @@ def check_root(value: str) -> str:
     if not value.strip():
         raise ValueError(f"expected the path of a folder, saw {value!r}")
     if _SCHEME.match(value) or "::" in value:
-        raise ValueError(
-            "artifacts are written to a local folder, or to one that every node mounts; object storage is not supported, and "
-            f"neither are URLs; give a path such as /shared/study, saw {shorten(value)}"
-        )
+        raise ValueError(f"expected the path of a folder on a disk of the node, such as /scratch, saw {shorten(value)}")
     return check_path(value)
+
+
+def check_root(value: str) -> str:
+    """Accept a folder that this process can create, or a prefix in the bucket of an object store.
+
+    Raises:
+        ValueError: If it is empty or too long, a URL of something else, or holds credentials.
+    """
+    if not value.strip():
+        raise ValueError(f"expected the path of a folder, saw {value!r}")
+    found = _SCHEME.match(value)
+    if found is None and "::" not in value:
+        return check_path(value)
+    scheme, _, rest = value.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if scheme.lower() == "file" and "::" not in value:
+        return check_path(f"/{prefix}")
+    if "@" in bucket or "?" in value or "#" in value:
+        raise ValueError(
+            "a root holds no credentials and no options: what it is called is stored and shown; set them where the store's "
+            "own tools find them (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL), on every node, "
+            f"and give {scheme}://BUCKET/PREFIX"
+        )
+    if scheme.lower() not in _STORES or "::" in value:
+        raise ValueError(
+            f"artifacts are written to a folder, or to a bucket ({', '.join(f'{one}://' for one in _STORES)}); give a path "
+            f"such as /shared/study or s3://bucket/study, saw {shorten(value)}"
+        )
+    parts = prefix.rstrip("/").split("/")
+    if not bucket or not all(parts) or {".", ".."} & set(parts):
+        raise ValueError(
+            f"expected a bucket and a prefix in it that is the study's own, such as s3://bucket/study, saw {shorten(value)}"
+        )
+    return f"{_STORES[scheme.lower()]}://{bucket}/{'/'.join(parts)}"
 
 
 PathText = Annotated[str, AfterValidator(check_path)]
 """A path, a glob, an fsspec URL or a name on the hub; `~` is the user's home."""
-RootText = Annotated[str, AfterValidator(check_root)]
+FolderText = Annotated[str, AfterValidator(check_folder)]
 """The path of a folder to write to."""
+RootText = Annotated[str, AfterValidator(check_root)]
+"""The path of a folder to write to, or a prefix in a bucket."""

@@ -2,8 +2,8 @@
 
 Flow: stage `held_out`. Membership: component id in, `validation`, `test` or None out. Containment: held-out texts in, an
 index out; then a training document's word hashes in, verdict out (`held_out_overlap`). Memory: none for membership; the index
-takes 12 bytes per word of held-out text, memory-mapped and thus shared by the processes of a node, plus 2 to 4 bytes per word
-in each process. Held-out documents are never compared with one another.
+takes 14 to 16 bytes per word of held-out text, memory-mapped and thus shared by the processes of a node. Held-out documents are
+never compared with one another.
 
 Guarantee: membership depends only on the component's id and the seed (and, in a source too small for a test set otherwise, on
 its other components), so it is drawn before any arm and independently of it; the containment rule is exact (up to 64-bit hash
@@ -12,7 +12,7 @@ collisions) for the given n-gram length.
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,23 +32,37 @@ FEWEST_TEST_DOCUMENTS = 2
 OVERLAP_REASON = "held_out_overlap"
 
 
-def held_out_part(component: str, config: HeldOutConfig, seed: int, floor: Collection[str] = ()) -> Part | None:
+def held_out_share(documents: int, config: HeldOutConfig, *, whole: bool = False) -> float:
+    """The share of a source's components that is held out: as configured, and less where that would be too many.
+
+    Args:
+        documents: Documents of the source.
+        config: Share, and the number of documents that are enough.
+        whole: Whether all would be held out: of a probe.
+    """
+    return min(1.0 if whole else config.share, config.max_documents / max(documents, 1))
+
+
+def held_out_part(
+    component: str, config: HeldOutConfig, seed: int, *, share: float, floor: Collection[str] = ()
+) -> Part | None:
     """The held-out half that a component belongs to, or None for training.
 
     Args:
         component: Id of the near-duplicate component.
-        config: Shares.
+        config: How the halves are drawn.
         seed: `prepare.seed`.
+        share: `held_out_share` of its source.
         floor: Components that `fill_test_set` added to the test half.
     """
     if component in floor:
         return "test"
-    if seeded_share("held_out", seed, component) >= config.share:
+    if seeded_share("held_out", seed, component) >= share:
         return None
     return "validation" if seeded_share("validation", seed, component) < config.validation_share else "test"
 
 
-def fill_test_set(documents: Mapping[str, int], config: HeldOutConfig, seed: int) -> tuple[str, ...]:
+def fill_test_set(documents: Mapping[str, int], config: HeldOutConfig, seed: int, *, share: float) -> tuple[str, ...]:
     """The components to add to a small source's test half, so that it has the two documents that an interval needs.
 
     They are the next ones in the order of the draw, which a larger share would have taken first. At least one document is left
@@ -56,13 +70,14 @@ def fill_test_set(documents: Mapping[str, int], config: HeldOutConfig, seed: int
 
     Args:
         documents: Documents of the source by component.
-        config: Shares.
+        config: How the halves are drawn.
         seed: `prepare.seed`.
+        share: `held_out_share` of the source.
 
     Returns:
         Components; none if the test half is large enough, or the source is too small for one.
     """
-    parts = {component: held_out_part(component, config, seed) for component in documents}
+    parts = {component: held_out_part(component, config, seed, share=share) for component in documents}
     test = sum(count for component, count in documents.items() if parts[component] == "test")
     left, added = sum(count for component, count in documents.items() if parts[component] is None), []
     rest = (component for component in documents if parts[component] != "test")
@@ -104,12 +119,14 @@ class ContainmentIndex:
         owners: Number of the held-out document that each n-gram belongs to, uint32[n].
         totals: Number of distinct n-grams of each held-out document, uint32[documents].
         lengths: N-gram lengths in use, int64: the configured one, and those of shorter documents.
+        slots: A bitmap over hash prefixes, set where an n-gram has that prefix: 16 to 32 bits per n-gram, uint8.
     """
 
     hashes: Hashes
     owners: npt.NDArray[np.uint32]
     totals: npt.NDArray[np.uint32]
     lengths: npt.NDArray[np.int64]
+    slots: npt.NDArray[np.uint8]
 
     @classmethod
     def build(cls, documents: Iterable[tuple[Hashes, int]]) -> ContainmentIndex:
@@ -120,20 +137,21 @@ class ContainmentIndex:
         owners = np.repeat(np.arange(len(grams), dtype=np.uint32), totals)
         order = np.argsort(hashes, kind="stable")
         lengths = np.array(sorted({used for _, used in grams}), dtype=np.int64)
-        return cls(hashes[order], owners[order], totals, lengths)
+        return cls(hashes[order], owners[order], totals, lengths, _mark_slots(hashes))
 
     def save(self, folder: Path) -> None:
-        """Write the four arrays as `.npy` files."""
+        """Write the arrays as `.npy` files."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("hashes", "owners", "totals", "lengths"):
-            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        for field in dataclasses.fields(self):
+            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> ContainmentIndex:
         """Memory-map what `save` wrote."""
-        names = ("hashes", "owners", "totals", "lengths")
         # Mapped, not read: all worker processes of a node share one copy in the page cache.
-        return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names))
+        return cls(
+            *(np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False) for field in dataclasses.fields(cls))
+        )
 
     def contains(self, word_hashes: Hashes, share: float) -> bool:
         """Whether a document contains at least `share` of some held-out document's distinct n-grams.
@@ -154,21 +172,10 @@ class ContainmentIndex:
         # Exact counts of distinct n-grams on both sides: repeated text in the document does not raise its share.
         return bool(np.any(counts >= share * self.totals[documents]))
 
-    @functools.cached_property
-    def _slots(self) -> npt.NDArray[np.uint8]:
-        """A bitmap over hash prefixes, set where an n-gram has that prefix: 16 to 32 bits per n-gram."""
-        taken = np.zeros(1 << self._slot_bits, dtype=np.bool_)
-        taken[self.hashes >> np.uint64(64 - self._slot_bits)] = True
-        return np.packbits(taken, bitorder="little")
-
-    @property
-    def _slot_bits(self) -> int:
-        return len(self.hashes).bit_length() + 4
-
     def _perhaps(self, grams: Hashes) -> Hashes:
         """The n-grams that may be in the index; 19 of 20 that are not skip the search, whose cost grows with the index."""
-        places = grams >> np.uint64(64 - self._slot_bits)
-        taken: npt.NDArray[np.uint8] = self._slots[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1
+        places = grams >> np.uint64(64 - _slot_bits(self.hashes))
+        taken: npt.NDArray[np.uint8] = self.slots[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1
         found: Hashes = grams[taken.astype(np.bool_)]
         return found
 
@@ -181,3 +188,14 @@ class ContainmentIndex:
         sizes = np.searchsorted(self.hashes, grams[hit], side="right") - low
         offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return np.asarray(self.owners[np.repeat(low, sizes) + offsets])
+
+
+def _slot_bits(hashes: Hashes) -> int:
+    return len(hashes).bit_length() + 4
+
+
+def _mark_slots(hashes: Hashes) -> npt.NDArray[np.uint8]:
+    bits = _slot_bits(hashes)
+    taken = np.zeros(1 << bits, dtype=np.bool_)
+    taken[hashes >> np.uint64(64 - bits)] = True
+    return np.packbits(taken, bitorder="little")

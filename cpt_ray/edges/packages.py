@@ -18,6 +18,8 @@ SCHEME = "package://"
 
 OPTIONAL = {
     "bitsandbytes": "bitsandbytes",
+    "boto3": "boto3",
+    "botocore": "boto3",
     "charset_normalizer": "charset-normalizer",
     "datasets": "datasets",
     "fasttext": "fasttext-predict",

@@ -16,7 +16,9 @@ from cpt_ray.config.devices import require_gpus
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process
 from cpt_ray.edges.device import read_device
+from cpt_ray.edges.store import cache
 from cpt_ray.errors import CptRayError
+from cpt_ray.records import ClusterNode
 
 _STARTS = 3
 _KILLED_S = 10
@@ -70,6 +72,38 @@ def require_cluster_gpus(runtime: RuntimeConfig) -> None:
         logging.getLogger(__name__).warning(warning)
 
 
+def cluster_nodes() -> list[ClusterNode]:
+    """The living nodes of the cluster that this process has joined."""
+    import ray
+
+    return [
+        ClusterNode(node["NodeManagerHostname"], node["Resources"], node.get("Labels") or {})
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def cluster_may_grow() -> bool:
+    """Whether the cluster has an autoscaler that knows kinds of nodes to add."""
+    from ray._private.state import state  # no public way to ask (Ray 2.60); Ray Train asks so too
+
+    return state.get_max_resources_from_cluster_config() is not None
+
+
+def private_cpus(runtime: RuntimeConfig) -> int:
+    """The CPUs that a private Ray counts: training workers and a task beside them must fit at the same time.
+
+    Ray's accounting is logical, so these may be more than the machine has.
+    """
+    groups = 1 if runtime.parallel_runs == "auto" else runtime.parallel_runs
+    return max(
+        os.cpu_count() or 1,
+        int(groups * runtime.workers.max * runtime.cpus_per_worker) + 1,
+        0 if runtime.prepare_workers == "auto" else runtime.prepare_workers + 1,
+        runtime.evaluate_workers,
+    )
+
+
 def put_interpreter_on_path() -> None:
     """Put this interpreter's folder on PATH: DeepSpeed loads its operators with the ninja in it."""
     folder = str(Path(sys.executable).parent)
@@ -107,7 +141,8 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     if ray.is_initialized():  # inside a Ray job, or in a notebook: it is not ours to shut down
         yield
         return
-    environment: dict[str, object] = {"env_vars": ENVIRONMENT}
+    limit = {} if runtime.cache is None else {cache.LIMIT: str(runtime.cache)}
+    environment: dict[str, object] = {"env_vars": {**ENVIRONMENT, **limit}}
     if address:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
@@ -137,19 +172,12 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
     import ray
 
     put_interpreter_on_path()
-    # Ray's accounting is logical: training workers and one spare for data tasks must fit at the same time.
-    cpus = max(
-        os.cpu_count() or 1,
-        int(runtime.workers.max * runtime.cpus_per_worker) + 1,
-        runtime.prepare_workers + 1,
-        runtime.evaluate_workers,
-    )
     for tries_left in reversed(range(_STARTS)):
         before = set(psutil.Process().children(recursive=True))
         try:
             ray.init(
                 address="local",
-                num_cpus=cpus,
+                num_cpus=private_cpus(runtime),
                 object_store_memory=runtime.object_store,
                 include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed lookups
                 dashboard_host="127.0.0.1",

@@ -1,7 +1,8 @@
 """The door to files: hashing, atomic writes, verification.
 
-Artifacts are on a path that every node sees. A file becomes visible whole or not at all: it is written in the same folder
-under a unique temporary name and renamed. Guarantee: `verify_files` finds any file that is missing, truncated or changed.
+Artifacts are on a path that every node sees, or in a node's mirror of an object store (`edges/store`), which is sent what is
+written here. A file becomes visible whole or not at all: it is written in the same folder under a unique temporary name and
+renamed. Guarantee: `verify_files` finds any file that is missing, truncated or changed.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cpt_ray.edges import store
 from cpt_ray.errors import ArtifactError
 from cpt_ray.records import FileEntry
 
@@ -56,11 +58,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it replaces `path`, on failure it is removed.
 
     Raises:
-        ArtifactError: If the folder cannot be written.
+        ArtifactError: If the folder, or the store that it mirrors, cannot be written.
     """
     with temporary_path(path) as temporary:
         yield temporary
         os.replace(temporary, path)
+        store.push(path)
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -118,15 +121,18 @@ def sync(path: Path) -> None:
 def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool) -> None:
     """Check files against their entries: existence and size, with `deep` the content hash as well.
 
+    Of a root on a store, what the store has is checked; `deep` fetches it.
+
     Raises:
         ArtifactError: Names the first file that contradicts its manifest.
     """
-    fix = f"delete {root} and re-run the same command; it will be rebuilt"
+    fix = f"delete {store.address(root)} and re-run the same command; it will be rebuilt"
+    stored = None if deep else store.sizes(root)
     for entry in files:
-        path = root / entry.path
-        if not path.is_file():
-            raise ArtifactError(f"{path}: missing, but its manifest names it", fix=fix)
-        size = path.stat().st_size
+        path = store.fetched(root / entry.path) if deep else root / entry.path
+        size = (path.stat().st_size if path.is_file() else None) if stored is None else stored.get(entry.path)
+        if size is None:
+            raise ArtifactError(f"{store.address(path)}: missing, but its manifest names it", fix=fix)
         if size != entry.size_bytes:
             raise ArtifactError(f"{path}: {size} bytes, but its manifest says {entry.size_bytes}", fix=fix)
         if deep:
@@ -136,7 +142,8 @@ def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder and everything in it; it need not exist."""
+    """Delete a folder and everything in it, in the store too; it need not exist."""
+    store.remove(path)
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -184,4 +191,6 @@ class FileHashes:
     def save(self) -> None:
         """Write the list into the root, if it is new."""
         if self._changed and self._path is not None:
-            write_atomic(self._path, json.dumps(self._known, indent=1))
+            with temporary_path(self._path) as temporary:  # for this machine: a store is not sent its paths
+                temporary.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
+                os.replace(temporary, self._path)

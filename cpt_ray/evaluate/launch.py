@@ -1,14 +1,15 @@
 """Score many models: one Ray task each, several at a time, or sequentially in this process.
 
-In: jobs, one per run. Out: their `EvalRecord`s, each passed on as its task ends. A task scores on one CPU thread (or on the
-GPU it is given), so scoring alongside training does not stall the collectives. The driver holds only records.
+In: jobs with their settings, added as their exports appear. Out: their `EvalRecord`s, each passed on as its task ends. A task
+scores on one CPU thread (or on the share of a GPU that it is given), so scoring alongside training does not stall the
+collectives. The driver holds only records. Guarantee: a job that fails leaves the others alone; its error is kept.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
 from cpt_ray.records import EvalRecord
 
 logger = logging.getLogger(__name__)
+_LONGEST_WAIT_S = 1.0
+
+OnDone = Callable[[EvaluateJob, EvalRecord], None]
 
 
 @dataclass(frozen=True)
@@ -37,76 +41,130 @@ class EvaluateProgress:
     """None until the first model is done."""
 
 
-def evaluate_runs(
-    jobs: Sequence[EvaluateJob],
-    settings: EvaluateSettings,
-    runtime: RuntimeConfig,
-    *,
-    on_done: Callable[[int, EvalRecord], None] = lambda _index, _record: None,
-    on_progress: Callable[[EvaluateProgress], None] = lambda _: None,
-) -> list[EvalRecord]:
-    """Score each job; `runtime.kind: local` runs in this process, anything else needs a Ray session.
+class ScoringQueue:
+    """Models to score and those that are being scored; `runtime.kind: local` scores in this process, else Ray must be there.
 
     Args:
-        jobs: Exports to score.
-        settings: The same for all of them.
-        runtime: The `runtime` section; at most `evaluate_workers` jobs run at once.
-        on_done: Called with the place of each job and its record as it ends.
-        on_progress: Called at the start and after each job.
-
-    Returns:
-        The records, in the order of `jobs`.
-
-    Raises:
-        CptRayError: The error of the first job that fails; jobs still running are canceled.
+        runtime: The `runtime` section.
+        on_done: Called with each job and its record as it ends.
     """
-    records: dict[int, EvalRecord] = {}
-    started = time.monotonic()
-    on_progress(_progress(records, len(jobs), started))
 
-    def finish(index: int, record: EvalRecord) -> None:
-        records[index] = record
-        on_done(index, record)
-        on_progress(_progress(records, len(jobs), started))
+    def __init__(self, runtime: RuntimeConfig, on_done: OnDone) -> None:
+        self._runtime, self._on_done = runtime, on_done
+        self._waiting: list[tuple[EvaluateJob, EvaluateSettings]] = []
+        self._running: dict[Any, EvaluateJob] = {}
+        self._started = time.monotonic()
+        self._total = self._done = self._tokens = 0
+        self.failures: dict[str, Exception] = {}
+        """By run, why it could not be scored."""
 
-    if runtime.kind == "local":
-        prove_device(runtime, {"evaluate.precision": settings.config.precision})
-        for index, job in enumerate(jobs):
-            finish(index, evaluate_model(job, settings))
-    else:
-        _run_tasks(jobs, settings, runtime, finish)
-    return [records[index] for index in range(len(jobs))]
+    @property
+    def busy(self) -> bool:
+        """Whether a model is left."""
+        return bool(self._waiting or self._running)
+
+    @property
+    def progress(self) -> EvaluateProgress:
+        """How far it is."""
+        elapsed, done = max(time.monotonic() - self._started, 1e-9), self._done
+        return EvaluateProgress(
+            done=done,
+            total=self._total,
+            scored_tokens=self._tokens,
+            tokens_per_s=self._tokens / elapsed,
+            eta_s=elapsed / done * (self._total - done) if done else None,
+        )
+
+    def add(self, job: EvaluateJob, settings: EvaluateSettings) -> None:
+        """Add a model."""
+        self._waiting.append((job, settings))
+        self._total += 1
+
+    def look(self, room: int) -> None:
+        """Begin as many jobs as there is room for, and pass on those that have ended; waits about a second for one.
+
+        Args:
+            room: Models at once; in this process, one is scored in any case.
+        """
+        if self._runtime.kind == "local":
+            self._score_here(*self._waiting.pop(0))
+            return
+        import ray
+
+        while self._waiting and len(self._running) < room:
+            job, settings = self._waiting.pop(0)
+            self._running[_task(self._runtime).remote(job, settings, self._runtime)] = job
+        if not self._running:
+            time.sleep(_LONGEST_WAIT_S)
+            return
+        for reference in ray.wait(list(self._running), num_returns=1, timeout=_LONGEST_WAIT_S)[0]:
+            job = self._running.pop(reference)
+            try:
+                record = _result(reference, job)
+            except Exception as error:
+                self._fail(job, error)
+            else:
+                self._finish(job, record)
+
+    def cancel(self) -> None:
+        """Give up what is left; tasks would go on scoring for nobody."""
+        self._waiting.clear()
+        if self._running:
+            import ray
+
+            for reference in self._running:
+                ray.cancel(reference, force=True)
+            self._running.clear()
+
+    def require_all(self) -> None:
+        """Raise the first error, with the names of all models that were not scored.
+
+        Raises:
+            Exception: The error of the first job that failed, a `CptRayError` if the user can fix it.
+        """
+        if self.failures:
+            raise _missing(self.failures, scored=self._done)
+
+    def _score_here(self, job: EvaluateJob, settings: EvaluateSettings) -> None:
+        try:
+            prove_device(self._runtime, {"evaluate.precision": settings.config.precision})
+            record = evaluate_model(job, settings)
+        except Exception as error:
+            self._fail(job, error)
+        else:
+            self._finish(job, record)
+
+    def _finish(self, job: EvaluateJob, record: EvalRecord) -> None:
+        self._done += 1
+        self._tokens += sum(score.scored_tokens for score in record.held_out)
+        self._on_done(job, record)
+
+    def _fail(self, job: EvaluateJob, error: Exception) -> None:
+        self.failures[job.run.run] = error
+        if self.busy:
+            problem = error.problem if isinstance(error, CptRayError) else f"{type(error).__name__}: {error}"
+            logger.warning("%s is not scored: %s; the others go on", job.run.run, problem)
 
 
-def _run_tasks(
-    jobs: Sequence[EvaluateJob],
-    settings: EvaluateSettings,
-    runtime: RuntimeConfig,
-    finish: Callable[[int, EvalRecord], None],
-) -> None:
+def _missing(failures: Mapping[str, Exception], *, scored: int) -> Exception:
+    names, first = ", ".join(failures), next(iter(failures.values()))
+    text = f"not scored: {names}; {scored} other model(s) are"
+    if isinstance(first, CptRayError):
+        return type(first)(f"{first.problem}; {text}", fix=first.fix)
+    first.add_note(text)
+    return first
+
+
+def _task(runtime: RuntimeConfig) -> Any:
     import ray
 
     require_cluster_gpus(runtime)
-    task = ray.remote(_evaluate_in_task).options(
+    return ray.remote(_evaluate_in_task).options(
         num_cpus=1,
-        num_gpus=runtime.gpus_per_worker,
+        num_gpus=runtime.scoring_gpus,
         max_retries=2,  # for a lost node; errors raised by a job are not retried
         runtime_env={"env_vars": worker_environment(runtime)},
     )
-    waiting = list(enumerate(jobs))[::-1]
-    running: dict[Any, int] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < runtime.evaluate_workers:
-                index, job = waiting.pop()
-                running[task.remote(job, settings, runtime)] = index
-            for reference in ray.wait(list(running), num_returns=1)[0]:
-                finish(running[reference], _result(reference, jobs[running[reference]]))
-                del running[reference]
-    finally:
-        # Empty unless something was raised: the others would go on scoring for nobody.
-        for reference in running:
-            ray.cancel(reference, force=True)
 
 
 def _result(reference: Any, job: EvaluateJob) -> EvalRecord:
@@ -136,15 +194,3 @@ def _evaluate_in_task(job: EvaluateJob, settings: EvaluateSettings, runtime: Run
     warned: list[str] = []
     with tell_warnings(warned.append):
         return evaluate_model(job, settings), warned
-
-
-def _progress(records: dict[int, EvalRecord], total: int, started: float) -> EvaluateProgress:
-    elapsed = max(time.monotonic() - started, 1e-9)
-    tokens = sum(score.scored_tokens for record in records.values() for score in record.held_out)
-    return EvaluateProgress(
-        done=len(records),
-        total=total,
-        scored_tokens=tokens,
-        tokens_per_s=tokens / elapsed,
-        eta_s=elapsed / len(records) * (total - len(records)) if records else None,
-    )

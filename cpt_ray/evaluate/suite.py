@@ -6,6 +6,7 @@ per-document and per-item files that the record names. The base and every run us
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
+from cpt_ray.edges import store
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, DataError
@@ -50,6 +52,8 @@ class EvaluateJob:
     prefix: str
     """The token that precedes each document."""
     folder: Path
+    key: str = ""
+    """Of what the scores depend on (`evaluate/known.py`)."""
     trust_remote_code: bool = False
     """Whether Python files in the export may run."""
 
@@ -78,8 +82,9 @@ def evaluate_model(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
         DataError: If a held-out set or the items cannot be read, no set has one of the parts, or a score is not finite.
         ConfigError: If the run has no export, the prefix is not in the tokenizer's vocabulary, or a harness task cannot run.
     """
-    run, parts = job.run, settings.parts
     started = time.monotonic()
+    job, settings = _here(job, settings)
+    run, parts = job.run, settings.parts
     if run.export_path is None:
         raise ConfigError(f"run {run.run} has no export to score", fix="score the base and budgets; a trunk is never a budget")
     if not (sets := [held for held in settings.held_out.record.sets if held.part in parts]):
@@ -102,10 +107,31 @@ def evaluate_model(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
         exams=scorer.exams(),
         task_pid=os.getpid(),
         wall_s=time.monotonic() - started,
+        key=job.key,
     )
     # Last: the per-document and per-item files that the record names are there before it is.
+    store.push_folder(job.folder)
     write_atomic(job.folder / EvalRecord.FILE, record.to_json())
     return record
+
+
+def _here(job: EvaluateJob, settings: EvaluateSettings) -> tuple[EvaluateJob, EvaluateSettings]:
+    """The job and settings with the paths of this node, after the files that they name were fetched from a store."""
+    if not store.is_mirrored(job.folder):
+        return job, settings
+    folder, tokenizer = store.here(job.folder), store.here(job.tokenizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    export = job.run.export_path and store.here(job.run.export_path, beside=folder)
+    held_out = store.here(settings.held_out.folder)
+    items = settings.exam_items and store.here(settings.exam_items)
+    for read, pattern in ((tokenizer, "*"), (export, "**/*"), (held_out, "*"), (items and items.parent, "*")):
+        if read:
+            store.fetched_folder(read, pattern)
+    run = job.run.model_copy(update={"export_path": export and str(export)})
+    return (
+        dataclasses.replace(job, run=run, tokenizer=tokenizer, folder=folder),
+        dataclasses.replace(settings, held_out=Made(held_out, settings.held_out.record), exam_items=items),
+    )
 
 
 class _Scorer:

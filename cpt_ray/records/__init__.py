@@ -41,7 +41,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.device import Card, DeviceFacts
+from cpt_ray.records.device import Card, ClusterNode, DeviceFacts
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
@@ -114,6 +114,7 @@ __all__ = [
     "CheckpointTimes",
     "ClassifierMeasures",
     "ClassifierRecord",
+    "ClusterNode",
     "Comparison",
     "CompiledLayers",
     "CorpusProfile",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
@@ -285,6 +286,14 @@ class DocumentsRecord(Record):
     profile: CorpusProfile
     samples: tuple[dict[str, str], ...] = ()
 
+    def kept_documents(self) -> Counter[str]:
+        """Documents of each source that are left."""
+        counts = Counter[str]()
+        for report in self.reports:
+            if report.stage == "near_duplicates":
+                counts[report.source] += report.kept.documents
+        return counts
+
 
 class HeldOutRecord(Record):
     """The held-out sets of a study, and what drawing them removed from the training text.
@@ -298,8 +307,15 @@ class HeldOutRecord(Record):
     sets: tuple[HeldOutSet, ...]
     reports: tuple[StageReport, ...]
     task_pids: dict[str, tuple[int, ...]]
+    shares: dict[str, float]
+    """Share of the components of each source that is held out: `data.split.held_out_share`."""
     floor: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Components added to the test half of sources whose share gave fewer than two documents, by source."""
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """The components of `floor`, of all sources: one that two sources share is held out in both."""
+        return tuple(name for names in self.floor.values() for name in names)
 
     def of_part(self, part: Literal["validation", "test"]) -> tuple[HeldOutSet, ...]:
         """The sets of one half, one per source, in the order of the study file; sets without documents are left out."""

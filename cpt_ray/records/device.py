@@ -1,4 +1,4 @@
-"""What is known of the device that a process may compute on, as `edges.device` reads it."""
+"""What is known of the device that a process may compute on, and of a cluster's nodes, as `edges` reads them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ class Card(NamedTuple):
 
     name: str
     memory_bytes: int
+
+
+class ClusterNode(NamedTuple):
+    """A living node of a Ray cluster."""
+
+    name: str
+    """Its host name."""
+    resources: dict[str, float]
+    """All that it has, free or not, by the names that Ray gives resources."""
+    labels: dict[str, str]
 
 
 class DeviceFacts(Record):

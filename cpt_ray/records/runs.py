@@ -144,6 +144,8 @@ class RunAttempt(Record):
     """The step that it continues from: 0 when starting from the base, above 0 after a resume or on a branch."""
     first_tokens: int = 0
     """`tokens_seen` at that step."""
+    started: str = ""
+    """When its workers began with the run, before they loaded the model: UTC, ISO 8601; empty in older records."""
     resumed: bool
     """Whether it resumed from a checkpoint of this same run."""
     world_size: int
@@ -276,7 +278,14 @@ class TrainingRecord(Record):
     """Loss spikes of this run."""
     attempts: tuple[RunAttempt, ...]
     """Every start of the run, in order."""
+    ended: str = ""
+    """When the run had reached its end: UTC, ISO 8601; empty in older records."""
     cost: TrainingCost
+
+    @property
+    def interval(self) -> tuple[str, str]:
+        """When its first workers began, and when it ended; intervals of runs that trained side by side overlap."""
+        return self.attempts[0].started, self.ended
 
     @property
     def world_sizes(self) -> tuple[int, ...]:

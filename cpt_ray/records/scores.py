@@ -145,6 +145,8 @@ class EvalRecord(Record):
     exams: tuple[ExamScore, ...]
     task_pid: int
     wall_s: float
+    key: str = ""
+    """Of what the scores depend on: the content of the export, the items, the settings."""
 
 
 class Delta(Record):

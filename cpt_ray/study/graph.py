@@ -123,7 +123,7 @@ class StudyGraph:
     ) -> None:
         self.config, self.config_path = config, config_path
         self.stages = STAGES if stages is None else tuple(stages)
-        self.root = store.resolve_root(config.study.root)
+        self.root = store.resolve_root(config.study.root, config.runtime.scratch)
         if config.tracking.uri is not None and (database := database_of(config.tracking.uri)) is not None:
             store.refuse_job_folder(
                 database.resolve(), "tracking.uri", fix="give the database an absolute path, or leave it out"

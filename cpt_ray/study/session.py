@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,13 +23,17 @@ from cpt_ray.edges.lease import hold_lease
 from cpt_ray.edges.logs import FOLDER, log_to
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.process import process_pool
-from cpt_ray.records import Artifact, StepMetrics
+from cpt_ray.edges.store import cache, fetched_folder, forget_unsent, is_mirrored, listing, push
+from cpt_ray.errors import CptRayError
+from cpt_ray.records import Artifact
 from cpt_ray.study import store
-from cpt_ray.study.stages.stage import Console, Node
+from cpt_ray.study.stages.stage import Console, LiveRun, Node
 
 logger = logging.getLogger(__name__)
+_KEPT = (f"{FOLDER}/driver.log", "mlflow.db", "mlartifacts/**/*")
+"""What MLflow and the log write into the root themselves: fetched at the start of a command, and sent at its end."""
 
-MakeMirror: TypeAlias = Callable[[Node[Any, Any]], Callable[[tuple[StepMetrics, ...]], None]]
+FollowRun: TypeAlias = Callable[[Node[Any, Any]], LiveRun]
 
 
 class Session:
@@ -38,23 +43,27 @@ class Session:
         root: The study's root.
         runtime: Where it runs.
         console: Where it reports progress.
-        live_mirror: Returns a callback that mirrors a run into MLflow while it trains.
+        live_run: Returns what is needed to follow a run while it trains.
 
     Raises:
         CptRayError: On entering, if the root cannot be written or another driver runs the study.
     """
 
-    def __init__(self, root: Path, runtime: RuntimeConfig, console: Console, live_mirror: MakeMirror) -> None:
+    def __init__(self, root: Path, runtime: RuntimeConfig, console: Console, live_run: FollowRun) -> None:
         self.root, self.runtime, self.console = root, runtime, console
-        self.live_mirror = live_mirror
+        self.live_run = live_run
         self.attempt = 0
         self._stack = contextlib.ExitStack()
         self._has_ray = False
         self._pool: Executor | None = None
 
     def __enter__(self) -> Self:
+        if self.runtime.cache is not None:
+            os.environ.setdefault(cache.LIMIT, str(self.runtime.cache))
         store.require_writable(self.root)
         self.attempt = self._stack.enter_context(hold_lease(self.root)).attempt
+        fetched_folder(self.root, *_KEPT)
+        self._stack.callback(self._send_kept)
         self._stack.enter_context(log_to(self.root / FOLDER / "driver.log", self.console.warn))
         logger.info("attempt %d: %s", self.attempt, " ".join(sys.argv))
         return self
@@ -63,6 +72,23 @@ class Session:
         if error is not None:
             logger.info("ended with an error", exc_info=error)
         self._stack.__exit__(kind, error, traceback)
+
+    def _send_kept(self) -> None:
+        try:
+            self._send_kept_files()
+        except CptRayError as error:  # the study is done, or its own error is about to be said
+            self.console.warn(f"log and MLflow database were not sent: {error.problem}")
+
+    def _send_kept_files(self) -> None:
+        if is_mirrored(self.root):
+            artifacts = self.root / "mlartifacts"
+            sent = listing(artifacts)
+            made = [
+                path for path in artifacts.rglob("*") if path.is_file() and path.relative_to(artifacts).as_posix() not in sent
+            ]
+            for path in (self.root / FOLDER / "driver.log", self.root / "mlflow.db", *made):
+                if path.exists():
+                    push(path)
 
     @property
     def lease_path(self) -> Path:
@@ -86,7 +112,7 @@ class Session:
             self.need_ray()
             return None
         if self._pool is None:
-            self._pool = self._stack.enter_context(process_pool(self.runtime.prepare_workers))
+            self._pool = self._stack.enter_context(process_pool(self.runtime.units_at_once))
         return self._pool
 
     def reuse(self, node: Node[Any, Any]) -> Artifact | None:
@@ -107,6 +133,8 @@ class Session:
         """Wrap the build of one artifact: create its folder, and commit it if nothing was raised."""
         started = time.perf_counter()
         node.folder.mkdir(parents=True, exist_ok=True)
+        if is_mirrored(node.folder):
+            forget_unsent(node.folder, listing(node.folder))
         self.console.progress(f"  making  {node.label}")
         yield
         self.commit(node, started=started)

@@ -15,8 +15,16 @@ import time
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from cpt_ray.edges.packages import versions
-from cpt_ray.edges.storage import file_entry, unwritable, verify_files, write_atomic
+from cpt_ray.edges.storage import unwritable, verify_files, write_atomic
+from cpt_ray.edges.store import address, fetched, is_mirrored, mirror_of, push, remove
+from cpt_ray.edges.store import exists as stored_file_exists
+from cpt_ray.edges.store.addresses import is_remote
+from cpt_ray.edges.store.lines import is_segment
+from cpt_ray.edges.store.made import made_files
+from cpt_ray.edges.store.transfer import listing, matches, refresh
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, Made, Record
 from cpt_ray.study.stages.stage import Node, Planned, Stage
@@ -25,6 +33,8 @@ RecordT = TypeVar("RecordT", bound=Record)
 WorkT = TypeVar("WorkT")
 
 _VERSIONED = ("cpt-ray", "torch", "transformers", "deepspeed", "ray", "tokenizers", "lm-eval", "pyarrow")
+STUDY_FILE = "study.yaml"
+"""The configuration of the study, in its root."""
 _JOB_FOLDER = ("runtime_resources", "working_dir_files")
 
 
@@ -54,17 +64,24 @@ def find(node: Node[Any, Any]) -> Artifact | None:
     Raises:
         ArtifactError: If the folder holds another fingerprint, or a file is missing or of another size.
     """
-    if not exists(node):
+    stored = listing(node.folder) if is_mirrored(node.folder) else None
+    if not exists(node) if stored is None else Artifact.FILE not in stored:
         return None
+    if stored is not None:
+        refresh(node.folder, {name: one for name, one in stored.items() if _is_read_here(name, node.stage)})
     artifact = read(node)
     # Sizes only: hashing every file at every start would cost as much as reading the study; `verify` does that.
     verify_files(node.folder, artifact.files, deep=False)
     return artifact
 
 
+def _is_read_here(name: str, stage: Stage[Any, Any]) -> bool:
+    return name == Artifact.FILE or (not is_segment(name) and any(matches(name, one) for one in stage.driver_files))
+
+
 def exists(node: Node[Any, Any]) -> bool:
     """Whether the artifact was committed; its files are not looked at."""
-    return (node.folder / Artifact.FILE).exists()
+    return stored_file_exists(node.folder / Artifact.FILE)
 
 
 def read(node: Node[Any, Any]) -> Artifact:
@@ -73,15 +90,15 @@ def read(node: Node[Any, Any]) -> Artifact:
     Raises:
         ArtifactError: If it cannot be read, or has another fingerprint.
     """
-    path = node.folder / Artifact.FILE
+    path, place = fetched(node.folder / Artifact.FILE), address(node.folder)
     try:
         artifact = Artifact.load(path)
     except ValueError as error:
-        raise ArtifactError(f"{path}: not an artifact record: {error}", fix=f"delete {node.folder}") from None
+        raise ArtifactError(f"{address(path)}: not an artifact record: {error}", fix=f"delete {place}") from None
     if artifact.fingerprint != node.fingerprint:
         raise ArtifactError(
-            f"{node.folder}: holds fingerprint {artifact.fingerprint[:12]}, its name and inputs say {node.fingerprint[:12]}",
-            fix=f"delete {node.folder} and re-run the same command",
+            f"{place}: holds fingerprint {artifact.fingerprint[:12]}, its name and inputs say {node.fingerprint[:12]}",
+            fix=f"delete {place} and re-run the same command",
         )
     return artifact
 
@@ -95,7 +112,7 @@ def require(node: Node[Any, Any]) -> Path:
     """
     if find(node) is None:
         raise ConfigError(
-            f"{node.label} has not been built yet under {node.folder.parents[1]}",
+            f"{node.label} has not been built yet under {address(node.folder.parents[1])}",
             fix=f"run cpt-ray {node.stage.verb} first, with the same study file and overrides",
         )
     return node.folder
@@ -117,8 +134,8 @@ def load(node: Node[Any, RecordT]) -> RecordT:
     except ValueError as error:
         detail = " ".join(str(error).split())[:200]
         raise ArtifactError(
-            f"{folder / node.stage.record.FILE}: not what the stage {node.stage.name} writes: {detail}",
-            fix=f"delete {folder} and re-run the same command",
+            f"{address(folder / node.stage.record.FILE)}: not what the stage {node.stage.name} writes: {detail}",
+            fix=f"delete {address(folder)} and re-run the same command",
         ) from None
 
 
@@ -134,15 +151,13 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
         node: The artifact; its stage says which files belong to it.
         started: `time.perf_counter()` when building it began.
     """
-    # Only what the stage declares: checkpoints and scratch in the same folder may change without contradicting the record.
-    paths = sorted({path for pattern in node.stage.files for path in node.folder.glob(pattern) if path.is_file()})
     artifact = Artifact(
         stage=node.stage.name,
         name=node.name,
         fingerprint=node.fingerprint,
         inputs=node.input_fingerprints,
         settings=dict(node.settings),
-        files=tuple(file_entry(node.folder, path) for path in paths if path.name != Artifact.FILE),
+        files=made_files(node.folder, node.stage.files),
         wall_s=time.perf_counter() - started,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(*_VERSIONED),
@@ -151,12 +166,19 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
     return artifact
 
 
-def resolve_root(root: str) -> Path:
-    """The absolute path of a study's root.
+def resolve_root(root: str, scratch: str | None = None) -> Path:
+    """The absolute path of a study's root on this node.
+
+    Args:
+        root: As the study file has it.
+        scratch: Folder for the mirror of a root in a bucket.
 
     Raises:
         ConfigError: If it lies where Ray unpacks a job's working directory.
+        ArtifactError: If there can be no mirror.
     """
+    if is_remote(root):
+        return mirror_of(root, scratch)
     path = Path(root).resolve()
     refuse_job_folder(path, f"study.root={root}", fix="set study.root to an absolute path that every node sees")
     return path
@@ -176,12 +198,32 @@ def require_writable(root: Path) -> None:
     """Reject a root that cannot be written, before any work is done.
 
     Raises:
-        ArtifactError: With the system's reason.
+        ArtifactError: With the reason of the system or of the store.
     """
     probe = root / ".writable"
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
+        push(probe)
+        remove(probe)
         probe.unlink()
     except OSError as error:
         raise unwritable(root, error) from error
+
+
+def require_own(root: Path, name: str) -> None:
+    """Reject a root that holds another study, whose report and configuration this one would replace.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    try:
+        written = yaml.safe_load(fetched(root / STUDY_FILE).read_text(encoding="utf-8"))
+        other = written["study"]["name"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return  # nothing there, or nothing that can be read: it is about to be written
+    if other != name:
+        raise ConfigError(
+            f"study.root {address(root)} holds the study {other!r}, and this is {name!r}: one would replace the other's report",
+            fix=f"set study.root to a folder of its own, or study.name to {other}",
+        )

@@ -7,7 +7,8 @@ work for it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,17 +40,18 @@ from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_
 from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
+from cpt_ray.study.live.beside import scoring_beside
 from cpt_ray.study.preflight.bases import say_bases, say_separators
-from cpt_ray.study.preflight.device import require_device
+from cpt_ray.study.preflight.device import require_device, require_placement
 from cpt_ray.study.preflight.nodes import require_nodes
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
 from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
-from cpt_ray.study.stages.evaluate import scored_run
+from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS, waits
-from cpt_ray.study.stages.stage import Console, Node, Stage, Verb
+from cpt_ray.study.stages.stage import Console, LiveRun, Node, Stage, Verb
 from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports, trained_again
 
 
@@ -81,15 +83,20 @@ class Study:
         self.config, self.config_path, self.console = config, config_path, console
         self.graph = StudyGraph(config, config_path, stages, chosen)
         self.root = self.graph.root
-        self.session = Session(self.root, config.runtime, console, self._live_mirror)
+        self.session = Session(self.root, config.runtime, console, self._live_run)
         self._checked: set[str] = set()
         self._nodes_asked = False
 
     def __enter__(self) -> Self:
         self.session.__enter__()
-        # After the lease: a second driver must not overwrite the configuration of the one at work.
-        write_atomic(self.root / "study.yaml", dump_study(self.config, redact))
-        self.graph.hashes.save()
+        try:
+            # After the lease: a second driver must not overwrite the configuration of the one at work.
+            store.require_own(self.root, self.config.study.name)
+            write_atomic(self.root / store.STUDY_FILE, dump_study(self.config, redact))
+            self.graph.hashes.save()
+        except BaseException:
+            self.session.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -128,12 +135,22 @@ class Study:
             members = [*self.grid.trained(), *self.grid.merged()]
             link_exports(self.root, {one.name: one.node for one in members})
 
+    def train_and_evaluate(self) -> None:
+        """Make both verbs; on Ray, models are scored as soon as they exist, while others train.
+
+        Raises:
+            CptRayError: What a stage refuses.
+        """
+        with scoring_beside(distinct(self.graph.of(EVALUATE)), distinct(self.graph.of(TRAIN)), self.session):
+            self.make("train")
+        self.make("evaluate")
+
     def preflight(self, *verbs: Verb) -> None:
         """Refuse what this machine cannot build of these verbs' artifacts, before anything is built.
 
         Raises:
-            ConfigError: If a package is missing, the device cannot compute it, a task of lm-eval cannot be built, or a node of
-                the cluster is not fit for it.
+            ConfigError: If a package is missing, the device cannot compute it, a task of lm-eval cannot be built, the cluster
+                has no room for training workers, or a node of it is not fit for the study.
         """
         building = {node.stage.name for node in self.graph.all(*verbs) if not store.exists(node)}
         for cell in self.graph.cells:
@@ -143,6 +160,9 @@ class Study:
             require_device(config, building)
         for config in {one.config.evaluate.model_dump_json(): one.config for one in self.graph.cells}.values():
             require_tasks(config, building)
+        # Last: everything above needs no Ray.
+        if (warning := require_placement(self.config.runtime, building, self.session.need_ray)) is not None:
+            self.console.warn(warning)
         if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
             self._nodes_asked = True
             self.session.need_ray()
@@ -171,11 +191,12 @@ class Study:
             if check is not None and node.label not in self._checked and not store.exists(node) and check(node):
                 self._checked.add(node.label)
 
-    def _live_mirror(self, node: RunNode) -> Callable[[tuple[StepMetrics, ...]], None]:
-        if why_not_mirrored(self.config.tracking) is not None:
-            return _mirror_nothing
+    def _live_run(self, node: RunNode) -> LiveRun:
         member = next(one for one in self.grid.trained() if one.node is node)
-        return LiveMirror(self.mirror, member.spec(node.work.spec), node.folder, self.console)
+        spec = member.spec(node.work.spec)
+        if why_not_mirrored(self.config.tracking) is not None:
+            return LiveRun(spec, _mirror_nothing)
+        return LiveRun(spec, LiveMirror(self.mirror, spec, node.folder, self.console))
 
     @functools.cached_property
     def mirror(self) -> Mirror:

@@ -9,11 +9,13 @@ import torch
 import torch.distributed as dist
 
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.store import is_mirrored, lines, push_folder
 from cpt_ray.model.exports.export import export_model
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import RunProgress, RunRecord, ShardManifest, TrainingRecord
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.model_card import run_card
+from cpt_ray.train.monitor.metrics import bring_run
 from cpt_ray.train.order.mixes import drawn_sources, realized_mixes
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.record import run_record, training_record
@@ -72,6 +74,10 @@ class Exports:
         is_budget = spec.budget_tokens is not None
         state = self._engine.whole_state(self._dtype) if is_budget else None
         close()
+        if is_mirrored(self._folder):
+            lines.flush()
+            dist.barrier()  # the record sums up what all workers have written, on whatever nodes
+            bring_run(self._folder)
         if dist.get_rank() == 0:
             self._task.require_lease()
             training = self._training(progress)
@@ -100,3 +106,4 @@ class Exports:
             end_id=self._shards.separator_id,
             begin_id=self._shards.bos_id,
         )
+        push_folder(folder)

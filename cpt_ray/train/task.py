@@ -8,6 +8,7 @@ from cpt_ray.config.deepspeed import DeepSpeedConfig
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.sections.train import ModelConfig, TrainConfig
+from cpt_ray.edges import store
 from cpt_ray.edges.lease import require_lease
 from cpt_ray.records import Record, RunRecord, RunSpec
 
@@ -69,6 +70,23 @@ class TrainTask(Record):
     threads: int | None
     """Torch threads of a CPU worker; None keeps torch's default."""
 
+    def here(self) -> TrainTask:
+        """The task with the paths of this node, after what workers read before they train was fetched.
+
+        Raises:
+            ArtifactError: If a store refuses it.
+        """
+        if not store.is_mirrored(Path(self.run_folder)):
+            return self
+        folders = ("model_folder", "shards_folder", "held_out_folder", "run_folder", "parent_folder", "lease_path")
+        moved = {name: str(store.here(path)) for name in folders if (path := getattr(self, name)) is not None}
+        derived = tuple(str(store.here(path)) for path in self.derived_folders)
+        task = self.model_copy(update={**moved, "derived_folders": derived})
+        store.fetched_folder(Path(task.model_folder))
+        for folder in filter(None, (task.shards_folder, *derived, task.held_out_folder)):
+            store.fetched_folder(Path(folder), "*")
+        return task
+
     @property
     def stop_file(self) -> Path:
         """Created by the driver to make its workers save and stop; each driver has a different file."""
@@ -85,4 +103,4 @@ class TrainTask(Record):
     @property
     def finished(self) -> bool:
         """Whether an earlier start has finished this run."""
-        return (Path(self.run_folder) / RunRecord.FILE).exists()
+        return store.exists(Path(self.run_folder) / RunRecord.FILE)

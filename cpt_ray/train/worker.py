@@ -4,10 +4,8 @@ The same function runs in a Ray Train worker and in the driver process. Files un
 
     checkpoints/step-*/     committed states            attempts/attempt-*.json   who started, from which step
     metrics/attempt-*.jsonl one line per step           export/                   HF folder, for budgets
-    trajectory/MARK/        record and HF folder of the model at a mark
-    average/MARK/           HF folder of the model at a mark of its cooldown, for an average
-    events/*.jsonl          events of the run, including each worker's warnings
-    logs/rank-*.log         logs of each worker and its libraries
+    trajectory/MARK/        record and HF folder        average/MARK/             HF folder at a mark of the cooldown
+    events/*.jsonl          events, warnings too        logs/rank-*.log           of each worker and its libraries
     run.json                the RunRecord, written last
 """
 
@@ -25,9 +23,11 @@ from transformers import PreTrainedModel
 
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.data.rows.shards import ShardReader, join_manifests
+from cpt_ray.edges import store
 from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.store import lines
 from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.self_test import describe, require_isolation, run_self_test
 from cpt_ray.model.base import load_model
@@ -51,7 +51,7 @@ from cpt_ray.train.engine.micro_batch import Passes, choose_micro_batch, out_of_
 from cpt_ray.train.exports import Exports
 from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
-from cpt_ray.train.monitor.metrics import ATTEMPTS, read_metrics
+from cpt_ray.train.monitor.metrics import ATTEMPTS, bring_run, clear_run, read_metrics
 from cpt_ray.train.monitor.peak import measure_peak_flops, peak_basis
 from cpt_ray.train.monitor.step_checks import Guards
 from cpt_ray.train.monitor.watch import Watch, intervals
@@ -60,6 +60,7 @@ from cpt_ray.train.order.batches import Batch, BatchSource
 from cpt_ray.train.order.mixes import sample_order
 from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
+from cpt_ray.train.runs.record import wall_clock
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.shutdown import AskPreemption
 from cpt_ray.train.task import TrainTask
@@ -78,18 +79,36 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
         TrainingStopped: On every rank, if a stop was requested; progress is saved.
         CptRayError: On every rank, for anything that a restart would not fix.
     """
+    started = wall_clock()
     device = _prepare_process(task)
+    task = _arrive(task)
     watch = Watch(Path(task.run_folder), device)
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
             logger.info("run %s on rank %d of %d", task.spec.name, dist.get_rank(), dist.get_world_size())
             try:
-                _train(task, device, watch, ask_preemption)
+                _train(task, device, watch, ask_preemption, started)
             except BaseException as error:
                 logger.info("ended early", exc_info=error)
                 raise
     finally:
         watch.stop()
+        lines.unwatch(task.stop_file)
+
+
+def _arrive(task: TrainTask) -> TrainTask:
+    """The task on this node; with a root in a bucket, its mirror is brought to what the bucket has. Collective."""
+    task = task.here()
+    folder = Path(task.run_folder)
+    if store.is_mirrored(folder):
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            clear_run(folder)
+            if task.parent_folder is not None:
+                bring_run(Path(task.parent_folder))
+        lines.watch(task.stop_file, partial(store.fetched, task.stop_file))
+        lines.publish(rank_log(folder, dist.get_rank()))
+        dist.barrier()
+    return task
 
 
 @dataclass(frozen=True)
@@ -133,7 +152,7 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     return _Parts(shards, split, passes, held_out, start, order, engine)
 
 
-def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: AskPreemption | None) -> None:
+def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: AskPreemption | None, started: str) -> None:
     spec, settings = task.spec, task.settings.train
     parts = _build(task, device, watch)
     manifest, engine, start = parts.shards.record, parts.engine, parts.start
@@ -142,7 +161,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     watch.enter("resume")
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
-    attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed)
+    attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed, started=started)
     exports = Exports(task, engine, parts.order, manifest, tokens_spent=progress.tokens_spent if resumed else spec.start_tokens)
     # A branch starts up to a step past its nominal start, where it may have a mark already.
     exports.points(progress)
@@ -199,8 +218,7 @@ def _begin_watching(task: TrainTask, parts: _Parts, watch: Watch, progress: RunP
         watch.report(RunEvent(kind="resume", attempt=attempt.attempt, text=text, **at))
     if attempt.compiled is not None and attempt.compiled.active:
         text = f"layers run compiled: {attempt.compiled.graphs} new graphs in {attempt.compiled.seconds:.1f} s"
-        seconds = attempt.compiled.seconds
-        watch.report(RunEvent(kind="compile", attempt=attempt.attempt, text=text, seconds=seconds, **at))
+        watch.report(RunEvent(kind="compile", attempt=attempt.attempt, text=text, seconds=attempt.compiled.seconds, **at))
 
 
 def _batches(parts: _Parts) -> BatchSource:
@@ -306,6 +324,7 @@ def _announce(
     loaded: LoadedCheckpoint | None,
     *,
     resumed: bool,
+    started: str,
 ) -> RunAttempt:
     """Record this start: its first step, its workers and what they run on."""
     dtype = PRECISIONS[task.settings.train.precision].dtype
@@ -321,6 +340,7 @@ def _announce(
         attempt=number[0],
         first_step=progress.step,
         first_tokens=progress.tokens_seen,
+        started=started,
         resumed=resumed,
         world_size=split.workers,
         worker_pids=tuple(pids),
@@ -345,15 +365,14 @@ def _announce(
 def _guards(task: TrainTask, progress: RunProgress, attempt: RunAttempt) -> Guards:
     """The guards, seeded with the losses so far; collective."""
     config = task.settings.train.guards
-    losses: list[float] = []
+    losses: list[list[float]] = [[]]
     if dist.get_rank() == 0:
         folders = [Path(folder) for folder in (task.parent_folder, task.run_folder) if folder]
         steps = [step for folder in folders for step in read_metrics(folder)]
-        losses = [step.loss for step in steps if step.step <= progress.step and not step.skipped][-config.spike_window :]
+        losses[0] = [step.loss for step in steps if step.step <= progress.step and not step.skipped][-config.spike_window :]
     # Read by one rank: the others' view of a shared filesystem may lag, and all ranks must make the same decisions.
-    known = [losses]
-    dist.broadcast_object_list(known)
-    return Guards(config, attempt=attempt.attempt, history=known[0])
+    dist.broadcast_object_list(losses)
+    return Guards(config, attempt=attempt.attempt, history=losses[0])
 
 
 def _flops(shape: ModelShape, batch: Batch) -> float:

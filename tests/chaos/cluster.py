@@ -1,9 +1,9 @@
-"""Ray nodes on one machine, in a separate process: a head without CPUs and one-CPU nodes whose raylets can be killed.
+"""Ray nodes on one machine, in a separate process: a head without CPUs and nodes whose raylets can be killed.
 
-The process is `python -m tests.chaos.cluster NODES`. It prints its address as a line of JSON, then obeys commands on
-standard input and answers each with a line: `kill N` kills the raylet of node N with SIGKILL and removes the rest of the node;
-`add N` starts it again; `drain N` announces that node N will be preempted in a minute, as a cloud does. When its input is
-closed, it stops everything it started.
+The process is `python -m tests.chaos.cluster NODES CPUS`, with the CPUs of each node. It prints its address as a line of JSON,
+then obeys commands on standard input and answers each with a line: `kill N` kills the raylet of node N with SIGKILL and removes
+the rest of the node; `add N` starts it again; `drain N` announces that node N will be preempted in a minute, as a cloud does.
+When its input is closed, it stops everything it started.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SETTINGS = {
 class SimulatedCluster:
     """Controls that process: `with SimulatedCluster(nodes=2) as cluster: ...`."""
 
-    def __init__(self, *, nodes: int) -> None:
+    def __init__(self, *, nodes: int, cpus: int = 1) -> None:
         folder = str(Path(sys.executable).parent)  # has DeepSpeed's ninja
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = {
@@ -45,11 +45,11 @@ class SimulatedCluster:
             "PATH": folder + os.pathsep + os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
         }
-        self.nodes = nodes
+        self.nodes, self.cpus = nodes, cpus
 
     def __enter__(self) -> SimulatedCluster:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.cluster", str(self.nodes)],
+            [sys.executable, "-m", "tests.chaos.cluster", str(self.nodes), str(self.cpus)],
             env=self.environment,
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
@@ -112,7 +112,7 @@ def main() -> None:
     nodes = {}
 
     def add(number: int) -> dict[str, object]:
-        nodes[number] = started(1)
+        nodes[number] = started(int(sys.argv[2]))
         return {"node": number}
 
     def kill(number: int) -> dict[str, object]:

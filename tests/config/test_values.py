@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpt_ray.config.values import (
+    check_folder,
     check_name,
     check_path,
     check_root,
@@ -150,11 +151,58 @@ def test_the_name_of_a_task_may_be_longer():
 
 
 @pytest.mark.parametrize(
-    "root", ["s3://bucket/x", "file:///data", "gs://b", "hdfs:/x", "s3:x", "memory:", "zip://a::b", "abfs://c@a.x/y", "", " "]
+    "root", ["hdfs:/x", "s3:x", "s3:/b/x", "memory:", "zip://a::b", "abfs://c/a", "https://a.x/y", "hf://a/b"]
 )
-def test_a_root_that_is_no_folder_is_refused(root):
-    with pytest.raises(ValueError, match=r"^(artifacts are written to a local folder|expected the path of a folder)"):
+def test_a_root_that_is_neither_folder_nor_bucket_is_refused(root):
+    with pytest.raises(ValueError, match=r"^artifacts are written to a folder, or to a bucket \(s3://"):
         check_root(root)
+
+
+@pytest.mark.parametrize("root", ["", " "])
+def test_an_empty_root_is_refused(root):
+    with pytest.raises(ValueError, match=r"^expected the path of a folder"):
+        check_root(root)
+
+
+@pytest.mark.parametrize("root", ["s3://bucket", "s3://bucket/", "s3:///x", "s3://b/a//c", "s3://b/../c", "gs://b/./c"])
+def test_a_root_in_a_bucket_has_a_prefix_of_its_own(root):
+    with pytest.raises(
+        ValueError, match=r"^expected a bucket and a prefix in it that is the study's own, such as s3://bucket/st"
+    ):
+        check_root(root)
+
+
+@pytest.mark.parametrize(
+    "root", ["s3://AKIA1:very-secret@bucket/x", "s3://bucket/x?secret=very-secret", "gs://token@b/x#very-secret"]
+)
+def test_a_root_with_credentials_is_refused_without_repeating_them(root):
+    with pytest.raises(
+        ValueError, match=r"a root holds no credentials .*AWS_ACCESS_KEY_ID .* on every node, and give "
+    ) as error:
+        check_root(root)
+    assert "very-secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("root", "read"),
+    [
+        ("s3://bucket/x", "s3://bucket/x"),
+        ("S3://bucket/a/b/", "s3://bucket/a/b"),
+        ("s3a://bucket/x", "s3://bucket/x"),
+        ("gcs://b/x", "gs://b/x"),
+        ("file:///data/x", "/data/x"),
+    ],
+)
+def test_a_root_in_a_bucket_has_one_spelling(root, read):
+    assert check_root(root) == read
+
+
+def test_a_scratch_folder_is_on_a_disk():
+    with pytest.raises(
+        ValueError, match=r"^expected the path of a folder on a disk of the node, such as /scratch, saw 's3://b/x'"
+    ):
+        check_folder("s3://b/x")
+    assert check_folder("/scratch") == "/scratch"
 
 
 @pytest.mark.parametrize("root", ["/data/x", "runs/x", "./a b", "/a/100%/what?/[x]/#1", "/caf\u00e9", "/a:b", "C:"])

@@ -1,10 +1,11 @@
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cpt_ray.config.sections.prepare import HeldOutConfig
-from cpt_ray.data.split import ContainmentIndex, document_ngrams, fill_test_set, held_out_part
+from cpt_ray.data.split import ContainmentIndex, document_ngrams, fill_test_set, held_out_part, held_out_share
 from cpt_ray.data.words import hash_ngrams, hash_words
 from tests.data.conftest import sentence
 
@@ -85,32 +86,46 @@ def test_the_quick_look_passes_every_ngram_of_the_index_and_few_others(size: int
 
 
 def test_shares_are_met_and_membership_follows_component_and_seed_alone() -> None:
-    config = HeldOutConfig(share=0.1, validation_share=0.25)
-    parts = [held_out_part(f"component-{number}", config, 0) for number in range(20_000)]
-    assert parts == [held_out_part(f"component-{number}", config, 0) for number in range(20_000)]
-    assert parts != [held_out_part(f"component-{number}", config, 1) for number in range(20_000)]
+    config = HeldOutConfig(validation_share=0.25)
+    parts = [held_out_part(f"component-{number}", config, 0, share=0.1) for number in range(20_000)]
+    assert parts == [held_out_part(f"component-{number}", config, 0, share=0.1) for number in range(20_000)]
+    assert parts != [held_out_part(f"component-{number}", config, 1, share=0.1) for number in range(20_000)]
     held = [part for part in parts if part]
     assert len(held) / len(parts) == pytest.approx(0.1, abs=0.01)
     assert held.count("validation") / len(held) == pytest.approx(0.25, abs=0.04)
 
 
 def test_a_small_source_gets_its_two_test_documents_and_keeps_one_to_train_on() -> None:
-    config = HeldOutConfig(share=0.1)
+    config = HeldOutConfig()
     for size in range(3, 60):
         for seed in range(5):
             documents = {f"component-{number}": 1 for number in range(size)}
-            floor = fill_test_set(documents, config, seed)
-            parts = [held_out_part(name, config, seed, floor) for name in documents]
-            plain = [held_out_part(name, config, seed) for name in documents]
+            floor = fill_test_set(documents, config, seed, share=0.1)
+            parts = [held_out_part(name, config, seed, share=0.1, floor=floor) for name in documents]
+            plain = [held_out_part(name, config, seed, share=0.1) for name in documents]
             assert parts.count("test") == max(2, plain.count("test")), (size, seed)
             assert parts.count(None) >= 1
             assert size < 9 or parts.count("validation") == plain.count("validation")
-            assert floor == fill_test_set(dict(reversed(documents.items())), config, seed)
+            assert floor == fill_test_set(dict(reversed(documents.items())), config, seed, share=0.1)
 
 
 def test_a_source_too_small_for_a_test_set_gets_none() -> None:
-    config = HeldOutConfig(share=1e-9)
-    assert fill_test_set({"a": 1, "b": 1}, config, 0) == ()
-    assert fill_test_set({"a": 9}, config, 0) == ()
-    assert fill_test_set({"a": 1, "b": 5}, config, 0) != fill_test_set({"a": 5, "b": 5}, config, 0)
-    assert len(fill_test_set({"a": 2, "b": 1}, config, 0)) == 1
+    fill = functools.partial(fill_test_set, config=HeldOutConfig(), seed=0, share=1e-9)
+    assert fill({"a": 1, "b": 1}) == ()
+    assert fill({"a": 9}) == ()
+    assert fill({"a": 1, "b": 5}) != fill({"a": 5, "b": 5})
+    assert len(fill({"a": 2, "b": 1})) == 1
+
+
+@pytest.mark.parametrize(
+    ("documents", "whole", "share"),
+    [(0, False, 0.02), (250_000, False, 0.02), (1_000_000, False, 0.005), (900, True, 1.0), (50_000, True, 0.1)],
+)
+def test_of_a_large_source_a_smaller_share_is_held_out(documents: int, whole: bool, share: float) -> None:
+    assert held_out_share(documents, HeldOutConfig(), whole=whole) == pytest.approx(share)
+
+
+def test_the_smaller_share_is_part_of_the_larger() -> None:
+    names = [f"component-{number}" for number in range(5000)]
+    few, many = ({name for name in names if held_out_part(name, HeldOutConfig(), 0, share=s)} for s in (0.01, 0.1))
+    assert few < many

@@ -119,3 +119,12 @@ def test_gpus_that_a_private_ray_does_not_have_are_refused_and_a_clusters_are_wa
     with caplog.at_level(logging.WARNING):
         ray_runtime.require_cluster_gpus(RuntimeConfig(gpus_per_worker=1, address="node:6379"))
     assert "the cluster has 0 now" in caplog.text
+
+
+def test_a_private_ray_counts_a_cpu_for_each_worker_of_every_group_and_one_more(monkeypatch):
+    monkeypatch.setattr(ray_runtime.os, "cpu_count", lambda: 2)
+    count = ray_runtime.private_cpus
+    assert count(RuntimeConfig(workers=3, prepare_workers=1)) == 4
+    assert count(RuntimeConfig(workers=2, parallel_runs=3)) == 7
+    assert count(RuntimeConfig(prepare_workers=8)) == 9
+    assert count(RuntimeConfig(prepare_workers="auto")) == 2

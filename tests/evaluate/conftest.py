@@ -65,4 +65,4 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Made[HeldOutRecord]:
                 bytes=sum(len(text.encode()) for text in texts.values()),
             )
         )
-    return Made(folder, HeldOutRecord(sets=tuple(sets), reports=(), task_pids={}))
+    return Made(folder, HeldOutRecord(sets=tuple(sets), reports=(), task_pids={}, shares={}))

@@ -10,72 +10,99 @@ from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.errors import ConfigError, CptRayError
 from cpt_ray.evaluate import launch
-from cpt_ray.evaluate.launch import evaluate_runs
+from cpt_ray.evaluate.launch import ScoringQueue
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
+from cpt_ray.records import EvalRecord
 from tests.evaluate.tiny import SEPARATOR, make_run
 
 CONFIG = EvaluateConfig(held_out_documents=4, document_tokens=64, context=32, batch_tokens=256, precision="fp32")
 LOCAL = RuntimeConfig(kind="local")
 RAY = RuntimeConfig(kind="ray", evaluate_workers=2)
+Records = dict[str, EvalRecord]
 
 
-def run_all(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), prefixes=None, **callbacks):
-    jobs = [
-        EvaluateJob(
-            run=make_run(tiny_folder, run=name),
-            tokenizer=tiny_folder,
-            prefix=(prefixes or {}).get(name, SEPARATOR),
-            folder=root / name,
-        )
-        for name in names
-    ]
+def score(tiny_folder, held_out, root, runtime, *, names=("a", "b", "c"), prefixes=None) -> tuple[ScoringQueue, Records]:
+    """Score models that differ in name and prefix; also returns their records, in the order in which they came."""
     settings = EvaluateSettings(held_out, exam_items=None, config=CONFIG, compare=CompareConfig(subsets=100))
-    return evaluate_runs(jobs, settings, runtime, **callbacks)
+    records: Records = {}
+    queue = ScoringQueue(runtime, lambda job, record: records.update({job.run.run: record}))
+    for name in names:
+        prefix = (prefixes or {}).get(name, SEPARATOR)
+        run = make_run(tiny_folder, run=name)
+        queue.add(
+            EvaluateJob(run=run, tokenizer=tiny_folder, prefix=prefix, folder=root / name, key=f"key of {name}"), settings
+        )
+    while queue.busy:
+        queue.look(runtime.evaluate_workers)
+    return queue, records
 
 
 def test_local_scores_here_in_order_and_tells_how_far_it_is(tiny_folder, held_out, tmp_path):
-    done, progress = [], []
-
-    records = run_all(
-        tiny_folder, held_out, tmp_path, LOCAL, on_done=lambda _, r: done.append(r.run), on_progress=progress.append
-    )
-
-    assert [record.run for record in records] == done == ["a", "b", "c"]
-    assert {record.task_pid for record in records} == {os.getpid()}
-    assert [step.done for step in progress] == [0, 1, 2, 3]
-    assert (progress[0].eta_s, progress[0].tokens_per_s) == (None, 0.0)
-    assert progress[-1].eta_s == 0
-    assert progress[-1].scored_tokens == 3 * progress[1].scored_tokens > 0
-    assert progress[1].tokens_per_s > 0
+    queue, records = score(tiny_folder, held_out, tmp_path, LOCAL)
+    assert list(records) == ["a", "b", "c"]
+    assert [record.key for record in records.values()] == ["key of a", "key of b", "key of c"]
+    assert {record.task_pid for record in records.values()} == {os.getpid()}
+    progress = queue.progress
+    assert (progress.done, progress.total, progress.eta_s) == (3, 3, 0)
+    assert progress.scored_tokens == 3 * sum(one.scored_tokens for one in records["a"].held_out) > 0
+    assert progress.tokens_per_s > 0
+    assert ScoringQueue(LOCAL, lambda job, record: None).progress.eta_s is None
+    queue.require_all()
 
 
-def test_a_local_error_is_the_jobs_own(tiny_folder, held_out, tmp_path):
-    with pytest.raises(ConfigError, match="'nope', the prefix of each document, is not a token"):
-        run_all(tiny_folder, held_out, tmp_path, LOCAL, prefixes={"a": "nope"})
+def check_one_failed(queue: ScoringQueue, records: Records) -> None:
+    assert set(records) == {"a", "c"}
+    with pytest.raises(ConfigError, match="'nope', the prefix of each document, is not a token") as caught:
+        queue.require_all()
+    assert type(caught.value) is ConfigError
+    assert caught.value.problem.endswith("; not scored: b; 2 other model(s) are")
+    assert "set the model's bos or separator" in caught.value.fix
+
+
+def test_a_model_that_fails_leaves_the_others_alone(tiny_folder, held_out, tmp_path, caplog):
+    check_one_failed(*score(tiny_folder, held_out, tmp_path, LOCAL, prefixes={"b": "nope"}))
+    assert "b is not scored: 'nope', the prefix" in caplog.text
+    assert "the others go on" in caplog.text
+
+
+def test_a_defect_is_raised_as_it_is_with_what_is_missing(tiny_folder, held_out, tmp_path, monkeypatch):
+    def broken(job, settings):
+        raise ZeroDivisionError("no")
+
+    monkeypatch.setattr(launch, "evaluate_model", broken)
+    queue, _ = score(tiny_folder, held_out, tmp_path, LOCAL, names=("a", "b"))
+    with pytest.raises(ZeroDivisionError, match="no") as caught:
+        queue.require_all()
+    assert caught.value.__notes__ == ["not scored: a, b; 0 other model(s) are"]
 
 
 @pytest.mark.ray
 def test_ray_tasks_give_the_records_of_a_local_run(tiny_folder, held_out, tmp_path, ray_session_2cpu):
-    done = []
-
-    records = run_all(tiny_folder, held_out, tmp_path / "ray", RAY, on_done=lambda _, r: done.append(r.run))
-
-    local = run_all(tiny_folder, held_out, tmp_path / "local", LOCAL)
-    assert [record.run for record in records] == ["a", "b", "c"]
-    assert sorted(done) == ["a", "b", "c"]
-    assert os.getpid() not in {record.task_pid for record in records}  # it really ran in other processes
-    for theirs, ours in zip(records, local, strict=True):
-        for remote, here in zip(theirs.held_out, ours.held_out, strict=True):
+    _, remote_records = score(tiny_folder, held_out, tmp_path / "ray", RAY)
+    _, local_records = score(tiny_folder, held_out, tmp_path / "local", LOCAL)
+    assert set(remote_records) == {"a", "b", "c"}
+    assert os.getpid() not in {record.task_pid for record in remote_records.values()}  # it really ran in other processes
+    for name, record in remote_records.items():
+        for remote, here in zip(record.held_out, local_records[name].held_out, strict=True):
             assert remote.nats == pytest.approx(here.nats, rel=1e-6)
     assert (tmp_path / "ray" / "b" / "evaluation.json").is_file()
 
 
 @pytest.mark.ray
-def test_the_original_error_comes_out_of_a_task(tiny_folder, held_out, tmp_path, ray_session_2cpu):
-    with pytest.raises(ConfigError, match="'nope', the prefix of each document, is not a token") as caught:
-        run_all(tiny_folder, held_out, tmp_path, RAY, prefixes={"b": "nope"})
-    assert type(caught.value) is ConfigError
-    assert "set the model's bos or separator" in caught.value.fix
+def test_a_task_that_fails_leaves_the_others_alone(tiny_folder, held_out, tmp_path, ray_session_2cpu):
+    check_one_failed(*score(tiny_folder, held_out, tmp_path, RAY, prefixes={"b": "nope"}))
+
+
+@pytest.mark.ray
+def test_without_room_nothing_is_begun(tiny_folder, held_out, tmp_path, ray_session_2cpu):
+    queue = ScoringQueue(RAY, lambda job, record: None)
+    job = EvaluateJob(run=make_run(tiny_folder, run="a"), tokenizer=tiny_folder, prefix=SEPARATOR, folder=tmp_path / "a")
+    queue.add(job, EvaluateSettings(held_out, exam_items=None, config=CONFIG, compare=CompareConfig(subsets=100)))
+    queue.look(0)
+    assert queue.busy
+    assert not (tmp_path / "a").exists()
+    queue.cancel()
+    assert not queue.busy
 
 
 @pytest.mark.ray

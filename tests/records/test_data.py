@@ -73,6 +73,6 @@ def test_the_validation_half_is_read_without_the_test_half():
         HeldOutSet(source=source, role="domain", part=part, path=f"{source}-{part}.jsonl", documents=2, bytes=9)
         for source, part in [("law", "validation"), ("law", "test"), ("news", "test")]
     )
-    record = HeldOutRecord(sets=sets, reports=(), task_pids={})
+    record = HeldOutRecord(sets=sets, reports=(), task_pids={}, shares={})
     assert [entry.path for entry in record.of_part("validation")] == ["law-validation.jsonl"]
     assert [entry.source for entry in record.of_part("test")] == ["law", "news"]

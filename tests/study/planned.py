@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cpt_ray.config.load import load_study
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.records import StepMetrics
 from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
-from cpt_ray.study.stages.stage import Node
+from cpt_ray.study.stages.stage import LiveRun, Node
 from tests.integration.tiny_study import TinyStudy
 
 
@@ -67,9 +66,9 @@ class BareSession:
         yield
         self.commit(node, started=started)
 
-    def live_mirror(self, node: Node[Any, Any]) -> Callable[[tuple[StepMetrics, ...]], None]:
+    def live_run(self, node: Node[Any, Any]) -> LiveRun:
         """Mirror nothing."""
-        return lambda steps: None
+        return LiveRun(node.work.spec, lambda steps: None)
 
     def commit(self, node: Node[Any, Any], *, started: float) -> None:
         """Commit an artifact."""

@@ -62,6 +62,8 @@ def main(request: Request) -> None:
     for again in trained_again(graph, graph.root):
         request.console.warn(again)
     there = sum(store.find(node) is not None for node in graph.all())
-    request.console.say(f"runs: {len(graph.of(TRAIN))}; artifacts: {there} of {len(graph.all())} are there under {graph.root}")
+    request.console.say(
+        f"runs: {len(graph.of(TRAIN))}; artifacts: {there} of {len(graph.all())} are there under {config.study.root}"
+    )
     request.console.say("check passed")
     request.next_verb("plan")

@@ -1,6 +1,7 @@
 """Fetch the items to decontaminate against: those of the exams, and those of lm-eval tasks from the hub."""
 
 from cpt_ray.cli.request import Request
+from cpt_ray.edges.store import address
 from cpt_ray.records import ExamItem
 from cpt_ray.study.stages.scans.scan import SCAN
 
@@ -15,5 +16,5 @@ def main(request: Request) -> None:
         if not nodes:
             request.console.say("nothing to fetch: neither prepare.decontaminate nor evaluate names a task")
         for node in nodes:
-            request.console.say(f"items: {node.folder / ExamItem.FILE}")
+            request.console.say(f"items: {address(node.folder / ExamItem.FILE)}")
     return request.next_verb("prepare")

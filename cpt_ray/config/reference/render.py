@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from cpt_ray.config.sections.runtime import parse_workers
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.values import (
+    check_folder,
     check_name,
     check_path,
     check_root,
@@ -35,7 +36,8 @@ _NOTATIONS = {
     check_name: "name",
     check_task: "name of a task",
     check_path: "path",
-    check_root: "path",
+    check_folder: "path",
+    check_root: "path or URL",
 }
 _REQUIRED = "**required**"
 _WIDTH = 132

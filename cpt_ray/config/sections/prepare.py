@@ -239,6 +239,12 @@ class HeldOutConfig(Section):
     """Held-out sets: sampled once per study by near-duplicate component, before any arm is drawn."""
 
     share: float = Field(default=0.02, gt=0, lt=0.5, description="share of near-duplicate components held out, per source")
+    max_documents: int = Field(
+        default=5000,
+        ge=20,
+        description="of a source so large that its share would be more, about so many documents are held out, in both halves "
+        "together: `evaluate.held_out_documents` of them are scored, and the n-grams of all are in the memory of every node",
+    )
     validation_share: float = Field(
         default=0.5,
         ge=0,

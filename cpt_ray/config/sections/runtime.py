@@ -3,12 +3,14 @@
 Nothing in these sections enters a fingerprint: the same study on other hardware reuses its artifacts.
 """
 
+import os
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
 
 from cpt_ray.config.plain_text import shorten
-from cpt_ray.config.values import Bytes, RootText, Seconds, Section
+from cpt_ray.config.values import Bytes, FolderText, Seconds, Section
 
 
 class Workers(Section):
@@ -49,6 +51,25 @@ def parse_workers(value: object) -> Any:
     return value
 
 
+_NO_LIMIT = 1_000_000
+_LABEL = re.compile(r"!?(in\([\w.-]+(, ?[\w.-]+)*\)|[\w.-]+)")
+"""What Ray takes as the value of a node label, with its operators."""
+
+
+def parse_number_or_auto(value: object) -> Any:
+    """Read `auto`, or a number from 1.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"expected auto or a number of at least 1, saw {shorten(value)}")
+    return value
+
+
+NumberOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_number_or_auto)]
+
+
 class RuntimeConfig(Section):
     """Workers and resources."""
 
@@ -70,15 +91,39 @@ class RuntimeConfig(Section):
         description="training workers; `{min: 1, max: 8}` resizes with the cluster, with the same global batch, sample order "
         "and counters; `kind: local` has one",
     )
+    parallel_runs: NumberOrAuto = Field(
+        default="auto",
+        description="how many groups of `workers` train at once, each one run after another; auto: as many as the cluster "
+        "holds with one CPU left for other tasks; one on a private Ray without GPUs, whose runs would share memory and cores; "
+        "`kind: local` has one",
+    )
+    placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
+        default="PACK",
+        description="how Ray places a group's workers: on few nodes or spread out; STRICT refuses any other placement",
+    )
+    label_selector: dict[str, str] = Field(
+        default={},
+        description="labels of the nodes that train, such as `{market: spot}`; values may be `!x`, `in(x, y)`, `!in(x, y)`",
+    )
+    worker_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={},
+        description="custom resources of Ray per training worker, such as `{a100: 1}`, beside CPUs and GPUs",
+    )
     resize_interval: Seconds = Field(
         default=60,
         ge=1,
         description="how often an elastic group checks whether the cluster has room for more workers, in seconds",
     )
-    scratch: RootText | None = Field(
+    scratch: FolderText | None = Field(
         default=None,
-        description="folder on each node's local disk where checkpoints are staged before upload to `study.root`; default: the "
-        "system's temporary folder",
+        description="folder on each node's local disk where checkpoints are staged before upload to `study.root`, and where a "
+        "root in a bucket is mirrored; default: the system's temporary folder",
+    )
+    cache: Bytes | None = Field(
+        default=None,
+        ge=1,
+        description="with a root in a bucket: most bytes of text and shards that a node keeps in its mirror; default: as many "
+        "as leave a twentieth of its disk free",
     )
     cpus_per_worker: float = Field(default=1, gt=0, description="CPUs per training worker")
     gpus_per_worker: float = Field(default=0, ge=0, description="GPUs per training worker")
@@ -88,9 +133,19 @@ class RuntimeConfig(Section):
         description="memory of the GPU that a worker gets, in bytes, for `plan` on a machine without it; default: that of the "
         "GPU here",
     )
-    prepare_workers: int = Field(default=2, ge=1, description="number of units prepared in parallel")
+    prepare_workers: NumberOrAuto = Field(
+        default=2,
+        description="number of units prepared in parallel; auto: one per CPU, on a cluster also of nodes that come later",
+    )
     evaluate_workers: int = Field(default=2, ge=1, description="number of models scored in parallel")
-    max_failures: int = Field(default=3, ge=0, description="worker failures that a run survives before it stops")
+    evaluate_gpus: float | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs per model that is scored with `kind: ray`; models share a GPU below 1; default: `gpus_per_worker`",
+    )
+    max_failures: int = Field(
+        default=3, ge=0, description="worker failures that a group of training workers survives before it stops"
+    )
     collective_timeout: Seconds = Field(default=600, ge=10, description="timeout of a collective operation, in seconds")
     object_store: Bytes = Field(default=200_000_000, ge=80_000_000, description="object store size of a private Ray, in bytes")
     recycle_memory: bool = Field(
@@ -98,6 +153,32 @@ class RuntimeConfig(Section):
         description="let CPU training processes keep freed memory (GLIBC_TUNABLES): faster steps, but memory is not returned "
         "to the system",
     )
+
+    @field_validator("label_selector")
+    @classmethod
+    def _labels_are_readable(cls, labels: dict[str, str]) -> dict[str, str]:
+        for label, value in labels.items():
+            if not _LABEL.fullmatch(value):
+                raise ValueError(f"{label}: {shorten(value)} is no value of a label; write x, !x, in(x, y) or !in(x, y)")
+        return labels
+
+    @field_validator("worker_resources")
+    @classmethod
+    def _resources_are_custom(cls, resources: dict[str, float]) -> dict[str, float]:
+        for name, key in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
+            if name in resources:
+                raise ValueError(f"{name} is set by runtime.{key}; remove it here")
+        return resources
+
+    @model_validator(mode="after")
+    def _scoring_fits_device(self) -> "RuntimeConfig":
+        if self.evaluate_gpus is not None and (self.evaluate_gpus > 0) != (self.gpus_per_worker > 0) and self.kind == "ray":
+            works = "0" if self.gpus_per_worker == 0 else "a share above 0, such as 0.5"
+            raise ValueError(
+                f"evaluate_gpus is {self.evaluate_gpus:g}, but gpus_per_worker is {self.gpus_per_worker:g}: models are scored "
+                f"on the device that trains them; set it to {works}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _device_fits_kind(self) -> "RuntimeConfig":
@@ -113,6 +194,24 @@ class RuntimeConfig(Section):
     def group(self) -> Workers:
         """The workers that train: one with `kind: local`."""
         return Workers(min=1, max=1) if self.kind == "local" else self.workers
+
+    @property
+    def units_at_once(self) -> int:
+        """Units prepared in parallel; for `auto` under Ray no limit of ours, so that Ray follows the cluster."""
+        if self.prepare_workers != "auto":
+            return self.prepare_workers
+        return _NO_LIMIT if self.kind == "ray" else os.cpu_count() or 1
+
+    @property
+    def worker_demand(self) -> dict[str, float]:
+        """What a training worker occupies, by the names that Ray gives resources."""
+        gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
+        return {"CPU": self.cpus_per_worker, **gpus, **self.worker_resources}
+
+    @property
+    def scoring_gpus(self) -> float:
+        """GPUs of a task that scores a model."""
+        return self.gpus_per_worker if self.evaluate_gpus is None else self.evaluate_gpus
 
     @property
     def wants_gpu(self) -> bool | None:

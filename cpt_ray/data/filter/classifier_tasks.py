@@ -26,9 +26,10 @@ from cpt_ray.data.filter.classify.calibrate import Calibration, calibrate, calib
 from cpt_ray.data.filter.classify.measures import f1_of_chance, measure, measure_auc
 from cpt_ray.data.filter.classify.model import Classifier, Example, Parts, cut_parts, is_trained, margins, scorer_of, train
 from cpt_ray.data.run.document_tasks import write_parquet
-from cpt_ray.data.run.training_tasks import DrawUnit, kept_batches, kept_documents, load_containment, load_exams
+from cpt_ray.data.run.training_tasks import DrawUnit, KeptUnit, kept_batches, kept_documents, load_containment, load_exams
 from cpt_ray.data.run.units import Outputs, Tally, UnitContext, UnitTask, finish_unit, keep_bytes, write_content
 from cpt_ray.data.words import hash_words, seeded_share
+from cpt_ray.edges import store
 from cpt_ray.errors import DataError
 from cpt_ray.records import ClassifierMeasures, ExampleCounts, FileEntry, FittedRecord, Measured, UnitFacts, UnitReport
 
@@ -65,7 +66,7 @@ class FitUnit(UnitTask):
     examples: tuple[str, ...]
 
 
-class ScoreUnit(DrawUnit):
+class ScoreUnit(KeptUnit):
     """Score the documents of a clean unit; `weights` is in the `classifier` input."""
 
     classifier: ClassifierConfig
@@ -79,7 +80,7 @@ def choose_examples(task: ExampleUnit, context: UnitContext) -> UnitReport:
     tally = Tally("examples", task.source)
     index = load_containment(context.inputs["held_out"])
     rule = prepare.decontaminate
-    items = str(context.root / task.exam_items) if task.exam_items else None
+    items = str(context.file(task.exam_items)) if task.exam_items else None
     exams = load_exams(items, rule.ngram_words, rule.min_match_ratio)
     chosen: list[tuple[bool, float, str]] = []
     for row in kept_documents(task, context, ("text", "bytes", "label")):
@@ -118,7 +119,7 @@ def fit_classifier(task: FitUnit, context: UnitContext) -> UnitReport:
         DataError: If a class has too few examples, or the held-out F1 is not above chance.
     """
     config, seed = task.classifier, context.prepare.seed
-    stored = _Stored([context.root / path for path in task.examples], seed)
+    stored = _Stored(store.fetched_files(context.root / path for path in task.examples), seed)
     counts = stored.cut(trained=is_trained(config))
     for name, count in zip(("positive", "negative"), counts, strict=True):
         refuse_few(config.name, name, count.total)
@@ -157,7 +158,7 @@ def fit_classifier(task: FitUnit, context: UnitContext) -> UnitReport:
 def score_documents(task: ScoreUnit, context: UnitContext) -> UnitReport:
     """Write the probability of every document of a unit."""
     started = time.process_time()
-    weights = None if task.weights is None else str(Path(context.inputs["classifier"]) / task.weights)
+    weights = None if task.weights is None else str(context.input("classifier", task.weights))
     classifier = _classifier(task.classifier.model_dump_json(), weights, task.calibration)
     tables = [_SCORES.empty_table()]
     num_bytes = 0

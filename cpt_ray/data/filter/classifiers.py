@@ -24,6 +24,7 @@ from cpt_ray.data.filter.derive_tasks import YieldUnit
 from cpt_ray.data.run.merge import unit_files
 from cpt_ray.data.run.pipeline import DataJob
 from cpt_ray.data.run.units import keep_bytes
+from cpt_ray.edges import store
 from cpt_ray.records import (
     ClassifierRecord,
     DocumentsRecord,
@@ -60,19 +61,17 @@ def train_classifier(
     items = None
     if exam_items is not None and prepare.decontaminate.enabled:
         items = keep_bytes(folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes()).path
-    floor = tuple(name for names in held_out.record.floor.values() for name in names)
-    # A seed source has no held-out set; its documents are drawn by no one.
-    seeds = {source.name for source in job.sources if source.held_out_role is None}
     tasks = [
         ExampleUnit(
             **files,
-            floor=floor,
+            # A seed source has no held-out set; its documents are drawn by no one.
+            share=held_out.record.shares.get(files["source"], 0.0),
+            floor=held_out.record.floors,
             classifier=classifier.name,
             positive=_labels(classifier.positive, files["source"]),
             negative=_labels(classifier.negative, files["source"]),
             rates=(1.0, 1.0),
             exam_items=items,
-            apart=files["source"] in seeds,
         )
         for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
         if files["source"] in named
@@ -91,7 +90,7 @@ def train_classifier(
     return ClassifierRecord(
         classifier=classifier.name,
         model=classifier.model,
-        fitted=FittedRecord.load(folder / fitted.path("fitted")),
+        fitted=FittedRecord.load(store.fetched(folder / fitted.path("fitted"))),
         reports=tuple(report.check() for report in sum_reports(report for unit in chosen for report in unit.reports)),
         weights_path=fitted.path("weights") if fitted.outputs["weights"] else None,
         test_path=fitted.path("test"),
@@ -159,8 +158,10 @@ def measure_yield(
         for entry in shards.record.of_source(scores.record.source)
     ]
     counted = job.run("yield", derive_tasks.count_yield, tasks, job.context(scores=scores.folder, shards=shards.folder))
-    documents, tokens = np.sum([np.load(job.folder / report.path("counts"), allow_pickle=False) for report in counted], axis=0)
-    test = pq.read_table(trained.folder / trained.record.test_path)
+    documents, tokens = np.sum(
+        [np.load(store.fetched(job.folder / report.path("counts")), allow_pickle=False) for report in counted], axis=0
+    )
+    test = pq.read_table(store.fetched(trained.folder / trained.record.test_path))
     probabilities, positive = test["probability"].to_numpy(), test["positive"].to_numpy()
 
     def at(threshold: float) -> ThresholdYield:

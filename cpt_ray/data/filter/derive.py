@@ -29,6 +29,7 @@ from cpt_ray.data.run.merge import shard_table, unit_files
 from cpt_ray.data.run.pipeline import DataJob
 from cpt_ray.data.run.units import UnitContext
 from cpt_ray.data.words import seeded_share
+from cpt_ray.edges import store
 from cpt_ray.errors import DataError
 from cpt_ray.records import (
     ArmsRecord,
@@ -139,7 +140,9 @@ def count_shared(
         for unit, indices in tasks.items()
     ]
     counted = job.run("shared", count_shared_unit, units, job.context(**folders))
-    totals = np.sum([np.load(job.folder / report.path("counts"), allow_pickle=False) for report in counted], axis=0)
+    totals = np.sum(
+        [np.load(store.fetched(job.folder / report.path("counts")), allow_pickle=False) for report in counted], axis=0
+    )
     return ArmsRecord(
         model=model,
         documents={name: int(totals[0, place, place]) for place, name in enumerate(names)},
@@ -208,7 +211,7 @@ def _cuts(job: DataJob, tasks: Sequence[ParentUnit], context: UnitContext) -> tu
 
 def _sum(job: DataJob, units: Sequence[UnitReport]) -> Counts:
     load = functools.partial(np.load, allow_pickle=False)
-    total: Counts = functools.reduce(np.add, (load(job.folder / report.path("tokens")) for report in units))
+    total: Counts = functools.reduce(np.add, (load(store.fetched(job.folder / report.path("tokens"))) for report in units))
     return total
 
 
@@ -219,7 +222,7 @@ def _selection(job: DataJob, made: Derivation, done: Sequence[UnitReport]) -> Se
         for name in ("documents", "tokens", "parent_documents", "parent_tokens")
     }
     _refuse_vacuous(job, made, totals["documents"], totals["parent_documents"], done)
-    near = [job.folder / entry.path for report in done for entry in report.outputs.get("near", ())]
+    near = store.fetched_files(job.folder / entry.path for report in done for entry in report.outputs.get("near", ()))
     return SelectionRecord(
         source=source.name, parent=str(source.parent), rule=source.rule, shown=_shown(near, job.prepare.seed), **totals
     )
@@ -236,7 +239,9 @@ def _refuse_vacuous(job: DataJob, made: Derivation, chosen: int, of: int, done: 
             value
             for report in done
             for entry in report.outputs["near"]
-            for value in pq.read_table(job.folder / entry.path, columns=["probability"])["probability"].to_pylist()
+            for value in pq.read_table(store.fetched(job.folder / entry.path), columns=["probability"])[
+                "probability"
+            ].to_pylist()
         ]
         nearest = f"scores nearest to it reach from {min(values):.3g} to {max(values):.3g}"
         found = "; ".join(f"{name} finds {_found(scores)}" for name, scores in made.scores.items())
@@ -250,7 +255,7 @@ def _found(scores: Made[ScoresRecord]) -> str:
     """How many scored documents a few thresholds find: prepare prints yields only once every source is derived."""
     counts = np.zeros(len(_TOLD), dtype=np.int64)
     for path in scores.record.units.values():
-        values = pq.read_table(scores.folder / path, columns=["probability"])["probability"].to_numpy()
+        values = pq.read_table(store.fetched(scores.folder / path), columns=["probability"])["probability"].to_numpy()
         counts += (values[:, None] >= np.array(_TOLD, dtype=np.float32)).sum(axis=0)
     return ", ".join(f"{found} documents at {threshold:g}" for found, threshold in zip(counts, _TOLD, strict=True))
 

@@ -81,8 +81,8 @@ class DeriveUnit(ParentUnit):
 
 def count_yield(task: YieldUnit, context: UnitContext) -> UnitReport:
     """Count documents and tokens from each threshold on, int64[2, thresholds]."""
-    packed = read_documents_of_shard(Path(context.inputs["shards"]) / task.index)
-    probabilities = _scores(Path(context.inputs["scores"]) / task.scores, packed)
+    packed = read_documents_of_shard(context.input("shards", task.index))
+    probabilities = _scores(context.input("scores", task.scores), packed)
     # As float32, like the scores, so that 0.8 is not above itself.
     place = np.searchsorted(np.array(task.thresholds, dtype=np.float32), probabilities, side="right")
     counts = [np.bincount(place, weight, minlength=len(task.thresholds) + 1) for weight in (None, packed.tokens)]
@@ -95,7 +95,7 @@ def count_quality(task: ParentUnit, context: UnitContext) -> UnitReport:
     """Count the tokens of the source to be like by quality bin, int64[bins]."""
     found = np.zeros(QUALITY_BINS)
     if task.like is not None:
-        like = read_documents_of_shard(Path(context.inputs["like"]) / task.like)
+        like = read_documents_of_shard(context.input("like", task.like))
         found += np.bincount(_quality(task, context, like), like.tokens, minlength=QUALITY_BINS)
     entry = write_content(context.root, f"quality/{task.unit}", ".npy", lambda path: _write(path, found.astype(np.int64)))
     return finish_unit(task, context, "quality", {"tokens": entry})
@@ -103,11 +103,11 @@ def count_quality(task: ParentUnit, context: UnitContext) -> UnitReport:
 
 def count_draw(task: ParentUnit, context: UnitContext) -> UnitReport:
     """Count tokens, int64[groups, buckets + 1]: of the parent by bucket; in the last column, of the source to be like."""
-    packed = read_documents_of_shard(Path(context.inputs["parent"]) / task.index)
+    packed = read_documents_of_shard(context.input("parent", task.index))
     found = np.zeros((len(task.edges) + 1, BUCKETS + 1))
     np.add.at(found, (_groups(task, context, packed), _buckets(task, context, packed)), packed.tokens)
     if task.like is not None:
-        like = read_documents_of_shard(Path(context.inputs["like"]) / task.like)
+        like = read_documents_of_shard(context.input("like", task.like))
         np.add.at(found[:, BUCKETS], _groups(task, context, like), like.tokens)
     entry = write_content(context.root, f"draws/{task.unit}", ".npy", lambda path: _write(path, found.astype(np.int64)))
     return finish_unit(task, context, "draw", {"tokens": entry})
@@ -115,7 +115,7 @@ def count_draw(task: ParentUnit, context: UnitContext) -> UnitReport:
 
 def derive_unit(task: DeriveUnit, context: UnitContext) -> UnitReport:
     """Pack the chosen documents of a parent's unit, in the order in which they were read."""
-    packed = read_documents_of_shard(Path(context.inputs["parent"]) / task.index)
+    packed = read_documents_of_shard(context.input("parent", task.index))
     if task.cuts is None:
         chosen = np.ones(len(packed), dtype=np.bool_)
         for bound in task.bounds:
@@ -151,7 +151,7 @@ def _pack(
     task: DeriveUnit, context: UnitContext, packed: PackedDocuments, chosen: npt.NDArray[np.bool_]
 ) -> tuple[Outputs, dict[str, int]]:
     config = context.prepare.pack
-    table = pa.ipc.open_file(pa.memory_map(str(Path(context.inputs["parent"]) / task.shard))).get_batch(0)
+    table = pa.ipc.open_file(pa.memory_map(str(context.input("parent", task.shard)))).get_batch(0)
     tokens, lengths = packed.gather(table.column("tokens").values.to_numpy(), config.sequence_length, chosen)
     pieces = pack(lengths, config.sequence_length, config.strategy)
     pieces = permute(pieces, seed=context.prepare.seed, source=task.source, unit=task.unit)
@@ -167,7 +167,7 @@ def _pack(
 
 def _account(task: ParentUnit, context: UnitContext, packed: PackedDocuments, chosen: npt.NDArray[np.bool_]) -> Tally:
     """Documents in = chosen + not chosen, with the bytes of their clean text."""
-    clean = pq.read_table(Path(context.inputs["documents"]) / task.clean, columns=["identity", "bytes"])
+    clean = pq.read_table(context.input("documents", task.clean), columns=["identity", "bytes"])
     sizes = clean["bytes"].to_numpy()[packed.places_in(clean["identity"])]
     tally = Tally("derive", task.source)
     for size, kept in zip(sizes.tolist(), chosen.tolist(), strict=True):
@@ -183,7 +183,7 @@ def _write_near(task: DeriveUnit, context: UnitContext, packed: PackedDocuments)
     above = meets(probabilities, Bound(bound.classifier, ">=", bound.threshold))
     nearest = [np.flatnonzero(side)[np.argsort(np.abs(away[side]), kind="stable")[:_NEAR]] for side in (above, ~above)]
     places = np.concatenate(nearest)
-    clean = pq.read_table(Path(context.inputs["documents"]) / task.clean, columns=["identity", "id", "text"])
+    clean = pq.read_table(context.input("documents", task.clean), columns=["identity", "id", "text"])
     shown = clean.take(packed.places_in(clean["identity"])[places])
     sides: list[Literal["above", "below"]] = ["above" if is_above else "below" for is_above in above[places].tolist()]
     table = pa.table(
@@ -200,7 +200,7 @@ def _write_near(task: DeriveUnit, context: UnitContext, packed: PackedDocuments)
 
 
 def _score_of(task: ParentUnit, context: UnitContext, classifier: str, packed: PackedDocuments) -> npt.NDArray[np.float32]:
-    return _scores(Path(context.inputs[f"scores-{classifier}"]) / task.scores[classifier], packed)
+    return _scores(context.input(f"scores-{classifier}", task.scores[classifier]), packed)
 
 
 def _scores(path: Path, packed: PackedDocuments) -> npt.NDArray[np.float32]:

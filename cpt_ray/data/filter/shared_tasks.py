@@ -30,7 +30,7 @@ def count_shared_unit(task: SharedUnit, context: UnitContext) -> UnitReport:
     tokens: dict[str, int] = {}
     members: dict[str, set[str]] = {}
     for source, index in task.indices.items():
-        packed = read_documents_of_shard(Path(context.inputs[f"shards-{source}"]) / index)
+        packed = read_documents_of_shard(context.input(f"shards-{source}", index))
         names = packed.identities.to_pylist()
         members[source] = set(names)
         tokens.update(zip(names, packed.tokens.tolist(), strict=True))

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.plan import ReadTask, source_files
 from cpt_ray.data.read.reading import check_unchanged
+from cpt_ray.edges import store
 from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import is_local, open_source, source_version, split_chain
 from cpt_ray.errors import DataError
@@ -119,9 +120,10 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
 
 
 def _pinned_rows(folder: Path, source: SourceConfig) -> Iterator[dict[str, Any]]:
+    store.fetched_folder(folder / "units" / "read")
     reports = (folder / "units" / "read").glob(f"{source.name}-read-[0-9]*.json")
     # The names of sources may look alike: that of `law-read-1` begins with that of `law`.
     own = re.compile(rf"{re.escape(source.name)}-read-[0-9]+\.json")
     paths = [path for path in reports if own.fullmatch(path.name)]
     for path in sorted(paths, key=lambda path: (len(path.name), path.name)):
-        yield from pq.read_table(folder / UnitReport.load(path).path("inputs")).to_pylist()
+        yield from pq.read_table(store.fetched(folder / UnitReport.load(path).path("inputs"))).to_pylist()

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cpt_ray.edges import store
 from cpt_ray.records import DocumentKey, PackedPieces, ShardManifest
 
 
@@ -162,7 +163,7 @@ def pieces_of_document(folder: Path, manifest: ShardManifest, name: str) -> Iter
 
 def _read(folder: Path, manifest: ShardManifest, place: int, first: int, wanted: pc.Expression) -> Iterator[Placed]:
     entry = manifest.shards[place]
-    table = pq.read_table(folder / entry.index_path)
+    table = pq.read_table(store.fetched(folder / entry.index_path))
     tokens, rows = table["tokens"].to_numpy(), table["row"].to_numpy()
     before = np.cumsum(tokens) - tokens
     starts = before - before[np.searchsorted(rows, rows)]

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cpt_ray.edges import storage
+from cpt_ray.edges import storage, store
 from cpt_ray.records import FileEntry, Made, PackedPieces, ShardManifest, ShardTable
 
 FORMAT_VERSION = 4
@@ -224,13 +224,14 @@ class ShardReader:
             self._open.move_to_end(place)
             return self._open[place]
         entry = self._manifest.shards[place]
+        path = store.fetched(self._folder / entry.path)
         if not self._verified[place]:
             file = FileEntry(path=entry.path, size_bytes=entry.size_bytes, sha256=entry.sha256)
-            storage.verify_files(self._folder, [file], deep=self._verify)
+            storage.verify_files(self._folder, [file], deep=self._verify or store.is_mirrored(path))
             self._verified[place] = True
         if len(self._open) >= _OPEN_SHARDS:  # each holds a file descriptor
             self._open.popitem(last=False)
-        shard = self._open[place] = _Shard(self._folder / entry.path, self._manifest.sequence_length)
+        shard = self._open[place] = _Shard(path, self._manifest.sequence_length)
         return shard
 
 

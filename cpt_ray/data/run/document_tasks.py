@@ -36,6 +36,9 @@ UNKNOWN = "unknown"
 REFERENCE_BITS = 32
 """A document's reference is its unit's number shifted left by this many bits, plus its row."""
 
+_KEYS_PER_ID = 16
+"""A document has one id, and with the default bands 17 keys."""
+
 
 class ReadUnit(UnitTask):
     """Read a part of a source."""
@@ -104,7 +107,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     languages: Counter[str] = Counter()
     redacted: Counter[str] = Counter()
     invisible: Counter[str] = Counter()
-    rows = pq.read_table(context.root / task.raw).to_pylist()
+    rows = pq.read_table(context.file(task.raw)).to_pylist()
     given = id_keys([(row["id"], row["text"]) for row in rows], source.name, place=context.sources.index(source))
     for row in rows:
         before = len(row["text"].encode())
@@ -133,8 +136,10 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
         seed=prepare.seed,
     )
     # By key, so that all documents that share one meet in one partition.
+    ids_in = id_partitions(task.partitions)
     place, id_place = (
-        (table[name].to_numpy() % np.uint64(task.partitions)).astype(np.int64) for table, name in ((keys, "key"), (given, "id"))
+        (table[name].to_numpy() % np.uint64(number)).astype(np.int64)
+        for table, name, number in ((keys, "key", task.partitions), (given, "id", ids_in))
     )
     stem = task.unit
     outputs: Outputs = {
@@ -142,15 +147,18 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
         "keys": write_content(
             context.root, f"keys/{stem}", ".arrow", lambda p: write_partitions(keys, place, p, task.partitions)
         ),
-        "ids": write_content(
-            context.root, f"ids/{stem}", ".arrow", lambda p: write_partitions(given, id_place, p, task.partitions)
-        ),
+        "ids": write_content(context.root, f"ids/{stem}", ".arrow", lambda p: write_partitions(given, id_place, p, ids_in)),
         "sketches": write_content(context.root, f"sketches/{stem}", ".npy", lambda p: _write_array(p, sketches)),
         "dropped": write_dropped(task, context, samples),
     }
     counts = {"languages": languages, "redacted": redacted, "invisible": invisible}
     facts = UnitFacts(reports=(tally.report(),), samples=samples.records(), **counts)
     return finish_unit(task, context, "clean", outputs, facts)
+
+
+def id_partitions(partitions: int) -> int:
+    """The partitions of ids, of which there is one per document, where its keys are in so many."""
+    return -(-partitions // _KEYS_PER_ID)
 
 
 def _is_apart(source: SourceConfig, prepare: PrepareConfig) -> bool:

@@ -26,7 +26,7 @@ from cpt_ray.data.dedup.components import Pairs, both_ways, downward, partition_
 from cpt_ray.data.dedup.exchange import read_partition, write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, similarity, threshold
 from cpt_ray.data.identity import count_repeated_ids
-from cpt_ray.data.run.document_tasks import REFERENCE_BITS, write_parquet
+from cpt_ray.data.run.document_tasks import REFERENCE_BITS, id_partitions, write_parquet
 from cpt_ray.data.run.units import (
     Outputs,
     Samples,
@@ -39,6 +39,7 @@ from cpt_ray.data.run.units import (
     write_dropped,
 )
 from cpt_ray.data.words import Hashes
+from cpt_ray.edges import store
 from cpt_ray.records import DocumentKey, ShownDocument, UnitFacts, UnitReport
 
 _LARGEST = 3
@@ -112,9 +113,10 @@ def pair_unit(task: PairUnit, context: UnitContext) -> UnitReport:
         ),
     }
     counts = {"pairs": len(found.pairs), "compared": found.candidates, "left": found.left}
-    repeated = count_repeated_ids(
-        read_partition(_listed(context, task.ids), task.partition), [source.name for source in context.sources]
-    )
+    repeated = {}
+    if task.partition < id_partitions(task.partitions):
+        ids = read_partition(_listed(context, task.ids), task.partition)
+        repeated = count_repeated_ids(ids, [source.name for source in context.sources])
     return finish_unit(task, context, "duplicate_pairs", outputs, UnitFacts(counts=counts, repeated_ids=repeated))
 
 
@@ -190,7 +192,7 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
     """Write component, reason and the document kept instead for every document of a clean unit."""
     source = task.source
     tally, samples = Tally("near_duplicates", source), Samples("near_duplicates", source, context.prepare)
-    table = pq.read_table(context.root / task.clean, columns=["identity", "id", "bytes", "exact"])
+    table = pq.read_table(context.file(task.clean), columns=["identity", "id", "bytes", "exact"])
     roots = _pairs(_listed(context, task.roots), task.number)
     kept_instead = dict(zip((roots[:, 0] & np.uint64((1 << REFERENCE_BITS) - 1)).tolist(), roots[:, 1].tolist(), strict=True))
     repeated = read_partition(_listed(context, task.repeats), task.number)["document"].to_numpy()
@@ -209,7 +211,7 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
             tally.keep(size)
     shown: list[ShownDocument] = []
     if kept_instead or task.show:
-        texts = pq.read_table(context.root / task.clean, columns=["text"])["text"]
+        texts = pq.read_table(context.file(task.clean), columns=["text"])["text"]
         for row in sorted(kept_instead):
             samples.add(str(reasons[row]), _key(table, row), texts[row].as_py())
         for row in task.show:
@@ -228,7 +230,7 @@ def _key(table: pa.Table, row: int) -> DocumentKey:
 
 
 def _listed(context: UnitContext, listing: str) -> list[Path]:
-    return [context.root / name for name in json.loads((context.root / listing).read_bytes())]
+    return store.fetched_files(context.root / name for name in json.loads(context.file(listing).read_bytes()))
 
 
 def _pairs(paths: Sequence[Path], partition: int | None) -> Pairs:

@@ -22,7 +22,7 @@ from cpt_ray.data.run import duplicate_tasks
 from cpt_ray.data.run.document_tasks import REFERENCE_BITS, CleanUnit
 from cpt_ray.data.run.duplicate_tasks import LinkUnit, PairUnit, RootUnit, VerdictUnit
 from cpt_ray.data.run.units import UnitContext, keep_bytes
-from cpt_ray.edges import storage
+from cpt_ray.edges import storage, store
 from cpt_ray.records import DocumentKey, DuplicateComponents, LargeComponent, UnitReport
 
 RunStage: TypeAlias = Callable[..., list[UnitReport]]
@@ -124,7 +124,7 @@ def _listing(root: Path, reports: Sequence[UnitReport], name: str) -> str:
 
 
 def _largest(root: Path, roots: Sequence[UnitReport]) -> list[dict[str, Any]]:
-    found = [entry for report in roots for entry in json.loads((root / report.path("largest")).read_bytes())]
+    found = [entry for report in roots for entry in json.loads(store.fetched(root / report.path("largest")).read_bytes())]
     return sorted(found, key=lambda entry: (-entry["documents"], entry["root"]))[:_LARGEST]
 
 

@@ -19,7 +19,7 @@ from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.decontaminate import ExamIndex
 from cpt_ray.data.run.units import UnitTask, unit_report
 from cpt_ray.data.split import PARTS
-from cpt_ray.edges import storage
+from cpt_ray.edges import storage, store
 from cpt_ray.records import (
     ExamHit,
     ExamScan,
@@ -51,7 +51,7 @@ def merge_repeated_ids(counts: Iterable[Mapping[str, RepeatedIds]]) -> dict[str,
 
 
 def unit_files(documents_folder: Path, unit: str) -> dict[str, str]:
-    """Paths of a clean unit and its verdicts, as arguments of `DrawUnit`."""
+    """Paths of a clean unit and its verdicts, as arguments of `KeptUnit`."""
     cleaned = unit_report(documents_folder, "clean", unit)
     decided = unit_report(documents_folder, "near_duplicates", unit)
     return {
@@ -68,7 +68,7 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path)
         return []
     places: dict[str, list[tuple[float, int, int, int, int]]] = {part: [] for part in PARTS}
     for number, report in enumerate(units):
-        table = pq.read_table(folder / report.path("table"), columns=["part", "order", "start", "size", "bytes"])
+        table = pq.read_table(store.fetched(folder / report.path("table")), columns=["part", "order", "start", "size", "bytes"])
         for row in table.to_pylist():
             places[row["part"]].append((row["order"], number, row["start"], row["size"], row["bytes"]))
     sets = []
@@ -78,7 +78,7 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path)
         path = folder / f"{source.name}-{part}.jsonl"
         with storage.atomic_path(path) as temporary, temporary.open("wb") as out:
             for _, number, start, size, _ in sorted(places[part]):
-                with (folder / units[number].path("documents")).open("rb") as lines:
+                with store.fetched(folder / units[number].path("documents")).open("rb") as lines:
                     lines.seek(start)
                     out.write(lines.read(size))
         sets.append(
@@ -97,7 +97,7 @@ def merge_drawn(units: Sequence[UnitReport], source: SourceConfig, folder: Path)
 def drawn_ngrams(drawn: Sequence[UnitReport], folder: Path) -> Iterator[tuple[Any, int]]:
     """The n-grams of every held-out document and their length, as expected by `ContainmentIndex.build`."""
     for report in drawn:
-        table = pq.read_table(folder / report.path("table"), columns=["ngrams", "ngram_words"])
+        table = pq.read_table(store.fetched(folder / report.path("table")), columns=["ngrams", "ngram_words"])
         for grams, used in zip(table["ngrams"], table["ngram_words"].to_pylist(), strict=True):
             yield grams.values.to_numpy(), used
 
@@ -127,7 +127,7 @@ def write_exam_scan(
 ) -> None:
     """Collect the hits of all units in canonical order, and count them per task."""
     files = [entry for report in scanned for entry in report.outputs["hits"]]
-    lines = [line for entry in files for line in (folder / entry.path).read_text().splitlines()]
+    lines = [line for entry in files for line in store.fetched(folder / entry.path).read_text().splitlines()]
     index = ExamIndex.build(read_items(items) if items else (), prepare.decontaminate.ngram_words)
     scans = index.summary(ExamHit.from_json(line) for line in lines)
     storage.write_atomic(folder / ExamScan.HITS, "".join(f"{line}\n" for line in lines))

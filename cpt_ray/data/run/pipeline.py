@@ -17,7 +17,7 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,8 @@ from cpt_ray.data.run.profile import merge_profiles, profile_tasks, profile_unit
 from cpt_ray.data.run.run_stage import Progress, TaskT, run_stage
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
 from cpt_ray.data.run.units import UnitContext, keep_bytes, merge_samples
-from cpt_ray.data.split import FEWEST_TEST_DOCUMENTS, ContainmentIndex, fill_test_set
+from cpt_ray.data.split import FEWEST_TEST_DOCUMENTS, ContainmentIndex, fill_test_set, held_out_share
+from cpt_ray.edges import store
 from cpt_ray.errors import DataError
 from cpt_ray.records import (
     DocumentsRecord,
@@ -63,8 +64,12 @@ from cpt_ray.records import (
 )
 
 _LOG = logging.getLogger(__name__)
-_KEYS_PER_PARTITION = 1_000_000
-"""24 MB of keys for a task that compares one partition; its memory does not grow with the corpus, the number of tasks does."""
+_KEYS_PER_PARTITION = 4_000_000
+"""As long as there are few partitions: the more there are, the more processes compare."""
+_PARTITIONS = 24
+"""As many as that, unless they would be too large. Of each unit four files are opened once per partition: at most 100 times."""
+_LARGEST_PARTITION = 150_000_000
+"""Keys whose comparison takes 6.5 GB in one process."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +186,9 @@ def _clean_tasks(
 def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
     documents = sum(report.kept.documents for report in _reports(read))
     keys_each = 1 + (prepare.near_duplicates.bands if prepare.near_duplicates.enabled else 0)
+    keys = documents * keys_each
     # At least two, so that small corpora run the same exchange as large ones.
-    return max(2, math.ceil(documents * keys_each / _KEYS_PER_PARTITION))
+    return max(2, min(_PARTITIONS, math.ceil(keys / _KEYS_PER_PARTITION)), math.ceil(keys / _LARGEST_PARTITION))
 
 
 def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutRecord:
@@ -197,16 +203,17 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
         DataError: If a source's test set has fewer than two documents.
     """
     prepare, folder = job.prepare, job.folder
-    roles = {source.name: source.held_out_role for source in job.sources}
     sources = [source for source in job.sources if source.held_out_role is not None]
+    there = documents.record.kept_documents()
+    shares = {one.name: held_out_share(there[one.name], prepare.held_out, whole=one.role == "probe") for one in sources}
     tasks = [
-        DrawUnit(**files, whole=roles[files["source"]] == "probe")
+        DrawUnit(**files, share=shares[files["source"]])
         for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
-        if roles[files["source"]] is not None
+        if files["source"] in shares
     ]
     draw = functools.partial(job.run, "held_out", training_tasks.draw_unit, context=job.context(documents=documents.folder))
     drawn = draw(tasks=tasks)
-    floor = _floor(tasks, drawn, job, documents.folder)
+    floor = _floor(tasks, drawn, job, documents.folder, shares)
     if floor:
         again = [number for number, task in enumerate(tasks) if task.source in floor]
         tasks = [task.model_copy(update={"floor": floor.get(task.source, ())}) for task in tasks]
@@ -220,11 +227,8 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
         if test < FEWEST_TEST_DOCUMENTS:
             probe = source.role == "probe"
             change = "lower prepare.held_out.validation_share" if probe else "raise prepare.held_out.share"
-            kept = sum(
-                r.kept.documents for r in documents.record.reports if r.source == source.name and r.stage == "near_duplicates"
-            )
             raise DataError(
-                f"source {source.name}: the test set has {test} of {kept} documents, but scores need at least "
+                f"source {source.name}: the test set has {test} of {there[source.name]} documents, but scores need at least "
                 f"{FEWEST_TEST_DOCUMENTS}; {_test_share(source, prepare)}",
                 fix=f"add documents to this source, or {change}",
             )
@@ -235,25 +239,28 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
                 f"prepare.held_out.{'validation_share' if source.role == 'probe' else 'share'}"
             )
     ContainmentIndex.build(drawn_ngrams(drawn, folder)).save(folder / "containment")
+    store.push_folder(folder / "containment")
     return HeldOutRecord(
         sets=tuple(sets),
         reports=check_funnel(_reports(drawn), [source.name for source in sources]),
         task_pids={"held_out": _pids(drawn)},
+        shares=shares,
         floor=floor,
     )
 
 
-def _floor(tasks: Sequence[DrawUnit], drawn: Sequence[UnitReport], job: DataJob, documents: Path) -> dict[str, tuple[str, ...]]:
+def _floor(
+    tasks: Sequence[DrawUnit], drawn: Sequence[UnitReport], job: DataJob, documents: Path, shares: Mapping[str, float]
+) -> dict[str, tuple[str, ...]]:
     """The components that sources hold out beyond their share, because it gave them fewer than two test documents."""
     found, prepare = {}, job.prepare
     tested: Counter[str] = Counter()
     for task, report in zip(tasks, drawn, strict=True):
-        parts = pq.read_table(job.folder / report.path("table"), columns=["part"])["part"]
+        parts = pq.read_table(store.fetched(job.folder / report.path("table")), columns=["part"])["part"]
         tested[task.source] += sum(part == "test" for part in parts.to_pylist())
     for source in (source for source in job.sources if source.held_out_role and tested[source.name] < FEWEST_TEST_DOCUMENTS):
         counts = training_tasks.count_components((task for task in tasks if task.source == source.name), documents)
-        whole = {"share": 1.0} if source.role == "probe" else {}
-        added = fill_test_set(counts, prepare.held_out.model_copy(update=whole), prepare.seed)
+        added = fill_test_set(counts, prepare.held_out, prepare.seed, share=shares[source.name])
         if added:
             found[source.name] = added
             _LOG.warning(
@@ -299,9 +306,8 @@ def pack_shards(
     packs = {source.name for source in job.sources if source.is_packed}
     resolved = resolve_tokenizer(tokenizer)
     common = _pack_inputs(folder, prepare, resolved, exam_items, tokenizer.vocabulary_size)
-    floor = tuple(name for names in held_out.record.floor.values() for name in names)
     tasks = [
-        PackUnit(**files, **common, floor=floor)
+        PackUnit(**files, **common, share=held_out.record.shares[files["source"]], floor=held_out.record.floors)
         for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
         if files["source"] in packs
     ]

@@ -25,6 +25,7 @@ from cpt_ray.data.clean.repetition import repetition
 from cpt_ray.data.run.document_tasks import CleanUnit
 from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit, keep_bytes
 from cpt_ray.data.words import seeded_uint64, words
+from cpt_ray.edges import store
 from cpt_ray.records import CorpusProfile, Histogram, Term, UnitReport
 
 BYTE_EDGES = tuple(2.0**power for power in range(6, 25))
@@ -59,11 +60,11 @@ def profile_tasks(
 
 def profile_unit(task: ProfileUnit, context: UnitContext) -> UnitReport:
     """Count a unit's documents by size and repetition, as read and as kept, and the n-grams in a sample of the kept ones."""
-    read = pq.read_table(context.root / task.raw, columns=["text"])["text"].to_pylist()
+    read = pq.read_table(context.file(task.raw), columns=["text"])["text"].to_pylist()
     histograms = {"read": _histograms(read)}
     del read
-    kept = pq.read_table(context.root / task.clean, columns=["identity", "text"])
-    kept = kept.filter(pq.read_table(context.root / task.verdicts, columns=["reason"])["reason"].is_null())
+    kept = pq.read_table(context.file(task.clean), columns=["identity", "text"])
+    kept = kept.filter(pq.read_table(context.file(task.verdicts), columns=["reason"])["reason"].is_null())
     texts = kept["text"].to_pylist()
     histograms["kept"] = _histograms(texts)
     sampled, counts = sample_ngrams(kept["identity"].to_pylist(), texts, context.prepare.seed)
@@ -131,7 +132,7 @@ def merge_profiles(
     sampled = {"domain": 0, "general": 0}
     for task, report in zip(tasks, units, strict=True):
         source = task.source
-        content: dict[str, Any] = json.loads((folder / report.path("profile")).read_bytes())
+        content: dict[str, Any] = json.loads(store.fetched(folder / report.path("profile")).read_bytes())
         for when, measures in content["histograms"].items():
             for measure, counts in measures.items():
                 known = totals.setdefault((source, measure, when), [0] * len(counts))

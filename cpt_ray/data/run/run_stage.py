@@ -13,18 +13,15 @@ import functools
 import json
 import logging
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from cpt_ray import errors
-from cpt_ray.data.run.units import UnitContext, UnitTask, finished_unit
-from cpt_ray.edges import storage
+from cpt_ray.data.run.units import UnitContext, UnitTask, finished_units, keep_report
 from cpt_ray.edges.logs import tell_warnings
 from cpt_ray.errors import CptRayError, DataError
 from cpt_ray.records import UnitReport
@@ -64,14 +61,14 @@ def run_stage(
     Raises:
         CptRayError: The error raised by a task, unchanged; or processes of the pool were killed again and again.
     """
-    reports = {task.unit: report for task in tasks if (report := finished_unit(task, context, stage)) is not None}
+    reports = finished_units(tasks, context, stage)
     left = [task for task in tasks if task.unit not in reports]
     if progress is not None:
         progress(stage, len(reports), len(tasks))
     if left:
         one_unit = functools.partial(_one_unit, work=work, kind=type(left[0]), context=context)
         texts = [task.to_json() for task in left]
-        rows = _on_ray(stage, one_unit, texts, context, num_workers) if pool is None else _in_pool(stage, one_unit, texts, pool)
+        rows = _on_ray(one_unit, texts, num_workers) if pool is None else _in_pool(stage, one_unit, texts, pool)
         with contextlib.closing(rows):
             for row in rows:
                 for text in json.loads(row["warned"]):
@@ -80,19 +77,17 @@ def run_stage(
                     # Raised again under its own class, so that exit code and fix are those of the task.
                     raise getattr(errors, row["error"])(row["problem"], fix=row["fix"])
                 report = UnitReport.from_json(row["report"])
+                keep_report(context, report)
                 reports[report.unit] = report
                 if progress is not None:
                     progress(stage, len(reports), len(tasks))
     return [reports[task.unit] for task in tasks]
 
 
-def _on_ray(
-    stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], context: UnitContext, num_workers: int
-) -> Generator[_Row, None, None]:
+def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: int) -> Generator[_Row, None, None]:
     """The row of each task as it ends, run by Ray Data."""
     import ray.data
 
-    sign_in = context.root / "units" / f".{stage}-{secrets.token_hex(4)}"
     expected = min(num_workers, len(tasks), max(1, int(ray.cluster_resources().get("CPU", 1))))
     settings = ray.data.DataContext.get_current()
     settings.enable_progress_bars = False
@@ -101,16 +96,13 @@ def _on_ray(
     # One block per task: with fewer, Ray Data runs several units in one task, one after another.
     data = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
     results = data.map_batches(
-        functools.partial(_after_meeting, one_unit=one_unit, sign_in=str(sign_in), expected=expected),
+        functools.partial(_after_meeting, one_unit=one_unit, meeting=ray.remote(_Meeting).options(num_cpus=0).remote(expected)),
         batch_size=1,
         batch_format="numpy",
         num_cpus=1,
         compute=ray.data.TaskPoolStrategy(size=min(num_workers, len(tasks))),
     )
-    try:
-        yield from results.iter_rows()
-    finally:
-        storage.remove_tree(sign_in)
+    yield from results.iter_rows()
 
 
 def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], pool: Executor) -> Generator[_Row, None, None]:
@@ -136,11 +128,9 @@ def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], po
     )
 
 
-def _after_meeting(
-    batch: Mapping[str, Any], *, one_unit: Callable[[str], _Row], sign_in: str, expected: int
-) -> dict[str, list[str]]:
+def _after_meeting(batch: Mapping[str, Any], *, one_unit: Callable[[str], _Row], meeting: Any) -> dict[str, list[str]]:
     """Run the task of a batch of one in a worker of Ray Data."""
-    _meet(Path(sign_in), expected)
+    _meet(meeting)
     return {key: [value] for key, value in one_unit(batch["task"][0]).items()}
 
 
@@ -156,17 +146,34 @@ def _one_unit(text: str, *, work: Callable[[TaskT, UnitContext], UnitReport], ki
     return {"warned": json.dumps(warned), **row}
 
 
-def _meet(folder: Path, expected: int) -> None:
+class _Meeting:
+    """An actor that counts the processes of a stage, on whatever node they are."""
+
+    def __init__(self, expected: int) -> None:
+        self._expected, self._there = expected, set[str]()
+
+    def enter(self, who: str) -> bool:
+        """Count a process; whether all are there."""
+        self._there.add(who)
+        return len(self._there) >= self._expected
+
+
+_MET: set[str] = set()
+"""Meetings that this process has attended."""
+
+
+def _meet(meeting: Any) -> None:
     """Hold the first task of a process until the other workers have started, for at most `_SIGN_IN_S`.
 
     Ray assigns queued tasks to existing processes; short units would all go to the one that started first.
     """
-    mine = folder / f"{socket.gethostname()}-{os.getpid()}"
-    if expected < 2 or mine.exists():
+    import ray
+
+    name = str(meeting)
+    if name in _MET:
         return
-    with contextlib.suppress(FileNotFoundError):  # the driver has finished the stage and removed the folder
-        folder.mkdir(parents=True, exist_ok=True)
-        mine.touch()
-        end = time.monotonic() + _SIGN_IN_S
-        while time.monotonic() < end and len(os.listdir(folder)) < expected:
-            time.sleep(0.02)
+    _MET.add(name)
+    who, end = f"{socket.gethostname()}-{os.getpid()}", time.monotonic() + _SIGN_IN_S
+    with contextlib.suppress(ray.exceptions.RayError):  # a meeting that is lost holds nobody up
+        while not ray.get(meeting.enter.remote(who), timeout=_SIGN_IN_S) and time.monotonic() < end:
+            time.sleep(0.05)

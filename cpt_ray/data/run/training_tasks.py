@@ -43,6 +43,7 @@ from cpt_ray.data.run.units import (
 )
 from cpt_ray.data.split import ContainmentIndex, Part, document_ngrams, held_out_order, held_out_part
 from cpt_ray.data.words import NO_WORDS, hash_words, seeded_share
+from cpt_ray.edges import store
 from cpt_ray.records import DocumentKey, ExamHit, FileEntry, PackedPieces, UnitFacts, UnitReport, read_items
 
 CONTROL_REASON = "tokenize.control_token"
@@ -60,23 +61,23 @@ DRAWN_SCHEMA = pa.schema(
 )
 
 
-class DrawUnit(UnitTask):
-    """Draw the held-out documents of a clean unit; both files are in the `documents` input."""
+class KeptUnit(UnitTask):
+    """Read the documents of a clean unit that are no duplicates; both files are in the `documents` input."""
 
     clean: str
     near_duplicates: str
+
+
+class DrawUnit(KeptUnit):
+    """Draw the held-out documents of a clean unit."""
+
+    share: float
+    """Of the components, which is held out: 0 of a seed source, 1 of a probe that is not large."""
     floor: tuple[str, ...] = ()
-    whole: bool = False
-    """Whether every document is held out: that of a probe."""
-    apart: bool = False
-    """Whether none is: those of a seed source."""
 
     def part(self, component: str, prepare: PrepareConfig) -> Part | None:
         """The held-out half of a component, or None for training."""
-        if self.apart:
-            return None
-        config = prepare.held_out.model_copy(update={"share": 1.0}) if self.whole else prepare.held_out
-        return held_out_part(component, config, prepare.seed, self.floor)
+        return held_out_part(component, prepare.held_out, prepare.seed, share=self.share, floor=self.floor)
 
 
 class PackUnit(DrawUnit):
@@ -89,11 +90,10 @@ class PackUnit(DrawUnit):
     token_dtype: str
 
 
-def kept_batches(task: DrawUnit, context: UnitContext, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def kept_batches(task: KeptUnit, context: UnitContext, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The documents of a clean unit that were not dropped as duplicates, with some of its columns and their component."""
-    folder = Path(context.inputs["documents"])
-    table = pq.read_table(folder / task.clean, columns=list(columns))
-    verdicts = pq.read_table(folder / task.near_duplicates)
+    table = pq.read_table(context.input("documents", task.clean), columns=list(columns))
+    verdicts = pq.read_table(context.input("documents", task.near_duplicates))
     for name in verdicts.column_names:
         table = table.append_column(name, verdicts[name])
     # In pieces: Python rows of the whole table would hold the unit's text a second time.
@@ -102,7 +102,7 @@ def kept_batches(task: DrawUnit, context: UnitContext, columns: Sequence[str]) -
 
 
 def kept_documents(
-    task: DrawUnit, context: UnitContext, columns: Sequence[str] = ("identity", "id", "text", "bytes")
+    task: KeptUnit, context: UnitContext, columns: Sequence[str] = ("identity", "id", "text", "bytes")
 ) -> Iterator[dict[str, Any]]:
     """The rows of `kept_batches`."""
     for batch in kept_batches(task, context, columns):
@@ -135,11 +135,11 @@ def training_texts(
                 yield row["text"]
 
 
-def count_components(tasks: Iterable[DrawUnit], documents_folder: Path) -> Counter[str]:
+def count_components(tasks: Iterable[KeptUnit], documents_folder: Path) -> Counter[str]:
     """Documents of some units by component, without those that were dropped as duplicates; reads no text."""
     counts: Counter[str] = Counter()
     for task in tasks:
-        verdicts = pq.read_table(documents_folder / task.near_duplicates, columns=["component", "reason"])
+        verdicts = pq.read_table(store.fetched(documents_folder / task.near_duplicates), columns=["component", "reason"])
         counts.update(row["component"] for row in verdicts.to_pylist() if row["reason"] is None)
     return counts
 
@@ -186,7 +186,7 @@ def write_hits(task: UnitTask, context: UnitContext, hits: Sequence[ExamHit]) ->
 @functools.lru_cache(maxsize=2)
 def load_containment(folder: str) -> ContainmentIndex:
     """The index of held-out text below the folder of that artifact, loaded once per process."""
-    return ContainmentIndex.load(Path(folder) / "containment")
+    return ContainmentIndex.load(store.fetched_folder(store.here(folder) / "containment"))
 
 
 @functools.lru_cache(maxsize=2)
@@ -226,7 +226,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
     samples = {stage: Samples(stage, task.source, prepare) for stage in stages}
     index = load_containment(context.inputs["held_out"])
     rule = prepare.decontaminate
-    items = str(context.root / task.exam_items) if task.exam_items else None
+    items = str(context.file(task.exam_items)) if task.exam_items else None
     exams = load_exams(items, rule.ngram_words, rule.min_match_ratio)
     scanned = bool(len(index.hashes)) or bool(exams.grams)  # hashing words takes a tenth of the time to encode them
     keys: list[DocumentKey] = []
@@ -257,7 +257,7 @@ def pack_unit(task: PackUnit, context: UnitContext) -> UnitReport:
         tallies["decontaminate"].keep(size, edited_to=after)
         keys.append(key)
         texts.append(text)
-    spelled = _control(str(context.root / task.tokenizer)).spelled
+    spelled = _control(str(context.file(task.tokenizer))).spelled
     spellings = 0 if spelled is None else sum(len(spelled.findall(text)) for text in texts)
     keys, tokens, lengths = _encode(task, context, keys, texts, tallies["tokenize"], samples["tokenize"])
     outputs, counts = _write_rows(task, context, keys, tokens, lengths)
@@ -301,7 +301,7 @@ def _encode(
     task: PackUnit, context: UnitContext, keys: list[DocumentKey], texts: list[str], tally: Tally, samples: Samples
 ) -> tuple[list[DocumentKey], Tokens, npt.NDArray[np.int64]]:
     """Encode documents and drop those that violate a token rule; return the names, tokens and lengths of the rest."""
-    tokenizer = str(context.root / task.tokenizer)
+    tokenizer = str(context.file(task.tokenizer))
     tokens, lengths = _encoder(tokenizer, task.separator_id, task.bos_id, task.token_dtype).encode(texts)
     sizes = [len(text.encode()) for text in texts]
     verdicts = judge_tokens(

@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.words import seeded_uint64
-from cpt_ray.edges import storage
+from cpt_ray.edges import storage, store
 from cpt_ray.errors import ArtifactError
 from cpt_ray.records import Amount, DocumentKey, FileEntry, Record, StageReport, UnitFacts, UnitReport
 
@@ -47,8 +47,16 @@ class UnitContext(Record):
 
     @property
     def root(self) -> Path:
-        """The artifact's folder."""
-        return Path(self.folder)
+        """The artifact's folder, on this node."""
+        return store.here(self.folder)
+
+    def file(self, name: str) -> Path:
+        """A file of the artifact, to read."""
+        return store.fetched(self.root / name)
+
+    def input(self, artifact: str, name: str) -> Path:
+        """A file of an input, to read."""
+        return store.fetched(store.here(self.inputs[artifact]) / name)
 
     def source(self, name: str) -> SourceConfig:
         """The source with that name."""
@@ -92,6 +100,7 @@ def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], 
         digest, size = storage.hash_file(temporary), temporary.stat().st_size
         final = folder / f"{stem}-{digest[:_NAME_DIGITS]}{suffix}"
         os.replace(temporary, final)
+        store.push(final)
     except OSError as error:
         raise storage.unwritable(place, error) from error
     finally:
@@ -140,18 +149,49 @@ def finish_unit(
     return report
 
 
-def finished_unit(task: UnitTask, context: UnitContext, stage: str) -> UnitReport | None:
+def finished_units(tasks: Sequence[UnitTask], context: UnitContext, stage: str) -> dict[str, UnitReport]:
+    """The reports of the units that an earlier attempt finished, by unit; the work of the others is still to be done."""
+    stored = store.sizes(context.root)
+    if stored is not None:
+        reports = (f"units/{stage}/{task.unit}.json" for task in tasks)
+        store.fetched_files(context.root / name for name in reports if name in stored)
+    found = ((task.unit, finished_unit(task, context, stage, stored)) for task in tasks)
+    return {unit: report for unit, report in found if report is not None}
+
+
+def finished_unit(
+    task: UnitTask, context: UnitContext, stage: str, stored: Mapping[str, int] | None = None
+) -> UnitReport | None:
     """The report of a unit that an earlier attempt finished, or None if the work is still to be done.
 
     A report counts only if it matches the task and settings, and all of its files exist with the recorded sizes.
+
+    Args:
+        task: The unit.
+        context: The artifact's folder and the settings.
+        stage: The stage.
+        stored: Sizes of the files in the store, if the folder is the mirror of one.
     """
     path = _report_path(context.root, stage, task.unit)
     try:
         report = UnitReport.load(path)
-        storage.verify_files(context.root, report.files, deep=False)
+        if stored is None:
+            storage.verify_files(context.root, report.files, deep=False)
+        elif path.relative_to(context.root).as_posix() not in stored or any(
+            stored.get(entry.path) != entry.size_bytes for entry in report.files
+        ):
+            return None
     except (FileNotFoundError, ValidationError, ArtifactError):
         return None
     return report if report.task_checksum == task.checksum(context) else None
+
+
+def keep_report(context: UnitContext, report: UnitReport) -> None:
+    """Keep what a task of another node returned in this node's mirror too, whose files it describes."""
+    path = _report_path(context.root, report.stage, report.unit)
+    if store.is_mirrored(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report.to_json(), encoding="utf-8")
 
 
 def _report_path(folder: Path, stage: str, unit: str) -> Path:
@@ -164,7 +204,7 @@ def unit_report(folder: Path, stage: str, unit: str) -> UnitReport:
     Raises:
         ArtifactError: If it is missing or unreadable.
     """
-    path = _report_path(folder, stage, unit)
+    path = store.fetched(_report_path(folder, stage, unit))
     try:
         return UnitReport.load(path)
     except (FileNotFoundError, ValidationError):

@@ -30,7 +30,7 @@ _FIXES = (
     (r"NO_SUCH_BUCKET|NoSuchBucket|does not exist", "check the name of the bucket"),
     (r"resolve host|Name or service|getaddrinfo|gaierror", "check the name of the host, and that this machine has a network"),
     (
-        r"Connection refused|refused|connect to server|NETWORK_CONNECTION",
+        r"Connection refused|refused|connect to server|connect to the endpoint|NETWORK_CONNECTION",
         "check the host and the port, and that the server runs",
     ),
     (r"ImportError|ModuleNotFoundError|[Ii]nstall ", "install the package that fsspec needs for this scheme, on every node"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cpt_ray.records import RunEvent, RunRecord
+from cpt_ray.records import RunEvent, RunRecord, TrainingRecord
 from cpt_ray.report.blocks import Cell, Table
 from cpt_ray.report.contents import PlannedStates, ReportContents
 from cpt_ray.report.index import Index
@@ -70,8 +70,14 @@ def _run(index: Index, run: RunRecord) -> tuple[Cell | str | int | None, ...]:
         ", then ".join(map(str, t.world_sizes)),
         Cell(str(len(t.attempts)), (f"first step {', '.join(map(str, t.first_steps))}",), raw=len(t.attempts)),
         round(t.cost.mean_tokens_per_s), mfu, Cell(scientific(t.cost.flops), raw=t.cost.flops),
-        Cell(duration(t.cost.wall_s), raw=t.cost.wall_s),
+        Cell(duration(t.cost.wall_s), _when(t), raw=t.cost.wall_s),
     )  # fmt: skip
+
+
+def _when(training: TrainingRecord) -> tuple[str, ...]:
+    """From when to when a run was trained, to the second: those that overlap trained side by side."""
+    start, end = (time[:19].replace("T", " ") for time in training.interval)
+    return (f"{start} to {end if end[:10] != start[:10] else end[11:]} UTC",) if start and end else ()
 
 
 def watch_table(index: Index) -> Table | None:

@@ -17,6 +17,7 @@ import yaml
 
 from cpt_ray.compare.across import Contender, Pairing, pair
 from cpt_ray.compare.deltas import Cell, Scored
+from cpt_ray.edges.store import address, fetched, fetched_folder, here
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, EvalRecord
 
@@ -69,7 +70,9 @@ def find_run(argument: str) -> Contender:
         ConfigError: If there is no such run, or several.
     """
     root, _, name = argument.rpartition(":")
-    known = _read(Path(root or "."), name)
+    place = here(root or ".")
+    fetched_folder(place / _FOLDER)
+    known = _read(place, name)
     chosen = [one for one in known if name in (one.record.run, one.folder.name)]
     chosen = chosen or [one for one in known if _SEED.sub("", one.record.run) == name]
     if not chosen:
@@ -78,7 +81,7 @@ def find_run(argument: str) -> Contender:
             f"{root} has no scores of a run {name!r}",
             fix=f"name one that it has, such as {', '.join(dict.fromkeys(near or [one.record.run for one in known[:3]]))}",
         )
-    newest = _newest(Path(root), name, chosen)
+    newest = _newest(place, name, chosen)
     scored = tuple(
         Scored(one.record.model_copy(update={"run": f"{root}:{one.record.run}"}), one.folder)
         for one in sorted(newest, key=lambda one: one.record.seed or 0)
@@ -92,7 +95,7 @@ def _read(root: Path, name: str) -> list[_Found]:
     folders = sorted(path.parent for path in (root / _FOLDER).glob(f"*/{Artifact.FILE}"))
     if not folders:
         raise ConfigError(
-            f"{root} has no scores: there is no {_FOLDER}/*/{Artifact.FILE} in it",
+            f"{address(root)} has no scores: there is no {_FOLDER}/*/{Artifact.FILE} in it",
             fix="give the root of a study that has been scored: its study.root",
         )
     found = []
@@ -118,7 +121,7 @@ def _newest(root: Path, name: str, chosen: Sequence[_Found]) -> list[_Found]:
     several = [one.folder.name for found in by_run.values() if len(found) > 1 for one in found]
     if several and _has_axes(root):
         raise ConfigError(
-            f"{root} is a grid, and {name!r} is a run of several of its cells",
+            f"{address(root)} is a grid, and {name!r} is a run of several of its cells",
             fix=f"name the folder of one: {', '.join(several)}",
         )
     return [max(found, key=lambda one: one.artifact.created) for found in by_run.values()]
@@ -126,7 +129,7 @@ def _newest(root: Path, name: str, chosen: Sequence[_Found]) -> list[_Found]:
 
 def _has_axes(root: Path) -> bool:
     try:
-        config = yaml.safe_load((root / "study.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load(fetched(root / "study.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return False
     return isinstance(config, dict) and bool(config.get("axes"))

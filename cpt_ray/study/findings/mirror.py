@@ -18,6 +18,7 @@ from cpt_ray.config.sections.runtime import TrackingConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import install_command, is_installed, needed_for
 from cpt_ray.edges.storage import hash_file
+from cpt_ray.edges.store import address
 from cpt_ray.edges.tracking.client import Status
 from cpt_ray.edges.tracking.metrics import Watched, event_metrics, held_out_metrics, memory_metrics
 from cpt_ray.edges.tracking.mirrored import default_uri, is_mirrored, note_mirrored
@@ -63,7 +64,7 @@ class MirrorTarget:
             uri=config.tracking.uri or default_uri(graph.root),
             experiment=config.tracking.experiment,
             study=config.study.name,
-            identity=f"{graph.root} {prints[:8]}",
+            identity=f"{address(graph.root)} {prints[:8]}",
             config=config.model_dump(mode="json", exclude={"runtime", "tracking"}),
             params={one.name: _params(one.cell.config) for one in grid.trained()},
             axes={one.name: dict(one.names.axes) for one in grid.trained()},

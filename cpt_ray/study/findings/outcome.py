@@ -13,6 +13,7 @@ from typing import Any
 from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.store import address, exists, fetched, is_mirrored
 from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.records import (
     Comparison,
@@ -51,7 +52,12 @@ def conclude(study: Study) -> str:
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
-    return f"{summarize(study, comparison)}\nreport:  {report}\nmlflow:  {_mirror(study, comparison, report)}"
+    return f"{summarize(study, comparison)}\nreport:  {_shown(report)}\nmlflow:  {_mirror(study, comparison, report)}"
+
+
+def _shown(report: Path) -> str:
+    """Where the report is; of one in a bucket also where this machine has it."""
+    return f"{address(report)}, here {report}" if is_mirrored(report) else str(report)
 
 
 def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
@@ -98,7 +104,7 @@ def summarize_preparation(study: Study) -> str:
 def write_study_report(study: Study, comparison: Comparison) -> Path:
     """Write the HTML report from records, unless it shows what it would show."""
     contents, path = gather(study, comparison), study.root / REPORT
-    if not is_current(path, report_fingerprint(contents)):
+    if not (exists(path) and is_current(fetched(path), report_fingerprint(contents))):
         from cpt_ray.report.page import write_report
 
         write_report(path, contents)

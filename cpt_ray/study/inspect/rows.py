@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from cpt_ray.data.rows.shard_index import Placed, pieces_of_row
 from cpt_ray.data.rows.shards import ShardReader
+from cpt_ray.edges.store import fetched
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Made, ShardManifest
 
@@ -44,7 +45,7 @@ def decode_rows(shards: Made[ShardManifest], source: str, rows: range) -> Iterat
         raise ConfigError(
             f"there are no rows of source {source!r}", fix=f"name one of {', '.join(manifest.shards.sources)} with --source"
         )
-    engine = Tokenizer.from_file(str(folder / "inputs" / f"tokenizer-{manifest.tokenizer_sha256[:12]}.json"))
+    engine = Tokenizer.from_file(str(fetched(folder / "inputs" / f"tokenizer-{manifest.tokenizer_sha256[:12]}.json")))
     reader = ShardReader(folder, manifest)
     for number in range(rows.start, min(rows.stop, reader.num_rows(source)), rows.step):
         tokens = reader.rows(source, [number])[0].tokens.tolist()

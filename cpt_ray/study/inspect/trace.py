@@ -19,6 +19,7 @@ import numpy as np
 from cpt_ray.data.identity import place_of
 from cpt_ray.data.rows.shard_index import Placed, pieces_of_document, pieces_of_row
 from cpt_ray.data.run.provenance import find_files
+from cpt_ray.edges.store import exists, fetched
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import DocumentKey, Made, RunRecord, ShardManifest
 from cpt_ray.study.graph import CellGraph
@@ -61,7 +62,7 @@ class RunOrder:
         runs = {node.name: node for node in graph.of(TRAIN)}
         self.spec, folder = runs[name].work.spec, runs[name].folder
         self._graph = graph
-        training = RunRecord.of(folder).training if _is_trained(folder) else None
+        training = RunRecord.load(fetched(folder / RunRecord.FILE)).training if _is_trained(folder) else None
         if training is None:
             raise ConfigError(
                 f"run {name} is not trained yet", fix=f"run `{shlex.join(['cpt-ray', 'train', str(graph.config_path)])}` first"
@@ -177,4 +178,4 @@ def shards_of(graph: CellGraph, model: str) -> Made[ShardManifest]:
 
 def _is_trained(folder: Path) -> bool:
     # Not whether the artifact is committed: a finished run can be traced while others still train.
-    return (folder / RunRecord.FILE).exists()
+    return exists(folder / RunRecord.FILE)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cpt_ray.edges.storage import verify_files
+from cpt_ray.edges.store import sync_files
 from cpt_ray.errors import ArtifactError, CptRayError
 from cpt_ray.records import FileEntry
 from cpt_ray.study import store
@@ -44,6 +45,7 @@ def _check(node: Node[Any, Any]) -> list[Checked]:
     """Hash an artifact's files one by one, so that every changed file is named; then run its stage's check."""
     try:
         artifact = store.read(node)
+        sync_files(node.folder, [entry.path for entry in artifact.files])
     except CptRayError as error:
         return [Checked(node.label, "its record", (error,))]
     problems = [problem for entry in artifact.files if (problem := _problem(node, entry)) is not None]

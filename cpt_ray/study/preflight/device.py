@@ -6,15 +6,16 @@ In: the study's config. Out: a line for the console, warnings, the card that `pl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from cpt_ray.config.devices import choose_device, require_precision
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.device import prove_device, read_device
-from cpt_ray.edges.ray_runtime import cluster_address
-from cpt_ray.records import Card
+from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, cluster_nodes, private_cpus
+from cpt_ray.records import Card, ClusterNode
 from cpt_ray.study.stages.stage import Console
+from cpt_ray.train.groups.room import require_room
 
 _GIB = 1 << 30
 
@@ -37,6 +38,10 @@ def say_device(config: StudyConfig, console: Console) -> None:
         console.say(f"device: CPU, {facts.torch_build}")
     if runtime.workers.max > 1:
         console.warn(f"runtime.workers is {runtime.workers}, without effect: runtime.kind local trains in one process")
+    if runtime.parallel_runs not in ("auto", 1):
+        console.warn(
+            f"runtime.parallel_runs is {runtime.parallel_runs}, without effect: runtime.kind local trains one run at a time"
+        )
 
 
 def require_device(config: StudyConfig, building: Collection[str]) -> None:
@@ -57,6 +62,29 @@ def require_device(config: StudyConfig, building: Collection[str]) -> None:
         prove_device(runtime, precisions)
     elif runtime.wants_gpu and cluster_address(runtime) is None:  # a private Ray has this machine's GPUs
         choose_device(runtime, read_device(ask_torch=False))
+
+
+def require_placement(runtime: RuntimeConfig, building: Collection[str], need_ray: Callable[[], None]) -> str | None:
+    """Refuse a placement of training workers that the cluster cannot serve; a cluster is joined to ask it.
+
+    Args:
+        runtime: The `runtime` section.
+        building: Names of the stages that have something to build.
+        need_ray: Starts or joins Ray.
+
+    Returns:
+        A warning if only nodes that an autoscaler would add could serve it, or None.
+
+    Raises:
+        ConfigError: With what the cluster has.
+    """
+    if runtime.kind == "local" or "train" not in building:
+        return None
+    if cluster_address(runtime) is None:  # known before it starts; whether its GPUs are there is asked when it has
+        gpus = runtime.workers.max * runtime.gpus_per_worker
+        return require_room(runtime, [ClusterNode("here", {"CPU": private_cpus(runtime), "GPU": gpus}, {})], may_grow=False)
+    need_ray()
+    return require_room(runtime, cluster_nodes(), may_grow=cluster_may_grow())
 
 
 def planned_card(runtime: RuntimeConfig) -> Card | None:

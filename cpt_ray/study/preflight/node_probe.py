@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import cpt_ray
+from cpt_ray.edges import store
 from cpt_ray.edges.device import read_device
 from cpt_ray.edges.packages import versions
 from cpt_ray.edges.source_files import SourceFile, open_source
@@ -202,15 +203,20 @@ def _reaches(address: tuple[str, int]) -> bool:
 
 
 def _root_problem(wanted: Wanted) -> str:
-    mark = wanted.root / wanted.mark
     try:
-        if not mark.exists():
+        mark = store.here(wanted.root) / wanted.mark
+        if not store.exists(mark):
             return "is not the driver's folder: the file that the driver has written there is missing"
         own = mark.with_name(f"{mark.name}-{socket.gethostname()}-{os.getpid()}")
+        own.parent.mkdir(parents=True, exist_ok=True)
         own.write_bytes(b"")
+        store.push(own)
+        store.remove(own)
         own.unlink()
     except OSError as error:
         return f"cannot be written: {error.strerror}"
+    except CptRayError as error:
+        return f"{error.problem}; {error.fix}"
     return ""
 
 

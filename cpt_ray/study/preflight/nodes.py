@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from cpt_ray.config.devices import choose_device, require_precision
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges import store
 from cpt_ray.edges.packages import versions
 from cpt_ray.edges.source_files import SourceFile, list_source_files
 from cpt_ray.edges.storage import write_atomic
@@ -165,4 +166,5 @@ def _marked(root: Path) -> Iterator[str]:
     try:
         yield name
     finally:
+        store.remove(root / name)
         (root / name).unlink(missing_ok=True)

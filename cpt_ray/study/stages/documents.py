@@ -14,7 +14,7 @@ from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import DocumentsRecord
 from cpt_ray.study.inputs import source_fingerprint
-from cpt_ray.study.progress import StageProgress
+from cpt_ray.study.live.lines import StageProgress
 from cpt_ray.study.stages.stage import Checked, Graph, Node, Planned, Session, Stage, one_by_one
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def data_job(text: Text, folder: Path, session: Session) -> DataJob:
     from cpt_ray.data.run.pipeline import DataJob
 
     progress = StageProgress(session.console)
-    workers = session.runtime.prepare_workers
+    workers = session.runtime.units_at_once
     return DataJob(text.sources, text.prepare, folder, num_workers=workers, progress=progress, pool=pool)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.store import address
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import EvalRecord, ExamItem, RunRecord
 from cpt_ray.study import store
@@ -20,7 +21,10 @@ from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.stage import Graph, Node, Planned, Session, Stage
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.train.runs.specs import trajectory_specs
-from cpt_ray.train.task import point_folder
+from cpt_ray.train.task import EXPORT, POINTS, point_folder
+
+if TYPE_CHECKING:
+    from cpt_ray.evaluate.suite import EvaluateJob
 
 BASE = "base"
 
@@ -110,61 +114,111 @@ def scored_run(node: ScoresNode) -> RunRecord:
     """The record of the model to score; a base is treated like any run."""
     subject, work = node.input("subject"), node.work
     if work.is_base:
-        return RunRecord(run=node.name, kind="base", model=work.model.name, export_path=str(subject.folder), annealed=True)
+        return RunRecord(run=node.name, kind="base", model=work.model.name, export_path=address(subject.folder), annealed=True)
     folder = store.require(subject)
     return RunRecord.of(folder if work.mark is None else point_folder(folder, work.mark))
 
 
+class Scorer:
+    """Scores models of a study, each content once; commits the scores of each as they are there.
+
+    Args:
+        session: Where the study works; Ray is started unless models are scored in this process.
+    """
+
+    def __init__(self, session: Session) -> None:
+        if session.runtime.kind != "local":
+            session.need_ray()
+        from cpt_ray.evaluate.known import known_scores
+        from cpt_ray.evaluate.launch import ScoringQueue
+
+        self._session = session
+        self.queue = ScoringQueue(session.runtime, self._done)
+        self._known = known_scores(session.root / EVALUATE.name)
+        self._nodes: dict[str, list[ScoresNode]] = {}
+        """By key, the models with this content, of which the first is scored."""
+
+    def add(self, node: ScoresNode) -> None:
+        """Score a model whose inputs exist, or take the scores of one with the same content."""
+        from cpt_ray.evaluate.known import is_intact
+        from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
+
+        key = _key(node)
+        node.folder.mkdir(parents=True, exist_ok=True)
+        self._nodes.setdefault(key, []).append(node)
+        if key in self._known and is_intact(self._known[key]):
+            self._share(key)
+        elif len(self._nodes[key]) == 1:
+            work, tokenizer = node.work, _model_node(node).folder
+            job = EvaluateJob(
+                run=scored_run(node),
+                tokenizer=tokenizer,
+                prefix=text_tokens(work.model, tokenizer).prefix,
+                folder=node.folder,
+                key=key,
+                trust_remote_code=work.model.trust_remote_code,
+            )
+            settings = EvaluateSettings(
+                held_out=store.made(node.input("held_out")),
+                exam_items=node.input("exams").folder / ExamItem.FILE if "exams" in node.inputs else None,
+                config=work.evaluate,
+                compare=work.compare,
+            )
+            self.queue.add(job, settings)
+
+    def finish(self, room: int) -> None:
+        """Score all that was added, that many models at once.
+
+        Raises:
+            Exception: The error of the first model that could not be scored, once the others are.
+        """
+        while self.queue.busy:
+            now = self.queue.progress
+            eta = f", ETA {now.eta_s:.0f} s" if now.eta_s else ""
+            self._session.console.progress(
+                f"  scoring {now.done}/{now.total} models, {now.scored_tokens} tokens, {now.tokens_per_s:.0f} tokens/s{eta}"
+            )
+            self.queue.look(room)
+        self.queue.require_all()
+
+    def _done(self, job: EvaluateJob, record: EvalRecord) -> None:
+        first = self._nodes[job.key].pop(0)
+        self._session.commit(first, started=time.perf_counter() - record.wall_s)
+        self._known[job.key] = first.folder
+        self._share(job.key)
+
+    def _share(self, key: str) -> None:
+        from cpt_ray.evaluate.known import copy_scores
+
+        for node in self._nodes.pop(key, ()):
+            source = self._known[key]
+            copy_scores(source, node.folder, scored_run(node))
+            self._session.console.step(f"  {node.label} has the content of {source.name}, and so its scores")
+            self._session.commit(node, started=time.perf_counter())
+
+
+def _key(node: ScoresNode) -> str:
+    from cpt_ray.evaluate.known import score_key
+
+    work, subject = node.work, node.input("subject")
+    export = "" if work.is_base else f"{EXPORT}/" if work.mark is None else f"{POINTS}/{work.mark}/{EXPORT}/"
+    rest = {
+        "version": EVALUATE.version,
+        "inputs": {name: found for name, found in node.input_fingerprints.items() if name != "subject"},
+        "settings": {name: value for name, value in node.settings.items() if name != "trajectory_tokens"},
+    }
+    return score_key(store.read(subject).files, export, rest)
+
+
 def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
     """Score models as Ray tasks, or in this process with `runtime.kind: local`; each is committed as it ends."""
-    if session.runtime.kind != "local":
-        session.need_ray()
-    alike: dict[object, list[ScoresNode]] = {}
-    for node in nodes:
-        items = tuple(node.inputs.get(name) for name in ("held_out", "exams"))
-        alike.setdefault((items, node.work.evaluate.model_dump_json()), []).append(node)
-    for group in alike.values():
-        _score(group, session)
-
-
-def _score(nodes: Sequence[ScoresNode], session: Session) -> None:
-    """Score models on the same items, with the same settings."""
-    from cpt_ray.evaluate.launch import EvaluateProgress, evaluate_runs
-    from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
-
-    jobs = []
-    for node in nodes:
-        model, record = node.work.model, scored_run(node)
-        tokenizer = _model_node(node).folder
-        node.folder.mkdir(parents=True, exist_ok=True)
-        jobs.append(
-            EvaluateJob(
-                run=record,
-                tokenizer=tokenizer,
-                prefix=text_tokens(model, tokenizer).prefix,
-                folder=node.folder,
-                trust_remote_code=model.trust_remote_code,
-            )
-        )
-
-    def done(index: int, record: EvalRecord) -> None:
-        session.commit(nodes[index], started=time.perf_counter() - record.wall_s)
-
-    def progress(now: EvaluateProgress) -> None:
-        eta = f", ETA {now.eta_s:.0f} s" if now.eta_s else ""
-        session.console.progress(
-            f"  scoring {now.done}/{now.total} models, {now.scored_tokens} tokens, {now.tokens_per_s:.0f} tokens/s{eta}"
-        )
-
-    held_out, work = nodes[0].input("held_out"), nodes[0].work
-    exams = nodes[0].input("exams") if "exams" in nodes[0].inputs else None
-    settings = EvaluateSettings(
-        held_out=store.made(held_out),
-        exam_items=exams.folder / ExamItem.FILE if exams else None,
-        config=work.evaluate,
-        compare=work.compare,
-    )
-    evaluate_runs(jobs, settings, session.runtime, on_done=done, on_progress=progress)
+    scorer = Scorer(session)
+    try:
+        for node in nodes:
+            scorer.add(node)
+        scorer.finish(session.runtime.evaluate_workers)
+    finally:
+        scorer.queue.cancel()  # empty unless something was raised
 
 
 def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
@@ -174,5 +228,12 @@ def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
 
 
 EVALUATE = Stage[Scoring, EvalRecord](
-    name="evaluate", version=3, verb="evaluate", plan=_plan, build=_build, record=EvalRecord, files=("**/*",)
+    name="evaluate",
+    version=3,
+    verb="evaluate",
+    plan=_plan,
+    build=_build,
+    record=EvalRecord,
+    files=("**/*",),
+    driver_files=("**/*",),
 )

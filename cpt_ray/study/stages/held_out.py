@@ -37,4 +37,5 @@ HELD_OUT = Stage[Text, HeldOutRecord](
     build=one_by_one(_build),
     record=HeldOutRecord,
     files=("**/*.json*", "**/*.npy", "**/*.parquet"),
+    driver_files=("*.json",),
 )

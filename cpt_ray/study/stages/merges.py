@@ -16,6 +16,7 @@ from typing import Any
 from cpt_ray.config.sections.models.merges import MergeConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.store import address, fetched_folder
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.family import require_same_tensors, require_same_tokenizer
 from cpt_ray.records import ImportedModel, Merge, RunRecord
@@ -114,8 +115,9 @@ def _check(node: MergeNode) -> bool:
         return True
     if not all(store.exists(node.input(role)) for role in ("model", "instruct", "base")):
         return False
-    own = node.input("model").folder
+    own = fetched_folder(node.input("model").folder)
     for role in ("instruct", "base"):
+        fetched_folder(node.input(role).folder)
         key = f"{node.work.key}.instruction_residual.{role}"
         require_same_tensors(own, node.input(role).folder, key=key)
         require_same_tokenizer(own, node.input(role).folder, key=key)
@@ -143,11 +145,13 @@ def _build(node: MergeNode, _: Session) -> None:
         budget_tokens=parent.budget_tokens,
         budget_flops=parent.budget_flops,
         parent=parent.run,
-        export_path=str(node.folder / EXPORT),
+        export_path=address(node.folder / EXPORT),
         annealed=parent.annealed,
         merge=merge,
         merged_tokens=parent.tokens_seen,
     )
+    for folder in (run / EXPORT, *others):
+        fetched_folder(folder)
     merge_exports(
         node.folder / EXPORT,
         run / EXPORT,

@@ -99,5 +99,6 @@ MODELS = Stage[ModelConfig, ImportedModel](
     build=one_by_one(_build),
     record=ImportedModel,
     files=("*",),
+    driver_files=("*.json", "*.txt", "*.model", "*.jinja", "*.py"),
     verify=_verify,
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpt_ray.config.sections.train import ModelConfig
-from cpt_ray.data.rows.shards import ShardReader, save_manifest
+from cpt_ray.data.rows.shards import COLUMNS, ShardReader, save_manifest
 from cpt_ray.data.rows.tokenize import ModelTokenizer, resolve_tokenizer
 from cpt_ray.errors import ArtifactError, CptRayError
 from cpt_ray.model.text_tokens import text_tokens
@@ -122,6 +122,7 @@ SHARDS = Stage[Packing, ShardManifest](
     build=one_by_one(_build),
     record=ShardManifest,
     files=("**/*.arrow", "**/*.parquet", "**/*.json*"),
+    driver_files=("*.json", "*.jsonl", COLUMNS),
     early_check=_check_tokenizer,
     verify=verify_shards,
 )

@@ -21,7 +21,7 @@ from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.storage import FileHashes
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import Record, StepMetrics
+from cpt_ray.records import Record, RunSpec, StepMetrics
 
 WorkT = TypeVar("WorkT")
 RecordT = TypeVar("RecordT", bound=Record)
@@ -65,6 +65,15 @@ class Graph(Protocol):
         """The artifact of that name, or the only one."""
 
 
+class LiveRun(NamedTuple):
+    """A run that is followed while it trains."""
+
+    spec: RunSpec
+    """Its plan under its name in the study, which in a grid is not its name in its cell."""
+    mirror: Callable[[tuple[StepMetrics, ...]], None]
+    """Mirrors all its steps so far into MLflow; called about once a second."""
+
+
 class Session(Protocol):
     """What `Stage.build` may use; `study.session` is the real one."""
 
@@ -86,8 +95,8 @@ class Session(Protocol):
     def building(self, node: Node[Any, Any]) -> AbstractContextManager[None]:
         """Wrap the build of one artifact: its folder exists, and it is committed if nothing was raised."""
 
-    def live_mirror(self, node: Node[Any, Any]) -> Callable[[tuple[StepMetrics, ...]], None]:
-        """A callback that receives all steps of a run so far, about once a second, and mirrors them into MLflow."""
+    def live_run(self, node: Node[Any, Any]) -> LiveRun:
+        """What is needed to follow a run while it trains."""
 
     def commit(self, node: Node[Any, Any], *, started: float) -> None:
         """Commit an artifact that was built since `started`, of `time.perf_counter()`."""
@@ -137,6 +146,8 @@ class Stage(Generic[WorkT, RecordT]):
     """The artifact's metadata, in the file `record.FILE`; None if it has none."""
     files: tuple[str, ...]
     """Globs of the files that belong to the artifact, relative to its folder; anything else there is scratch."""
+    driver_files: tuple[str, ...] = ("*.json", "*.jsonl")
+    """Globs of the files that a driver or a report reads; of an artifact in a bucket, the rest is fetched by who needs it."""
     early_check: Callable[[Node[WorkT, RecordT]], bool] | None = None
     """Rejects an artifact that cannot be built, before earlier stages spend hours on its inputs. Called before each stage until
     it returns True; False means that the inputs it needs do not exist yet."""

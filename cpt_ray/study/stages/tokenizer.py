@@ -65,9 +65,9 @@ def _build(node: TokenizerNode, _: Session) -> None:
     work, documents, held_out = node.work, store.made(node.input("documents")), store.load(node.input("held_out"))
     inputs = {"documents": str(documents.folder)}
     context = UnitContext(folder=str(node.folder), inputs=inputs, sources=work.sources, prepare=work.prepare)
-    floor = tuple(name for names in held_out.floor.values() for name in names)
     files = (unit_files(documents.folder, unit) for unit in documents.record.units)
-    tasks = (DrawUnit(**one, floor=floor) for one in files if one["source"] in work.wanted.sources)
+    wanted = (one for one in files if one["source"] in work.wanted.sources)
+    tasks = (DrawUnit(**one, share=held_out.shares[one["source"]], floor=held_out.floors) for one in wanted)
     left = [report for report in documents.record.reports if report.stage == "near_duplicates"]
     total = sum(report.kept.bytes for report in left if report.source in work.wanted.sources)
     counts, sizes = Counter[str](), Counter[str]()

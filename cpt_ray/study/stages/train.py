@@ -1,10 +1,9 @@
-"""Stage `train`: every run of the study, parents first, trained by one group of workers."""
+"""Stage `train`: every run of the study, trained by groups of workers; a branch waits for its parent's checkpoint."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,14 @@ from cpt_ray.config.deepspeed import DeepSpeedConfig, load_deepspeed
 from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.config.values import format_count
-from cpt_ray.edges.storage import unwritable
+from cpt_ray.edges.storage import unwritable, write_atomic
+from cpt_ray.edges.store import is_mirrored
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
-from cpt_ray.records import RunEvent, RunRecord, RunSpec, ShardManifest, StepMetrics
+from cpt_ray.records import RunRecord, RunSpec, ShardManifest
 from cpt_ray.study import store
 from cpt_ray.study.cost.shapes import model_shapes
-from cpt_ray.study.progress import describe_event, describe_mixes, describe_steps
+from cpt_ray.study.live.observer import StudyObserver
 from cpt_ray.study.stages.filter.derived import DERIVED, Deriving, derived_name
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
@@ -59,6 +59,9 @@ EXPORTS = "exports"
 """Folder of links to the exports of all runs, below the study's root."""
 _ON_THE_WAY = (f"{POINTS}/**/*", f"{AVERAGED}/**/*")
 """Models that a run exports before its end."""
+
+_TOLD = (RunRecord.FILE, "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*")
+"""What a run says of itself."""
 
 _DERIVED = "derived-"
 """Begins the names of the inputs that are derived sources."""
@@ -149,6 +152,12 @@ def link_exports(root: Path, runs: Mapping[str, Node[Any, RunRecord]]) -> None:
     for name, node in runs.items():
         export, link = node.folder / EXPORT, root / EXPORTS / name
         target = os.path.relpath(export, link.parent)
+        if is_mirrored(root):
+            # A store has no links: the object holds the path, which `cpt-ray fetch ROOT exports/RUN` follows.
+            made = any(entry.path.startswith(f"{EXPORT}/") for entry in store.read(node).files)
+            if made and (not link.exists() or link.read_text(encoding="utf-8") != target):
+                write_atomic(link, target)
+            continue
         if not export.is_dir() or (link.is_symlink() and os.readlink(link) == target):
             continue
         temporary = link.with_name(f".{link.name}.{secrets.token_hex(4)}.tmp")
@@ -216,28 +225,10 @@ def _flops_budgets(graph: Graph) -> dict[str, tuple[int, ...]] | None:
 
 
 def _build(nodes: Sequence[RunNode], session: Session) -> None:
-    """Train runs one after another in one group of workers; each is committed as it ends."""
+    """Train runs side by side in groups of workers, as far as there is room; each is committed as it ends."""
     if session.runtime.kind != "local":
         session.need_ray()
-    from cpt_ray.train.launch import run_training
-
-    live = [session.live_mirror(node) for node in nodes]
-    started = time.perf_counter()
-
-    def on_steps(index: int, steps: tuple[StepMetrics, ...]) -> None:
-        session.console.progress(describe_steps(nodes[index].work.spec, steps, f"run {index + 1}/{len(nodes)}"))
-        live[index](steps)
-
-    def on_event(index: int, event: RunEvent) -> None:
-        line = describe_event(nodes[index].work.spec, event)
-        session.console.warn(line) if event.kind in ("warning", "hang") else session.console.step(f"  {line}")
-
-    def on_done(index: int, record: RunRecord) -> None:
-        nonlocal started
-        session.commit(nodes[index], started=started)
-        for line in describe_mixes(record):
-            session.console.step(line)
-        started = time.perf_counter()
+    from cpt_ray.train.groups.launch import run_training
 
     session.console.progress(f"  starting {session.runtime.group} worker(s) for {len(nodes)} run(s)")
     run_training(
@@ -245,9 +236,7 @@ def _build(nodes: Sequence[RunNode], session: Session) -> None:
         name=f"{nodes[0].work.settings.study}-{session.attempt}",
         runtime=session.runtime,
         storage=session.root / "ray",
-        on_steps=on_steps,
-        on_done=on_done,
-        on_event=on_event,
+        observer=StudyObserver(nodes, session),
     )
 
 
@@ -283,5 +272,6 @@ TRAIN = Stage[Training, RunRecord](
     build=_build,
     record=RunRecord,
     # Checkpoints and heartbeats are not part of the artifact.
-    files=(RunRecord.FILE, "metrics/*", "attempts/*", "events/*", "memory/*", "held_out/*", "export/*", *_ON_THE_WAY),
+    files=(*_TOLD, "export/*", *_ON_THE_WAY),
+    driver_files=(*_TOLD, f"{POINTS}/*/{RunRecord.FILE}"),
 )

@@ -12,9 +12,11 @@ dies before its controller's next poll. `train/checkpoint/snapshot.py` writes th
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from cpt_ray.edges import store
 from cpt_ray.edges.storage import remove_tree, sync, write_atomic
 from cpt_ray.errors import TrainingError
 from cpt_ray.records import CheckpointManifest
@@ -29,12 +31,29 @@ def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple
     Of two checkpoints at the same step, the newer attempt's comes last.
     """
     found, problems = [], []
-    for path in (run_folder / FOLDER).glob(f"step-*/{MANIFEST}"):
+    for path in _manifests(run_folder):
         try:
             found.append((path.parent, CheckpointManifest.load(path)))
         except ValueError as error:
             problems.append(f"{path}: not a checkpoint manifest: {str(error).splitlines()[0]}")
     return sorted(found, key=lambda item: (item[1].progress.step, item[1].attempt)), tuple(sorted(problems))
+
+
+def _manifests(run_folder: Path) -> list[Path]:
+    """The manifests of a run; those of a bucket are fetched, and what this node has of pruned checkpoints is none."""
+    folder = run_folder / FOLDER
+    if store.is_mirrored(run_folder):
+        return [folder / name for name in store.fetched_names(folder, f"step-*/{MANIFEST}")]
+    return list(folder.glob(f"step-*/{MANIFEST}"))
+
+
+def forget_pruned(run_folder: Path) -> None:
+    """Delete from this node's mirror the checkpoints that another node has pruned; between two saves only."""
+    if store.is_mirrored(run_folder):
+        kept = set(_manifests(run_folder))
+        for manifest in (run_folder / FOLDER).glob(f"step-*/{MANIFEST}"):
+            if manifest not in kept:
+                shutil.rmtree(manifest.parent, ignore_errors=True)
 
 
 def committed(run_folder: Path) -> list[tuple[Path, CheckpointManifest]]:
@@ -111,9 +130,13 @@ def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:
     kept = {folder for folder, _ in found[-keep:]}
     for tokens in keep_tokens:
         kept.update([folder for folder, manifest in found if manifest.progress.tokens_spent >= tokens][:1])
-    for folder in (run_folder / FOLDER).glob("step-*"):
+    folders = set((run_folder / FOLDER).glob("step-*"))
+    if store.is_mirrored(run_folder):  # of an earlier attempt, on another node
+        folders |= {run_folder / FOLDER / name.split("/")[0] for name in store.listing(run_folder / FOLDER)}
+    for folder in folders:
         if folder not in kept:
             # The manifest goes first: a half-deleted checkpoint must not look committed.
+            store.remove(folder / MANIFEST)
             (folder / MANIFEST).unlink(missing_ok=True)
             remove_tree(folder)
 

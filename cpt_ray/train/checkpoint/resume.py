@@ -8,13 +8,15 @@ number of workers wrote it, its universal form is made or reused, which DeepSpee
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch.distributed as dist
 
+from cpt_ray.edges import store
 from cpt_ray.edges.storage import verify_files
 from cpt_ray.errors import ArtifactError, CptRayError, TrainingError
 from cpt_ray.records import CheckpointManifest, FileEntry, LoadedCheckpoint, RunAttempt
@@ -24,6 +26,9 @@ from cpt_ray.train.checkpoint.state_figures import require_same_state
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.engine.optimizer_kinds import KINDS
 from cpt_ray.train.task import TrainTask
+
+_OWNER = re.compile(r"zero_pp_rank_(\d+)_mp_rank_")
+"""In the name of a file that one rank wrote for itself, and that only it reads."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +70,56 @@ class _Candidates:
     refusal: CptRayError | None = None
 
 
-def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: int) -> str | None:
+def verify(folder: Path, files: Iterable[FileEntry], *, rank: int, world_size: int, whole: bool = False) -> str | None:
     """Check every file by size and content hash; collective, each rank checks a share and all get the result.
+
+    From a store each rank fetches and checks what it will read: between them, every file.
+
+    Args:
+        folder: The checkpoint's folder.
+        files: Its files.
+        rank: This worker.
+        world_size: All workers.
+        whole: Whether rank 0 will read all of them.
 
     Returns:
         The problem, or None.
     """
     problem: str | None = None
     try:
-        # A share each: one rank would hash a large checkpoint alone while the others wait.
-        verify_files(folder, tuple(files)[rank::world_size], deep=True)
+        if store.is_mirrored(folder):
+            mine = _of_rank(files, rank=rank, whole=whole)
+            _fetch(folder, mine)
+        else:
+            # A share each: one rank would hash a large checkpoint alone while the others wait.
+            mine = list(files)[rank::world_size]
+        verify_files(folder, mine, deep=True)
     except ArtifactError as error:
         problem = error.problem
     problems: list[str | None] = [None] * world_size
     dist.all_gather_object(problems, problem)
     return next(filter(None, problems), None)
+
+
+def _of_rank(files: Iterable[FileEntry], *, rank: int, whole: bool) -> list[FileEntry]:
+    """The files of a checkpoint that one rank reads.
+
+    Args:
+        files: All of its files.
+        rank: The rank.
+        whole: Whether rank 0 reads all of them, to convert them, and the others none.
+    """
+    if whole:
+        return list(files) if rank == 0 else []
+    owners = ((entry, _OWNER.search(entry.path)) for entry in files)
+    return [entry for entry, owner in owners if owner is None or int(owner[1]) == rank]
+
+
+def _fetch(folder: Path, files: Sequence[FileEntry]) -> None:
+    """Bring files of a checkpoint to this node."""
+    if store.is_mirrored(folder):
+        stored = store.listing(folder)
+        store.refresh(folder, {entry.path: stored[entry.path] for entry in files if entry.path in stored})
 
 
 def find_start(task: TrainTask, *, rank: int, world_size: int) -> Start:
@@ -110,7 +150,8 @@ def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_s
     own = [(folder, manifest, task.fingerprint) for folder, manifest in reversed(candidates.own)]
     # A run that has checkpoints never restarts from its parent's, which would repeat rows that it was charged for.
     parent = [(*candidates.branch, task.parent_fingerprint or "")] if candidates.branch and not own and not skipped else []
-    for folder, manifest, run_fingerprint in own + parent:
+    for found, manifest, run_fingerprint in own + parent:
+        folder = store.here(found)
         checkpoint.require_compatible(
             folder,
             manifest,
@@ -119,13 +160,14 @@ def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_s
             data_fingerprint=task.data_fingerprint,
             run_fingerprint=run_fingerprint,
         )
-        problem = verify(folder, manifest.files, rank=rank, world_size=world_size)
+        converted = universal.needs_conversion(manifest, world_size)
+        problem = verify(folder, manifest.files, rank=rank, world_size=world_size, whole=converted)
         if problem is not None:
             skipped.append(problem)
             continue
         verify_s = time.perf_counter() - started
         state_folder, convert_s = folder, 0.0
-        if universal.needs_conversion(manifest, world_size):
+        if converted:
             _require_divisible(folder, manifest, task.settings.train.optimizer)
             state_folder, convert_s = universal.provide(folder, manifest, rank=rank, attempt=candidates.start)
         return Resume(folder, manifest, state_folder, bool(own), tuple(skipped), verify_s, convert_s)

@@ -21,12 +21,15 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from cpt_ray.edges import store
 from cpt_ray.edges.storage import file_entry, hash_bytes, move_durably, remove_tree, unwritable, write_atomic
+from cpt_ray.edges.store import lines
 from cpt_ray.errors import ArtifactError, CptRayError
 from cpt_ray.records import CheckpointManifest, CheckpointTimes, FileEntry, Record
 from cpt_ray.train.checkpoint import committed as checkpoint
 
 _POLL_S = 0.05
+_STORED_POLL_S = 0.5
 _UPLOAD_LIMIT_S = 7200.0
 """How long another rank's part may take; after that, the rank or the storage is presumed dead."""
 
@@ -161,6 +164,7 @@ class Snapshots:
                     checkpoint.prune(self._run_folder, keep=self._keep, keep_tokens=self._keep_tokens)
                 else:
                     self._wait_for(target / checkpoint.MANIFEST, target)
+                    checkpoint.forget_pruned(self._run_folder)
                     self.upload_s = time.perf_counter() - started
             except OSError as error:
                 raise unwritable(target, error) from error
@@ -175,6 +179,8 @@ class Snapshots:
             final.parent.mkdir(parents=True, exist_ok=True)
             move_durably(path, final)
             entries.append(file_entry(target, final))
+            store.push(final)
+        lines.flush()  # with a root in a bucket, the lines that led here are there before the checkpoint is
         remove_tree(local)
         # Last, and even for a rank without files: its part tells rank 0 that nothing more will come.
         target.mkdir(parents=True, exist_ok=True)
@@ -184,6 +190,7 @@ class Snapshots:
         parts = []
         for rank in range(self._world_size):
             self._wait_for(_part(target, rank), target)
+            store.fetched(_part(target, rank))
             part = Part.load(_part(target, rank))
             if part.problem is not None:
                 raise ArtifactError(part.problem, fix="fix the reported problem, then re-run the same command to resume")
@@ -192,16 +199,16 @@ class Snapshots:
 
     def _wait_for(self, path: Path, target: Path) -> None:
         end = time.monotonic() + _UPLOAD_LIMIT_S
-        while not path.exists():
+        while not store.exists(path):
             refusal = _refusal(target)
-            if refusal.exists() and self._rank != 0:
-                raise ArtifactError(Part.load(refusal).problem or "", fix="see the error of rank 0")
+            if self._rank != 0 and store.exists(refusal):
+                raise ArtifactError(Part.load(store.fetched(refusal)).problem or "", fix="see the error of rank 0")
             if self._given_up.is_set() or time.monotonic() > end:
                 raise ArtifactError(
                     f"{path}: never appeared",
                     fix="check the other workers' errors, then re-run the same command to resume",
                 )
-            time.sleep(_POLL_S)
+            time.sleep(_STORED_POLL_S if store.is_mirrored(path) else _POLL_S)
 
     def _tell_others(self, target: Path, error: CptRayError) -> None:
         path = _refusal(target) if self._rank == 0 else _part(target, self._rank)
@@ -224,6 +231,7 @@ class Snapshots:
         )
         path = self._run_folder / "metrics" / f"checkpoints-{manifest.attempt:04d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
+        lines.publish(path)
         with path.open("a", encoding="utf-8") as stream:
             stream.write(times.model_dump_json() + "\n")
 

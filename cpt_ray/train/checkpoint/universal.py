@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from cpt_ray.edges import store
 from cpt_ray.edges.storage import file_entry, remove_tree, sync, verify_files, write_atomic
 from cpt_ray.errors import ArtifactError, CptRayError, TrainingError
 from cpt_ray.records import CheckpointManifest, FileEntry, Record
@@ -75,11 +76,12 @@ def provide(folder: Path, manifest: CheckpointManifest, *, rank: int, attempt: s
         except CptRayError as error:
             write_atomic(failed, _Failure(problem=error.problem, fix=error.fix).to_json())
             raise
-    while not (result / MANIFEST).exists():
-        if failed.exists():
-            failure = _Failure.load(failed)
+    while not store.exists(result / MANIFEST):
+        if store.exists(failed):
+            failure = _Failure.load(store.fetched(failed))
             raise TrainingError(failure.problem, fix=failure.fix)
         time.sleep(_POLL_S)
+    store.fetched_folder(result)
     return result, time.perf_counter() - started
 
 
@@ -109,20 +111,25 @@ def preflight(folder: Path, manifest: CheckpointManifest) -> None:
 
 def _make(folder: Path, manifest: CheckpointManifest) -> None:
     result = folder / FOLDER
-    if (result / MANIFEST).exists():
+    if store.exists(result / MANIFEST):
+        store.fetched_folder(result)
         try:
             verify_files(result, UniversalManifest.load(result / MANIFEST).files, deep=True)
             return
         except (ArtifactError, ValueError):
             # It can be recreated from the checkpoint, which is verified.
+            store.remove(result / MANIFEST)
             (result / MANIFEST).unlink()
-    # A conversion whose parent was killed may still be running: it loses its folder, and never gets this one's.
-    for leftover in (result, *folder.glob(f"{FOLDER}.making-*")):
-        remove_tree(leftover)
+    if not (result / MANIFEST).exists():
+        remove_tree(result)
     preflight(folder, manifest)
     command = [sys.executable, "-m", "cpt_ray.train.checkpoint.universal", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    made = (result / MANIFEST).exists()  # by this group, or by another that branches from the same checkpoint
+    if made:
+        for leftover in folder.glob(f"{FOLDER}.making-*"):  # of a killed one, or of one that now finds this result
+            remove_tree(leftover)
+    if done.returncode != 0 and not made:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
         raise TrainingError(
             f"{folder}: DeepSpeed's universal conversion failed: {lines[-1] if lines else f'exit code {done.returncode}'}",
@@ -153,14 +160,16 @@ def convert(folder: Path) -> None:
     files = tuple(file_entry(working, path) for path in sorted(working.rglob("*")) if path.is_file())
     for entry in files:
         sync(working / entry.path)
-    working.rename(folder / FOLDER)
     made = UniversalManifest(
         source_step=manifest.progress.step,
         source_world_size=manifest.world_size,
         wall_s=time.perf_counter() - started,
         files=files,
     )
-    write_atomic(folder / FOLDER / MANIFEST, made.to_json())
+    (working / MANIFEST).write_text(made.to_json(), encoding="utf-8")
+    sync(working / MANIFEST)
+    working.rename(folder / FOLDER)  # fails if another group was faster, whose result is as good
+    store.push_folder(folder / FOLDER, last=MANIFEST)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Guarantee: entering a phase costs the training thread no file access; a separate
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -16,10 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.edges.store import is_mirrored
+from cpt_ray.errors import CptRayError
 from cpt_ray.records import Heartbeat
 
 FOLDER = "heartbeats"
 _EVERY_S = 1.0
+_EVERY_STORED_S = 5.0
+"""With a root in a bucket, where each costs a request."""
 _SLOWEST_STEPS = 5
 _STARTS = 5
 """Workers that have not started may be silent this many times longer: the cluster may have to find nodes first."""
@@ -51,14 +56,16 @@ class Heart(threading.Thread):
 
     def run(self) -> None:
         """Write once a second until closed; runs in the thread."""
-        while not self._stopping.wait(_EVERY_S):
-            self._write()
+        while not self._stopping.wait(_EVERY_STORED_S if is_mirrored(self._path) else _EVERY_S):
+            with contextlib.suppress(CptRayError):  # one that cannot be sent is missing, which is what the driver reports
+                self._write()
 
     def close(self) -> None:
         """Write once more and stop."""
         self._stopping.set()
         self.join()
-        self._write()
+        with contextlib.suppress(CptRayError):
+            self._write()
 
     def _write(self) -> None:
         phase, step, moves, entered = self._now

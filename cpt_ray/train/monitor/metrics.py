@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from cpt_ray.records import Record, RunAttempt, RunEvent, StepMetrics
+from cpt_ray.edges import store
+from cpt_ray.edges.store import lines
+from cpt_ray.records import Record, RunAttempt, RunEvent, RunRecord, StepMetrics
 
 METRICS = "metrics"
 EVENTS = "events"
@@ -22,6 +24,36 @@ _DRIVER = "driver.jsonl"
 _Line = TypeVar("_Line", bound=Record)
 
 
+_OF_RUN = tuple(f"{folder}/*" for folder in (METRICS, EVENTS, HELD_OUT, MEMORY, ATTEMPTS, "heartbeats"))
+
+
+def bring_run(run_folder: Path) -> None:
+    """Bring what a run says of itself up to date in this node's mirror; nothing for a folder in no mirror.
+
+    Raises:
+        ArtifactError: If the store refuses.
+    """
+    if store.is_mirrored(run_folder):
+        found = store.listing(run_folder)
+        lines.join_segments(run_folder, found)
+        records = (name for name in found if name == RunRecord.FILE or any(store.matches(name, one) for one in _OF_RUN))
+        store.refresh(run_folder, {name: found[name] for name in records if not lines.is_segment(name)})
+
+
+def clear_run(run_folder: Path) -> None:
+    """Before workers start: drop from this node's mirror what a killed worker wrote and did not send.
+
+    Raises:
+        ArtifactError: If the store refuses.
+    """
+    if store.is_mirrored(run_folder):
+        found = store.listing(run_folder)
+        grown = [name.rpartition("@")[0] for name in found if lines.is_segment(name)]
+        store.forget_unsent(run_folder, found, but=(*grown, f"{EVENTS}/{_DRIVER}"))
+        lines.cut_to_sent(run_folder, found, but=f"{EVENTS}/{_DRIVER}")
+        bring_run(run_folder)
+
+
 class LineWriter:
     """Appends the records of one attempt; each line is flushed, so a killed worker loses at most the current line."""
 
@@ -29,7 +61,9 @@ class LineWriter:
         folder = run_folder / kind
         folder.mkdir(parents=True, exist_ok=True)
         writer = "" if rank is None else f"-rank-{rank:05d}"
-        self._stream = (folder / f"attempt-{attempt:04d}{writer}.jsonl").open("a", encoding="utf-8")
+        self._path = folder / f"attempt-{attempt:04d}{writer}.jsonl"
+        lines.publish(self._path)
+        self._stream = self._path.open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
         """Append one record."""
@@ -39,6 +73,7 @@ class LineWriter:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+        lines.finish(self._path)
 
 
 def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
@@ -64,6 +99,7 @@ def append_driver_event(run_folder: Path, event: RunEvent) -> None:
     """Record an event that only the driver can see."""
     folder = run_folder / EVENTS
     folder.mkdir(parents=True, exist_ok=True)  # the run has no folder before its workers start
+    lines.publish(folder / _DRIVER)
     with (folder / _DRIVER).open("a", encoding="utf-8") as stream:
         stream.write(event.model_dump_json() + "\n")
 
@@ -71,12 +107,12 @@ def append_driver_event(run_folder: Path, event: RunEvent) -> None:
 def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Line, ...]:
     """Records with `attempt` and `step` from all attempts, except those beyond the step at which a later attempt began."""
     starts = {a.attempt: a.first_step for a in map(RunAttempt.load, (run_folder / ATTEMPTS).glob("attempt-*.json"))}
-    lines: list[_Line] = []
+    found: list[_Line] = []
     for path in sorted((run_folder / kind).glob("attempt-*.jsonl")):
         attempt = int(path.stem.split("-")[1])
         end = min((first for later, first in starts.items() if later > attempt), default=None)
-        lines += [line for line in _read(path, record) if end is None or getattr(line, "step", 0) <= end]
-    return tuple(lines)
+        found += [line for line in _read(path, record) if end is None or getattr(line, "step", 0) <= end]
+    return tuple(found)
 
 
 def _read(path: Path, record: type[_Line]) -> list[_Line]:

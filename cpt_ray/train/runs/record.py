@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
+from cpt_ray.edges.store import address
 from cpt_ray.records import (
     DrawnSource,
     HeldOutPoint,
@@ -17,6 +19,11 @@ from cpt_ray.records import (
     TrainingRecord,
 )
 from cpt_ray.train.monitor.metrics import ATTEMPTS, HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
+
+
+def wall_clock() -> str:
+    """The time in UTC, ISO 8601 with milliseconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def read_attempts(run_folder: Path) -> tuple[RunAttempt, ...]:
@@ -42,6 +49,7 @@ def training_record(
         drawn=drawn,
         spikes=sum(step.spike for step in read_metrics(run_folder)),
         attempts=attempts,
+        ended=wall_clock(),
         cost=_cost(run_folder, attempts[-1].peak_flops_per_s),
     )
 
@@ -57,7 +65,7 @@ def run_record(spec: RunSpec, training: TrainingRecord, *, export: Path | None, 
         budget_tokens=spec.budget_tokens,
         budget_flops=spec.budget_flops,
         parent=spec.parent,
-        export_path=None if export is None else str(export),
+        export_path=None if export is None else address(export),
         annealed=annealed,
         training=training,
     )

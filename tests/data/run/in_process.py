@@ -42,7 +42,13 @@ class Documents:
 
     def draw_tasks(self) -> list[DrawUnit]:
         return [
-            DrawUnit(unit=task.unit, source=task.source, clean=clean.path("clean"), near_duplicates=verdict.path("verdicts"))
+            DrawUnit(
+                unit=task.unit,
+                source=task.source,
+                clean=clean.path("clean"),
+                near_duplicates=verdict.path("verdicts"),
+                share=self.context.prepare.held_out.share,
+            )
             for task, clean, verdict in zip(self.cleans, self.cleaned, self.decided, strict=True)
         ]
 

@@ -25,7 +25,9 @@ def test_only_packed_documents_are_scanned_and_all_of_their_text(tmp_path: Path)
     inputs = {"documents": made.context.folder, "shards": str(tmp_path / "shards")}
     context = made.context.model_copy(update={"folder": str(tmp_path / "late"), "inputs": inputs})
     (task,) = made.draw_tasks()
-    late = LateScanUnit(**task.model_dump(), index="index.parquet", exam_items=str(tmp_path / "items.jsonl"))
+    late = LateScanUnit(
+        **task.model_dump(exclude={"share", "floor"}), index="index.parquet", exam_items=str(tmp_path / "items.jsonl")
+    )
     (entry,) = late_scan_unit(late, context).outputs["hits"]
     (hit,) = [json.loads(line) for line in (context.root / entry.path).read_text().splitlines()]
     assert (hit["item"], hit["document"], hit["source"], hit["words"]) == ("packed", "packed", "law", 25)
@@ -38,6 +40,8 @@ def test_a_unit_without_hits_writes_no_file(tmp_path: Path) -> None:
     inputs = {"documents": made.context.folder, "shards": str(tmp_path)}
     context = made.context.model_copy(update={"folder": str(tmp_path / "late"), "inputs": inputs})
     (task,) = made.draw_tasks()
-    late = LateScanUnit(**task.model_dump(), index="index.parquet", exam_items=str(tmp_path / "items.jsonl"))
+    late = LateScanUnit(
+        **task.model_dump(exclude={"share", "floor"}), index="index.parquet", exam_items=str(tmp_path / "items.jsonl")
+    )
     assert late_scan_unit(late, context).outputs["hits"] == ()
     assert not (context.root / "hits").exists()

@@ -31,9 +31,7 @@ def test_counts_add_up_by_source_the_most_frequent_first_and_ties_by_name() -> N
 
 def test_a_clean_unit_is_found_with_its_verdicts(made: Documents) -> None:
     task = made.draw_tasks()[0]
-    assert unit_files(made.context.root, task.unit) == task.model_dump(
-        exclude={"floor", "whole", "apart"}
-    )  # files, and which documents they are of
+    assert unit_files(made.context.root, task.unit) == task.model_dump(exclude={"share", "floor"})
 
 
 def test_held_out_sets_are_the_same_however_the_documents_were_spread_over_units(made: Documents, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import Card, DeviceFacts
+from cpt_ray.records import Card, ClusterNode, DeviceFacts
 from cpt_ray.study.preflight import device
 from tests.integration.tiny_study import study_tree
 from tests.study.planned import Lines
@@ -83,3 +83,43 @@ def test_the_planned_card_is_the_hint_else_the_one_that_is_here(facts_are):
     assert device.planned_card(RuntimeConfig(kind="local")) is None
     facts_are(H200.model_copy(update={"hidden_by": ""}))
     assert device.planned_card(RuntimeConfig(kind="local")) is None
+
+
+def test_a_placement_that_a_private_ray_cannot_serve_is_refused_before_it_starts(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    started = []
+    spread = RuntimeConfig(workers=2, placement_strategy="STRICT_SPREAD")
+    with pytest.raises(ConfigError, match=r"with CPU 1 each, placed STRICT_SPREAD, which cannot be placed"):
+        device.require_placement(spread, {"train"}, lambda: started.append(1))
+    labeled = RuntimeConfig(label_selector={"market": "spot"}, gpus_per_worker=1)
+    with pytest.raises(ConfigError, match=r"nodes labeled market: spot.* has 1 node with CPU \d+, GPU 1 without"):
+        device.require_placement(labeled, {"train"}, lambda: started.append(1))
+    assert device.require_placement(labeled, {"evaluate"}, lambda: started.append(1)) is None
+    assert device.require_placement(RuntimeConfig(workers=64), {"train"}, lambda: started.append(1)) is None
+    assert device.require_placement(labeled.model_copy(update={"kind": "local"}), {"train"}, lambda: started.append(1)) is None
+    assert started == []
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_cluster_is_asked_what_it_has_and_one_that_grows_is_waited_for(monkeypatch, grows):
+    joined = []
+    monkeypatch.setattr(device, "cluster_nodes", lambda: [ClusterNode("a", {"CPU": 2.0}, {})])
+    monkeypatch.setattr(device, "cluster_may_grow", lambda: grows)
+    large = RuntimeConfig(workers=2, cpus_per_worker=4, address="head:6379")
+
+    def ask() -> str | None:
+        return device.require_placement(large, {"train"}, lambda: joined.append(1))
+
+    if grows:
+        assert "the cluster has 1 node with CPU 2: the workers wait for nodes that can serve it" in ask()
+    else:
+        with pytest.raises(ConfigError, match="cannot be placed: the cluster has 1 node with CPU 2"):
+            ask()
+    assert joined == [1]
+
+
+def test_parallel_runs_without_effect_are_said(facts_are, tmp_path):
+    facts_are(NONE)
+    without = "runtime.parallel_runs is 3, without effect: runtime.kind local trains one run at a time"
+    assert without in said(study(tmp_path, parallel_runs=3))
+    assert without not in said(study(tmp_path, parallel_runs=1))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from cpt_ray.edges import store
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import RunAttempt, StepMetrics
 from cpt_ray.train.checkpoint import committed as checkpoint
@@ -93,7 +94,11 @@ def _task_on_rank_zero(root: Path, folder: str, settings: dict[str, Any]):
     return task[0]
 
 
+def _stored_commits(folder: Path) -> int:
+    return sum(name.endswith("/manifest.json") for name in store.sizes(folder / "checkpoints") or ())
+
+
 def _die_after(folder: Path, commits: int) -> None:
-    while len(list(folder.glob("checkpoints/step-*/manifest.json"))) < commits:
+    while len(list(folder.glob("checkpoints/step-*/manifest.json"))) < commits and _stored_commits(folder) < commits:
         time.sleep(0.002)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -36,7 +36,7 @@ def make_held_out(root: Path) -> Path:
             )
             size = sum(len(text.encode()) for text in texts)
             sets.append(HeldOutSet(source=source, role=role, part=part, path=path.name, documents=len(texts), bytes=size))
-    (folder / "held_out.json").write_text(HeldOutRecord(sets=tuple(sets), reports=(), task_pids={}).to_json())
+    (folder / "held_out.json").write_text(HeldOutRecord(sets=tuple(sets), reports=(), task_pids={}, shares={}).to_json())
     return folder
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.rows.shards import join_manifests, save_manifest
+from cpt_ray.data.rows.shards import COLUMNS, join_manifests, save_manifest
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import ArmsRecord, Made, SelectionRecord, ShardManifest
 from cpt_ray.study import store
@@ -154,6 +154,7 @@ DERIVED = Stage[Deriving, ShardManifest](
     build=one_by_one(_build_derived),
     record=ShardManifest,
     files=("*.json", "*.arrow", "shards/*"),
+    driver_files=("*.json", COLUMNS),
     verify=verify_shards,
 )
 ARMS = Stage[Arms, ArmsRecord](

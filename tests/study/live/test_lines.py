@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.records import RunEvent, StepMetrics
-from cpt_ray.study import progress
-from cpt_ray.study.progress import StageProgress, describe_event, describe_steps, format_eta
+from cpt_ray.study.live import lines as progress
+from cpt_ray.study.live.lines import StageProgress, describe_event, describe_steps, format_eta
 from tests.run_specs import make_spec
 
 

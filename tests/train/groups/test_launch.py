@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.errors import ArtifactError
-from cpt_ray.records import RunAttempt, RunEvent, RunRecord, StepMetrics
+from cpt_ray.errors import ArtifactError, TrainingStopped
+from cpt_ray.records import RunAttempt, RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
-from cpt_ray.train.monitor.metrics import EVENTS, LineWriter, read_metrics
+from cpt_ray.train.monitor.metrics import read_metrics
+from tests.train.groups.told import Told
 from tests.train.tiny_run import make_task, spec_named, tiny_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session_2cpu")]
@@ -28,36 +29,23 @@ TWO_WORKERS = RuntimeConfig(kind="ray", workers=2)
 HERE = RuntimeConfig(kind="local")
 
 
-def launch(root: Path, folder: str, runtime: RuntimeConfig = TWO_WORKERS) -> tuple[RunRecord, list[int]]:
-    """Run the budget in `folder`; also returns how many steps each call of `on_steps` received."""
-    from cpt_ray.train.launch import run_training
+def launch(root: Path, folder: str, runtime: RuntimeConfig = TWO_WORKERS) -> tuple[RunRecord, Told]:
+    """Run the budget in `folder`."""
+    from cpt_ray.train.groups.launch import run_training
 
     config = tiny_config(root, **SETTINGS)
     task = make_task(root, config, spec_named(config, f"legal-{BUDGET}"), folder)
-    shown: list[int] = []
-
-    done: list[RunRecord] = []
-
-    def on_steps(index: int, steps: tuple[StepMetrics, ...]) -> None:
-        assert index == 0
-        shown.append(len(steps))
-
-    run_training(
-        [task],
-        name=f"{folder}-{os.getpid()}",
-        runtime=runtime,
-        storage=root / f"ray-{folder}",
-        on_steps=on_steps,
-        on_done=lambda _, record: done.append(record),
-        on_event=lambda _, event: None,
-    )
-    return done[0], shown
+    told = Told()
+    name = f"{folder}-{os.getpid()}"
+    run_training([task], name=name, runtime=runtime, storage=root / f"ray-{folder}", observer=told)
+    return told.records[0], told
 
 
 @pytest.fixture(scope="module")
 def undisturbed(root) -> RunRecord:
-    record, shown = launch(root, "undisturbed")
-    assert shown[-1] == record.training.progress.step > 20
+    record, told = launch(root, "undisturbed")
+    assert told.started == [0]
+    assert told.steps[0][-1] == record.training.progress.step > 20
     return record
 
 
@@ -122,13 +110,27 @@ def test_the_driver_was_not_left_with_rays_own_storage(root, undisturbed):
 
 
 def test_one_process_without_ray_gives_the_same_rows_and_losses(root, undisturbed):
-    record, shown = launch(root, "here", HERE)
+    record, told = launch(root, "here", HERE)
     assert record.training.worker_pids == (os.getpid(),)
-    assert shown[-1] == record.training.progress.step
+    assert told.steps[0][-1] == record.training.progress.step
     pair = [read_metrics(root / name) for name in ("undisturbed", "here")]
     assert [m.sample_ids for m in pair[0]] == [m.sample_ids for m in pair[1]]
     assert [m.tokens_seen for m in pair[0]] == [m.tokens_seen for m in pair[1]]
     assert [m.loss for m in pair[0]] == pytest.approx([m.loss for m in pair[1]], abs=1e-5)
+
+
+def test_a_stop_before_a_run_began_is_no_success(root, tmp_path):
+    for name in ("model", "shards"):
+        (tmp_path / name).symlink_to(root / name)
+    config = tiny_config(tmp_path, **SETTINGS)
+    task = make_task(tmp_path, config, spec_named(config, f"legal-{BUDGET}"), "stopped")
+    task.stop_file.touch()
+    from cpt_ray.train.groups.launch import run_training
+
+    with pytest.raises(TrainingStopped, match=f"stopped before tiny-legal-{BUDGET}-seed0") as error:
+        run_training([task], name="stopped", runtime=HERE, storage=tmp_path / "ray", observer=Told())
+    assert error.value.exit_code == 130
+    assert not (tmp_path / "stopped" / "run.json").exists()
 
 
 @pytest.mark.full  # tests/train/test_worker.py tests a worker's refusals without Ray
@@ -147,29 +149,9 @@ def test_a_refusal_comes_back_as_it_was_raised_and_nothing_is_restarted(root, tm
     assert checkpoint.newest(tmp_path / "refused") is None
 
 
-def test_a_warning_of_several_workers_and_runs_is_reported_once(tmp_path):
-    from cpt_ray.train.launch import _Watcher
-
-    config = tiny_config(tmp_path, **SETTINGS)
-    tasks = [make_task(tmp_path, config, spec_named(config, arm), arm) for arm in ("legal", "control")]
-    heard: list[tuple[int, str]] = []
-    watcher = _Watcher(tasks, lambda *_: None, lambda *_: None, lambda index, event: heard.append((index, event.text)))
-    for task in tasks:
-        for rank in (0, 1):
-            writer = LineWriter(Path(task.run_folder), EVENTS, 1, rank=rank)
-            for text in ("rows are idle", f"only in {task.spec.name}"):
-                writer.write(RunEvent(kind="warning", attempt=1, step=0, tokens_seen=0, text=text, rank=rank))
-            writer.close()
-    for index, task in enumerate(tasks):
-        watcher._current = index
-        watcher._tell_events(task)
-    legal, control = (task.spec.name for task in tasks)
-    assert heard == [(0, "rows are idle"), (0, f"only in {legal}"), (1, f"only in {control}")]
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_for_a_stop_and_the_second_ends_at_once(tmp_path, capsys, number):
-    from cpt_ray.train.launch import stop_on_signals
+    from cpt_ray.train.groups.launch import stop_on_signals
 
     before = signal.getsignal(number)
     asked = tmp_path / "stop"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from cpt_ray.config.values import format_count
 from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
@@ -26,17 +27,11 @@ class StageProgress:
 
 def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "") -> str:
     """One line for a run in training; the time left comes early, because terminals cut the end."""
-    last = steps[-1]
-    recent = steps[-10:]
-    seconds = sum(step.step_s for step in recent)
-    rate = sum(step.tokens_per_s * step.step_s for step in recent) / seconds if seconds else 0.0
-    spent = last.tokens_seen + last.tokens_skipped
-    left = max(0, spec.stop_tokens - spent)
-    begun = max(0, spent - spec.start_tokens) / max(1, spec.stop_tokens - spec.start_tokens)
+    last, (share, rate, eta) = steps[-1], _how_far(spec, steps)
     parts = [
         f"{which} {spec.name}".strip(),
-        f"{100 * min(1.0, begun):.0f} % of {format_count(spec.stop_tokens)} tokens",
-        f"ETA {format_eta(left / rate) if rate else 'unknown'}",
+        f"{share} of {format_count(spec.stop_tokens)} tokens",
+        f"ETA {eta}",
         f"step {last.step}",
         f"loss {last.loss:.3f}",
         f"{format_count(rate)} tokens/s",
@@ -45,6 +40,27 @@ def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "
         *_count(sum(step.spike for step in steps), "loss spike", "loss spikes"),
     ]
     return "  " + "  ".join(parts)
+
+
+def describe_running(runs: Sequence[tuple[RunSpec, tuple[StepMetrics, ...]]], done: int, total: int) -> str:
+    """One line for several runs in training: each with its share, the time left and its loss."""
+    each = []
+    for spec, steps in runs:
+        share, _, eta = _how_far(spec, steps)
+        each.append(f"{spec.name} {share}, ETA {eta}, loss {steps[-1].loss:.3f}")
+    return f"  {done}/{total} runs done, {len(runs)} in training: {'; '.join(each)}"
+
+
+def _how_far(spec: RunSpec, steps: tuple[StepMetrics, ...]) -> tuple[str, float, str]:
+    """The share that is done, tokens a second, and the time left."""
+    last = steps[-1]
+    recent = steps[-10:]
+    seconds = sum(step.step_s for step in recent)
+    rate = sum(step.tokens_per_s * step.step_s for step in recent) / seconds if seconds else 0.0
+    spent = last.tokens_seen + last.tokens_skipped
+    left = max(0, spec.stop_tokens - spent)
+    begun = max(0, spent - spec.start_tokens) / max(1, spec.stop_tokens - spec.start_tokens)
+    return f"{100 * min(1.0, begun):.0f} %", rate, format_eta(left / rate) if rate else "unknown"
 
 
 def describe_event(spec: RunSpec, event: RunEvent) -> str:

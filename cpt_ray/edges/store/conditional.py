@@ -1,0 +1,159 @@
+"""Objects that change only if nobody else has changed them: what a lease needs, and pyarrow does not offer.
+
+On S3 by `If-None-Match` and `If-Match` (boto3); a store that accepts the request and ignores the condition is found out and
+refused. Other stores answer reads right after writes, but have no condition here: of two drivers that start within
+`edges.lease.SETTLE_S` the later write wins.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyarrow import fs as arrow
+
+from cpt_ray.edges.packages import needed_for
+from cpt_ray.edges.store.addresses import url_of
+from cpt_ray.edges.store.opening import ask
+from cpt_ray.errors import LeaseError
+
+_S3 = ("s3", "s3a")
+_PROBE = "lease.probe"
+_NEEDS = "study.root on S3"
+
+
+class Version(NamedTuple):
+    """An object as it was read."""
+
+    data: bytes
+    tag: str | None
+    """What a conditional write names; None where the store has none."""
+    age_s: float | None
+    """Since it was written, by the clock of the store; None if it does not say."""
+
+
+class ChangedError(Exception):
+    """Somebody else has written the object."""
+
+
+def read(path: Path) -> Version | None:
+    """The object of a mirrored path, or None.
+
+    Raises:
+        ArtifactError: If the store refuses.
+    """
+    url = url_of(path)
+    if url.split("://")[0] not in _S3:
+        return _read_plainly(url)
+
+    def get(_: arrow.FileSystem, name: str) -> Version | None:
+        bucket, _, key = name.partition("/")
+        client = _client()
+        try:
+            found = client.get_object(Bucket=bucket, Key=key)
+        except client.exceptions.NoSuchKey:
+            return None
+        headers = found["ResponseMetadata"]["HTTPHeaders"]
+        age = (parsedate_to_datetime(headers["date"]) - found["LastModified"]).total_seconds() if "date" in headers else None
+        return Version(found["Body"].read(), found["ETag"], age)
+
+    found: Version | None = ask(url, "cannot be read", _as_os_error(get))
+    return found
+
+
+def write(path: Path, data: bytes, before: Version | None) -> Version:
+    """Write the object if it is still as it was read, or still not there if `before` is None.
+
+    Raises:
+        ChangedError: If it is not.
+        ArtifactError: If the store refuses.
+    """
+    url = url_of(path)
+    if url.split("://")[0] not in _S3:
+        ask(url, "cannot be written", lambda filesystem, name: _write_plainly(filesystem, name, data))
+        return Version(data, None, 0.0)
+
+    def put(_: arrow.FileSystem, name: str) -> Version | None:
+        bucket, _, key = name.partition("/")
+        condition = {"IfNoneMatch": "*"} if before is None else {"IfMatch": before.tag}
+        client = _client()
+        try:
+            done = client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+        except client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+                return None
+            raise
+        return Version(data, done["ETag"], 0.0)
+
+    written: Version | None = ask(url, "cannot be written", _as_os_error(put))
+    if written is None:
+        raise ChangedError(url)
+    return written
+
+
+def require_conditions(root: Path) -> None:
+    """Refuse an S3 store that takes conditional writes without heeding the condition.
+
+    Raises:
+        LeaseError: If it does.
+    """
+    probe = root / _PROBE
+    try:
+        first = write(probe, b"", read(probe))
+        if first.tag is not None:
+            write(probe, b"", None)
+            raise LeaseError(
+                f"{url_of(root)}: the store ignores conditional writes, so two drivers could run this study at once",
+                fix="use a store that heeds If-None-Match, or keep study.root on a disk that every node sees",
+            )
+    except ChangedError:
+        return  # as it should be, or another driver probes too
+
+
+@functools.lru_cache(maxsize=4)
+def _client_of(_endpoint: str | None) -> Any:
+    with needed_for(_NEEDS):
+        import boto3
+        from botocore.config import Config
+    settings = Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return boto3.session.Session().client("s3", config=settings, region_name=region)
+
+
+def _client() -> Any:
+    return _client_of(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
+
+
+def _as_os_error(request: Any) -> Any:
+    """The request, with the errors of boto3 as those of pyarrow's filesystems."""
+
+    def asked(filesystem: arrow.FileSystem, name: str) -> Any:
+        with needed_for(_NEEDS):
+            from botocore.exceptions import BotoCoreError, ClientError
+        try:
+            return request(filesystem, name)
+        except (BotoCoreError, ClientError) as error:
+            _client_of.cache_clear()  # the next request may find renewed credentials
+            raise OSError(f"AWS Error {type(error).__name__}: {error}") from error
+
+    return asked
+
+
+def _read_plainly(url: str) -> Version | None:
+    def get(filesystem: arrow.FileSystem, name: str) -> Version:
+        with filesystem.open_input_stream(name, compression=None) as source:
+            return Version(bytes(source.read()), None, None)
+
+    try:
+        return ask(url, "cannot be read", get)
+    except FileNotFoundError:
+        return None
+
+
+def _write_plainly(filesystem: arrow.FileSystem, name: str, data: bytes) -> None:
+    target = filesystem.open_output_stream(name, compression=None)
+    target.write(data)
+    target.close()

@@ -1,0 +1,175 @@
+"""Files that grow, on a store: each process sends what it appends in numbered segments, and readers join them again.
+
+    metrics/attempt-0001.jsonl               in the mirror, whole
+    metrics/attempt-0001.jsonl@000000000000  in the store: the bytes from 0 on
+    metrics/attempt-0001.jsonl@000000262161  the next
+
+A segment is named by the byte at which it begins, and is sent again as it grows until it has `_SEGMENT_BYTES`; so a reader's
+own file says what it lacks, and sending twice changes nothing. A file has one writer. A thread per process sends every
+`EVERY_S`; `flush` sends now, which a checkpoint waits for: a run that resumes from it has every line that led to it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pyarrow import fs as arrow
+
+from cpt_ray.edges.store.addresses import is_mirrored, url_of
+from cpt_ray.edges.store.opening import ask
+from cpt_ray.edges.store.transfer import Stored, listing
+from cpt_ray.errors import CptRayError
+
+logger = logging.getLogger(__name__)
+EVERY_S = 2.0
+_AT, _DIGITS = "@", 12
+_SEGMENT_BYTES = 1 << 18
+
+_growing: dict[Path, list[int]] = {}
+"""Of each growing file of this process: where its last segment begins, and how far it was sent."""
+_sending = threading.Lock()
+_watched: dict[Path, Callable[[], object]] = {}
+
+
+def publish(path: Path) -> None:
+    """Send what is appended to a file from now on, after what the store has of it; nothing for a path in no mirror.
+
+    Raises:
+        ArtifactError: If the store refuses to say what it has.
+    """
+    if is_mirrored(path):
+        found = listing(path.parent)
+        join_segments(path.parent, {name: one for name, one in found.items() if name.startswith(f"{path.name}{_AT}")})
+        size = path.stat().st_size if path.exists() else 0
+        _growing.setdefault(path, [size, size])
+        _sender()
+
+
+def flush() -> None:
+    """Send what this process has appended to its files.
+
+    Raises:
+        ArtifactError: If the store refuses it.
+    """
+    with _sending:
+        for path, place in list(_growing.items()):
+            start, end = place
+            data = _read_from(path, start)
+            if start + len(data) > end:
+                ask(f"{url_of(path)}{_AT}{start:0{_DIGITS}d}", "cannot be written", functools.partial(_write, data=data))
+                place[1] = start + len(data)
+                if len(data) >= _SEGMENT_BYTES:
+                    place[0] = place[1]
+
+
+def finish(path: Path) -> None:
+    """Send the rest of a file that is complete, and watch it no longer."""
+    if is_mirrored(path):
+        flush()
+        _growing.pop(path, None)
+
+
+def join_segments(folder: Path, found: Mapping[str, Stored]) -> None:
+    """Append to the files of a mirrored folder what the store has beyond them.
+
+    Args:
+        folder: The folder.
+        found: Its objects; those that are no segments are left alone.
+
+    Raises:
+        ArtifactError: If the store refuses one.
+    """
+    for name in sorted(filter(is_segment, found)):
+        base, _, digits = name.rpartition(_AT)
+        path, start = folder / base, int(digits)
+        here = path.stat().st_size if path.exists() else 0
+        if start <= here < start + found[name].size_bytes:
+            data = ask(f"{url_of(folder)}/{name}", "cannot be read", _read)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as stream:
+                stream.write(data[here - start :])
+
+
+def cut_to_sent(folder: Path, found: Mapping[str, Stored], *, but: str) -> None:
+    """Drop from the files of a folder the lines that a killed process wrote and did not send: other nodes do not have them.
+
+    Args:
+        folder: A folder in which no process writes now.
+        found: Its objects in the store.
+        but: A file to leave, whose process lives.
+    """
+    ends: dict[str, int] = {}
+    for name in filter(is_segment, found):
+        base, _, digits = name.rpartition(_AT)
+        ends[base] = max(ends.get(base, 0), int(digits) + found[name].size_bytes)
+    for path in folder.glob("*/*.jsonl"):
+        name = path.relative_to(folder).as_posix()
+        if name not in (*found, but) and path.stat().st_size > ends.get(name, 0):
+            with path.open("r+b") as stream:
+                stream.truncate(ends.get(name, 0))
+
+
+def is_segment(name: str) -> bool:
+    """Whether an object is a segment of a file."""
+    return name[-_DIGITS - 1 : -_DIGITS] == _AT and name[-_DIGITS:].isdigit()
+
+
+def watch(key: Path, look: Callable[[], object]) -> None:
+    """Also call a function every `EVERY_S`, until `unwatch`."""
+    _watched[key] = look
+    _sender()
+
+
+def unwatch(key: Path) -> None:
+    """Call the function of that key no longer."""
+    _watched.pop(key, None)
+
+
+@functools.cache
+def _sender() -> threading.Thread:
+    """The thread of this process, started once."""
+    thread = threading.Thread(target=_send_forever, daemon=True, name="segments")
+    thread.start()
+    atexit.register(_send_the_last)
+    return thread
+
+
+def _send_forever() -> None:
+    while True:
+        time.sleep(EVERY_S)
+        for work in (flush, *list(_watched.values())):
+            try:
+                work()
+            except CptRayError as error:
+                # Not the end of training: the next checkpoint sends the same lines, and fails the run if it cannot.
+                logger.info("lines of this process were not sent yet: %s", error)
+
+
+def _send_the_last() -> None:
+    with contextlib.suppress(CptRayError):
+        flush()
+
+
+def _read_from(path: Path, start: int) -> bytes:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+        stream.seek(start)
+        return stream.read()
+    return b""
+
+
+def _write(filesystem: arrow.FileSystem, name: str, data: bytes) -> None:
+    target = filesystem.open_output_stream(name, compression=None)
+    target.write(data)
+    target.close()
+
+
+def _read(filesystem: arrow.FileSystem, name: str) -> bytes:
+    with filesystem.open_input_stream(name, compression=None) as source:
+        return bytes(source.read())

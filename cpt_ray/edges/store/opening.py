@@ -1,0 +1,103 @@
+"""Ask the filesystem of a store: patiently where it may recover, at once and with a fix where it will not.
+
+The filesystems are those that sources are read through, with the same credentials. Guarantee: an error of the store becomes an
+`ArtifactError` that names the object and a fix; a store that is throttled, answers 5xx or cuts connections for less than
+`PATIENCE_S` costs time only.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import fsspec
+from pyarrow import fs as arrow
+
+from cpt_ray.edges.source_files import stores
+from cpt_ray.edges.source_files.answers import fix_of
+from cpt_ray.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+PATIENCE_S = 120.0
+"""How long one request is repeated."""
+FIRST_PATIENCE_S = 10.0
+"""The same for a bucket that has not answered this process yet: its name or the network may be wrong."""
+_LONGEST_WAIT_S = 10.0
+_FINAL = re.compile(
+    r"NO_SUCH_BUCKET|NoSuchBucket|ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|\b403\b|\b401\b|Unauthorized"
+    r"|INVALID_ACCESS_KEY_ID|InvalidAccessKeyId|SIGNATURE_DOES_NOT_MATCH|SignatureDoesNotMatch|INVALID_SIGNATURE"
+    r"|EXPIRED_TOKEN|ExpiredToken|TokenRefreshRequired|INVALID_CLIENT_TOKEN_ID|InvalidToken|NoCredentials"
+    r"|ImportError|ModuleNotFoundError|Protocol not known|MethodNotAllowed|METHOD_NOT_ALLOWED"
+)
+_EXPIRED = re.compile(r"EXPIRED_TOKEN|ExpiredToken|TokenRefreshRequired|InvalidToken|INVALID_CLIENT_TOKEN_ID")
+
+_answered: set[str] = set()
+"""Buckets that have answered this process."""
+
+stores.register()
+
+
+@functools.lru_cache(maxsize=32)
+def _opened(place: str) -> arrow.FileSystem:
+    # Not fsspec's own instance, which would keep the credentials and the endpoint that it began with.
+    found = fsspec.core.url_to_fs(place, skip_instance_cache=True)[0]
+    # Buckets through pyarrow, whose streams and errors are known here; the rest through pyarrow's own adapter.
+    inner = getattr(found, "fs", None)
+    return inner if isinstance(inner, arrow.FileSystem) else arrow.PyFileSystem(arrow.FSSpecHandler(found))
+
+
+def forget() -> None:
+    """Open every bucket anew: credentials or the network have changed."""
+    _opened.cache_clear()
+    _answered.clear()
+
+
+def opened(url: str) -> tuple[arrow.FileSystem, str]:
+    """The filesystem of an object, and the object's name in it."""
+    scheme, _, rest = url.partition("://")
+    return _opened(f"{scheme}://{rest.split('/')[0]}"), rest.rstrip("/")
+
+
+def ask(url: str, what: str, request: Callable[[arrow.FileSystem, str], T]) -> T:
+    """The answer to a request, repeated with growing pauses while the store may recover.
+
+    Args:
+        url: The object, or a prefix of objects.
+        what: What is refused, for the message: `cannot be written`.
+        request: Called with the filesystem and the name.
+
+    Raises:
+        FileNotFoundError: If the object does not exist.
+        ArtifactError: If the store refuses, or has not recovered within `PATIENCE_S`.
+    """
+    place, started, wait = "/".join(url.split("/")[:3]), time.monotonic(), 0.5
+    while True:
+        try:
+            answer = request(*opened(url))
+            _answered.add(place)
+            return answer
+        except FileNotFoundError:
+            _answered.add(place)
+            raise
+        except (OSError, ImportError, ValueError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            end = started + (PATIENCE_S if place in _answered else FIRST_PATIENCE_S)
+            if _FINAL.search(problem) or time.monotonic() + wait > end or not isinstance(error, OSError):
+                forget()  # the next command of this process may have other credentials
+                raise refused(url, what, problem) from error
+            logger.info("%s: %s; asking again in %.1f s", url, problem, wait)
+            time.sleep(wait * random.uniform(0.5, 1.0))  # many nodes fail together, and should not ask again together
+            wait = min(2 * wait, _LONGEST_WAIT_S)
+
+
+def refused(url: str, what: str, problem: str) -> ArtifactError:
+    """The error for an object that the store refuses."""
+    renew = "the credentials have expired: renew them, then re-run the same command"
+    fix = renew if _EXPIRED.search(problem) else fix_of(problem)
+    return ArtifactError(f"{url}: {what}: {' '.join(problem.split())[:300]}", fix=fix)

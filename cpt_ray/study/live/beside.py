@@ -1,0 +1,103 @@
+"""Score models while others train: bases at once, each export as soon as its run is committed.
+
+A thread looks for scores whose inputs exist, and scores them in Ray tasks on what no group of training workers can need. When
+training has ended it scores the rest with all that is there. With `runtime.kind: local` scoring comes after training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, cluster_nodes
+from cpt_ray.study import store
+from cpt_ray.study.stages.evaluate import Scorer, ScoresNode
+from cpt_ray.study.stages.stage import Node, Session
+from cpt_ray.study.stages.train import RunNode
+from cpt_ray.train.groups.room import parallel_groups, scoring_room
+
+logger = logging.getLogger(__name__)
+_POLL_S = 1.0
+
+
+@contextlib.contextmanager
+def scoring_beside(scores: Sequence[ScoresNode], runs: Sequence[RunNode], session: Session) -> Iterator[None]:
+    """Within, score models as they appear; on leaving, score those that are left.
+
+    What is being scored when something is raised within is given up: the same command scores it again.
+
+    Args:
+        scores: The scores that the study needs.
+        runs: Its runs, which have priority.
+        session: Where it works.
+
+    Raises:
+        Exception: The error of the first model that could not be scored, once the others are.
+    """
+    missing = [node for node in scores if not store.exists(node)]
+    if session.runtime.kind == "local" or not missing:
+        yield
+        return
+    thread = _Beside(missing, runs, session)
+    thread.start()
+    try:
+        yield
+        thread.finish()
+    finally:
+        thread.stop()
+
+
+class _Beside(threading.Thread):
+    def __init__(self, scores: Sequence[ScoresNode], runs: Sequence[RunNode], session: Session) -> None:
+        super().__init__(daemon=True)
+        self._left, self._runs, self._session = list(scores), runs, session
+        self._scorer = Scorer(session)
+        self._stopping = threading.Event()
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.wait(_POLL_S):
+                self._add_those_that_exist()
+                if self._scorer.queue.busy:
+                    self._scorer.queue.look(self._room())
+        except Exception as error:  # raised by the driver: an exception in a thread is only printed
+            self._error = error
+
+    def finish(self) -> None:
+        """Score what is left, in the caller's thread."""
+        self._stopping.set()
+        self.join()
+        if self._error is not None:
+            raise self._error
+        self._add_those_that_exist()
+        self._scorer.finish(self._session.runtime.evaluate_workers)
+
+    def stop(self) -> None:
+        """Give up what is being scored."""
+        self._stopping.set()
+        self.join()
+        self._scorer.queue.cancel()
+
+    def _add_those_that_exist(self) -> None:
+        ready = [node for node in self._left if all(store.exists(one) for one in node.inputs.values() if isinstance(one, Node))]
+        for node in ready:
+            self._left.remove(node)
+            logger.info("%s can be scored", node.label)
+            self._scorer.add(node)
+
+    def _room(self) -> int:
+        left = sum(not store.exists(run) for run in self._runs)
+        return room_beside(self._session.runtime, left)
+
+
+def room_beside(runtime: RuntimeConfig, runs: int) -> int:
+    """How many models may be scored while that many runs are left to train."""
+    nodes, private = cluster_nodes(), cluster_address(runtime) is None
+    groups, _ = parallel_groups(runtime, nodes, private=private, may_grow=cluster_may_grow())
+    # A private Ray counts CPUs that are not there: scoring on them would slow training down.
+    return scoring_room(runtime, nodes, groups=min(groups, runs), cores=os.cpu_count() if private else None)

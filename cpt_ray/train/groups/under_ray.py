@@ -1,0 +1,163 @@
+"""Groups of workers under Ray Train, one `TorchTrainer.fit()` each, and the queue of runs as an actor that their workers ask.
+
+Ray Train restarts a group whose worker dies, with as many workers as there is room for; they ask the queue, are given the same
+run, and find its newest committed checkpoint themselves. The queue is on the driver's node and ends with the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges import store
+from cpt_ray.edges.ray_runtime import worker_environment
+from cpt_ray.edges.store.opening import opened
+from cpt_ray.errors import CptRayError, TrainingError
+from cpt_ray.train.groups.queue import RunQueue, Turn
+from cpt_ray.train.groups.serve import serve
+from cpt_ray.train.shutdown import Preemption
+from cpt_ray.train.task import TrainTask
+
+_RESUME = "re-run the same command to resume from the last checkpoint"
+
+
+class QueueActor:
+    """A `RunQueue` in an actor, with the same methods; may be sent to workers."""
+
+    def __init__(self, tasks: Sequence[TrainTask]) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(_Queue).options(num_cpus=0, scheduling_strategy=here)
+        self._actor = actor.remote([task.to_json() for task in tasks])
+
+    def take(self, group: int, after: int | None) -> Turn:
+        """See `RunQueue`."""
+        answer: Turn = self._ask("take", group, after)
+        return answer
+
+    def open(self, group: int) -> bool:
+        """See `RunQueue`."""
+        answer: bool = self._ask("open", group)
+        return answer
+
+    def close(self, group: int, *, failed: bool) -> None:
+        """See `RunQueue`."""
+        self._ask("close", group, failed=failed)
+
+    def wanted(self) -> int:
+        """See `RunQueue`."""
+        answer: int = self._ask("wanted")
+        return answer
+
+    def given(self) -> list[int]:
+        """See `RunQueue`."""
+        answer: list[int] = self._ask("given")
+        return answer
+
+    def run_of(self, group: int) -> int | None:
+        """See `RunQueue`."""
+        answer: int | None = self._ask("run_of", group)
+        return answer
+
+    def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+        import ray
+
+        try:
+            return ray.get(getattr(self._actor, method).remote(*arguments, **named))
+        except ray.exceptions.RayActorError as error:
+            raise TrainingError(f"the actor that says which run is next is gone: {_last_line(error)}", fix=_RESUME) from error
+
+
+class _Queue(RunQueue):
+    """Made where the actor is: its lock cannot be sent."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__([TrainTask.from_json(text) for text in texts])
+
+
+def fit_group(
+    group: int, tasks: Sequence[TrainTask], queue: QueueActor, *, name: str, runtime: RuntimeConfig, storage: Path
+) -> CptRayError | None:
+    """Start a group of workers, and wait until it is no longer needed.
+
+    Args:
+        group: Its number.
+        tasks: All runs.
+        queue: Which of them it trains.
+        name: Name of its Ray Train run.
+        runtime: Workers and resources.
+        storage: Folder for Ray Train's own files.
+
+    Returns:
+        The error with which a run refused.
+
+    Raises:
+        TrainingError: If its workers failed more than `runtime.max_failures` times, or Ray's controller of them is gone.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpus = runtime.gpus_per_worker
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"group": group, "tasks": [task.to_json() for task in tasks], "queue": queue},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=runtime.collective_timeout),
+        scaling_config=ScalingConfig(
+            num_workers=(runtime.workers.min, runtime.workers.max) if runtime.workers.elastic else runtime.workers.max,
+            elastic_resize_monitor_interval_s=float(runtime.resize_interval),
+            use_gpu=gpus > 0,
+            resources_per_worker=runtime.worker_demand,
+            placement_strategy=runtime.placement_strategy,
+            label_selector=runtime.label_selector or None,
+        ),
+        run_config=RunConfig(
+            name=name,
+            **_ray_storage(storage),
+            failure_config=FailureConfig(max_failures=runtime.max_failures),
+            worker_runtime_env={"env_vars": worker_environment(runtime)},
+        ),
+    )
+    try:
+        refusal: CptRayError | None = trainer.fit().return_value
+    except TrainingFailedError as error:
+        raise TrainingError(
+            f"{name}: workers failed more than {runtime.max_failures} times; last failure: {_last_line(error)}",
+            fix=f"{_RESUME}; the workers' logs show the cause",
+        ) from error
+    except ray.exceptions.RayActorError as error:
+        raise TrainingError(f"{name}: Ray's training controller is gone: {_last_line(error)}", fix=_RESUME) from error
+    return refusal
+
+
+def _ray_storage(storage: Path) -> dict[str, Any]:
+    """Where Ray Train keeps its own files: every node must see it."""
+    if not store.is_mirrored(storage):
+        return {"storage_path": str(storage)}
+    filesystem, path = opened(store.address(storage))
+    return {"storage_path": path, "storage_filesystem": filesystem}
+
+
+def _work(config: dict[str, Any]) -> CptRayError | None:
+    tasks = [TrainTask.from_json(text) for text in config["tasks"]]
+    return serve(config["queue"], config["group"], tasks, ask_preemption=_ask_ray)
+
+
+def _ask_ray() -> Preemption | None:
+    """Whether Ray is draining a node of this group; every worker asks at the same step, because the call is a barrier."""
+    from ray.train import get_preemption_info
+
+    info = get_preemption_info()
+    if info is None:
+        return None
+    deadline = info.deadline_ms / 1000 if info.deadline_ms else None
+    return Preemption(deadline=deadline, nodes=tuple(info.preempted_node_ids))
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

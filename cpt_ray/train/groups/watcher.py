@@ -1,0 +1,138 @@
+"""What the driver sees of all runs that train: their steps, events and hangs, and who is behind, read from run storage.
+
+It sees the same whichever nodes the workers are on. Runs are followed from the moment when a group is given them, in a thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from cpt_ray.edges.logs import FOLDER
+from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
+from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
+from cpt_ray.train.monitor.metrics import append_driver_event, bring_run, read_events, read_metrics
+from cpt_ray.train.task import TrainTask
+
+_POLL_S = 1.0
+
+
+class RunObserver(Protocol):
+    """Told what becomes of the runs, from one thread; a run is known by its place in the list of tasks."""
+
+    def begun(self, place: int) -> None:
+        """A group was given the run."""
+
+    def stepped(self, place: int, steps: tuple[StepMetrics, ...]) -> None:
+        """About once a second: all steps of a run so far."""
+
+    def happened(self, place: int, event: RunEvent) -> None:
+        """A resume, loss spike, skipped step, warning or hang."""
+
+    def done(self, place: int, record: RunRecord) -> None:
+        """A run has ended."""
+
+
+class Watcher(threading.Thread):
+    """Polls the runs' folders and tells the observer; an error in either is kept for the driver to raise.
+
+    Args:
+        tasks: The runs.
+        given: The places of those that groups were given so far.
+        observer: Told what becomes of them.
+    """
+
+    def __init__(self, tasks: Sequence[TrainTask], given: Callable[[], Sequence[int]], observer: RunObserver) -> None:
+        super().__init__(daemon=True)
+        self.error: Exception | None = None
+        self._tasks, self._given, self._observer = tasks, given, observer
+        # Already reported by earlier starts of the same command.
+        self._told = {_key(task.run_folder, event) for task in tasks for event in read_events(Path(task.run_folder))}
+        self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
+        self._active: dict[int, SilenceWatch] = {}
+        self._done: set[int] = set()
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Look about once a second; runs in the thread."""
+        self._look(range(len(self._tasks)))  # a run may have ended before its driver could say so
+        while not self._stopping.wait(_POLL_S) and self.error is None:
+            self._look(())
+
+    def finish(self) -> None:
+        """Stop, after one last look."""
+        self._stopping.set()
+        self.join()
+        if self.error is None:
+            self._look(())
+
+    def who_is_behind(self, place: int) -> str:
+        """The worker of a run that the others wait for, as the end of a sentence; empty if none is behind."""
+        beats = read_heartbeats(Path(self._tasks[place].run_folder))
+        behind: Sequence[Heartbeat] = laggards(beats) if len(beats) > 1 else ()
+        return f"; {describe(behind)}, behind the others" if behind else ""
+
+    def log_folders(self) -> list[Path]:
+        """The log folders of the workers whose runs have not ended."""
+        folders = [Path(self._tasks[place].run_folder) / FOLDER for place in self._active]
+        return [folder for folder in folders if folder.is_dir()]
+
+    def _look(self, also: Sequence[int]) -> None:
+        try:
+            for place in dict.fromkeys([*self._given(), *(place for place in also if self._tasks[place].finished)]):
+                if place not in self._done:
+                    self._look_at(place)
+        except Exception as error:  # raised by the driver: an exception in a thread is only printed
+            self.error = error
+
+    def _look_at(self, place: int) -> None:
+        task = self._tasks[place]
+        if place not in self._active:
+            self._active[place] = SilenceWatch(task.settings.train.watch.hang_report)
+            self._observer.begun(place)
+        finished = task.finished  # checked before the steps are read, so that they are complete
+        bring_run(Path(task.run_folder))
+        steps = read_metrics(Path(task.run_folder))
+        if steps:
+            self._observer.stepped(place, steps)
+        self._tell_events(place)
+        if not finished:
+            self._look_for_silence(place, steps)
+            return
+        self._observer.done(place, RunRecord.of(task.run_folder))
+        self._done.add(place)
+        del self._active[place]
+
+    def _tell_events(self, place: int) -> None:
+        folder = self._tasks[place].run_folder
+        for event in read_events(Path(folder)):
+            key = _key(folder, event)
+            if event.kind != "checkpoint" and key not in self._told:
+                self._told.add(key)
+                self._observer.happened(place, event)
+
+    def _look_for_silence(self, place: int, steps: tuple[StepMetrics, ...]) -> None:
+        folder = Path(self._tasks[place].run_folder)
+        beats = started_since(read_heartbeats(folder), self._before[place])
+        silence = self._active[place].look(beats, slowest_step_s=max((step.step_s for step in steps), default=0.0))
+        if silence is None:
+            return
+        event = RunEvent(
+            kind="hang",
+            attempt=max((step.attempt for step in steps), default=1),
+            step=max((beat.step for beat in silence.behind), default=steps[-1].step if steps else 0),
+            tokens_seen=steps[-1].tokens_seen if steps else 0,
+            text=str(silence),
+            seconds=silence.seconds,
+            rank=silence.behind[0].rank if silence.behind else None,
+        )
+        append_driver_event(folder, event)
+        self._tell_events(place)
+
+
+def _key(run_folder: str, event: RunEvent) -> tuple[str, str, int, int, str]:
+    if event.kind == "warning":  # once for all workers, and for all runs, with the same text
+        return "", event.kind, event.attempt, 0, event.text
+    return run_folder, event.kind, event.attempt, event.step, ""

@@ -1,0 +1,100 @@
+"""A node keeps to its limit: what was used longest ago goes first, and what exists nowhere else stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpt_ray.edges import store
+from cpt_ray.edges.store import cache
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three files of 1000 bytes at once, counted at each fetch."""
+    monkeypatch.setenv(cache.LIMIT, "3500")
+    monkeypatch.setattr(cache, "_LOOK_BYTES", 1)
+    monkeypatch.setattr(cache, "_fetched_since", {})
+
+
+def sent(root: Path, name: str) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * 1000)
+    store.push(path)
+    return path
+
+
+def used(path: Path, seconds_ago: float) -> None:
+    then = time.time() - seconds_ago
+    os.utime(path, (then, path.stat().st_mtime))
+
+
+def names(root: Path) -> list[str]:
+    return sorted(path.name for path in root.rglob("*") if path.is_file())
+
+
+def test_what_was_used_longest_ago_makes_room_and_is_fetched_again(root):
+    for number, age in enumerate((300, 900, 600)):
+        used(sent(root, f"shards/{number}.arrow"), age)
+    new = sent(root, "shards/new.arrow")
+    new.unlink()
+    store.fetched(new)
+    assert names(root) == ["0.arrow", "2.arrow", "new.arrow"]
+    used(root / "shards/0.arrow", 400)
+    assert store.fetched(root / "shards/1.arrow").stat().st_size == 1000
+    assert names(root) == ["0.arrow", "1.arrow", "new.arrow"]
+
+
+def test_what_is_used_now_or_not_sent_or_no_text_or_shard_stays(root):
+    for name in ("a.arrow", "b.parquet"):
+        sent(root, name)
+    unsent = root / "unsent.arrow"
+    unsent.write_bytes(b"x" * 1000)
+    used(unsent, 900)
+    used(sent(root, "checkpoints/engine.pt"), 900)
+    new = sent(root, "new.arrow")
+    new.unlink()
+    store.fetched(new)
+    assert names(root) == ["a.arrow", "b.parquet", "engine.pt", "new.arrow", "unsent.arrow"]
+
+
+def test_a_mapped_file_is_readable_after_it_made_room(root):
+    first = sent(root, "a.arrow")
+    mapped = np.memmap(first, mode="r")
+    for name in ("a.arrow", "b.arrow", "c.arrow"):
+        used(sent(root, name) if name != "a.arrow" else first, 900)
+    used(first, 1000)
+    new = sent(root, "d.arrow")
+    new.unlink()
+    store.fetched(new)
+    assert not first.exists()
+    assert bytes(mapped[:3]) == b"xxx"
+
+
+def test_reading_a_file_counts_as_use(root):
+    for number in range(3):
+        used(sent(root, f"{number}.arrow"), 900 - number)
+    store.fetched(root / "0.arrow")
+    new = sent(root, "new.arrow")
+    new.unlink()
+    store.fetched(new)
+    assert names(root) == ["0.arrow", "2.arrow", "new.arrow"]
+
+
+def test_without_a_limit_a_share_of_the_disk_is_left_free(root, monkeypatch):
+    monkeypatch.delenv(cache.LIMIT)
+    old = sent(root, "old.arrow")
+    used(old, 900)
+    new = sent(root, "new.arrow")
+    new.unlink()
+    store.fetched(new)
+    assert old.exists()  # there is room
+    monkeypatch.setattr(cache, "_SPARE_SHARE", 1.0)
+    new.unlink()
+    store.fetched(new)
+    assert not old.exists()

@@ -1,0 +1,71 @@
+"""A bucket that fails: repeated while it may recover, named at once where it will not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cpt_ray.edges import storage, store
+from cpt_ray.edges.store import opening
+from cpt_ray.errors import ArtifactError
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds of patience."""
+    monkeypatch.setattr(opening, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(opening, "FIRST_PATIENCE_S", 1.0)
+
+
+@pytest.mark.parametrize("kind", ["503", "throttled", "cut"])
+def test_a_bucket_that_recovers_costs_time_only(root, bucket, kind):
+    storage.write_atomic(root / "before", "1")
+    bucket.fail(kind, times=7)
+    storage.write_atomic(root / "a.json", "sent while it failed")
+    assert bucket.failed > 3  # more than one request of the filesystem's own tries
+    bucket.fail(kind, times=7)
+    assert store.listing(root)["a.json"].size_bytes == 20
+    (root / "a.json").unlink()
+    bucket.fail(kind, times=7)
+    assert store.fetched(root / "a.json").read_text() == "sent while it failed"
+    assert bucket.failed > 3
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["503", "cut"])
+def test_a_bucket_that_does_not_recover_is_named(root, bucket, kind):
+    storage.write_atomic(root / "before", "1")
+    bucket.fail(kind)
+    with pytest.raises(ArtifactError, match=r"s3://studies/.*/a.json: cannot be written: OSError: ") as error:
+        storage.write_atomic(root / "a.json", "1")
+    assert error.value.fix
+    bucket.recover()
+    assert not store.exists(root / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"),
+    [
+        ("expired", "the credentials have expired: renew them, then re-run the same command"),
+        ("denied", "the server refuses access: check the credentials and their rights"),
+        ("wrong key", "the keys are wrong: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on the driver and on every worker"),
+    ],
+)
+def test_a_refusal_in_the_middle_is_named_at_once(root, bucket, kind, fix):
+    storage.write_atomic(root / "before", "1")
+    bucket.fail(kind, method="PUT")
+    started = time.monotonic()
+    with pytest.raises(ArtifactError, match=r"s3://studies/.*/a.json: cannot be written: ") as error:
+        storage.write_atomic(root / "a.json", "1")
+    assert error.value.fix == fix
+    assert time.monotonic() - started < opening.FIRST_PATIENCE_S
+    bucket.recover()
+    storage.write_atomic(root / "a.json", "1")  # the same process goes on with renewed credentials
+    assert store.exists(root / "a.json")
+
+
+def test_a_bucket_that_does_not_exist_is_named_at_once(root):
+    with pytest.raises(ArtifactError, match=r"s3://no-such-bucket/x/a: cannot be written: .*NO_SUCH_BUCKET") as error:
+        storage.write_atomic(store.mirror_of("s3://no-such-bucket/x") / "a", "1")
+    assert error.value.fix == "check the name of the bucket"

@@ -1,0 +1,144 @@
+"""Files between the mirror of a node and the bucket: what is sent when, what is fetched, and what a failing bucket costs."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.edges import storage, store
+from cpt_ray.edges.store import transfer
+from cpt_ray.errors import ArtifactError
+from tests.object_store import node
+
+
+def key(path: Path) -> str:
+    return store.address(path).removeprefix("s3://studies/")
+
+
+def test_what_is_written_through_the_storage_door_is_in_the_bucket_and_on_no_other_node_until_it_is_read(
+    root, bucket, tmp_path
+):
+    path = root / "train" / "run" / "run.json"
+    storage.write_atomic(path, "whole")
+    assert bucket.get(key(path)) == b"whole"
+    with node(tmp_path / "other"):
+        there = store.here(path)
+        assert there != path
+        assert not there.exists()
+        assert store.exists(there)
+        assert store.fetched(there).read_text() == "whole"
+        storage.write_atomic(there, "changed there")
+    assert store.fetched(path).read_text() == "whole"  # what is here is not asked for again
+    assert store.fetched_folder(path.parent).joinpath("run.json").read_text() == "changed there"
+
+
+def test_a_local_path_costs_no_request(tmp_path, bucket):
+    storage.write_atomic(tmp_path / "x", "1")
+    assert store.fetched(tmp_path / "x") == tmp_path / "x"
+    assert store.sizes(tmp_path) is None
+    store.push_folder(tmp_path)
+    storage.remove_tree(tmp_path / "x")
+    assert not (tmp_path / ".files.json").exists()
+    assert bucket.seen == []
+
+
+def test_large_files_travel_whole(root, tmp_path):
+    data = bytes(range(256)) * (25 << 12)  # several parts of a multipart upload
+    path = root / "shards" / "a.arrow"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    store.push(path)
+    with node(tmp_path / "other"):
+        assert store.fetched(store.here(path)).read_bytes() == data
+
+
+def test_a_folder_is_sent_with_an_index_of_sizes_and_hashes(root):
+    folder = root / "export"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.json").write_text("{}")
+    (folder / "sub" / "b.bin").write_bytes(b"123")
+    (folder / ".a.json.12ab34cd.tmp").write_text("half")
+    store.push_folder(folder)
+    assert sorted(store.sizes(folder)) == [".files.json", "a.json", "sub/b.bin"]
+    entries = dict(transfer.known_entries(root, [f"export/{name}" for name in store.sizes(folder)]))
+    assert entries["export/sub/b.bin"] == {"size_bytes": 3, "sha256": storage.hash_bytes(b"123")}
+
+
+def test_globs_name_the_same_files_as_those_of_a_path(tmp_path):
+    names = ["a.json", ".h.json", "x/a.json", "x/y/a.json", "x/y/b.jsonl", "export/w", "trajectory/5/export/w", "metrics/m"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for pattern in ("*", "*.json*", "**/*.json", "**/*", "metrics/*", "trajectory/**/*", "x/*/a.json", "trajectory/*/export/*"):
+        found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(pattern) if path.is_file()}
+        assert {name for name in names if store.matches(name, pattern)} == found, pattern
+
+
+def test_a_missing_object_leaves_the_file_missing_and_its_reader_says_so(root):
+    assert not store.fetched(root / "nothing.json").exists()
+    assert not store.exists(root / "nothing.json")
+    with pytest.raises(ArtifactError, match=r"s3://studies/.*/nothing.json: missing, but its manifest names it") as error:
+        entry = storage.FileEntry(path="nothing.json", size_bytes=3, sha256="x")
+        storage.verify_files(root, [entry], deep=False)
+    assert error.value.fix.startswith("delete s3://studies/")
+
+
+def test_a_truncated_object_is_noticed_although_the_mirror_has_it_whole(root, bucket):
+    storage.write_atomic(root / "a.json", "whole")
+    entry = storage.file_entry(root, root / "a.json")
+    storage.verify_files(root, [entry], deep=False)
+    bucket.put(key(root / "a.json"), b"who")
+    with pytest.raises(ArtifactError, match="3 bytes, but its manifest says 5"):
+        storage.verify_files(root, [entry], deep=False)
+
+
+def test_a_deleted_tree_is_deleted_in_the_bucket_too(root, bucket):
+    for name in ("raw/a", "raw/b/c", "kept"):
+        storage.write_atomic(root / name, name)
+    storage.remove_tree(root / "raw")
+    assert list(store.sizes(root)) == ["kept"]
+    assert not (root / "raw").exists()
+    storage.remove_tree(root / "raw")
+
+
+def test_what_the_bucket_does_not_have_is_forgotten(root, bucket):
+    storage.write_atomic(root / "a", "1")
+    (root / "unsent").write_text("2")
+    (root / "left").write_text("3")
+    store.forget_unsent(root, store.listing(root), but=("left",))
+    assert sorted(path.name for path in root.iterdir()) == ["a", "left"]
+
+
+def test_an_object_that_is_written_again_while_it_is_fetched_is_fetched_as_it_is_now(root, bucket):
+    storage.write_atomic(root / "beat.json", "12345")
+    found = store.listing(root)
+    bucket.put(key(root / "beat.json"), b"1234567")
+    (root / "beat.json").unlink()
+    store.refresh(root, found)
+    assert (root / "beat.json").read_bytes() == b"1234567"
+
+
+def test_a_full_disk_of_a_node_says_how_much_it_needs(root, bucket, monkeypatch):
+    storage.write_atomic(root / "a.arrow", "x" * 1000)
+    (root / "a.arrow").unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(transfer, "_copy", full)
+    with pytest.raises(
+        ArtifactError, match=r"this node's copy of s3://studies/.*/a.arrow takes 0.00 GB, but .* are free"
+    ) as error:
+        store.fetched(root / "a.arrow")
+    assert error.value.fix == "free space there, or set runtime.scratch to a folder on a larger local disk"
+    assert list(root.iterdir()) == []  # nothing half-written is left
+
+
+def test_an_index_is_json_of_names(root):
+    (root / "e").mkdir(parents=True)
+    (root / "e" / "f").write_text("1")
+    store.push_folder(root / "e")
+    assert json.loads((root / "e" / ".files.json").read_text()).keys() == {"f"}

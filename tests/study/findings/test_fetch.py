@@ -1,0 +1,74 @@
+"""What is fetched from a root on a disk, and what is refused; from a bucket: `integration/test_study_in_a_bucket.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.errors import ConfigError
+from cpt_ray.study.findings.fetch import fetch
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root with the files of a study, as far as they are fetched."""
+    root = tmp_path / "study"
+    names = ("study.yaml", "report.html", "report.md", "evaluate/a-12/evaluation.json", "train/r-34/export/model.safetensors")
+    for name in (*names, "train/r-34/run.json", "train/r-34/metrics/attempt-0001.jsonl", "shards/s-56/shards/x.arrow"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / "exports").mkdir()
+    (root / "exports" / "r").symlink_to("../train/r-34/export", target_is_directory=True)
+    return root
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        ("report", ["report.html", "report.md", "study.yaml"]),
+        ("scores", ["evaluate/a-12/evaluation.json"]),
+        ("runs", ["train/r-34/metrics/attempt-0001.jsonl", "train/r-34/run.json"]),
+        ("exports", ["exports/r/model.safetensors"]),
+        ("exports/r", ["exports/r/model.safetensors"]),
+    ],
+)
+def test_what_is_asked_for_is_copied(root, tmp_path, what, found):
+    told = fetch(str(root), what, tmp_path / "to")
+    assert files(tmp_path / "to") == found
+    assert all(path.exists() for path in told)
+    fetch(str(root), what, tmp_path / "to")  # once more is no error
+    assert files(tmp_path / "to") == found
+
+
+def test_a_copy_is_no_link_to_a_study_that_goes_on_writing(root, tmp_path):
+    fetch(str(root), "report", tmp_path / "to")
+    (root / "report.html").write_text("changed")
+    assert (tmp_path / "to" / "report.html").read_text() == "report.html"
+
+
+@pytest.mark.parametrize(
+    ("what", "problem", "fix"),
+    [
+        ("shards", "'shards' is nothing that can be fetched", "ask for report, scores, runs, exports, or exports/RUN"),
+        ("exports/x", "has no export of 'x'", "name one of r"),
+    ],
+)
+def test_what_is_not_there_is_named(root, tmp_path, what, problem, fix):
+    with pytest.raises(ConfigError, match=problem) as error:
+        fetch(str(root), what, tmp_path / "to")
+    assert error.value.fix == fix
+
+
+def test_a_root_without_a_study_or_results_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no study: there is no study\.yaml"):
+        fetch(str(tmp_path), "report", tmp_path / "to")
+    (tmp_path / "study.yaml").write_text("")
+    with pytest.raises(ConfigError, match="has no scores yet"):
+        fetch(str(tmp_path), "scores", tmp_path / "to")
+    with pytest.raises(ConfigError, match="expected the path of a folder"):
+        fetch(" ", "scores", tmp_path / "to")

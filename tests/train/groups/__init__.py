@@ -1,0 +1,1 @@
+"""Tests of the groups of workers that train runs side by side."""

@@ -1,0 +1,93 @@
+"""What the driver is told of runs that train at the same time."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.edges.storage import write_atomic
+from cpt_ray.records import Heartbeat, RunEvent
+from cpt_ray.train.groups.watcher import Watcher
+from cpt_ray.train.monitor.metrics import EVENTS, LineWriter, read_events
+from tests.train.groups.told import Told
+from tests.train.tiny_run import make_task, spec_named, tiny_config
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    config = tiny_config(tmp_path, budgets=[8000], watch={"hang_report": 1})
+    return [make_task(tmp_path, config, spec_named(config, arm), arm) for arm in ("legal", "control")]
+
+
+def warn(task, attempt: int, rank: int, *texts: str) -> None:
+    writer = LineWriter(Path(task.run_folder), EVENTS, attempt, rank=rank)
+    for text in texts:
+        writer.write(RunEvent(kind="warning", attempt=attempt, step=0, tokens_seen=0, text=text, rank=rank))
+    writer.close()
+
+
+def beat(task, rank: int, moves: int) -> None:
+    found = Heartbeat(rank=rank, world_size=2, host="here", pid=100 + rank, phase="steps", step=moves, moves=moves, time=0.0)
+    write_atomic(Path(task.run_folder) / "heartbeats" / f"rank-{rank:05d}.json", found.to_json())
+
+
+def test_a_warning_of_several_workers_and_runs_is_told_once(tasks):
+    told = Told()
+    watcher = Watcher(tasks, lambda: [0, 1], told)
+    for task in tasks:
+        for rank in (0, 1):
+            warn(task, 1, rank, "rows are idle", f"only in {task.spec.name}")
+    watcher._look(())
+    watcher._look(())
+    legal, control = (task.spec.name for task in tasks)
+    assert [(place, event.text) for place, event in told.events] == [
+        (0, "rows are idle"),
+        (0, f"only in {legal}"),
+        (1, f"only in {control}"),
+    ]
+
+
+def test_only_runs_that_a_group_was_given_are_followed_and_each_begins_once(tasks):
+    told, given = Told(), [1]
+    watcher = Watcher(tasks, lambda: given, told)
+    watcher._look(())
+    assert told.started == [1]
+    given.append(0)
+    watcher._look(())
+    watcher._look(())
+    assert told.started == [1, 0]
+
+
+def test_the_run_that_is_silent_is_named_while_the_other_goes_on(tasks):
+    told = Told()
+    watcher = Watcher(tasks, lambda: [0, 1], told)
+    for moves in range(1, 16):
+        beat(tasks[1], 0, moves)
+        beat(tasks[1], 1, moves)
+        if moves == 1:
+            beat(tasks[0], 0, 7)
+            beat(tasks[0], 1, 6)
+        watcher._look(())
+        threading.Event().wait(0.1)
+    hangs = [(place, event) for place, event in told.events if event.kind == "hang"]
+    assert [(place, event.rank) for place, event in hangs] == [(0, 1)]
+    assert "rank 1 on here, pid 101, is in phase steps of step 6" in hangs[0][1].text
+    assert [event.kind for event in read_events(Path(tasks[0].run_folder))] == ["hang"]
+    assert read_events(Path(tasks[1].run_folder)) == ()
+    assert watcher.who_is_behind(0) == "; rank 1 on here, pid 101, is in phase steps of step 6, behind the others"
+    assert watcher.who_is_behind(1) == ""
+
+
+def test_an_error_of_the_observer_is_kept_for_the_driver(tasks):
+    told = Told()
+
+    def refuse(place: int) -> None:
+        raise OSError("disk full")
+
+    told.begun = refuse
+    watcher = Watcher(tasks, lambda: [0], told)
+    watcher.start()
+    watcher.finish()
+    assert str(watcher.error) == "disk full"
