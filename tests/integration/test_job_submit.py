@@ -156,7 +156,9 @@ def head() -> Iterator[Head]:
 def checkout(tmp_path_factory) -> Path:
     """A copy of the code with five megabytes in every location that an upload must exclude."""
     target = tmp_path_factory.mktemp("checkout") / "cpt-ray"
-    skipped = shutil.ignore_patterns(".git", ".venv", "*cache*", "*.egg-info", ".hypothesis", "results", "images")
+    skipped = shutil.ignore_patterns(
+        ".git", ".venv", ".hypothesis", "*_cache", "__pycache__", "*.egg-info", "results", "images"
+    )
 
     def ignore(folder: str, names: list[str]) -> set[str]:
         studies = {"runs"} if Path(folder) == REPOSITORY else set()  # cpt_ray/train/runs is code

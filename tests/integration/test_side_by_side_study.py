@@ -23,7 +23,7 @@ from tests.chaos.cluster import SimulatedCluster
 from tests.chaos.lineage import folder_of
 from tests.integration.tiny_study import TinyStudy
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.full, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.accept(cluster=2), pytest.mark.full, pytest.mark.timeout(1500)]
 
 MIDDLE, LARGEST = 80_000, 160_000
 TRUNK, SMALL, MEDIUM, LARGE, CONTROL = (

@@ -13,7 +13,7 @@ from typing import Protocol
 from cpt_ray.edges.logs import FOLDER
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
-from cpt_ray.train.monitor.metrics import append_driver_event, bring_run, read_events, read_metrics
+from cpt_ray.train.monitor.metrics import StepReader, append_driver_event, bring_run, read_events
 from cpt_ray.train.task import TrainTask
 
 _POLL_S = 1.0
@@ -52,6 +52,7 @@ class Watcher(threading.Thread):
         self._told = {_key(task.run_folder, event) for task in tasks for event in read_events(Path(task.run_folder))}
         self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
         self._active: dict[int, SilenceWatch] = {}
+        self._steps = [StepReader(Path(task.run_folder)) for task in tasks]
         self._done: set[int] = set()
         self._stopping = threading.Event()
 
@@ -94,7 +95,7 @@ class Watcher(threading.Thread):
             self._observer.begun(place)
         finished = task.finished  # checked before the steps are read, so that they are complete
         bring_run(Path(task.run_folder))
-        steps = read_metrics(Path(task.run_folder))
+        steps = self._steps[place].read()
         if steps:
             self._observer.stepped(place, steps)
         self._tell_events(place)

@@ -78,14 +78,39 @@ class LineWriter:
 
 def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
     """All steps of a run in order, each from the newest attempt that reached it; a truncated last line is skipped."""
-    steps: dict[int, StepMetrics] = {}
-    for path in sorted((run_folder / METRICS).glob("attempt-*.jsonl")):
-        read = _read(path, StepMetrics)
-        if read:
-            # A resumed attempt replaces an earlier one's steps beyond the checkpoint that it resumed from.
-            steps = {step: metrics for step, metrics in steps.items() if step < read[0].step}
-            steps.update({metrics.step: metrics for metrics in read})
-    return tuple(steps[step] for step in sorted(steps))
+    return StepReader(run_folder).read()
+
+
+class StepReader:
+    """Reads the steps of a run that is training, again and again: only what was written since is read and parsed."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._folder = run_folder / METRICS
+        self._sizes: dict[Path, int] = {}
+        self._ends: dict[Path, int] = {}
+        """Where the last whole line of each file ends: behind it may be one that was cut short."""
+        self._steps: list[StepMetrics] = []
+        self._found: tuple[StepMetrics, ...] = ()
+
+    def read(self) -> tuple[StepMetrics, ...]:
+        """All steps so far; see `read_metrics`."""
+        sizes = {path: path.stat().st_size for path in sorted(self._folder.glob("attempt-*.jsonl"))}
+        newest = max(sizes, default=None)
+        # Only the newest file grows; but a lost worker may write on, and another node cuts a file to what its store has.
+        if any(sizes.get(path, -1) < size or (sizes[path] > size and path != newest) for path, size in self._sizes.items()):
+            self._sizes, self._ends, self._steps, self._found = {}, {}, [], ()
+        grown = [path for path, size in sizes.items() if size > self._sizes.get(path, 0)]
+        self._sizes = sizes
+        for path in grown:
+            written, self._ends[path] = _lines_from(path, self._ends.get(path, 0))
+            for step in map(StepMetrics.from_json, written):
+                # A resumed attempt replaces an earlier one's steps beyond the checkpoint that it resumed from.
+                while self._steps and self._steps[-1].step >= step.step:
+                    self._steps.pop()
+                self._steps.append(step)
+        if grown:
+            self._found = tuple(self._steps)
+        return self._found
 
 
 def read_events(run_folder: Path) -> tuple[RunEvent, ...]:
@@ -116,5 +141,12 @@ def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Lin
 
 
 def _read(path: Path, record: type[_Line]) -> list[_Line]:
-    # Text after the last line break was truncated by a kill.
-    return [record.from_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]
+    return [record.from_json(line) for line in _lines_from(path, 0)[0]]
+
+
+def _lines_from(path: Path, start: int) -> tuple[list[bytes], int]:
+    """The whole lines of a file from an offset on, and the offset behind them: a last line may be cut short by a kill."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        *whole, _ = (data := stream.read()).split(b"\n")
+    return [line for line in whole if line], start + data.rfind(b"\n") + 1

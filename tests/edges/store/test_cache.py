@@ -12,6 +12,8 @@ import pytest
 from cpt_ray.edges import store
 from cpt_ray.edges.store import cache
 
+pytestmark = pytest.mark.accept(cluster=5)
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from cpt_ray.edges.store import conditional
 from cpt_ray.errors import ConfigError, LeaseError
 from tests.object_store import node
 
+pytestmark = pytest.mark.accept(cluster=5)
 DRIVER = """
 import socket, sys, time
 socket.gethostname = lambda: sys.argv[2]

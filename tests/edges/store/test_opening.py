@@ -10,6 +10,8 @@ from cpt_ray.edges import storage, store
 from cpt_ray.edges.store import opening
 from cpt_ray.errors import ArtifactError
 
+pytestmark = pytest.mark.accept(cluster=5)
+
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from tests.train.checkpoint import bucket_jobs, resume_jobs
 from tests.train.engine.zero_group import JobError, ZeroGroups
 from tests.train.tiny_run import make_model, make_shards
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.accept(cluster=5)]
 SETTINGS = {"budgets": [2900], "checkpoint_every": 700, "keep_checkpoints": 3, "global_batch_size": 6, "precision": "fp32"}
 
 

@@ -25,7 +25,7 @@ from cpt_ray.train.task import TrainTask
 from tests.train.groups.told import Told
 from tests.train.tiny_run import make_task, spec_named, tiny_config, weights
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session_2cpu")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.accept(cluster=2), pytest.mark.usefixtures("ray_session_2cpu")]
 
 TRUNK, SMALL, LARGE, CONTROL = range(4)
 SETTINGS = {"checkpoint_every": 2000, "keep_checkpoints": 99, "micro_batch_size": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cpt_ray.records import StepMetrics
-from cpt_ray.train.monitor.metrics import METRICS, LineWriter, read_metrics
+from cpt_ray.train.monitor.metrics import METRICS, LineWriter, StepReader, read_metrics
 
 
 def metrics(attempt: int, step: int, loss: float = 1.0) -> StepMetrics:
@@ -43,3 +43,53 @@ def test_a_line_cut_by_a_kill_is_skipped(tmp_path: Path):
 
 def test_a_run_without_metrics_has_none(tmp_path: Path):
     assert read_metrics(tmp_path) == ()
+
+
+def test_a_reader_parses_only_what_was_written_since(tmp_path: Path, monkeypatch):
+    parsed: list[bytes] = []
+    parse = StepMetrics.from_json
+    monkeypatch.setattr(StepMetrics, "from_json", lambda line: parsed.append(line) or parse(line))
+    reader, writer = StepReader(tmp_path), LineWriter(tmp_path, METRICS, 1)
+    assert reader.read() == ()
+    for step in range(1, 6):
+        writer.write(metrics(1, step))
+        assert [m.step for m in reader.read()] == list(range(1, step + 1))
+        assert reader.read() is reader.read()
+    assert len(parsed) == 5
+
+
+def test_a_reader_sees_what_reading_anew_sees(tmp_path: Path):
+    reader, first = StepReader(tmp_path), LineWriter(tmp_path, METRICS, 1)
+    path = tmp_path / METRICS / "attempt-0001.jsonl"
+    for step in (1, 2, 3, 4):
+        first.write(metrics(1, step))
+    assert reader.read() == read_metrics(tmp_path)
+    second = LineWriter(tmp_path, METRICS, 2)
+    second.write(metrics(2, 3, loss=2.0))
+    assert [(m.step, m.attempt) for m in reader.read()] == [(1, 1), (2, 1), (3, 2)]
+    first.write(metrics(1, 5))  # by a worker that was lost and lives
+    assert reader.read() == read_metrics(tmp_path)
+    assert [m.attempt for m in reader.read()] == [1, 1, 2]
+    with path.open("a") as stream:
+        stream.write('{"attempt": 1')
+    assert reader.read() == read_metrics(tmp_path)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:1]))
+    assert [m.step for m in reader.read()] == [1, 3]
+    path.unlink()
+    assert [m.step for m in reader.read()] == [3]
+
+
+def test_a_line_cut_by_a_kill_is_not_read_again_and_again(tmp_path: Path, monkeypatch):
+    reader, first = StepReader(tmp_path), LineWriter(tmp_path, METRICS, 1)
+    first.write(metrics(1, 1))
+    with (tmp_path / METRICS / "attempt-0001.jsonl").open("a") as stream:
+        stream.write('{"attempt": 1')
+    second = LineWriter(tmp_path, METRICS, 2)
+    second.write(metrics(2, 2))
+    assert len(reader.read()) == 2
+    parsed: list[bytes] = []
+    parse = StepMetrics.from_json
+    monkeypatch.setattr(StepMetrics, "from_json", lambda line: parsed.append(line) or parse(line))
+    second.write(metrics(2, 3))
+    assert len(reader.read()) == 3
+    assert len(parsed) == 1

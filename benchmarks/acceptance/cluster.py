@@ -1,0 +1,50 @@
+"""Run every box of the acceptance list of clusters and object stores, and print PASS or FAIL with the evidence.
+
+Run by `make accept-cluster`, or for selected boxes: `python -m benchmarks.acceptance.cluster 1`. Box 1 needs root, and Debian's
+packages `iproute2`, `openssh-server` and `rsync`. What has no measurement yet fails, and says what is missing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.acceptance.evidence import check_results, run_boxes, run_tests
+from benchmarks.cluster import three_hosts
+
+SCALE = (
+    *("scale.cpu_growth", "scale.memory_growth", "scale.opens_per_unit", "scale.driver_bytes_per_unit"),
+    "scale.noop_seconds_1e5_shards",
+)
+
+
+def box_1() -> list[str]:
+    """Three hosts without a shared folder make the study of a local disk: shards, sample ids, losses; the report is fetched."""
+    return three_hosts.main()
+
+
+def box_2() -> list[str]:
+    """Runs train side by side with the weights of one after another, also after a kill in the overlap; the time it takes."""
+    found = run_tests("cluster", 2)
+    return [*found, *check_results("scale", ("scale.parallel_time_share",), made_by="make bench-parallel")]
+
+
+def box_3() -> list[str]:
+    """What grows with the text, and how."""
+    return check_results("scale", SCALE, made_by="python -m benchmarks.scale")
+
+
+def box_4() -> list[str]:
+    """Every launch file with its planted mistakes, the Slurm job, and what is asked of every node before anything is built."""
+    return run_tests("cluster", 4, figures=["Slurm-like launch"])
+
+
+def box_5() -> list[str]:
+    """Faults of stores and nodes, with what was lost."""
+    return run_tests("cluster", 5)
+
+
+BOXES = [box_1, box_2, box_3, box_4, box_5]
+
+
+if __name__ == "__main__":
+    sys.exit(run_boxes(BOXES, sys.argv[1:]))
