@@ -285,7 +285,7 @@ def test_branches_and_merges_follow_their_parents_through_a_bucket(bucket, tmp_p
     laptop = Place(study, stored.root, tmp_path / "laptop")
     document = json.loads((study.inputs / "law.jsonl").read_text().splitlines()[0])["id"]
     for verb in (("inspect",), ("trace", "--run", "tiny-legal-4000-seed0", "--row", "20"), ("trace", "--document", document)):
-        said = [place.run(*verb, budgets).stdout.replace(place.root, "ROOT") for place in (disk, laptop)]
+        said = [place.run(verb[0], budgets, *verb[1:]).stdout.replace(place.root, "ROOT") for place in (disk, laptop)]
         assert said[0].splitlines()[:-1] == said[1].splitlines()[:-1]
         assert len(said[0]) > 100
     run = "tiny-legal-2000-seed0"
