@@ -28,6 +28,11 @@ class CptRayError(Exception):
         return (_rebuild, (type(self), self.problem, self.fix))
 
 
+def problem_of(error: BaseException) -> str:
+    """What an error says, without its fix; of one that is a bug, its kind too."""
+    return error.problem if isinstance(error, CptRayError) else f"{type(error).__name__}: {error}"
+
+
 def _rebuild(kind: type[CptRayError], problem: str, fix: str) -> CptRayError:
     return kind(problem, fix=fix)
 

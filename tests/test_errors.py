@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from cpt_ray.errors import ArtifactError, ConfigError, CptRayError, DataError, LeaseError, TrainingError
+from cpt_ray.errors import ArtifactError, ConfigError, CptRayError, DataError, LeaseError, TrainingError, problem_of
 
 KINDS = [CptRayError, ConfigError, DataError, ArtifactError, LeaseError, TrainingError]
 
@@ -30,3 +30,8 @@ def test_an_error_of_the_user_ends_with_code_2(kind):
 def test_an_error_without_a_fix_cannot_be_made():
     with pytest.raises(TypeError, match="fix"):
         CptRayError("a")
+
+
+def test_what_an_error_says_names_the_kind_of_a_bug_and_leaves_the_fix_out():
+    assert problem_of(ConfigError("no such key", fix="write another")) == "no such key"
+    assert problem_of(KeyError("x")) == "KeyError: 'x'"

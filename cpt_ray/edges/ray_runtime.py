@@ -73,14 +73,21 @@ def require_cluster_gpus(runtime: RuntimeConfig) -> None:
 
 
 def cluster_nodes() -> list[ClusterNode]:
-    """The living nodes of the cluster that this process has joined."""
+    """The living nodes of the cluster that this process has joined, by address."""
     import ray
 
-    return [
-        ClusterNode(node["NodeManagerHostname"], node["Resources"], node.get("Labels") or {})
+    found = [
+        ClusterNode(
+            name=node["NodeManagerHostname"],
+            resources=node["Resources"],
+            labels=node.get("Labels") or {},
+            id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+        )
         for node in ray.nodes()
         if node["Alive"]
     ]
+    return sorted(found, key=lambda node: (node.address, node.id))
 
 
 def cluster_may_grow() -> bool:

@@ -7,6 +7,7 @@ collectives. The driver holds only records. Guarantee: a job that fails leaves t
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import tell_warnings
 from cpt_ray.edges.ray_runtime import require_cluster_gpus, worker_environment
-from cpt_ray.errors import CptRayError
+from cpt_ray.errors import CptRayError, problem_of
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
 from cpt_ray.records import EvalRecord
 
@@ -93,7 +94,7 @@ class ScoringQueue:
 
         while self._waiting and len(self._running) < room:
             job, settings = self._waiting.pop(0)
-            self._running[_task(self._runtime).remote(job, settings, self._runtime)] = job
+            self._running[self._task.remote(job, settings, self._runtime)] = job
         if not self._running:
             time.sleep(_LONGEST_WAIT_S)
             return
@@ -125,6 +126,18 @@ class ScoringQueue:
         if self.failures:
             raise _missing(self.failures, scored=self._done)
 
+    @functools.cached_property
+    def _task(self) -> Any:
+        import ray
+
+        require_cluster_gpus(self._runtime)
+        return ray.remote(_evaluate_in_task).options(
+            num_cpus=1,
+            num_gpus=self._runtime.scoring_gpus,
+            max_retries=2,  # for a lost node; errors raised by a job are not retried
+            runtime_env={"env_vars": worker_environment(self._runtime)},
+        )
+
     def _score_here(self, job: EvaluateJob, settings: EvaluateSettings) -> None:
         try:
             prove_device(self._runtime, {"evaluate.precision": settings.config.precision})
@@ -142,8 +155,7 @@ class ScoringQueue:
     def _fail(self, job: EvaluateJob, error: Exception) -> None:
         self.failures[job.run.run] = error
         if self.busy:
-            problem = error.problem if isinstance(error, CptRayError) else f"{type(error).__name__}: {error}"
-            logger.warning("%s is not scored: %s; the others go on", job.run.run, problem)
+            logger.warning("%s is not scored: %s; the others go on", job.run.run, problem_of(error))
 
 
 def _missing(failures: Mapping[str, Exception], *, scored: int) -> Exception:
@@ -153,18 +165,6 @@ def _missing(failures: Mapping[str, Exception], *, scored: int) -> Exception:
         return type(first)(f"{first.problem}; {text}", fix=first.fix)
     first.add_note(text)
     return first
-
-
-def _task(runtime: RuntimeConfig) -> Any:
-    import ray
-
-    require_cluster_gpus(runtime)
-    return ray.remote(_evaluate_in_task).options(
-        num_cpus=1,
-        num_gpus=runtime.scoring_gpus,
-        max_retries=2,  # for a lost node; errors raised by a job are not retried
-        runtime_env={"env_vars": worker_environment(runtime)},
-    )
 
 
 def _result(reference: Any, job: EvaluateJob) -> EvalRecord:

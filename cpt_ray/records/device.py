@@ -22,6 +22,9 @@ class ClusterNode(NamedTuple):
     resources: dict[str, float]
     """All that it has, free or not, by the names that Ray gives resources."""
     labels: dict[str, str]
+    id: str = ""
+    """Ray's, by which a task is placed there."""
+    address: str = ""
 
 
 class DeviceFacts(Record):

@@ -166,9 +166,7 @@ class Study:
         if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
             self._nodes_asked = True
             self.session.need_ray()
-            checkpoint = max(memory.checkpoint_bytes for memory in self.plan()[1])
-            per_worker = checkpoint // self.config.runtime.group.min
-            require_nodes(self.config, self.root, per_worker, self.console)
+            require_nodes(self.config, self.root, self.plan()[1], self.console)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""

@@ -17,7 +17,7 @@ from pyarrow import fs as arrow
 
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.store.addresses import url_of
-from cpt_ray.edges.store.opening import ask
+from cpt_ray.edges.store.opening import ask, get_bytes, put_bytes
 from cpt_ray.errors import LeaseError
 
 _S3 = ("s3", "s3a")
@@ -73,7 +73,7 @@ def write(path: Path, data: bytes, before: Version | None) -> Version:
     """
     url = url_of(path)
     if url.split("://")[0] not in _S3:
-        ask(url, "cannot be written", lambda filesystem, name: _write_plainly(filesystem, name, data))
+        ask(url, "cannot be written", functools.partial(put_bytes, data=data))
         return Version(data, None, 0.0)
 
     def put(_: arrow.FileSystem, name: str) -> Version | None:
@@ -143,17 +143,7 @@ def _as_os_error(request: Any) -> Any:
 
 
 def _read_plainly(url: str) -> Version | None:
-    def get(filesystem: arrow.FileSystem, name: str) -> Version:
-        with filesystem.open_input_stream(name, compression=None) as source:
-            return Version(bytes(source.read()), None, None)
-
     try:
-        return ask(url, "cannot be read", get)
+        return Version(ask(url, "cannot be read", get_bytes), None, None)
     except FileNotFoundError:
         return None
-
-
-def _write_plainly(filesystem: arrow.FileSystem, name: str, data: bytes) -> None:
-    target = filesystem.open_output_stream(name, compression=None)
-    target.write(data)
-    target.close()

@@ -20,10 +20,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pyarrow import fs as arrow
-
 from cpt_ray.edges.store.addresses import is_mirrored, url_of
-from cpt_ray.edges.store.opening import ask
+from cpt_ray.edges.store.opening import ask, get_bytes, put_bytes
 from cpt_ray.edges.store.transfer import Stored, listing
 from cpt_ray.errors import CptRayError
 
@@ -63,7 +61,7 @@ def flush() -> None:
             start, end = place
             data = _read_from(path, start)
             if start + len(data) > end:
-                ask(f"{url_of(path)}{_AT}{start:0{_DIGITS}d}", "cannot be written", functools.partial(_write, data=data))
+                ask(f"{url_of(path)}{_AT}{start:0{_DIGITS}d}", "cannot be written", functools.partial(put_bytes, data=data))
                 place[1] = start + len(data)
                 if len(data) >= _SEGMENT_BYTES:
                     place[0] = place[1]
@@ -91,7 +89,7 @@ def join_segments(folder: Path, found: Mapping[str, Stored]) -> None:
         path, start = folder / base, int(digits)
         here = path.stat().st_size if path.exists() else 0
         if start <= here < start + found[name].size_bytes:
-            data = ask(f"{url_of(folder)}/{name}", "cannot be read", _read)
+            data = ask(f"{url_of(folder)}/{name}", "cannot be read", get_bytes)
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as stream:
                 stream.write(data[here - start :])
@@ -162,14 +160,3 @@ def _read_from(path: Path, start: int) -> bytes:
         stream.seek(start)
         return stream.read()
     return b""
-
-
-def _write(filesystem: arrow.FileSystem, name: str, data: bytes) -> None:
-    target = filesystem.open_output_stream(name, compression=None)
-    target.write(data)
-    target.close()
-
-
-def _read(filesystem: arrow.FileSystem, name: str) -> bytes:
-    with filesystem.open_input_stream(name, compression=None) as source:
-        return bytes(source.read())

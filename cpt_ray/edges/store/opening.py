@@ -96,6 +96,20 @@ def ask(url: str, what: str, request: Callable[[arrow.FileSystem, str], T]) -> T
             wait = min(2 * wait, _LONGEST_WAIT_S)
 
 
+def get_bytes(filesystem: arrow.FileSystem, name: str) -> bytes:
+    """The content of a small object."""
+    with filesystem.open_input_stream(name, compression=None) as source:
+        return bytes(source.read())
+
+
+def put_bytes(filesystem: arrow.FileSystem, name: str, data: bytes) -> None:
+    """Write a small object."""
+    target = filesystem.open_output_stream(name, compression=None)
+    target.write(data)
+    # Not in a `with`: closing after an error would make an object of what was sent.
+    target.close()
+
+
 def refused(url: str, what: str, problem: str) -> ArtifactError:
     """The error for an object that the store refuses."""
     renew = "the credentials have expired: renew them, then re-run the same command"

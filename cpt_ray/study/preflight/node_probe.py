@@ -24,6 +24,7 @@ import cpt_ray
 from cpt_ray.edges import store
 from cpt_ray.edges.device import read_device
 from cpt_ray.edges.packages import versions
+from cpt_ray.edges.ray_runtime import cluster_nodes
 from cpt_ray.edges.source_files import SourceFile, open_source
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import DeviceFacts
@@ -93,10 +94,10 @@ def ask_nodes(wanted: Wanted) -> list[AskedNode]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: str(node["NodeManagerAddress"]))
+    nodes = cluster_nodes()
     probes = [
         ray.remote(NodeProbe)
-        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
         .remote()
         for node in nodes
     ]
@@ -110,13 +111,13 @@ def ask_nodes(wanted: Wanted) -> list[AskedNode]:
     finally:
         for probe in probes:
             ray.kill(probe)
-    names = [f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}" for node in nodes]
+    names = [f"{node.name} {node.address}" for node in nodes]
     named = dict(zip(answers, names, strict=True))
     return [
         AskedNode(
             name=name,
-            cpus=node["Resources"].get("CPU", 0),
-            gpus=node["Resources"].get("GPU", 0),
+            cpus=node.resources.get("CPU", 0),
+            gpus=node.resources.get("GPU", 0),
             facts=answer,
             skew_s=0.0 if answer is None else _skew(answer.clock_s, asked, time.time()),
             unreachable=tuple(named[address] for address in failed or ()),

@@ -22,6 +22,7 @@ from cpt_ray.edges.packages import versions
 from cpt_ray.edges.source_files import SourceFile, list_source_files
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
+from cpt_ray.records import MemoryPlan
 from cpt_ray.study.preflight.node_probe import ANSWER_S, DISTRIBUTIONS, AskedNode, NodeFacts, Wanted, ask_nodes, code_hash
 from cpt_ray.study.stages.stage import Console
 
@@ -50,13 +51,13 @@ class Demands:
     """What the checkpoints of one worker take while they wait for their upload."""
 
 
-def require_nodes(config: StudyConfig, root: Path, scratch_bytes: int, console: Console) -> None:
+def require_nodes(config: StudyConfig, root: Path, memory: Sequence[MemoryPlan], console: Console) -> None:
     """Ask every node; Ray has been joined.
 
     Args:
         config: The study.
         root: Its root.
-        scratch_bytes: See `Demands`.
+        memory: Of its models, whose checkpoints wait on the workers' disks.
         console: Where the result is said.
 
     Raises:
@@ -66,7 +67,8 @@ def require_nodes(config: StudyConfig, root: Path, scratch_bytes: int, console: 
     with _marked(root) as mark:
         wanted = Wanted(root, mark, _path(config.runtime.scratch), _first_files(config))
         nodes = ask_nodes(wanted)
-    demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), scratch_bytes)
+    largest = max(one.checkpoint_bytes for one in memory)
+    demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), largest // config.runtime.group.min)
     found = [(node, list(problems(node, demands))) for node in nodes]
     if any(wrong for _, wrong in found):
         fixes = dict.fromkeys(problem.fix for _, wrong in found for problem in wrong)

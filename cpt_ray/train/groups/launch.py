@@ -35,7 +35,7 @@ from cpt_ray.edges.ray_runtime import (
     require_cluster_gpus,
 )
 from cpt_ray.edges.storage import remove_tree
-from cpt_ray.errors import CptRayError, TrainingError, TrainingStopped
+from cpt_ray.errors import TrainingError, TrainingStopped, problem_of
 from cpt_ray.train.groups.queue import RunQueue
 from cpt_ray.train.groups.room import parallel_groups
 from cpt_ray.train.groups.serve import serve
@@ -195,8 +195,7 @@ class _Groups:
                 error = TrainingError(f"{self._tasks[place].spec.name}: {error.problem}{behind}", fix=error.fix)
             self._errors.append(error)
             if self._groups and not isinstance(error, TrainingStopped):
-                problem = error.problem if isinstance(error, CptRayError) else f"{type(error).__name__}: {error}"
-                logger.warning("%s; the other groups go on, and the command ends with this error", problem)
+                logger.warning("%s; the other groups go on, and the command ends with this error", problem_of(error))
 
 
 @contextlib.contextmanager

@@ -15,13 +15,18 @@ from cpt_ray.config.load import load_study
 from cpt_ray.edges.packages import versions
 from cpt_ray.edges.source_files import SourceFile
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import DeviceFacts
+from cpt_ray.records import DeviceFacts, MemoryPlan
 from cpt_ray.study.preflight import nodes as module
 from cpt_ray.study.preflight.node_probe import DISTRIBUTIONS, AskedNode, NodeProbe, Wanted, _skew, ask_nodes, code_hash
 from cpt_ray.study.preflight.nodes import Demands, problems, require_nodes, table
 from tests.integration.tiny_study import write_tiny_study
 
 pytestmark = pytest.mark.accept(cluster=4)
+_BYTES = ("weights", "gradients", "optimizer", "device", "host", "export", "disk")
+MEMORY = MemoryPlan(
+    model="tiny", parameters=1, zero_stage=2, precision="bf16", num_workers=2, checkpoint_bytes=14,
+    **{f"{name}_bytes": 1 for name in _BYTES},
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -158,10 +163,14 @@ class TestOnRay:
             say = lines.append
 
         (tmp_path / "root").mkdir()
-        require_nodes(config, tmp_path / "root", 1, Console)
+        require_nodes(config, tmp_path / "root", [MEMORY], Console)
         assert lines[0].endswith("s, all ready")
         monkeypatch.setattr(module, "code_hash", lambda: "another")
         with pytest.raises(ConfigError, match=r"(?s)not every node .* CPUs   0 GPUs  another state") as error:
-            require_nodes(config, tmp_path / "root", 1, Console)
+            require_nodes(config, tmp_path / "root", [MEMORY], Console)
         assert "--working-dir" in error.value.fix
+        monkeypatch.undo()
+        large = MEMORY.model_copy(update={"checkpoint_bytes": 1 << 62})
+        with pytest.raises(ConfigError, match=r"GiB free, checkpoints need [1-9]\d+\.0 GiB"):
+            require_nodes(config, tmp_path / "root", [MEMORY, large], Console)
         assert list(Path(tmp_path / "root").iterdir()) == []
