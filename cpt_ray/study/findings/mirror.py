@@ -127,7 +127,7 @@ class Mirror:
                 self._tracking.end(self._parent, status)
         except Exception as failed:  # whatever MLflow raises must not hide the command's own error
             self._console.say(f"  MLflow at {self.target.uri} was not told the end ({type(failed).__name__})")
-            return  # likewise
+            return
         if self._watcher is not None:
             self._watcher.close()
 
