@@ -12,10 +12,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, NoReturn
 
 from cpt_ray import __version__
+from cpt_ray.cli.catalog import CELLS, VERBS, Verb
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.edges import logs, process
 from cpt_ray.edges.redaction import printable, printable_arguments
@@ -24,46 +25,6 @@ from cpt_ray.errors import CptRayError
 if TYPE_CHECKING:
     from cpt_ray.config.sections.runtime import RuntimeConfig
 
-VERBS = {
-    "check": "check a study file and everything it refers to; costs nothing",
-    "plan": "estimate what the study will cost: tokens, epochs, steps, FLOPs, memory and disk",
-    "fetch-tasks": "download the items of the lm-eval tasks to decontaminate against; needed once, offline afterwards",
-    "prepare": "clean text, remove duplicates, hold out, decontaminate, tokenize and pack",
-    "train": "train every run to its token budget",
-    "evaluate": "score the base models and every budget on held-out text and exams",
-    "compare": "compare budgets with the base and the control, or runs of several studies (ROOT:RUN ROOT:RUN ...)",
-    "report": "write the report and mirror the records to MLflow, from records alone",
-    "run": "everything: prepare, train, evaluate, compare, report",
-    "inspect": "show packed rows as text, with document boundaries",
-    "trace": "trace a row of a run to its documents and files, or a document to its rows and steps",
-    "verify": "rehash raw files, artifacts and shards, and list every file that has changed",
-}
-"""Each verb is a module of that name, with `_` for `-`, imported on demand: some import torch."""
-
-FETCH = "copy the report, scores, runs or exports of a study to this machine, from its root, a folder or s3://bucket/study"
-"""The verb that takes a root instead of a study file."""
-
-OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "inspect": {
-        "rows": {"type": int, "default": 2, "metavar": "N", "help": "number of rows, from the first onward (default: 2)"},
-        "source": {"metavar": "S", "help": "source to read (default: the first of the study)"},
-    },
-    "trace": {
-        "run": {"metavar": "NAME", "help": "a trained run, with --row"},
-        "row": {"type": int, "metavar": "I", "help": "a row of that run, counted from 0 in training order"},
-        "document": {"metavar": "ID", "help": "a document id: its rows, and the steps at which each run saw them"},
-    },
-}
-"""Options of single verbs, in addition to overrides."""
-CELLS: dict[str, dict[str, Any]] = {
-    "only": {
-        "action": "append",
-        "metavar": "PATTERN",
-        "help": "only the cells of a grid that match, such as 'mix-half+*'",
-    },
-    "exclude": {"action": "append", "metavar": "PATTERN", "help": "without the cells that match"},
-}
-"""Options of every verb that choose among the cells of a study with axes; each may be repeated."""
 TRAINS = ("train", "run")
 _RESTARTED = "CPT_RAY_RESTARTED"
 """Set by a process for the one that replaces it."""
@@ -92,9 +53,12 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     if options.verbose:
         logs.be_verbose()
     try:
-        if options.verb == "fetch":
-            return _fetch(options)
-        if options.verb == "compare" and _compares_runs(options):
+        verb = VERBS[options.verb]
+        console = TerminalConsole(quiet=options.quiet)
+        if not verb.takes_study:
+            _module(options.verb).main(options, console)
+            return 0
+        if options.verb == "compare" and _compares_runs(options, console):
             return 0
         path = Path(options.config)
         from cpt_ray.config.load import load_study  # the schema takes longer to import than `--help` to answer
@@ -105,10 +69,9 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         if may_restart and options.verb in TRAINS and config.runtime.kind == "local" and not options.dry_run:
             _restart(config.runtime, arguments)
         with process.quick_imports():
-            module = importlib.import_module(f"cpt_ray.cli.verbs.{options.verb.replace('-', '_')}")
+            module = _module(options.verb)
             request = importlib.import_module("cpt_ray.cli.request").Request
-        chosen = {name: getattr(options, name) for name in (*CELLS, *OPTIONS.get(options.verb, ()))}
-        console = TerminalConsole(quiet=options.quiet)
+        chosen = {name: getattr(options, name) for name in map(_attribute, (*CELLS, *verb.arguments))}
         overrides = tuple(options.overrides)
         module.main(request(config, path, console, dry_run=options.dry_run, overrides=overrides, options=chosen))
     except CptRayError as error:
@@ -129,21 +92,21 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     return 0
 
 
-def _fetch(options: argparse.Namespace) -> int:
-    module = importlib.import_module("cpt_ray.study.findings.fetch")
-    for path in module.fetch(options.root, options.what, Path(options.to).expanduser()):
-        TerminalConsole(quiet=options.quiet).say(f"fetched: {path}")
-    return 0
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"cpt_ray.cli.verbs.{VERBS[verb].room}.{verb.replace('-', '_')}")
 
 
-def _compares_runs(options: argparse.Namespace) -> bool:
+def _attribute(argument: str) -> str:
+    """The name under which argparse keeps an argument."""
+    return argument.lstrip("-").replace("-", "_")
+
+
+def _compares_runs(options: argparse.Namespace, console: TerminalConsole) -> bool:
     """Compare runs of finished studies, if that is what the arguments name; they have no study file."""
     across = importlib.import_module("cpt_ray.study.findings.across")
-    runs = [options.config, *options.overrides]
     if not across.names_a_run(options.config):
         return False
-    verb = importlib.import_module("cpt_ray.cli.verbs.compare")
-    verb.main_across(runs, TerminalConsole(quiet=options.quiet), dry_run=options.dry_run)
+    _module("compare").main_across([options.config, *options.overrides], console, dry_run=options.dry_run)
     return True
 
 
@@ -182,29 +145,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cpt-ray {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, summary in VERBS.items():
-        verb = verbs.add_parser(name, help=summary, description=summary)
-        verb.add_argument("config", metavar="CONFIG", help="study file, e.g. configs/demo.yaml")
-        verb.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that override the study file")
-        verb.add_argument(
-            "--dry-run", action="store_true", help="list what would be built and what would be reused; change nothing"
-        )
-        for option, settings in (CELLS | OPTIONS.get(name, {})).items():
-            verb.add_argument(f"--{option}", **settings)
-        _say_how(verb)
-    fetch = verbs.add_parser("fetch", help=FETCH, description=FETCH)
-    fetch.add_argument("root", metavar="STUDY_ROOT", help="study.root of the study")
-    fetch.add_argument("what", metavar="WHAT", help="report, scores, runs, exports, or exports/RUN")
-    fetch.add_argument("to", metavar="TO", nargs="?", default=".", help="folder to copy to (default: the current one)")
-    _say_how(fetch)
+    for name, verb in VERBS.items():
+        _add(verbs.add_parser(name, help=verb.summary, description=verb.summary), verb)
     return parser
 
 
-def _say_how(verb: argparse.ArgumentParser) -> None:
-    said = verb.add_mutually_exclusive_group()
+def _add(parser: argparse.ArgumentParser, verb: Verb) -> None:
+    """Give the parser of a verb its arguments."""
+    if verb.takes_study:
+        parser.add_argument("config", metavar="CONFIG", help="study file, e.g. configs/demo.yaml")
+        parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that override the study file")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="list what would be built and what would be reused; change nothing"
+        )
+    for name, settings in {**(CELLS if verb.takes_study else {}), **verb.arguments}.items():
+        parser.add_argument(name, **settings)
+    said = parser.add_mutually_exclusive_group()
     said.add_argument("-v", "--verbose", action="store_true", help="also print the log to stderr")
     said.add_argument("-q", "--quiet", action="store_true", help="print results, warnings and errors only")
-    verb.add_argument("--debug", action="store_true", help="print a traceback for every error")
+    parser.add_argument("--debug", action="store_true", help="print a traceback for every error")
 
 
 def _quieten() -> None:

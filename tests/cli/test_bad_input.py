@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cpt_ray.cli.main import VERBS, main
+from cpt_ray.cli.catalog import VERBS
+from cpt_ray.cli.main import main
 from cpt_ray.edges.lease import hold_lease
 from cpt_ray.train.checkpoint import committed as checkpoint
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
@@ -270,7 +271,7 @@ def test_a_root_named_by_a_file_is_left_alone(tiny, capsys):
     assert Path(tiny.root).read_text() == "mine"
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "trace"])
+@pytest.mark.parametrize("verb", [name for name, verb in VERBS.items() if verb.takes_study and name != "trace"])
 def test_a_relative_root_is_refused_by_every_verb_of_a_submitted_job(tiny, capsys, monkeypatch, tmp_path, verb):
     unpacked = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_12ab"
     unpacked.mkdir(parents=True)

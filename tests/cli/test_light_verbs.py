@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from cpt_ray.cli.catalog import VERBS
+
 HEAVY = ("torch", "transformers", "ray", "deepspeed", "lm_eval", "datasets")
 READERS = ("check", "plan", "inspect", "trace", "verify", "compare", "report")
 MEASURE = f"""
@@ -33,7 +35,7 @@ def loaded(*arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("verb", READERS)
 def test_importing_a_reading_verb_loads_no_framework(verb):
-    code = f"import sys, cpt_ray.cli.verbs.{verb}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    code = f"import sys, cpt_ray.cli.verbs.{VERBS[verb].room}.{verb}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "[]"
 

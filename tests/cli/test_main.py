@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from cpt_ray.cli.main import VERBS, main, program
-from cpt_ray.cli.verbs import run as run_verb
-from cpt_ray.cli.verbs import train as train_verb
+from cpt_ray.cli.catalog import VERBS
+from cpt_ray.cli.main import main, program
+from cpt_ray.cli.verbs.make import run as run_verb
+from cpt_ray.cli.verbs.make import train as train_verb
 from cpt_ray.edges.lease import FILE, read_lease
 from cpt_ray.study.study import Study
 from tests.cli.said import said, would
@@ -34,10 +35,11 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "inspect",
         "trace",
         "verify",
+        "fetch",
     ]
     for verb in VERBS:
         assert len([line for line in text.splitlines() if line.split()[:1] == [verb]]) == 1, verb
-        assert f" {verb} {VERBS[verb]}" in " ".join(text.split())
+        assert f" {verb} {VERBS[verb].summary}" in " ".join(text.split())
     assert "exit codes: 0 done, 2 a problem you can fix" in " ".join(text.split())
 
 

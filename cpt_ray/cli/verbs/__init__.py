@@ -1,1 +1,1 @@
-"""One module per verb of the command line."""
+"""One module per verb of the command line; `cli/catalog.py` lists them."""

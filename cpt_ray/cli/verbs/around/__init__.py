@@ -1,0 +1,1 @@
+"""Verbs that are given something else than a study file, or nothing."""

@@ -1,0 +1,1 @@
+"""Verbs that check, estimate or show, and change nothing."""

@@ -1,0 +1,1 @@
+"""Verbs that make artifacts of a study, or conclude from them."""
