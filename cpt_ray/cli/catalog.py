@@ -80,4 +80,10 @@ VERBS: dict[str, Verb] = {
             "to": {"metavar": "TO", "nargs": "?", "default": ".", "help": "folder to copy to (default: the current one)"},
         },
     ),
+    "schema": Verb("around", "print the JSON Schema of study files, with which editors complete and check them"),
+    "completion": Verb(
+        "around",
+        "print a script that completes verbs, options and keys in a shell",
+        {"shell": {"metavar": "SHELL", "choices": ("bash", "zsh"), "help": "bash or zsh"}},
+    ),
 }
