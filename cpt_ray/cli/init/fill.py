@@ -6,6 +6,7 @@ YAML reads it back, whatever the name of a file.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from cpt_ray import __version__
 from cpt_ray.cli.init.bases import Base, short_name
 from cpt_ray.cli.init.hardware import Hardware
 from cpt_ray.cli.init.sizes import BYTES_PER_TOKEN, Amounts, Sizes, size_study
-from cpt_ray.cli.init.texts import Group, Looked, first_texts, probe_of
+from cpt_ray.cli.init.texts import Group, Looked, absolute, first_texts, probe_of
 from cpt_ray.config.reference.schema import HEADER
 from cpt_ray.config.values import format_count
 from cpt_ray.data.clean.language import identify
@@ -91,23 +92,19 @@ def fill(answers: Answers) -> Filled:
         )
     taken: set[str] = set()
     remarks: list[str] = []
-    general = answers.general
-    probe, others = answers.probe, None
-    if general is not None and probe is None and (found := probe_of(general.path, _FEWEST_PROBED, _LARGEST_PROBE)):
-        probe, others = found
-        remarks.append(f"probe: {probe.path}, the smallest group of the general text that can stand alone; no arm trains on it")
-    sources = _sources(
-        answers.domain, "domain", "measured; its text teaches the filter" if legal else "arms train on it", taken
-    )
+    _require_apart(answers)
+    if answers.general is not None and answers.probe is None:
+        answers, said = _with_probe(answers)
+        remarks.append(said)
+    general, probe = answers.general, answers.probe
+    sources = _sources(answers.domain, "domain", "it teaches the filter" if legal else "arms train on it", taken)
     domain_names = [source["name"] for source in sources]
     general_sources = _sources(general, "general", "the control trains on it; a little is replayed", taken) if general else []
     sources += general_sources + (_sources(probe, "probe", _PROBE, taken)[:1] if probe else [])
     comments: tuple[str, ...] = ()
     if general is None:
         comments = _NO_GENERAL
-        remarks.append(
-            "no general text: no control arm and no replay, so neither can be said: gain beyond any text, forgetting"
-        )
+        remarks.append("no general text: no control arm, no replay; the report cannot say what other text would have gained")
     elif probe is None:
         comments = _NO_PROBE
     replay, why_replay = _replay(answers) if general is not None and not legal else (0.0, "")
@@ -161,6 +158,18 @@ def _yaml(value: Any) -> str:
     """A value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1 << 20, sort_keys=False)
     return text.removesuffix("...\n").strip()
+
+
+def _require_apart(answers: Answers) -> None:
+    """Refuse texts that contain one another: duplicates between sources are dropped, so one would be left empty."""
+    given = {"PATH": answers.domain, "--general": answers.general, "--probe": answers.probe}
+    there = {flag: absolute(one.path).rstrip("/") + "/" for flag, one in given.items() if one is not None}
+    for (flag, path), (other, inside) in itertools.permutations(there.items(), 2):
+        if inside.startswith(path):
+            raise ConfigError(
+                f"{other} is {inside.rstrip('/')}, which {flag} contains or is itself: text can have one role only",
+                fix=f"give {other} text that is not in {path.rstrip('/')}",
+            )
 
 
 def _with_probe(answers: Answers) -> tuple[Answers, str]:

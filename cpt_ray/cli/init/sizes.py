@@ -109,8 +109,8 @@ def size_study(
     hours_needed = tokens / rate / TRAINED / 3600
     share = min(0.2, max(0.02, _HELD_OUT / max(1.0, amounts.documents)))
     why["budget"] = (
-        f"about {_time(hours_needed)} for all runs: 6 FLOPs a parameter and token, {rate:,.3g} tokens of the largest budget a second on "
-        f"{hardware}, and {1 - TRAINED:.0%} of the time for the rest"
+        f"about {_time(hours_needed)} for all runs: {rate:,.3g} tokens of the largest budget a second on {hardware} "
+        f"(6 FLOPs a parameter and token), and {1 - TRAINED:.0%} of the time for the rest"
     )
     why["held_out"] = f"about {share * amounts.documents:,.0f} of {amounts.documents:,.0f} documents of the smallest source"
     return Sizes(
@@ -179,9 +179,8 @@ def _within_text(tokens: float, amounts: Amounts, budget: int | None, fewest: in
 
 def _batch(tokens: float, length: int, hardware: Hardware, why: dict[str, str]) -> int:
     """Rows of a step: about two hundred steps to the smaller budget, at most half a million tokens, all devices alike."""
-    rows = min(_MOST_BATCH_TOKENS / length, max(4.0, tokens / length / _STEPS))
-    rows = 2 ** int(math.log2(rows))
-    rows = math.ceil(rows / hardware.devices) * hardware.devices
+    wanted = min(_MOST_BATCH_TOKENS / length, max(4.0, tokens / length / _STEPS))
+    rows = math.ceil((1 << int(math.log2(wanted))) / hardware.devices) * hardware.devices
     why["batch"] = f"{format_count(rows * length)} tokens a step, {tokens / rows / length:,.0f} steps to the smaller budget"
     return rows
 
@@ -208,4 +207,4 @@ def _zero_file(base: Base, hardware: Hardware, why: dict[str, str]) -> tuple[str
 
 def _learning_rate(base: Base) -> float:
     """About a tenth of the peak in pretraining: 2e-4 at 135M, 6e-5 at 1.5B, 3e-5 at 7B (docs/schedules.md)."""
-    return min(1e-3, 3e-5 * (7e9 / base.parameters) ** 0.45)
+    return min(1e-3, 3e-5 * math.pow(7e9 / base.parameters, 0.45))
