@@ -90,6 +90,8 @@ def size_study(
         ConfigError: If the hours are too few, the budget is more than the text gives, or no way to split a model fits.
     """
     why: dict[str, str] = {}
+    largest = max(bases, key=lambda base: base.parameters)
+    file, lora = _zero_file(largest, hardware, why)
     rate = hardware.flops * hardware.devices / (6 * sum(base.parameters for base in bases) * amounts.runs)
     length = _row_length(hardware, bases, why)
     fewest = int(_FEWEST_STEPS * max(4, hardware.devices) * length / first_share)
@@ -103,8 +105,6 @@ def size_study(
         )
     tokens, epochs = _within_text(tokens, amounts, budget, fewest, why)
     rows = _batch(tokens * first_share, length, hardware, why)
-    largest = max(bases, key=lambda base: base.parameters)
-    file, lora = _zero_file(largest, hardware, why)
     rates = [_learning_rate(base) for base in bases]
     hours_needed = tokens / rate / TRAINED / 3600
     share = min(0.2, max(0.02, _HELD_OUT / max(1.0, amounts.documents)))
@@ -165,7 +165,9 @@ def _within_text(tokens: float, amounts: Amounts, budget: int | None, fewest: in
     if epochs > MOST_EPOCHS:
         text = f"the {over} text (about {format_count(needs[over][1])} tokens, of which {KEPT:.0%} may be left after cleaning)"
         if budget is not None or most < fewest:
-            works = f"give --budget {format_count(_rounded(most))}, or more text" if most >= fewest else "give more text"
+            works = f"give --budget {format_count(_rounded(most))}, or more text"
+            if most < fewest:
+                works = f"give about {math.ceil(fewest / most)} times as much text: {format_count(fewest)} tokens is the least"
             raise ConfigError(
                 f"a budget of {format_count(tokens)} tokens is {epochs:.0f} epochs over {text}; over {MOST_EPOCHS:g} epochs "
                 "little is learned",

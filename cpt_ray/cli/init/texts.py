@@ -47,7 +47,7 @@ class Group:
     def kinds(self) -> str:
         """Its files by format, as a comment says it."""
         names = [str(format_of(file.path) or archive_kind(file.path) or "text") for file in self.files]
-        return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+        return ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names)))
 
     @property
     def has_rows(self) -> bool:
