@@ -23,6 +23,7 @@ from cpt_ray.config.reference.schema import HEADER
 from cpt_ray.config.values import format_count
 from cpt_ray.data.clean.language import identify
 from cpt_ray.edges.packages import is_installed
+from cpt_ray.edges.source_files import format_of
 from cpt_ray.errors import ConfigError
 
 TITLES = {
@@ -41,6 +42,8 @@ _LARGEST_PROBE = 0.3
 _FILTERED = 0.1
 """Share of general text that a filter is taken to choose, before it has."""
 _FEW_DOCUMENTS = 100
+_SHORT_BYTES, _LONG_BYTES = 4_000, 1_000_000
+_MUCH_SHORTER = 20
 _CLEAR = 0.7
 """Share of a text's documents that a language must have to be the text's."""
 _NO_GENERAL = (
@@ -184,7 +187,7 @@ def _with_probe(answers: Answers) -> tuple[Answers, str]:
 
 def _sources(looked: Looked, role: str, why: str, taken: set[str]) -> list[dict[str, Any]]:
     made = []
-    stem = short_name(looked.path.rstrip("/").rpartition("/")[2].partition("*")[0])
+    stem = short_name(looked.stem)
     for group in looked.groups:
         name = next(one for one in (stem, f"{stem}-{role}", *(f"{stem}-{n}" for n in range(2, 1000))) if one not in taken)
         taken.add(name)
@@ -220,7 +223,7 @@ def _sizes(answers: Answers, replay: float) -> Sizes:
     amounts = Amounts(
         domain_tokens=general * _FILTERED if legal else domain,
         general_tokens=general,
-        documents=_FEW_DOCUMENTS if _max_bytes(answers) else min(groups),
+        documents=max(_FEW_DOCUMENTS, min(groups)) if _max_bytes(answers) else min(groups),
         replay=replay,
         # Two budgets: a trunk of 0.8 and cooldowns of 0.2 of each; the control's largest only. See docs/schedules.md.
         runs=3.3 if legal else (1.0 if chain else 1.1) + (1.0 if general else 0.0),
@@ -242,12 +245,18 @@ def _megabytes(answers: Answers) -> float:
 
 
 def _max_bytes(answers: Answers) -> str | None:
-    """A size at which long files are cut, where there are so few documents that none could be held out."""
+    """A size at which files are cut: where there are so few documents that none could be held out, or a file is very long.
+
+    Rows above it would be dropped, so it is set only where those are much shorter.
+    """
     given = [one for one in (answers.domain, answers.general) if one]
-    if all(one.documents >= _FEW_DOCUMENTS for one in given) or any(group.has_rows for one in given for group in one.groups):
-        return None
-    smallest = min(one.text_bytes for one in given)
-    return f"{min(1000, max(4, int(smallest / _FEW_DOCUMENTS / 1000)))}kB"
+    groups = [group for one in given for group in one.groups]
+    few = any(one.documents < _FEW_DOCUMENTS for one in given) and not any(group.has_rows for group in groups)
+    wanted = min(one.text_bytes for one in given) / _FEW_DOCUMENTS if few else _LONG_BYTES
+    rows = max((group.fields.characters for group in groups if group.fields), default=0.0)
+    longest = max((f.size_bytes for group in groups for f in group.files if format_of(f.path) in ("text", "html")), default=0)
+    size = min(_LONG_BYTES, max(_SHORT_BYTES, wanted))
+    return f"{size // 1000:.0f}kB" if (few or longest > 2 * size) and rows * _MUCH_SHORTER < size else None
 
 
 def _replay(answers: Answers) -> tuple[float, str]:

@@ -21,7 +21,7 @@ from cpt_ray.edges.source_files import SourceFile, archive_kind, foreign_kind, f
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 
-_MOST_LOOKED = 200
+_MOST_LOOKED = 2000
 """Files of a format that are opened."""
 _MOST_LISTED = 40
 """Files that a source names one by one."""
@@ -63,6 +63,12 @@ class Looked:
     groups: list[Group]
     left_out: list[tuple[str, str]]
     """Files that are not read, each with the reason."""
+
+    @property
+    def stem(self) -> str:
+        """The name of the folder, or of the file without its endings."""
+        name = Path(self.path.rstrip("/")).name.partition("*")[0]
+        return name.partition(".")[0] or name if Path(absolute(self.path)).is_file() else name
 
     @property
     def text_bytes(self) -> float:

@@ -59,7 +59,7 @@ def main(options: Namespace, console: TerminalConsole) -> None:
     budget, hours = _spend(options, ask)
     answers = Answers(
         template=options.template or _template(hardware),
-        name=check_study_name(options.name) if options.name else short_name(Path(domain.path.rstrip("/")).name),
+        name=check_study_name(options.name) if options.name else short_name(domain.stem),
         domain=domain, general=general, probe=probe, bases=bases, hardware=hardware, budget=budget, hours=hours,
         file=options.output,
     )  # fmt: skip

@@ -114,7 +114,8 @@ def test_without_general_text_what_is_lost_is_said_and_a_study_is_written(here, 
 def test_one_long_file_is_cut_so_that_some_of_it_can_be_held_out(here, capsys):
     (here / "book.txt").write_text("\n\n".join(path.read_text() for path in sorted((here / "own").glob("plain*.txt"))) * 40)
     said(capsys, "init", "book.txt", *FLAGS)
-    assert load_study(here / "study.yaml").prepare.clean.max_bytes == 4000
+    study = load_study(here / "study.yaml")
+    assert (study.study.name, study.prepare.clean.max_bytes) == ("book", 6000)
 
 
 def test_a_study_may_be_checked_from_any_folder(here, capsys, monkeypatch):
