@@ -23,6 +23,15 @@ CELLS: Arguments = {
 """Options of every verb that takes a study file: the cells of a study with axes; each may be repeated."""
 
 
+STUDY: Arguments = {
+    "study": {
+        "metavar": "ROOT_OR_CONFIG",
+        "help": "study.root of the study (a folder or s3://bucket/study), or its study file",
+    },
+}
+"""The study that a verb reads from its root alone."""
+
+
 @dataclass(frozen=True)
 class Verb:
     """A verb and what it is given."""
@@ -71,6 +80,27 @@ VERBS: dict[str, Verb] = {
         },
     ),
     "verify": Verb("look", "rehash raw files, artifacts and shards, and list every file that has changed"),
+    "status": Verb(
+        "around",
+        "how far a study is, whether its driver lives, and what to type next; from any shell, also for s3:// and dead studies",
+        {
+            **STUDY,
+            "--watch": {"action": "store_true", "help": "look again until the study's command has ended"},
+            "--json": {"action": "store_true", "help": "all that is known, as JSON"},
+        },
+    ),
+    "logs": Verb(
+        "around",
+        "the last lines of the log files of a study's driver and workers, in order",
+        {
+            **STUDY,
+            "--follow": {"action": "store_true", "help": "print what is logged from now on, until Ctrl-C"},
+            "--worker": {"type": int, "metavar": "N", "help": "only of training workers of rank N"},
+            "--run": {"metavar": "NAME", "help": "only of the workers of runs whose names begin so"},
+            "--errors": {"action": "store_true", "help": "only errors, then warnings, each with its traceback"},
+            "--lines": {"type": int, "default": 40, "metavar": "N", "help": "number of entries (default: 40)"},
+        },
+    ),
     "fetch": Verb(
         "around",
         "copy the report, scores, runs or exports of a study to this machine, from its root, a folder or s3://bucket/study",

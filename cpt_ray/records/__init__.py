@@ -101,6 +101,17 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
+from cpt_ray.records.status import (
+    CommandRecord,
+    DriverStatus,
+    PlannedArtifact,
+    PlannedStudy,
+    RunStatus,
+    StudyState,
+    StudyStatus,
+    VerbStatus,
+    WorkerStatus,
+)
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
@@ -115,6 +126,7 @@ __all__ = [
     "ClassifierMeasures",
     "ClassifierRecord",
     "ClusterNode",
+    "CommandRecord",
     "Comparison",
     "CompiledLayers",
     "CorpusProfile",
@@ -126,6 +138,7 @@ __all__ = [
     "DocumentsRecord",
     "DomainFindings",
     "DrawnSource",
+    "DriverStatus",
     "Dropped",
     "DuplicateComponents",
     "EfficiencyRatio",
@@ -164,10 +177,12 @@ __all__ = [
     "Merge",
     "ModelShape",
     "PackedPieces",
+    "PlannedArtifact",
     "PlannedBudget",
     "PlannedCell",
     "PlannedMix",
     "PlannedRun",
+    "PlannedStudy",
     "Point",
     "RateSchedule",
     "RatioTrend",
@@ -180,6 +195,7 @@ __all__ = [
     "RunProgress",
     "RunRecord",
     "RunSpec",
+    "RunStatus",
     "ScoresRecord",
     "SelectionRecord",
     "SelfTest",
@@ -199,6 +215,8 @@ __all__ = [
     "StateFigures",
     "StepMetrics",
     "StudyPlan",
+    "StudyState",
+    "StudyStatus",
     "TaskScan",
     "Term",
     "TextTokens",
@@ -207,6 +225,8 @@ __all__ = [
     "TrainingRecord",
     "UnitFacts",
     "UnitReport",
+    "VerbStatus",
+    "WorkerStatus",
     "YieldRecord",
     "half_of",
     "read_hits",

@@ -41,6 +41,7 @@ from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.live.beside import scoring_beside
+from cpt_ray.study.live.command import CommandNote, planned_study
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device, require_placement
 from cpt_ray.study.preflight.nodes import require_nodes
@@ -83,7 +84,8 @@ class Study:
         self.config, self.config_path, self.console = config, config_path, console
         self.graph = StudyGraph(config, config_path, stages, chosen)
         self.root = self.graph.root
-        self.session = Session(self.root, config.runtime, console, self._live_run)
+        self.note = CommandNote(self.root, console)
+        self.session = Session(self.root, config.runtime, self.note, self._live_run)
         self._checked: set[str] = set()
         self._nodes_asked = False
 
@@ -94,6 +96,7 @@ class Study:
             store.require_own(self.root, self.config.study.name)
             write_atomic(self.root / store.STUDY_FILE, dump_study(self.config, redact))
             self.graph.hashes.save()
+            self.note.begin(self.session.attempt, planned_study(self.graph, self.grid))
         except BaseException:
             self.session.__exit__(*sys.exc_info())
             raise
@@ -102,6 +105,7 @@ class Study:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if "mirror" in self.__dict__:  # a command that opened none has none to close
             self.mirror.close(error)
+        self.note.end(error)
         self.session.__exit__(kind, error, traceback)
 
     def make(self, verb: Verb) -> None:
@@ -112,6 +116,7 @@ class Study:
             CptRayError: What a stage refuses.
         """
         self.console.step(verb)
+        self.note.reach(verb)
         self.preflight(verb)
         said = say_bases(self.graph, self.console) if verb == "prepare" else {}
         if verb == "train":

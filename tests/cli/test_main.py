@@ -35,6 +35,8 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "inspect",
         "trace",
         "verify",
+        "status",
+        "logs",
         "fetch",
     ]
     for verb in VERBS:
