@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +36,7 @@ from cpt_ray.records import (
 from cpt_ray.study import store
 from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
 from cpt_ray.study.cost.shapes import model_shapes
+from cpt_ray.study.findings.curves import StudyCurves, open_places
 from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
@@ -105,6 +106,8 @@ class Study:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if "mirror" in self.__dict__:  # a command that opened none has none to close
             self.mirror.close(error)
+        if "curves" in self.__dict__:
+            self.curves.close(failed=error is not None)
         self.note.end(error)
         self.session.__exit__(kind, error, traceback)
 
@@ -197,9 +200,21 @@ class Study:
     def _live_run(self, node: RunNode) -> LiveRun:
         member = next(one for one in self.grid.trained() if one.node is node)
         spec = member.spec(node.work.spec)
-        if why_not_mirrored(self.config.tracking) is not None:
-            return LiveRun(spec, _mirror_nothing)
-        return LiveRun(spec, LiveMirror(self.mirror, spec, node.folder, self.console))
+        told: list[Callable[[tuple[StepMetrics, ...]], None]] = [self.curves.follow(spec, node.folder)]
+        if why_not_mirrored(self.config.tracking) is None:
+            told.append(LiveMirror(self.mirror, spec, node.folder, self.console))
+
+        def tell_all(steps: tuple[StepMetrics, ...]) -> None:
+            for tell in told:
+                tell(steps)
+
+        return LiveRun(spec, tell_all)
+
+    @functools.cached_property
+    def curves(self) -> StudyCurves:
+        """The study's curves in TensorBoard and Weights & Biases, where it asks for them."""
+        places = open_places(self.config.tracking, self.root, self.config.study.name)
+        return StudyCurves(places, self.root, self.console)
 
     @functools.cached_property
     def mirror(self) -> Mirror:
@@ -290,7 +305,3 @@ class Study:
 def _texts(cell: CellGraph) -> tuple[Sequence[SourceConfig], Mapping[str, ArmConfig]]:
     """What the rules of `config.domains` are about."""
     return cell.config.sources, cell.config.arms
-
-
-def _mirror_nothing(_: tuple[StepMetrics, ...]) -> None:
-    """The live mirror of a study that is not mirrored."""

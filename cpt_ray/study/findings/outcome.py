@@ -52,7 +52,10 @@ def conclude(study: Study) -> str:
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
-    return f"{summarize(study, comparison)}\nreport:  {_shown(report)}\nmlflow:  {_mirror(study, comparison, report)}"
+    said = [summarize(study, comparison), f"report:  {_shown(report)}", f"mlflow:  {_mirror(study, comparison, report)}"]
+    folders = {one.name: one.node.folder for one in study.grid.trained()}
+    controls = frozenset(name for name, arm in study.grid.arms().items() if arm.role == "control")
+    return "\n".join([*said, *study.curves.conclude(folders, comparison.points, controls)])
 
 
 def _shown(report: Path) -> str:
