@@ -101,6 +101,15 @@ VERBS: dict[str, Verb] = {
             "--lines": {"type": int, "default": 40, "metavar": "N", "help": "number of entries (default: 40)"},
         },
     ),
+    "doctor": Verb(
+        "around",
+        "check this machine, or with a study file what it needs of it and of every node of its cluster, with fixes to paste",
+        {
+            "config": {"metavar": "CONFIG", "nargs": "?", "help": "study file"},
+            "overrides": {"nargs": "*", "metavar": "section.key=value", "help": "values that override the study file"},
+            "--step": {"action": "store_true", "help": "also train a tiny model for a few steps, about ten seconds"},
+        },
+    ),
     "fetch": Verb(
         "around",
         "copy the report, scores, runs or exports of a study to this machine, from its root, a folder or s3://bucket/study",

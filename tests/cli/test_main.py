@@ -37,6 +37,7 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "verify",
         "status",
         "logs",
+        "doctor",
         "fetch",
     ]
     for verb in VERBS:
