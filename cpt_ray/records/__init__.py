@@ -41,7 +41,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.device import Card, ClusterNode, DeviceFacts
+from cpt_ray.records.device import Card, ClusterNode, DeviceFacts, Finding
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
@@ -101,18 +101,21 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
-from cpt_ray.records.status import (
+from cpt_ray.records.watch import (
     CommandRecord,
     DriverStatus,
+    Heartbeat,
+    HeldOutPoint,
+    MemoryPoint,
     PlannedArtifact,
     PlannedStudy,
+    RunEvent,
     RunStatus,
     StudyState,
     StudyStatus,
     VerbStatus,
     WorkerStatus,
 )
-from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
     "MEASURES",
@@ -151,6 +154,7 @@ __all__ = [
     "ExamScore",
     "ExampleCounts",
     "FileEntry",
+    "Finding",
     "Fit",
     "FittedRecord",
     "Forecast",

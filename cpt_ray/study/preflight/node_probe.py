@@ -27,10 +27,9 @@ from cpt_ray.edges.packages import versions
 from cpt_ray.edges.ray_runtime import cluster_nodes
 from cpt_ray.edges.source_files import SourceFile, open_source
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import ClusterNode, DeviceFacts
-from cpt_ray.records.findings import Finding
-from cpt_ray.study.doctor.machine import check_machine
-from cpt_ray.study.doctor.software import check_software
+from cpt_ray.records import ClusterNode, DeviceFacts, Finding
+from cpt_ray.study.preflight.doctor.machine import check_machine
+from cpt_ray.study.preflight.doctor.software import check_software
 
 DISTRIBUTIONS = ("torch", "transformers", "deepspeed", "ray", "tokenizers", "pyarrow", "numpy", "lm-eval")
 """Whose versions decide what a node computes, or whether its processes understand the others."""

@@ -7,9 +7,9 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from cpt_ray.edges.tracking.curves import CurvePoint, by_tokens, run_points, score_points
+from cpt_ray.edges.tracking.curves import CurvePoint, run_points
 from cpt_ray.edges.tracking.event_files import FOLDER, EventFiles
-from cpt_ray.edges.tracking.event_format import read_records, read_scalar, record, scalar_event, version_event
+from cpt_ray.edges.tracking.event_format import read_records, read_scalar
 from cpt_ray.records import StepMetrics
 
 
@@ -43,22 +43,6 @@ def scalars(root, run="a@half") -> list[tuple[str, int, float]]:
 @pytest.fixture
 def files(tmp_path):
     return EventFiles(tmp_path)
-
-
-def test_points_are_against_tokens_and_a_skipped_step_leaves_none():
-    found = points(step(1), step(2, skipped=True), step(3))
-    assert CurvePoint("train/loss", 100, 3.5, 1002.0) in found
-    assert CurvePoint("train/loss", 300, 5.5, 1006.0) in found
-    assert CurvePoint("during_training/domain/law/bits_per_byte", 100, 1.5, 1002.0) in found
-    assert {point.tokens for point in found} == {100, 300}
-    assert "train/mfu" not in {point.key for point in found}
-
-
-def test_rows_are_in_the_order_of_tokens_and_scores_are_points():
-    assert list(by_tokens([CurvePoint("a", 2, 1.0, 0), CurvePoint("b", 1, 3.0, 0), CurvePoint("b", 2, 4.0, 0)])) == [
-        (1, {"b": 3.0}), (2, {"a": 1.0, "b": 4.0}),
-    ]  # fmt: skip
-    assert score_points({("domain.law.bits_per_byte", 0): 1.25}, 7.0) == [CurvePoint("domain/law/bits_per_byte", 0, 1.25, 7.0)]
 
 
 def test_another_parser_reads_what_was_written(files, tmp_path):
@@ -108,18 +92,6 @@ def test_steps_done_again_replace_the_file(files, tmp_path):
     assert len(list((tmp_path / FOLDER / "a@half").iterdir())) == 2
     assert not old.exists()
     assert [value for key, _, value in scalars(tmp_path) if key == "train/loss"] == [3.5]
-
-
-def test_a_flipped_bit_ends_what_is_believed_of_a_file():
-    data = record(version_event(1.0)) + record(scalar_event("a", 1 << 40, 1.0, 2.0)) + record(scalar_event("a", 2, 1.0, 2.0))
-    assert scalars_of(data) == [("a", 1 << 40, 1.0), ("a", 2, 1.0)]
-    spoiled = bytearray(data)
-    spoiled[-6] ^= 1
-    assert scalars_of(bytes(spoiled)) == [("a", 1 << 40, 1.0)]
-    with pytest.raises(ValueError, match="an event ends within a number"):
-        read_scalar(b"\x80")
-    with pytest.raises(ValueError, match="a field of kind 3"):
-        read_scalar(b"\x0b")
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_a_fix(tmp_path):

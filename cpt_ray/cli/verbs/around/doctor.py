@@ -8,13 +8,13 @@ from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.load import load_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.errors import CptRayError
-from cpt_ray.records.findings import Finding
-from cpt_ray.study.doctor.cluster import check_cluster
-from cpt_ray.study.doctor.machine import check_machine
-from cpt_ray.study.doctor.needs import check_study
-from cpt_ray.study.doctor.software import check_software
-from cpt_ray.study.doctor.step import check_step
-from cpt_ray.study.doctor.table import render_findings
+from cpt_ray.records import Finding
+from cpt_ray.study.preflight.doctor.cluster import check_cluster
+from cpt_ray.study.preflight.doctor.machine import check_machine
+from cpt_ray.study.preflight.doctor.needs import check_study
+from cpt_ray.study.preflight.doctor.software import check_software
+from cpt_ray.study.preflight.doctor.step import check_step
+from cpt_ray.study.preflight.doctor.table import render_findings
 
 
 def main(options: Namespace, console: TerminalConsole) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.edges.store import is_mirrored
 from cpt_ray.errors import ConfigError
-from cpt_ray.study.status.logs import Entry, LogReader, errors_first, last_entries
-from cpt_ray.study.status.place import find_study
+from cpt_ray.study.live.status.logs import Entry, LogReader, errors_first, last_entries
+from cpt_ray.study.live.status.place import find_study
 
 _EVERY_S = 1.0
 _EVERY_STORED_S = 10.0

@@ -6,9 +6,9 @@ from argparse import Namespace
 
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.edges.store import is_mirrored
-from cpt_ray.study.status.gather import gather
-from cpt_ray.study.status.place import find_study
-from cpt_ray.study.status.text import render_status
+from cpt_ray.study.live.status.gather import gather
+from cpt_ray.study.live.status.place import find_study
+from cpt_ray.study.live.status.text import render_status
 
 _EVERY_S = 2.0
 _EVERY_STORED_S = 10.0

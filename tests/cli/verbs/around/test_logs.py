@@ -1,4 +1,4 @@
-"""The log files of a study as one: in order, with errors first on request, followed, and of one worker."""
+"""The verb `logs`: in order, errors first on request, followed, and of one worker."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from cpt_ray.cli.main import main
-from cpt_ray.study.status.logs import LogReader, errors_first, last_entries
-from tests.study.status.made_up_root import TRUNK, folder_of, make_root
+from tests.study.live.status.made_up_root import TRUNK, folder_of, make_root
 
 FAILED = """2026-01-01 10:00:03,000 INFO cpt_ray.train.worker: ended early
 Traceback (most recent call last):
@@ -45,25 +44,6 @@ def test_entries_of_all_files_are_in_the_order_of_their_times_and_tracebacks_sta
     assert FAILED in said
 
 
-def test_the_last_entries_are_shown(root, capsys):
-    assert main(["logs", str(root), "--lines", "1"]) == 0
-    assert capsys.readouterr().out == "[driver] 2026-01-01 10:00:09,000 INFO cpt_ray.study.session: made train\n"
-    assert last_entries(LogReader(root).read(), 0) == []
-
-
-def test_errors_come_before_warnings_and_nothing_else_does(root, capsys):
-    assert main(["logs", str(root), "--errors"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"[{TRUNK} rank 1] {FAILED}")
-    assert said.endswith("[driver] 2026-01-01 10:00:02,500 WARNING x: source is small\n")
-    assert "made train" not in said
-    assert [entry.level for entry in errors_first(LogReader(root).read(), 1)] == ["error"]
-    (root / folder_of(TRUNK) / "logs" / "rank-00001.log").unlink()
-    (root / "logs" / "driver.log").write_text("2026-01-01 10:00:00,000 INFO x: fine\n")
-    assert main(["logs", str(root), "--errors"]) == 0
-    assert capsys.readouterr().out == "no errors and no warnings\n"
-
-
 def test_one_worker_and_one_run_are_shown_alone_and_a_missing_one_is_named(root, capsys):
     assert main(["logs", str(root), "--worker", "0", "--run", TRUNK[:8]]) == 0
     assert capsys.readouterr().out == f"[{TRUNK} rank 0] 2026-01-01 10:00:01,000 INFO x: run on rank 0 of 2\n"
@@ -79,20 +59,6 @@ def test_a_study_without_logs_and_a_senseless_number_are_refused(tmp_path, capsy
     assert "has no log files yet" in capsys.readouterr().err
     assert main(["logs", str(root), "--lines", "0"]) == 2
     assert "--lines is 0" in capsys.readouterr().err
-
-
-def test_what_is_logged_later_is_read_once_and_a_line_that_is_not_whole_waits(root):
-    reader, path = LogReader(root), root / "logs" / "driver.log"
-    assert len(reader.read()) == 6
-    assert reader.read() == []
-    with path.open("a") as stream:
-        stream.write("2026-01-01 10:00:10,000 INFO x: ha")
-        stream.flush()
-        assert reader.read() == []
-        stream.write("lf\n  and more\n")
-    assert [entry.text for entry in reader.read()] == ["2026-01-01 10:00:10,000 INFO x: half\n  and more"]
-    path.write_text("2026-01-01 10:00:11,000 INFO x: anew\n")
-    assert [entry.text for entry in reader.read()] == ["2026-01-01 10:00:11,000 INFO x: anew"]
 
 
 def test_following_prints_what_is_logged_and_ends_with_ctrl_c(root):

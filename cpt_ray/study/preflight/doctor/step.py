@@ -15,7 +15,7 @@ from pathlib import Path
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.process import NO_GPU
 from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path
-from cpt_ray.records.findings import Finding
+from cpt_ray.records import Finding
 from cpt_ray.study.stages.train import deepspeed_path
 
 _WHAT = "training step"
@@ -38,7 +38,7 @@ def check_step(config: StudyConfig | None = None, path: Path | None = None, *, l
     environment = {**os.environ, **operator_environment()}
     if config is not None and config.runtime.wants_gpu is False:
         environment |= NO_GPU
-    command = [sys.executable, "-m", "cpt_ray.train.trial", *arguments]
+    command = [sys.executable, "-m", "cpt_ray.train.engine.trial", *arguments]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=longest_s, check=False)
     except subprocess.TimeoutExpired:
@@ -66,4 +66,4 @@ def judge_steps(found: dict[str, object]) -> Finding:
 
 
 def _by_hand(arguments: list[str]) -> str:
-    return f"see all of it: {' '.join([sys.executable, '-m', 'cpt_ray.train.trial', *arguments])}"
+    return f"see all of it: {' '.join([sys.executable, '-m', 'cpt_ray.train.engine.trial', *arguments])}"

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 import cpt_ray
-from cpt_ray.records.findings import Finding
+from cpt_ray.records import Finding
 
 _GIB = 1 << 30
 _LEAST_MEMORY = 4 * _GIB

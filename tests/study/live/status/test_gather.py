@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from cpt_ray.cli.main import main
 from cpt_ray.edges.lease import Lease
-from cpt_ray.edges.store.addresses import mirror_of
 from cpt_ray.records import StudyStatus
-from cpt_ray.study.status.gather import gather
-from cpt_ray.study.status.place import Place
-from cpt_ray.study.status.text import render_status, sparkline
+from cpt_ray.study.live.status.gather import gather
+from cpt_ray.study.live.status.place import Place
+from cpt_ray.study.live.status.text import render_status
 from cpt_ray.train.monitor.metrics import last_steps, read_metrics
-from tests.study.status.made_up_root import (
-    LARGE,
+from tests.study.live.status.made_up_root import (
     SMALL,
     TRUNK,
     files,
     make_all_done,
     make_done,
     make_root,
-    said_json,
     step,
     write_steps,
     write_training,
@@ -77,13 +70,6 @@ def test_several_runs_train_side_by_side_and_a_branch_counts_from_its_start(tmp_
     assert [run.share for run in status.runs] == [0.75, 0.5, None]
     assert status.eta_s == pytest.approx((200 + 50 + 200) / 100)
     assert render_status(status).count("  training  ") == 2
-
-
-def test_more_runs_than_a_screen_holds_are_counted(tmp_path):
-    status = look(make_root(tmp_path / "runs"))
-    many = [status.runs[0].model_copy(update={"name": f"r{n}", "state": "done" if n < 30 else "waiting"}) for n in range(60)]
-    text = render_status(status.model_copy(update={"runs": tuple(many)}))
-    assert "  and 40 more: 10 waiting, 30 done" in text
 
 
 @pytest.mark.parametrize(("pid", "host", "renewed"), [(GONE, None, 3.0), (None, "elsewhere", 40.0)])
@@ -165,116 +151,3 @@ def test_of_a_long_file_only_the_end_is_read(tmp_path, monkeypatch):
     found = last_steps(tmp_path, 60)
     assert 0 < len(found) < 10
     assert found == read_metrics(tmp_path)[-len(found) :]
-
-
-def test_a_sparkline_goes_from_the_lowest_to_the_highest_and_is_as_wide_as_it_may_be():
-    assert sparkline([1, 2, 3, 4, 5, 6, 7, 8]) == "▁▂▃▄▅▆▇█"
-    assert sparkline([2.0, 2.0]) == "▁▁"
-    assert sparkline([]) == ""
-    assert sparkline([1.0, float("nan"), 8.0]) == "▁█"
-    assert len(sparkline(list(range(1000)))) == 24
-
-
-# The command line.
-
-
-def test_a_folder_that_is_no_study_names_the_nearest_one(tmp_path, capsys, monkeypatch):
-    make_root(tmp_path / "a" / "b" / "study")
-    monkeypatch.chdir(tmp_path)
-    assert main(["status", str(tmp_path / "a")]) == 2
-    error = capsys.readouterr().err
-    assert f"cpt-ray status: {tmp_path / 'a'} holds no study: there is no study.yaml in it" in error
-    assert "fix: give the nearest study: a/b/study" in error
-    assert main(["status", str(tmp_path / "a" / "b" / "study" / "train")]) == 2
-    assert f"there is no file or folder {tmp_path}" in capsys.readouterr().err
-    (tmp_path / "a" / "b" / "study" / "train").mkdir()
-    assert main(["status", str(tmp_path / "a" / "b" / "study" / "train")]) == 2
-    assert "fix: give the nearest study: a/b/study" in capsys.readouterr().err
-
-
-def test_where_no_study_is_near_that_is_said(tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    assert main(["status", str(tmp_path / "empty")]) == 2
-    assert "or its study file; there is none above or below this folder" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("argument", "said"), [("", "expected the path of a folder"), ("http://x/y", "artifacts are written")])
-def test_what_can_be_no_root_is_refused(argument, said, capsys):
-    assert main(["status", argument]) == 2
-    assert said in capsys.readouterr().err
-
-
-def test_a_record_that_was_damaged_is_named(tmp_path, capsys):
-    root = make_root(tmp_path / "runs")
-    (root / "planned.json").write_text("{")
-    assert main(["status", str(root)]) == 2
-    assert f"{root}/planned.json: not what cpt-ray writes there" in capsys.readouterr().err
-
-
-def test_json_is_all_of_it_and_watching_ends_with_the_command(tmp_path, capsys):
-    root = make_root(tmp_path / "runs", released=True, outcome="done")
-    assert main(["status", str(root), "--json", "--watch"]) == 0
-    told, expected = said_json(capsys.readouterr().out), said_json(look(root).to_json())
-    assert told.pop("driver").keys() == expected.pop("driver").keys()  # its heartbeat's age is another by now
-    assert told == expected
-
-
-def test_a_study_that_never_started_says_how_to_start_it(tiny, capsys):
-    assert main(["status", str(tiny.config)]) == 0
-    said = capsys.readouterr().out
-    assert "state: never started" in said
-    assert f"next: cpt-ray check {tiny.config}\n  or: cpt-ray run {tiny.config}" in said
-    assert not tiny.root.exists()
-
-
-_DRIVER = """
-import sys, time
-from pathlib import Path
-from cpt_ray.config.load import load_study
-from cpt_ray.study.study import Study
-from cpt_ray.cli.console import TerminalConsole
-sys.argv = ["cpt-ray", "prepare", sys.argv[1]]
-path = Path(sys.argv[2])
-with Study(load_study(path), path, TerminalConsole()) as study:
-    study.note.reach("prepare")
-    study.session.console.progress("  documents 1/2 units")
-    print("ready", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_a_real_driver_is_seen_alive_killed_and_done(tiny, capsys):
-    driver = subprocess.Popen([sys.executable, "-c", _DRIVER, str(tiny.config)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert driver.stdout.readline() == "ready\n"
-        assert main(["status", str(tiny.config), "--json"]) == 0
-        status = StudyStatus.from_json(capsys.readouterr().out)
-        assert (status.state, status.driver.pid, status.command.verb) == ("running", driver.pid, "prepare")
-        assert status.command.command == f"cpt-ray prepare {tiny.config}"
-        assert [run.state for run in status.runs] == ["waiting"] * 4
-        assert (status.verbs[0].done, status.verbs[0].artifacts) == (0, 6)
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    assert main(["status", str(tiny.root)]) == 0
-    said = capsys.readouterr().out
-    assert "died: without a word" in said
-    assert f"next: cpt-ray prepare {tiny.config}" in said
-
-
-def test_a_study_in_a_bucket_is_read_without_touching_another_process_mirror(tmp_path, bucket, capsys):
-    local = make_root(tmp_path / "runs", verb="train", host="elsewhere")
-    write_training(local, LARGE, steps=17)
-    for path in sorted(local.rglob("*")):
-        if path.is_file():
-            name = path.relative_to(local).as_posix()
-            bucket.put(f"made/{name}@{0:012d}" if name.endswith(".jsonl") else f"made/{name}", path.read_bytes())
-    assert main(["status", "s3://studies/made", "--json"]) == 0
-    status = StudyStatus.from_json(capsys.readouterr().out)
-    assert (status.root, status.state) == ("s3://studies/made", "running")
-    assert status.driver.heartbeat_s < 20  # by the clock of the store
-    assert status.runs[2].share == pytest.approx(0.25)
-    assert len(status.runs[2].workers) == 2
-    assert not mirror_of("s3://studies/made").exists()
-    assert main(["status", "s3://studies/none"]) == 2
-    assert "s3://studies/none holds no study" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import is_installed
 from cpt_ray.edges.ray_runtime import cluster_address
-from cpt_ray.records.findings import Finding
+from cpt_ray.records import Finding
 from cpt_ray.study.store import resolve_root
 
 

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from cpt_ray.study.doctor import machine
-from cpt_ray.study.doctor.machine import (
+from cpt_ray.study.preflight.doctor import machine
+from cpt_ray.study.preflight.doctor.machine import (
     check_clock,
     check_folder,
     check_machine,

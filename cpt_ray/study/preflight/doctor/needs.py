@@ -17,11 +17,11 @@ from cpt_ray.edges.source_files import list_source_files, open_source
 from cpt_ray.edges.store import address
 from cpt_ray.edges.store.addresses import is_remote, private_mirrors
 from cpt_ray.errors import CptRayError, DataError
-from cpt_ray.records.findings import Finding
-from cpt_ray.study.doctor.machine import check_folder
-from cpt_ray.study.doctor.software import check_device
+from cpt_ray.records import Finding
 from cpt_ray.study.graph import STAGES
 from cpt_ray.study.preflight.bases import prove_bases, prove_companions
+from cpt_ray.study.preflight.doctor.machine import check_folder
+from cpt_ray.study.preflight.doctor.software import check_device
 from cpt_ray.study.preflight.packages import needed_packages, require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
 from cpt_ray.study.stages.train import deepspeed_path

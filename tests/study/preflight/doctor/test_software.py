@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.study.doctor import software
-from cpt_ray.study.doctor.software import (
+from cpt_ray.study.preflight.doctor import software
+from cpt_ray.study.preflight.doctor.software import (
     check_compiler,
     check_device,
     check_operators,

@@ -36,7 +36,7 @@ from cpt_ray.records import (
     WorkerStatus,
 )
 from cpt_ray.study.live.lines import event_text, pace
-from cpt_ray.study.status.place import Place
+from cpt_ray.study.live.status.place import Place
 from cpt_ray.study.store import STUDY_FILE
 from cpt_ray.train.monitor.heartbeat import read_heartbeats
 from cpt_ray.train.monitor.metrics import bring_run, last_steps, read_events

@@ -1,4 +1,4 @@
-"""A bucket for roots."""
+"""A bucket for the roots of studies."""
 
 from __future__ import annotations
 

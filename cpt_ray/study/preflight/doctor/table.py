@@ -6,7 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
-from cpt_ray.records.findings import Finding
+from cpt_ray.records import Finding
 
 _WIDTH = 100
 """Of what was found; a fix is never broken, so that it can be pasted."""

@@ -19,7 +19,7 @@ from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.device import read_device
 from cpt_ray.edges.ray_runtime import operator_environment
 from cpt_ray.errors import ConfigError
-from cpt_ray.records.findings import Finding
+from cpt_ray.records import Finding
 
 _DISTRIBUTION = "cpt-ray"
 _OLDEST_PYTHON = (3, 11)
