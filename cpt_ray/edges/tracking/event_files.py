@@ -1,6 +1,6 @@
 """Curves for TensorBoard: an event file per run below the root, which grows with the run.
 
-    ROOT/tensorboard/RUN/events.out.tfevents.*        tensorboard --logdir ROOT/tensorboard
+    ROOT/tensorboard/RUN-FP/events.out.tfevents.*     tensorboard --logdir ROOT/tensorboard
 
 In: all points of a run. Guarantee: the file holds exactly these, each once, however often a command was killed: what it has is
 read from the file itself, a record that was cut short is dropped, and a file whose points were not what led to the weights,

@@ -117,7 +117,9 @@ class StudyCurves:
                     continue
                 until = None if place.takes_back else shown[-1].step
                 points = run_points(shown, watched_metrics(folder, until=until), _started(folder))
-                self._attempt(key, lambda place, points=points: place.write(name, address(folder), points))  # type: ignore[misc]
+                # Under its fingerprint too, as its folder: a run of other settings is drawn beside it.
+                run = f"{name}-{folder.name[-8:]}"
+                self._attempt(key, lambda place, points=points: place.write(run, address(folder), points))  # type: ignore[misc]
 
     def _attempt(self, key: str, do: Callable[[CurvePlace], None]) -> None:
         try:

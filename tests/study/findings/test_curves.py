@@ -17,6 +17,7 @@ from tests.run_specs import make_spec
 from tests.study.planned import Lines
 
 SPEC = make_spec(1000, name="m-legal-1000-seed0")
+RUN = f"{SPEC.name}-0123abcd"
 
 
 class Remembered:
@@ -77,16 +78,16 @@ def test_steps_appear_while_a_run_trains_and_the_last_ones_when_the_command_ends
     assert not (root / "tensorboard").exists()  # ten seconds have not passed
     clock[0] += 11
     follow((step(1), step(2)))
-    assert [tokens for key, tokens, _ in scalars(root, SPEC.name) if key == "train/loss"] == [100, 200]
+    assert [tokens for key, tokens, _ in scalars(root, RUN) if key == "train/loss"] == [100, 200]
     assert place.written == []  # nothing that a resumed run might do again
     checkpoint(run, 2)
     clock[0] += 11
     follow((step(1), step(2), step(3)))
-    assert [(name, losses(points)) for name, points in place.written] == [(SPEC.name, [100])]
+    assert [(name, losses(points)) for name, points in place.written] == [(RUN, [100])]
     assert place.written[0][1][0].time_s == 1767225602.0  # two seconds after the run began
     follow((step(1), step(2), step(3), step(4)))
     study.close(failed=True)
-    assert [tokens for key, tokens, _ in scalars(root, SPEC.name) if key == "train/loss"] == [100, 200, 300, 400]
+    assert [tokens for key, tokens, _ in scalars(root, RUN) if key == "train/loss"] == [100, 200, 300, 400]
     assert place.closed == [True]
     assert lines.said == []
 
