@@ -7,10 +7,11 @@ scores. Guarantee: a place that fails is reported once and stops nothing.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cpt_ray.config.sections.runtime import TrackingConfig
@@ -87,9 +88,10 @@ class StudyCurves:
         self._last.clear()
         for name, folder in folders.items():
             self._write_run(name, folder, read_metrics(folder), whole=True)
+        scores = score_points(curve_metrics(points, control_arms), time.time())
         for key in list(self._places):
-            scores = score_points(curve_metrics(points, control_arms), time.time())
-            self._attempt(key, lambda place, scores=scores: place.write(SCORES, f"{address(self._root)} {SCORES}", scores))  # type: ignore[misc]
+            with self._reported(key) as place:
+                place.write(SCORES, f"{address(self._root)} {SCORES}", scores)
         return self.where()
 
     def where(self) -> list[str]:
@@ -105,25 +107,29 @@ class StudyCurves:
         for write in self._last.values():
             write()
         for key in list(self._places):
-            self._attempt(key, lambda place: place.close(failed=failed))
+            with self._reported(key) as place:
+                place.close(failed=failed)
 
     def _write_run(self, name: str, folder: Path, steps: Sequence[StepMetrics], *, whole: bool = False) -> None:
         if not steps:
             return
+        # Under its fingerprint too, as its folder: a run of other settings is drawn beside it.
+        run = f"{name}-{folder.name[-8:]}"
         with self._lock:
-            for key, place in list(self._places.items()):
-                shown = steps if place.takes_back or whole else _covered(folder, steps)
-                if not shown:
-                    continue
-                until = None if place.takes_back else shown[-1].step
-                points = run_points(shown, watched_metrics(folder, until=until), _started(folder))
-                # Under its fingerprint too, as its folder: a run of other settings is drawn beside it.
-                run = f"{name}-{folder.name[-8:]}"
-                self._attempt(key, lambda place, points=points: place.write(run, address(folder), points))  # type: ignore[misc]
+            for key in list(self._places):
+                with self._reported(key) as place:
+                    shown = steps if place.takes_back or whole else _covered(folder, steps)
+                    until = None if place.takes_back or not shown else shown[-1].step
+                    if shown:
+                        place.write(
+                            run, address(folder), run_points(shown, watched_metrics(folder, until=until), _started(folder))
+                        )
 
-    def _attempt(self, key: str, do: Callable[[CurvePlace], None]) -> None:
+    @contextlib.contextmanager
+    def _reported(self, key: str) -> Iterator[CurvePlace]:
+        """Within, a place may fail: that is said once, and it is used no more."""
         try:
-            do(self._places[key])
+            yield self._places[key]
         except ConfigError:
             raise
         except Exception as error:  # whatever a service's package raises must not stop training
