@@ -20,12 +20,19 @@ from cpt_ray.study.live.status.gather import gather
 from cpt_ray.study.live.status.place import Place
 from cpt_ray.train.checkpoint.committed import newest
 from cpt_ray.train.monitor.metrics import read_metrics
+from tests.edges.tracking.test_event_files import scalars
 from tests.integration.tiny_study import TinyStudy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 RUN = "tiny-legal-20000-seed0"
-OVERRIDES = ("train.budgets=[20k]", "train.checkpoint_every=1000", "train.keep_checkpoints=99", "train.precision=fp32")
+OVERRIDES = (
+    "train.budgets=[20k]",
+    "train.checkpoint_every=1000",
+    "train.keep_checkpoints=99",
+    "train.precision=fp32",
+    "tracking.tensorboard=true",
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +126,10 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     steps = [[(m.step, m.sample_ids, m.tokens_seen, m.loss) for m in read_metrics(run_folder(s))] for s in studies]
     assert len(steps[0]) == pair[0].training.progress.step > 50
     assert steps[0] == steps[1]
+    curve = [
+        (tokens, value) for key, tokens, value in scalars(disturbed.root, run_folder(disturbed).name) if key == "train/loss"
+    ]
+    assert curve == [(m.tokens_seen, pytest.approx(m.loss)) for m in read_metrics(run_folder(disturbed))]
     weights = [load_file(Path(record.export_path) / "model.safetensors") for record in pair]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
