@@ -27,7 +27,7 @@ _PLAIN = {"bf16": {"enabled": "auto", "check_grad_overflow": False}, "zero_optim
 
 
 def try_steps(deepspeed: DeepSpeedConfig, precision: str) -> dict[str, object]:
-    """Take four steps on random tokens.
+    """Take four steps on the same random tokens.
 
     Args:
         deepspeed: How ZeRO splits the states.
@@ -53,12 +53,12 @@ def try_steps(deepspeed: DeepSpeedConfig, precision: str) -> dict[str, object]:
         model = load_model(_write_model(Path(folder)), precision=train.precision)
     engine = Engine(model.to(device), train=train, deepspeed=deepspeed, accumulation_steps=_ROWS, device=device)
     built = time.monotonic()
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(_VOCABULARY, (_LENGTH,), generator=generator) for _ in range(_ROWS)]
+    batches = [MicroBatch(ids, torch.cat([ids[1:], ids[:1]]), (_LENGTH,)) for ids in rows]
     seconds, outcomes = [], []
-    for step in range(_STEPS):
+    for _ in range(_STEPS):
         started = time.monotonic()
-        generator = torch.Generator().manual_seed(step)
-        rows = [torch.randint(_VOCABULARY, (_LENGTH,), generator=generator) for _ in range(_ROWS)]
-        batches = [MicroBatch(ids, torch.cat([ids[1:], ids[:1]]), (_LENGTH,)) for ids in rows]
         loss = engine.accumulate(batches, loss_tokens=_ROWS * _LENGTH)
         outcomes.append(engine.step(_RATE, loss).read())
         seconds.append(time.monotonic() - started)

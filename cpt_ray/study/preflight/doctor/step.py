@@ -51,7 +51,7 @@ def check_step(config: StudyConfig | None = None, path: Path | None = None, *, l
 
 
 def judge_steps(found: dict[str, object]) -> Finding:
-    """What the steps of `train.trial` say: all losses and norms must be finite.
+    """What the process says: all losses and norms must be finite, and the loss on the same rows must fall.
 
     Args:
         found: The line of the process.
@@ -61,6 +61,11 @@ def judge_steps(found: dict[str, object]) -> Finding:
     if not all(map(math.isfinite, (*losses, *norms))):
         said = f"{how}: losses {losses}, gradient norms {norms}"
         return Finding(_WHAT, said, "fail", "the machine computes wrongly: another torch build, or another machine")
+    if losses[-1] >= losses[0]:
+        said = f"{how}: the loss went from {losses[0]:.3f} to {losses[-1]:.3f} on the same rows"
+        return Finding(
+            _WHAT, said, "fail", "the weights do not move: another torch build, or DeepSpeed's operators built again"
+        )
     text = f"{how}: {len(losses)} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}, all finite"
     return Finding(_WHAT, f"{text}; engine in {found['build_s']:.1f} s, a step in {found['step_s']:.3f} s")
 

@@ -20,7 +20,7 @@ def test_a_training_step_through_the_real_engine_is_finite(tiny):
     assert "all finite" in one.found
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 6.3])
 def test_a_machine_that_computes_wrongly_fails(value):
     line = {
         "losses": [6.2, value],
