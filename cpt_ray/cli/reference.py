@@ -23,8 +23,8 @@ def render() -> str:
     lines = [
         "# Command line",
         "",
-        "`cpt-ray VERB CONFIG [section.key=value ...]`. CONFIG is a study file; what follows it overrides its keys. A verb makes",
-        "what is missing before it, reuses what is there, and can be stopped and repeated at any time.",
+        "`cpt-ray VERB CONFIG [section.key=value ...]`. CONFIG is a study file; what follows it overrides its keys. A verb",
+        "makes what is missing before it, reuses what is there, and can be stopped and repeated at any time.",
         "",
         "| option | of |",
         "|---|---|",
