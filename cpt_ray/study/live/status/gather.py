@@ -17,7 +17,6 @@ import yaml
 
 from cpt_ray.edges import store as bucket
 from cpt_ray.edges.lease import Holder, look_at_lease
-from cpt_ray.edges.logs import FOLDER
 from cpt_ray.edges.store.transfer import at_once
 from cpt_ray.errors import ArtifactError
 from cpt_ray.records import (
@@ -36,6 +35,7 @@ from cpt_ray.records import (
     WorkerStatus,
 )
 from cpt_ray.study.live.lines import event_text, pace
+from cpt_ray.study.live.status.logs import bring_driver_log
 from cpt_ray.study.live.status.place import Place
 from cpt_ray.study.store import STUDY_FILE
 from cpt_ray.train.monitor.heartbeat import read_heartbeats
@@ -191,9 +191,8 @@ def _eta(runs: Sequence[RunStatus]) -> float | None:
 
 
 def _last_words(root: Path) -> str:
-    path = _fresh(root / FOLDER / "driver.log")
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = bring_driver_log(root).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

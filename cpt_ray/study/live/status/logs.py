@@ -1,6 +1,6 @@
 """The log files of a study's driver and training workers as one, in the order of their times.
 
-In: a root, which is only read; of a bucket what workers have sent so far, and what the driver sends at a command's end. Out:
+In: a root, which is only read; of a bucket what driver and workers have sent so far, seconds ago at most. Out:
 entries, each with the lines that follow its first: a traceback stays whole. Times are those of each host.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cpt_ray.edges import store
-from cpt_ray.edges.logs import FOLDER
+from cpt_ray.edges.logs import FOLDER, driver_log
 from cpt_ray.edges.store.lines import is_segment, join_segments
 from cpt_ray.errors import ConfigError
 
@@ -74,7 +74,7 @@ class LogReader:
         if not known:
             raise ConfigError(
                 f"{store.address(self._root)} has no log files yet",
-                fix="start the study, or wait: a driver writes its log to a bucket when its command ends",
+                fix="start the study, or wait a few seconds if it has just begun",
             )
         asked = " and ".join(
             [*([f"rank {self._worker}"] if self._worker is not None else []), *([f"run {self._run}"] if self._run else [])]
@@ -85,9 +85,7 @@ class LogReader:
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         if self._worker is None and self._run is None:
-            driver = self._root / FOLDER / "driver.log"
-            if store.is_mirrored(driver):
-                store.fetched_folder(driver.parent, driver.name)
+            driver = bring_driver_log(self._root)
             if driver.exists():
                 yield "driver", driver
         if store.is_mirrored(self._root):
@@ -129,6 +127,17 @@ class LogReader:
         failed = _TRACEBACK in text or (head is not None and head[2] in ("ERROR", "CRITICAL"))
         level: Level = "error" if failed else "warning" if head is not None and head[2] == "WARNING" else "info"
         return Entry(self._times.get(path, ""), level, source, text)
+
+
+def bring_driver_log(root: Path) -> Path:
+    """The log of a study's driver, after what this process's mirror lacks of it was fetched."""
+    path = driver_log(root)
+    if store.is_mirrored(path):
+        found = store.listing(path.parent)
+        if not path.exists():
+            store.fetched(path)  # what the last command that ended has left, which segments go on from
+        join_segments(path.parent, found)
+    return path
 
 
 def last_entries(entries: Sequence[Entry], most: int) -> list[Entry]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -99,3 +101,25 @@ def test_a_study_in_a_bucket_is_read_without_touching_another_process_mirror(tmp
     assert not mirror_of("s3://studies/made").exists()
     assert main(["status", "s3://studies/none"]) == 2
     assert "s3://studies/none holds no study" in capsys.readouterr().err
+
+
+def test_a_driver_of_a_study_in_a_bucket_that_dies_has_left_its_last_words(tiny, bucket, tmp_path, capsys):
+    config = tmp_path / "stored.yaml"
+    config.write_text(tiny.config.read_text().replace(str(tiny.root), "s3://studies/dies"))
+    environment = {**os.environ, "CPT_RAY_CACHE": str(tmp_path / "its own mirror")}
+    driver = subprocess.Popen([sys.executable, "-c", _DRIVER, str(config)], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert driver.stdout.readline() == "ready\n"
+        end = time.monotonic() + 60
+        while not bucket.keys("dies/logs/") and time.monotonic() < end:
+            time.sleep(0.2)
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    assert main(["status", "s3://studies/dies"]) == 0
+    said = capsys.readouterr().out
+    assert "died: without a word" in said
+    assert "last line of its log: " in said
+    assert "cpt_ray.study.session: attempt 1: cpt-ray prepare" in said
+    assert main(["logs", "s3://studies/dies"]) == 0
+    assert capsys.readouterr().out.startswith("[driver] ")
