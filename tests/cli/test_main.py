@@ -35,6 +35,7 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "inspect",
         "trace",
         "verify",
+        "demo",
         "fetch",
     ]
     for verb in VERBS:
