@@ -38,6 +38,7 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "status",
         "logs",
         "doctor",
+        "demo",
         "fetch",
     ]
     for verb in VERBS:
