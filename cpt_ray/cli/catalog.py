@@ -127,4 +127,45 @@ VERBS: dict[str, Verb] = {
             "to": {"metavar": "TO", "nargs": "?", "default": ".", "help": "folder to copy to (default: the current one)"},
         },
     ),
+    "init": Verb(
+        "around",
+        "write a study file for text of your own, from options or questions, and prove it",
+        {
+            "path": {"metavar": "PATH", "nargs": "?", "help": "your text: a file, a folder, a pattern or a URL"},
+            "--base": {
+                "action": "append",
+                "metavar": "MODEL",
+                "help": "base model: a folder, a .gguf file or a name on the hub; several are compared",
+            },
+            "--parameters": {
+                "metavar": "N",
+                "help": "parameters of a base on the hub, if its name does not say it: 1.5B",
+            },
+            "--general": {"metavar": "PATH", "help": "general text, for a control arm and against forgetting"},
+            "--probe": {
+                "metavar": "PATH",
+                "help": "text that no arm trains on, to measure forgetting (default: the smallest group of the general text)",
+            },
+            "--hardware": {
+                "metavar": "NAME",
+                "help": "here (default), cpu, l4, a10g, a100-40, a100-80, h100, h200, b200, or several: 8xh100",
+            },
+            "--budget": {"metavar": "TOKENS", "help": "tokens of the largest budget, such as 400M"},
+            "--hours": {"metavar": "TIME", "help": "or how long everything may take, such as 2h or 30min"},
+            "--template": {
+                "choices": ("laptop", "one-gpu", "cluster", "education", "legal-scaling"),
+                "help": "kind of study (default: by the hardware)",
+            },
+            "--name": {"metavar": "NAME", "help": "name of the study (default: that of PATH)"},
+            "--output": {"metavar": "FILE", "default": "study.yaml", "help": "file to write (default: study.yaml)"},
+            "--force": {"action": "store_true", "help": "replace the file if it exists"},
+            "--yes": {"action": "store_true", "help": "take the default of everything that is not given, without asking"},
+        },
+    ),
+    "schema": Verb("around", "print the JSON Schema of study files, with which editors complete and check them"),
+    "completion": Verb(
+        "around",
+        "print a script that completes verbs, options and keys in a shell",
+        {"shell": {"metavar": "SHELL", "choices": ("bash", "zsh"), "help": "bash or zsh"}},
+    ),
 }
