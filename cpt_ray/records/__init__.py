@@ -101,6 +101,7 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
+from cpt_ray.records.trial import Trial
 from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
 
 __all__ = [
@@ -205,6 +206,7 @@ __all__ = [
     "ThresholdYield",
     "TrainingCost",
     "TrainingRecord",
+    "Trial",
     "UnitFacts",
     "UnitReport",
     "YieldRecord",

@@ -146,7 +146,7 @@ class StudyPlan(Record):
 
 
 class MemoryPlan(Record):
-    """Model states of one worker and the disk space of a model's runs, in bytes."""
+    """The memory of one worker at its peak, part by part, and the disk space of a model's runs, in bytes."""
 
     model: str
     parameters: int
@@ -168,6 +168,46 @@ class MemoryPlan(Record):
     """All kept checkpoints and all exports of this model's runs together."""
     card: Card | None = None
     """The GPU that a worker computes on; None on a CPU, or where it is not known."""
+    on_gpu: bool = False
+    rows: int = 0
+    """Rows of a forward pass: `train.micro_batch_size`, or what `auto` would choose."""
+    row_tokens: int = 0
+    activations_bytes: int = 0
+    """What a forward pass keeps for its backward pass."""
+    loss_bytes: int = 0
+    buffers_bytes: int = 0
+    """Of ZeRO: buckets, gathered weights, copies in a step."""
+    base_bytes: int = 0
+    """Of the runtime, where the model computes: libraries, or the CUDA context."""
+    spare_bytes: int = 0
+    """Lost to fragmentation and to what an allocator keeps."""
+    measured_bytes: int | None = None
+    """What a trial on this hardware took beyond these estimates, or below them; None without one."""
+    host_base_bytes: int = 0
+    """Of the runtime in host memory, with a GPU."""
+    room_bytes: int | None = None
+    """The memory that a worker may fill; None where it is not known."""
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What is allocated at the peak where the model computes; on a GPU this is what torch reports."""
+        states = self.device_bytes + (0 if self.on_gpu else self.host_bytes)
+        return states + self.activations_bytes + self.loss_bytes + self.buffers_bytes + (self.measured_bytes or 0)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak where the model computes; on a CPU, of the whole process."""
+        return self.allocated_bytes + self.base_bytes + self.spare_bytes
+
+    @property
+    def host_peak_bytes(self) -> int:
+        """The peak in host memory."""
+        return self.host_bytes + self.host_base_bytes if self.on_gpu else self.peak_bytes
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether a worker has the memory; None where it is not known."""
+        return None if self.room_bytes is None else self.peak_bytes <= self.room_bytes
 
 
 class PlannedCell(Record):
