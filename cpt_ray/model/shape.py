@@ -70,7 +70,9 @@ def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
 def _feedforward_size(config: Any) -> int | None:
     """Width of the MLP, under the names that architectures have for it."""
     found = (getattr(config, name, None) for name in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"))
-    return next((size for size in found if isinstance(size, int)), None)
+    size = next((size for size in found if isinstance(size, int)), None)
+    # GPT-2's kind leaves it out for four times the hidden size.
+    return 4 * int(config.hidden_size) if size is None and hasattr(config, "n_inner") else size
 
 
 def _added_bos(tokenizer: PreTrainedTokenizerBase) -> str | None:

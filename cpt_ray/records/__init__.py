@@ -66,8 +66,10 @@ from cpt_ray.records.plan import (
     PlannedCell,
     PlannedMix,
     PlannedRun,
+    PlannedStage,
     SourceNeed,
     StudyPlan,
+    TimePlan,
 )
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -169,6 +171,7 @@ __all__ = [
     "PlannedCell",
     "PlannedMix",
     "PlannedRun",
+    "PlannedStage",
     "Point",
     "RateSchedule",
     "RatioTrend",
@@ -204,6 +207,7 @@ __all__ = [
     "Term",
     "TextTokens",
     "ThresholdYield",
+    "TimePlan",
     "TrainingCost",
     "TrainingRecord",
     "Trial",

@@ -210,6 +210,58 @@ class MemoryPlan(Record):
         return None if self.room_bytes is None else self.peak_bytes <= self.room_bytes
 
 
+class PlannedStage(Record):
+    """What one stage of a study takes."""
+
+    stage: Literal["prepare", "train", "evaluate"]
+    seconds: float | None
+    """Wall time; None where it cannot be known yet."""
+    devices: float = 0.0
+    """GPUs, or without any CPUs, that it occupies."""
+    basis: str
+    """What the figure rests on."""
+
+    @property
+    def device_hours(self) -> float | None:
+        """Wall hours times devices."""
+        return None if self.seconds is None else self.seconds * self.devices / 3600
+
+
+class TimePlan(Record):
+    """What a study takes in time and money on one kind of hardware."""
+
+    hardware: str
+    """Name of the profile."""
+    description: str
+    device: Literal["GPU", "CPU"]
+    workers: int
+    stages: tuple[PlannedStage, ...]
+    tokens_per_s: dict[str, float]
+    """Model to the tokens per second of its training steps, all workers together."""
+    mfu: dict[str, float]
+    """Model to the share of the peak that these are."""
+    run_seconds: dict[str, float]
+    """Run to the wall time of its own training."""
+    basis: str
+    """What the pace of training rests on: a trial, or the profile's share of the peak and its source."""
+    price_per_hour: float | None = None
+    """Of a device."""
+    currency: str = ""
+    price_date: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages that are known."""
+        return sum(stage.seconds or 0.0 for stage in self.stages)
+
+    @property
+    def money(self) -> float | None:
+        """Of all stages; None without a price."""
+        if self.price_per_hour is None:
+            return None
+        return self.price_per_hour * sum(stage.device_hours or 0.0 for stage in self.stages)
+
+
 class PlannedCell(Record):
     """One cell of a grid: what it costs alone, and what it adds to the cells before it."""
 

@@ -18,40 +18,19 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from cpt_ray.config.deepspeed import DeepSpeedConfig
-from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.edges.device import prove_device
 from cpt_ray.model.base import load_model
-from cpt_ray.records import Record, Trial
+from cpt_ray.records import Trial
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.monitor.memory import read_host_peak
 from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.batches import MicroBatch
+from cpt_ray.train.task import TrialTask
 from cpt_ray.train.worker import require_process_group
 
 _MOST_PASSES = 2
 """Forward passes of a step: memory is the same with more, and their time is proportional."""
 _LEAST_STEPS, _MOST_STEPS = 3, 12
-
-
-class TrialTask(Record):
-    """What a trial's worker is given."""
-
-    model_folder: str
-    trust_remote_code: bool
-    train: TrainConfig
-    deepspeed: DeepSpeedConfig
-    runtime: RuntimeConfig
-    micro_batch: int
-    workers: int
-    sequence_length: int
-    segment_tokens: int
-    """Length of the documents of a row."""
-    vocabulary_size: int
-    threads: int | None
-    seconds: float
-    """How long it trains after the first step."""
 
 
 def main(task_path: str, result_path: str) -> None:
