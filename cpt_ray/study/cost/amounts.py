@@ -77,8 +77,8 @@ def _held_out_tokens(graph: CellGraph) -> tuple[float, bool]:
             * min(config.document_tokens, one.bytes / max(1, one.documents) / _BYTES_PER_TOKEN)
             for one in sets
         ), True
-    sets = sum(source.held_out_role is not None for source in graph.config.read_sources)
-    return sets * config.held_out_documents * min(config.document_tokens, _DOCUMENT_TOKENS), False
+    number = sum(source.held_out_role is not None for source in graph.config.read_sources)
+    return number * config.held_out_documents * min(config.document_tokens, _DOCUMENT_TOKENS), False
 
 
 def _exam_tokens(graph: CellGraph) -> float:
