@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,14 +93,16 @@ def parse_hardware(text: str, place: str) -> HardwareProfile:
     try:
         return HardwareProfile.model_validate(tree)
     except ValidationError as error:
-        raise _wrong_key(error.errors()[0], place) from None
+        # A misspelled key is both missing and unknown; only the second error names what was written.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise _wrong_key(first, place) from None
 
 
 def find_profile(card: str) -> HardwareProfile | None:
     """The profile of a card by the name that its driver gives it; None if none matches."""
     for name in profile_names():
         profile = load_hardware(name)
-        if any(part in card for part in profile.cards):
+        if any(re.search(rf"\b{re.escape(part)}\b", card) for part in profile.cards):
             return profile
     return None
 

@@ -80,7 +80,7 @@ def worker_bytes(
     """
     activations = activation_bytes(shape, train, tokens=pass_tokens, compiled=compiled)
     loss = loss_bytes(shape, train, tokens=pass_tokens, on_gpu=place.on_gpu)
-    buckets, step = _buckets(shape, deepspeed, train, place), _step_copies(shape, deepspeed, train, num_workers)
+    buckets, step = _buckets(shape, deepspeed, train, place), _step_copies(shape, deepspeed, train, num_workers, place)
     if place.on_gpu:
         # torch's cache gives the step what the passes have freed.
         buffers = buckets + max(0, step - activations - loss)
@@ -112,11 +112,13 @@ def _buckets(shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfig, 
     return buckets + whole * (1 if place.on_gpu else 2)  # on a CPU they are gathered into a second copy
 
 
-def _step_copies(shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfig, num_workers: int) -> int:
-    """What a step copies: the gradients of its shard in fp32, and with several workers the weights that they exchange."""
+def _step_copies(shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfig, num_workers: int, place: Place) -> int:
+    """What a step copies: the gradients of its shard in fp32, and on CPUs, where gloo does not work in place, the weights."""
     if deepspeed.zero_stage == 0:
         return 0
     offloads = is_offloaded(deepspeed.tree.get("zero_optimization", {}), "offload_optimizer")
     shard = 4 * shape.trained_parameters // num_workers
-    exchanged = shape.trained_parameters * compute_bytes(train)
-    return (shard if num_workers > 1 or offloads else 0) + (exchanged if num_workers > 1 else 0)
+    if place.on_gpu:
+        return 0 if offloads else shard
+    exchanged = shape.trained_parameters * compute_bytes(train) if num_workers > 1 else 0
+    return exchanged + (shard if num_workers > 1 or offloads else 0)

@@ -20,8 +20,8 @@ def planned_table(contents: ReportContents) -> Table | None:
         return None
     lead = (
         "The plan is worked out again from the settings, as cpt-ray plan does, with what is known now: tokens of the shards, "
-        "and trials of plan --measure if there are any. Memory is the highest of any worker of the model's runs; a stage's time "
-        "is that in which its artifacts were made."
+        "and trials of plan --measure if there are any. Memory is the highest of any worker of the model's runs; the time of a "
+        "stage is that in which its artifacts were made."
     )
     notes = [f"Times rest on {planned.basis}."] if planned.basis else []
     header = ("what", "planned", "measured", "difference")
