@@ -50,7 +50,19 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "check": Verb("look", "check a study file and everything it refers to; costs nothing"),
-    "plan": Verb("look", "estimate what the study will cost: tokens, epochs, steps, FLOPs, memory and disk"),
+    "plan": Verb(
+        "look",
+        "estimate what the study will cost: tokens, epochs and FLOPs, memory and disk, hours and money; and whether it fits",
+        {
+            "--hardware": {"metavar": "H", "help": "cpu, l4, a10g, a100-40, a100-80, h100, h200, b200, or a profile's file"},
+            "--workers": {"metavar": "N", "help": "training workers (default: runtime.workers)"},
+            "--price": {"metavar": "P", "help": "price of a GPU (or CPU) for an hour, as of today"},
+            "--currency": {"metavar": "C", "help": "its currency (default: USD)"},
+            "--measure": {"action": "store_true", "help": "take a few real steps here first, about a minute a model"},
+            "--fit": {"action": "store_true", "help": "find the largest micro-batch that fits"},
+            "--explain": {"action": "store_true", "help": "show the arithmetic"},
+        },
+    ),
     "fetch-tasks": Verb(
         "make", "download the items of the lm-eval tasks to decontaminate against; needed once, offline afterwards"
     ),

@@ -66,8 +66,10 @@ from cpt_ray.records.plan import (
     PlannedCell,
     PlannedMix,
     PlannedRun,
+    PlannedStage,
     SourceNeed,
     StudyPlan,
+    TimePlan,
 )
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -101,6 +103,7 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
+from cpt_ray.records.trial import Trial
 from cpt_ray.records.watch import (
     CommandRecord,
     DriverStatus,
@@ -186,6 +189,7 @@ __all__ = [
     "PlannedCell",
     "PlannedMix",
     "PlannedRun",
+    "PlannedStage",
     "PlannedStudy",
     "Point",
     "RateSchedule",
@@ -225,8 +229,10 @@ __all__ = [
     "Term",
     "TextTokens",
     "ThresholdYield",
+    "TimePlan",
     "TrainingCost",
     "TrainingRecord",
+    "Trial",
     "UnitFacts",
     "UnitReport",
     "VerbStatus",

@@ -73,7 +73,7 @@ class CellGraph:
 
     def __init__(self, cell: Cell, study: StudyGraph) -> None:
         self.cell, self.config, self.config_path = cell, cell.config, study.config_path
-        self.hashes = study.hashes
+        self.hashes, self.root = study.hashes, study.root
         self._study = study
         self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in study.stages}
         for stage in study.stages:

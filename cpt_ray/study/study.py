@@ -27,14 +27,13 @@ from cpt_ray.records import (
     EvalRecord,
     GridPlan,
     HeldOutRecord,
-    MemoryPlan,
     RunRecord,
     ShardManifest,
     StepMetrics,
-    StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
+from cpt_ray.study.cost.cells import Cost, plan_cell, plan_cells, require_cell
+from cpt_ray.study.cost.place import AS_CONFIGURED, Choice
 from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.findings.curves import StudyCurves, open_places
 from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_not_mirrored
@@ -174,7 +173,7 @@ class Study:
         if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
             self._nodes_asked = True
             self.session.need_ray()
-            require_nodes(self.config, self.root, self.plan()[1], self.console)
+            require_nodes(self.config, self.root, self.plan().memory, self.console)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""
@@ -284,9 +283,9 @@ class Study:
         """Tokens that the runs of the chosen cells trained on; a run that cells share counts once."""
         return sum(store.load(node).tokens_paid for node in self.graph.of(TRAIN))
 
-    def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:
+    def plan(self, choice: Choice = AS_CONFIGURED) -> Cost:
         """The cost of the first cell; see `plan_cell`."""
-        return plan_cell(self.graph.cells[0])
+        return plan_cell(self.graph.cells[0], choice)
 
     def plan_grid(self) -> GridPlan:
         """The cost of all chosen cells."""
