@@ -11,7 +11,7 @@ from cpt_ray.study.stages.train import trained_again
 
 def main(request: Request) -> None:
     """Run the verb; it only reads, so it needs no lease."""
-    study = request.study()
+    study = request.driver()
     said = say_bases(study.graph, request.console)
     say_separators(study.graph, request.console, said)
     if len(study.graph.grid) > 1:
