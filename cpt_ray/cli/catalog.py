@@ -53,6 +53,17 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb("make", "write the report and mirror the records to MLflow, from records alone"),
     "run": Verb("make", "everything: prepare, train, evaluate, compare, report"),
+    "extend": Verb(
+        "make",
+        "train a finished study on to larger budgets: its trunks continue, everything else is reused",
+        {
+            "--budgets": {
+                "required": True,
+                "metavar": "+TOKENS",
+                "help": "tokens beyond the largest budget, such as +400M, or a larger budget, such as 800M",
+            }
+        },
+    ),
     "inspect": Verb(
         "look",
         "show packed rows as text, with document boundaries",

@@ -25,7 +25,7 @@ from cpt_ray.errors import CptRayError
 if TYPE_CHECKING:
     from cpt_ray.config.sections.runtime import RuntimeConfig
 
-TRAINS = ("train", "run")
+TRAINS = ("train", "run", "extend")
 _RESTARTED = "CPT_RAY_RESTARTED"
 """Set by a process for the one that replaces it."""
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cpt_ray.config.load import load_study
+from cpt_ray.config.load import load_study, parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.config.values import check_root
 from cpt_ray.edges import process
@@ -31,6 +31,8 @@ from cpt_ray.report.text.grid import render_grid
 from cpt_ray.report.text.plan import render_plan
 from cpt_ray.report.text.summary import render_deltas
 from cpt_ray.study import store
+from cpt_ray.study.continued import find_continued
+from cpt_ray.study.extend import exact_count, more_budgets, reused_and_new, write_budgets
 from cpt_ray.study.findings.loaded import Loaded, choose_model, load_model
 from cpt_ray.study.findings.outcome import conclude, summarize, summarize_preparation
 from cpt_ray.study.findings.report_file import Report
@@ -146,9 +148,11 @@ class Study:
 
     def dry_run(self, *verbs: Verb, only: Stage[Any, Any] | None = None) -> None:
         """List the artifacts of some verbs, or of one stage: those that exist, and those that would be built."""
-        for node in self.graph().all(*verbs):
+        graph = self.graph()
+        going_on = {one.node: "reuse" if one.is_whole else "extend" for one in find_continued(graph)}
+        for node in graph.all(*verbs):
             if only in (None, node.stage):
-                state = "reuse" if store.find(node) else "make "
+                state = "reuse" if store.find(node) else going_on.get(node, "make ")
                 self.console.say(f"  {state}  {node.label}")
         self.console.say(f"dry run: nothing was changed under {self.config.study.root}")
 
@@ -194,6 +198,42 @@ class Study:
             driver.train_and_evaluate()
             self.console.say(conclude(driver))
             return Report.of(driver.root)
+
+    def extend(self, budgets: str, *, overrides: tuple[str, ...] = (), dry_run: bool = False) -> Study:
+        """Add larger budgets, and run the study with them: trunks go on from their last checkpoints.
+
+        Says what is reused and what is new before it starts. The study file gets the budgets too, if that is one safe edit;
+        else the override to use from now on is said.
+
+        Args:
+            budgets: `"+400M"` beyond the largest, or `"800M"`; several separated by commas.
+            overrides: With which this study was read, if they belong to every command of it.
+            dry_run: Only say it.
+
+        Returns:
+            The extended study.
+
+        Raises:
+            ConfigError: If a budget is there, or is smaller than one that is.
+            TrainingStopped: See `train`.
+        """
+        tokens = more_budgets(self.config, budgets)
+        tree = self.config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        tree["train"]["budgets"] = list(tokens)
+        extended = Study(parse_study(tree, place=str(self.path)), self.path, console=self.console, chosen=self._chosen)
+        extended._is_called_from_python = self._is_called_from_python
+        for line in reused_and_new(extended.graph()):
+            self.console.say(line)
+        override = f"train.budgets=[{','.join(map(exact_count, tokens))}]"
+        if dry_run:
+            self.console.say(f"dry run: nothing was changed; the study would have {override}")
+            return extended
+        if write_budgets(self.path, tokens, overrides):
+            self.console.say(f"{self.path}: {override}")
+        else:
+            self.console.warn(f"{self.path} was not changed; give {override} to every command from now on, or write it there")
+        extended.run()
+        return extended
 
     # What came out, from records alone.
 

@@ -32,6 +32,7 @@ from cpt_ray.records import (
     StudyPlan,
 )
 from cpt_ray.study import store
+from cpt_ray.study.continued import find_continued, take_over
 from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
 from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_not_mirrored
@@ -116,6 +117,8 @@ class StudyDriver:
             self.require_budgets()
             for again in trained_again(self.graph, self.root):
                 self.console.warn(again)
+            for found in find_continued(self.graph):
+                take_over(found, self.session)
         # A base that waits for no text may be refused, and that is soon.
         bases = [node for node in self.graph.of(MODELS) if verb == "prepare" and not waits(node)]
         self._make_nodes(MODELS, bases)

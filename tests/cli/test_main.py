@@ -32,6 +32,7 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "compare",
         "report",
         "run",
+        "extend",
         "inspect",
         "trace",
         "verify",
