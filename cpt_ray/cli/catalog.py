@@ -64,6 +64,18 @@ VERBS: dict[str, Verb] = {
             }
         },
     ),
+    "export": Verb(
+        "make",
+        "write a folder that is ready for a model hub: weights, tokenizer, a card with scores and licenses",
+        {
+            "--run": {"metavar": "NAME", "help": "the run, or a budget (default: the largest that is trained)"},
+            "--to": {"required": True, "metavar": "FOLDER", "help": "the folder to write; it must be empty"},
+            "--force": {
+                "action": "store_true",
+                "help": "write into a folder that is not empty, over files of the same name",
+            },
+        },
+    ),
     "inspect": Verb(
         "look",
         "show packed rows as text, with document boundaries",

@@ -35,6 +35,7 @@ from cpt_ray.study.continued import find_continued
 from cpt_ray.study.extend import exact_count, more_budgets, reused_and_new, write_budgets
 from cpt_ray.study.findings.loaded import Loaded, choose_model, load_model
 from cpt_ray.study.findings.outcome import conclude, summarize, summarize_preparation
+from cpt_ray.study.findings.publish import publish
 from cpt_ray.study.findings.report_file import Report
 from cpt_ray.study.findings.tables import loss_table, result_table
 from cpt_ray.study.graph import Chosen, StudyGraph
@@ -295,6 +296,31 @@ class Study:
             ConfigError: If there is no such model, or several; names those that there are.
         """
         return load_model(choose_model(self.driver(), budget, arm=arm, seed=seed, model=name))
+
+    def export(self, run: str | int | None = None, *, to: str | Path, force: bool = False) -> Path:
+        """Write a folder that is ready for a model hub: weights, tokenizer, and a card with scores, licenses and limits.
+
+        Args:
+            run: The name of a run, or a budget; the largest budget that is trained if none is given.
+            to: The folder.
+            force: Whether it may hold something; files of the same name are replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: If there is no such run, it is not scored yet, or the folder is not empty.
+        """
+        driver = self.driver()
+        chosen = choose_model(driver, run, arm=None, seed=None, model=None)
+        folder = publish(driver, chosen, Path(to).expanduser(), force=force)
+        self.console.say(f"export of {chosen.name}: {folder}")
+        self.console.say(f"load it: transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r})")
+        return folder
+
+    def export_source(self, run: str | int | None = None) -> Path:
+        """Where the export of a run is: what `export` would copy."""
+        return choose_model(self.driver(), run, arm=None, seed=None, model=None).folder
 
     # For code that needs more.
 

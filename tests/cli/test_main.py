@@ -33,6 +33,7 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "report",
         "run",
         "extend",
+        "export",
         "inspect",
         "trace",
         "verify",

@@ -19,14 +19,14 @@ from tests.integration.tiny_study import TinyStudy, study_tree, write_tiny_study
 
 SMALL = {
     "study.root": "",
-    "train.budgets": [600, 1200],
-    "train.checkpoint_every": 300,
+    "train.budgets": [1000, 2000],
+    "train.checkpoint_every": 500,
     "train.schedule.warmup": 100,
     "evaluate.exams": [],
     "prepare.decontaminate.enabled": False,
     "tracking.enabled": False,
 }
-ALL = [600, 1200, 2000]
+ALL = [1000, 2000, 3000]
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,13 @@ def _runs(study: Study) -> dict[str, RunRecord]:
 def test_the_trunk_goes_on_and_every_export_equals_that_of_a_study_with_all_budgets_from_the_start(trained):
     study, fresh = trained
     extended, whole = _runs(_load(study, ALL)), _runs(_load(fresh, ALL))
-    assert extended.keys() == whole.keys() == {"trunk", "cooldown600", "cooldown1200", "cooldown2000"}
+    assert extended.keys() == whole.keys() == {"trunk", "cooldown1000", "cooldown2000", "cooldown3000"}
     attempts = extended["trunk"].training.attempts
     assert [one.resumed for one in attempts] == [False, True]
-    assert attempts[1].first_tokens >= 900  # where the shorter trunk ended
+    assert attempts[1].first_tokens >= 1500  # where the shorter trunk ended
     assert len(whole["trunk"].training.attempts) == 1
     # Not trained again, and without a checkpoint of their own to go on from.
-    assert all(len(extended[name].training.attempts) == 1 for name in ("cooldown600", "cooldown1200"))
+    assert all(len(extended[name].training.attempts) == 1 for name in ("cooldown1000", "cooldown2000"))
     exports = {name: (one.export_path, whole[name].export_path) for name, one in extended.items() if one.export_path}
     assert len(exports) == 3
     for ours, theirs in exports.values():
@@ -87,7 +87,7 @@ def _weights(export):
 def test_the_smaller_study_is_as_it_was_and_shares_the_weights_on_disk(trained):
     study, _ = trained
     small, large = _runs(_load(study)), _runs(_load(study, ALL))
-    ours, theirs = _weights(small["cooldown600"].export_path), _weights(large["cooldown600"].export_path)
+    ours, theirs = _weights(small["cooldown1000"].export_path), _weights(large["cooldown1000"].export_path)
     assert ours != theirs
     assert os.path.samefile(ours, theirs)
     assert find_continued(_load(study).graph()) == []
@@ -100,14 +100,14 @@ def test_what_is_not_the_same_path_is_not_taken_over(trained):
         study.config, {**SMALL, "study.root": str(study.root), "train.learning_rate": 1e-3, "train.budgets": ALL}
     )
     assert find_continued(changed.graph()) == []
-    between = _load(study, [600, 800, 1200])
+    between = _load(study, [1000, 1500, 2000])
     found = {
         one.node.work.spec.kind + str(one.node.work.spec.budget_tokens or ""): one for one in find_continued(between.graph())
     }
-    # The old trunk kept nothing at 600, where the budget of 800 branches: it goes on from the branch point before.
-    assert 450 <= found["trunk"].tokens < 600
-    assert found["cooldown600"].is_whole
-    assert "cooldown800" not in found
+    # The old trunk kept nothing at 1125, where the budget of 1500 branches: it goes on from the branch point before.
+    assert 750 <= found["trunk"].tokens < 1125
+    assert found["cooldown1000"].is_whole
+    assert "cooldown1500" not in found
 
 
 @pytest.mark.slow
@@ -116,10 +116,10 @@ def test_extend_says_what_is_new_before_it_starts(trained, capsys):
     before = study.files()
     _load(study, ALL).extend("+1k", dry_run=True)
     text = capsys.readouterr().out
-    assert "  reused  tiny-legal-600-seed0" in text
-    assert "  extended  tiny-legal-trunk-seed0: 1.5" in text
-    assert "  new  tiny-legal-3000-seed0: 750 tokens, from tiny-legal-trunk-seed0 at 2.25k" in text
-    assert "dry run: nothing was changed; the study would have train.budgets=[600,1200,2k,3k]" in text
+    assert "  reused  tiny-legal-1000-seed0" in text
+    assert "  extended  tiny-legal-trunk-seed0: 2." in text
+    assert "  new  tiny-legal-4000-seed0: 1k tokens, from tiny-legal-trunk-seed0 at 3k" in text
+    assert "dry run: nothing was changed; the study would have train.budgets=[1k,2k,3k,4k]" in text
     assert study.files() == before
 
 
