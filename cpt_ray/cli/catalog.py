@@ -74,6 +74,29 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb("make", "write the report and mirror the records to MLflow, from records alone"),
     "run": Verb("make", "everything: prepare, train, evaluate, compare, report"),
+    "extend": Verb(
+        "make",
+        "train a finished study on to larger budgets: its trunks continue, everything else is reused",
+        {
+            "--budgets": {
+                "required": True,
+                "metavar": "+TOKENS",
+                "help": "tokens beyond the largest budget, such as +400M, or a larger budget, such as 800M",
+            }
+        },
+    ),
+    "export": Verb(
+        "make",
+        "write a folder that is ready for a model hub: weights, tokenizer, a card with scores and licenses",
+        {
+            "--run": {"metavar": "NAME", "help": "the run, or a budget (default: the largest that is trained)"},
+            "--to": {"required": True, "metavar": "FOLDER", "help": "the folder to write; it must be empty"},
+            "--force": {
+                "action": "store_true",
+                "help": "write into a folder that is not empty, over files of the same name",
+            },
+        },
+    ),
     "inspect": Verb(
         "look",
         "show packed rows as text, with document boundaries",

@@ -15,11 +15,9 @@ from typing import Any, Self
 
 from cpt_ray.compare.comparison import Facts, compare
 from cpt_ray.config.domains import domain_text, drawn_by_controls, missing_probe, probes_of_arms
-from cpt_ray.config.load import dump_study
 from cpt_ray.config.sections.prepare import ArmConfig, SourceConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.ray_runtime import cluster_address
-from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import (
     Comparison,
@@ -32,6 +30,7 @@ from cpt_ray.records import (
     StepMetrics,
 )
 from cpt_ray.study import store
+from cpt_ray.study.continued import find_continued, take_over
 from cpt_ray.study.cost.cells import Cost, plan_cell, plan_cells, require_cell
 from cpt_ray.study.cost.place import AS_CONFIGURED, Choice
 from cpt_ray.study.cost.shapes import model_shapes
@@ -56,8 +55,8 @@ from cpt_ray.study.stages.stage import Console, LiveRun, Node, Stage, Verb
 from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports, trained_again
 
 
-class Study:
-    """A study open for work: `with Study(config, path, console) as study: study.make("prepare")`.
+class StudyDriver:
+    """A study open for work: `with StudyDriver(config, path, console) as study: study.make("prepare")`.
 
     Read-only verbs use it without `with`: they need no lease.
 
@@ -94,7 +93,7 @@ class Study:
         try:
             # After the lease: a second driver must not overwrite the configuration of the one at work.
             store.require_own(self.root, self.config.study.name)
-            write_atomic(self.root / store.STUDY_FILE, dump_study(self.config, redact))
+            write_atomic(self.root / store.STUDY_FILE, store.study_text(self.config))
             self.graph.hashes.save()
             self.note.begin(self.session.attempt, planned_study(self.graph, self.grid))
         except BaseException:
@@ -125,6 +124,8 @@ class Study:
             self.require_budgets()
             for again in trained_again(self.graph, self.root):
                 self.console.warn(again)
+            for found in find_continued(self.graph):
+                take_over(found, self.session)
         # A base that waits for no text may be refused, and that is soon.
         bases = [node for node in self.graph.of(MODELS) if verb == "prepare" and not waits(node)]
         self._make_nodes(MODELS, bases)
