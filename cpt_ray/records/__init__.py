@@ -41,7 +41,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.device import Card, ClusterNode, DeviceFacts
+from cpt_ray.records.device import Card, ClusterNode, DeviceFacts, Finding
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
@@ -66,8 +66,10 @@ from cpt_ray.records.plan import (
     PlannedCell,
     PlannedMix,
     PlannedRun,
+    PlannedStage,
     SourceNeed,
     StudyPlan,
+    TimePlan,
 )
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -101,7 +103,22 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
-from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
+from cpt_ray.records.trial import Trial
+from cpt_ray.records.watch import (
+    CommandRecord,
+    DriverStatus,
+    Heartbeat,
+    HeldOutPoint,
+    MemoryPoint,
+    PlannedArtifact,
+    PlannedStudy,
+    RunEvent,
+    RunStatus,
+    StudyState,
+    StudyStatus,
+    VerbStatus,
+    WorkerStatus,
+)
 
 __all__ = [
     "MEASURES",
@@ -115,6 +132,7 @@ __all__ = [
     "ClassifierMeasures",
     "ClassifierRecord",
     "ClusterNode",
+    "CommandRecord",
     "Comparison",
     "CompiledLayers",
     "CorpusProfile",
@@ -126,6 +144,7 @@ __all__ = [
     "DocumentsRecord",
     "DomainFindings",
     "DrawnSource",
+    "DriverStatus",
     "Dropped",
     "DuplicateComponents",
     "EfficiencyRatio",
@@ -138,6 +157,7 @@ __all__ = [
     "ExamScore",
     "ExampleCounts",
     "FileEntry",
+    "Finding",
     "Fit",
     "FittedRecord",
     "Forecast",
@@ -164,10 +184,13 @@ __all__ = [
     "Merge",
     "ModelShape",
     "PackedPieces",
+    "PlannedArtifact",
     "PlannedBudget",
     "PlannedCell",
     "PlannedMix",
     "PlannedRun",
+    "PlannedStage",
+    "PlannedStudy",
     "Point",
     "RateSchedule",
     "RatioTrend",
@@ -180,6 +203,7 @@ __all__ = [
     "RunProgress",
     "RunRecord",
     "RunSpec",
+    "RunStatus",
     "ScoresRecord",
     "SelectionRecord",
     "SelfTest",
@@ -199,14 +223,20 @@ __all__ = [
     "StateFigures",
     "StepMetrics",
     "StudyPlan",
+    "StudyState",
+    "StudyStatus",
     "TaskScan",
     "Term",
     "TextTokens",
     "ThresholdYield",
+    "TimePlan",
     "TrainingCost",
     "TrainingRecord",
+    "Trial",
     "UnitFacts",
     "UnitReport",
+    "VerbStatus",
+    "WorkerStatus",
     "YieldRecord",
     "half_of",
     "read_hits",
