@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
+import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from cpt_ray.errors import DataError
 from cpt_ray.records.base import FileEntry, Record, SourceRole
+from cpt_ray.records.columns import SHA256, Columns
 
 
 class DocumentKey(NamedTuple):
@@ -189,6 +192,41 @@ class UnitReport(UnitFacts):
         """Path of the only file of that name, relative to the artifact's folder."""
         (entry,) = self.outputs[name]
         return entry.path
+
+
+class UnitFile(FileEntry):
+    """A file of a unit, in the list of a stage's files."""
+
+    unit: str
+    kind: str
+    """As in `UnitReport.outputs`."""
+
+
+class UnitFileTable(Columns[UnitFile]):
+    """The files that the units of a stage wrote."""
+
+    ENTRY = UnitFile
+    SCHEMA = pa.schema(
+        [
+            ("path", pa.string()),
+            ("size_bytes", pa.int64()),
+            ("sha256", SHA256),
+            ("unit", pa.string()),
+            ("kind", pa.dictionary(pa.int32(), pa.string())),
+        ]
+    )
+
+    def entries(self) -> pa.RecordBatch:
+        """Path, size and hash alone, as columns of a `FileTable`."""
+        return self._columns.select(["path", "size_bytes", "sha256"])
+
+    def of_kind(self, kind: str) -> UnitFileTable:
+        """The files of one kind, in their order."""
+        column = self.arrow("kind")
+        names = column.dictionary.to_pylist()
+        codes = column.indices.to_numpy()
+        places = np.flatnonzero(codes == names.index(kind)) if kind in names else np.empty(0, dtype=np.int64)
+        return self.take(places)
 
 
 class HeldOutSet(Record):

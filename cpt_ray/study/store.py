@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import yaml
 
 from cpt_ray.edges.packages import versions
-from cpt_ray.edges.storage import listed_sizes, unwritable, verify_files, write_atomic
+from cpt_ray.edges.storage import atomic_path, file_entry, listed_sizes, unwritable, verify_files, write_atomic
 from cpt_ray.edges.store import address, fetched, is_mirrored, mirror_of, push, remove
 from cpt_ray.edges.store import exists as stored_file_exists
 from cpt_ray.edges.store.addresses import is_remote
@@ -27,6 +27,7 @@ from cpt_ray.edges.store.made import made_files
 from cpt_ray.edges.store.transfer import listing, matches, refresh
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, Made, Record
+from cpt_ray.records.artifacts import LISTED
 from cpt_ray.study.stages.stage import Node, Planned, Stage
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -106,7 +107,9 @@ def _remember(node: Node[Any, Any], artifact: Artifact) -> Artifact:
 
 
 def _is_read_here(name: str, stage: Stage[Any, Any]) -> bool:
-    return name == Artifact.FILE or (not is_segment(name) and any(matches(name, one) for one in stage.driver_files))
+    return name in (Artifact.FILE, Artifact.COLUMNS) or (
+        not is_segment(name) and any(matches(name, one) for one in stage.driver_files)
+    )
 
 
 def exists(node: Node[Any, Any]) -> bool:
@@ -122,7 +125,7 @@ def read(node: Node[Any, Any]) -> Artifact:
     """
     path, place = fetched(node.folder / Artifact.FILE), address(node.folder)
     try:
-        artifact = Artifact.load(path)
+        artifact = Artifact.load(path, fetched)
     except ValueError as error:
         raise ArtifactError(f"{address(path)}: not an artifact record: {error}", fix=f"delete {place}") from None
     if artifact.fingerprint != node.fingerprint:
@@ -192,7 +195,13 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(*_VERSIONED),
     )
-    write_atomic(node.folder / Artifact.FILE, artifact.to_json())
+    head = artifact
+    if len(artifact.files) > LISTED:
+        columns = node.folder / Artifact.COLUMNS
+        with atomic_path(columns) as temporary:
+            artifact.files.write(temporary)
+        head = artifact.head(file_entry(node.folder, columns))
+    write_atomic(node.folder / Artifact.FILE, head.to_json())
     return _remember(node, artifact)
 
 
