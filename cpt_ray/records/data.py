@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
@@ -215,6 +215,14 @@ class UnitFileTable(Columns[UnitFile]):
             ("kind", pa.dictionary(pa.int32(), pa.string())),
         ]
     )
+
+    @classmethod
+    def of_units(cls, units: Sequence[str], kinds: Sequence[str], entries: Sequence[FileEntry]) -> pa.RecordBatch:
+        """The columns of some files, from the unit and the kind of each."""
+        hashes = [bytes.fromhex(entry.sha256) for entry in entries]
+        columns = [[entry.path for entry in entries], [entry.size_bytes for entry in entries], hashes, units, kinds]
+        pairs = zip(columns, cls.SCHEMA.types, strict=True)
+        return pa.RecordBatch.from_arrays([pa.array(values, type=kind) for values, kind in pairs], schema=cls.SCHEMA)
 
     def entries(self) -> pa.RecordBatch:
         """Path, size and hash alone, as columns of a `FileTable`."""

@@ -10,6 +10,7 @@ Guarantee: a manifest whose columns are not the ones its head was written with i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -17,6 +18,7 @@ from typing import Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cpt_ray.records.base import FileEntry, Record
 from cpt_ray.records.columns import SHA256, Columns
@@ -117,6 +119,17 @@ class ShardTable(Columns[ShardEntry]):
     def of_source(self, source: str) -> ShardTable:
         """The shards of one source, in canonical order."""
         return self.take(self.places(source))
+
+    @classmethod
+    def of_tables(cls, tables: Sequence[ShardTable]) -> ShardTable:
+        """The shards of several tables, in their order."""
+        return cls.joined([table._columns for table in tables])
+
+    def below(self, folder: str) -> ShardTable:
+        """The same shards, with paths relative to where `folder` is relative to."""
+        paths = {name: pc.binary_join_element_wise(folder, self.arrow(name), "/") for name in ("path", "index_path")}
+        columns = [paths.get(name, self.arrow(name)) for name in self.SCHEMA.names]
+        return ShardTable(pa.RecordBatch.from_arrays(columns, schema=self.SCHEMA))
 
     @property
     def content(self) -> bytes:

@@ -25,10 +25,10 @@ from cpt_ray.data.run.units import Samples, UnitContext, UnitTask, report_entry,
 from cpt_ray.edges import storage, store
 from cpt_ray.records import (
     DocumentKey,
+    FileEntry,
     RepeatedIds,
     ShownDocument,
     StageReport,
-    UnitFile,
     UnitFileTable,
     UnitReport,
 )
@@ -61,7 +61,7 @@ class UnitReports(Sequence[UnitReport]):
         self._first: dict[tuple[str, str], tuple[int, int]] = {}
         self._counted: dict[str, dict[str, Counter[str]]] = {name: {} for name in _COUNTED}
         self._counts: dict[str, npt.NDArray[np.int64]] = {}
-        self._rows: list[tuple[int, UnitFile]] = []
+        self._rows: list[tuple[int, str, str, FileEntry]] = []
         self._batches: list[tuple[npt.NDArray[np.int64], pa.RecordBatch]] = []
         self.component_sizes: Counter[str] = Counter()
         self.repeated_ids: dict[str, RepeatedIds] = {}
@@ -102,17 +102,16 @@ class UnitReports(Sequence[UnitReport]):
         self._keep_files(place, report)
 
     def _keep_files(self, place: int, report: UnitReport) -> None:
-        kinds = {**report.outputs, _REPORT: (report_entry(report),)}
-        for kind, entries in kinds.items():
-            rows = (UnitFile(unit=report.unit, kind=kind, **entry.model_dump()) for entry in entries)
-            self._rows.extend((place, row) for row in rows)
+        for kind, entries in report.outputs.items():
+            self._rows.extend((place, report.unit, kind, entry) for entry in entries)
+        self._rows.append((place, report.unit, _REPORT, report_entry(report)))
         if len(self._rows) >= _BATCH:
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
-            places = np.array([place for place, _ in self._rows], dtype=np.int64)
-            self._batches.append((places, UnitFileTable.batch([row for _, row in self._rows])))
+            places, units, kinds, entries = zip(*self._rows, strict=True)
+            self._batches.append((np.array(places, dtype=np.int64), UnitFileTable.of_units(units, kinds, entries)))
             self._rows.clear()
 
     def has(self, unit: str) -> bool:

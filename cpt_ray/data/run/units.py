@@ -192,8 +192,8 @@ def finished_unit(
 def report_entry(report: UnitReport) -> FileEntry:
     """The entry of a unit's report itself, which `finish_unit` wrote."""
     data = report.to_json().encode()
-    path = _report_path(Path(), report.stage, report.unit)
-    return FileEntry(path=path.as_posix(), size_bytes=len(data), sha256=storage.hash_bytes(data))
+    path = f"units/{report.stage}/{report.unit}.json"
+    return FileEntry(path=path, size_bytes=len(data), sha256=storage.hash_bytes(data))
 
 
 def keep_report(context: UnitContext, report: UnitReport) -> None:
