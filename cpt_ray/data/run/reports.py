@@ -93,8 +93,10 @@ class UnitReports(Sequence[UnitReport]):
         for field in _COUNTED:
             if counts := getattr(report, field):
                 self._counted[field].setdefault(task.source, Counter()).update(counts)
-        for name_of, value in report.counts.items():
-            self._counts.setdefault(name_of, np.zeros(len(self.tasks), dtype=np.int64))[place] = value
+        for count, value in report.counts.items():
+            if count not in self._counts:
+                self._counts[count] = np.zeros(len(self.tasks), dtype=np.int64)
+            self._counts[count][place] = value
         self.component_sizes.update(report.component_sizes)
         for source, repeated in report.repeated_ids.items():
             self.repeated_ids[source] = self.repeated_ids.get(source, RepeatedIds()) + repeated

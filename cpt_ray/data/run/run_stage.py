@@ -111,14 +111,14 @@ def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: in
 
 def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], pool: Executor) -> Generator[_Row, None, None]:
     """The row of each task as it ends, run by processes of this machine; what a killed one left undone is run again."""
-    left = list(tasks)
+    left = dict.fromkeys(tasks)
     for _ in range(_TRIES):
         futures = {pool.submit(one_unit, task): task for task in left}
         try:
             for future in as_completed(futures):
                 with contextlib.suppress(BrokenProcessPool):
                     row = future.result()
-                    left.remove(futures[future])
+                    del left[futures[future]]
                     yield row
         finally:
             for future in futures:
