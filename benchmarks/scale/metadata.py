@@ -3,7 +3,8 @@
 `python -m benchmarks.scale.metadata pack FOLDER UNITS` does what a driver does with the reports of so many packed units, which
 are as large as those of the demo, and commits the artifact; its files are empty. `stages FOLDER UNITS` runs six stages of so
 many units in a pool, as preparation does, and keeps what all of them reported. `noop FOLDER UNITS` looks at the committed
-artifact as a command does that finds everything made. Each runs in a fresh process and prints its figures as JSON; imports are excluded.
+artifact as a command does that finds everything made. Each runs in a fresh process and prints its figures as JSON; imports are
+excluded.
 """
 
 from __future__ import annotations

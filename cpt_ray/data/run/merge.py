@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.decontaminate import ExamIndex
 from cpt_ray.data.run.reports import UnitReports, unit_paths
+from cpt_ray.data.run.units import read_columns
 from cpt_ray.data.split import PARTS
 from cpt_ray.edges import storage, store
 from cpt_ray.records import ExamHit, ExamScan, HeldOutSet, ShardTable, read_items
@@ -40,7 +40,7 @@ def merge_drawn(drawn: UnitReports, source: SourceConfig, folder: Path) -> list[
     files = zip(drawn.tasks, drawn.paths("table"), drawn.paths("documents"), strict=True)
     own = [(table, documents) for task, table, documents in files if task.source == source.name]
     for number, (name, _) in enumerate(own):
-        table = pq.read_table(store.fetched(folder / name), columns=["part", "order", "start", "size", "bytes"])
+        table = read_columns(store.fetched(folder / name), columns=["part", "order", "start", "size", "bytes"])
         for row in table.to_pylist():
             places[row["part"]].append((row["order"], number, row["start"], row["size"], row["bytes"]))
     sets = []
@@ -69,7 +69,7 @@ def merge_drawn(drawn: UnitReports, source: SourceConfig, folder: Path) -> list[
 def drawn_ngrams(drawn: UnitReports, folder: Path) -> Iterator[tuple[Any, int]]:
     """The n-grams of every held-out document and their length, as expected by `ContainmentIndex.build`."""
     for path in drawn.paths("table"):
-        table = pq.read_table(store.fetched(folder / path), columns=["ngrams", "ngram_words"])
+        table = read_columns(store.fetched(folder / path), columns=["ngrams", "ngram_words"])
         for grams, used in zip(table["ngrams"], table["ngram_words"].to_pylist(), strict=True):
             yield grams.values.to_numpy(), used
 

@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from cpt_ray.config.sections.evaluate import LEAST_UNITS
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.dedup.signatures import threshold
@@ -47,7 +45,7 @@ from cpt_ray.data.run.profile import profile_corpus, profile_tasks
 from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.run_stage import Progress, TaskT, run_stage
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
-from cpt_ray.data.run.units import UnitContext, keep_bytes, merge_samples
+from cpt_ray.data.run.units import UnitContext, keep_bytes, merge_samples, read_columns
 from cpt_ray.data.split import FEWEST_TEST_DOCUMENTS, ContainmentIndex, fill_test_set, held_out_share
 from cpt_ray.edges import store
 from cpt_ray.errors import DataError
@@ -64,8 +62,8 @@ from cpt_ray.records import (
 _LOG = logging.getLogger(__name__)
 _KEYS_PER_PARTITION = 4_000_000
 """As long as there are few partitions: the more there are, the more processes compare."""
-_PARTITIONS = 24
-"""As many as that, unless they would be too large. Of each unit four files are opened once per partition: at most 100 times."""
+_PARTITIONS = 16
+"""As many as that, unless they would be too large: of each unit, keys, sketches and repeats are opened once per partition."""
 _LARGEST_PARTITION = 150_000_000
 """Keys whose comparison takes 6.5 GB in one process."""
 
@@ -256,7 +254,7 @@ def _floor(
     found, prepare = {}, job.prepare
     tested: Counter[str] = Counter()
     for task, path in zip(tasks, drawn.paths("table"), strict=True):
-        parts = pq.read_table(store.fetched(job.folder / path), columns=["part"])["part"]
+        parts = read_columns(store.fetched(job.folder / path), columns=["part"])["part"]
         tested[task.source] += sum(part == "test" for part in parts.to_pylist())
     for source in (source for source in job.sources if source.held_out_role and tested[source.name] < FEWEST_TEST_DOCUMENTS):
         counts = training_tasks.count_components((task for task in tasks if task.source == source.name), documents)

@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from cpt_ray.data.clean.repetition import repetition
 from cpt_ray.data.run.document_tasks import CleanUnit
 from cpt_ray.data.run.duplicates import RunStage
 from cpt_ray.data.run.reports import UnitReports
-from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit, keep_bytes
+from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit, keep_bytes, read_columns
 from cpt_ray.data.words import seeded_uint64, words
 from cpt_ray.edges import store
 from cpt_ray.records import CorpusProfile, Histogram, Term, UnitReport
@@ -72,11 +71,11 @@ def profile_tasks(cleans: Sequence[CleanUnit], cleaned: UnitReports, decided: Un
 
 def profile_unit(task: ProfileUnit, context: UnitContext) -> UnitReport:
     """Count a unit's documents by size and repetition, as read and as kept, and the n-grams in a sample of the kept ones."""
-    read = pq.read_table(context.file(task.raw), columns=["text"])["text"].to_pylist()
+    read = read_columns(context.file(task.raw), columns=["text"])["text"].to_pylist()
     histograms = {"read": _histograms(read)}
     del read
-    kept = pq.read_table(context.file(task.clean), columns=["identity", "text"])
-    kept = kept.filter(pq.read_table(context.file(task.verdicts), columns=["reason"])["reason"].is_null())
+    kept = read_columns(context.file(task.clean), columns=["identity", "text"])
+    kept = kept.filter(read_columns(context.file(task.verdicts), columns=["reason"])["reason"].is_null())
     texts = kept["text"].to_pylist()
     histograms["kept"] = _histograms(texts)
     sampled, counts = sample_ngrams(kept["identity"].to_pylist(), texts, context.prepare.seed)

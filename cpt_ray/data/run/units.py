@@ -108,6 +108,12 @@ def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], 
     return FileEntry(path=final.relative_to(folder).as_posix(), size_bytes=size, sha256=digest)
 
 
+def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns; opened once, where `pq.read_table` would open it twice."""
+    with pq.ParquetFile(path) as file:
+        return file.read(None if columns is None else list(columns))
+
+
 def keep_bytes(folder: Path, stem: str, suffix: str, data: bytes) -> FileEntry:
     """Write bytes as a file named by its content; see `write_content`."""
     return write_content(folder, stem, suffix, lambda path: path.write_bytes(data))
