@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer accept-cluster gpu-bundle corpora scaling clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-scale bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer accept-cluster gpu-bundle corpora scaling clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ bench-data: setup ## preparation against its peers and at ten times the data, 45
 
 bench-parallel: setup ## training a study's runs side by side against one after another; 15 min; QUICK=1: short, no results file
 	@$(BIN)/python -m benchmarks.train.parallel $(if $(QUICK),--quick)
+
+bench-scale: setup ## what grows with the text: opens, memory of driver and held-out n-grams, CPU seconds a byte; 15 min on a quiet machine; QUICK=1: less, no results file
+	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)
 
 bench-stats: setup ## how often intervals are wrong, in simulated studies; 80 min; QUICK=1: fewer studies, no results file
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)

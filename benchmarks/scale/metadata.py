@@ -143,6 +143,7 @@ def pack(root: Path, units: int) -> dict[str, float]:
     )
     save_manifest(folder / ShardManifest.FILE, manifest)
     parts["manifest_cpu_s"] = time.process_time() - started
+    del tasks, reports, manifest  # they end with the function that packs
     started = time.process_time()
     artifact = store.commit(node, started=time.perf_counter())
     parts["commit_cpu_s"] = time.process_time() - started

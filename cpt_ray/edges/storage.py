@@ -150,6 +150,8 @@ def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool, sizes: M
     fix = f"delete {store.address(root)} and re-run the same command; it will be rebuilt"
     stored = None if deep else sizes if sizes is not None else store.sizes(root)
     for entry in files:
+        if stored is not None and stored.get(entry.path) == entry.size_bytes:
+            continue
         path = store.fetched(root / entry.path) if deep else root / entry.path
         size = (path.stat().st_size if path.is_file() else None) if stored is None else stored.get(entry.path)
         if size is None:

@@ -37,8 +37,8 @@ def merge_drawn(drawn: UnitReports, source: SourceConfig, folder: Path) -> list[
     if source.held_out_role is None:
         return []
     places: dict[str, list[tuple[float, int, int, int, int]]] = {part: [] for part in PARTS}
-    files = zip(drawn.tasks, drawn.paths("table"), drawn.paths("documents"), strict=True)
-    own = [(table, documents) for task, table, documents in files if task.source == source.name]
+    files = zip(drawn.sources, drawn.paths("table"), drawn.paths("documents"), strict=True)
+    own = [(table, documents) for name, table, documents in files if name == source.name]
     for number, (name, _) in enumerate(own):
         table = read_columns(store.fetched(folder / name), columns=["part", "order", "start", "size", "bytes"])
         for row in table.to_pylist():
@@ -78,7 +78,7 @@ def shard_table(packed: UnitReports) -> ShardTable:
     """The manifest's entries in canonical order; a unit with nothing left has no shard."""
     shards, indices = packed.files("shard"), packed.files("index")
     places = np.flatnonzero(packed.counts("rows"))
-    sources = pa.array([packed.tasks[place].source for place in places.tolist()], pa.string()).dictionary_encode()
+    sources = pa.array([packed.sources[place] for place in places.tolist()], pa.string()).dictionary_encode()
     given = {name: shards.arrow(name) for name in ("path", "unit", "sha256", "size_bytes")}
     given |= {"index_path": indices.arrow("path"), "source": sources}
     columns = [given.get(field.name, pa.array(packed.counts(field.name)[places])) for field in ShardTable.SCHEMA]

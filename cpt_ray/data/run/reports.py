@@ -51,10 +51,15 @@ class UnitReports(Sequence[UnitReport]):
     """
 
     def __init__(self, stage: str, tasks: Sequence[UnitTask], context: UnitContext) -> None:
-        self._stage, self.tasks, self._root = stage, tasks, context.root
-        self._places = {task.unit: place for place, task in enumerate(tasks)}
+        self._stage, self._root = stage, context.root
+        # Not the tasks themselves, which take 1.5 kB each and end with their stage.
+        self.units = [task.unit for task in tasks]
+        self.sources = [task.source for task in tasks]
+        self._places = {unit: place for place, unit in enumerate(self.units)}
         self._prepare = context.prepare.model_copy(update={"keep_dropped": False})
-        self._done: set[str] = set()
+        self._done = bytearray(len(tasks))
+        self.num_done = 0
+        """Units that have reported."""
         self._pids: set[int] = set()
         self._sums: dict[tuple[str, str], StageReport] = {}
         self._samples: dict[tuple[str, str], Samples] = {}
@@ -78,8 +83,9 @@ class UnitReports(Sequence[UnitReport]):
 
     def add(self, report: UnitReport) -> None:
         """Add the report of a unit; each once."""
-        place, task = self._places[report.unit], self.tasks[self._places[report.unit]]
-        self._done.add(report.unit)
+        place = self._places[report.unit]
+        self._done[place] = 1
+        self.num_done += 1
         self._pids.add(report.pid)
         for number, found in enumerate(report.reports):
             key = (found.stage, found.source)
@@ -92,10 +98,10 @@ class UnitReports(Sequence[UnitReport]):
             self._samples.setdefault(key, Samples(*key, self._prepare)).add(sample["reason"], name, sample["text"])
         for field in _COUNTED:
             if counts := getattr(report, field):
-                self._counted[field].setdefault(task.source, Counter()).update(counts)
+                self._counted[field].setdefault(self.sources[place], Counter()).update(counts)
         for count, value in report.counts.items():
             if count not in self._counts:
-                self._counts[count] = np.zeros(len(self.tasks), dtype=np.int64)
+                self._counts[count] = np.zeros(len(self), dtype=np.int64)
             self._counts[count][place] = value
         self.component_sizes.update(report.component_sizes)
         for source, repeated in report.repeated_ids.items():
@@ -118,15 +124,10 @@ class UnitReports(Sequence[UnitReport]):
 
     def has(self, unit: str) -> bool:
         """Whether a unit has reported."""
-        return unit in self._done
-
-    @property
-    def num_done(self) -> int:
-        """Number of units that have reported."""
-        return len(self._done)
+        return bool(self._done[self._places[unit]])
 
     def __len__(self) -> int:
-        return len(self.tasks)
+        return len(self.units)
 
     @overload
     def __getitem__(self, index: int) -> UnitReport: ...
@@ -136,8 +137,8 @@ class UnitReports(Sequence[UnitReport]):
 
     def __getitem__(self, index: int | slice) -> UnitReport | list[UnitReport]:
         if isinstance(index, slice):
-            return [unit_report(self._root, self._stage, task.unit) for task in self.tasks[index]]
-        return unit_report(self._root, self._stage, self.tasks[index].unit)
+            return [unit_report(self._root, self._stage, unit) for unit in self.units[index]]
+        return unit_report(self._root, self._stage, self.units[index])
 
     @functools.cached_property
     def table(self) -> UnitFileTable:
@@ -149,9 +150,11 @@ class UnitReports(Sequence[UnitReport]):
         return joined.take(np.argsort(places, kind="stable"))
 
     def save(self) -> None:
-        """Leave the files of all units in the artifact's folder."""
-        with storage.atomic_path(_index(self._root, self._stage)) as temporary:
+        """Leave the files of all units in the artifact's folder; from there they are mapped."""
+        path = _index(self._root, self._stage)
+        with storage.atomic_path(path) as temporary:
             self.table.write(temporary)
+        self.table = UnitFileTable.load(path)
 
     def files(self, kind: str) -> UnitFileTable:
         """The files of a kind, of all units, in the order of the tasks."""
@@ -180,7 +183,7 @@ class UnitReports(Sequence[UnitReport]):
     def by_source(self, field: BySource) -> dict[str, dict[str, int]]:
         """Counts by source, most frequent first; sources without are left out."""
         found = self._counted[field]
-        sources = [source for source in dict.fromkeys(task.source for task in self.tasks) if source in found]
+        sources = [source for source in dict.fromkeys(self.sources) if source in found]
         return {source: dict(sorted(found[source].items(), key=lambda item: (-item[1], item[0]))) for source in sources}
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +19,7 @@ from cpt_ray.edges.store import fetched, is_mirrored, listing, matches, push
 from cpt_ray.edges.store.lines import is_segment, join_segments
 from cpt_ray.edges.store.transfer import at_once, is_temporary, known_entries
 from cpt_ray.records import Artifact, FileEntry, FileTable, UnitFileTable
+from cpt_ray.records.columns import SHA256
 
 
 def made_files(folder: Path, patterns: Sequence[str]) -> FileTable:
@@ -56,11 +58,11 @@ def _described(folder: Path, sizes: Mapping[str, int], everything: Mapping[str, 
     known = FileTable.joined(list(_known(folder, everything)))
     places = pc.index_in(pa.array(names, pa.string()), value_set=known.arrow("path"))
     same = pc.fill_null(pc.equal(known.arrow("size_bytes").take(places), given), False)
-    hashes = pc.if_else(same, known.arrow("sha256").take(places), None).to_pylist()
-    for place, digest in enumerate(hashes):
-        if digest is None:
-            hashes[place] = bytes.fromhex(file_entry(folder, fetched(folder / names[place])).sha256)
-    columns = [pa.array(names, pa.string()), given, pa.array(hashes, FileTable.SCHEMA.field("sha256").type)]
+    hashes = pc.if_else(same, known.arrow("sha256").take(places), None)
+    unknown = np.flatnonzero(hashes.is_null().to_numpy(zero_copy_only=False)).tolist()
+    made = [bytes.fromhex(file_entry(folder, fetched(folder / names[place])).sha256) for place in unknown]
+    hashes = pc.replace_with_mask(hashes, hashes.is_null(), pa.array(made, SHA256))
+    columns = [pa.array(names, pa.string()), given, hashes]
     return FileTable(pa.RecordBatch.from_arrays(columns, schema=FileTable.SCHEMA))
 
 
