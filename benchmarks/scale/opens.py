@@ -26,7 +26,8 @@ from cpt_ray.data.run.pipeline import DataJob, draw_held_out, pack_shards, prepa
 from cpt_ray.edges.process import process_pool
 from cpt_ray.records import Made
 
-_IN_OPEN = 0x20
+_IN_OPEN, _IN_CLOSE = 0x20, 0x18
+"""Closes are asked for too: of two equal events in a row the kernel keeps one, and a close lies between two opens."""
 _EVENT = struct.Struct("iIII")
 _FOLDERS = (
     *("raw", "inputs", "clean", "keys", "ids", "sketches", "lists", "pairs", "repeats", "roots", "near_duplicates", "profile"),
@@ -45,7 +46,7 @@ class Opens:
         self._names: dict[int, str] = {}
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-            watch = self._libc.inotify_add_watch(self._handle, os.fsencode(folder), _IN_OPEN)
+            watch = self._libc.inotify_add_watch(self._handle, os.fsencode(folder), _IN_OPEN | _IN_CLOSE)
             if watch < 0:
                 raise OSError(ctypes.get_errno(), f"{folder} cannot be watched")
             self._names[watch] = folder.name
