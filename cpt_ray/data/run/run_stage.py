@@ -1,7 +1,7 @@
 """Run one function over the units of a stage in separate processes, skipping what an earlier attempt finished.
 
 The processes are those of Ray Data, or of a pool on this machine, which needs no Ray. Called by `pipeline`, which names the
-stages; the only module of `data` that imports ray. In: tasks. Out: their reports, in task order. Memory: the reports.
+stages; the only module of `data` that imports ray. In: tasks. Out: what they reported (`reports`), as it arrives.
 
 Guarantee: a task whose report and files are complete is not repeated; errors raised by a task arrive unchanged.
 """
@@ -21,6 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeAlias, TypeVar
 
 from cpt_ray import errors
+from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.units import UnitContext, UnitTask, finished_units, keep_report
 from cpt_ray.edges.logs import tell_warnings
 from cpt_ray.errors import CptRayError, DataError
@@ -46,8 +47,8 @@ def run_stage(
     num_workers: int,
     progress: Progress | None,
     pool: Executor | None = None,
-) -> list[UnitReport]:
-    """Run the tasks that no earlier attempt finished; return the reports of all tasks, in task order.
+) -> UnitReports:
+    """Run the tasks that no earlier attempt finished; return what all tasks reported.
 
     Args:
         stage: Its name.
@@ -61,10 +62,12 @@ def run_stage(
     Raises:
         CptRayError: The error raised by a task, unchanged; or processes of the pool were killed again and again.
     """
-    reports = finished_units(tasks, context, stage)
-    left = [task for task in tasks if task.unit not in reports]
+    reports = UnitReports(stage, tasks, context)
+    for report in finished_units(tasks, context, stage):
+        reports.add(report)
+    left = [task for task in tasks if not reports.has(task.unit)]
     if progress is not None:
-        progress(stage, len(reports), len(tasks))
+        progress(stage, reports.num_done, len(tasks))
     if left:
         one_unit = functools.partial(_one_unit, work=work, kind=type(left[0]), context=context)
         texts = [task.to_json() for task in left]
@@ -78,10 +81,11 @@ def run_stage(
                     raise getattr(errors, row["error"])(row["problem"], fix=row["fix"])
                 report = UnitReport.from_json(row["report"])
                 keep_report(context, report)
-                reports[report.unit] = report
+                reports.add(report)
                 if progress is not None:
-                    progress(stage, len(reports), len(tasks))
-    return [reports[task.unit] for task in tasks]
+                    progress(stage, reports.num_done, len(tasks))
+    reports.save()
+    return reports
 
 
 def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: int) -> Generator[_Row, None, None]:
@@ -107,14 +111,14 @@ def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: in
 
 def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], pool: Executor) -> Generator[_Row, None, None]:
     """The row of each task as it ends, run by processes of this machine; what a killed one left undone is run again."""
-    left = list(tasks)
+    left = dict.fromkeys(tasks)
     for _ in range(_TRIES):
         futures = {pool.submit(one_unit, task): task for task in left}
         try:
             for future in as_completed(futures):
                 with contextlib.suppress(BrokenProcessPool):
                     row = future.result()
-                    left.remove(futures[future])
+                    del left[futures[future]]
                     yield row
         finally:
             for future in futures:
