@@ -1,8 +1,15 @@
 """Ray nodes on one machine, in a separate process: a head without CPUs and nodes whose raylets can be killed.
 
 The process is `python -m tests.chaos.cluster NODES CPUS`, with the CPUs of each node. It prints its address as a line of JSON,
-then obeys commands on standard input and answers each with a line: `kill N` kills the raylet of node N with SIGKILL and removes
-the rest of the node; `add N` starts it again; `drain N` announces that node N will be preempted in a minute, as a cloud does.
+then obeys commands on standard input and answers each with a line:
+
+    kill N     kills the raylet of node N with SIGKILL and removes the rest of the node
+    add N      starts it again
+    drain N    announces that node N will be preempted in a minute, as a cloud does
+    of PID     says on which node a process works
+    lost N     waits until Ray knows that node N is gone
+    behead 0   kills the control service on the head
+
 When its input is closed, it stops everything it started.
 """
 
@@ -67,6 +74,14 @@ class SimulatedCluster:
         """Kill a node's raylet, and its workers with it; return the process id."""
         return int(self._ask(f"kill {node}")["pid"])
 
+    def node_of(self, pid: int) -> int:
+        """The node on which a worker process is."""
+        return int(self._ask(f"of {pid}")["node"])
+
+    def seconds_until_lost(self, node: int) -> float:
+        """Wait until Ray has declared a killed node dead; the seconds since it was killed."""
+        return float(self._ask(f"lost {node}")["seconds"])
+
     def add(self, node: int) -> None:
         """Start a killed node again."""
         self._ask(f"add {node}")
@@ -74,6 +89,10 @@ class SimulatedCluster:
     def drain(self, node: int) -> None:
         """Announce that a node will be preempted in a minute."""
         assert self._ask(f"drain {node}")["accepted"]
+
+    def behead(self) -> None:
+        """Kill the control service of the cluster, which nothing starts again."""
+        self._ask("behead 0")
 
     def processes(self) -> list[psutil.Process]:
         """All processes of the nodes."""
@@ -95,7 +114,7 @@ def main() -> None:
     """Run the nodes until the input is closed."""
     import signal
 
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient, NodeID
     from ray.cluster_utils import Cluster
     from ray.core.generated import autoscaler_pb2
 
@@ -108,8 +127,8 @@ def main() -> None:
         return cluster.add_node(**settings)
 
     cluster = Cluster()
-    started(0)
-    nodes = {}
+    head = started(0)
+    nodes, killed = {}, {}
 
     def add(number: int) -> dict[str, object]:
         nodes[number] = started(int(sys.argv[2]))
@@ -118,9 +137,20 @@ def main() -> None:
     def kill(number: int) -> dict[str, object]:
         node = nodes.pop(number)
         pid = node.all_processes["raylet"][0].process.pid
+        killed[number] = (node.node_id, time.monotonic())
         os.kill(pid, signal.SIGKILL)
         cluster.remove_node(node, allow_graceful=False)
         return {"pid": pid}
+
+    def of(pid: int) -> dict[str, object]:
+        raylets = {node.all_processes["raylet"][0].process.pid: number for number, node in nodes.items()}
+        return {"node": raylets[psutil.Process(pid).ppid()]}
+
+    def lost(number: int) -> dict[str, object]:
+        (node, when), gcs = killed[number], GcsClient(address=cluster.address)
+        while gcs.check_alive([NodeID.from_hex(node)], timeout=10)[0]:
+            time.sleep(0.1)
+        return {"seconds": time.monotonic() - when}
 
     def drain(number: int) -> dict[str, object]:
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
@@ -128,6 +158,11 @@ def main() -> None:
         gcs = GcsClient(address=cluster.address)
         accepted, why = gcs.drain_node(nodes[number].node_id, reason, "the test's", deadline_ms)
         return {"accepted": accepted, "why": why}
+
+    def behead(_: int) -> dict[str, object]:
+        pid = head.all_processes["gcs_server"][0].process.pid
+        os.kill(pid, signal.SIGKILL)
+        return {"pid": pid}
 
     def answer(words: dict[str, object]) -> None:
         sys.stdout.write(json.dumps(words) + "\n")
@@ -139,7 +174,7 @@ def main() -> None:
         answer({"address": cluster.address})
         for line in sys.stdin:
             verb, number = line.split()
-            answer({"kill": kill, "add": add, "drain": drain}[verb](int(number)))
+            answer({"kill": kill, "add": add, "drain": drain, "of": of, "lost": lost, "behead": behead}[verb](int(number)))
     finally:
         cluster.shutdown()
 

@@ -239,7 +239,7 @@ STOPPED = "tiny-legal-400000-seed0"
 @pytest.mark.full
 @pytest.mark.accept(cluster=4)
 def test_a_job_that_is_stopped_saves_and_the_same_job_goes_on(head, prepared_study, tmp_path, record_property):
-    """As docs/operations.md says it, from a fresh shell; the wait is asked for with the job, whatever the head was started with."""
+    """As docs/operations.md says it, from a fresh shell; the wait is asked for with the job, the head knows nothing of it."""
     study = prepared_study.copy(tmp_path / "study")
     study.change(arms={"legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": 99}})
     assert "RAY_JOB_STOP_WAIT_TIME_S" not in head.environment
@@ -257,7 +257,7 @@ def test_a_job_that_is_stopped_saves_and_the_same_job_goes_on(head, prepared_stu
     (run,) = study.root.glob(f"train/{STOPPED}-*")
     saved = newest(run)[1].progress
     assert f"{STOPPED}: stopped at step {saved.step}, {saved.tokens_seen} tokens, saved" in log
-    assert "STOPPED" in in_shell(head, tmp_path, "ray job status first")
+    assert "Job 'first' was stopped" in in_shell(head, tmp_path, "ray job status first")
     assert "stopped at step" in (tmp_path / "first.log").read_text()  # the output was kept as it came
     assert saved.step >= 20
 

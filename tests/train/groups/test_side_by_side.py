@@ -127,6 +127,7 @@ def test_two_groups_overlap_and_give_the_same_weights(root, serial):
     assert not (Path(tasks[0].run_folder).parent / "ray").exists()
 
 
+@pytest.mark.accept(cluster=5)
 @pytest.mark.full  # a worker that is killed alone: test_launch.py
 def test_a_killed_worker_of_one_group_leaves_the_other_alone(root, serial):
     tasks = make_tasks(root, "killed")
@@ -185,6 +186,7 @@ def test_a_refused_run_is_raised_when_the_others_are_done(root, serial, caplog):
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.accept(cluster=5)
 @pytest.mark.full
 def test_a_controller_of_ray_that_is_killed_is_named_and_the_same_runs_go_on(root, serial):
     tasks = make_tasks(root, "controller")
