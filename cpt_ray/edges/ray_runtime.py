@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -27,6 +27,8 @@ _STARTS = 3
 _KILLED_S = 10
 _START_LIMIT_S = 180
 """For one try; Ray's own limits, of 30 s for each of several parts, come first where it has one."""
+_HEAD, _NODE_ID = "node:__internal_head__", "ray.io/node-id"
+"""The resource that only the head has, and the label that every node has (Ray 2.60)."""
 _TOO_SLOW = "timed out during startup"
 """Ray's message when its node did not register within 30 s, a limit that cannot be configured (Ray 2.60)."""
 
@@ -88,11 +90,29 @@ def cluster_nodes() -> list[ClusterNode]:
             labels=node.get("Labels") or {},
             id=node["NodeID"],
             address=node["NodeManagerAddress"],
+            is_head=_HEAD in node["Resources"],
         )
         for node in ray.nodes()
         if node["Alive"]
     ]
     return sorted(found, key=lambda node: (node.address, node.id))
+
+
+def working_nodes(runtime: RuntimeConfig) -> list[ClusterNode]:
+    """The living nodes that may prepare, train and score."""
+    return [node for node in cluster_nodes() if runtime.use_head or not node.is_head]
+
+
+def working_labels(runtime: RuntimeConfig) -> dict[str, str]:
+    """What selects these nodes, also those that come later, as Ray's `label_selector`."""
+    heads = [] if runtime.use_head else [node.id for node in cluster_nodes() if node.is_head]
+    return {_NODE_ID: f"!{heads[0]}"} if heads else {}
+
+
+def cluster_cpus(labels: Mapping[str, str]) -> int:
+    """CPUs of the nodes that `working_labels` select."""
+    left_out = labels.get(_NODE_ID, "").removeprefix("!")
+    return int(sum(node.resources.get("CPU", 0) for node in cluster_nodes() if node.id != left_out))
 
 
 def cluster_may_grow() -> bool:

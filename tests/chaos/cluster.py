@@ -1,12 +1,12 @@
-"""Ray nodes on one machine, in a separate process: a head without CPUs and nodes whose raylets can be killed.
+"""Ray nodes on one machine, in a separate process: a head, by default without CPUs, and nodes whose raylets can be killed.
 
-The process is `python -m tests.chaos.cluster NODES CPUS`, with the CPUs of each node. It prints its address as a line of JSON,
-then obeys commands on standard input and answers each with a line:
+The process is `python -m tests.chaos.cluster NODES CPUS HEAD_CPUS`, with the CPUs of each node. It prints its address as a line
+of JSON, then obeys commands on standard input and answers each with a line:
 
     kill N     kills the raylet of node N with SIGKILL and removes the rest of the node
     add N      starts it again
     drain N    announces that node N will be preempted in a minute, as a cloud does
-    of PID     says on which node a process works
+    raylet N   says which process is the raylet of node N
     lost N     waits until Ray knows that node N is gone
     behead 0   kills the control service on the head
 
@@ -43,7 +43,7 @@ SETTINGS = {
 class SimulatedCluster:
     """Controls that process: `with SimulatedCluster(nodes=2) as cluster: ...`."""
 
-    def __init__(self, *, nodes: int, cpus: int = 1) -> None:
+    def __init__(self, *, nodes: int, cpus: int = 1, head_cpus: int = 0) -> None:
         folder = str(Path(sys.executable).parent)  # has DeepSpeed's ninja
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = {
@@ -52,11 +52,11 @@ class SimulatedCluster:
             "PATH": folder + os.pathsep + os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
         }
-        self.nodes, self.cpus = nodes, cpus
+        self.nodes, self.cpus, self.head_cpus = nodes, cpus, head_cpus
 
     def __enter__(self) -> SimulatedCluster:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.cluster", str(self.nodes), str(self.cpus)],
+            [sys.executable, "-m", "tests.chaos.cluster", *map(str, (self.nodes, self.cpus, self.head_cpus))],
             env=self.environment,
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
@@ -74,9 +74,9 @@ class SimulatedCluster:
         """Kill a node's raylet, and its workers with it; return the process id."""
         return int(self._ask(f"kill {node}")["pid"])
 
-    def node_of(self, pid: int) -> int:
-        """The node on which a worker process is."""
-        return int(self._ask(f"of {pid}")["node"])
+    def raylet(self, node: int) -> int:
+        """The process id of a node's raylet: the parent of the workers there."""
+        return int(self._ask(f"raylet {node}")["pid"])
 
     def seconds_until_lost(self, node: int) -> float:
         """Wait until Ray has declared a killed node dead; the seconds since it was killed."""
@@ -127,7 +127,7 @@ def main() -> None:
         return cluster.add_node(**settings)
 
     cluster = Cluster()
-    head = started(0)
+    head = started(int((sys.argv[3:] or ["0"])[0]))
     nodes, killed = {}, {}
 
     def add(number: int) -> dict[str, object]:
@@ -142,9 +142,8 @@ def main() -> None:
         cluster.remove_node(node, allow_graceful=False)
         return {"pid": pid}
 
-    def of(pid: int) -> dict[str, object]:
-        raylets = {node.all_processes["raylet"][0].process.pid: number for number, node in nodes.items()}
-        return {"node": raylets[psutil.Process(pid).ppid()]}
+    def raylet(number: int) -> dict[str, object]:
+        return {"pid": nodes[number].all_processes["raylet"][0].process.pid}
 
     def lost(number: int) -> dict[str, object]:
         (node, when), gcs = killed[number], GcsClient(address=cluster.address)
@@ -168,13 +167,14 @@ def main() -> None:
         sys.stdout.write(json.dumps(words) + "\n")
         sys.stdout.flush()
 
+    verbs = {verb.__name__: verb for verb in (kill, add, drain, raylet, lost, behead)}
     try:
         for number in range(int(sys.argv[1])):
             add(number)
         answer({"address": cluster.address})
         for line in sys.stdin:
             verb, number = line.split()
-            answer({"kill": kill, "add": add, "drain": drain, "of": of, "lost": lost, "behead": behead}[verb](int(number)))
+            answer(verbs[verb](int(number)))
     finally:
         cluster.shutdown()
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -150,7 +151,8 @@ def test_a_node_lost_with_two_groups_costs_its_group_the_steps_since_its_checkpo
         driver = Driver(study, cluster)
         driver.wait_until(lambda: both_train(study))
         (first,) = attempts_of(folder_of(study.root, RUNS[0]))
-        node = cluster.node_of(first.worker_pids[0])
+        raylet = psutil.Process(first.worker_pids[0]).ppid()
+        node = next(number for number in range(2) if cluster.raylet(number) == raylet)
         cluster.kill(node)
         began = time.monotonic()
         found_s = cluster.seconds_until_lost(node)

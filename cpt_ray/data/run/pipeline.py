@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ class DataJob:
         num_workers: Units processed in parallel, one CPU each.
         progress: Called after every finished unit.
         pool: Processes on this machine to use instead of Ray.
+        labels: Of the nodes to use, as Ray's `label_selector`.
     """
 
     sources: Sequence[SourceConfig]
@@ -91,6 +92,7 @@ class DataJob:
     num_workers: int
     progress: Progress | None = None
     pool: Executor | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def context(self, **inputs: Path) -> UnitContext:
         """The context of tasks: the settings, and the folders of other artifacts by name."""
@@ -102,7 +104,14 @@ class DataJob:
     ) -> list[UnitReport]:
         """Run the tasks of a stage that no earlier attempt finished."""
         return run_stage(
-            stage, work, tasks, context=context, num_workers=self.num_workers, progress=self.progress, pool=self.pool
+            stage,
+            work,
+            tasks,
+            context=context,
+            num_workers=self.num_workers,
+            progress=self.progress,
+            pool=self.pool,
+            labels=self.labels,
         )
 
 
