@@ -5,10 +5,12 @@ Every disturbed study must end with the rows, losses and weights of one in peace
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -167,6 +169,45 @@ def test_a_node_lost_with_two_groups_costs_its_group_the_steps_since_its_checkpo
     record_property(
         "node lost, two groups", f"found {found_s:.0f} s, trains {back_s:.0f} s, {len(moved)} group(s), lost {lost}"
     )
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of its own, with room for some checkpoints."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+def test_a_disk_that_is_full_at_a_checkpoint_is_said_and_the_same_command_goes_on(
+    prepared_study, quiet, tmp_path, small_disk, record_property
+):
+    study = prepared_study.copy(tmp_path / "study")
+    overrides = (*OVERRIDES, f"runtime.scratch={small_disk}")
+    with SimulatedCluster(nodes=1, cpus=3) as cluster:
+        driver = Driver(study, cluster, overrides=overrides)
+        driver.wait_until(lambda: both_train(study))
+        filler = small_disk / "filler"
+        began = time.monotonic()
+        with filler.open("wb") as stream, contextlib.suppress(OSError):
+            while True:
+                stream.write(bytes(1 << 16))
+                stream.flush()
+        said_s = driver.wait_until(lambda: "fix:" in driver.said)
+        assert driver.ended() == 2
+        ended_s = time.monotonic() - began
+        filler.unlink()
+        assert "set runtime.scratch to a local folder with more" in driver.said
+        assert "Traceback" not in driver.said
+        again = Driver(study, cluster, overrides=overrides)
+        assert again.ended() == 0, again.said
+    assert all(attempts_of(folder_of(study.root, run))[-1].first_step > 0 for run in RUNS)
+    lost = require_same(study, quiet)
+    figures = f"said after {said_s:.0f} s, ended after {ended_s:.0f} s; {lost} steps lost"
+    record_property("disk full at a checkpoint", figures)
 
 
 def test_a_node_lost_while_text_is_prepared_changes_no_shard(tmp_path, record_property):

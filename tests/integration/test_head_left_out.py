@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.full, pytest.mark.a
 OVERRIDES = ("runtime.workers=2", "runtime.prepare_workers=auto", "train.budgets=[2000]")
 
 
-def workers_by_node(cluster: SimulatedCluster) -> dict[int, int]:
-    """The node of every process that a raylet has started; only those of nodes, not of the head, have a number."""
+def parents_in(cluster: SimulatedCluster) -> dict[int, int]:
+    """The parent of every process of the cluster: of a worker, the raylet of its node."""
     found = {}
     for one in cluster.processes():
         with contextlib.suppress(psutil.Error):
@@ -33,20 +33,13 @@ def workers_by_node(cluster: SimulatedCluster) -> dict[int, int]:
 def test_text_is_prepared_and_models_are_trained_and_scored_on_the_other_nodes_only(tmp_path, use_head):
     study, parents = write_tiny_study(tmp_path), {}
     with SimulatedCluster(nodes=1, cpus=3, head_cpus=3) as cluster:
-        command = [
-            sys.executable,
-            "-m",
-            "cpt_ray.cli.main",
-            "run",
-            str(study.config),
-            *OVERRIDES,
-            f"runtime.use_head={use_head}",
-        ]
+        overrides = (*OVERRIDES, f"runtime.use_head={use_head}")
+        command = [sys.executable, "-m", "cpt_ray.cli.main", "run", str(study.config), *overrides]
         log = tmp_path / "driver.log"
         with log.open("wb") as out:
             driver = subprocess.Popen(command, env=cluster.environment, stdout=out, stderr=out)
         while driver.poll() is None:
-            parents |= workers_by_node(cluster)
+            parents |= parents_in(cluster)
             time.sleep(0.1)
         assert driver.returncode == 0, log.read_text()[-3000:]
         raylet = cluster.raylet(0)
