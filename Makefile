@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer accept-cluster gpu-bundle corpora scaling clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full test-cluster lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer accept-cluster gpu-bundle corpora scaling clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ test: setup-dev ## all tests except those marked full or gpu, in a random order 
 
 test-full: setup-dev ## all tests: chaos, long fuzz, simulations
 	@$(BIN)/python -m pytest
+
+test-cluster: setup-dev ## faults, launches and side-by-side runs on simulated nodes, at most 40 minutes
+	@$(BIN)/python -m pytest -m "full and (accept(cluster=2) or accept(cluster=4) or accept(cluster=5))"
 
 lint: setup-dev ## ruff: lint and format
 	@$(BIN)/ruff check .
