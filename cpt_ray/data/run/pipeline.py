@@ -103,16 +103,8 @@ class DataJob:
         self, stage: str, work: Callable[[TaskT, UnitContext], UnitReport], tasks: Sequence[TaskT], context: UnitContext
     ) -> list[UnitReport]:
         """Run the tasks of a stage that no earlier attempt finished."""
-        return run_stage(
-            stage,
-            work,
-            tasks,
-            context=context,
-            num_workers=self.num_workers,
-            progress=self.progress,
-            pool=self.pool,
-            labels=self.labels,
-        )
+        run = functools.partial(run_stage, context=context, num_workers=self.num_workers, progress=self.progress)
+        return run(stage, work, tasks, pool=self.pool, labels=self.labels)
 
 
 def prepare_documents(job: DataJob) -> DocumentsRecord:
