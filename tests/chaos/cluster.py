@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -110,73 +111,82 @@ class SimulatedCluster:
         raise AssertionError(f"the cluster's process exited with code {self._process.wait()}")
 
 
-def main() -> None:
-    """Run the nodes until the input is closed."""
-    import signal
+class _Nodes:
+    """The nodes, in their own process; each method is a command."""
 
-    from ray._raylet import GcsClient, NodeID
-    from ray.cluster_utils import Cluster
-    from ray.core.generated import autoscaler_pb2
+    def __init__(self, cpus: int, head_cpus: int) -> None:
+        from ray.cluster_utils import Cluster
 
-    def started(num_cpus: int) -> Any:
+        self.cluster, self._cpus = Cluster(), cpus
+        self._head = self._started(head_cpus)
+        self._nodes: dict[int, Any] = {}
+        self._killed: dict[int, tuple[str, float]] = {}
+
+    def _started(self, num_cpus: int) -> Any:
         """Start a node; Ray allows 30 s, which a busy machine may exceed."""
         settings = {"num_cpus": num_cpus, "object_store_memory": 100_000_000, "include_dashboard": False}
         for _ in range(4):
             with contextlib.suppress(Exception):
-                return cluster.add_node(**settings)
-        return cluster.add_node(**settings)
+                return self.cluster.add_node(**settings)
+        return self.cluster.add_node(**settings)
 
-    cluster = Cluster()
-    head = started(int((sys.argv[3:] or ["0"])[0]))
-    nodes, killed = {}, {}
-
-    def add(number: int) -> dict[str, object]:
-        nodes[number] = started(int(sys.argv[2]))
+    def add(self, number: int) -> dict[str, object]:
+        self._nodes[number] = self._started(self._cpus)
         return {"node": number}
 
-    def kill(number: int) -> dict[str, object]:
-        node = nodes.pop(number)
-        pid = node.all_processes["raylet"][0].process.pid
-        killed[number] = (node.node_id, time.monotonic())
+    def kill(self, number: int) -> dict[str, object]:
+        node, pid = self._nodes[number], self.raylet(number)["pid"]
+        del self._nodes[number]
+        self._killed[number] = (node.node_id, time.monotonic())
         os.kill(pid, signal.SIGKILL)
-        cluster.remove_node(node, allow_graceful=False)
+        self.cluster.remove_node(node, allow_graceful=False)
         return {"pid": pid}
 
-    def raylet(number: int) -> dict[str, object]:
-        return {"pid": nodes[number].all_processes["raylet"][0].process.pid}
+    def drain(self, number: int) -> dict[str, object]:
+        from ray._raylet import GcsClient
+        from ray.core.generated import autoscaler_pb2
 
-    def lost(number: int) -> dict[str, object]:
-        (node, when), gcs = killed[number], GcsClient(address=cluster.address)
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        deadline_ms = int(1000 * (time.time() + 60))
+        gcs = GcsClient(address=self.cluster.address)
+        accepted, why = gcs.drain_node(self._nodes[number].node_id, reason, "the test's", deadline_ms)
+        return {"accepted": accepted, "why": why}
+
+    def raylet(self, number: int) -> dict[str, int]:
+        return {"pid": self._nodes[number].all_processes["raylet"][0].process.pid}
+
+    def lost(self, number: int) -> dict[str, object]:
+        from ray._raylet import GcsClient, NodeID
+
+        (node, when), gcs = self._killed[number], GcsClient(address=self.cluster.address)
         while gcs.check_alive([NodeID.from_hex(node)], timeout=10)[0]:
             time.sleep(0.1)
         return {"seconds": time.monotonic() - when}
 
-    def drain(number: int) -> dict[str, object]:
-        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-        deadline_ms = int(1000 * (time.time() + 60))
-        gcs = GcsClient(address=cluster.address)
-        accepted, why = gcs.drain_node(nodes[number].node_id, reason, "the test's", deadline_ms)
-        return {"accepted": accepted, "why": why}
-
-    def behead(_: int) -> dict[str, object]:
-        pid = head.all_processes["gcs_server"][0].process.pid
+    def behead(self, _: int) -> dict[str, object]:
+        pid = self._head.all_processes["gcs_server"][0].process.pid
         os.kill(pid, signal.SIGKILL)
         return {"pid": pid}
+
+
+def main() -> None:
+    """Run the nodes until the input is closed."""
+    number_of_nodes, cpus, head_cpus = map(int, sys.argv[1:])
+    nodes = _Nodes(cpus, head_cpus)
 
     def answer(words: dict[str, object]) -> None:
         sys.stdout.write(json.dumps(words) + "\n")
         sys.stdout.flush()
 
-    verbs = {verb.__name__: verb for verb in (kill, add, drain, raylet, lost, behead)}
     try:
-        for number in range(int(sys.argv[1])):
-            add(number)
-        answer({"address": cluster.address})
+        for number in range(number_of_nodes):
+            nodes.add(number)
+        answer({"address": nodes.cluster.address})
         for line in sys.stdin:
             verb, number = line.split()
-            answer(verbs[verb](int(number)))
+            answer(getattr(nodes, verb)(int(number)))
     finally:
-        cluster.shutdown()
+        nodes.cluster.shutdown()
 
 
 if __name__ == "__main__":
