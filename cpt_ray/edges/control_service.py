@@ -28,6 +28,8 @@ ANSWER_S = 5.0
 """How long one question may take; a busy head answers late."""
 LOST_S = 30.0
 """A control service that keeps its state (with Redis) is back within this time."""
+_LEAST = 3
+"""Questions without an answer: this process may have been stopped itself, with one of them on its way."""
 END_S = 45.0
 """Ray ends the driver at 60 s."""
 
@@ -51,16 +53,18 @@ class ControlServiceWatch(threading.Thread):
 
     def run(self) -> None:
         """Ask until `leave`, or end this process."""
+        failed = 0
         while not self._left.wait(EVERY_S):
             if self._answers():
+                failed = 0
                 continue
-            silent_s = time.monotonic() - self._answered
-            if silent_s >= LOST_S and self.error is None:
+            silent_s, failed = time.monotonic() - self._answered, failed + 1
+            if silent_s >= LOST_S and failed >= _LEAST and self.error is None:
                 self._lose(silent_s)
                 logger.warning("%s; what trains saves a checkpoint, then the command ends", self.error and self.error.problem)
                 if self._interrupts:
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            if silent_s >= END_S:
+            if silent_s >= END_S and self.error is not None:
                 sys.stderr.write(f"\ncpt-ray: {self.error}\n")
                 sys.stderr.flush()
                 os._exit(CptRayError.exit_code)
