@@ -86,6 +86,9 @@ test: setup-dev ## all tests except those marked full or gpu, in a random order 
 test-full: setup-dev ## all tests: chaos, long fuzz, simulations
 	@$(BIN)/python -m pytest
 
+test-cluster: setup-dev ## faults, launches and side-by-side runs on simulated nodes, at most 40 minutes
+	@$(BIN)/python -m pytest -m "full and (accept(cluster=2) or accept(cluster=4) or accept(cluster=5))"
+
 lint: setup-dev ## ruff: lint and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
