@@ -86,6 +86,9 @@ test: setup-dev ## all tests except those marked full or gpu, in a random order 
 test-full: setup-dev ## all tests: chaos, long fuzz, simulations
 	@$(BIN)/python -m pytest
 
+test-cluster: setup-dev ## faults, launches and side-by-side runs on simulated nodes, at most 40 minutes
+	@$(BIN)/python -m pytest -m "full and (accept(cluster=2) or accept(cluster=4) or accept(cluster=5))"
+
 lint: setup-dev ## ruff: lint and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -113,6 +116,9 @@ bench-data: setup ## preparation against its peers and at ten times the data, 45
 
 bench-parallel: setup ## training a study's runs side by side against one after another; 15 min; QUICK=1: short, no results file
 	@$(BIN)/python -m benchmarks.train.parallel $(if $(QUICK),--quick)
+
+bench-scale: setup ## what grows with the text: opens, memory of driver and held-out n-grams, CPU seconds a byte; 15 min on a quiet machine; QUICK=1: less, no results file
+	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)
 
 bench-stats: setup ## how often intervals are wrong, in simulated studies; 80 min; QUICK=1: fewer studies, no results file
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)

@@ -5,7 +5,8 @@ A record states where its numbers come from; no room passes on a bare dict.
 Units are part of the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """
 
-from cpt_ray.records.base import Artifact, FileEntry, Made, Record, RunKind, SourceRole
+from cpt_ray.records.artifacts import Artifact, FileTable
+from cpt_ray.records.base import FileEntry, Made, Record, RunKind, SourceRole
 from cpt_ray.records.classifiers import (
     ArmsRecord,
     ClassifierMeasures,
@@ -38,6 +39,8 @@ from cpt_ray.records.data import (
     StageReport,
     Term,
     UnitFacts,
+    UnitFile,
+    UnitFileTable,
     UnitReport,
     sum_reports,
 )
@@ -157,6 +160,7 @@ __all__ = [
     "ExamScore",
     "ExampleCounts",
     "FileEntry",
+    "FileTable",
     "Finding",
     "Fit",
     "FittedRecord",
@@ -234,6 +238,8 @@ __all__ = [
     "TrainingRecord",
     "Trial",
     "UnitFacts",
+    "UnitFile",
+    "UnitFileTable",
     "UnitReport",
     "VerbStatus",
     "WorkerStatus",

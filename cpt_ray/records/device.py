@@ -25,6 +25,7 @@ class ClusterNode(NamedTuple):
     id: str = ""
     """Ray's, by which a task is placed there."""
     address: str = ""
+    is_head: bool = False
 
 
 class DeviceFacts(Record):

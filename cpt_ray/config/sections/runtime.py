@@ -105,6 +105,10 @@ class RuntimeConfig(Section):
         default={},
         description="labels of the nodes that train, such as `{market: spot}`; values may be `!x`, `in(x, y)`, `!in(x, y)`",
     )
+    use_head: bool = Field(
+        default=True,
+        description="whether the cluster's head node prepares, trains and scores too; false leaves it to Ray and the driver",
+    )
     worker_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={},
         description="custom resources of Ray per training worker, such as `{a100: 1}`, beside CPUs and GPUs",

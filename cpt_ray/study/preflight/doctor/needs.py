@@ -11,9 +11,9 @@ from pathlib import Path
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.edges.hub import resolve_dataset
 from cpt_ray.edges.packages import is_installed
 from cpt_ray.edges.source_files import list_source_files, open_source
+from cpt_ray.edges.source_files.hub import resolve_dataset
 from cpt_ray.edges.store import address
 from cpt_ray.edges.store.addresses import is_remote, private_mirrors
 from cpt_ray.errors import CptRayError, DataError

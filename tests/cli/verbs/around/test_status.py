@@ -54,11 +54,11 @@ _DRIVER = """
 import sys, time
 from pathlib import Path
 from cpt_ray.config.load import load_study
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from cpt_ray.cli.console import TerminalConsole
 sys.argv = ["cpt-ray", "prepare", sys.argv[1]]
 path = Path(sys.argv[2])
-with Study(load_study(path), path, TerminalConsole()) as study:
+with StudyDriver(load_study(path), path, TerminalConsole()) as study:
     study.note.reach("prepare")
     study.session.console.progress("  documents 1/2 units")
     print("ready", flush=True)
