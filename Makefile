@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet inst
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-stats bench-evaluate bench-grid accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer accept-cluster gpu-bundle corpora scaling clean
+.PHONY: help setup setup-dev setup-gpu lock demo test test-full lint types imports gates format bench-demo bench-train bench-data bench-parallel bench-stats bench-evaluate bench-grid bench-plan accept-study accept-training accept-data accept-house accept-inputs accept-gpu accept-grid accept-answer accept-cluster gpu-bundle corpora scaling clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; Q
 
 bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, make scaling, MLflow over http; 60 min; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
+
+bench-plan: setup ## peak memory and time as planned after plan --measure, against studies that then run; 40 min on a quiet machine
+	@$(BIN)/python -m benchmarks.plan
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study

@@ -2,7 +2,7 @@
 
 After `train/engine/state_bytes.py`. In: a shape, settings, and what the worker computes on. Out: `WorkerBytes`. Activations and
 loss are counted (`train/engine/activation_bytes.py`), buffers are read from the DeepSpeed JSON; the runtime and the slack were
-measured: on a CPU here (docs/log.md, 2026-11-29: 15 settings, 7 % off at most 13 %), on a GPU they are the usual figures.
+measured: on a CPU here (docs/log.md, 2026-11-29: 15 settings, at most 13 % off, half of them at most 5 %), on a GPU they are the usual figures.
 `cpt-ray plan --measure` replaces what is off.
 """
 
