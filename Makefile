@@ -124,7 +124,7 @@ bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, mak
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
 
 bench-plan: setup ## peak memory and time as planned after plan --measure, against studies that then run; 40 min on a quiet machine
-	@$(BIN)/python -m benchmarks.plan
+	@$(BIN)/python -m benchmarks.train.planned
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
