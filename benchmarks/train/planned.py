@@ -1,6 +1,6 @@
 """Plan studies after `plan --measure`, run them, and compare; writes `benchmarks/results/plan.json`.
 
-Run by `make bench-plan`, or for selected studies: `python -m benchmarks.train.planned small`. Each is a study of its own below a
+Run by `make bench-plan`, or for selected studies: `python -m benchmarks.train.planned small`. Each is a study of its own in a
 temporary folder: `cpt-ray plan --measure`, then `cpt-ray run`; the figures are those of the table "Planned beside measured" in
 its report. Memory does not depend on what else runs here, time does.
 """

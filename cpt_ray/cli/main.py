@@ -25,7 +25,7 @@ from cpt_ray.errors import CptRayError
 if TYPE_CHECKING:
     from cpt_ray.config.sections.runtime import RuntimeConfig
 
-TRAINS = ("train", "run")
+TRAINS = ("train", "run", "extend")
 _RESTARTED = "CPT_RAY_RESTARTED"
 """Set by a process for the one that replaces it."""
 
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         arguments: Without the program's name.
         may_restart: Whether this process may be replaced by one with the environment that training needs.
     """
-    options = _parser().parse_args(arguments)
-    _quieten()
+    options = make_parser().parse_args(arguments)
+    process.quieten()
     sys.excepthook = _print_traceback
     process.choose_accelerator()
     logs.LOCATIONS.clear()
@@ -137,7 +137,8 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable_arguments(message))
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = _Parser(
         prog="cpt-ray",
         description="Continued pretraining of language models on domain text, with an honest account of what it bought.",
@@ -164,20 +165,6 @@ def _add(parser: argparse.ArgumentParser, verb: Verb) -> None:
     said.add_argument("-v", "--verbose", action="store_true", help="also print the log to stderr")
     said.add_argument("-q", "--quiet", action="store_true", help="print results, warnings and errors only")
     parser.add_argument("--debug", action="store_true", help="print a traceback for every error")
-
-
-def _quieten() -> None:
-    """Keep library banners out of the terminal; must run before the libraries are imported."""
-    # setdefault: what users have set in their environment wins.
-    for name, value in {
-        "TRANSFORMERS_VERBOSITY": "error",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-        "TQDM_DISABLE": "1",
-        "RAY_DEDUP_LOGS": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 After `train/engine/state_bytes.py`. In: a shape, settings, and what the worker computes on. Out: `WorkerBytes`. Activations and
 loss are counted (`train/engine/activation_bytes.py`), buffers are read from the DeepSpeed JSON. Runtime and slack are, on a
-CPU, those of 15 measured settings, from which the sum is at most 13 % off (docs/log.md, 2026-11-29); on a GPU, the usual figures.
+CPU, those of 15 measured settings, from which a plan is at most 13 % off (docs/log.md, 2026-11-29); on a GPU, the usual ones.
 `cpt-ray plan --measure` replaces what is off.
 """
 

@@ -5,7 +5,8 @@ A record states where its numbers come from; no room passes on a bare dict.
 Units are part of the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """
 
-from cpt_ray.records.base import Artifact, FileEntry, Made, Record, RunKind, SourceRole
+from cpt_ray.records.artifacts import Artifact, FileTable
+from cpt_ray.records.base import FileEntry, Made, Record, RunKind, SourceRole
 from cpt_ray.records.classifiers import (
     ArmsRecord,
     ClassifierMeasures,
@@ -38,10 +39,12 @@ from cpt_ray.records.data import (
     StageReport,
     Term,
     UnitFacts,
+    UnitFile,
+    UnitFileTable,
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.device import Card, ClusterNode, DeviceFacts
+from cpt_ray.records.device import Card, ClusterNode, DeviceFacts, Finding
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
@@ -104,7 +107,21 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
-from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
+from cpt_ray.records.watch import (
+    CommandRecord,
+    DriverStatus,
+    Heartbeat,
+    HeldOutPoint,
+    MemoryPoint,
+    PlannedArtifact,
+    PlannedStudy,
+    RunEvent,
+    RunStatus,
+    StudyState,
+    StudyStatus,
+    VerbStatus,
+    WorkerStatus,
+)
 
 __all__ = [
     "MEASURES",
@@ -118,6 +135,7 @@ __all__ = [
     "ClassifierMeasures",
     "ClassifierRecord",
     "ClusterNode",
+    "CommandRecord",
     "Comparison",
     "CompiledLayers",
     "CorpusProfile",
@@ -129,6 +147,7 @@ __all__ = [
     "DocumentsRecord",
     "DomainFindings",
     "DrawnSource",
+    "DriverStatus",
     "Dropped",
     "DuplicateComponents",
     "EfficiencyRatio",
@@ -141,6 +160,8 @@ __all__ = [
     "ExamScore",
     "ExampleCounts",
     "FileEntry",
+    "FileTable",
+    "Finding",
     "Fit",
     "FittedRecord",
     "Forecast",
@@ -167,11 +188,13 @@ __all__ = [
     "Merge",
     "ModelShape",
     "PackedPieces",
+    "PlannedArtifact",
     "PlannedBudget",
     "PlannedCell",
     "PlannedMix",
     "PlannedRun",
     "PlannedStage",
+    "PlannedStudy",
     "Point",
     "RateSchedule",
     "RatioTrend",
@@ -184,6 +207,7 @@ __all__ = [
     "RunProgress",
     "RunRecord",
     "RunSpec",
+    "RunStatus",
     "ScoresRecord",
     "SelectionRecord",
     "SelfTest",
@@ -203,6 +227,8 @@ __all__ = [
     "StateFigures",
     "StepMetrics",
     "StudyPlan",
+    "StudyState",
+    "StudyStatus",
     "TaskScan",
     "Term",
     "TextTokens",
@@ -212,7 +238,11 @@ __all__ = [
     "TrainingRecord",
     "Trial",
     "UnitFacts",
+    "UnitFile",
+    "UnitFileTable",
     "UnitReport",
+    "VerbStatus",
+    "WorkerStatus",
     "YieldRecord",
     "half_of",
     "read_hits",

@@ -20,7 +20,7 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.storage import FileHashes
 from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import Record
+from cpt_ray.records import Artifact, Record
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE
@@ -78,7 +78,7 @@ class CellGraph:
         self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in study.stages}
         for stage in study.stages:
             for planned in stage.plan(self):  # one by one: a run's parent is an artifact of the same stage
-                self._nodes[stage.name][planned.name] = study.shared(store.locate(study.root, stage, planned))
+                self._nodes[stage.name][planned.name] = study.shared(store.locate(study.root, stage, planned, study.found))
 
     def once(self, key: str, look_up: Callable[[], ValueT]) -> ValueT:
         """What `look_up` returns, looked up once for all cells; `key` says what it is."""
@@ -110,8 +110,9 @@ class StudyGraph:
         chosen: The cells to work on; all if nothing is chosen.
 
     Raises:
-        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused, the root would be lost, the axes
-            make too many cells or a cell that is no valid study, or two cells have the same artifacts.
+        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused, the root would be lost or was
+            written by a newer cpt-ray, the axes make too many cells or a cell that is no valid study, or two cells have the
+            same artifacts.
     """
 
     def __init__(
@@ -124,11 +125,14 @@ class StudyGraph:
         self.config, self.config_path = config, config_path
         self.stages = STAGES if stages is None else tuple(stages)
         self.root = store.resolve_root(config.study.root, config.runtime.scratch)
+        store.require_known_format(self.root)
         if config.tracking.uri is not None and (database := database_of(config.tracking.uri)) is not None:
             store.refuse_job_folder(
                 database.resolve(), "tracking.uri", fix="give the database an absolute path, or leave it out"
             )
         self.hashes = FileHashes(self.root)
+        self.found: dict[Path, Artifact] = {}
+        """The artifacts that were found complete: a graph serves one command, which looks at each once."""
         self._known: dict[str, Any] = {}
         self._shared: dict[tuple[str, str, str], Node[Any, Any]] = {}
         cells = study_cells(config)

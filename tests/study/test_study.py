@@ -8,13 +8,13 @@ import yaml
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.stages.evaluate import base_run
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.integration.finished import CONTROL, LARGE, SMALL, TRUNK
 from tests.study.planned import Lines
 
 
 def study_of(tiny, *overrides):
-    return Study(load_study(tiny.config, overrides), tiny.config, Lines())
+    return StudyDriver(load_study(tiny.config, overrides), tiny.config, Lines())
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate"])

@@ -38,7 +38,7 @@ from cpt_ray.study.graph import CellGraph
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.stage import Node
 from cpt_ray.study.stages.train import deepspeed_of
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from cpt_ray.train.task import TrialTask
 
 _TRAIN_S = 20.0
@@ -49,7 +49,7 @@ _PACK_BYTES_PER_S = 3.5e6
 """Tokenized, packed and written by a core, which the sample leaves out (benchmarks/results/data.json)."""
 
 
-def measure(study: Study) -> None:
+def measure(study: StudyDriver) -> None:
     """Measure the models and the text of a study's first cell.
 
     Raises:

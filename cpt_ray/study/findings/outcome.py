@@ -40,18 +40,21 @@ from cpt_ray.study.stages.filter.scores import YIELD
 from cpt_ray.study.stages.scans.late_scan import LATE_SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from cpt_ray.train.monitor.metrics import HELD_OUT, read_events, read_lineage, read_metrics
 
 REPORT = "report.html"
 
 
-def conclude(study: Study) -> str:
+def conclude(study: StudyDriver) -> str:
     """Write comparison and report, mirror to MLflow, and return the summary and the paths of the results."""
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
-    return f"{summarize(study, comparison)}\nreport:  {_shown(report)}\nmlflow:  {_mirror(study, comparison, report)}"
+    said = [summarize(study, comparison), f"report:  {_shown(report)}", f"mlflow:  {_mirror(study, comparison, report)}"]
+    folders = {one.name: one.node.folder for one in study.grid.trained()}
+    controls = frozenset(name for name, arm in study.grid.arms().items() if arm.role == "control")
+    return "\n".join([*said, *study.curves.conclude(folders, comparison.points, controls)])
 
 
 def _shown(report: Path) -> str:
@@ -59,7 +62,7 @@ def _shown(report: Path) -> str:
     return f"{address(report)}, here {report}" if is_mirrored(report) else str(report)
 
 
-def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
+def _mirror(study: StudyDriver, comparison: Comparison, report: Path) -> str:
     """Mirror to MLflow; return the command that shows it, or why there is nothing to show."""
     reason = why_not_mirrored(study.config.tracking)
     if reason is not None:
@@ -78,7 +81,7 @@ def _where_to_look(uri: str) -> str:
     return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(uri)])
 
 
-def summarize(study: Study, comparison: Comparison) -> str:
+def summarize(study: StudyDriver, comparison: Comparison) -> str:
     """The scores of base, budgets and control, and the verdict, as text."""
     return render_summary(
         comparison,
@@ -89,18 +92,18 @@ def summarize(study: Study, comparison: Comparison) -> str:
     )
 
 
-def _isolated(study: Study) -> bool:
+def _isolated(study: StudyDriver) -> bool:
     return all(cell.config.train.isolation == "document" for cell in study.graph.cells)
 
 
-def summarize_preparation(study: Study) -> str:
+def summarize_preparation(study: StudyDriver) -> str:
     """How much text each step of preparation kept, up to the first model's shards."""
     model = study.config.models[0].name
     scans, hits = exam_scans(study.graph.cells[0], model)
     return render_preparation(study.documents(), study.shards(model), scans, hits, domain_findings(study.graph.cells[0]))
 
 
-def write_study_report(study: Study, comparison: Comparison) -> Path:
+def write_study_report(study: StudyDriver, comparison: Comparison) -> Path:
     """Write the HTML report from records, unless it shows what it would show."""
     contents, path = gather(study, comparison), study.root / REPORT
     if not (exists(path) and is_current(fetched(path), report_fingerprint(contents))):
@@ -110,7 +113,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     return path
 
 
-def gather(study: Study, comparison: Comparison) -> ReportContents:
+def gather(study: StudyDriver, comparison: Comparison) -> ReportContents:
     """Everything that a report shows, from records."""
     artifacts = {node.label: store.find(node) for node in study.graph.all()}
     timings: dict[str, float] = {}

@@ -16,10 +16,10 @@ from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.train.monitor.metrics import MEMORY, read_lineage
 
 if TYPE_CHECKING:
-    from cpt_ray.study.study import Study
+    from cpt_ray.study.study import StudyDriver
 
 
-def planned_cost(study: Study, artifacts: Sequence[Artifact]) -> PlannedCost | None:
+def planned_cost(study: StudyDriver, artifacts: Sequence[Artifact]) -> PlannedCost | None:
     """What the study was planned to take; None if its runs computed on another kind of device than is planned for here.
 
     Args:

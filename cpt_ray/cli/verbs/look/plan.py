@@ -4,13 +4,11 @@ import shlex
 
 from cpt_ray.cli.request import Request
 from cpt_ray.errors import ConfigError
-from cpt_ray.plan.explain import explain_memory, explain_time
 from cpt_ray.plan.hardware import load_hardware, parse_price
-from cpt_ray.report.text.cost import render_memory, render_time, render_verdict
 from cpt_ray.report.text.grid import render_grid
-from cpt_ray.report.text.plan import render_plan
 from cpt_ray.study.cost.cells import Cost
 from cpt_ray.study.cost.place import Choice, parse_workers_option
+from cpt_ray.study.cost.said import render_cost
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.stages.train import trained_again
 
@@ -18,14 +16,14 @@ from cpt_ray.study.stages.train import trained_again
 def main(request: Request) -> None:
     """Run the verb; it only reads, unless it measures."""
     choice = _choice(request)
-    study = request.study()
+    study = request.driver()
     said = say_bases(study.graph, request.console)
     say_separators(study.graph, request.console, said)
     if request.options.get("measure"):
         from cpt_ray.study.cost.measure import measure  # which needs what preparation needs
 
         measure(study)
-        study = request.study()  # which reads what was measured
+        study = request.driver()  # which reads what was measured
     if len(study.graph.grid) > 1:
         request.console.say(render_grid(study.plan_grid()))
     if len(study.graph.cells) == 1:
@@ -40,16 +38,6 @@ def main(request: Request) -> None:
     if choice == Choice():
         study.require_budgets()
     request.next_verb("run")
-
-
-def render_cost(cost: Cost, *, explain: bool = False) -> str:
-    """A plan as it is printed, with the verdict at its end."""
-    lines = [line for one, plan in zip(cost.asked, cost.memory, strict=True) for line in explain_memory(one, plan)]
-    lines += [] if cost.hours is None else list(explain_time(cost.hours))
-    parts = [render_plan(cost.plan).rstrip(), render_time(cost.time), render_memory(cost.memory)]
-    parts += ["\n".join(lines)] if explain else []
-    fixes = {one.model: (one.overrides, one.memory.peak_bytes) for one in cost.advice}
-    return "\n\n".join([*parts, render_verdict(cost.memory, cost.time, fixes)]) + "\n"
 
 
 def _choice(request: Request) -> Choice:
