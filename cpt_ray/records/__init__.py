@@ -73,6 +73,7 @@ from cpt_ray.records.plan import (
     SourceNeed,
     StudyPlan,
     TimePlan,
+    Trial,
 )
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -106,7 +107,6 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
-from cpt_ray.records.trial import Trial
 from cpt_ray.records.watch import (
     CommandRecord,
     DriverStatus,
