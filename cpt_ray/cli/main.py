@@ -45,7 +45,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         arguments: Without the program's name.
         may_restart: Whether this process may be replaced by one with the environment that training needs.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     process.quieten()
     sys.excepthook = _print_traceback
     process.choose_accelerator()
@@ -137,7 +137,8 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable_arguments(message))
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = _Parser(
         prog="cpt-ray",
         description="Continued pretraining of language models on domain text, with an honest account of what it bought.",

@@ -330,6 +330,7 @@ def test_perplexity_is_not_shown_side_by_side_for_models_with_different_tokenize
     alike = render_report(contents)
     column = '<th scope="col" class="n">perplexity</th>'
     assert column in alike
+    assert '<th scope="row" class="w">' in alike
     assert "No perplexity" not in alike
     first, *others = contents.evals
     fewer = tuple(score.model_copy(update={"scored_tokens": score.scored_tokens - 9}) for score in first.held_out)

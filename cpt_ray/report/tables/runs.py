@@ -77,7 +77,7 @@ def _run(index: Index, run: RunRecord) -> tuple[Cell | str | int | None, ...]:
 def _when(training: TrainingRecord) -> tuple[str, ...]:
     """From when to when a run was trained, to the second: those that overlap trained side by side."""
     start, end = (time[:19].replace("T", " ") for time in training.interval)
-    return (f"{start} to {end if end[:10] != start[:10] else end[11:]} UTC",) if start and end else ()
+    return (start, f"to {end if end[:10] != start[:10] else end[11:]} UTC") if start and end else ()
 
 
 def watch_table(index: Index) -> Table | None:
