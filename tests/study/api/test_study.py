@@ -118,7 +118,16 @@ from cpt_ray import Study
 from cpt_ray.errors import TrainingStopped
 
 print("the script begins")
-study = Study.load("{config}", {{"train.budgets": [{large}], "evaluate.exams": [], "prepare.decontaminate.enabled": False}})
+study = Study.load(
+    "{config}",
+    {{
+        "train.budgets": [{budget}],
+        "train.checkpoint_every": 500,
+        "arms": {{"legal": {{"role": "domain", "mix": {{"law": 1.0}}}}}},
+        "evaluate.exams": [],
+        "prepare.decontaminate.enabled": False,
+    }},
+)
 study.prepare()
 try:
     study.train()
@@ -131,10 +140,8 @@ study.train()
 @pytest.mark.slow
 def test_a_script_that_guards_nothing_is_interrupted_keeps_a_checkpoint_and_resumes(tiny, tmp_path):
     """As in a notebook, whose kernel is interrupted by the same signal, and which has no main guard either."""
-    tree = tiny.config.read_text().replace("checkpoint_every: 1000", "checkpoint_every: 500")
-    tiny.config.write_text(tree)
     script, out = tmp_path / "script.py", tmp_path / "out.txt"
-    script.write_text(SCRIPT.format(config=tiny.config, large=BUDGETS[1]))
+    script.write_text(SCRIPT.format(config=tiny.config, budget=BUDGETS[0]))
     environment = {**os.environ, "GLIBC_TUNABLES": ""}
     del environment["GLIBC_TUNABLES"]
     with out.open("w") as stream:
