@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.acceptance.browser import HEIGHTS, WIDTHS, Seen, View, look
 from benchmarks.acceptance.evidence import REPOSITORY, check, check_results, run_boxes, run_tests
+from benchmarks.acceptance.views.browser import HEIGHTS, WIDTHS, Seen, View, look
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.compare.deltas import Scored, documents_of
 from cpt_ray.config.load import load_study

@@ -7,6 +7,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -64,16 +65,17 @@ def run_tests(acceptance: str, box: int, *, figures: Iterable[str] = (), tests: 
     return [f"{len(cases)} tests passed: {', '.join(names)}", *[f"{name}: {value}" for name, value in seen.items()]]
 
 
-def check_results(name: str, claims: Iterable[str], *, made_by: str) -> list[str]:
+def check_results(name: str, claims: Iterable[str], *, made_by: str, met: bool = False) -> list[str]:
     """Check that a benchmark's results are committed and complete, and list the missed targets.
 
     Args:
         name: The NAME in `benchmarks/results/NAME.json`.
         claims: Ids that it must contain.
         made_by: The command that writes the file.
+        met: Whether these claims must meet their targets.
 
     Raises:
-        AssertionError: If the file is missing or not committed, or lacks a claim.
+        AssertionError: If the file is missing or not committed, or lacks a claim; or one misses a target that must be met.
     """
     path = REPOSITORY / "benchmarks" / "results" / f"{name}.json"
     check(path.exists(), f"{path.relative_to(REPOSITORY)} is missing: run {made_by}")
@@ -82,11 +84,17 @@ def check_results(name: str, claims: Iterable[str], *, made_by: str) -> list[str
     found = {claim["id"]: claim for claim in json.loads(path.read_text())}
     missing = sorted(set(claims) - set(found))
     check(not missing, f"claims without a result: {', '.join(missing)}")
+    short = [f"{one} is {found[one]['value']:.4g}, target {found[one]['target']}" for one in claims if not _is_met(found[one])]
+    check(not met or not short, "; ".join(short))
     missed = [claim for claim in found.values() if claim["judgement"] == "missed"]
     return [
         f"{len(found)} claims, {len(missed)} of them miss the target; commit {next(iter(found.values()))['commit']}",
         *[f"missed: {claim['id']}: {claim['value']} {claim['unit']}, target {claim['target']}" for claim in missed],
     ]
+
+
+def _is_met(claim: Mapping[str, Any]) -> bool:
+    return claim["judgement"] in ("met", "no target")
 
 
 def run_boxes(boxes: Boxes, arguments: Sequence[str]) -> int:

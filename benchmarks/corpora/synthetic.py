@@ -43,18 +43,25 @@ def real_texts() -> list[str]:
     return texts
 
 
-def unique_texts(num_bytes: int) -> Iterator[str]:
-    """About `num_bytes` of text: round 0 as is, later rounds with words replaced."""
+def unique_texts(num_bytes: int, *, replaced_share: float = REPLACED_SHARE, first: int = 0) -> Iterator[str]:
+    """About `num_bytes` of text: round 0 as is, later rounds with words replaced.
+
+    Args:
+        num_bytes: Amount of text in UTF-8.
+        replaced_share: Share of the words that later rounds replace: with 0.1 a quarter of the 13-grams survive a round, with
+            0.4 one in 800.
+        first: The first round: a third of the texts as they are, which are licenses, are near-duplicates of others.
+    """
     texts = real_texts()
     split = [np.array(text.split(" "), dtype=object) for text in texts]
     vocabulary = np.concatenate(split[:4000])
-    made, number = 0, 0
+    made, number = 0, first
     while made < num_bytes:
         draw = np.random.default_rng(number)
         for text, words in zip(texts, split, strict=True):
             if number:
                 changed = words.copy()
-                places = np.flatnonzero(draw.random(len(words)) < REPLACED_SHARE)
+                places = np.flatnonzero(draw.random(len(words)) < replaced_share)
                 changed[places] = vocabulary[draw.integers(len(vocabulary), size=len(places))]
                 text = " ".join(changed.tolist())
             yield text
@@ -64,13 +71,14 @@ def unique_texts(num_bytes: int) -> Iterator[str]:
         number += 1
 
 
-def write_corpus(folder: Path, megabytes: int, *, files: int | None = None) -> list[Path]:
+def write_corpus(folder: Path, megabytes: int, *, files: int | None = None, texts: Iterator[str] | None = None) -> list[Path]:
     """Write the corpus once; a folder that already has it is left alone.
 
     Args:
         folder: Output folder.
         megabytes: Approximate size of the text in UTF-8.
         files: Number of files; default: files of about 16 MB.
+        texts: The texts; default: `unique_texts`.
 
     Returns:
         The files, in order.
@@ -80,7 +88,7 @@ def write_corpus(folder: Path, megabytes: int, *, files: int | None = None) -> l
         each = megabytes * 1_000_000 / files if files else _FILE_BYTES
         rows: list[tuple[str, str]] = []
         filled = count = 0
-        for number, text in enumerate(unique_texts(megabytes * 1_000_000)):
+        for number, text in enumerate(texts or unique_texts(megabytes * 1_000_000)):
             rows.append((f"doc_{number}", text))
             filled += len(text)
             if filled >= each:

@@ -117,8 +117,7 @@ def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> No
     context = UnitContext(folder=str(out), inputs=inputs, sources=(source_of([Path("x")]),), prepare=PACK_ALONE)
     common = _pack_inputs(out, PACK_ALONE, resolve_tokenizer(model_tokenizer(model)), None, VOCABULARY)
     names = DocumentsRecord.load(units / "documents" / "documents.json").units
-    for name in names[which::of]:
-        files = unit_files(units / "documents", name)
+    for files in unit_files(units / "documents", names[which::of]):
         pack_unit(PackUnit(**files, **common, share=PACK_ALONE.held_out.share), context)
 
 

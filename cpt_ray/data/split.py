@@ -30,6 +30,7 @@ REASON = "held_out"
 FEWEST_TEST_DOCUMENTS = 2
 """One document says nothing of another; an interval needs ten (`evaluate.intervals`)."""
 OVERLAP_REASON = "held_out_overlap"
+_SLICE = 1 << 20
 
 
 def held_out_share(documents: int, config: HeldOutConfig, *, whole: bool = False) -> float:
@@ -196,6 +197,10 @@ def _slot_bits(hashes: Hashes) -> int:
 
 def _mark_slots(hashes: Hashes) -> npt.NDArray[np.uint8]:
     bits = _slot_bits(hashes)
-    taken = np.zeros(1 << bits, dtype=np.bool_)
-    taken[hashes >> np.uint64(64 - bits)] = True
-    return np.packbits(taken, bitorder="little")
+    slots = np.zeros(1 << max(bits - 3, 0), dtype=np.uint8)
+    # In slices, and never a byte per slot: at 10^8 n-grams there are 2^31 of them.
+    for start in range(0, len(hashes), _SLICE):
+        places = hashes[start : start + _SLICE] >> np.uint64(64 - bits)
+        bit = np.left_shift(np.uint8(1), (places & np.uint64(7)).astype(np.uint8))
+        np.bitwise_or.at(slots, places >> np.uint64(3), bit)
+    return slots

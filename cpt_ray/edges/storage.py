@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cpt_ray.edges import store
@@ -118,17 +118,40 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool) -> None:
+def listed_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of the files below a folder on this machine, by relative path: a fraction of the cost of asking for each."""
+    found: dict[str, int] = {}
+    left = [str(folder)]
+    start = len(left[0]) + 1
+    while left:
+        with contextlib.suppress(FileNotFoundError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                elif entry.is_file():
+                    found[entry.path[start:]] = entry.stat().st_size
+    return found
+
+
+def verify_files(root: Path, files: Iterable[FileEntry], *, deep: bool, sizes: Mapping[str, int] | None = None) -> None:
     """Check files against their entries: existence and size, with `deep` the content hash as well.
 
     Of a root on a store, what the store has is checked; `deep` fetches it.
+
+    Args:
+        root: The folder that the entries are relative to.
+        files: Their entries.
+        deep: Whether content is checked too.
+        sizes: Bytes of all files by relative path, if they were just listed.
 
     Raises:
         ArtifactError: Names the first file that contradicts its manifest.
     """
     fix = f"delete {store.address(root)} and re-run the same command; it will be rebuilt"
-    stored = None if deep else store.sizes(root)
+    stored = None if deep else sizes if sizes is not None else store.sizes(root)
     for entry in files:
+        if stored is not None and stored.get(entry.path) == entry.size_bytes:
+            continue
         path = store.fetched(root / entry.path) if deep else root / entry.path
         size = (path.stat().st_size if path.is_file() else None) if stored is None else stored.get(entry.path)
         if size is None:

@@ -5,7 +5,8 @@ A record states where its numbers come from; no room passes on a bare dict.
 Units are part of the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """
 
-from cpt_ray.records.base import Artifact, FileEntry, Made, Record, RunKind, SourceRole
+from cpt_ray.records.artifacts import Artifact, FileTable
+from cpt_ray.records.base import FileEntry, Made, Record, RunKind, SourceRole
 from cpt_ray.records.classifiers import (
     ArmsRecord,
     ClassifierMeasures,
@@ -38,10 +39,12 @@ from cpt_ray.records.data import (
     StageReport,
     Term,
     UnitFacts,
+    UnitFile,
+    UnitFileTable,
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.device import Card, ClusterNode, DeviceFacts
+from cpt_ray.records.device import Card, ClusterNode, DeviceFacts, Finding
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
@@ -66,8 +69,10 @@ from cpt_ray.records.plan import (
     PlannedCell,
     PlannedMix,
     PlannedRun,
+    PlannedStage,
     SourceNeed,
     StudyPlan,
+    TimePlan,
 )
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -101,7 +106,22 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
-from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
+from cpt_ray.records.trial import Trial
+from cpt_ray.records.watch import (
+    CommandRecord,
+    DriverStatus,
+    Heartbeat,
+    HeldOutPoint,
+    MemoryPoint,
+    PlannedArtifact,
+    PlannedStudy,
+    RunEvent,
+    RunStatus,
+    StudyState,
+    StudyStatus,
+    VerbStatus,
+    WorkerStatus,
+)
 
 __all__ = [
     "MEASURES",
@@ -115,6 +135,7 @@ __all__ = [
     "ClassifierMeasures",
     "ClassifierRecord",
     "ClusterNode",
+    "CommandRecord",
     "Comparison",
     "CompiledLayers",
     "CorpusProfile",
@@ -126,6 +147,7 @@ __all__ = [
     "DocumentsRecord",
     "DomainFindings",
     "DrawnSource",
+    "DriverStatus",
     "Dropped",
     "DuplicateComponents",
     "EfficiencyRatio",
@@ -138,6 +160,8 @@ __all__ = [
     "ExamScore",
     "ExampleCounts",
     "FileEntry",
+    "FileTable",
+    "Finding",
     "Fit",
     "FittedRecord",
     "Forecast",
@@ -164,10 +188,13 @@ __all__ = [
     "Merge",
     "ModelShape",
     "PackedPieces",
+    "PlannedArtifact",
     "PlannedBudget",
     "PlannedCell",
     "PlannedMix",
     "PlannedRun",
+    "PlannedStage",
+    "PlannedStudy",
     "Point",
     "RateSchedule",
     "RatioTrend",
@@ -180,6 +207,7 @@ __all__ = [
     "RunProgress",
     "RunRecord",
     "RunSpec",
+    "RunStatus",
     "ScoresRecord",
     "SelectionRecord",
     "SelfTest",
@@ -199,14 +227,22 @@ __all__ = [
     "StateFigures",
     "StepMetrics",
     "StudyPlan",
+    "StudyState",
+    "StudyStatus",
     "TaskScan",
     "Term",
     "TextTokens",
     "ThresholdYield",
+    "TimePlan",
     "TrainingCost",
     "TrainingRecord",
+    "Trial",
     "UnitFacts",
+    "UnitFile",
+    "UnitFileTable",
     "UnitReport",
+    "VerbStatus",
+    "WorkerStatus",
     "YieldRecord",
     "half_of",
     "read_hits",

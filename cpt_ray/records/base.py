@@ -1,4 +1,4 @@
-"""What all records share: JSON with a stable key order, unknown keys rejected; files and artifacts by content hash."""
+"""What all records share: JSON with a stable key order, unknown keys rejected; files by content hash."""
 
 from __future__ import annotations
 
@@ -55,22 +55,3 @@ class FileEntry(Record):
     path: str
     size_bytes: int
     sha256: str
-
-
-class Artifact(Record):
-    """The last file written into an artifact's folder: if it exists, the artifact is complete.
-
-    `inputs` maps the name of each input to its fingerprint: the chain from raw file to score.
-    """
-
-    FILE = "artifact.json"
-
-    stage: str
-    name: str
-    fingerprint: str
-    inputs: dict[str, str]
-    settings: dict[str, object]
-    files: tuple[FileEntry, ...]
-    wall_s: float
-    created: str
-    versions: dict[str, str]

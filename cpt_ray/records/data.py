@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
+import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from cpt_ray.errors import DataError
 from cpt_ray.records.base import FileEntry, Record, SourceRole
+from cpt_ray.records.columns import SHA256, Columns
 
 
 class DocumentKey(NamedTuple):
@@ -189,6 +192,49 @@ class UnitReport(UnitFacts):
         """Path of the only file of that name, relative to the artifact's folder."""
         (entry,) = self.outputs[name]
         return entry.path
+
+
+class UnitFile(FileEntry):
+    """A file of a unit, in the list of a stage's files."""
+
+    unit: str
+    kind: str
+    """As in `UnitReport.outputs`."""
+
+
+class UnitFileTable(Columns[UnitFile]):
+    """The files that the units of a stage wrote."""
+
+    ENTRY = UnitFile
+    SCHEMA = pa.schema(
+        [
+            ("path", pa.string()),
+            ("size_bytes", pa.int64()),
+            ("sha256", SHA256),
+            ("unit", pa.string()),
+            ("kind", pa.dictionary(pa.int32(), pa.string())),
+        ]
+    )
+
+    @classmethod
+    def of_units(cls, units: Sequence[str], kinds: Sequence[str], entries: Sequence[FileEntry]) -> pa.RecordBatch:
+        """The columns of some files, from the unit and the kind of each."""
+        hashes = [bytes.fromhex(entry.sha256) for entry in entries]
+        columns = [[entry.path for entry in entries], [entry.size_bytes for entry in entries], hashes, units, kinds]
+        pairs = zip(columns, cls.SCHEMA.types, strict=True)
+        return pa.RecordBatch.from_arrays([pa.array(values, type=kind) for values, kind in pairs], schema=cls.SCHEMA)
+
+    def entries(self) -> pa.RecordBatch:
+        """Path, size and hash alone, as columns of a `FileTable`."""
+        return self._columns.select(["path", "size_bytes", "sha256"])
+
+    def of_kind(self, kind: str) -> UnitFileTable:
+        """The files of one kind, in their order."""
+        column = self.arrow("kind")
+        names = column.dictionary.to_pylist()
+        codes = column.indices.to_numpy()
+        places = np.flatnonzero(codes == names.index(kind)) if kind in names else np.empty(0, dtype=np.int64)
+        return self.take(places)
 
 
 class HeldOutSet(Record):

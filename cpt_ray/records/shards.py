@@ -1,9 +1,8 @@
 """Records of packed text: a shard, the table of all shards, and the manifest that training reads.
 
-A study can have a million shards, so a manifest is two files: a small JSON head, and the shards' entries as columns in one
-uncompressed Arrow file next to it, which the head names with its hash. Columns: `path`, `index_path`, `unit` string, `source`
-dictionary, `sha256` fixed binary, all counts int64. Memory: the file is memory-mapped, and an entry is built only on access;
-a record for each of a million shards would cost gigabytes (`benchmarks/train/order.py`).
+A study can have a million shards, so a manifest is two files: a small JSON head, and the shards' entries as columns
+(`records/columns.py`) in a file next to it, which the head names with its hash: `path`, `index_path`, `unit` string, `source`
+dictionary, `sha256` fixed binary, all counts int64. `benchmarks/train/order.py` measures it at a million.
 
 Guarantee: a manifest whose columns are not the ones its head was written with is rejected.
 """
@@ -11,23 +10,20 @@ Guarantee: a manifest whose columns are not the ones its head was written with i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeAlias, overload
+from typing import Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+import pyarrow.compute as pc
 
-from cpt_ray.errors import ArtifactError
 from cpt_ray.records.base import FileEntry, Record
+from cpt_ray.records.columns import SHA256, Columns
 from cpt_ray.records.data import StageReport
 from cpt_ray.records.model import TextTokens
-
-_BATCH = 4096
 
 _Integers: TypeAlias = npt.NDArray[np.int64]
 
@@ -95,65 +91,15 @@ _TYPES = {
     "index_path": pa.string(),
     "source": pa.dictionary(pa.int32(), pa.string()),
     "unit": pa.string(),
-    "sha256": pa.binary(32),
+    "sha256": SHA256,
 }
-_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.int64())) for name in ShardEntry.model_fields])
 
 
-class ShardTable(Sequence[ShardEntry]):
-    """The entries of all shards in canonical order, held as columns; an entry is built on access."""
+class ShardTable(Columns[ShardEntry]):
+    """The entries of all shards in canonical order."""
 
-    def __init__(self, columns: pa.RecordBatch) -> None:
-        self._columns = columns
-
-    @classmethod
-    def of(cls, entries: Iterable[ShardEntry]) -> Self:
-        """Build a table from entries, in their order."""
-        rows = [entry.model_dump() for entry in entries]
-        columns = []
-        for field in _SCHEMA:
-            values = [row[field.name] for row in rows]
-            if field.name == "sha256":
-                values = [bytes.fromhex(value) for value in values]
-            columns.append(pa.array(values, type=field.type))
-        return cls(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Memory-map a file written by `write`."""
-        return cls(pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0))
-
-    def write(self, path: Path) -> None:
-        """Write the columns to a file."""
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-            writer.write_batch(self._columns)
-
-    def __len__(self) -> int:
-        return int(self._columns.num_rows)
-
-    @overload
-    def __getitem__(self, index: int) -> ShardEntry: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> ShardTable: ...
-
-    def __getitem__(self, index: int | slice) -> ShardEntry | ShardTable:
-        if isinstance(index, slice):
-            return self._take(np.arange(len(self))[index])
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"shard {index} of {len(self)}")
-        return next(_entries(self._columns.slice(index % len(self), 1)))
-
-    def __iter__(self) -> Iterator[ShardEntry]:
-        for start in range(0, len(self), _BATCH):
-            yield from _entries(self._columns.slice(start, _BATCH))
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, ShardTable) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-        )
-
-    __hash__ = None  # type: ignore[assignment]
+    ENTRY = ShardEntry
+    SCHEMA = pa.schema([(name, _TYPES.get(name, pa.int64())) for name in ShardEntry.model_fields])
 
     def __repr__(self) -> str:
         return f"ShardTable({len(self)} shards of {', '.join(self.sources)})"
@@ -172,16 +118,18 @@ class ShardTable(Sequence[ShardEntry]):
 
     def of_source(self, source: str) -> ShardTable:
         """The shards of one source, in canonical order."""
-        return self._take(self.places(source))
+        return self.take(self.places(source))
 
-    def column(self, name: str) -> npt.NDArray[np.int64]:
-        """One count for every shard, int64[shards]; a view of the mapped file."""
-        values: npt.NDArray[np.int64] = self._columns.column(name).to_numpy()
-        return values
+    @classmethod
+    def of_tables(cls, tables: Sequence[ShardTable]) -> ShardTable:
+        """The shards of several tables, in their order."""
+        return cls.joined([table._columns for table in tables])
 
-    def total(self, name: str) -> int:
-        """The sum of a count over all shards."""
-        return int(self.column(name).sum())
+    def below(self, folder: str) -> ShardTable:
+        """The same shards, with paths relative to where `folder` is relative to."""
+        paths = {name: pc.binary_join_element_wise(folder, self.arrow(name), "/") for name in ("path", "index_path")}
+        columns = [paths.get(name, self.arrow(name)) for name in self.SCHEMA.names]
+        return ShardTable(pa.RecordBatch.from_arrays(columns, schema=self.SCHEMA))
 
     @property
     def content(self) -> bytes:
@@ -206,29 +154,6 @@ class ShardTable(Sequence[ShardEntry]):
     def _source_codes(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         column = self._columns.column("source")
         return column.indices.to_numpy(), column.dictionary.to_pylist()
-
-    def _take(self, places: npt.NDArray[np.int64]) -> ShardTable:
-        return ShardTable(self._columns.take(pa.array(places)))
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls._accept,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda table: [e.model_dump() for e in table]),
-        )
-
-    @classmethod
-    def _accept(cls, value: object) -> ShardTable:
-        if isinstance(value, ShardTable):
-            return value
-        if not isinstance(value, (list, tuple)):
-            raise ValueError("expected shard entries")
-        return cls.of(ShardEntry.model_validate(entry) for entry in value)
-
-
-def _entries(columns: pa.RecordBatch) -> Iterator[ShardEntry]:
-    for row in columns.to_pylist():
-        yield ShardEntry(**{**row, "sha256": row["sha256"].hex()})
 
 
 class _Head(Record):
@@ -279,16 +204,8 @@ class ShardManifest(_Head):
         """
         path = Path(path)
         head = ShardManifestHead.load(path)
-        columns = path.parent / head.shards.path
-        fix = f"delete {path.parent} and re-run the same command; it will be rebuilt"
-        if not columns.is_file():
-            raise ArtifactError(f"{columns}: missing, but {path.name} names it", fix=fix)
-        with columns.open("rb") as stream:
-            seen = hashlib.file_digest(stream, "sha256").hexdigest()
-        if seen != head.shards.sha256:
-            raise ArtifactError(f"{columns}: sha256 {seen[:12]}, but {path.name} says {head.shards.sha256[:12]}", fix=fix)
         fields = {name: getattr(head, name) for name in _Head.model_fields}
-        return cls(**fields, shards=ShardTable.load(columns))
+        return cls(**fields, shards=ShardTable.load_named(path, head.shards))
 
     def head(self, columns: FileEntry) -> ShardManifestHead:
         """The part of the manifest that is JSON."""

@@ -20,7 +20,7 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.storage import FileHashes
 from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import Record
+from cpt_ray.records import Artifact, Record
 from cpt_ray.study import store
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE
@@ -73,12 +73,12 @@ class CellGraph:
 
     def __init__(self, cell: Cell, study: StudyGraph) -> None:
         self.cell, self.config, self.config_path = cell, cell.config, study.config_path
-        self.hashes = study.hashes
+        self.hashes, self.root = study.hashes, study.root
         self._study = study
         self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in study.stages}
         for stage in study.stages:
             for planned in stage.plan(self):  # one by one: a run's parent is an artifact of the same stage
-                self._nodes[stage.name][planned.name] = study.shared(store.locate(study.root, stage, planned))
+                self._nodes[stage.name][planned.name] = study.shared(store.locate(study.root, stage, planned, study.found))
 
     def once(self, key: str, look_up: Callable[[], ValueT]) -> ValueT:
         """What `look_up` returns, looked up once for all cells; `key` says what it is."""
@@ -131,6 +131,8 @@ class StudyGraph:
                 database.resolve(), "tracking.uri", fix="give the database an absolute path, or leave it out"
             )
         self.hashes = FileHashes(self.root)
+        self.found: dict[Path, Artifact] = {}
+        """The artifacts that were found complete: a graph serves one command, which looks at each once."""
         self._known: dict[str, Any] = {}
         self._shared: dict[tuple[str, str, str], Node[Any, Any]] = {}
         cells = study_cells(config)

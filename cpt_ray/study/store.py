@@ -23,7 +23,7 @@ from cpt_ray.config.load import dump_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import versions
 from cpt_ray.edges.redaction import redact
-from cpt_ray.edges.storage import unwritable, verify_files, write_atomic
+from cpt_ray.edges.storage import atomic_path, file_entry, listed_sizes, unwritable, verify_files, write_atomic
 from cpt_ray.edges.store import address, fetched, is_mirrored, mirror_of, push, remove
 from cpt_ray.edges.store import exists as stored_file_exists
 from cpt_ray.edges.store.addresses import is_remote
@@ -32,6 +32,7 @@ from cpt_ray.edges.store.made import made_files
 from cpt_ray.edges.store.transfer import listing, matches, refresh
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, Made, Record
+from cpt_ray.records.artifacts import LISTED
 from cpt_ray.study.stages.stage import Node, Planned, Stage
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -51,45 +52,77 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
 
 
-def locate(root: Path, stage: Stage[WorkT, RecordT], planned: Planned[WorkT]) -> Node[WorkT, RecordT]:
-    """Derive an artifact's fingerprint and folder from its inputs and settings."""
+def locate(
+    root: Path, stage: Stage[WorkT, RecordT], planned: Planned[WorkT], found: dict[Path, Artifact] | None = None
+) -> Node[WorkT, RecordT]:
+    """Derive an artifact's fingerprint and folder from its inputs and settings.
+
+    Args:
+        root: The study's root.
+        stage: The stage.
+        planned: The artifact.
+        found: The artifacts that a command has found complete, which its nodes share; see `find`.
+    """
     inputs = {name: found if isinstance(found, str) else found.fingerprint for name, found in planned.inputs.items()}
-    found = fingerprint({"stage": stage.name, "format": stage.version, "inputs": inputs, "settings": dict(planned.settings)})
+    name = fingerprint({"stage": stage.name, "format": stage.version, "inputs": inputs, "settings": dict(planned.settings)})
     return Node(
         stage=stage,
         name=planned.name,
-        folder=root / stage.name / f"{planned.stem or planned.name}-{found[:8]}",
-        fingerprint=found,
+        folder=root / stage.name / f"{planned.stem or planned.name}-{name[:8]}",
+        fingerprint=name,
         inputs=dict(planned.inputs),
         settings=dict(planned.settings),
         work=planned.work,
+        found=found,
     )
 
 
 def find(node: Node[Any, Any]) -> Artifact | None:
     """The artifact of a node if it is complete, else None.
 
+    Its folder is listed once, and once a command: what `Node.found` has is not looked at again.
+
     Raises:
         ArtifactError: If the folder holds another fingerprint, or a file is missing or of another size.
     """
-    stored = listing(node.folder) if is_mirrored(node.folder) else None
-    if not exists(node) if stored is None else Artifact.FILE not in stored:
-        return None
-    if stored is not None:
+    if (known := _remembered(node)) is not None:
+        return known
+    if is_mirrored(node.folder):
+        stored = listing(node.folder)
+        if Artifact.FILE not in stored:
+            return None
         refresh(node.folder, {name: one for name, one in stored.items() if _is_read_here(name, node.stage)})
+        sizes = {name: one.size_bytes for name, one in stored.items()}
+    elif exists(node):
+        sizes = listed_sizes(node.folder)
+    else:
+        return None
     artifact = read(node)
     # Sizes only: hashing every file at every start would cost as much as reading the study; `verify` does that.
-    verify_files(node.folder, artifact.files, deep=False)
+    verify_files(node.folder, artifact.files, deep=False, sizes=sizes)
+    return _remember(node, artifact)
+
+
+def _remembered(node: Node[Any, Any]) -> Artifact | None:
+    known = None if node.found is None else node.found.get(node.folder)
+    return known if known is not None and known.fingerprint == node.fingerprint else None
+
+
+def _remember(node: Node[Any, Any], artifact: Artifact) -> Artifact:
+    if node.found is not None:
+        node.found[node.folder] = artifact
     return artifact
 
 
 def _is_read_here(name: str, stage: Stage[Any, Any]) -> bool:
-    return name == Artifact.FILE or (not is_segment(name) and any(matches(name, one) for one in stage.driver_files))
+    return name in (Artifact.FILE, Artifact.COLUMNS) or (
+        not is_segment(name) and any(matches(name, one) for one in stage.driver_files)
+    )
 
 
 def exists(node: Node[Any, Any]) -> bool:
     """Whether the artifact was committed; its files are not looked at."""
-    return stored_file_exists(node.folder / Artifact.FILE)
+    return _remembered(node) is not None or stored_file_exists(node.folder / Artifact.FILE)
 
 
 def read(node: Node[Any, Any]) -> Artifact:
@@ -100,7 +133,7 @@ def read(node: Node[Any, Any]) -> Artifact:
     """
     path, place = fetched(node.folder / Artifact.FILE), address(node.folder)
     try:
-        artifact = Artifact.load(path)
+        artifact = Artifact.load(path, fetched)
     except ValueError as error:
         raise ArtifactError(f"{address(path)}: not an artifact record: {error}", fix=f"delete {place}") from None
     if artifact.fingerprint != node.fingerprint:
@@ -170,8 +203,14 @@ def commit(node: Node[Any, Any], *, started: float) -> Artifact:
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(*_VERSIONED),
     )
-    write_atomic(node.folder / Artifact.FILE, artifact.to_json())
-    return artifact
+    head = artifact
+    if len(artifact.files) > LISTED:
+        columns = node.folder / Artifact.COLUMNS
+        with atomic_path(columns) as temporary:
+            artifact.files.write(temporary)
+        head = artifact.head(file_entry(node.folder, columns))
+    write_atomic(node.folder / Artifact.FILE, head.to_json())
+    return _remember(node, artifact)
 
 
 def resolve_root(root: str, scratch: str | None = None) -> Path:

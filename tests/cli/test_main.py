@@ -37,7 +37,14 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "inspect",
         "trace",
         "verify",
+        "status",
+        "logs",
+        "doctor",
+        "demo",
         "fetch",
+        "init",
+        "schema",
+        "completion",
     ]
     for verb in VERBS:
         assert len([line for line in text.splitlines() if line.split()[:1] == [verb]]) == 1, verb

@@ -19,7 +19,7 @@ import pytest
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.rows.shard_index import pieces_of_document, pieces_of_row
 from cpt_ray.data.run.funnel import check_funnel
-from cpt_ray.data.run.merge import drawn_ngrams, merge_drawn, merge_repeated_ids, shard_table
+from cpt_ray.data.run.merge import drawn_ngrams, merge_drawn, shard_table
 from cpt_ray.data.split import ContainmentIndex
 from cpt_ray.evaluate.bits_per_byte import read_documents, score_documents
 from cpt_ray.evaluate.per_item import format_scores, read_document_scores
@@ -90,10 +90,10 @@ def prepared(
     ContainmentIndex.build(drawn_ngrams(drawn, context.root)).save(context.root / "containment")
     items = folder / "items.jsonl"
     items.write_text(write_items(ExamItem(task="tiny", id=str(n), **item) for n, item in enumerate(exam or [])))
-    packing, tasks, packed = pack(made, folder / "shards", tokenizer, held_out=context.root, exam_items=items)
+    packing, _, packed = pack(made, folder / "shards", tokenizer, held_out=context.root, exam_items=items)
     manifest = ShardManifest(
         format_version=4, sequence_length=64, vocabulary_size=1, token_dtype="uint16", separator_id=0, tokenizer_sha256="",
-        shards=shard_table(tasks, packed), reports=(), task_pids={},
+        shards=shard_table(packed), reports=(), task_pids={},
     )  # fmt: skip
     reports = [report for unit in (*made.read, *made.cleaned, *made.decided, *packed) for report in unit.reports]
     return Prepared(
@@ -117,8 +117,7 @@ def test_three_documents_of_one_id_are_kept_apart_everywhere(tmp_path: Path, tok
     assert found.counts("clean") == (120, 120, {})
     assert found.counts("near_duplicates") == (120, 120, {})
     assert found.counts("held_out") == (120, 120 - len(found.held_out), {"held_out": len(found.held_out)})
-    repeated = merge_repeated_ids(report.repeated_ids for report in found.made.pairs)
-    assert repeated == {"law": RepeatedIds(ids=40, documents=120)}
+    assert found.made.pairs.repeated_ids == {"law": RepeatedIds(ids=40, documents=120)}
 
     # Shard index and trace: every document once, by identity; an id names all documents that have it.
     folder, manifest = found.shards

@@ -40,7 +40,7 @@ def test_a_table_of_shards_holds_the_entries_that_it_was_made_of():
     assert table.places("law").tolist() == [0, 2]
     assert table.places("none").tolist() == []
     assert len(ShardTable.of([])) == 0
-    with pytest.raises(IndexError, match="shard 3 of 3"):
+    with pytest.raises(IndexError, match="entry 3 of 3"):
         table[3]
 
 

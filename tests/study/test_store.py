@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from cpt_ray.config.load import load_study
+from cpt_ray.edges.storage import listed_sizes
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, Record
 from cpt_ray.study import store
+from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.stage import Node, Planned, Stage
 
 NOTES = Stage[None, Record](
@@ -89,6 +92,42 @@ def test_what_was_committed_is_found_with_its_files_each_once(tmp_path):
     assert artifact.inputs == {"model": "m1"}
     assert artifact.settings == {"length": 64}
     assert artifact.versions["ray"].startswith("2.")
+
+
+def test_a_command_looks_at_an_artifact_once_and_the_next_command_again(tmp_path, monkeypatch):
+    committed(tmp_path)
+    listed = []
+    monkeypatch.setattr(store, "listed_sizes", lambda folder: listed.append(folder) or listed_sizes(folder))
+    found: dict[Path, Artifact] = {}
+    nodes = [dataclasses.replace(make(tmp_path), found=found) for _ in range(2)]
+    assert store.find(nodes[0]) is store.find(nodes[0]) is store.find(nodes[1])
+    assert (store.exists(nodes[1]), store.require(nodes[1])) == (True, nodes[1].folder)
+    assert listed == [nodes[0].folder]
+    (nodes[0].folder / "a.txt").unlink()
+    refused(dataclasses.replace(nodes[0], found={}), r"a\.txt: missing")
+    assert len(listed) == 2
+
+
+def test_what_a_command_made_or_did_not_find_is_no_reason_to_miss_it_later(tmp_path):
+    node = dataclasses.replace(make(tmp_path), found={})
+    assert (store.find(node), store.exists(node)) == (None, False)
+    artifact = store.find(committed(tmp_path))
+    assert store.find(node) == artifact
+    assert store.commit(node, started=time.perf_counter()) is store.find(node)
+
+
+def test_the_nodes_of_a_study_share_what_is_found(tiny):
+    graph = StudyGraph(load_study(tiny.config), tiny.config)
+    assert all(node.found is graph.found for node in graph.all())
+
+
+def test_files_of_a_folder_are_listed_with_their_sizes(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a").write_text("12")
+    (tmp_path / "b").symlink_to(tmp_path / "deep" / "a")
+    (tmp_path / "lost").symlink_to(tmp_path / "nothing")
+    assert listed_sizes(tmp_path) == {"deep/a": 2, "b": 2}
+    assert listed_sizes(tmp_path / "nothing") == {}
 
 
 def test_a_folder_without_a_record_is_not_an_artifact(tmp_path):

@@ -35,8 +35,8 @@ def test_the_study_file_lies_beside_its_results_as_it_was_resolved(tiny):
 
 @pytest.mark.ray
 def test_a_plan_counts_tokens_where_shards_exist_and_estimates_them_before(tiny, prepared_study):
-    estimated, memory = study_of(tiny).plan()
-    counted, _ = study_of(prepared_study).plan()
+    cost, counted = study_of(tiny).plan(), study_of(prepared_study).plan().plan
+    estimated, memory = cost.plan, cost.memory
     assert [plan.model for plan in memory] == ["tiny"]
     assert memory[0].host_bytes + memory[0].device_bytes > 0
     assert (estimated.fill_measured, counted.fill_measured) == (False, True)

@@ -1,7 +1,7 @@
 """Train a classifier, score a source with it, and count what its thresholds find: the verbs of classifiers, on Ray Data.
 
 Flow: documents -> `train_classifier` -> classifier folder -> `score_source` -> scores folder; scores and packed shards ->
-`measure_yield`. Memory on the driver: one report per unit, and the held-out examples' probabilities.
+`measure_yield`. Memory on the driver: the held-out examples' probabilities.
 
 Guarantee: scores depend on documents and classifier only, so another threshold scores nothing again.
 """
@@ -34,9 +34,7 @@ from cpt_ray.records import (
     ScoresRecord,
     ShardManifest,
     ThresholdYield,
-    UnitReport,
     YieldRecord,
-    sum_reports,
 )
 
 THRESHOLDS = tuple(step / 100 for step in range(101))
@@ -73,7 +71,7 @@ def train_classifier(
             rates=(1.0, 1.0),
             exam_items=items,
         )
-        for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
+        for files in unit_files(documents.folder, documents.record.units)
         if files["source"] in named
     ]
     counts = _count_classes(tasks, documents.folder)
@@ -83,18 +81,17 @@ def train_classifier(
     tasks = [task.model_copy(update={"rates": rates}) for task in tasks]
     context = job.context(documents=documents.folder, held_out=held_out.folder)
     chosen = job.run("examples", classifier_tasks.choose_examples, tasks, context)
-    fit = FitUnit(
-        unit=classifier.name, source="", classifier=classifier, examples=tuple(report.path("examples") for report in chosen)
-    )
-    (fitted,) = job.run("fit", classifier_tasks.fit_classifier, [fit], context)
+    fit = FitUnit(unit=classifier.name, source="", classifier=classifier, examples=tuple(chosen.paths("examples")))
+    fitted = job.run("fit", classifier_tasks.fit_classifier, [fit], context)
+    (path,), (test,), weights = fitted.paths("fitted"), fitted.paths("test"), [entry.path for entry in fitted.files("weights")]
     return ClassifierRecord(
         classifier=classifier.name,
         model=classifier.model,
-        fitted=FittedRecord.load(store.fetched(folder / fitted.path("fitted"))),
-        reports=tuple(report.check() for report in sum_reports(report for unit in chosen for report in unit.reports)),
-        weights_path=fitted.path("weights") if fitted.outputs["weights"] else None,
-        test_path=fitted.path("test"),
-        task_pids={"examples": _pids(chosen), "fit": _pids([fitted])},
+        fitted=FittedRecord.load(store.fetched(folder / path)),
+        reports=tuple(report.check() for report in chosen.reports),
+        weights_path=weights[0] if weights else None,
+        test_path=test,
+        task_pids={"examples": chosen.pids, "fit": fitted.pids},
     )
 
 
@@ -114,7 +111,7 @@ def score_source(
             weights=trained.record.weights_path,
             calibration=Calibration(fitted.slope, fitted.offset),
         )
-        for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
+        for files in unit_files(documents.folder, documents.record.units)
         if files["source"] == source
     ]
     context = job.context(documents=documents.folder, classifier=trained.folder)
@@ -122,11 +119,11 @@ def score_source(
     return ScoresRecord(
         classifier=classifier.name,
         source=source,
-        documents=sum(report.counts["documents"] for report in scored),
-        bytes=sum(report.counts["bytes"] for report in scored),
-        cpu_s=sum(report.counts["cpu_ms"] for report in scored) / 1000,
-        units={task.unit: report.path("scores") for task, report in zip(tasks, scored, strict=True)},
-        task_pids=_pids(scored),
+        documents=scored.total("documents"),
+        bytes=scored.total("bytes"),
+        cpu_s=scored.total("cpu_ms") / 1000,
+        units=dict(zip((task.unit for task in tasks), scored.paths("scores"), strict=True)),
+        task_pids=scored.pids,
     )
 
 
@@ -159,7 +156,7 @@ def measure_yield(
     ]
     counted = job.run("yield", derive_tasks.count_yield, tasks, job.context(scores=scores.folder, shards=shards.folder))
     documents, tokens = np.sum(
-        [np.load(store.fetched(job.folder / report.path("counts")), allow_pickle=False) for report in counted], axis=0
+        [np.load(store.fetched(job.folder / path), allow_pickle=False) for path in counted.paths("counts")], axis=0
     )
     test = pq.read_table(store.fetched(trained.folder / trained.record.test_path))
     probabilities, positive = test["probability"].to_numpy(), test["positive"].to_numpy()
@@ -196,7 +193,3 @@ def _count_classes(tasks: Sequence[ExampleUnit], documents: Path) -> tuple[int, 
             if positive is not None:
                 totals[positive] += entry["counts"]
     return totals[True], totals[False]
-
-
-def _pids(units: Sequence[UnitReport]) -> tuple[int, ...]:
-    return tuple(sorted({unit.pid for unit in units}))

@@ -27,6 +27,7 @@ from cpt_ray.data.filter.shared_tasks import SharedUnit, count_shared_unit
 from cpt_ray.data.run.funnel import check_funnel
 from cpt_ray.data.run.merge import shard_table, unit_files
 from cpt_ray.data.run.pipeline import DataJob
+from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.units import UnitContext
 from cpt_ray.data.words import seeded_share
 from cpt_ray.edges import store
@@ -40,7 +41,6 @@ from cpt_ray.records import (
     ShardManifest,
     Shared,
     ShownScore,
-    UnitReport,
 )
 
 _GROUPS = 20
@@ -102,9 +102,9 @@ def derive_source(job: DataJob, made: Derivation) -> tuple[ShardManifest, Select
     selection = _selection(job, made, done)
     manifest = ShardManifest(
         **{name: getattr(head, name) for name in ShardManifest.model_fields if name not in ("shards", "reports", "samples")}
-        | {"task_pids": {"derive": tuple(sorted({report.pid for report in done}))}},
-        shards=shard_table(units, done),
-        reports=check_funnel([report for unit in done for report in unit.reports], [source.name]),
+        | {"task_pids": {"derive": done.pids}},
+        shards=shard_table(done),
+        reports=check_funnel(done.reports, [source.name]),
     )
     return manifest, selection
 
@@ -140,9 +140,7 @@ def count_shared(
         for unit, indices in tasks.items()
     ]
     counted = job.run("shared", count_shared_unit, units, job.context(**folders))
-    totals = np.sum(
-        [np.load(store.fetched(job.folder / report.path("counts")), allow_pickle=False) for report in counted], axis=0
-    )
+    totals = np.sum([np.load(store.fetched(job.folder / path), allow_pickle=False) for path in counted.paths("counts")], axis=0)
     return ArmsRecord(
         model=model,
         documents={name: int(totals[0, place, place]) for place, name in enumerate(names)},
@@ -162,17 +160,18 @@ def _parent_units(made: Derivation) -> list[ParentUnit]:
     clean = {_place(unit): unit for unit in made.documents.record.units if unit == f"{made.root}-{_place(unit)}"}
     like = made.like.record.of_source(str(source.like)) if made.like is not None else ()
     likes = {_place(entry.unit): entry.index_path for entry in like}
+    entries = made.parent.record.of_source(str(source.parent))
+    units = [clean[_place(entry.unit)] for entry in entries]
     tasks = []
-    for entry in made.parent.record.of_source(str(source.parent)):
+    for entry, unit, files in zip(entries, units, unit_files(made.documents.folder, units), strict=True):
         place = _place(entry.unit)
-        unit = clean[place]
         tasks.append(
             ParentUnit(
                 unit=f"{source.name}-{place}",
                 source=source.name,
                 shard=entry.path,
                 index=entry.index_path,
-                clean=unit_files(made.documents.folder, unit)["clean"],
+                clean=files["clean"],
                 scores={name: found.record.units[unit] for name, found in made.scores.items()},
                 like=likes.get(place),
                 by=by.by if by is not None else None,
@@ -209,26 +208,23 @@ def _cuts(job: DataJob, tasks: Sequence[ParentUnit], context: UnitContext) -> tu
     return tuple(cuts)
 
 
-def _sum(job: DataJob, units: Sequence[UnitReport]) -> Counts:
+def _sum(job: DataJob, units: UnitReports) -> Counts:
     load = functools.partial(np.load, allow_pickle=False)
-    total: Counts = functools.reduce(np.add, (load(store.fetched(job.folder / report.path("tokens"))) for report in units))
+    total: Counts = functools.reduce(np.add, (load(store.fetched(job.folder / path)) for path in units.paths("tokens")))
     return total
 
 
-def _selection(job: DataJob, made: Derivation, done: Sequence[UnitReport]) -> SelectionRecord:
+def _selection(job: DataJob, made: Derivation, done: UnitReports) -> SelectionRecord:
     source = made.source
-    totals = {
-        name: sum(report.counts.get(name, 0) for report in done)
-        for name in ("documents", "tokens", "parent_documents", "parent_tokens")
-    }
+    totals = {name: done.total(name) for name in ("documents", "tokens", "parent_documents", "parent_tokens")}
     _refuse_vacuous(job, made, totals["documents"], totals["parent_documents"], done)
-    near = store.fetched_files(job.folder / entry.path for report in done for entry in report.outputs.get("near", ()))
+    near = store.fetched_files(job.folder / entry.path for entry in done.files("near"))
     return SelectionRecord(
         source=source.name, parent=str(source.parent), rule=source.rule, shown=_shown(near, job.prepare.seed), **totals
     )
 
 
-def _refuse_vacuous(job: DataJob, made: Derivation, chosen: int, of: int, done: Sequence[UnitReport]) -> None:
+def _refuse_vacuous(job: DataJob, made: Derivation, chosen: int, of: int, done: UnitReports) -> None:
     source = made.source
     if 0 < chosen < of or (source.where is None and chosen):
         return
@@ -237,8 +233,7 @@ def _refuse_vacuous(job: DataJob, made: Derivation, chosen: int, of: int, done: 
     if source.where is not None:
         values = [
             value
-            for report in done
-            for entry in report.outputs["near"]
+            for entry in done.files("near")
             for value in pq.read_table(store.fetched(job.folder / entry.path), columns=["probability"])[
                 "probability"
             ].to_pylist()

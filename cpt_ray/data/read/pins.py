@@ -27,7 +27,7 @@ from cpt_ray.edges import store
 from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import is_local, open_source, source_version, split_chain
 from cpt_ray.errors import DataError
-from cpt_ray.records import UnitReport
+from cpt_ray.records import UnitFileTable, UnitReport
 
 FOLDER = "inputs"
 _CHUNK = 1 << 20
@@ -120,10 +120,20 @@ def check_inputs(folder: Path, source: SourceConfig, *, deep: bool = False) -> N
 
 
 def _pinned_rows(folder: Path, source: SourceConfig) -> Iterator[dict[str, Any]]:
-    store.fetched_folder(folder / "units" / "read")
-    reports = (folder / "units" / "read").glob(f"{source.name}-read-[0-9]*.json")
     # The names of sources may look alike: that of `law-read-1` begins with that of `law`.
-    own = re.compile(rf"{re.escape(source.name)}-read-[0-9]+\.json")
-    paths = [path for path in reports if own.fullmatch(path.name)]
-    for path in sorted(paths, key=lambda path: (len(path.name), path.name)):
-        yield from pq.read_table(store.fetched(folder / UnitReport.load(path).path("inputs"))).to_pylist()
+    own = re.compile(rf"{re.escape(source.name)}-read-[0-9]+")
+    paths = [path for unit, path in _pins(folder) if own.fullmatch(unit)]
+    for path in store.fetched_files(folder / path for path in paths):
+        # `read_table` takes a millisecond per file, and there may be ten thousand.
+        yield from pq.ParquetFile(path).read().to_pylist()
+
+
+def _pins(folder: Path) -> list[tuple[str, str]]:
+    """Unit and file of pins, in canonical order: from the list that the stage left, else from the units' reports."""
+    listed = store.fetched(folder / "units" / "read.arrow")
+    if listed.is_file():
+        table = UnitFileTable.load(listed).of_kind(FOLDER)
+        return list(zip(table.arrow("unit").to_pylist(), table.arrow("path").to_pylist(), strict=True))
+    store.fetched_folder(folder / "units" / "read")
+    paths = sorted((folder / "units" / "read").glob("*-read-*.json"), key=lambda path: (len(path.name), path.name))
+    return [(path.stem, UnitReport.load(path).path(FOLDER)) for path in paths]

@@ -119,14 +119,9 @@ def join_manifests(first: Made[ShardManifest], others: Sequence[Made[ShardManife
     """The shards of several artifacts of one tokenizer as one manifest, with paths relative to the first one's folder."""
     if not others:
         return first
-    entries = list(first.record.shards)
-    for folder, manifest in others:
-        step = Path(os.path.relpath(folder, first.folder))
-        for entry in manifest.shards:
-            paths = {"path": (step / entry.path).as_posix(), "index_path": (step / entry.index_path).as_posix()}
-            entries.append(entry.model_copy(update=paths))
+    tables = [first.record.shards, *(made.record.shards.below(os.path.relpath(made.folder, first.folder)) for made in others)]
     reports = (*first.record.reports, *(report for _, manifest in others for report in manifest.reports))
-    return Made(first.folder, first.record.model_copy(update={"shards": ShardTable.of(entries), "reports": reports}))
+    return Made(first.folder, first.record.model_copy(update={"shards": ShardTable.of_tables(tables), "reports": reports}))
 
 
 class ShardReader:

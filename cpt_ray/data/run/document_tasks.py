@@ -23,7 +23,17 @@ from cpt_ray.data.dedup.exchange import write_partitions
 from cpt_ray.data.dedup.signatures import Sketches, exact_hash, signatures
 from cpt_ray.data.identity import document_identity, id_keys
 from cpt_ray.data.read import INPUTS, ReadTask, Rejected, pin_inputs, read_documents, write_inputs
-from cpt_ray.data.run.units import Outputs, Samples, Tally, UnitContext, UnitTask, finish_unit, write_content, write_dropped
+from cpt_ray.data.run.units import (
+    Outputs,
+    Samples,
+    Tally,
+    UnitContext,
+    UnitTask,
+    finish_unit,
+    read_columns,
+    write_content,
+    write_dropped,
+)
 from cpt_ray.data.words import seeded_uint64
 from cpt_ray.records import Document, DocumentKey, Dropped, FileEntry, UnitFacts, UnitReport
 
@@ -107,7 +117,7 @@ def clean_unit(task: CleanUnit, context: UnitContext) -> UnitReport:
     languages: Counter[str] = Counter()
     redacted: Counter[str] = Counter()
     invisible: Counter[str] = Counter()
-    rows = pq.read_table(context.file(task.raw)).to_pylist()
+    rows = read_columns(context.file(task.raw)).to_pylist()
     given = id_keys([(row["id"], row["text"]) for row in rows], source.name, place=context.sources.index(source))
     for row in rows:
         before = len(row["text"].encode())

@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cpt_ray.data.dedup import components
 from cpt_ray.data.dedup.buckets import Similar, duplicates
@@ -35,6 +34,7 @@ from cpt_ray.data.run.units import (
     UnitTask,
     finish_unit,
     keep_bytes,
+    read_columns,
     write_content,
     write_dropped,
 )
@@ -124,11 +124,16 @@ def _read_sketches(paths: Sequence[Path], documents: Hashes) -> Sketches:
     """Sketches of documents, sorted by reference, from their units' files; only these rows are read."""
     numbers = unit_number(documents)
     rows = (documents & np.uint64((1 << REFERENCE_BITS) - 1)).astype(np.int64)
-    parts = [
-        np.load(paths[number], mmap_mode="r", allow_pickle=False)[rows[numbers == number]]
-        for number in np.unique(numbers).tolist()
-    ]
+    parts = [_mapped(paths[number])[rows[numbers == number]] for number in np.unique(numbers).tolist()]
     return np.concatenate(parts) if parts else np.empty((0, 1), dtype=np.uint8)
+
+
+def _mapped(path: Path) -> Sketches:
+    """Memory-map a file of `np.save` with one open, where `np.load` takes two."""
+    with path.open("rb") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+        return np.memmap(stream, dtype=kind, mode="r", offset=stream.tell(), shape=shape)
 
 
 def _comparer(documents: Hashes, sketches: Sketches, at_least: float) -> Similar:
@@ -192,7 +197,7 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
     """Write component, reason and the document kept instead for every document of a clean unit."""
     source = task.source
     tally, samples = Tally("near_duplicates", source), Samples("near_duplicates", source, context.prepare)
-    table = pq.read_table(context.file(task.clean), columns=["identity", "id", "bytes", "exact"])
+    table = read_columns(context.file(task.clean), columns=["identity", "id", "bytes", "exact"])
     roots = _pairs(_listed(context, task.roots), task.number)
     kept_instead = dict(zip((roots[:, 0] & np.uint64((1 << REFERENCE_BITS) - 1)).tolist(), roots[:, 1].tolist(), strict=True))
     repeated = read_partition(_listed(context, task.repeats), task.number)["document"].to_numpy()
@@ -211,7 +216,7 @@ def verdict_unit(task: VerdictUnit, context: UnitContext) -> UnitReport:
             tally.keep(size)
     shown: list[ShownDocument] = []
     if kept_instead or task.show:
-        texts = pq.read_table(context.file(task.clean), columns=["text"])["text"]
+        texts = read_columns(context.file(task.clean), columns=["text"])["text"]
         for row in sorted(kept_instead):
             samples.add(str(reasons[row]), _key(table, row), texts[row].as_py())
         for row in task.show:

@@ -1,8 +1,7 @@
 """Find the duplicates among all clean units: run the tasks in order and describe the components.
 
 Flow: between stages `clean` and `near_duplicates`; `pipeline` provides the function that runs a stage. Keys -> pairs -> links,
-in as many steps as the components need -> roots -> verdicts. Memory on the driver: file names and task reports; nothing per
-document.
+in as many steps as the components need -> roots -> verdicts. Memory on the driver: file names; nothing per document.
 
 Guarantee: of each component the first document is kept, in this order: sources with the role `domain`, then `general`, then
 `probe`, each in the order of the study file; within a source, the order of its files and of the documents in them.
@@ -12,27 +11,30 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.dedup.components import size_class
 from cpt_ray.data.run import duplicate_tasks
 from cpt_ray.data.run.document_tasks import REFERENCE_BITS, CleanUnit
 from cpt_ray.data.run.duplicate_tasks import LinkUnit, PairUnit, RootUnit, VerdictUnit
+from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.units import UnitContext, keep_bytes
 from cpt_ray.edges import storage, store
-from cpt_ray.records import DocumentKey, DuplicateComponents, LargeComponent, UnitReport
+from cpt_ray.records import DocumentKey, DuplicateComponents, LargeComponent
 
-RunStage: TypeAlias = Callable[..., list[UnitReport]]
+RunStage: TypeAlias = Callable[..., UnitReports]
 """Called with a stage's name, its function and its tasks."""
 
 PAIRS_PER_TASK = 4_000_000
 """Maximum number of pairs that one process links: about 200 MB while they are sorted."""
 _LARGEST = 3
 _PRIORITY = ("domain", "general", "probe", "seed")
-_SCRATCH = ("raw", "keys", "ids", "sketches", "pairs", "repeats", "links", "roots")
+_SCRATCH = ("raw", "keys", "ids", "sketches", "pairs", "repeats", "links", "roots", "merged")
 
 
 def order_of_priority(sources: Sequence[SourceConfig]) -> list[str]:
@@ -42,8 +44,8 @@ def order_of_priority(sources: Sequence[SourceConfig]) -> list[str]:
 
 
 def find_duplicates(
-    stage: RunStage, context: UnitContext, cleans: Sequence[CleanUnit], cleaned: Sequence[UnitReport]
-) -> tuple[list[UnitReport], list[UnitReport], DuplicateComponents]:
+    stage: RunStage, context: UnitContext, cleans: Sequence[CleanUnit], cleaned: UnitReports
+) -> tuple[UnitReports, UnitReports, DuplicateComponents]:
     """Run the stages that decide which clean documents are duplicates.
 
     Args:
@@ -56,9 +58,13 @@ def find_duplicates(
         The reports of the comparison tasks, those of the verdict tasks in the order of `cleans`, and the components.
     """
     listing = functools.partial(_listing, context.root)
-    by_number = [report for _, report in sorted(zip(cleans, cleaned, strict=True), key=lambda entry: entry[0].number)]
+    by_number = np.argsort([task.number for task in cleans])
     partitions = cleans[0].partitions
-    inputs = {"partitions": partitions, **{name: listing(by_number, name) for name in ("keys", "ids", "sketches")}}
+    lists = {name: cleaned.paths(name) for name in ("keys", "ids", "sketches")}
+    inputs = {
+        "partitions": partitions,
+        **{name: listing(paths[place] for place in by_number) for name, paths in lists.items()},
+    }
     pairs = stage(
         "duplicate_pairs",
         duplicate_tasks.pair_unit,
@@ -67,48 +73,52 @@ def find_duplicates(
     roots = _roots(stage, listing, pairs, partitions, units=len(cleans))
     largest = _largest(context.root, roots)
     shown = [reference for entry in largest for reference in (entry["root"], *entry["members"])]
-    files = {"roots": listing(roots, "roots"), "repeats": listing(pairs, "repeats")}
+    quoted: dict[int, list[int]] = {}
+    for reference in sorted(shown):
+        quoted.setdefault(reference >> REFERENCE_BITS, []).append(reference & ((1 << REFERENCE_BITS) - 1))
+    files = {"roots": listing(roots.paths("roots")), "repeats": listing(pairs.paths("repeats"))}
     verdicts = [
         VerdictUnit(
             unit=task.unit,
             source=task.source,
             number=task.number,
-            clean=report.path("clean"),
-            show=tuple(sorted(r & ((1 << REFERENCE_BITS) - 1) for r in shown if r >> REFERENCE_BITS == task.number)),
+            clean=clean,
+            show=tuple(quoted.get(task.number, ())),
             **files,
         )
-        for task, report in zip(cleans, cleaned, strict=True)
+        for task, clean in zip(cleans, cleaned.paths("clean"), strict=True)
     ]
     decided = stage("near_duplicates", duplicate_tasks.verdict_unit, verdicts)
     return pairs, decided, _describe(pairs, roots, largest, decided)
 
 
 def _roots(
-    stage: RunStage, listing: Callable[[Sequence[UnitReport], str], str], pairs: list[UnitReport], partitions: int, units: int
-) -> list[UnitReport]:
+    stage: RunStage, listing: Callable[[Iterable[str]], str], pairs: UnitReports, partitions: int, units: int
+) -> UnitReports:
     """Solve in one task if it can hold the pairs; else step until a large-star step repeats the result of the previous one."""
-    if sum(report.counts["pairs"] for report in pairs) <= PAIRS_PER_TASK:
+    if pairs.total("pairs") <= PAIRS_PER_TASK:
         return stage(
             "components",
             duplicate_tasks.root_unit,
-            [RootUnit(unit="roots", source="", partition=None, pairs=listing(pairs, "pairs"), units=units)],
+            [RootUnit(unit="roots", source="", partition=None, pairs=listing(pairs.paths("pairs")), units=units)],
         )
-    links, before, step = pairs, None, 0
+    left, before, step = pairs.paths("pairs"), None, 0
     while True:
         name = f"large_star_{step:02d}"
-        large = stage(name, duplicate_tasks.link_unit, _link_tasks("large_star", name, listing(links, "pairs"), partitions))
-        found = sum(report.counts["checksum"] for report in large) % 2**62
+        large = stage(name, duplicate_tasks.link_unit, _link_tasks("large_star", name, listing(left), partitions))
+        found = sum(large.counts("checksum").tolist()) % 2**62
         # Links no longer change exactly when the checksum repeats (up to 62-bit collisions); comparing pairs would gather them.
         if found == before:
             break
         name = f"small_star_{step:02d}"
-        links = stage(name, duplicate_tasks.link_unit, _link_tasks("small_star", name, listing(large, "pairs"), partitions))
+        small = _link_tasks("small_star", name, listing(large.paths("pairs")), partitions)
+        left = stage(name, duplicate_tasks.link_unit, small).paths("pairs")
         before, step = found, step + 1
-    tasks = [
-        RootUnit(unit=f"roots-{number:05d}", source="", partition=number, pairs=listing(links, "pairs"), units=units)
+    roots = [
+        RootUnit(unit=f"roots-{number:05d}", source="", partition=number, pairs=listing(left), units=units)
         for number in range(partitions)
     ]
-    return stage("components", duplicate_tasks.root_unit, tasks)
+    return stage("components", duplicate_tasks.root_unit, roots)
 
 
 def _link_tasks(step: Any, name: str, pairs: str, partitions: int) -> list[LinkUnit]:
@@ -118,28 +128,28 @@ def _link_tasks(step: Any, name: str, pairs: str, partitions: int) -> list[LinkU
     ]
 
 
-def _listing(root: Path, reports: Sequence[UnitReport], name: str) -> str:
-    """Write the paths of one output of a stage to a file for tasks that read all of them, so that tasks stay small."""
-    return keep_bytes(root, "lists/files", ".json", json.dumps([report.path(name) for report in reports]).encode()).path
+def _listing(root: Path, paths: Iterable[str]) -> str:
+    """Write paths to a file for tasks that read all of them, so that tasks stay small."""
+    return keep_bytes(root, "lists/files", ".json", json.dumps(list(paths)).encode()).path
 
 
-def _largest(root: Path, roots: Sequence[UnitReport]) -> list[dict[str, Any]]:
-    found = [entry for report in roots for entry in json.loads(store.fetched(root / report.path("largest")).read_bytes())]
+def _largest(root: Path, roots: UnitReports) -> list[dict[str, Any]]:
+    found = [entry for path in roots.paths("largest") for entry in json.loads(store.fetched(root / path).read_bytes())]
     return sorted(found, key=lambda entry: (-entry["documents"], entry["root"]))[:_LARGEST]
 
 
 def _describe(
-    pairs: Sequence[UnitReport], roots: Sequence[UnitReport], largest: Sequence[dict[str, Any]], decided: Sequence[UnitReport]
+    pairs: UnitReports, roots: UnitReports, largest: Sequence[dict[str, Any]], decided: UnitReports
 ) -> DuplicateComponents:
-    quotes = {one.reference: one for report in decided for one in report.shown}
+    quotes = {one.reference: one for one in decided.shown}
     sizes: dict[str, int] = {}
     for upper in (1 << power for power in range(1, 64)):
-        count = sum(report.component_sizes.get(size_class(upper), 0) for report in roots)
+        count = roots.component_sizes[size_class(upper)]
         if count:
             sizes[size_class(upper)] = count
     return DuplicateComponents(
-        pairs_compared=sum(report.counts["compared"] for report in pairs),
-        documents_left=sum(report.counts["left"] for report in pairs),
+        pairs_compared=pairs.total("compared"),
+        documents_left=pairs.total("left"),
         sizes=sizes,
         largest=tuple(
             LargeComponent(

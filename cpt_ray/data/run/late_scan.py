@@ -10,10 +10,9 @@ Guarantee: the full text of every document in the shard is scanned.
 from __future__ import annotations
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cpt_ray.data.run.training_tasks import KeptUnit, document_key, kept_documents, load_exams, write_hits
-from cpt_ray.data.run.units import UnitContext, finish_unit
+from cpt_ray.data.run.units import UnitContext, finish_unit, read_columns
 from cpt_ray.data.words import hash_words
 from cpt_ray.records import ExamHit, UnitReport
 
@@ -29,7 +28,7 @@ def late_scan_unit(task: LateScanUnit, context: UnitContext) -> UnitReport:
     """Write the exam items found in the packed documents of a unit."""
     rule = context.prepare.decontaminate
     exams = load_exams(str(context.file(task.exam_items)), rule.ngram_words, rule.min_match_ratio)
-    column = pq.read_table(context.input("shards", task.index), columns=["identity"])["identity"]
+    column = read_columns(context.input("shards", task.index), columns=["identity"])["identity"]
     packed = set(pc.unique(column).to_pylist())
     hits: list[ExamHit] = []
     for row in kept_documents(task, context):

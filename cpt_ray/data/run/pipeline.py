@@ -3,8 +3,8 @@
 Flow: sources -> `prepare_documents` -> documents folder -> `draw_held_out` -> held-out folder -> `pack_shards` -> shards folder
 with a manifest; `scan_packed` scans it for exams added later. Each stage maps a function over units, one per task, on Ray Data
 or in processes of this machine (`run_stage`); a task reads files, writes files and returns a small report, so no text passes
-through the object store. Memory on the driver: the plan (one entry per file), one report per unit, and the n-grams of held-out
-text.
+through the object store. Memory on the driver: the plan (one entry per file), the files of units as columns, and the n-grams of
+held-out text.
 
 Guarantee: the output depends on the sources and the settings, not on the number of workers or on how often the work was killed
 and restarted.
@@ -19,11 +19,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.evaluate import LEAST_UNITS
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
@@ -37,18 +35,17 @@ from cpt_ray.data.run.duplicates import find_duplicates, order_of_priority, remo
 from cpt_ray.data.run.funnel import check_funnel, heavy_drops, refuse_empty
 from cpt_ray.data.run.late_scan import LateScanUnit, late_scan_unit
 from cpt_ray.data.run.merge import (
-    count_by_source,
     drawn_ngrams,
     merge_drawn,
-    merge_repeated_ids,
     shard_table,
     unit_files,
     write_exam_scan,
 )
-from cpt_ray.data.run.profile import merge_profiles, profile_tasks, profile_unit
+from cpt_ray.data.run.profile import profile_corpus, profile_tasks
+from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.run_stage import Progress, TaskT, run_stage
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit
-from cpt_ray.data.run.units import UnitContext, keep_bytes, merge_samples
+from cpt_ray.data.run.units import UnitContext, keep_bytes, merge_samples, read_columns
 from cpt_ray.data.split import FEWEST_TEST_DOCUMENTS, ContainmentIndex, fill_test_set, held_out_share
 from cpt_ray.edges import store
 from cpt_ray.errors import DataError
@@ -60,14 +57,13 @@ from cpt_ray.records import (
     ShardManifest,
     StageReport,
     UnitReport,
-    sum_reports,
 )
 
 _LOG = logging.getLogger(__name__)
 _KEYS_PER_PARTITION = 4_000_000
 """As long as there are few partitions: the more there are, the more processes compare."""
-_PARTITIONS = 24
-"""As many as that, unless they would be too large. Of each unit four files are opened once per partition: at most 100 times."""
+_PARTITIONS = 16
+"""As many as that, unless they would be too large: of each unit, keys, sketches and repeats are opened once per partition."""
 _LARGEST_PARTITION = 150_000_000
 """Keys whose comparison takes 6.5 GB in one process."""
 
@@ -83,6 +79,7 @@ class DataJob:
         num_workers: Units processed in parallel, one CPU each.
         progress: Called after every finished unit.
         pool: Processes on this machine to use instead of Ray.
+        labels: Of the nodes to use, as Ray's `label_selector`.
     """
 
     sources: Sequence[SourceConfig]
@@ -91,6 +88,7 @@ class DataJob:
     num_workers: int
     progress: Progress | None = None
     pool: Executor | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def context(self, **inputs: Path) -> UnitContext:
         """The context of tasks: the settings, and the folders of other artifacts by name."""
@@ -99,11 +97,10 @@ class DataJob:
 
     def run(
         self, stage: str, work: Callable[[TaskT, UnitContext], UnitReport], tasks: Sequence[TaskT], context: UnitContext
-    ) -> list[UnitReport]:
+    ) -> UnitReports:
         """Run the tasks of a stage that no earlier attempt finished."""
-        return run_stage(
-            stage, work, tasks, context=context, num_workers=self.num_workers, progress=self.progress, pool=self.pool
-        )
+        run = functools.partial(run_stage, context=context, num_workers=self.num_workers, progress=self.progress)
+        return run(stage, work, tasks, pool=self.pool, labels=self.labels)
 
 
 def prepare_documents(job: DataJob) -> DocumentsRecord:
@@ -124,39 +121,42 @@ def prepare_documents(job: DataJob) -> DocumentsRecord:
         for task in plan_reads(source, prepare.unit_bytes)
     ]
     read = stage("read", document_tasks.read_unit, reads)
-    check_bad_share(sum_reports(_reports(read)), sources, [sample for report in read for sample in report.samples])
-    _checked(_reports(read), sources)
-    _warn_of_empty_fields(reads, read, sources)
+    check_bad_share(read.reports, sources, read.samples)
+    _checked(read.reports, sources)
+    _warn_of_empty_fields(read, sources)
     cleans = _clean_tasks(reads, read, sources, prepare)
     cleaned = stage("clean", document_tasks.clean_unit, cleans)
-    _checked(_reports(read, cleaned), sources)
+    _checked([*read.reports, *cleaned.reports], sources)
     pairs, decided, components = find_duplicates(stage, context, cleans, cleaned)
-    reports = _checked(_reports(read, cleaned, decided), sources)
-    measured = stage("profile", profile_unit, profile_tasks(cleans, cleaned, decided))
+    reports = _checked([*read.reports, *cleaned.reports, *decided.reports], sources)
+    profile = profile_corpus(stage, folder, profile_tasks(cleans, cleaned, decided))
     for warning in heavy_drops(reports):
         _LOG.warning(warning)
     # Raw text and keys are as large as the corpus; nothing after this line reads them.
     remove_scratch(folder)
-    samples = (sample for report in (*read, *cleaned, *decided) for sample in report.samples)
     return DocumentsRecord(
         units=tuple(task.unit for task in cleans),
         reports=reports,
-        task_pids={"read": _pids(read), "clean": _pids(cleaned), "near_duplicates": _pids([*pairs, *decided])},
+        task_pids={
+            "read": read.pids,
+            "clean": cleaned.pids,
+            "near_duplicates": tuple(sorted({*pairs.pids, *decided.pids})),
+        },
         near_duplicate_threshold=threshold(prepare.near_duplicates),
         components=components,
-        languages=count_by_source(cleans, [report.languages for report in cleaned]),
-        redacted=count_by_source(cleans, [report.redacted for report in cleaned]),
-        invisible=count_by_source(cleans, [report.invisible for report in cleaned]),
-        repeated_ids=merge_repeated_ids([report.repeated_ids for report in pairs]),
-        encodings=count_by_source(reads, [report.encodings for report in read]),
-        profile=merge_profiles(folder, cleans, measured, {source.name: source.role for source in sources}),
-        samples=merge_samples(samples, prepare),
+        languages=cleaned.by_source("languages"),
+        redacted=cleaned.by_source("redacted"),
+        invisible=cleaned.by_source("invisible"),
+        repeated_ids=pairs.repeated_ids,
+        encodings=read.by_source("encodings"),
+        profile=profile,
+        samples=merge_samples([*read.samples, *cleaned.samples, *decided.samples], prepare),
     )
 
 
-def _warn_of_empty_fields(reads: Sequence[ReadUnit], read: Sequence[UnitReport], sources: Sequence[SourceConfig]) -> None:
+def _warn_of_empty_fields(read: UnitReports, sources: Sequence[SourceConfig]) -> None:
     """Warn of a field name in the study file that no record of its source has."""
-    have = count_by_source(reads, [report.fields for report in read])
+    have = read.by_source("fields")
     for source in sources:
         for name in ("language", "origin", "date", "license", "label"):
             key = getattr(source, f"{name}_field")
@@ -166,25 +166,27 @@ def _warn_of_empty_fields(reads: Sequence[ReadUnit], read: Sequence[UnitReport],
 
 
 def _clean_tasks(
-    reads: Sequence[ReadUnit], read: Sequence[UnitReport], sources: Sequence[SourceConfig], prepare: PrepareConfig
+    reads: Sequence[ReadUnit], read: UnitReports, sources: Sequence[SourceConfig], prepare: PrepareConfig
 ) -> list[CleanUnit]:
     """One task per raw file, in the order of the study file; numbered by priority, which decides between two duplicates."""
     partitions = _partitions(read, prepare)
     numbers = itertools.count()
+    source_of = {task.unit: task.source for task in reads}
+    raw: dict[str, list[str]] = {source.name: [] for source in sources}
+    for file in read.files("raw"):
+        raw[source_of[file.unit]].append(file.path)
     by_source: dict[str, list[CleanUnit]] = {}
     for name in order_of_priority(sources):
-        of_source = [report for task, report in zip(reads, read, strict=True) if task.source == name]
-        raws = [entry.path for report in of_source for entry in report.outputs["raw"]]
         # Numbers follow priority, not the study file: the lowest number of a component is the document that is kept.
         by_source[name] = [
-            CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=raw, partitions=partitions)
-            for place, raw in enumerate(raws)
+            CleanUnit(unit=f"{name}-{place:05d}", source=name, number=next(numbers), raw=path, partitions=partitions)
+            for place, path in enumerate(raw[name])
         ]
     return [task for source in sources for task in by_source[source.name]]
 
 
-def _partitions(read: Sequence[UnitReport], prepare: PrepareConfig) -> int:
-    documents = sum(report.kept.documents for report in _reports(read))
+def _partitions(read: UnitReports, prepare: PrepareConfig) -> int:
+    documents = sum(report.kept.documents for report in read.reports)
     keys_each = 1 + (prepare.near_duplicates.bands if prepare.near_duplicates.enabled else 0)
     keys = documents * keys_each
     # At least two, so that small corpora run the same exchange as large ones.
@@ -208,21 +210,18 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
     shares = {one.name: held_out_share(there[one.name], prepare.held_out, whole=one.role == "probe") for one in sources}
     tasks = [
         DrawUnit(**files, share=shares[files["source"]])
-        for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
+        for files in unit_files(documents.folder, documents.record.units)
         if files["source"] in shares
     ]
     draw = functools.partial(job.run, "held_out", training_tasks.draw_unit, context=job.context(documents=documents.folder))
     drawn = draw(tasks=tasks)
     floor = _floor(tasks, drawn, job, documents.folder, shares)
     if floor:
-        again = [number for number, task in enumerate(tasks) if task.source in floor]
-        tasks = [task.model_copy(update={"floor": floor.get(task.source, ())}) for task in tasks]
-        for number, report in zip(again, draw(tasks=[tasks[number] for number in again]), strict=True):
-            drawn[number] = report
+        # The others are found done.
+        drawn = draw(tasks=[task.model_copy(update={"floor": floor.get(task.source, ())}) for task in tasks])
     sets: list[HeldOutSet] = []
     for source in sources:
-        units = [report for task, report in zip(tasks, drawn, strict=True) if task.source == source.name]
-        sets.extend(merge_drawn(units, source, folder))
+        sets.extend(merge_drawn(drawn, source, folder))
         test = sum(entry.documents for entry in sets if entry.source == source.name and entry.part == "test")
         if test < FEWEST_TEST_DOCUMENTS:
             probe = source.role == "probe"
@@ -242,21 +241,21 @@ def draw_held_out(job: DataJob, documents: Made[DocumentsRecord]) -> HeldOutReco
     store.push_folder(folder / "containment")
     return HeldOutRecord(
         sets=tuple(sets),
-        reports=check_funnel(_reports(drawn), [source.name for source in sources]),
-        task_pids={"held_out": _pids(drawn)},
+        reports=check_funnel(drawn.reports, [source.name for source in sources]),
+        task_pids={"held_out": drawn.pids},
         shares=shares,
         floor=floor,
     )
 
 
 def _floor(
-    tasks: Sequence[DrawUnit], drawn: Sequence[UnitReport], job: DataJob, documents: Path, shares: Mapping[str, float]
+    tasks: Sequence[DrawUnit], drawn: UnitReports, job: DataJob, documents: Path, shares: Mapping[str, float]
 ) -> dict[str, tuple[str, ...]]:
     """The components that sources hold out beyond their share, because it gave them fewer than two test documents."""
     found, prepare = {}, job.prepare
     tested: Counter[str] = Counter()
-    for task, report in zip(tasks, drawn, strict=True):
-        parts = pq.read_table(store.fetched(job.folder / report.path("table")), columns=["part"])["part"]
+    for task, path in zip(tasks, drawn.paths("table"), strict=True):
+        parts = read_columns(store.fetched(job.folder / path), columns=["part"])["part"]
         tested[task.source] += sum(part == "test" for part in parts.to_pylist())
     for source in (source for source in job.sources if source.held_out_role and tested[source.name] < FEWEST_TEST_DOCUMENTS):
         counts = training_tasks.count_components((task for task in tasks if task.source == source.name), documents)
@@ -308,7 +307,7 @@ def pack_shards(
     common = _pack_inputs(folder, prepare, resolved, exam_items, tokenizer.vocabulary_size)
     tasks = [
         PackUnit(**files, **common, share=held_out.record.shares[files["source"]], floor=held_out.record.floors)
-        for files in (unit_files(documents.folder, unit) for unit in documents.record.units)
+        for files in unit_files(documents.folder, documents.record.units)
         if files["source"] in packs
     ]
     context = job.context(documents=documents.folder, held_out=held_out.folder)
@@ -323,14 +322,14 @@ def pack_shards(
         bos_id=resolved.bos_id,
         around=tokenizer.tokens,
         tokenizer_sha256=resolved.sha256,
-        shards=shard_table(tasks, packed),
-        samples=merge_samples((sample for report in packed for sample in report.samples), prepare),
-        reports=_checked([*documents.record.reports, *_probed(held_out.record, packs), *_reports(packed)], job.sources),
+        shards=shard_table(packed),
+        samples=tuple(packed.samples),
+        reports=_checked([*documents.record.reports, *_probed(held_out.record, packs), *packed.reports], job.sources),
         task_pids={
             **documents.record.task_pids,
             **held_out.record.task_pids,
             # One task does both: a document is read from disk once.
-            **dict.fromkeys(("decontaminate", "tokenize"), _pids(packed)),
+            **dict.fromkeys(("decontaminate", "tokenize"), packed.pids),
         },
     )
 
@@ -347,11 +346,11 @@ def scan_packed(job: DataJob, documents: Made[DocumentsRecord], shards: Made[Sha
         exam_items: File of `ExamItem`s.
     """
     items = keep_bytes(job.folder, "inputs/exam-items", ".jsonl", exam_items.read_bytes()).path
-    indices = {entry.unit: entry.index_path for entry in shards.record.shards}
+    table = shards.record.shards
+    indices = dict(zip(table.arrow("unit").to_pylist(), table.arrow("index_path").to_pylist(), strict=True))
+    units = [unit for unit in documents.record.units if unit in indices]
     tasks = [
-        LateScanUnit(**unit_files(documents.folder, unit), index=indices[unit], exam_items=items)
-        for unit in documents.record.units
-        if unit in indices
+        LateScanUnit(**files, index=indices[files["unit"]], exam_items=items) for files in unit_files(documents.folder, units)
     ]
     scanned = job.run("late_scan", late_scan_unit, tasks, job.context(documents=documents.folder, shards=shards.folder))
     write_exam_scan(scanned, job.folder, job.folder / items, job.prepare, late=True)
@@ -373,10 +372,6 @@ def _pack_inputs(
     }
 
 
-def _reports(*stages: Sequence[UnitReport]) -> list[StageReport]:
-    return [report for units in stages for unit in units for report in unit.reports]
-
-
 def _probed(held_out: HeldOutRecord, packs: Collection[str]) -> list[StageReport]:
     """What became of the probes, which end where others go on."""
     return [report for report in held_out.reports if report.source not in packs]
@@ -388,7 +383,3 @@ def _checked(reports: Sequence[StageReport], sources: Sequence[SourceConfig]) ->
     held_out = {report.source for report in totals if report.stage == "held_out"}
     refuse_empty(totals, [s.name for s in sources if s.role != "probe" or s.name not in held_out])
     return totals
-
-
-def _pids(units: Sequence[UnitReport]) -> tuple[int, ...]:
-    return tuple(sorted({unit.pid for unit in units}))

@@ -1,8 +1,8 @@
 """Stage `profile`: histograms of length and repetition, and the words and phrases that distinguish the domain.
 
-Flow: a raw unit, the clean unit made from it and its duplicate verdicts in, one JSON file out; `merge_profiles` sums the files
-of all units. The text is not changed. Memory: one unit's documents and the n-grams of at most 200,000 of its words; on the
-driver, 50,000 n-grams per role.
+Flow: a raw unit, the clean unit made from it and its duplicate verdicts in, one JSON file out; the files of all units are
+merged by a tree of tasks. The text is not changed. Memory: one unit's documents and the n-grams of at most 200,000 of its
+words; where files are merged, 50,000 n-grams per role.
 
 Guarantee: the same files give the same profile, regardless of the number of workers.
 """
@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from cpt_ray.data.clean.repetition import repetition
 from cpt_ray.data.run.document_tasks import CleanUnit
-from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit, keep_bytes
+from cpt_ray.data.run.duplicates import RunStage
+from cpt_ray.data.run.reports import UnitReports
+from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit, keep_bytes, read_columns
 from cpt_ray.data.words import seeded_uint64, words
 from cpt_ray.edges import store
 from cpt_ray.records import CorpusProfile, Histogram, Term, UnitReport
@@ -34,10 +35,22 @@ SAMPLED_WORDS = 200_000
 """Number of words per unit whose n-grams are counted."""
 LONGEST_NGRAM = 3
 TERMS = 30
+FAN_IN = 64
+"""Profiles merged by one task: a merge with 50,000 n-grams takes up to 70 ms."""
+MERGED = "merged"
+"""Folder of merged profiles, which are scratch."""
+_COMPARED = ("domain", "general")
 _UNIT_NGRAMS = 5_000
 _MERGED_NGRAMS = 50_000
 _PRIOR_WORDS = 500.0
 _FEWEST = 5
+
+
+class MergeUnit(UnitTask):
+    """Merge profiles into one."""
+
+    stage: str
+    profiles: tuple[str, ...]
 
 
 class ProfileUnit(UnitTask):
@@ -48,27 +61,27 @@ class ProfileUnit(UnitTask):
     verdicts: str
 
 
-def profile_tasks(
-    cleans: Sequence[CleanUnit], cleaned: Sequence[UnitReport], decided: Sequence[UnitReport]
-) -> list[ProfileUnit]:
-    """The tasks for all clean units, from their reports and those of their verdicts."""
+def profile_tasks(cleans: Sequence[CleanUnit], cleaned: UnitReports, decided: UnitReports) -> list[ProfileUnit]:
+    """The tasks for all clean units, from what was reported of them and of their verdicts."""
     return [
-        ProfileUnit(unit=c.unit, source=c.source, raw=c.raw, clean=done.path("clean"), verdicts=verdict.path("verdicts"))
-        for c, done, verdict in zip(cleans, cleaned, decided, strict=True)
+        ProfileUnit(unit=c.unit, source=c.source, raw=c.raw, clean=clean, verdicts=verdicts)
+        for c, clean, verdicts in zip(cleans, cleaned.paths("clean"), decided.paths("verdicts"), strict=True)
     ]
 
 
 def profile_unit(task: ProfileUnit, context: UnitContext) -> UnitReport:
     """Count a unit's documents by size and repetition, as read and as kept, and the n-grams in a sample of the kept ones."""
-    read = pq.read_table(context.file(task.raw), columns=["text"])["text"].to_pylist()
+    read = read_columns(context.file(task.raw), columns=["text"])["text"].to_pylist()
     histograms = {"read": _histograms(read)}
     del read
-    kept = pq.read_table(context.file(task.clean), columns=["identity", "text"])
-    kept = kept.filter(pq.read_table(context.file(task.verdicts), columns=["reason"])["reason"].is_null())
+    kept = read_columns(context.file(task.clean), columns=["identity", "text"])
+    kept = kept.filter(read_columns(context.file(task.verdicts), columns=["reason"])["reason"].is_null())
     texts = kept["text"].to_pylist()
     histograms["kept"] = _histograms(texts)
     sampled, counts = sample_ngrams(kept["identity"].to_pylist(), texts, context.prepare.seed)
-    content = json.dumps({"histograms": histograms, "words": sampled, "ngrams": counts}, ensure_ascii=False)
+    role = context.source(task.source).role
+    roles = {role: {"words": sampled, "ngrams": counts}} if role in _COMPARED else {}
+    content = json.dumps({"histograms": {task.source: histograms}, "roles": roles}, ensure_ascii=False)
     entry = keep_bytes(context.root, f"profile/{task.unit}", ".json", content.encode())
     return finish_unit(task, context, "profile", {"profile": entry})
 
@@ -113,49 +126,69 @@ def _most(counts: Mapping[str, int], limit: int) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit])
 
 
-def merge_profiles(
-    folder: Path, tasks: Sequence[UnitTask], units: Sequence[UnitReport], roles: Mapping[str, str]
-) -> CorpusProfile:
-    """Sum the profiles of all units.
+def profile_corpus(stage: RunStage, folder: Path, tasks: Sequence[ProfileUnit]) -> CorpusProfile:
+    """Profile all units, and merge what they found: up to `FAN_IN` files at a time in tasks, the last ones here.
 
     Args:
+        stage: Runs a stage.
         folder: The artifact's folder.
         tasks: All units, in canonical order.
-        units: Their reports.
-        roles: Role by source; only `domain` and `general` are compared.
 
     Returns:
-        The profile, without terms if one of the roles has no text.
+        The profile, without terms if there is no text of role `domain` or none of role `general`.
     """
-    totals: dict[tuple[str, str, str], list[int]] = {}
-    ngrams: dict[str, dict[str, int]] = {"domain": {}, "general": {}}
-    sampled = {"domain": 0, "general": 0}
-    for task, report in zip(tasks, units, strict=True):
-        source = task.source
-        content: dict[str, Any] = json.loads(store.fetched(folder / report.path("profile")).read_bytes())
-        for when, measures in content["histograms"].items():
-            for measure, counts in measures.items():
-                known = totals.setdefault((source, measure, when), [0] * len(counts))
-                totals[source, measure, when] = [a + b for a, b in zip(known, counts, strict=True)]
-        role = roles[source]
-        if role not in sampled:
-            continue
-        sampled[role] += content["words"]
-        merged = Counter(ngrams[role])
-        merged.update(content["ngrams"])
-        ngrams[role] = _most(merged, _MERGED_NGRAMS)
+    paths, step = stage("profile", profile_unit, tasks).paths("profile"), 0
+    while len(paths) > FAN_IN:
+        name = f"profile_merge_{step}"
+        groups = [paths[start : start + FAN_IN] for start in range(0, len(paths), FAN_IN)]
+        merges = [
+            MergeUnit(unit=f"{name}-{number:05d}", source="", stage=name, profiles=tuple(group))
+            for number, group in enumerate(groups)
+        ]
+        paths, step = stage(name, merge_unit, merges).paths("merged"), step + 1
+    merged = _merged(store.fetched_files(folder / path for path in paths))
+    domain, background = (merged["roles"].get(role, {"words": 0, "ngrams": {}}) for role in _COMPARED)
     edges = {"bytes": BYTE_EDGES, "repetition": REPETITION_EDGES}
     return CorpusProfile(
         histograms=tuple(
             Histogram.model_validate(
                 {"source": source, "measure": measure, "when": when, "edges": edges[measure], "counts": counts}
             )
-            for (source, measure, when), counts in totals.items()
+            for source in dict.fromkeys(task.source for task in tasks)
+            for when, measures in merged["histograms"][source].items()
+            for measure, counts in measures.items()
         ),
-        terms=rank_terms(ngrams["domain"], ngrams["general"], sampled["domain"], sampled["general"]),
-        domain_words=sampled["domain"],
-        background_words=sampled["general"],
+        terms=rank_terms(domain["ngrams"], background["ngrams"], domain["words"], background["words"]),
+        domain_words=domain["words"],
+        background_words=background["words"],
     )
+
+
+def merge_unit(task: MergeUnit, context: UnitContext) -> UnitReport:
+    """Merge the profiles of some units, or groups of units, into one."""
+    content = json.dumps(_merged([context.file(path) for path in task.profiles]), ensure_ascii=False)
+    entry = keep_bytes(context.root, f"{MERGED}/{task.unit}", ".json", content.encode())
+    return finish_unit(task, context, task.stage, {"merged": entry})
+
+
+def _merged(paths: Sequence[Path]) -> dict[str, Any]:
+    """Sum histograms by source, and the n-grams of each role, of which the most frequent are kept."""
+    histograms: dict[str, dict[str, dict[str, list[int]]]] = {}
+    roles: dict[str, dict[str, Any]] = {}
+    for content in (json.loads(path.read_bytes()) for path in paths):
+        for source, by_time in content["histograms"].items():
+            for when, measures in by_time.items():
+                known = histograms.setdefault(source, {}).setdefault(when, {})
+                for measure, counts in measures.items():
+                    before = known.get(measure, [0] * len(counts))
+                    known[measure] = [a + b for a, b in zip(before, counts, strict=True)]
+        for role, found in content["roles"].items():
+            into = roles.setdefault(role, {"words": 0, "ngrams": {}})
+            merged = Counter(into["ngrams"])
+            merged.update(found["ngrams"])
+            into["words"] += found["words"]
+            into["ngrams"] = _most(merged, _MERGED_NGRAMS)
+    return {"histograms": histograms, "roles": roles}
 
 
 def rank_terms(

@@ -1,7 +1,7 @@
 """Run one function over the units of a stage in separate processes, skipping what an earlier attempt finished.
 
 The processes are those of Ray Data, or of a pool on this machine, which needs no Ray. Called by `pipeline`, which names the
-stages; the only module of `data` that imports ray. In: tasks. Out: their reports, in task order. Memory: the reports.
+stages; the only module of `data` that imports ray. In: tasks. Out: what they reported (`reports`), as it arrives.
 
 Guarantee: a task whose report and files are complete is not repeated; errors raised by a task arrive unchanged.
 """
@@ -18,11 +18,14 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from cpt_ray import errors
+from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.units import UnitContext, UnitTask, finished_units, keep_report
 from cpt_ray.edges.logs import tell_warnings
+from cpt_ray.edges.ray_runtime import cluster_cpus
 from cpt_ray.errors import CptRayError, DataError
 from cpt_ray.records import UnitReport
 
@@ -46,8 +49,9 @@ def run_stage(
     num_workers: int,
     progress: Progress | None,
     pool: Executor | None = None,
-) -> list[UnitReport]:
-    """Run the tasks that no earlier attempt finished; return the reports of all tasks, in task order.
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> UnitReports:
+    """Run the tasks that no earlier attempt finished; return what all tasks reported.
 
     Args:
         stage: Its name.
@@ -57,18 +61,21 @@ def run_stage(
         num_workers: Units at once on Ray.
         progress: Called after every finished unit.
         pool: Processes on this machine to use instead of Ray.
+        labels: Of the nodes to use, as Ray's `label_selector`.
 
     Raises:
         CptRayError: The error raised by a task, unchanged; or processes of the pool were killed again and again.
     """
-    reports = finished_units(tasks, context, stage)
-    left = [task for task in tasks if task.unit not in reports]
+    reports = UnitReports(stage, tasks, context)
+    for report in finished_units(tasks, context, stage):
+        reports.add(report)
+    left = [task for task in tasks if not reports.has(task.unit)]
     if progress is not None:
-        progress(stage, len(reports), len(tasks))
+        progress(stage, reports.num_done, len(tasks))
     if left:
         one_unit = functools.partial(_one_unit, work=work, kind=type(left[0]), context=context)
         texts = [task.to_json() for task in left]
-        rows = _on_ray(one_unit, texts, num_workers) if pool is None else _in_pool(stage, one_unit, texts, pool)
+        rows = _on_ray(one_unit, texts, num_workers, labels) if pool is None else _in_pool(stage, one_unit, texts, pool)
         with contextlib.closing(rows):
             for row in rows:
                 for text in json.loads(row["warned"]):
@@ -78,17 +85,20 @@ def run_stage(
                     raise getattr(errors, row["error"])(row["problem"], fix=row["fix"])
                 report = UnitReport.from_json(row["report"])
                 keep_report(context, report)
-                reports[report.unit] = report
+                reports.add(report)
                 if progress is not None:
-                    progress(stage, len(reports), len(tasks))
-    return [reports[task.unit] for task in tasks]
+                    progress(stage, reports.num_done, len(tasks))
+    reports.save()
+    return reports
 
 
-def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: int) -> Generator[_Row, None, None]:
+def _on_ray(
+    one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: int, labels: Mapping[str, str]
+) -> Generator[_Row, None, None]:
     """The row of each task as it ends, run by Ray Data."""
     import ray.data
 
-    expected = min(num_workers, len(tasks), max(1, int(ray.cluster_resources().get("CPU", 1))))
+    expected = min(num_workers, len(tasks), max(1, cluster_cpus(labels)))
     settings = ray.data.DataContext.get_current()
     settings.enable_progress_bars = False
     settings.print_on_execution_start = False
@@ -100,6 +110,7 @@ def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: in
         batch_size=1,
         batch_format="numpy",
         num_cpus=1,
+        label_selector=dict(labels) or None,
         compute=ray.data.TaskPoolStrategy(size=min(num_workers, len(tasks))),
     )
     yield from results.iter_rows()
@@ -107,14 +118,14 @@ def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: in
 
 def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], pool: Executor) -> Generator[_Row, None, None]:
     """The row of each task as it ends, run by processes of this machine; what a killed one left undone is run again."""
-    left = list(tasks)
+    left = dict.fromkeys(tasks)
     for _ in range(_TRIES):
         futures = {pool.submit(one_unit, task): task for task in left}
         try:
             for future in as_completed(futures):
                 with contextlib.suppress(BrokenProcessPool):
                     row = future.result()
-                    left.remove(futures[future])
+                    del left[futures[future]]
                     yield row
         finally:
             for future in futures:

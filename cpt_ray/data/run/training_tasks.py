@@ -38,6 +38,7 @@ from cpt_ray.data.run.units import (
     UnitTask,
     finish_unit,
     keep_bytes,
+    read_columns,
     write_content,
     write_dropped,
 )
@@ -92,8 +93,8 @@ class PackUnit(DrawUnit):
 
 def kept_batches(task: KeptUnit, context: UnitContext, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The documents of a clean unit that were not dropped as duplicates, with some of its columns and their component."""
-    table = pq.read_table(context.input("documents", task.clean), columns=list(columns))
-    verdicts = pq.read_table(context.input("documents", task.near_duplicates))
+    table = read_columns(context.input("documents", task.clean), columns=list(columns))
+    verdicts = read_columns(context.input("documents", task.near_duplicates))
     for name in verdicts.column_names:
         table = table.append_column(name, verdicts[name])
     # In pieces: Python rows of the whole table would hold the unit's text a second time.
@@ -139,7 +140,7 @@ def count_components(tasks: Iterable[KeptUnit], documents_folder: Path) -> Count
     """Documents of some units by component, without those that were dropped as duplicates; reads no text."""
     counts: Counter[str] = Counter()
     for task in tasks:
-        verdicts = pq.read_table(store.fetched(documents_folder / task.near_duplicates), columns=["component", "reason"])
+        verdicts = read_columns(store.fetched(documents_folder / task.near_duplicates), columns=["component", "reason"])
         counts.update(row["component"] for row in verdicts.to_pylist() if row["reason"] is None)
     return counts
 

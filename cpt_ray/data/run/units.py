@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -108,6 +108,12 @@ def write_content(folder: Path, stem: str, suffix: str, write: Callable[[Path], 
     return FileEntry(path=final.relative_to(folder).as_posix(), size_bytes=size, sha256=digest)
 
 
+def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns; opened once, where `pq.read_table` would open it twice."""
+    with pq.ParquetFile(path) as file:
+        return file.read(None if columns is None else list(columns))
+
+
 def keep_bytes(folder: Path, stem: str, suffix: str, data: bytes) -> FileEntry:
     """Write bytes as a file named by its content; see `write_content`."""
     return write_content(folder, stem, suffix, lambda path: path.write_bytes(data))
@@ -149,14 +155,17 @@ def finish_unit(
     return report
 
 
-def finished_units(tasks: Sequence[UnitTask], context: UnitContext, stage: str) -> dict[str, UnitReport]:
-    """The reports of the units that an earlier attempt finished, by unit; the work of the others is still to be done."""
+def finished_units(tasks: Sequence[UnitTask], context: UnitContext, stage: str) -> Iterator[UnitReport]:
+    """The reports of the units that an earlier attempt finished; the work of the others is still to be done."""
+    if not _report_path(context.root, stage, "").parent.is_dir() and not store.is_mirrored(context.root):
+        return
     stored = store.sizes(context.root)
     if stored is not None:
         reports = (f"units/{stage}/{task.unit}.json" for task in tasks)
         store.fetched_files(context.root / name for name in reports if name in stored)
-    found = ((task.unit, finished_unit(task, context, stage, stored)) for task in tasks)
-    return {unit: report for unit, report in found if report is not None}
+    for task in tasks:
+        if (report := finished_unit(task, context, stage, stored)) is not None:
+            yield report
 
 
 def finished_unit(
@@ -184,6 +193,13 @@ def finished_unit(
     except (FileNotFoundError, ValidationError, ArtifactError):
         return None
     return report if report.task_checksum == task.checksum(context) else None
+
+
+def report_entry(report: UnitReport) -> FileEntry:
+    """The entry of a unit's report itself, which `finish_unit` wrote."""
+    data = report.to_json().encode()
+    path = f"units/{report.stage}/{report.unit}.json"
+    return FileEntry(path=path, size_bytes=len(data), sha256=storage.hash_bytes(data))
 
 
 def keep_report(context: UnitContext, report: UnitReport) -> None:

@@ -1,7 +1,8 @@
 """Which files an artifact has, with sizes and hashes: what `study.store` writes into its record.
 
-On a disk the files are found by the globs of the stage, and hashed. In a bucket they are those of the bucket and what is only
-here, which is sent; hashes are those of whoever wrote them, so that a driver reads no shard and no weights.
+On a disk the files are found by the globs of the stage; in a bucket they are those of the bucket and what is only here, which
+is sent. Hashes are those of whoever wrote a file, so that a driver reads no shard; what nobody described is hashed here.
+Memory: 150 bytes per file.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cpt_ray.edges.storage import file_entry
-from cpt_ray.edges.store import fetched, fetched_files, is_mirrored, listing, matches, push
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cpt_ray.edges.storage import file_entry, listed_sizes
+from cpt_ray.edges.store import fetched, is_mirrored, listing, matches, push
 from cpt_ray.edges.store.lines import is_segment, join_segments
-from cpt_ray.edges.store.transfer import Stored, at_once, is_temporary, known_entries
-from cpt_ray.records import Artifact, FileEntry, UnitReport
+from cpt_ray.edges.store.transfer import at_once, is_temporary, known_entries
+from cpt_ray.records import Artifact, FileEntry, FileTable, UnitFileTable
+from cpt_ray.records.columns import SHA256
 
 
-def made_files(folder: Path, patterns: Sequence[str]) -> tuple[FileEntry, ...]:
+def made_files(folder: Path, patterns: Sequence[str]) -> FileTable:
     """The files of an artifact that was built; afterwards its store has all of them.
 
     Args:
@@ -26,30 +32,44 @@ def made_files(folder: Path, patterns: Sequence[str]) -> tuple[FileEntry, ...]:
     Raises:
         ArtifactError: If a store refuses one.
     """
+    # Only what the stage declares: checkpoints and scratch in the same folder may change without contradicting the record.
+    here = {name: size for name, size in listed_sizes(folder).items() if _belongs(name, patterns)}
     if not is_mirrored(folder):
-        return tuple(file_entry(folder, path) for path in sorted(_found(folder, patterns)))
+        return _described(folder, here, here)
     stored = listing(folder)
     join_segments(folder, stored)
-    local = {path.relative_to(folder).as_posix(): path for path in _found(folder, patterns) if _belongs(path.name)}
+    here = {name: size for name, size in listed_sizes(folder).items() if _belongs(name, patterns)}
     sizes = {name: one.size_bytes for name, one in stored.items()}
-    at_once(push, [path for name, path in local.items() if sizes.get(name) != path.stat().st_size])
-    names = {name for name in stored if _belongs(Path(name).name) and any(matches(name, one) for one in patterns)}
-    known = {entry.path: entry for entry in _described(folder, stored)}
-    return tuple(known.get(name) or file_entry(folder, fetched(folder / name)) for name in sorted({*names, *local}, key=Path))
+    at_once(push, [folder / name for name, size in here.items() if sizes.get(name) != size])
+    there = {name: size for name, size in sizes.items() if _belongs(name, patterns)}
+    return _described(folder, {**there, **here}, stored)
 
 
-def _found(folder: Path, patterns: Sequence[str]) -> set[Path]:
-    # Only what the stage declares: checkpoints and scratch in the same folder may change without contradicting the record.
-    return {path for one in patterns for path in folder.glob(one) if path.is_file() and path.name != Artifact.FILE}
+def _belongs(name: str, patterns: Sequence[str]) -> bool:
+    if name in (Artifact.FILE, Artifact.COLUMNS) or is_segment(name) or is_temporary(Path(name)):
+        return False
+    return any(matches(name, one) for one in patterns)
 
 
-def _belongs(name: str) -> bool:
-    return name != Artifact.FILE and not is_segment(name) and not is_temporary(Path(name))
+def _described(folder: Path, sizes: Mapping[str, int], everything: Mapping[str, object]) -> FileTable:
+    """The entries of files by relative path, with the hashes that are known; one of another size is another file."""
+    names = sorted(sizes)
+    given = pa.array([sizes[name] for name in names], pa.int64())
+    known = FileTable.joined(list(_known(folder, everything)))
+    places = pc.index_in(pa.array(names, pa.string()), value_set=known.arrow("path"))
+    same = pc.fill_null(pc.equal(known.arrow("size_bytes").take(places), given), False)
+    hashes = pc.if_else(same, known.arrow("sha256").take(places), None)
+    unknown = np.flatnonzero(hashes.is_null().to_numpy(zero_copy_only=False)).tolist()
+    made = [bytes.fromhex(file_entry(folder, fetched(folder / names[place])).sha256) for place in unknown]
+    hashes = pc.replace_with_mask(hashes, hashes.is_null(), pa.array(made, SHA256))
+    columns = [pa.array(names, pa.string()), given, hashes]
+    return FileTable(pa.RecordBatch.from_arrays(columns, schema=FileTable.SCHEMA))
 
 
-def _described(folder: Path, stored: Mapping[str, Stored]) -> Iterator[FileEntry]:
-    """Entries of the files that whoever wrote them has described: units in their reports, folders in their index."""
-    for name, entry in known_entries(folder, stored):
-        yield FileEntry(path=name, **entry)
-    for path in fetched_files(folder / name for name in stored if matches(name, "units/*/*.json")):
-        yield from UnitReport.load(path).files
+def _known(folder: Path, names: Mapping[str, object]) -> Iterator[pa.RecordBatch]:
+    """What was described by whoever wrote it: units in the list of their stage, folders in their index."""
+    for path in (fetched(folder / name) for name in names if matches(name, "units/*.arrow")):
+        yield UnitFileTable.load(path).entries()
+    if is_mirrored(folder):
+        entries = (FileEntry(path=name, **entry) for name, entry in known_entries(folder, names))
+        yield FileTable.batch(list(entries))

@@ -26,13 +26,14 @@ from cpt_ray.edges.ray_runtime import worker_environment
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.edges.store import address, fetched
 from cpt_ray.errors import ConfigError, TrainingStopped
-from cpt_ray.records import Comparison, GridPlan, StudyPlan
+from cpt_ray.records import Comparison, GridPlan
 from cpt_ray.report.text.grid import render_grid
-from cpt_ray.report.text.plan import render_plan
 from cpt_ray.report.text.summary import render_deltas
 from cpt_ray.study import store
 from cpt_ray.study.api.extend import exact_count, more_budgets, reused_and_new, write_budgets
 from cpt_ray.study.api.plain_console import PlainConsole
+from cpt_ray.study.cost.cells import Cost
+from cpt_ray.study.cost.said import render_cost
 from cpt_ray.study.findings.loaded import Loaded, choose_model, load_model
 from cpt_ray.study.findings.outcome import conclude, summarize, summarize_preparation
 from cpt_ray.study.findings.publish import publish
@@ -130,17 +131,17 @@ class Study:
         """
         check_study(self.graph(), self.console)
 
-    def plan(self) -> StudyPlan | GridPlan:
+    def plan(self) -> Cost | GridPlan:
         """Estimate what the study costs, print it, and return it; of a grid, the cost of its cells.
 
         Raises:
             CptRayError: If a budget repeats a source too often, or a model does not fit.
         """
         driver = self.driver()
-        found: StudyPlan | GridPlan
+        found: Cost | GridPlan
         if len(driver.graph.cells) == 1:
-            found, memory = driver.plan()
-            self.console.say(render_plan(found, memory))
+            found = driver.plan()
+            self.console.say(render_cost(found))
         else:
             found = driver.plan_grid()
             self.console.say(render_grid(found))
@@ -194,7 +195,7 @@ class Study:
             driver.make("prepare")
             self.console.say(summarize_preparation(driver))
             one = len(driver.graph.cells) == 1
-            self.console.say(render_plan(*driver.plan()) if one else render_grid(driver.plan_grid()))
+            self.console.say(render_cost(driver.plan()) if one else render_grid(driver.plan_grid()))
             self._say_allocator()
             driver.train_and_evaluate()
             self.console.say(conclude(driver))

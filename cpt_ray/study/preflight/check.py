@@ -8,7 +8,7 @@ from cpt_ray.config.domains import missing_probe
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.data.read import Survey, prove_source
-from cpt_ray.edges.hub import NotReachableError, resolve_dataset
+from cpt_ray.edges.source_files.hub import NotReachableError, resolve_dataset
 from cpt_ray.study import store
 from cpt_ray.study.findings.mirror import why_not_mirrored
 from cpt_ray.study.graph import StudyGraph

@@ -21,7 +21,7 @@ from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.storage import FileHashes
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import Record, RunSpec, StepMetrics
+from cpt_ray.records import Artifact, Record, RunSpec, StepMetrics
 
 WorkT = TypeVar("WorkT")
 RecordT = TypeVar("RecordT", bound=Record)
@@ -170,6 +170,8 @@ class Node(Generic[WorkT, RecordT]):
     inputs: Mapping[str, Node[Any, Any] | str]
     settings: Mapping[str, object]
     work: WorkT = field(repr=False)
+    found: dict[Path, Artifact] | None = field(default=None, repr=False)
+    """What this command has found complete, by folder, so that nothing is looked at twice; None looks every time."""
 
     @property
     def stem(self) -> str:

@@ -65,7 +65,7 @@ def _build(node: TokenizerNode, _: Session) -> None:
     work, documents, held_out = node.work, store.made(node.input("documents")), store.load(node.input("held_out"))
     inputs = {"documents": str(documents.folder)}
     context = UnitContext(folder=str(node.folder), inputs=inputs, sources=work.sources, prepare=work.prepare)
-    files = (unit_files(documents.folder, unit) for unit in documents.record.units)
+    files = unit_files(documents.folder, documents.record.units)
     wanted = (one for one in files if one["source"] in work.wanted.sources)
     tasks = (DrawUnit(**one, share=held_out.shares[one["source"]], floor=held_out.floors) for one in wanted)
     left = [report for report in documents.record.reports if report.stage == "near_duplicates"]

@@ -12,6 +12,7 @@ from cpt_ray.data.filter.classifiers import score_source, train_classifier
 from cpt_ray.data.filter.derive import Derivation, derive_source
 from cpt_ray.data.rows.shards import save_manifest
 from cpt_ray.data.run.pipeline import DataJob, draw_held_out, pack_shards, prepare_documents
+from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.records import (
     ClassifierRecord,
     DocumentsRecord,
@@ -30,7 +31,7 @@ class LocalJob(DataJob):
     """Runs its tasks one after another in this process."""
 
     def run(self, stage, work, tasks, context):
-        return [work(task, context) for task in tasks]
+        return UnitReports.of(stage, tasks, context, [work(task, context) for task in tasks])
 
 
 def source(folder: Path, name: str, role: str, rows: list[dict[str, str]], **fields: object) -> SourceConfig:

@@ -12,6 +12,7 @@ from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.read import plan_reads
 from cpt_ray.data.run.document_tasks import CleanUnit, ReadUnit, clean_unit, read_unit
 from cpt_ray.data.run.duplicates import find_duplicates, order_of_priority
+from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.training_tasks import DrawUnit, PackUnit, draw_unit, pack_unit
 from cpt_ray.data.run.units import UnitContext
 from cpt_ray.records import DuplicateComponents, UnitReport
@@ -34,10 +35,10 @@ class Documents:
 
     context: UnitContext
     cleans: list[CleanUnit]
-    cleaned: list[UnitReport]
-    decided: list[UnitReport]
+    cleaned: UnitReports
+    decided: UnitReports
     components: DuplicateComponents
-    pairs: list[UnitReport]
+    pairs: UnitReports
     read: tuple[UnitReport, ...] = ()
 
     def draw_tasks(self) -> list[DrawUnit]:
@@ -62,7 +63,7 @@ def read(context: UnitContext) -> list[UnitReport]:
     ]
 
 
-def clean(context: UnitContext, done: Sequence[UnitReport] | None = None) -> tuple[list[CleanUnit], list[UnitReport]]:
+def clean(context: UnitContext, done: Sequence[UnitReport] | None = None) -> tuple[list[CleanUnit], UnitReports]:
     """Read all sources, unless that is done, and clean them."""
     reads = read(context) if done is None else done
     raw = [(report.reports[0].source, entry.path) for report in reads for entry in report.outputs["raw"]]
@@ -70,16 +71,16 @@ def clean(context: UnitContext, done: Sequence[UnitReport] | None = None) -> tup
         CleanUnit(unit=f"{name}-{number:05d}", source=name, number=number, raw=path, partitions=PARTITIONS)
         for number, (name, path) in enumerate(raw)
     ]
-    return tasks, [clean_unit(task, context) for task in tasks]
+    return tasks, stage_in(context)("clean", clean_unit, tasks)
 
 
-def stage_in(context: UnitContext, seen: list[str] | None = None) -> Callable[..., list[UnitReport]]:
+def stage_in(context: UnitContext, seen: list[str] | None = None) -> Callable[..., UnitReports]:
     """A `RunStage` that runs its tasks in this process and records the stages in `seen`."""
 
-    def stage(name: str, work: Callable[[Any, UnitContext], UnitReport], tasks: Sequence[Any]) -> list[UnitReport]:
+    def stage(name: str, work: Callable[[Any, UnitContext], UnitReport], tasks: Sequence[Any]) -> UnitReports:
         if seen is not None:
             seen.append(name)
-        return [work(task, context) for task in tasks]
+        return UnitReports.of(name, tasks, context, [work(task, context) for task in tasks])
 
     return stage
 
@@ -93,22 +94,22 @@ def documents(folder: Path, sources: Sequence[SourceConfig], config: PrepareConf
     return Documents(context, tasks, cleaned, decided, components, pairs, tuple(reads))
 
 
-def draw(made: Documents, folder: Path) -> tuple[UnitContext, list[UnitReport]]:
+def draw(made: Documents, folder: Path) -> tuple[UnitContext, UnitReports]:
     """Draw the held-out documents of all units."""
     context = made.context.model_copy(update={"folder": str(folder), "inputs": {"documents": made.context.folder}})
-    return context, [draw_unit(task, context) for task in made.draw_tasks()]
+    return context, stage_in(context)("held_out", draw_unit, made.draw_tasks())
 
 
 def pack(
     made: Documents, folder: Path, tokenizer: Path, *, held_out: Path, exam_items: Path | None = None
-) -> tuple[UnitContext, list[PackUnit], list[UnitReport]]:
+) -> tuple[UnitContext, list[PackUnit], UnitReports]:
     """Pack all units; the tokenizer file is given as an absolute path."""
     inputs = {"documents": made.context.folder, "held_out": str(held_out)}
     context = made.context.model_copy(update={"folder": str(folder), "inputs": inputs})
     encoder = {"tokenizer": str(tokenizer / "tokenizer.json"), "separator_id": separator_id(tokenizer), "bos_id": None}
     items = None if exam_items is None else str(exam_items)
     tasks = [PackUnit(**task.model_dump(), exam_items=items, token_dtype="uint16", **encoder) for task in made.draw_tasks()]
-    return context, tasks, [pack_unit(task, context) for task in tasks]
+    return context, tasks, stage_in(context)("pack", pack_unit, tasks)
 
 
 def separator_id(tokenizer: Path) -> int:

@@ -8,7 +8,6 @@ import pytest
 
 from cpt_ray.data.dedup.exchange import read_partition
 from cpt_ray.data.run.document_tasks import REFERENCE_BITS
-from cpt_ray.data.run.merge import merge_repeated_ids
 from cpt_ray.data.run.units import UnitContext
 from cpt_ray.records import Amount, RepeatedIds
 from tests.data.conftest import document, settings
@@ -35,8 +34,7 @@ def test_ids_that_repeat_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "law.jsonl"
     path.write_text(path.read_text() * 2)
     made_of = documents(tmp_path / "out", made.sources, made.prepare)
-    total = merge_repeated_ids(report.repeated_ids for report in made_of.pairs)
-    assert total == {"law": RepeatedIds(ids=2, documents=4)}
+    assert made_of.pairs.repeated_ids == {"law": RepeatedIds(ids=2, documents=4)}
 
 
 def test_reading_twice_gives_the_same_files(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cpt_ray.data.identity import place_of
-from cpt_ray.data.run.merge import count_by_source, drawn_ngrams, merge_drawn, unit_files, write_exam_scan
+from cpt_ray.data.run.merge import drawn_ngrams, merge_drawn, unit_files, write_exam_scan
+from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.training_tasks import write_hits
 from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit
 from cpt_ray.records import ExamHit, ExamItem, ExamScan, read_hits, write_items
@@ -21,17 +22,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Documents:
     return documents(folder / "documents", [source_of(folder, "law", texts)], settings(unit_bytes=8000))
 
 
-def test_counts_add_up_by_source_the_most_frequent_first_and_ties_by_name() -> None:
-    tasks = [UnitTask(unit=str(number), source=name) for number, name in enumerate(("law", "news", "law", "wiki"))]
-    counts = [{"de": 1, "en": 2}, {"fr": 1}, {"de": 1, "cs": 2}, {}]
-    found = count_by_source(tasks, counts)
-    assert found == {"law": {"cs": 2, "de": 2, "en": 2}, "news": {"fr": 1}}
-    assert list(found["law"]) == ["cs", "de", "en"]
-
-
 def test_a_clean_unit_is_found_with_its_verdicts(made: Documents) -> None:
-    task = made.draw_tasks()[0]
-    assert unit_files(made.context.root, task.unit) == task.model_dump(exclude={"share", "floor"})
+    tasks = made.draw_tasks()[1::-1]
+    expected = [task.model_dump(exclude={"share", "floor"}) for task in tasks]
+    units = [task.unit for task in tasks]
+    assert list(unit_files(made.context.root, units)) == expected
+    # Without the lists that a stage leaves, the reports of the units say it.
+    for stage in ("clean", "near_duplicates"):
+        (made.context.root / "units" / f"{stage}.arrow").rename(made.context.root / f"{stage}.arrow")
+    assert list(unit_files(made.context.root, units)) == expected
 
 
 def test_held_out_sets_are_the_same_however_the_documents_were_spread_over_units(made: Documents, tmp_path: Path) -> None:
@@ -74,11 +73,13 @@ def test_hits_are_gathered_in_the_order_of_the_units_and_counted_by_task(tmp_pat
             {"task": task, "item": "1", "identity": f"law/00000/{name}", "document": "same", **fields}
         )
 
-    reports = []
+    reports, tasks = [], []
     for number, hits in enumerate(([hit("tax", "z")], [], [hit("tax", "a"), hit("tax", "b")])):
         task = UnitTask(unit=f"law-{number:05d}", source="law")
+        tasks.append(task)
         reports.append(finish_unit(task, context, "pack", {"hits": write_hits(task, context, hits)}))
-    write_exam_scan(reports, tmp_path, tmp_path / "items.jsonl", context.prepare, late=True)
+    scanned = UnitReports.of("pack", tasks, context, reversed(reports))
+    write_exam_scan(scanned, tmp_path, tmp_path / "items.jsonl", context.prepare, late=True)
     assert [found.identity.rsplit("/")[-1] for found in read_hits(tmp_path)] == ["z", "a", "b"]
     scans = {scan.task: scan for scan in ExamScan.of(tmp_path).tasks}
     assert {name: (scan.items_found, scan.documents_found, scan.late) for name, scan in scans.items()} == {
@@ -87,6 +88,7 @@ def test_hits_are_gathered_in_the_order_of_the_units_and_counted_by_task(tmp_pat
 
 
 def test_without_exams_the_scan_is_empty_and_there(tmp_path: Path) -> None:
-    write_exam_scan([], tmp_path, None, settings())
+    context = UnitContext(folder=str(tmp_path), sources=(), prepare=settings())
+    write_exam_scan(UnitReports.of("pack", [], context, []), tmp_path, None, settings())
     assert ExamScan.of(tmp_path).tasks == ()
     assert read_hits(tmp_path) == []

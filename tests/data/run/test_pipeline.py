@@ -286,8 +286,7 @@ def test_raw_text_and_exchanged_keys_are_gone_when_documents_are_done(prepared: 
 def verdicts(root: Path, documents: DocumentsRecord) -> dict[str, str | None]:
     """The drop reason of every clean document, by id."""
     found: dict[str, str | None] = {}
-    for unit in documents.units:
-        files = unit_files(root, unit)
+    for files in unit_files(root, documents.units):
         table = pq.read_table(root / files["clean"], columns=["id"])
         reasons = pq.read_table(root / files["near_duplicates"], columns=["reason"])["reason"].to_pylist()
         found |= dict(zip(table["id"].to_pylist(), reasons, strict=True))

@@ -39,7 +39,7 @@ def test_a_cell_that_can_not_be_paid_is_named(tiny):
 
 def test_a_plan_made_before_preparation_is_made_again_after_it(tiny):
     with StudyDriver(load_study(tiny.config), tiny.config, Lines()) as study:
-        assert not study.plan()[0].fill_measured
+        assert not study.plan().plan.fill_measured
         study.make("prepare")
-        assert study.plan()[0].fill_measured
+        assert study.plan().plan.fill_measured
         assert study.plan() is study.plan()

@@ -1,0 +1,114 @@
+"""What grows with the text and how: `python -m benchmarks.scale [PART ...] [--quick]`, run by `make bench-scale`.
+
+Each part adds its claims to `benchmarks/results/scale.json`:
+
+    metadata   what the driver does with 10^5 packed units and 10^4 units of six stages; a command that finds all of it made
+    opens      opens of files per unit
+    held_out   held-out n-grams of 41 GB of text in sixteen processes
+    growth     CPU seconds and memory a byte at ten times the text
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.measure.claims import POSITIVE, Claim
+from benchmarks.measure.record import RESULTS, write_results
+from benchmarks.scale import growth, held_out, metadata, opens
+
+
+def measure_metadata(quick: bool) -> list[Claim]:
+    """The driver, and a command that finds everything made, at two sizes each, so that growth shows."""
+    shards, units = (2_000, 200) if quick else (100_000, 10_000)
+    with tempfile.TemporaryDirectory(prefix="bench-scale-") as name:
+        folder = Path(name)
+        packed = [metadata.measure("pack", folder / str(size), size) for size in (shards // 10, shards)]
+        again = [metadata.measure("noop", folder / str(size), size) for size in (shards // 10, shards)]
+        staged = metadata.measure("stages", folder / "stages", units)
+    whole = {"pack": packed, "noop": again, "stages": staged}
+    return [
+        Claim(
+            id="scale.driver_bytes_per_unit",
+            possible=POSITIVE,
+            claim=f"memory of the driver per packed unit, {shards:,} of them: reports, manifest, list of "
+            f"{packed[1]['files']:,} files, commit",
+            value=packed[1]["bytes_per_unit"],
+            unit="bytes",
+            target="<= 3000",
+            raw=whole,
+        ),
+        Claim(
+            id="scale.driver_cpu_s_1e5_shards",
+            possible=POSITIVE,
+            claim="CPU seconds of the driver for the same, without those of writing the reports",
+            value=packed[1]["cpu_s"],
+            unit="CPU s",
+            target="<= 10",
+        ),
+        Claim(
+            id="scale.driver_mb_1e4_units",
+            possible=POSITIVE,
+            claim=f"memory of the driver for {units:,} units in six stages through a pool, all of their reports kept",
+            value=staged["peak_mib"] * 2**20 / 1e6,
+            unit="MB",
+            target="<= 300",
+        ),
+        Claim(
+            id="scale.driver_cpu_s_1e4_units",
+            possible=POSITIVE,
+            claim="CPU seconds of the driver for the same, handing tasks to the pool included",
+            value=staged["cpu_s"],
+            unit="CPU s",
+            target="<= 10",
+        ),
+        Claim(
+            id="scale.noop_seconds_1e5_shards",
+            possible=POSITIVE,
+            claim=f"a command finds {shards:,} shards made: looks at {packed[1]['files']:,} files, loads the manifest, opens a "
+            "reader",
+            value=again[1]["seconds"],
+            unit="s",
+            target="<= 10",
+        ),
+    ]
+
+
+def measure_opens(quick: bool) -> list[Claim]:
+    """Opens per unit."""
+    return [opens.measure(2 if quick else 8, 100_000)]
+
+
+def measure_held_out(quick: bool) -> list[Claim]:
+    """The index of held-out text."""
+    return held_out.measure(0.01 if quick else 1.0)
+
+
+def measure_growth(quick: bool) -> list[Claim]:
+    """Ten times the text."""
+    return growth.measure((2, 6) if quick else (60, 600), 2 if quick else 5)
+
+
+PARTS: dict[str, Callable[[bool], list[Claim]]] = {
+    "metadata": measure_metadata,
+    "opens": measure_opens,
+    "held_out": measure_held_out,
+    "growth": measure_growth,
+}
+
+
+def main() -> None:
+    """Measure the parts and write their claims."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="parts to measure; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="less of everything; results go to a temporary folder")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp()) if options.quick else RESULTS
+    for part in options.parts or PARTS:
+        write_results("scale", PARTS[part](options.quick), folder=folder, merge=True)
+
+
+if __name__ == "__main__":
+    main()
