@@ -15,8 +15,8 @@ import pytest
 from cpt_ray import Study
 from cpt_ray.edges.lease import FILE, read_lease
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import StudyPlan
 from cpt_ray.study import store
+from cpt_ray.study.cost.cells import Cost
 from cpt_ray.study.study import StudyDriver
 from tests.cli.said import said
 from tests.integration.finished import LARGE, SMALL
@@ -58,8 +58,8 @@ def test_check_and_plan_say_what_the_command_line_says_and_write_nothing(tiny, c
     checked = capsys.readouterr().out
     assert checked == said(capsys, "check", str(tiny.config)).removesuffix(f"next: cpt-ray plan {tiny.config}\n")
     plan = study.plan()
-    assert isinstance(plan, StudyPlan)
-    assert plan.study == "tiny"
+    assert isinstance(plan, Cost)
+    assert plan.plan.study == "tiny"
     assert "Plan of study tiny" in capsys.readouterr().out
     assert not tiny.root.exists()
 
