@@ -115,7 +115,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory, ray_session_2cpu: N
     def make(folder: Path) -> None:
         study = write_tiny_study(folder)
         # A worker's two rows per step in micro-batches of three: some are idle, which triggers a warning.
-        study.change(train={**study_tree(folder)["train"], "micro_batch_size": 3})
+        study.change(train={**study_tree(folder)["train"], "micro_batch_size": 3}, tracking={"tensorboard": True})
         with contextlib.redirect_stderr(io.StringIO()) as warned:
             code, said = cpt_ray("run", str(study.config))
         assert code == 0, warned.getvalue()

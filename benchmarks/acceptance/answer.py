@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.acceptance.browser import HEIGHTS, WIDTHS, Seen, View, look
 from benchmarks.acceptance.evidence import REPOSITORY, check, check_results, run_boxes, run_tests
+from benchmarks.acceptance.views.browser import HEIGHTS, WIDTHS, Seen, View, look
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.compare.deltas import Scored, documents_of
 from cpt_ray.config.load import load_study
@@ -33,7 +33,7 @@ from cpt_ray.study.findings.outcome import gather
 from cpt_ray.study.stages.exams import EXAMS
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 
 IMAGES = REPOSITORY / "docs" / "images"
 STUDIES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -74,10 +74,10 @@ _EXAM_ITEMS = 12
 
 
 @functools.cache
-def _study(name: str) -> Study:
+def _study(name: str) -> StudyDriver:
     path, overrides, _ = STUDIES[name]
     os.chdir(REPOSITORY)  # relative paths of a study file start there
-    return Study(load_study(Path(path), overrides), Path(path), TerminalConsole(quiet=True))
+    return StudyDriver(load_study(Path(path), overrides), Path(path), TerminalConsole(quiet=True))
 
 
 @functools.cache
@@ -166,7 +166,7 @@ def box_3() -> list[str]:
     return [*evidence, *_command_line(study, largest), *run_tests("answer", 3)]
 
 
-def _score(study: Study, run: RunRecord, folder: Path, **settings: Any) -> Any:
+def _score(study: StudyDriver, run: RunRecord, folder: Path, **settings: Any) -> Any:
     """Score an export with the package, in fp32: bf16 rounds differently in batches of another shape."""
     graph, model = study.graph.cells[0], study.config.models[0]
     tokenizer = graph.one(MODELS, model.name).folder
@@ -179,7 +179,7 @@ def _score(study: Study, run: RunRecord, folder: Path, **settings: Any) -> Any:
     )
 
 
-def _bits_per_byte(study: Study, run: RunRecord) -> list[str]:
+def _bits_per_byte(study: StudyDriver, run: RunRecord) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         scores = _score(study, run, Path(folder), held_out_documents=DOCUMENTS)
     ours = {score.source: score.bits_per_byte for score in scores.held_out if score.part == "test"}
@@ -196,7 +196,7 @@ def _bits_per_byte(study: Study, run: RunRecord) -> list[str]:
     return lines
 
 
-def _plain_bits_per_byte(study: Study, run: RunRecord) -> dict[str, float]:
+def _plain_bits_per_byte(study: StudyDriver, run: RunRecord) -> dict[str, float]:
     """Sum of -log2 p over the tokens of each document, alone in the batch after one prefix token, over their bytes."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -227,7 +227,7 @@ def _plain_bits_per_byte(study: Study, run: RunRecord) -> dict[str, float]:
     return found
 
 
-def _command_line(study: Study, run: RunRecord) -> list[str]:
+def _command_line(study: StudyDriver, run: RunRecord) -> list[str]:
     """A task of the demo's own exam questions, local, scored by both."""
     items = store.require(study.graph.cells[0].one(EXAMS)) / ExamItem.FILE
     questions = [ExamItem.from_json(line) for line in items.read_text(encoding="utf-8").splitlines()[:_EXAM_ITEMS]]

@@ -1,7 +1,7 @@
 """Run every box of the acceptance list of clusters and object stores, and print PASS or FAIL with the evidence.
 
-Run by `make accept-cluster`, or for selected boxes: `python -m benchmarks.acceptance.cluster 1`. Box 1 needs root, and Debian's
-packages `iproute2`, `openssh-server` and `rsync`. What has no measurement yet fails, and says what is missing.
+Run by `make accept-cluster`, or for selected boxes: `python -m benchmarks.acceptance.cluster 1`. Boxes 1 and 5 need root, and
+Debian's packages `iproute2`, `openssh-server` and `rsync`. What has no measurement yet fails, and says what is missing.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 import sys
 
 from benchmarks.acceptance.evidence import check_results, run_boxes, run_tests
-from benchmarks.cluster import three_hosts
+from benchmarks.cluster import link_cut, three_hosts
 
 SCALE = (
     *("scale.cpu_growth", "scale.memory_growth", "scale.opens_per_unit", "scale.driver_bytes_per_unit"),
     *("scale.driver_cpu_s_1e5_shards", "scale.driver_mb_1e4_units", "scale.driver_cpu_s_1e4_units"),
     *("scale.noop_seconds_1e5_shards", "scale.held_out_node_gb", "scale.held_out_limited_mb"),
+)
+FAULTS = (
+    *("control service lost", "node lost, two groups", "node lost in prepare", "disk full at a checkpoint"),
+    *("a worker killed at a start", "one group's worker killed", "credentials expired"),
+    *(f"store fails for 30 s: {kind}" for kind in ("503", "throttled", "cut")),
 )
 
 
@@ -35,13 +40,16 @@ def box_3() -> list[str]:
 
 
 def box_4() -> list[str]:
-    """Every launch file with its planted mistakes, the Slurm job, and what is asked of every node before anything is built."""
-    return run_tests("cluster", 4, figures=["Slurm-like launch"])
+    """Every launch file with its planted mistakes; the Slurm job, a job that is stopped, and what nodes are asked are run.
+
+    `ray up`, a job and `ray down` are run by box 1.
+    """
+    return run_tests("cluster", 4, figures=["Slurm-like launch", "ray job stop"])
 
 
 def box_5() -> list[str]:
-    """Faults of stores and nodes, with what was lost."""
-    return run_tests("cluster", 5)
+    """Faults of stores, nodes and Ray's own processes, each with what was lost."""
+    return [*run_tests("cluster", 5, figures=FAULTS), *link_cut.main()]
 
 
 BOXES = [box_1, box_2, box_3, box_4, box_5]

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.acceptance import browser, mlflow_view
 from benchmarks.acceptance.evidence import check, run_boxes
+from benchmarks.acceptance.views import browser, mlflow_view
 
 REPOSITORY = Path(__file__).parents[2]
 CLONE = Path(tempfile.gettempdir()) / "cpt-ray-accept"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -44,7 +45,7 @@ class OnPremCluster:
             "<HEAD-IP>": self.hosts.address(HEAD),
             "[<WORKER-1-IP>, <WORKER-2-IP>]": json.dumps([self.hosts.address(host) for host in self.workers]),
             "<USER>": "root",
-            "<FOLDER-OF-THE-CLONE>/.venv": str(REPOSITORY / ".venv"),
+            "<FOLDER-OF-THE-CLONE>/.venv": sys.prefix,
         }
         for placeholder, value in values.items():
             text = text.replace(placeholder, value)
@@ -53,7 +54,7 @@ class OnPremCluster:
             raise RuntimeError(f"onprem.yaml has placeholders that this does not know: {left}")
         self.file.write_text(text)
         # All hosts share this machine's memory: Ray's monitor of each would count that of all the others.
-        lines = {**self.exports, "RAY_memory_monitor_refresh_ms": "0"}
+        lines = {**self.exports, "PYTHONPATH": str(REPOSITORY), "RAY_memory_monitor_refresh_ms": "0"}
         for host in range(HEAD, self.hosts.number):
             profile = self.hosts.home(host) / ".bashrc"
             profile.write_text("".join(f"export {name}='{value}'\n" for name, value in lines.items()))

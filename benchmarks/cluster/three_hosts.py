@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def main() -> list[str]:
         folder = Path(name)
         disk = write_tiny_study(folder / "disk")
         disk.change(runtime={"kind": "ray", "workers": 2, "prepare_workers": 4})
-        subprocess.run([*_cpt_ray(), "run", str(disk.config)], check=True, capture_output=True)
+        subprocess.run([*cpt_ray(), "run", str(disk.config)], check=True, capture_output=True)
         with Hosts(4, folder / "hosts") as hosts:
             return _on_hosts(hosts, folder, read_folder(disk.root))
 
@@ -45,10 +45,10 @@ def main() -> list[str]:
 def _on_hosts(hosts: Hosts, folder: Path, disk: dict[str, str]) -> list[str]:
     server, environment = moto_server(hosts, folder)
     try:
-        study = _study_for(hosts)
+        study = study_for(hosts, RUNTIME)
         exports = " ".join(f"{name}={value}" for name, value in environment.items())
         python = f"export {exports}; python -m benchmarks.cluster.three_hosts"
-        _ok(hosts, f"{python} put /tmp/study/inputs {TEXTS}")
+        ok(hosts, f"{python} put /tmp/study/inputs {TEXTS}")
         with OnPremCluster(hosts, folder, environment) as cluster:
             said = cluster.laptop(
                 f"cd /tmp/study && {cluster.submission(f'cpt-ray run {study.config.name} study.root={ROOT}', '')}", timeout=1800
@@ -56,17 +56,16 @@ def _on_hosts(hosts: Hosts, folder: Path, disk: dict[str, str]) -> list[str]:
             check("done in" in said, f"the job did not end well: {said[-2000:]}")
             left = cluster.down()
             check(not left, f"still running after ray down: {left}")
-        _ok(hosts, f"export {exports}; cpt-ray fetch {ROOT} report /tmp/fetched")
+        ok(hosts, f"export {exports}; cpt-ray fetch {ROOT} report /tmp/fetched")
         report = hosts.temporary(LAPTOP) / "fetched" / "report.html"
         check(report.is_file(), "the report was not fetched")
-        _ok(hosts, f"{python} get {ROOT} /tmp/content.json")
-        stored = json.loads((hosts.temporary(LAPTOP) / "content.json").read_text())
+        stored = read_bucket_of(hosts, environment)
     finally:
         server.kill()
     return [*_same(disk, stored), *_spread(stored), f"the report, {report.stat().st_size} bytes, is on the laptop"]
 
 
-def _study_for(hosts: Hosts) -> TinyStudy:
+def study_for(hosts: Hosts, runtime: Mapping[str, Any]) -> TinyStudy:
     """The study file and the base, on the laptop; the texts are named in the bucket."""
     folder = hosts.temporary(LAPTOP) / "study"
     study = write_tiny_study(folder)
@@ -74,7 +73,7 @@ def _study_for(hosts: Hosts) -> TinyStudy:
     text = text.replace(f"{folder}/inputs/news.jsonl", f"{TEXTS}/news.jsonl").replace(f"{folder}/", "")
     study.config.write_text(text)
     tree = yaml.safe_load(text)
-    study.change(runtime={"kind": "ray", **RUNTIME}, study={**tree["study"], "root": ROOT})
+    study.change(runtime={"kind": "ray", **runtime}, study={**tree["study"], "root": ROOT})
     return study
 
 
@@ -119,6 +118,14 @@ def read_bucket(root: str) -> dict[str, str]:
     return {name: _content(name, data) for name, data in read.items() if "@" not in name}
 
 
+def read_bucket_of(hosts: Hosts, environment: Mapping[str, str]) -> dict[str, str]:
+    """The same, read on the laptop, which reaches the store."""
+    exports = " ".join(f"{name}={value}" for name, value in environment.items())
+    ok(hosts, f"export {exports}; python -m benchmarks.cluster.three_hosts get {ROOT} /tmp/content.json")
+    found: dict[str, str] = json.loads((hosts.temporary(LAPTOP) / "content.json").read_text())
+    return found
+
+
 def _content(name: str, data: bytes) -> str:
     return data.decode() if name.endswith((".json", ".jsonl")) else hashlib.sha256(data).hexdigest()
 
@@ -137,13 +144,19 @@ def _put(folder: Path, url: str) -> None:
         client.upload_file(str(path), bucket, f"{prefix}/{path.name}")
 
 
-def _ok(hosts: Hosts, command: str) -> str:
+def ok(hosts: Hosts, command: str) -> str:
+    """Run a command in a fresh shell of the laptop; its output.
+
+    Raises:
+        AssertionError: If it fails.
+    """
     done = hosts.on(LAPTOP, command)
     check(done.returncode == 0, f"{command}: {done.stdout[-2000:]}")
     return done.stdout
 
 
-def _cpt_ray() -> list[str]:
+def cpt_ray() -> list[str]:
+    """The command of this environment."""
     return [sys.executable, "-m", "cpt_ray.cli.main"]
 
 

@@ -19,7 +19,7 @@ from benchmarks.measure.claims import POSITIVE, Claim, ImpossibleError
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.load import load_study
 from cpt_ray.study.stages.models import MODELS
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ("configs/ladder_local.yaml", "configs/legal_scaling_local.yaml")
@@ -63,7 +63,7 @@ def measure_plan(rounds: int) -> list[Claim]:
         path = write_grid(Path(folder))
         command = [sys.executable, "-c", _PLAN, str(path)]
         cold = json.loads(_output(command).splitlines()[-1])
-        with Study(load_study(path), path, TerminalConsole(quiet=True)) as study:
+        with StudyDriver(load_study(path), path, TerminalConsole(quiet=True)) as study:
             study.make_stage(MODELS)
         raw = [json.loads(_output(command).splitlines()[-1]) for _ in range(rounds)]
     if any(one["code"] != 0 for one in (cold, *raw)):

@@ -54,6 +54,12 @@ class TerminalConsole:
             with self._lock:
                 self._show(printable(text))
 
+    def redraw(self, text: str) -> None:
+        """Print a result in place of the one before; where there is no terminal, after it."""
+        if sys.stdout.isatty():
+            sys.stdout.write("\x1b[H\x1b[2J")
+        self.say(text)
+
     def _show(self, text: str) -> None:
         if self._transient:
             width = shutil.get_terminal_size().columns - 1

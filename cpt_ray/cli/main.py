@@ -25,7 +25,7 @@ from cpt_ray.errors import CptRayError
 if TYPE_CHECKING:
     from cpt_ray.config.sections.runtime import RuntimeConfig
 
-TRAINS = ("train", "run")
+TRAINS = ("train", "run", "extend")
 _RESTARTED = "CPT_RAY_RESTARTED"
 """Set by a process for the one that replaces it."""
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         may_restart: Whether this process may be replaced by one with the environment that training needs.
     """
     options = make_parser().parse_args(arguments)
-    _quieten()
+    process.quieten()
     sys.excepthook = _print_traceback
     process.choose_accelerator()
     logs.LOCATIONS.clear()
@@ -165,20 +165,6 @@ def _add(parser: argparse.ArgumentParser, verb: Verb) -> None:
     said.add_argument("-v", "--verbose", action="store_true", help="also print the log to stderr")
     said.add_argument("-q", "--quiet", action="store_true", help="print results, warnings and errors only")
     parser.add_argument("--debug", action="store_true", help="print a traceback for every error")
-
-
-def _quieten() -> None:
-    """Keep library banners out of the terminal; must run before the libraries are imported."""
-    # setdefault: what users have set in their environment wins.
-    for name, value in {
-        "TRANSFORMERS_VERBOSITY": "error",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-        "TQDM_DISABLE": "1",
-        "RAY_DEDUP_LOGS": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":

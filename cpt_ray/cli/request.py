@@ -10,10 +10,10 @@ from typing import Any
 
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.study import store
+from cpt_ray.study.api import Study
 from cpt_ray.study.graph import Chosen, StudyGraph
 from cpt_ray.study.stages.stage import Stage, Verb
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Request:
 
     def graph(self) -> StudyGraph:
         """The artifacts of the chosen cells."""
-        return StudyGraph(self.config, self.path, chosen=self.chosen)
+        return self.study().graph()
 
     def study(self) -> Study:
         """The study, with the chosen cells."""
-        return Study(self.config, self.path, self.console, chosen=self.chosen)
+        return Study(self.config, self.path, console=self.console, chosen=self.chosen)
+
+    def driver(self) -> StudyDriver:
+        """What builds and reads the artifacts of the chosen cells."""
+        return self.study().driver()
 
     def say_dry_run(self, *verbs: Verb, only: Stage[Any, Any] | None = None) -> None:
         """List the artifacts of some verbs, or of one stage: those that exist, and those that would be built."""
-        for node in self.graph().all(*verbs):
-            if only in (None, node.stage):
-                state = "reuse" if store.find(node) else "make "
-                self.console.say(f"  {state}  {node.label}")
-        self.console.say(f"dry run: nothing was changed under {self.config.study.root}")
+        self.study().dry_run(*verbs, only=only)
 
     def next_verb(self, verb: str) -> None:
         """Print the command to run next, with the overrides of this one, as a shell reads it."""

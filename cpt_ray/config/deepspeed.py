@@ -14,6 +14,9 @@ from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Record
 
+PACKAGED = Path(__file__).with_name("reference")
+"""Holds `ds_configs/`, for studies outside a checkout."""
+
 OWNED_BY_STUDY = {
     "train_batch_size": "train.global_batch_size",
     "train_micro_batch_size_per_gpu": "train.micro_batch_size",

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -53,6 +54,31 @@ def read_lease(path: Path) -> Lease | None:
     """
     found = _read(path)
     return None if found is None else _parsed(path, found.data)
+
+
+class Holder(NamedTuple):
+    """Who has, or last had, a study's lease."""
+
+    lease: Lease
+    alive: bool
+    """Whether its process runs, or for one on another host, whether it has renewed the lease within `STALE_S`."""
+    renewed_s: float
+    """Seconds since it last renewed it, by the clock of the store if the root is on one."""
+
+
+def look_at_lease(root: Path) -> Holder | None:
+    """Who holds the lease of a study, without taking it; None if nobody ever has.
+
+    Raises:
+        LeaseError: If the file is not a lease.
+        ArtifactError: If a store refuses to say.
+    """
+    found = _read(root / FILE)
+    if found is None:
+        return None
+    lease = _parsed(root / FILE, found.data)
+    age = max(0.0, time.time() - lease.renewed) if found.age_s is None else found.age_s
+    return Holder(lease, not lease.released and _alive(lease, found.age_s), age)
 
 
 def may_commit(path: Path, attempt: int) -> bool:

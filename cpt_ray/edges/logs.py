@@ -102,6 +102,11 @@ def log_to(path: Path, tell: Tell) -> Iterator[None]:
         handler.close()
 
 
+def driver_log(root: Path) -> Path:
+    """Log file of a study's driver."""
+    return root / FOLDER / "driver.log"
+
+
 def rank_log(run_folder: Path, rank: int) -> Path:
     """Log file of a training worker."""
     return run_folder / FOLDER / f"rank-{rank:05d}.log"

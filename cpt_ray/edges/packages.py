@@ -35,6 +35,7 @@ OPTIONAL = {
     "resiliparse": "resiliparse",
     "sklearn": "scikit-learn",
     "skops": "skops",
+    "wandb": "wandb",
 }
 """Modules that only some studies need, and their distributions; each but fastText's is in an extra of `pyproject.toml`."""
 

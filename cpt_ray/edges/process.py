@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from types import ModuleType
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +39,20 @@ def choose_accelerator() -> None:
     # A container may hold any of a host's cards, so not only nvidia0.
     if "CUDA_VISIBLE_DEVICES" not in os.environ and not any(any(DEVICES.glob(name)) for name in _GPUS):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def quieten() -> None:
+    """Keep library banners out of terminal and notebook; must run before the libraries are imported."""
+    # setdefault: what users have set in their environment wins.
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TQDM_DISABLE": "1",
+        "RAY_DEDUP_LOGS": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager
@@ -69,6 +85,27 @@ def pretend_absent(module: str) -> Iterator[None]:
         del modules[module]
 
 
+class _Process(SpawnProcess):
+    """A process that imports the module of its task, and not the program that started it.
+
+    Python's own runs the main file again in each process, so that a script without `if __name__ == "__main__":` would begin
+    anew in all of them.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802  (the name is Python's)
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            return SpawnProcess._Popen(process_obj)
+        finally:
+            sys.modules["__main__"] = program
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
 class _Renewed(Executor):
     """A pool of processes that starts afresh after one of them was killed, which breaks Python's own for good."""
 
@@ -78,8 +115,7 @@ class _Renewed(Executor):
 
     def _start(self) -> ProcessPoolExecutor:
         # Started afresh, not forked: a fork of a process with threads may hang.
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._size, mp_context=context, initializer=_end_with_parent)
+        return ProcessPoolExecutor(self._size, mp_context=_Context(), initializer=_end_with_parent)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         try:

@@ -6,8 +6,10 @@ Environment variables that Ray's processes need at startup are set here, because
 import contextlib
 import logging
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,7 @@ import psutil
 from cpt_ray.config.devices import require_gpus
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process
+from cpt_ray.edges.control_service import ControlServiceWatch, watched
 from cpt_ray.edges.device import read_device
 from cpt_ray.edges.store import cache
 from cpt_ray.errors import CptRayError
@@ -22,6 +25,10 @@ from cpt_ray.records import ClusterNode
 
 _STARTS = 3
 _KILLED_S = 10
+_START_LIMIT_S = 180
+"""For one try; Ray's own limits, of 30 s for each of several parts, come first where it has one."""
+_HEAD, _NODE_ID = "node:__internal_head__", "ray.io/node-id"
+"""The resource that only the head has, and the label that every node has (Ray 2.60)."""
 _TOO_SLOW = "timed out during startup"
 """Ray's message when its node did not register within 30 s, a limit that cannot be configured (Ray 2.60)."""
 
@@ -83,11 +90,29 @@ def cluster_nodes() -> list[ClusterNode]:
             labels=node.get("Labels") or {},
             id=node["NodeID"],
             address=node["NodeManagerAddress"],
+            is_head=_HEAD in node["Resources"],
         )
         for node in ray.nodes()
         if node["Alive"]
     ]
     return sorted(found, key=lambda node: (node.address, node.id))
+
+
+def working_nodes(runtime: RuntimeConfig) -> list[ClusterNode]:
+    """The living nodes that may prepare, train and score."""
+    return [node for node in cluster_nodes() if runtime.use_head or not node.is_head]
+
+
+def working_labels(runtime: RuntimeConfig) -> dict[str, str]:
+    """What selects these nodes, also those that come later, as Ray's `label_selector`."""
+    heads = [] if runtime.use_head else [node.id for node in cluster_nodes() if node.is_head]
+    return {_NODE_ID: f"!{heads[0]}"} if heads else {}
+
+
+def cluster_cpus(labels: Mapping[str, str]) -> int:
+    """CPUs of the nodes that `working_labels` select."""
+    left_out = labels.get(_NODE_ID, "").removeprefix("!")
+    return int(sum(node.resources.get("CPU", 0) for node in cluster_nodes() if node.id != left_out))
 
 
 def cluster_may_grow() -> bool:
@@ -135,7 +160,7 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     """Join the cluster of `runtime.address` or RAY_ADDRESS, or start a private Ray; leave one that was already joined alone.
 
     Raises:
-        CptRayError: If the cluster cannot be reached.
+        CptRayError: If the cluster cannot be reached, or its control service is lost.
     """
     address = cluster_address(runtime)
     for name, value in ENVIRONMENT.items():
@@ -160,10 +185,43 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
             ) from error
     else:
         _start_private(runtime, environment)
+    with _watched_cluster() as watch:
+        try:
+            yield
+        except BaseException as error:  # an interrupt, a stop, or Ray's own errors
+            watch.require_it(error)
+            raise
+        finally:
+            ray.shutdown()
+
+
+def _watched_cluster() -> contextlib.AbstractContextManager[ControlServiceWatch]:
+    """Watch the control service of the cluster that was joined, with a client of its own."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    client = ray._raylet.GcsClient(address=address)  # no public way to ask with a limit (Ray 2.60); `ray symmetric-run` asks so
+    return watched(address, lambda limit_s: client.check_alive([], timeout=limit_s))
+
+
+@contextlib.contextmanager
+def _bounded_start() -> Iterator[None]:
+    """End this process with a message if Ray does not start within `_START_LIMIT_S`.
+
+    By a process beside it: a start that hangs holds the interpreter's lock, so that neither a thread nor a handler would run.
+    """
+    said = CptRayError(
+        f"a private Ray did not start within {_START_LIMIT_S} s and did not say why",
+        fix="re-run the same command; if it happens again, set runtime.kind=local to train without Ray",
+    )
+    wait = 'sleep "$1"; printf "cpt-ray: %s\\n" "$2" >&2; kill -KILL "$3"'
+    guard = subprocess.Popen(["sh", "-c", wait, "sh", str(_START_LIMIT_S), str(said), str(os.getpid())], start_new_session=True)
     try:
         yield
     finally:
-        ray.shutdown()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(guard.pid, signal.SIGKILL)  # with its `sleep`
+        guard.wait()
 
 
 def _end_all_but(before: set[psutil.Process]) -> None:
@@ -182,16 +240,19 @@ def _start_private(runtime: RuntimeConfig, environment: dict[str, object]) -> No
     for tries_left in reversed(range(_STARTS)):
         before = set(psutil.Process().children(recursive=True))
         try:
-            ray.init(
-                address="local",
-                num_cpus=private_cpus(runtime),
-                object_store_memory=runtime.object_store,
-                include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed lookups
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=environment,
-            )
+            with _bounded_start():
+                ray.init(
+                    address="local",
+                    num_cpus=private_cpus(runtime),
+                    object_store_memory=runtime.object_store,
+                    include_dashboard=True,  # Ray Train's controller queries it; without it the log fills with failed lookups
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=environment,
+                    # Else the start waits for processes that are started ahead, for ever if one of them is killed (Ray 2.60).
+                    _system_config={"prestart_worker_first_driver": False},
+                )
             return
         except Exception as error:  # Ray raises no narrower class
             _end_all_but(before)  # `ray.shutdown` knows nothing of a node that did not register

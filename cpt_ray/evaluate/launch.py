@@ -19,7 +19,7 @@ import torch
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import tell_warnings
-from cpt_ray.edges.ray_runtime import require_cluster_gpus, worker_environment
+from cpt_ray.edges.ray_runtime import require_cluster_gpus, worker_environment, working_labels
 from cpt_ray.errors import CptRayError, problem_of
 from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings, evaluate_model
 from cpt_ray.records import EvalRecord
@@ -134,6 +134,7 @@ class ScoringQueue:
         return ray.remote(_evaluate_in_task).options(
             num_cpus=1,
             num_gpus=self._runtime.scoring_gpus,
+            label_selector=working_labels(self._runtime) or None,
             max_retries=2,  # for a lost node; errors raised by a job are not retried
             runtime_env={"env_vars": worker_environment(self._runtime)},
         )

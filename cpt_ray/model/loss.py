@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cpt_ray.model.chunks import chunk_rows
+
 IGNORED = -100
 """The label of a token that has none: padding, and the last token of a segment."""
 
-_CHUNK_ROWS = 2048
-# On a GPU larger chunks: each one adds a product to the weight's gradient in fp32, which is a pass over 113 MB at 49k x 576.
-_CHUNK_BYTES_GPU = 1 << 30
 # On CPU a block of 16 rows of fp32 logits (3 MB at 49k) stays in cache: half the time of one block.
 _BLOCK_ROWS_CPU = 16
 
@@ -113,11 +112,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _chunk_rows(weight: Tensor, *, compiled: bool) -> int:
-    """Rows of a chunk; uncompiled, their logits are held in fp32 a few times over."""
-    if not (compiled and weight.is_cuda):
-        return _CHUNK_ROWS
-    fitting = max(1, _CHUNK_BYTES_GPU // (weight.shape[0] * weight.element_size()))
-    return max(_CHUNK_ROWS, 1 << (fitting.bit_length() - 1))
+    return chunk_rows(weight.shape[0], weight.element_size(), compiled_on_gpu=compiled and weight.is_cuda)
 
 
 def _product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,6 +53,8 @@ def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
             vocabulary_size=config.vocab_size,
             tied=bool(config.tie_word_embeddings),
+            num_key_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            feedforward_size=_feedforward_size(config),
         ),
         linear_sizes=dict(sorted(linear.items())),
         parameter_sizes=sizes,
@@ -62,6 +65,14 @@ def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
         special_tokens=() if tokenizer is None else tuple(sorted(tokenizer.all_special_tokens)),
         control_tokens=() if tokenizer is None else control_tokens(json.loads(tokenizer.backend_tokenizer.to_str())),
     )
+
+
+def _feedforward_size(config: Any) -> int | None:
+    """Width of the MLP, under the names that architectures have for it."""
+    found = (getattr(config, name, None) for name in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"))
+    size = next((size for size in found if isinstance(size, int)), None)
+    # GPT-2's kind leaves it out for four times the hidden size.
+    return 4 * int(config.hidden_size) if size is None and hasattr(config, "n_inner") else size
 
 
 def _added_bos(tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -43,7 +43,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.device import Card, ClusterNode, DeviceFacts
+from cpt_ray.records.device import Card, ClusterNode, DeviceFacts, Finding
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
@@ -68,8 +68,10 @@ from cpt_ray.records.plan import (
     PlannedCell,
     PlannedMix,
     PlannedRun,
+    PlannedStage,
     SourceNeed,
     StudyPlan,
+    TimePlan,
 )
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -103,7 +105,22 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
-from cpt_ray.records.watch import Heartbeat, HeldOutPoint, MemoryPoint, RunEvent
+from cpt_ray.records.trial import Trial
+from cpt_ray.records.watch import (
+    CommandRecord,
+    DriverStatus,
+    Heartbeat,
+    HeldOutPoint,
+    MemoryPoint,
+    PlannedArtifact,
+    PlannedStudy,
+    RunEvent,
+    RunStatus,
+    StudyState,
+    StudyStatus,
+    VerbStatus,
+    WorkerStatus,
+)
 
 __all__ = [
     "MEASURES",
@@ -117,6 +134,7 @@ __all__ = [
     "ClassifierMeasures",
     "ClassifierRecord",
     "ClusterNode",
+    "CommandRecord",
     "Comparison",
     "CompiledLayers",
     "CorpusProfile",
@@ -128,6 +146,7 @@ __all__ = [
     "DocumentsRecord",
     "DomainFindings",
     "DrawnSource",
+    "DriverStatus",
     "Dropped",
     "DuplicateComponents",
     "EfficiencyRatio",
@@ -141,6 +160,7 @@ __all__ = [
     "ExampleCounts",
     "FileEntry",
     "FileTable",
+    "Finding",
     "Fit",
     "FittedRecord",
     "Forecast",
@@ -167,10 +187,13 @@ __all__ = [
     "Merge",
     "ModelShape",
     "PackedPieces",
+    "PlannedArtifact",
     "PlannedBudget",
     "PlannedCell",
     "PlannedMix",
     "PlannedRun",
+    "PlannedStage",
+    "PlannedStudy",
     "Point",
     "RateSchedule",
     "RatioTrend",
@@ -183,6 +206,7 @@ __all__ = [
     "RunProgress",
     "RunRecord",
     "RunSpec",
+    "RunStatus",
     "ScoresRecord",
     "SelectionRecord",
     "SelfTest",
@@ -202,16 +226,22 @@ __all__ = [
     "StateFigures",
     "StepMetrics",
     "StudyPlan",
+    "StudyState",
+    "StudyStatus",
     "TaskScan",
     "Term",
     "TextTokens",
     "ThresholdYield",
+    "TimePlan",
     "TrainingCost",
     "TrainingRecord",
+    "Trial",
     "UnitFacts",
     "UnitFile",
     "UnitFileTable",
     "UnitReport",
+    "VerbStatus",
+    "WorkerStatus",
     "YieldRecord",
     "half_of",
     "read_hits",

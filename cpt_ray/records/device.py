@@ -1,8 +1,8 @@
-"""What is known of the device that a process may compute on, and of a cluster's nodes, as `edges` reads them."""
+"""What is known of the device that a process may compute on, of a cluster's nodes, and of what `doctor` looks at."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cpt_ray.records.base import Record
 
@@ -25,6 +25,7 @@ class ClusterNode(NamedTuple):
     id: str = ""
     """Ray's, by which a task is placed there."""
     address: str = ""
+    is_head: bool = False
 
 
 class DeviceFacts(Record):
@@ -57,3 +58,15 @@ class DeviceFacts(Record):
         """Torch with its build, as messages name it."""
         build = f"CUDA {self.cuda}" if self.cuda else f"ROCm {self.hip}" if self.hip else "a CPU build"
         return f"torch {self.torch} ({build})"
+
+
+class Finding(NamedTuple):
+    """The result of one check."""
+
+    what: str
+    """What was looked at."""
+    found: str
+    level: Literal["ok", "warn", "fail"] = "ok"
+    """`warn`: something will be slower, or may fail later; `fail`: something cannot work."""
+    fix: str = ""
+    """To paste, or what to do; empty if all is well."""

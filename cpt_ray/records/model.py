@@ -18,6 +18,10 @@ class ModelShape(Record):
     head_dim: int
     vocabulary_size: int
     tied: bool
+    num_key_heads: int | None = None
+    """Heads of keys and values, fewer than `num_heads` with grouped queries; None in older records: as many."""
+    feedforward_size: int | None = None
+    """Width of the MLP; None where the configuration does not say: as if its parameters were three matrices."""
     adapter_parameters: int | None = None
     """Parameters of LoRA adapters, the only ones that train; None without LoRA. Not counted in `parameters`."""
     frozen_parameters: int = 0

@@ -146,7 +146,7 @@ class StudyPlan(Record):
 
 
 class MemoryPlan(Record):
-    """Model states of one worker and the disk space of a model's runs, in bytes."""
+    """The memory of one worker at its peak, part by part, and the disk space of a model's runs, in bytes."""
 
     model: str
     parameters: int
@@ -168,6 +168,98 @@ class MemoryPlan(Record):
     """All kept checkpoints and all exports of this model's runs together."""
     card: Card | None = None
     """The GPU that a worker computes on; None on a CPU, or where it is not known."""
+    on_gpu: bool = False
+    rows: int = 0
+    """Rows of a forward pass: `train.micro_batch_size`, or what `auto` would choose."""
+    row_tokens: int = 0
+    activations_bytes: int = 0
+    """What a forward pass keeps for its backward pass."""
+    loss_bytes: int = 0
+    buffers_bytes: int = 0
+    """Of ZeRO: buckets, gathered weights, copies in a step."""
+    base_bytes: int = 0
+    """Of the runtime, where the model computes: libraries, or the CUDA context."""
+    spare_bytes: int = 0
+    """Lost to fragmentation and to what an allocator keeps."""
+    measured_bytes: int | None = None
+    """What a trial on this hardware took beyond these estimates, or below them; None without one."""
+    host_base_bytes: int = 0
+    """Of the runtime in host memory, with a GPU."""
+    room_bytes: int | None = None
+    """The memory that a worker may fill; None where it is not known."""
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What is allocated at the peak where the model computes; on a GPU this is what torch reports."""
+        states = self.device_bytes + (0 if self.on_gpu else self.host_bytes)
+        return states + self.activations_bytes + self.loss_bytes + self.buffers_bytes + (self.measured_bytes or 0)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak where the model computes; on a CPU, of the whole process."""
+        return self.allocated_bytes + self.base_bytes + self.spare_bytes
+
+    @property
+    def host_peak_bytes(self) -> int:
+        """The peak in host memory."""
+        return self.host_bytes + self.host_base_bytes if self.on_gpu else self.peak_bytes
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether a worker has the memory; None where it is not known."""
+        return None if self.room_bytes is None else self.peak_bytes <= self.room_bytes
+
+
+class PlannedStage(Record):
+    """What one stage of a study takes."""
+
+    stage: Literal["prepare", "train", "evaluate"]
+    seconds: float | None
+    """Wall time; None where it cannot be known yet."""
+    devices: float = 0.0
+    """GPUs, or without any CPUs, that it occupies."""
+    basis: str
+    """What the figure rests on."""
+
+    @property
+    def device_hours(self) -> float | None:
+        """Wall hours times devices."""
+        return None if self.seconds is None else self.seconds * self.devices / 3600
+
+
+class TimePlan(Record):
+    """What a study takes in time and money on one kind of hardware."""
+
+    hardware: str
+    """Name of the profile."""
+    description: str
+    device: Literal["GPU", "CPU"]
+    workers: int
+    stages: tuple[PlannedStage, ...]
+    tokens_per_s: dict[str, float]
+    """Model to the tokens per second of its training steps, all workers together."""
+    mfu: dict[str, float]
+    """Model to the share of the peak that these are."""
+    run_seconds: dict[str, float]
+    """Run to the wall time of its own training."""
+    basis: str
+    """What the pace of training rests on: a trial, or the profile's share of the peak and its source."""
+    price_per_hour: float | None = None
+    """Of a device."""
+    currency: str = ""
+    price_date: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages that are known."""
+        return sum(stage.seconds or 0.0 for stage in self.stages)
+
+    @property
+    def money(self) -> float | None:
+        """Of all stages; None without a price."""
+        if self.price_per_hour is None:
+            return None
+        return self.price_per_hour * sum(stage.device_hours or 0.0 for stage in self.stages)
 
 
 class PlannedCell(Record):

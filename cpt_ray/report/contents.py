@@ -28,13 +28,20 @@ from cpt_ray.records import (
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedStates:
-    """The size of a model's states as planned, per worker, in bytes: weights, gradients and optimizer only."""
+class PlannedCost:
+    """What a study was planned to take, and what its stages took."""
 
     workers: int
-    host_bytes: int
-    device_bytes: int | None
-    """None without a GPU: everything is on the host."""
+    on_gpu: bool
+    """Whether `peak_bytes` are of GPUs, as torch allocates them, or of whole processes."""
+    peak_bytes: Mapping[str, int]
+    """Model to the peak of a worker."""
+    seconds: Mapping[str, float]
+    """Stage to planned wall seconds; those that are not known are left out."""
+    measured_seconds: Mapping[str, float]
+    """Stage to the wall seconds in which its artifacts were made."""
+    basis: str
+    """What the planned times rest on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +92,8 @@ class ReportContents:
     """Run to the warnings and hangs of its workers."""
     domains: DomainFindings = field(default_factory=DomainFindings)
     """What the study's filters found."""
-    planned: Mapping[str, PlannedStates] = field(default_factory=dict)
-    """Model to the memory planned for its states."""
+    planned: PlannedCost | None = None
+    """None for a study whose plan is not known."""
 
     @property
     def total_wall_s(self) -> float:

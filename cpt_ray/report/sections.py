@@ -26,6 +26,7 @@ from cpt_ray.report.tables.corpus import (
     text_tables,
 )
 from cpt_ray.report.tables.filters import classifier_tables, selection_tables
+from cpt_ray.report.tables.planned import planned_table
 from cpt_ray.report.tables.results import result_tables, short_labels
 from cpt_ray.report.tables.runs import arm_table, proof_tables, run_table, warning_table, watch_table
 from cpt_ray.report.tables.scores import delta_tables, exam_tables, merge_table, overview, score_table
@@ -128,7 +129,8 @@ def sections(index: Index) -> list[Section]:
             "provenance", "Runs and provenance",
             "How each number was produced: the runs, self-tests, versions, times and the resolved configuration.",
             _present(
-                run_table(index), watch_table(index), warning_table(contents), arm_table(contents), *proof_tables(contents),
+                run_table(index), watch_table(index), planned_table(contents), warning_table(contents), arm_table(contents),
+                *proof_tables(contents),
                 contents.base_note,
             ),
             folded=True,

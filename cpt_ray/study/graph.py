@@ -73,7 +73,7 @@ class CellGraph:
 
     def __init__(self, cell: Cell, study: StudyGraph) -> None:
         self.cell, self.config, self.config_path = cell, cell.config, study.config_path
-        self.hashes = study.hashes
+        self.hashes, self.root = study.hashes, study.root
         self._study = study
         self._nodes: dict[str, dict[str, Node[Any, Any]]] = {stage.name: {} for stage in study.stages}
         for stage in study.stages:
@@ -110,8 +110,9 @@ class StudyGraph:
         chosen: The cells to work on; all if nothing is chosen.
 
     Raises:
-        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused, the root would be lost, the axes
-            make too many cells or a cell that is no valid study, or two cells have the same artifacts.
+        CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused, the root would be lost or was
+            written by a newer cpt-ray, the axes make too many cells or a cell that is no valid study, or two cells have the
+            same artifacts.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class StudyGraph:
         self.config, self.config_path = config, config_path
         self.stages = STAGES if stages is None else tuple(stages)
         self.root = store.resolve_root(config.study.root, config.runtime.scratch)
+        store.require_known_format(self.root)
         if config.tracking.uri is not None and (database := database_of(config.tracking.uri)) is not None:
             store.refuse_job_folder(
                 database.resolve(), "tracking.uri", fix="give the database an absolute path, or leave it out"

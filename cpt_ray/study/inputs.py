@@ -14,10 +14,10 @@ from pathlib import Path
 
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.config.sections.train import ModelConfig
-from cpt_ray.edges.hub import resolve_dataset
 from cpt_ray.edges.packages import resolve_package
 from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import SourceFile, list_source_files
+from cpt_ray.edges.source_files.hub import resolve_dataset
 from cpt_ray.edges.storage import FileHashes
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.files import TOKENIZER_FILES, BaseFiles, tokenizer_files

@@ -20,10 +20,10 @@ from typing import Any, Self, TypeAlias
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.lease import FILE as LEASE_FILE
 from cpt_ray.edges.lease import hold_lease
-from cpt_ray.edges.logs import FOLDER, log_to
+from cpt_ray.edges.logs import FOLDER, driver_log, log_to
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.process import process_pool
-from cpt_ray.edges.store import cache, fetched_folder, forget_unsent, is_mirrored, listing, push
+from cpt_ray.edges.store import cache, fetched_folder, forget_unsent, is_mirrored, lines, listing, push
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import Artifact
 from cpt_ray.study import store
@@ -64,7 +64,9 @@ class Session:
         self.attempt = self._stack.enter_context(hold_lease(self.root)).attempt
         fetched_folder(self.root, *_KEPT)
         self._stack.callback(self._send_kept)
-        self._stack.enter_context(log_to(self.root / FOLDER / "driver.log", self.console.warn))
+        # Before the end too: of a driver that dies with its machine, nothing else is left.
+        lines.publish(driver_log(self.root))
+        self._stack.enter_context(log_to(driver_log(self.root), self.console.warn))
         logger.info("attempt %d: %s", self.attempt, " ".join(sys.argv))
         return self
 
@@ -81,12 +83,13 @@ class Session:
 
     def _send_kept_files(self) -> None:
         if is_mirrored(self.root):
+            lines.finish(driver_log(self.root))
             artifacts = self.root / "mlartifacts"
             sent = listing(artifacts)
             made = [
                 path for path in artifacts.rglob("*") if path.is_file() and path.relative_to(artifacts).as_posix() not in sent
             ]
-            for path in (self.root / FOLDER / "driver.log", self.root / "mlflow.db", *made):
+            for path in (driver_log(self.root), self.root / "mlflow.db", *made):
                 if path.exists():
                     push(path)
 

@@ -11,13 +11,18 @@ import datetime
 import hashlib
 import itertools
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from cpt_ray import __version__
+from cpt_ray.config.load import dump_study
+from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import versions
+from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import atomic_path, file_entry, listed_sizes, unwritable, verify_files, write_atomic
 from cpt_ray.edges.store import address, fetched, is_mirrored, mirror_of, push, remove
 from cpt_ray.edges.store import exists as stored_file_exists
@@ -36,6 +41,9 @@ WorkT = TypeVar("WorkT")
 _VERSIONED = ("cpt-ray", "torch", "transformers", "deepspeed", "ray", "tokenizers", "lm-eval", "pyarrow")
 STUDY_FILE = "study.yaml"
 """The configuration of the study, in its root."""
+FORMAT = 1
+"""Of what a root holds. Raise it when an older cpt-ray could not read what is written: it then says so."""
+_HEADER = re.compile(r"# written by cpt-ray (\S+), format (\d+)")
 _JOB_FOLDER = ("runtime_resources", "working_dir_files")
 
 
@@ -248,6 +256,30 @@ def require_writable(root: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise unwritable(root, error) from error
+
+
+def study_text(config: StudyConfig) -> str:
+    """What `STUDY_FILE` holds: a line that says who wrote it, and the resolved configuration without secrets."""
+    return f"# written by cpt-ray {__version__}, format {FORMAT}\n{dump_study(config, redact)}"
+
+
+def require_known_format(root: Path) -> None:
+    """Reject a root that a newer cpt-ray has written, of which this one would misread or rebuild everything.
+
+    Raises:
+        ConfigError: Naming both versions.
+    """
+    path = fetched(root / STUDY_FILE)
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        found = _HEADER.match(stream.readline())
+    if found is not None and int(found[2]) > FORMAT:
+        raise ConfigError(
+            f"{address(root)} was written by cpt-ray {found[1]} in format {found[2]}, and this is {__version__}, which reads "
+            f"formats up to {FORMAT}",
+            fix=f"install cpt-ray {found[1]} or newer, or set study.root to another folder",
+        )
 
 
 def require_own(root: Path, name: str) -> None:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from cpt_ray.compare.comparison import Facts, compare
 from cpt_ray.config.domains import domain_text, drawn_by_controls, missing_probe, probes_of_arms
-from cpt_ray.config.load import dump_study
 from cpt_ray.config.sections.prepare import ArmConfig, SourceConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.ray_runtime import cluster_address
-from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import (
     Comparison,
@@ -27,20 +25,22 @@ from cpt_ray.records import (
     EvalRecord,
     GridPlan,
     HeldOutRecord,
-    MemoryPlan,
     RunRecord,
     ShardManifest,
     StepMetrics,
-    StudyPlan,
 )
 from cpt_ray.study import store
-from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
+from cpt_ray.study.continued import find_continued, take_over
+from cpt_ray.study.cost.cells import Cost, plan_cell, plan_cells, require_cell
+from cpt_ray.study.cost.place import AS_CONFIGURED, Choice
 from cpt_ray.study.cost.shapes import model_shapes
+from cpt_ray.study.findings.curves import StudyCurves, open_places
 from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_not_mirrored
 from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.live.beside import scoring_beside
+from cpt_ray.study.live.command import CommandNote, planned_study
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device, require_placement
 from cpt_ray.study.preflight.nodes import require_nodes
@@ -55,8 +55,8 @@ from cpt_ray.study.stages.stage import Console, LiveRun, Node, Stage, Verb
 from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports, trained_again
 
 
-class Study:
-    """A study open for work: `with Study(config, path, console) as study: study.make("prepare")`.
+class StudyDriver:
+    """A study open for work: `with StudyDriver(config, path, console) as study: study.make("prepare")`.
 
     Read-only verbs use it without `with`: they need no lease.
 
@@ -83,7 +83,8 @@ class Study:
         self.config, self.config_path, self.console = config, config_path, console
         self.graph = StudyGraph(config, config_path, stages, chosen)
         self.root = self.graph.root
-        self.session = Session(self.root, config.runtime, console, self._live_run)
+        self.note = CommandNote(self.root, console)
+        self.session = Session(self.root, config.runtime, self.note, self._live_run)
         self._checked: set[str] = set()
         self._nodes_asked = False
 
@@ -92,8 +93,9 @@ class Study:
         try:
             # After the lease: a second driver must not overwrite the configuration of the one at work.
             store.require_own(self.root, self.config.study.name)
-            write_atomic(self.root / store.STUDY_FILE, dump_study(self.config, redact))
+            write_atomic(self.root / store.STUDY_FILE, store.study_text(self.config))
             self.graph.hashes.save()
+            self.note.begin(self.session.attempt, planned_study(self.graph, self.grid))
         except BaseException:
             self.session.__exit__(*sys.exc_info())
             raise
@@ -102,6 +104,9 @@ class Study:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if "mirror" in self.__dict__:  # a command that opened none has none to close
             self.mirror.close(error)
+        if "curves" in self.__dict__:
+            self.curves.close(failed=error is not None)
+        self.note.end(error)
         self.session.__exit__(kind, error, traceback)
 
     def make(self, verb: Verb) -> None:
@@ -112,12 +117,15 @@ class Study:
             CptRayError: What a stage refuses.
         """
         self.console.step(verb)
+        self.note.reach(verb)
         self.preflight(verb)
         said = say_bases(self.graph, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()
             for again in trained_again(self.graph, self.root):
                 self.console.warn(again)
+            for found in find_continued(self.graph):
+                take_over(found, self.session)
         # A base that waits for no text may be refused, and that is soon.
         bases = [node for node in self.graph.of(MODELS) if verb == "prepare" and not waits(node)]
         self._make_nodes(MODELS, bases)
@@ -166,7 +174,7 @@ class Study:
         if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
             self._nodes_asked = True
             self.session.need_ray()
-            require_nodes(self.config, self.root, self.plan()[1], self.console)
+            require_nodes(self.config, self.root, self.plan().memory, self.console)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""
@@ -192,9 +200,21 @@ class Study:
     def _live_run(self, node: RunNode) -> LiveRun:
         member = next(one for one in self.grid.trained() if one.node is node)
         spec = member.spec(node.work.spec)
-        if why_not_mirrored(self.config.tracking) is not None:
-            return LiveRun(spec, _mirror_nothing)
-        return LiveRun(spec, LiveMirror(self.mirror, spec, node.folder, self.console))
+        told: list[Callable[[tuple[StepMetrics, ...]], None]] = [self.curves.follow(spec, node.folder)]
+        if why_not_mirrored(self.config.tracking) is None:
+            told.append(LiveMirror(self.mirror, spec, node.folder, self.console))
+
+        def tell_all(steps: tuple[StepMetrics, ...]) -> None:
+            for tell in told:
+                tell(steps)
+
+        return LiveRun(spec, tell_all)
+
+    @functools.cached_property
+    def curves(self) -> StudyCurves:
+        """The study's curves in TensorBoard and Weights & Biases, where it asks for them."""
+        places = open_places(self.config.tracking, self.root, self.config.study.name)
+        return StudyCurves(places, self.root, self.console)
 
     @functools.cached_property
     def mirror(self) -> Mirror:
@@ -264,9 +284,9 @@ class Study:
         """Tokens that the runs of the chosen cells trained on; a run that cells share counts once."""
         return sum(store.load(node).tokens_paid for node in self.graph.of(TRAIN))
 
-    def plan(self) -> tuple[StudyPlan, list[MemoryPlan]]:
+    def plan(self, choice: Choice = AS_CONFIGURED) -> Cost:
         """The cost of the first cell; see `plan_cell`."""
-        return plan_cell(self.graph.cells[0])
+        return plan_cell(self.graph.cells[0], choice)
 
     def plan_grid(self) -> GridPlan:
         """The cost of all chosen cells."""
@@ -285,7 +305,3 @@ class Study:
 def _texts(cell: CellGraph) -> tuple[Sequence[SourceConfig], Mapping[str, ArmConfig]]:
     """What the rules of `config.domains` are about."""
     return cell.config.sources, cell.config.arms
-
-
-def _mirror_nothing(_: tuple[StepMetrics, ...]) -> None:
-    """The live mirror of a study that is not mirrored."""

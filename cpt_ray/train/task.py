@@ -104,3 +104,22 @@ class TrainTask(Record):
     def finished(self) -> bool:
         """Whether an earlier start has finished this run."""
         return store.exists(Path(self.run_folder) / RunRecord.FILE)
+
+
+class TrialTask(Record):
+    """What a trial's worker is given."""
+
+    model_folder: str
+    trust_remote_code: bool
+    train: TrainConfig
+    deepspeed: DeepSpeedConfig
+    runtime: RuntimeConfig
+    micro_batch: int
+    workers: int
+    sequence_length: int
+    segment_tokens: int
+    """Length of the documents of a row."""
+    vocabulary_size: int
+    threads: int | None
+    seconds: float
+    """How long it trains after the first step."""

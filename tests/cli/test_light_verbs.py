@@ -11,7 +11,7 @@ import pytest
 from cpt_ray.cli.catalog import VERBS
 
 HEAVY = ("torch", "transformers", "ray", "deepspeed", "lm_eval", "datasets")
-READERS = ("check", "plan", "inspect", "trace", "verify", "compare", "report")
+READERS = ("check", "plan", "inspect", "trace", "verify", "status", "logs", "compare", "report")
 MEASURE = f"""
 import json, resource, sys
 sys.argv = ["cpt-ray", *sys.argv[1:]]
@@ -62,6 +62,8 @@ def test_whole_commands_on_a_finished_study_load_no_framework(finished_study, tm
         "inspect": (),
         "trace": ("--document", "law_20"),
         "verify": (),
+        "status": (),
+        "logs": (),
         "compare": (),
         "report": (),
         "run": ("--dry-run",),

@@ -13,7 +13,7 @@ from cpt_ray.cli.main import main, program
 from cpt_ray.cli.verbs.make import run as run_verb
 from cpt_ray.cli.verbs.make import train as train_verb
 from cpt_ray.edges.lease import FILE, read_lease
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.cli.said import said, would
 
 
@@ -32,10 +32,19 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
         "compare",
         "report",
         "run",
+        "extend",
+        "export",
         "inspect",
         "trace",
         "verify",
+        "status",
+        "logs",
+        "doctor",
+        "demo",
         "fetch",
+        "init",
+        "schema",
+        "completion",
     ]
     for verb in VERBS:
         assert len([line for line in text.splitlines() if line.split()[:1] == [verb]]) == 1, verb
@@ -102,7 +111,7 @@ def test_an_interrupt_ends_with_code_130_says_how_to_go_on_and_releases_the_stud
         assert not read_lease(tiny.root / FILE).released
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Study, "make", interrupted)
+    monkeypatch.setattr(StudyDriver, "make", interrupted)
     text = said(capsys, "run", str(tiny.config), code=130)
     assert "cpt-ray run: interrupted; re-run the same command to resume" in text
     assert read_lease(tiny.root / FILE).released

@@ -71,16 +71,16 @@ def test_a_tree_block_is_read_as_it_is_drawn():
     assert parse_tree(drawn) == {Path(): {"cpt_ray", "Makefile"}, Path("cpt_ray"): {"errors.py"}}
 
 
-def test_the_read_me_tree_equals_the_land():
-    block = TREE.search((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert block, "README.md has no fenced tree between <!-- tree --> and <!-- /tree -->"
+def test_the_tree_equals_the_land():
+    block = TREE.search((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert block, "CONTRIBUTING.md has no fenced tree between <!-- tree --> and <!-- /tree -->"
     files = tracked()
     map_ = parse_tree(block[1])
     assert Path("cpt_ray") in map_, "the tree must include the rooms"
     for folder, names in map_.items():
         hidden = {name for name in names if name.startswith(".")}
         assert all((ROOT / folder / name).exists() for name in hidden)
-        assert names - hidden == land(folder, files), f"{folder}: README tree and repository differ"
+        assert names - hidden == land(folder, files), f"{folder}: the tree and repository differ"
 
 
 def test_every_make_target_that_a_document_names_exists():
@@ -182,6 +182,10 @@ def test_an_unknown_key_is_found():
     assert known_key("train.budgets")
     assert known_key("prepare.pack")
     assert not known_key("train.learnin_rate")
+
+
+def test_the_read_me_stays_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
 
 
 def test_the_change_log_keeps_its_form():

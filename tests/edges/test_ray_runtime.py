@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ def starts(monkeypatch):
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_runtime, "_watched_cluster", contextlib.nullcontext)
     return said, made
 
 
@@ -93,6 +95,60 @@ def test_any_other_failure_is_not_tried_again(starts):
     with pytest.raises(Exception, match="out of memory"):
         begin()
     assert len(made) == 1
+
+
+HANGS = """
+import time
+from cpt_ray.edges import ray_runtime
+ray_runtime._START_LIMIT_S = 1
+with ray_runtime._bounded_start():
+    time.sleep(60)
+"""
+
+
+@pytest.mark.accept(cluster=5)
+def test_a_start_that_hangs_is_ended_and_says_so():
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=30)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stderr.startswith("cpt-ray: a private Ray did not start within 1 s and did not say why\n  fix: re-run the same")
+
+
+def test_what_bounds_a_start_ends_with_it():
+    before = set(psutil.Process().children(recursive=True))
+    with ray_runtime._bounded_start():
+        assert set(psutil.Process().children(recursive=True)) - before
+    assert set(psutil.Process().children(recursive=True)) - before == set()
+
+
+STARTS = """
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges.ray_runtime import ray_session
+with ray_session(RuntimeConfig(object_store=80_000_000)):
+    import ray
+    print("started", flush=True)
+    print(ray.get(ray.remote(lambda: "worked").remote()), flush=True)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.full
+@pytest.mark.accept(cluster=5)
+def test_a_worker_killed_while_a_private_ray_starts_does_not_hold_it_up(record_property):
+    """Ray's own start waits for ever for a worker that was started ahead and killed: nothing is started ahead."""
+    started, killed = time.monotonic(), None
+    command = subprocess.Popen([sys.executable, "-c", STARTS], stdout=subprocess.PIPE, text=True)
+    try:
+        while killed is None:
+            assert command.poll() is None
+            for one in psutil.Process(command.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if any(part.endswith("default_worker.py") for part in one.cmdline()[:3]):
+                        one.kill()
+                        killed = time.monotonic() - started
+        assert command.communicate(timeout=120)[0] == "started\nworked\n"
+    finally:
+        command.kill()
+    record_property("a worker killed at a start", f"after {killed:.1f} s; ended well after {time.monotonic() - started:.1f} s")
 
 
 def test_processes_on_the_cpu_see_no_gpu_and_those_on_a_gpu_keep_theirs(monkeypatch):

@@ -20,7 +20,7 @@ from cpt_ray.study.stages.evaluate import EVALUATE
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.train import EXPORTS, TRAIN
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from cpt_ray.train.monitor.metrics import read_metrics
 from tests.integration.tiny_study import TinyStudy, study_tree, write_tiny_study
 from tests.study.planned import Lines
@@ -132,7 +132,7 @@ def test_it_reaches_the_loss_of_plain_torch_from_the_same_weights_and_rows(train
 def test_the_plan_of_a_prepared_study_has_the_flops_that_training_counted(trained, capsys):
     (run,) = graph_of(trained).of(TRAIN)
     counted = sum(step.flops for step in read_metrics(run.folder))
-    plan, _ = Study(load_study(trained.config), trained.config, Lines()).plan()
+    plan = StudyDriver(load_study(trained.config), trained.config, Lines()).plan().plan
     assert plan.measured_flops == pytest.approx(counted, rel=0.06)  # the run ends with a whole step
     assert plan.flops > plan.measured_flops * 0.9
     capsys.readouterr()

@@ -21,7 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cpt_ray.records import Comparison, EvalRecord, RunRecord
+from cpt_ray.records import Comparison, EvalRecord, RunAttempt, RunRecord
+from cpt_ray.train.checkpoint.committed import newest
 from tests.integration.tiny_study import REPOSITORY, TinyStudy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -230,6 +231,65 @@ def test_the_work_was_done_by_the_cluster_in_two_processes(submitted):
     record = RunRecord.load(next(study.root.glob("train/tiny-legal-2000-*/run.json")))
     assert record.training.world_sizes == (2,)
     assert len(set(record.training.worker_pids)) == 2
+
+
+STOPPED = "tiny-legal-400000-seed0"
+
+
+@pytest.mark.full
+@pytest.mark.accept(cluster=4)
+def test_a_job_that_is_stopped_saves_and_the_same_job_goes_on(head, prepared_study, tmp_path, record_property):
+    """As docs/operations.md says it, from a fresh shell; the wait is asked for with the job, the head knows nothing of it."""
+    study = prepared_study.copy(tmp_path / "study")
+    study.change(arms={"legal": {"role": "domain", "mix": {"law": 0.75, "news": 0.25}, "max_epochs": 99}})
+    assert "RAY_JOB_STOP_WAIT_TIME_S" not in head.environment
+    job = f"cpt-ray train {study.config} 'train.budgets=[400k]' train.checkpoint_every=200k runtime.workers=2"
+    wait = '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300"}}'
+    submit = f"ray job submit --no-wait --submission-id first --runtime-env-json '{wait}' -- {job}"
+
+    in_shell(head, tmp_path, submit)
+    in_shell(head, tmp_path, "ray job logs --follow first > first.log 2>&1 &")
+    wait_for_steps(study, 20, tmp_path / "first.log")
+    started = time.monotonic()
+    in_shell(head, tmp_path, "ray job stop first")
+    seconds = time.monotonic() - started
+    log = in_shell(head, tmp_path, "ray job logs first")
+    (run,) = study.root.glob(f"train/{STOPPED}-*")
+    saved = newest(run)[1].progress
+    assert f"{STOPPED}: stopped at step {saved.step}, {saved.tokens_seen} tokens, saved" in log
+    assert "Job 'first' was stopped" in in_shell(head, tmp_path, "ray job status first")
+    assert "stopped at step" in (tmp_path / "first.log").read_text()  # the output was kept as it came
+    assert saved.step >= 20
+
+    in_shell(head, tmp_path, submit.replace("first", "second"))
+    wait_for_steps(study, 1, tmp_path / "first.log", attempt=2)
+    in_shell(head, tmp_path, "ray job stop second")
+    second = RunAttempt.load(run / "attempts" / "attempt-0002.json")
+    assert (second.resumed, second.first_step) == (True, saved.step)
+    record_property("ray job stop", f"saved at step {saved.step} and stopped within {seconds:.0f} s; the next job began there")
+
+
+def in_shell(head: Head, folder: Path, command: str) -> str:
+    """Run a command in a fresh shell of a user who has the token, and return its output."""
+    kept = ("PATH", "HOME", "PYTHONPATH", "TORCH_EXTENSIONS_DIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+    environment = {name: head.environment[name] for name in kept if name in head.environment}
+    environment["RAY_API_SERVER_ADDRESS"] = head.job_server
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=not command.endswith("&"), text=True, timeout=400
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return (done.stdout or "") + (done.stderr or "")
+
+
+def wait_for_steps(study: TinyStudy, steps: int, log: Path, *, attempt: int = 1) -> None:
+    """Until an attempt of the run that will be stopped has done some steps."""
+    end = time.monotonic() + 400
+    while True:
+        found = list(study.root.glob(f"train/{STOPPED}-*/metrics/attempt-{attempt:04d}.jsonl"))
+        if found and found[0].read_bytes().count(b"\n") >= steps:
+            return
+        assert time.monotonic() < end, log.read_text() if log.exists() else "no output"
+        time.sleep(0.05)
 
 
 def test_a_request_without_the_token_is_turned_away(head):

@@ -154,6 +154,15 @@ def test_a_second_command_finds_everything_there(laptop):
     assert "  made  " not in said
 
 
+def test_another_machine_knows_how_far_it_is_and_what_was_logged(laptop):
+    said = laptop.command("status", laptop.root).stdout
+    assert "state: finished" in said
+    assert said.splitlines()[-1] == f"next: cpt-ray fetch {laptop.root} report ."
+    said = laptop.command("logs", laptop.root, "--lines", "1000").stdout
+    assert "[driver] " in said
+    assert "rank 0] " in said
+
+
 def test_the_report_is_written_from_another_machine(laptop):
     said = laptop.run("report").stdout
     assert f"report:  {ROOT}/report.html, here {laptop.mirrors}" in said

@@ -17,8 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.edges import ray_runtime
 from cpt_ray.records import Comparison, DocumentsRecord, EvalRecord, HeldOutRecord
+from cpt_ray.study.findings.curves import SCORES
 from cpt_ray.study.stages.evaluate import base_run
 from cpt_ray.train.monitor.metrics import read_events, read_metrics
+from tests.edges.tracking.test_event_files import scalars
 from tests.integration.finished import CONTROL, LARGE, SMALL, TRUNK, FinishedStudy, cpt_ray
 from tests.integration.tiny_study import BUDGETS, DOCUMENTS, SEQUENCE_LENGTH, document
 
@@ -252,6 +254,23 @@ def test_mlflow_shows_one_study_with_its_curve_and_a_run_per_run(done):
             ]
 
 
+def test_tensorboard_has_the_same_curves_and_status_calls_the_study_finished(done):
+    root = done.study.root
+    names = {name: done.folder("train", name).name for name in (TRUNK, SMALL, LARGE, CONTROL)}
+    assert {path.name for path in (root / "tensorboard").iterdir()} == {*names.values(), SCORES}
+    for name in (TRUNK, SMALL, LARGE, CONTROL):
+        losses = [(tokens, value) for key, tokens, value in scalars(root, names[name]) if key == "train/loss"]
+        assert losses == [(step.tokens_seen, pytest.approx(step.loss)) for step in read_metrics(done.folder("train", name))]
+    small = done.run(SMALL).tokens_seen
+    assert ("domain/law/bits_per_byte", small) in {(key, tokens) for key, tokens, _ in scalars(root, SCORES)}
+    code, said = cpt_ray("status", str(done.study.config))
+    assert code == 0
+    assert "state: finished" in said
+    assert "made: prepare 6/6, train 4/4, evaluate 4/4" in said
+    assert f"{LARGE}  " in said
+    assert said.splitlines()[-1] == f"next: python -m webbrowser {root}/report.html"
+
+
 def test_the_report_holds_the_verdict_and_is_made_again_from_records_byte_by_byte(done, monkeypatch):
     report = done.study.root / "report.html"
     first = report.read_bytes()
@@ -278,7 +297,7 @@ def artifact_times(root: Path) -> dict[str, int]:
     return {
         str(path.relative_to(root)): path.stat().st_mtime_ns
         for path in root.glob("*/*/**/*")
-        if path.is_file() and not {"mlartifacts", "exports"} & {*path.parts}
+        if path.is_file() and not {"mlartifacts", "tensorboard", "exports"} & {*path.parts}
     }
 
 

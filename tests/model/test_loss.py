@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cpt_ray.model import loss as loss_module
+from cpt_ray.model import chunks as chunks_module
 from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LogitRule, token_nats
 
 
@@ -29,7 +29,7 @@ def reference(hidden, weight, labels):
 @pytest.mark.parametrize("rows", [1, 33, 70])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_sum_and_gradients_equal_the_reference(monkeypatch, rows, dtype, tolerance):
-    monkeypatch.setattr(loss_module, "_CHUNK_ROWS", 32)  # several chunks, the last one short
+    monkeypatch.setattr(chunks_module, "CHUNK_ROWS", 32)  # several chunks, the last one short
     hidden, weight, labels = problem(rows, dtype)
     total = ChunkedCrossEntropy.apply(hidden, weight, labels)
     total.backward()
@@ -67,7 +67,7 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_scale_cap_and_bias_equal_the_reference(monkeypatch, chunk, rule, dtype, tolerance):
-    monkeypatch.setattr(loss_module, "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(chunks_module, "CHUNK_ROWS", chunk)
     hidden, weight, labels = problem(70, dtype)
     bias = torch.linspace(-1, 1, 101).to(dtype).requires_grad_()
     total = ChunkedCrossEntropy.apply(hidden, weight, labels, bias, rule)

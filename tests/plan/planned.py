@@ -5,6 +5,8 @@ from typing import Any
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.plan.budget import plan_study
+from cpt_ray.plan.memory import Work
+from cpt_ray.plan.worker import Place
 from cpt_ray.records import ModelShape, StudyPlan
 from cpt_ray.train.runs.specs import plan_runs
 
@@ -18,6 +20,9 @@ SHAPE = ModelShape(
     vocabulary_size=10,
     tied=True,
 )
+
+WORK = Work(Place(on_gpu=False, ray=False), row_tokens=100)
+"""A worker on a CPU of unknown memory."""
 
 SCHEDULE = {"segments": [{"from": 500, "mix": {"news": 1.0}}], "cooldown_mix": {"law": 1.0}}
 

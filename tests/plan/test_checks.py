@@ -10,7 +10,7 @@ from cpt_ray.plan.checks import check_cooldowns, check_epochs, check_memory
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import Card, StudyPlan
 from cpt_ray.train.runs.specs import plan_runs
-from tests.plan.planned import SHAPE, make_plan, make_study
+from tests.plan.planned import SHAPE, WORK, make_plan, make_study
 
 
 def test_needs_are_unknown_until_prepared_and_are_then_not_judged():
@@ -119,7 +119,8 @@ def test_states_that_do_not_fit_the_card_are_refused_and_those_that_just_fit_are
     deepspeed, train = check_deepspeed({}, "ds.json"), make_study().train
 
     def memory(card: Card | None):
-        return [estimate_memory("m", shape=shape, deepspeed=deepspeed, train=train, num_workers=1, card=card)]
+        work = WORK._replace(card=card)
+        return [estimate_memory("m", shape=shape, deepspeed=deepspeed, train=train, num_workers=1, work=work)]
 
     check_memory(memory(None))
     check_memory(memory(Card("NVIDIA A10", 16 << 30)))

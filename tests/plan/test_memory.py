@@ -8,6 +8,7 @@ from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import ModelShape
+from tests.plan.planned import WORK
 from tests.run_specs import make_spec
 
 SHAPE = ModelShape(
@@ -42,6 +43,7 @@ def estimate(stage: int, workers: int, precision: str = "bf16", sums: str | None
         ),
         train=make_train(precision),
         num_workers=workers,
+        work=WORK,
     )
 
 
@@ -76,7 +78,7 @@ def test_offload_moves_optimizer_and_gradients_to_the_host_and_loses_nothing():
 
 def test_frozen_weights_have_no_gradient_and_no_optimizer_state():
     frozen = SHAPE.model_copy(update={"frozen_parameters": 2_500_000_000})
-    settings = {"deepspeed": check_deepspeed({"zero_optimization": {"stage": 2}}, "ds.json"), "num_workers": 4}
+    settings = {"deepspeed": check_deepspeed({"zero_optimization": {"stage": 2}}, "ds.json"), "num_workers": 4, "work": WORK}
     plan, whole = (estimate_memory("m", shape=shape, train=make_train(), **settings) for shape in (frozen, SHAPE))
     trained = SHAPE.parameters - plan.frozen_parameters
     assert (plan.weights_bytes, plan.gradients_bytes, plan.optimizer_bytes) == (whole.weights_bytes, trained, 3 * trained)
@@ -88,7 +90,7 @@ def test_frozen_weights_have_no_gradient_and_no_optimizer_state():
 def test_other_optimizers_keep_smaller_moments(optimizer, stage, bytes_each):
     train = make_train().model_copy(update={"optimizer": optimizer})
     deepspeed = check_deepspeed({"zero_optimization": {"stage": stage}}, "ds.json")
-    plan = estimate_memory("m", shape=SHAPE, deepspeed=deepspeed, train=train, num_workers=1)
+    plan = estimate_memory("m", shape=SHAPE, deepspeed=deepspeed, train=train, num_workers=1, work=WORK)
     assert plan.checkpoint_bytes == bytes_each * SHAPE.parameters
 
 
@@ -101,7 +103,7 @@ def test_disk_counts_kept_checkpoints_branch_points_and_exports_of_budgets_and_m
     branch = make_spec(10, cooldown=8, kind="cooldown", parent=trunk.name, start_tokens=8)
     other = branch.model_copy(update={"model": "another"})
     plain, specs = check_deepspeed({}, "ds.json"), (trunk, branch, other)
-    plan = estimate_memory("m", shape=SHAPE, deepspeed=plain, train=make_train(), num_workers=1, specs=specs)
+    plan = estimate_memory("m", shape=SHAPE, deepspeed=plain, train=make_train(), num_workers=1, specs=specs, work=WORK)
     assert plan.checkpoint_bytes == 14 * SHAPE.parameters
     assert plan.export_bytes == 2 * SHAPE.parameters
     assert plan.disk_bytes == (2 + 2 + 2) * plan.checkpoint_bytes + (1 + 1) * plan.export_bytes

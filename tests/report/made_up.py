@@ -30,7 +30,7 @@ from cpt_ray.records import (
     TaskScan,
     Term,
 )
-from cpt_ray.report.contents import PlannedStates, ReportContents
+from cpt_ray.report.contents import PlannedCost, ReportContents
 from tests.run_records import attempt, cost, training
 
 PEAK_BASIS = "measured on each worker (H200) as the fastest 8192 x 8192 bfloat16 matrix product, summed over workers"
@@ -307,7 +307,11 @@ def make_contents(**changes: Any) -> ReportContents:
             for s, r in (("licences", "domain"), ("news", "general")) for p in ("validation", "test")
         ),
         watched={run.run: watched(run) for run in runs[1:]},
-        planned={"smollm2-135m": PlannedStates(workers=2, host_bytes=0, device_bytes=1_345_000_000)},
+        planned=PlannedCost(
+            workers=2, on_gpu=True, peak_bytes={"smollm2-135m": 1_345_000_000}, basis="steps measured by --measure",
+            seconds={"prepare": 400.0, "train": 1200.0},
+            measured_seconds={"prepare": 412.3, "train": 1021.8, "evaluate": 201.4},
+        ),
         runs=runs, metrics=step_metrics, comparison=_comparison(runs), evals=tuple(evals),
         arms={"legal": ArmConfig(role="domain", mix={"licences": 0.9, "news": 0.1}),
               "control": ArmConfig(role="control", mix={"news": 1.0})},

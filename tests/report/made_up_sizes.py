@@ -90,7 +90,7 @@ def make_sizes(
         answers=_answers(models, arms, control=control),
     )  # fmt: skip
     return replace(
-        make_contents(watched={}, planned={}), study="sizes", runs=tuple(runs), metrics=step_metrics, comparison=comparison,
+        make_contents(watched={}, planned=None), study="sizes", runs=tuple(runs), metrics=step_metrics, comparison=comparison,
         evals=tuple(evals), arms=configs,
     )  # fmt: skip
 

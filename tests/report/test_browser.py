@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.acceptance.browser import WIDTHS, Seen, View, look
+from benchmarks.acceptance.views.browser import WIDTHS, Seen, View, look
 from cpt_ray.report.page import write_report
 from tests.report.made_up import make_contents
 from tests.report.made_up_sizes import make_sizes

@@ -257,17 +257,18 @@ def test_dropout_and_paired_sources_are_named_under_the_runs(page):
     assert "seed 0: legal, control drew news in the same order (paired)." in found
 
 
-def test_memory_is_shown_beside_what_was_planned_or_called_not_measured():
+def test_what_was_planned_stands_beside_what_was_measured():
     contents = make_contents()
-    assert "1.34\xa0GB planned for states, 2 workers" in read(render_report(contents)).text
+    text = read(render_report(contents)).text
+    assert "GPU memory of a worker, smollm2-135m" in text[text.index("Planned beside measured") :]
     unknown = {"host_peak_bytes": None, "device_peak_bytes": None}
     bare = tuple(
         trained_otherwise(run, cost=run.training.cost.model_copy(update=unknown)) if run.training else run
         for run in contents.runs
     )
-    text = read(render_report(replace(contents, runs=bare, planned={}))).text
+    text = read(render_report(replace(contents, runs=bare, planned=None))).text
     assert "not measured" in text[text.index("Time and memory") :]
-    assert "planned for states" not in text
+    assert "Planned beside measured" not in text
 
 
 def test_exams_carry_their_label_and_chance(page):

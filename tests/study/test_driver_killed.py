@@ -15,15 +15,24 @@ from safetensors.torch import load_file
 
 from cpt_ray.cli.main import main
 from cpt_ray.edges.lease import FILE, read_lease
-from cpt_ray.records import RunAttempt, RunRecord
+from cpt_ray.records import RunAttempt, RunRecord, StudyStatus
+from cpt_ray.study.live.status.gather import gather
+from cpt_ray.study.live.status.place import Place
 from cpt_ray.train.checkpoint.committed import newest
 from cpt_ray.train.monitor.metrics import read_metrics
+from tests.edges.tracking.test_event_files import scalars
 from tests.integration.tiny_study import TinyStudy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 RUN = "tiny-legal-20000-seed0"
-OVERRIDES = ("train.budgets=[20k]", "train.checkpoint_every=1000", "train.keep_checkpoints=99", "train.precision=fp32")
+OVERRIDES = (
+    "train.budgets=[20k]",
+    "train.checkpoint_every=1000",
+    "train.keep_checkpoints=99",
+    "train.precision=fp32",
+    "tracking.tensorboard=true",
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,11 @@ def attempts(study: TinyStudy) -> list[RunAttempt]:
     return [RunAttempt.load(path) for path in sorted((run_folder(study) / "attempts").glob("attempt-*.json"))]
 
 
+def status_of(study: TinyStudy) -> StudyStatus:
+    """What another shell would be told now."""
+    return gather(Place(study.root, True, study.config))
+
+
 def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, capsys):
     disturbed, quiet = studies
 
@@ -75,6 +89,8 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     stopped = newest(run_folder(disturbed))[1]
     assert f"stopped at step {stopped.progress.step}, {stopped.progress.tokens_seen} tokens, saved" in said
     assert read_lease(disturbed.root / FILE).released
+    status = status_of(disturbed)
+    assert (status.state, status.command.outcome) == ("interrupted", "interrupted")
 
     second = start(disturbed)
     signal_after(
@@ -84,6 +100,11 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     assert second.returncode == -signal.SIGKILL
     lease = read_lease(disturbed.root / FILE)
     assert (lease.pid, lease.released) == (second.pid, False)  # it had no time to release it
+    status = status_of(disturbed)
+    (trained,) = (run for run in status.runs if run.state == "training")
+    assert (status.state, trained.name, trained.attempts) == ("died", RUN, 2)
+    assert 0 < trained.share < 1
+    assert any("resume" in event for event in trained.events)
     assert not (run_folder(disturbed) / "run.json").exists()
 
     for last in [start(study) for study in (disturbed, quiet)]:
@@ -105,6 +126,10 @@ def test_the_same_command_goes_on_after_an_interrupt_and_after_a_kill(studies, c
     steps = [[(m.step, m.sample_ids, m.tokens_seen, m.loss) for m in read_metrics(run_folder(s))] for s in studies]
     assert len(steps[0]) == pair[0].training.progress.step > 50
     assert steps[0] == steps[1]
+    curve = [
+        (tokens, value) for key, tokens, value in scalars(disturbed.root, run_folder(disturbed).name) if key == "train/loss"
+    ]
+    assert curve == [(m.tokens_seen, pytest.approx(m.loss)) for m in read_metrics(run_folder(disturbed))]
     weights = [load_file(Path(record.export_path) / "model.safetensors") for record in pair]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 

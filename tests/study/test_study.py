@@ -8,13 +8,13 @@ import yaml
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.stages.evaluate import base_run
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.integration.finished import CONTROL, LARGE, SMALL, TRUNK
 from tests.study.planned import Lines
 
 
 def study_of(tiny, *overrides):
-    return Study(load_study(tiny.config, overrides), tiny.config, Lines())
+    return StudyDriver(load_study(tiny.config, overrides), tiny.config, Lines())
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate"])
@@ -35,8 +35,8 @@ def test_the_study_file_lies_beside_its_results_as_it_was_resolved(tiny):
 
 @pytest.mark.ray
 def test_a_plan_counts_tokens_where_shards_exist_and_estimates_them_before(tiny, prepared_study):
-    estimated, memory = study_of(tiny).plan()
-    counted, _ = study_of(prepared_study).plan()
+    cost, counted = study_of(tiny).plan(), study_of(prepared_study).plan().plan
+    estimated, memory = cost.plan, cost.memory
     assert [plan.model for plan in memory] == ["tiny"]
     assert memory[0].host_bytes + memory[0].device_bytes > 0
     assert (estimated.fill_measured, counted.fill_measured) == (False, True)

@@ -62,6 +62,11 @@ def schema_keys() -> set[str]:
     return keys
 
 
+def section_of(name: str) -> type[BaseModel]:
+    """The class of a section of the study file; of a list or of named entries, the class of one."""
+    return _section(name, StudyConfig.model_fields[name].annotation)[1]
+
+
 def _entry(key: str, kind: str, default: str, text: str) -> str:
     # A list and not a table: a Markdown table row cannot be wrapped.
     what = f"{kind}, {default}" if default == _REQUIRED else f"{kind}, default {default}"

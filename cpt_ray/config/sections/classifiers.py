@@ -4,21 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cpt_ray.config.values import Count, Name, PathText, Section
+from cpt_ray.config.values import Count, Name, PathText, Section, as_tuple
 
-
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(as_tuple)]
 
 
 class ExamplesConfig(Section):
     """Documents of one class: of whole sources, or those with a label."""
 
     sources: Names = Field(min_length=1, description="sources of the study; lists of files are sources with `role: seed`")
-    labels: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+    labels: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="only documents whose `label_field` has one of these values; empty: all documents"
     )
 

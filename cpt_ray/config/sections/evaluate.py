@@ -96,8 +96,12 @@ class HarnessTask(Section):
         return self.task.endswith((".yaml", ".yml"))
 
 
-def _expand_tasks(value: Any) -> Any:
-    """Turn names into tasks, and presets into theirs."""
+def expand_tasks(value: Any) -> Any:
+    """Turn names into tasks, and presets into theirs.
+
+    Raises:
+        ValueError: If there is no such preset.
+    """
     if not isinstance(value, (list, tuple)):
         return value
     tasks: list[Any] = []
@@ -125,7 +129,7 @@ class EvaluateConfig(Section):
         default="auto", description="maximum tokens per forward pass when scoring; auto: 1024 on a CPU, 16384 on a GPU"
     )
     exams: tuple[ExamConfig, ...] = Field(default=(), description="exams to score and to decontaminate against")
-    harness_tasks: Annotated[tuple[HarnessTask, ...], BeforeValidator(_expand_tasks)] = Field(
+    harness_tasks: Annotated[tuple[HarnessTask, ...], BeforeValidator(expand_tasks)] = Field(
         default=(),
         description="lm-eval tasks to run unchanged; they need the package lm-eval",
     )

@@ -7,14 +7,10 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_
 
 from cpt_ray.config.sections.clean import CleanConfig, TokenRulesConfig
 from cpt_ray.config.sections.derived import Condition, QualityMatchedConfig, SampleConfig, parse_where
-from cpt_ray.config.values import Bytes, Count, Name, PathText, Section, TaskName
+from cpt_ray.config.values import Bytes, Count, Name, PathText, Section, TaskName, as_tuple
 from cpt_ray.records import SourceRole
 
 SourceFormat = Literal["jsonl", "json", "parquet", "csv", "text", "html", "front_matter", "arrow", "auto"]
-
-
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 class DatasetConfig(Section):
@@ -55,7 +51,7 @@ class SourceConfig(Section):
         "general text lost; `probe`: no arm may train on it, it is held out whole and measures forgetting; `seed`: examples "
         "for `classifiers`, trained on by no arm. `derived` is what a source with `from` is, and need not be written"
     )
-    path: Annotated[tuple[PathText, ...], BeforeValidator(_as_tuple)] = Field(default=(), description="globs; see above")
+    path: Annotated[tuple[PathText, ...], BeforeValidator(as_tuple)] = Field(default=(), description="globs; see above")
     dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset instead of `path`")
     format: SourceFormat | None = Field(
         default=None,

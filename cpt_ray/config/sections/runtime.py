@@ -105,6 +105,10 @@ class RuntimeConfig(Section):
         default={},
         description="labels of the nodes that train, such as `{market: spot}`; values may be `!x`, `in(x, y)`, `!in(x, y)`",
     )
+    use_head: bool = Field(
+        default=True,
+        description="whether the cluster's head node prepares, trains and scores too; false leaves it to Ray and the driver",
+    )
     worker_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={},
         description="custom resources of Ray per training worker, such as `{a100: 1}`, beside CPUs and GPUs",
@@ -231,10 +235,17 @@ class RuntimeConfig(Section):
 
 
 class TrackingConfig(Section):
-    """MLflow, if it is installed."""
+    """MLflow, if it is installed; TensorBoard and Weights & Biases on request."""
 
     enabled: bool = Field(
         default=True, description="mirror the study into MLflow; without the package mlflow nothing is, and one line says so"
     )
     uri: str | None = Field(default=None, description="MLflow tracking URI; default: a sqlite database in `study.root`")
-    experiment: str = Field(default="cpt-ray", description="MLflow experiment name")
+    experiment: str = Field(default="cpt-ray", description="MLflow experiment name; project name in Weights & Biases")
+    tensorboard: bool = Field(
+        default=False, description="write curves as TensorBoard event files to `study.root`/tensorboard, while runs train"
+    )
+    wandb: bool = Field(
+        default=False,
+        description="log curves to Weights & Biases with the package wandb; offline, to files, where its key is not set",
+    )

@@ -16,11 +16,13 @@ from cpt_ray.data.read.pins import check_inputs, pin_inputs, write_inputs
 from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, plan_reads, source_files, survey_source
 from cpt_ray.data.read.prove import Proof, prove_source
 from cpt_ray.data.read.reading import LEFT_OUT, read_documents
+from cpt_ray.data.read.records import ROW_FORMATS, first_records
 
 __all__ = [
     "BAD",
     "INPUTS",
     "LEFT_OUT",
+    "ROW_FORMATS",
     "Proof",
     "ReadPart",
     "ReadTask",
@@ -28,6 +30,7 @@ __all__ = [
     "Survey",
     "check_bad_share",
     "check_inputs",
+    "first_records",
     "pin_inputs",
     "plan_reads",
     "prove_source",

@@ -75,7 +75,7 @@ def survey_source(source: SourceConfig) -> Survey:
         DataError: If no file matches or has a known format, or a dataset cannot be found.
     """
     if source.dataset is not None:
-        from cpt_ray.edges.hub import resolve_dataset
+        from cpt_ray.edges.source_files.hub import resolve_dataset
 
         found = resolve_dataset(source.dataset)
         return Survey(source.format or found.format, found.files, [])

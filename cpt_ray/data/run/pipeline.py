@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ class DataJob:
         num_workers: Units processed in parallel, one CPU each.
         progress: Called after every finished unit.
         pool: Processes on this machine to use instead of Ray.
+        labels: Of the nodes to use, as Ray's `label_selector`.
     """
 
     sources: Sequence[SourceConfig]
@@ -87,6 +88,7 @@ class DataJob:
     num_workers: int
     progress: Progress | None = None
     pool: Executor | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def context(self, **inputs: Path) -> UnitContext:
         """The context of tasks: the settings, and the folders of other artifacts by name."""
@@ -97,9 +99,8 @@ class DataJob:
         self, stage: str, work: Callable[[TaskT, UnitContext], UnitReport], tasks: Sequence[TaskT], context: UnitContext
     ) -> UnitReports:
         """Run the tasks of a stage that no earlier attempt finished."""
-        return run_stage(
-            stage, work, tasks, context=context, num_workers=self.num_workers, progress=self.progress, pool=self.pool
-        )
+        run = functools.partial(run_stage, context=context, num_workers=self.num_workers, progress=self.progress)
+        return run(stage, work, tasks, pool=self.pool, labels=self.labels)
 
 
 def prepare_documents(job: DataJob) -> DocumentsRecord:

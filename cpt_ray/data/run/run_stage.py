@@ -18,12 +18,14 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from cpt_ray import errors
 from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.units import UnitContext, UnitTask, finished_units, keep_report
 from cpt_ray.edges.logs import tell_warnings
+from cpt_ray.edges.ray_runtime import cluster_cpus
 from cpt_ray.errors import CptRayError, DataError
 from cpt_ray.records import UnitReport
 
@@ -47,6 +49,7 @@ def run_stage(
     num_workers: int,
     progress: Progress | None,
     pool: Executor | None = None,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> UnitReports:
     """Run the tasks that no earlier attempt finished; return what all tasks reported.
 
@@ -58,6 +61,7 @@ def run_stage(
         num_workers: Units at once on Ray.
         progress: Called after every finished unit.
         pool: Processes on this machine to use instead of Ray.
+        labels: Of the nodes to use, as Ray's `label_selector`.
 
     Raises:
         CptRayError: The error raised by a task, unchanged; or processes of the pool were killed again and again.
@@ -71,7 +75,7 @@ def run_stage(
     if left:
         one_unit = functools.partial(_one_unit, work=work, kind=type(left[0]), context=context)
         texts = [task.to_json() for task in left]
-        rows = _on_ray(one_unit, texts, num_workers) if pool is None else _in_pool(stage, one_unit, texts, pool)
+        rows = _on_ray(one_unit, texts, num_workers, labels) if pool is None else _in_pool(stage, one_unit, texts, pool)
         with contextlib.closing(rows):
             for row in rows:
                 for text in json.loads(row["warned"]):
@@ -88,11 +92,13 @@ def run_stage(
     return reports
 
 
-def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: int) -> Generator[_Row, None, None]:
+def _on_ray(
+    one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: int, labels: Mapping[str, str]
+) -> Generator[_Row, None, None]:
     """The row of each task as it ends, run by Ray Data."""
     import ray.data
 
-    expected = min(num_workers, len(tasks), max(1, int(ray.cluster_resources().get("CPU", 1))))
+    expected = min(num_workers, len(tasks), max(1, cluster_cpus(labels)))
     settings = ray.data.DataContext.get_current()
     settings.enable_progress_bars = False
     settings.print_on_execution_start = False
@@ -104,6 +110,7 @@ def _on_ray(one_unit: Callable[..., _Row], tasks: Sequence[str], num_workers: in
         batch_size=1,
         batch_format="numpy",
         num_cpus=1,
+        label_selector=dict(labels) or None,
         compute=ray.data.TaskPoolStrategy(size=min(num_workers, len(tasks))),
     )
     yield from results.iter_rows()

@@ -8,8 +8,10 @@ folder per user. A path that comes from another node is read as the same object 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from cpt_ray.errors import ArtifactError
@@ -76,6 +78,25 @@ def here(path: str | Path, *, beside: Path | None = None) -> Path:
     if not is_mirrored(path) or CACHE not in os.environ:
         return path
     return _own_folder(None).joinpath(*path.parts[path.parts.index(MARK) + 1 :])
+
+
+@contextlib.contextmanager
+def private_mirrors() -> Iterator[None]:
+    """Within, this process has mirrors of its own, which are deleted at the end.
+
+    For who reads a study that others on this machine may be writing: two processes that join the segments of a file in one
+    mirror would append them twice.
+    """
+    before = os.environ.get(CACHE)
+    with tempfile.TemporaryDirectory(prefix="cpt-ray-reads-") as folder:
+        os.environ[CACHE] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[CACHE]
+            else:
+                os.environ[CACHE] = before
 
 
 def _own_folder(scratch: str | None) -> Path:

@@ -16,7 +16,7 @@ from cpt_ray.model.bases.files import BaseFiles
 
 DEFINITION = "tokenizer.json"
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
-_ENDS_A_TURN = frozenset(
+ENDS_A_TURN = frozenset(
     {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<turn|>", "<|end|>", "<|eot|>", "<|return|>", "<|im_sep|>"}
     | {
         "<|END_OF_TURN_TOKEN|>",
@@ -28,7 +28,7 @@ _ENDS_A_TURN = frozenset(
         "<|message_end|>",
     }
 )
-_ENDS_A_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|end▁of▁sentence|>", "<|EOS|>", "<eos>", "</s>")
+ENDS_A_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|end▁of▁sentence|>", "<|EOS|>", "<eos>", "</s>")
 _MARKER = re.compile(r"<\|[^|\s]+\|>")
 """How control tokens are spelled that a tokenizer does not declare as special."""
 
@@ -114,8 +114,8 @@ def chat_end_warning(separator: str, known: Mapping[str, int], key: str) -> str 
         known: The vocabulary.
         key: The model's key in the study file.
     """
-    better = next((token for token in _ENDS_A_TEXT if token in known), None)
-    if separator not in _ENDS_A_TURN or better is None:
+    better = next((token for token in ENDS_A_TEXT if token in known), None)
+    if separator not in ENDS_A_TURN or better is None:
         return None
     return (
         f"{key}: documents are separated by {separator!r}, which ends a turn of a chat; this tokenizer has {better!r} for the "

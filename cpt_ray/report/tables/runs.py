@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from cpt_ray.records import RunEvent, RunRecord, TrainingRecord
 from cpt_ray.report.blocks import Cell, Table
-from cpt_ray.report.contents import PlannedStates, ReportContents
+from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.index import Index
 from cpt_ray.report.text.pairing import pairings
 from cpt_ray.report.wording import byte_size, duration, integer, number, rate, scientific, share
@@ -85,10 +85,7 @@ def watch_table(index: Index) -> Table | None:
     rows = list(_watched(index))
     if not rows:
         return None
-    lead = (
-        "Shares are of the time of steps, checkpoints and held-out losses together. Memory is the highest of any worker; "
-        "planned memory is model states only: weights, gradients and optimizer."
-    )
+    lead = "Shares are of the time of steps, checkpoints and held-out losses together. Memory is the highest of any worker."
     header = (
         "run", "time", "waiting for data", "checkpoints", "held-out losses", "host memory, peak", "GPU memory, peak"
     )  # fmt: skip
@@ -99,7 +96,7 @@ def _watched(index: Index) -> Iterator[tuple[Cell | str, ...]]:
     for run in index.contents.runs:
         if run.training is None or run.kind == "trajectory":
             continue
-        cost, planned = run.training.cost, index.contents.planned.get(run.model)
+        cost = run.training.cost
         seconds = cost.wall_s + cost.checkpoint_s + cost.held_out_s
         if seconds:
             yield (
@@ -107,16 +104,13 @@ def _watched(index: Index) -> Iterator[tuple[Cell | str, ...]]:
                 Cell(share(cost.data_wait_s / seconds), raw=cost.data_wait_s / seconds),
                 Cell(share(cost.checkpoint_s / seconds), (duration(cost.checkpoint_s),), raw=cost.checkpoint_s / seconds),
                 Cell(share(cost.held_out_s / seconds), (duration(cost.held_out_s),), raw=cost.held_out_s / seconds),
-                _memory(cost.host_peak_bytes, planned, planned.host_bytes if planned else None, "not measured"),
-                _memory(cost.device_peak_bytes, planned, planned.device_bytes if planned else None, number(None)),
+                _memory(cost.host_peak_bytes, "not measured"),
+                _memory(cost.device_peak_bytes, number(None)),
             )  # fmt: skip
 
 
-def _memory(peak: int | None, planned: PlannedStates | None, size: int | None, none: str) -> Cell:
-    small: tuple[str, ...] = ()
-    if planned is not None and size:
-        small = (f"{byte_size(size)} planned for states, {planned.workers} worker{'s' * (planned.workers > 1)}",)
-    return Cell(byte_size(peak) if peak is not None else none, small, raw=peak if peak is not None else none)
+def _memory(peak: int | None, none: str) -> Cell:
+    return Cell(byte_size(peak) if peak is not None else none, raw=peak if peak is not None else none)
 
 
 def warning_table(contents: ReportContents) -> Table | None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cpt_ray.config.values import format_count
-from cpt_ray.records import MemoryPlan, SourceNeed, StudyPlan
+from cpt_ray.records import SourceNeed, StudyPlan
 from cpt_ray.report.text.table import text_table
 
 UNKNOWN = "unknown until prepared"
-_GIB = 1 << 30
 
 
-def render_plan(plan: StudyPlan, memory: Sequence[MemoryPlan] = ()) -> str:
-    """Render the plan as plain text."""
+def render_plan(plan: StudyPlan) -> str:
+    """Render tokens, runs and FLOPs as plain text; `cost` has memory and time."""
     parts = [f"Plan of study {plan.study}", _render_totals(plan), _render_budgets(plan), _render_needs(plan)]
     parts += [*_render_mixes(plan), _render_runs(plan), *_render_merges(plan)]
-    if memory:
-        parts.append(_render_memory(memory))
     return "\n\n".join(parts) + "\n"
 
 
@@ -125,69 +120,6 @@ def _render_merges(plan: StudyPlan) -> list[str]:
     table = text_table(("model", "made of"), [(merge.run, str(merge)) for merge in plan.merges], text_columns=2)
     note = "Each is scored and takes the disk of an export; none is a budget."
     return [f"Made without training, no tokens paid\n{table}\n{note}"]
-
-
-def _render_memory(memory: Sequence[MemoryPlan]) -> str:
-    header = (
-        "model",
-        "parameters",
-        "ZeRO",
-        "workers",
-        "weights",
-        "gradients",
-        "optimizer",
-        "device",
-        "host",
-        "checkpoint",
-        "export",
-        "disk",
-    )
-    body = [
-        (
-            item.model,
-            format_count(item.parameters),
-            f"{item.zero_stage} {item.precision}",
-            str(item.num_workers),
-            *(
-                _gib(size)
-                for size in (
-                    item.weights_bytes,
-                    item.gradients_bytes,
-                    item.optimizer_bytes,
-                    item.device_bytes,
-                    item.host_bytes,
-                    item.checkpoint_bytes,
-                    item.export_bytes,
-                    item.disk_bytes,
-                )
-            ),
-        )
-        for item in memory
-    ]
-    note = "Estimates of model states per worker, and of disk for the whole study. Activations and logits are not included."
-    frozen = [
-        f"{item.model}: {format_count(item.frozen_parameters)} of {format_count(item.parameters)} parameters are frozen, with "
-        "neither gradient nor optimizer state."
-        for item in memory
-        if item.frozen_parameters
-    ]
-    cards = filter(None, map(_render_card, memory))
-    return "\n".join(["Memory, in GiB", text_table(header, body, text_columns=1), note, *frozen, *cards])
-
-
-def _render_card(plan: MemoryPlan) -> str | None:
-    """How a model's states fit the memory of the card, if there is one."""
-    if plan.card is None:
-        return None
-    left = plan.card.memory_bytes - plan.device_bytes
-    share = f"{100 * plan.device_bytes / plan.card.memory_bytes:.0f} %"
-    rest = f"leave {_gib(left)} for activations and logits, which grow with train.micro_batch_size"
-    name, size = plan.card.name, _gib(plan.card.memory_bytes)
-    return f"{plan.model} on {name} of {size}: model states {f'({share}) {rest}' if left >= 0 else f'need {share} of it'}."
-
-
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.2f}"
 
 
 def _flops(flops: float) -> str:

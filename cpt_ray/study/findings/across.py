@@ -20,6 +20,7 @@ from cpt_ray.compare.deltas import Cell, Scored
 from cpt_ray.edges.store import address, fetched, fetched_folder, here
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, EvalRecord
+from cpt_ray.study.store import require_known_format
 
 _FOLDER = "evaluate"
 _SEED = re.compile(r"-seed\d+$")
@@ -71,6 +72,7 @@ def find_run(argument: str) -> Contender:
     """
     root, _, name = argument.rpartition(":")
     place = here(root or ".")
+    require_known_format(place)
     fetched_folder(place / _FOLDER)
     known = _read(place, name)
     chosen = [one for one in known if name in (one.record.run, one.folder.name)]

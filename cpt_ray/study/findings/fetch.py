@@ -18,7 +18,7 @@ from cpt_ray.edges.store import address, fetched, fetched_files, is_mirrored, li
 from cpt_ray.edges.store.transfer import INDEX
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.stages.train import EXPORTS
-from cpt_ray.study.store import STUDY_FILE, resolve_root
+from cpt_ray.study.store import STUDY_FILE, require_known_format, resolve_root
 
 _FILES = {
     "report": ("report.html", "report.md", "report.json", "comparison.json", STUDY_FILE),
@@ -49,6 +49,7 @@ def fetch(root: str, what: str, to: Path) -> list[Path]:
         raise ConfigError(str(error), fix="give the study's root as its study file has it") from None
     if not fetched(place / STUDY_FILE).is_file():
         raise ConfigError(f"{address(place)} holds no study: there is no {STUDY_FILE}", fix="give the study.root of a study")
+    require_known_format(place)
     names = _names(place)
     if what in _FILES:
         found = [name for name in names if any(matches(name, one) for one in _FILES[what]) and not name.endswith(INDEX)]

@@ -179,7 +179,7 @@ class LiveMirror:
                 parent,
                 self._spec,
                 metrics=covered,
-                watched=_watched(self._folder, until=covered[-1].step),
+                watched=watched_metrics(self._folder, until=covered[-1].step),
                 params=self._mirror.target.params[self._spec.name],
                 axes=self._mirror.target.axes[self._spec.name],
             )
@@ -216,7 +216,7 @@ def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str
                 continue  # part of its parent; its scores are in the study's curves
             folder = folders.get(record.run)
             metrics = read_metrics(folder) if folder else ()
-            watched = _watched(folder) if folder else ()
+            watched = watched_metrics(folder) if folder else ()
             merge = {"merge": record.merge.model_dump(mode="json")} if record.merge else None
             params = target.params[record.run] if folder else merge
             axes = target.axes[record.run] if folder else None
@@ -247,7 +247,7 @@ def _content(target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[s
     return fingerprint([told, records, lines, dict(found.tables), hash_file(report)])
 
 
-def _watched(folder: Path, *, until: int | None = None) -> list[Watched]:
+def watched_metrics(folder: Path, *, until: int | None = None) -> list[Watched]:
     """A run's monitored values; while it trains, only held-out losses up to a step, since those are final once written."""
     points = read_lineage(folder, HELD_OUT, HeldOutPoint)
     if until is not None:

@@ -21,18 +21,18 @@ from cpt_ray.records import (
     ExamHit,
     ExamScan,
     HeldOutPoint,
-    MemoryPoint,
     SelectionRecord,
     TaskScan,
     read_hits,
 )
-from cpt_ray.report.contents import PlannedStates, ReportContents
+from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.current import is_current, report_fingerprint
 from cpt_ray.report.tables.mirrored_files import corpus_tables, results_csv
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
 from cpt_ray.study.findings.mirror import Found, mirror_study, why_not_mirrored
+from cpt_ray.study.findings.planned import planned_cost
 from cpt_ray.study.graph import CellGraph
 from cpt_ray.study.stages.filter.classifier import CLASSIFIER
 from cpt_ray.study.stages.filter.derived import ARMS, DERIVED
@@ -40,19 +40,21 @@ from cpt_ray.study.stages.filter.scores import YIELD
 from cpt_ray.study.stages.scans.late_scan import LATE_SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
-from cpt_ray.study.stages.train import TRAIN
-from cpt_ray.study.study import Study
-from cpt_ray.train.monitor.metrics import HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
+from cpt_ray.study.study import StudyDriver
+from cpt_ray.train.monitor.metrics import HELD_OUT, read_events, read_lineage, read_metrics
 
 REPORT = "report.html"
 
 
-def conclude(study: Study) -> str:
+def conclude(study: StudyDriver) -> str:
     """Write comparison and report, mirror to MLflow, and return the summary and the paths of the results."""
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
-    return f"{summarize(study, comparison)}\nreport:  {_shown(report)}\nmlflow:  {_mirror(study, comparison, report)}"
+    said = [summarize(study, comparison), f"report:  {_shown(report)}", f"mlflow:  {_mirror(study, comparison, report)}"]
+    folders = {one.name: one.node.folder for one in study.grid.trained()}
+    controls = frozenset(name for name, arm in study.grid.arms().items() if arm.role == "control")
+    return "\n".join([*said, *study.curves.conclude(folders, comparison.points, controls)])
 
 
 def _shown(report: Path) -> str:
@@ -60,7 +62,7 @@ def _shown(report: Path) -> str:
     return f"{address(report)}, here {report}" if is_mirrored(report) else str(report)
 
 
-def _mirror(study: Study, comparison: Comparison, report: Path) -> str:
+def _mirror(study: StudyDriver, comparison: Comparison, report: Path) -> str:
     """Mirror to MLflow; return the command that shows it, or why there is nothing to show."""
     reason = why_not_mirrored(study.config.tracking)
     if reason is not None:
@@ -79,7 +81,7 @@ def _where_to_look(uri: str) -> str:
     return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(uri)])
 
 
-def summarize(study: Study, comparison: Comparison) -> str:
+def summarize(study: StudyDriver, comparison: Comparison) -> str:
     """The scores of base, budgets and control, and the verdict, as text."""
     return render_summary(
         comparison,
@@ -90,18 +92,18 @@ def summarize(study: Study, comparison: Comparison) -> str:
     )
 
 
-def _isolated(study: Study) -> bool:
+def _isolated(study: StudyDriver) -> bool:
     return all(cell.config.train.isolation == "document" for cell in study.graph.cells)
 
 
-def summarize_preparation(study: Study) -> str:
+def summarize_preparation(study: StudyDriver) -> str:
     """How much text each step of preparation kept, up to the first model's shards."""
     model = study.config.models[0].name
     scans, hits = exam_scans(study.graph.cells[0], model)
     return render_preparation(study.documents(), study.shards(model), scans, hits, domain_findings(study.graph.cells[0]))
 
 
-def write_study_report(study: Study, comparison: Comparison) -> Path:
+def write_study_report(study: StudyDriver, comparison: Comparison) -> Path:
     """Write the HTML report from records, unless it shows what it would show."""
     contents, path = gather(study, comparison), study.root / REPORT
     if not (exists(path) and is_current(fetched(path), report_fingerprint(contents))):
@@ -111,7 +113,7 @@ def write_study_report(study: Study, comparison: Comparison) -> Path:
     return path
 
 
-def gather(study: Study, comparison: Comparison) -> ReportContents:
+def gather(study: StudyDriver, comparison: Comparison) -> ReportContents:
     """Everything that a report shows, from records."""
     artifacts = {node.label: store.find(node) for node in study.graph.all()}
     timings: dict[str, float] = {}
@@ -153,23 +155,9 @@ def gather(study: Study, comparison: Comparison) -> ReportContents:
             for name, folder in folders.items()
         },
         domains=domain_findings(study.graph.cells[0]),
-        planned=_planned_states(study),
+        planned=planned_cost(study, [one for one in artifacts.values() if one]),
         lineage={label: artifact.fingerprint for label, artifact in artifacts.items() if artifact},
     )
-
-
-def _planned_states(study: Study) -> dict[str, PlannedStates]:
-    """Planned bytes of each model's states, where the runs of the study had theirs."""
-    measured = [point for node in study.graph.of(TRAIN) for point in read_lineage(node.folder, MEMORY, MemoryPoint)]
-    on_gpu = any(point.device_bytes is not None for point in measured)
-    return {
-        plan.model: PlannedStates(
-            workers=plan.num_workers,
-            host_bytes=plan.host_bytes if on_gpu else plan.host_bytes + plan.device_bytes,
-            device_bytes=plan.device_bytes if on_gpu else None,
-        )
-        for plan in study.plan()[1]
-    }
 
 
 def domain_findings(graph: CellGraph) -> DomainFindings:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, cluster_nodes
+from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, working_nodes
 from cpt_ray.study import store
 from cpt_ray.study.stages.evaluate import Scorer, ScoresNode
 from cpt_ray.study.stages.stage import Node, Session
@@ -97,7 +97,7 @@ class _Beside(threading.Thread):
 
 def room_beside(runtime: RuntimeConfig, runs: int) -> int:
     """How many models may be scored while that many runs are left to train."""
-    nodes, private = cluster_nodes(), cluster_address(runtime) is None
+    nodes, private = working_nodes(runtime), cluster_address(runtime) is None
     groups, _ = parallel_groups(runtime, nodes, private=private, may_grow=cluster_may_grow())
     # A private Ray counts CPUs that are not there: scoring on them would slow training down.
     return scoring_room(runtime, nodes, groups=min(groups, runs), cores=os.cpu_count() if private else None)

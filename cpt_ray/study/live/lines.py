@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cpt_ray.config.values import format_count
 from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
@@ -27,7 +28,7 @@ class StageProgress:
 
 def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "") -> str:
     """One line for a run in training; the time left comes early, because terminals cut the end."""
-    last, (share, rate, eta) = steps[-1], _how_far(spec, steps)
+    last, (share, rate, eta) = steps[-1], _shown(spec, steps)
     parts = [
         f"{which} {spec.name}".strip(),
         f"{share} of {format_count(spec.stop_tokens)} tokens",
@@ -46,29 +47,54 @@ def describe_running(runs: Sequence[tuple[RunSpec, tuple[StepMetrics, ...]]], do
     """One line for several runs in training: each with its share, the time left and its loss."""
     each = []
     for spec, steps in runs:
-        share, _, eta = _how_far(spec, steps)
+        share, _, eta = _shown(spec, steps)
         each.append(f"{spec.name} {share}, ETA {eta}, loss {steps[-1].loss:.3f}")
     return f"  {done}/{total} runs done, {len(runs)} in training: {'; '.join(each)}"
 
 
-def _how_far(spec: RunSpec, steps: tuple[StepMetrics, ...]) -> tuple[str, float, str]:
-    """The share that is done, tokens a second, and the time left."""
-    last = steps[-1]
-    recent = steps[-10:]
+class Pace(NamedTuple):
+    """How far a run is, and how fast."""
+
+    share: float
+    """Of its own tokens, from 0 to 1."""
+    tokens_per_s: float
+    """Over the last ten steps; 0 if they took no time."""
+    left: int
+    """Tokens."""
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left; None if the rate is unknown."""
+        return self.left / self.tokens_per_s if self.tokens_per_s else None
+
+
+def pace(steps: Sequence[StepMetrics], start_tokens: int, stop_tokens: int) -> Pace:
+    """How far a run is that goes from `start_tokens` to `stop_tokens`, by its steps so far."""
+    last, recent = steps[-1], steps[-10:]
     seconds = sum(step.step_s for step in recent)
     rate = sum(step.tokens_per_s * step.step_s for step in recent) / seconds if seconds else 0.0
     spent = last.tokens_seen + last.tokens_skipped
-    left = max(0, spec.stop_tokens - spent)
-    begun = max(0, spent - spec.start_tokens) / max(1, spec.stop_tokens - spec.start_tokens)
-    return f"{100 * min(1.0, begun):.0f} %", rate, format_eta(left / rate) if rate else "unknown"
+    share = max(0, spent - start_tokens) / max(1, stop_tokens - start_tokens)
+    return Pace(min(1.0, share), rate, max(0, stop_tokens - spent))
+
+
+def _shown(spec: RunSpec, steps: Sequence[StepMetrics]) -> tuple[str, float, str]:
+    """The share that is done, tokens a second, and the time left."""
+    now = pace(steps, spec.start_tokens, spec.stop_tokens)
+    return f"{100 * now.share:.0f} %", now.tokens_per_s, "unknown" if now.eta_s is None else format_eta(now.eta_s)
 
 
 def describe_event(spec: RunSpec, event: RunEvent) -> str:
     """A permanent line, for events that deserve attention."""
+    return f"{spec.name}  {event_text(event)}"
+
+
+def event_text(event: RunEvent) -> str:
+    """An event and the rows that it names, without its run."""
     what = {"spike": "loss spike", "skipped_step": "skipped"}.get(event.kind, event.kind)
     rows = f"; rows {', '.join(event.sample_ids[:4])}{', ...' if len(event.sample_ids) > 4 else ''}" if event.sample_ids else ""
     who = f" of worker {event.rank}" if event.kind == "warning" else ""
-    return f"{spec.name}  step {event.step}  {what}{who}: {event.text}{rows}"
+    return f"step {event.step}  {what}{who}: {event.text}{rows}"
 
 
 def _count(number: int, one: str, several: str) -> list[str]:

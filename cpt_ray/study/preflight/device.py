@@ -12,7 +12,8 @@ from cpt_ray.config.devices import choose_device, require_precision
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.device import prove_device, read_device
-from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, cluster_nodes, private_cpus
+from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, private_cpus, working_nodes
+from cpt_ray.errors import ConfigError
 from cpt_ray.records import Card, ClusterNode
 from cpt_ray.study.stages.stage import Console
 from cpt_ray.train.groups.room import require_room
@@ -78,13 +79,35 @@ def require_placement(runtime: RuntimeConfig, building: Collection[str], need_ra
     Raises:
         ConfigError: With what the cluster has.
     """
-    if runtime.kind == "local" or "train" not in building:
+    if runtime.kind == "local":
+        return None
+    if building and not runtime.use_head:
+        _require_other_nodes(runtime, need_ray)
+    if "train" not in building:
         return None
     if cluster_address(runtime) is None:  # known before it starts; whether its GPUs are there is asked when it has
         gpus = runtime.workers.max * runtime.gpus_per_worker
         return require_room(runtime, [ClusterNode("here", {"CPU": private_cpus(runtime), "GPU": gpus}, {})], may_grow=False)
     need_ray()
-    return require_room(runtime, cluster_nodes(), may_grow=cluster_may_grow())
+    return require_room(runtime, working_nodes(runtime), may_grow=cluster_may_grow())
+
+
+def _require_other_nodes(runtime: RuntimeConfig, need_ray: Callable[[], None]) -> None:
+    """Refuse to wait for nodes beside the head where there are none.
+
+    Raises:
+        ConfigError: If the head is the only one, and none will come.
+    """
+    if cluster_address(runtime) is None:
+        has = "a private Ray is this machine alone"
+    else:
+        need_ray()
+        if working_nodes(runtime) or cluster_may_grow():
+            return
+        has = "the cluster has no other node"
+    raise ConfigError(
+        f"runtime.use_head is false, but {has}", fix="add nodes (ray start --address=HEAD:PORT), or leave runtime.use_head out"
+    )
 
 
 def planned_card(runtime: RuntimeConfig) -> Card | None:

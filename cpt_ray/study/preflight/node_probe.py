@@ -27,7 +27,9 @@ from cpt_ray.edges.packages import versions
 from cpt_ray.edges.ray_runtime import cluster_nodes
 from cpt_ray.edges.source_files import SourceFile, open_source
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import DeviceFacts
+from cpt_ray.records import ClusterNode, DeviceFacts, Finding
+from cpt_ray.study.preflight.doctor.machine import check_machine
+from cpt_ray.study.preflight.doctor.software import check_software
 
 DISTRIBUTIONS = ("torch", "transformers", "deepspeed", "ray", "tokenizers", "pyarrow", "numpy", "lm-eval")
 """Whose versions decide what a node computes, or whether its processes understand the others."""
@@ -92,15 +94,9 @@ class AskedNode:
 def ask_nodes(wanted: Wanted) -> list[AskedNode]:
     """Ask every living node of the cluster."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = cluster_nodes()
-    probes = [
-        ray.remote(NodeProbe)
-        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
-        .remote()
-        for node in nodes
-    ]
+    probes = _probes(nodes)
     try:
         answers = _answers([probe.listen.remote() for probe in probes])
         # The clock is read in a second call: starting the actor's process takes seconds.
@@ -123,6 +119,37 @@ def ask_nodes(wanted: Wanted) -> list[AskedNode]:
             unreachable=tuple(named[address] for address in failed or ()),
         )
         for name, node, answer, failed in zip(names, nodes, facts, unreachable, strict=True)
+    ]
+
+
+def examine_nodes(scratch: Path | None) -> dict[str, list[Finding] | None]:
+    """Node to what `doctor` finds of its machine; None for one that does not answer in time.
+
+    Args:
+        scratch: `runtime.scratch`.
+    """
+    import ray
+
+    nodes = cluster_nodes()
+    probes = _probes(nodes)
+    try:
+        found = _answers([probe.examine.remote(scratch) for probe in probes])
+    finally:
+        for probe in probes:
+            ray.kill(probe)
+    return dict(zip((f"{node.name} {node.address}" for node in nodes), found, strict=True))
+
+
+def _probes(nodes: Sequence[ClusterNode]) -> list[Any]:
+    """An actor on each node, which takes no CPU from Ray."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return [
+        ray.remote(NodeProbe)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
+        .remote()
+        for node in nodes
     ]
 
 
@@ -174,6 +201,10 @@ class NodeProbe:
             device=read_device(ask_torch=False),
             unreadable=unreadable,
         )
+
+    def examine(self, scratch: Path | None) -> list[Finding]:
+        """Look at this node as `doctor` looks at the driver's."""
+        return [*check_software(), *check_machine(scratch)]
 
     def listen(self) -> tuple[str, int]:
         """Accept connections on a port that the system chooses; its address."""

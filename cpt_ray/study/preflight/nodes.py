@@ -64,16 +64,26 @@ def require_nodes(config: StudyConfig, root: Path, memory: Sequence[MemoryPlan],
         ConfigError: With a table of all nodes, if something is wrong on one that works for the study.
     """
     started = time.monotonic()
-    with _marked(root) as mark:
-        wanted = Wanted(root, mark, _path(config.runtime.scratch), _first_files(config))
-        nodes = ask_nodes(wanted)
     largest = max(one.checkpoint_bytes for one in memory)
-    demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), largest // config.runtime.group.min)
-    found = [(node, list(problems(node, demands))) for node in nodes]
+    found = judge_nodes(config, root, scratch_bytes=largest // config.runtime.group.min)
     if any(wrong for _, wrong in found):
         fixes = dict.fromkeys(problem.fix for _, wrong in found for problem in wrong)
         raise ConfigError(f"not every node of the cluster can work for this study:\n{table(found)}", fix="; ".join(fixes))
-    console.say(f"nodes: {len(nodes)} asked in {time.monotonic() - started:.1f} s, all ready")
+    console.say(f"nodes: {len(found)} asked in {time.monotonic() - started:.1f} s, all ready")
+
+
+def judge_nodes(config: StudyConfig, root: Path, *, scratch_bytes: int) -> list[tuple[AskedNode, list[Problem]]]:
+    """Every node of the cluster, which has been joined, with what keeps it from working for the study.
+
+    Args:
+        config: The study.
+        root: Its root.
+        scratch_bytes: What the checkpoints of one worker take on a node's disk.
+    """
+    with _marked(root) as mark:
+        nodes = ask_nodes(Wanted(root, mark, _path(config.runtime.scratch), _first_files(config)))
+    demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), scratch_bytes)
+    return [(node, list(problems(node, demands))) for node in nodes]
 
 
 def problems(node: AskedNode, demands: Demands) -> Iterator[Problem]:

@@ -55,6 +55,8 @@ def needed_packages(config: StudyConfig) -> Iterator[Need]:
         yield Need("train", "bitsandbytes", "train.optimizer: adamw_8bit", "set train.optimizer=adamw")
     if config.tracking.enabled and config.tracking.uri is not None:
         yield Need("train", "mlflow", "tracking.uri", "set tracking.enabled=false")
+    if config.tracking.wandb:
+        yield Need("train", "wandb", "tracking.wandb", "set tracking.wandb=false")
     yield from _lm_eval(config)
     if config.runtime.kind == "ray":
         for stage in _ON_RAY:

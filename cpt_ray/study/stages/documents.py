@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.read import check_inputs, source_files
+from cpt_ray.edges.ray_runtime import working_labels
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import DocumentsRecord
@@ -46,7 +47,8 @@ def data_job(text: Text, folder: Path, session: Session) -> DataJob:
 
     progress = StageProgress(session.console)
     workers = session.runtime.units_at_once
-    return DataJob(text.sources, text.prepare, folder, num_workers=workers, progress=progress, pool=pool)
+    labels = working_labels(session.runtime) if pool is None else {}
+    return DataJob(text.sources, text.prepare, folder, num_workers=workers, progress=progress, pool=pool, labels=labels)
 
 
 def _plan(graph: Graph) -> Iterator[Planned[Text]]:

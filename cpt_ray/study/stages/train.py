@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt_ray.config.budgets import check_tokens
-from cpt_ray.config.deepspeed import DeepSpeedConfig, load_deepspeed
+from cpt_ray.config.deepspeed import PACKAGED, DeepSpeedConfig, load_deepspeed
 from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.config.values import format_count
@@ -79,10 +79,10 @@ RunNode = Node[Training, RunRecord]
 
 
 def deepspeed_path(name: str, config_path: Path) -> Path:
-    """Where `train.deepspeed` points: relative to the working directory, else to the study file."""
+    """Where `train.deepspeed` points: relative to the working directory, else to the study file, else in this package."""
     path = Path(name)
-    beside = config_path.parent / path
-    return (path if path.exists() or not beside.exists() else beside).resolve()
+    places = (path, config_path.parent / path, PACKAGED / path)
+    return next((place for place in places if place.exists()), path).resolve()
 
 
 def deepspeed_of(graph: Graph) -> DeepSpeedConfig:

@@ -21,8 +21,9 @@ from cpt_ray.config.deepspeed import DeepSpeedConfig
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.errors import TrainingError
 from cpt_ray.records import ModelShape
+from cpt_ray.train.engine.activation_bytes import activation_bytes
 from cpt_ray.train.engine.engine import PackedLossModel
-from cpt_ray.train.engine.state_bytes import activation_bytes, state_bytes
+from cpt_ray.train.engine.state_bytes import state_bytes
 
 logger = logging.getLogger(__name__)
 

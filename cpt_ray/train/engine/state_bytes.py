@@ -1,4 +1,4 @@
-"""How many bytes a model's training states take on one worker, by ZeRO stage, and how many its activations.
+"""How many bytes a model's training states take on one worker, by ZeRO stage; `activation_bytes.py` has the rest.
 
 The formula of the states is that of ZeRO (Rajbhandari et al. 2020, sections 3.1 and 5): with P parameters, mixed precision
 keeps 2P bytes of weights, 4P of gradients (summed in fp32; 2P at stage 0 or where the JSON says so) and 12P of optimizer
@@ -19,8 +19,6 @@ from cpt_ray.records import ModelShape
 from cpt_ray.train.engine.optimizer_kinds import KINDS
 
 _MASTER_BYTES = 4
-_ACTIVATION_BYTES = 34
-"""Per token, layer and hidden unit, in 16 bits and without attention scores (Korthikanti et al. 2022, section 4.1)."""
 
 
 class StateBytes(NamedTuple):
@@ -53,8 +51,8 @@ def state_bytes(shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfi
     compute = 4 if train.precision == "fp32" else 2
     # fp32 without ZeRO updates the weights in place; every other combination keeps a master copy.
     master = 0 if train.precision == "fp32" and stage == 0 else _MASTER_BYTES
-    offload_optimizer = stage >= 1 and _is_offloaded(zero, "offload_optimizer")
-    offload_weights = stage == 3 and _is_offloaded(zero, "offload_param")
+    offload_optimizer = stage >= 1 and is_offloaded(zero, "offload_optimizer")
+    offload_weights = stage == 3 and is_offloaded(zero, "offload_param")
     summed_in = tree.get("data_types", {}).get("grad_accum_dtype", "fp32")
     gradient = 4 if stage >= 1 and (summed_in == "fp32" or (offload_optimizer and stage >= 2)) else compute
     weights = _share(parameters * compute, num_workers if stage == 3 else 1)
@@ -71,19 +69,11 @@ def checkpoint_bytes(shape: ModelShape, deepspeed: DeepSpeedConfig, train: Train
     return whole.weights + whole.optimizer
 
 
-def activation_bytes(shape: ModelShape, train: TrainConfig, *, tokens: int) -> int:
-    """Estimate what a forward pass keeps for its backward pass, without compilation, the head or attention scores."""
-    width = shape.hidden_size * (2 if train.precision == "fp32" else 1)
-    whole = _ACTIVATION_BYTES * width * shape.num_layers
-    # Recomputation keeps each layer's input, and one layer's activations at a time.
-    kept = 2 * width * shape.num_layers + _ACTIVATION_BYTES * width if train.gradient_checkpointing else whole
-    return tokens * kept
-
-
 def _share(total: int, workers: int) -> int:
     return -(-total // workers)
 
 
-def _is_offloaded(zero: Mapping[str, Any], key: str) -> bool:
+def is_offloaded(zero: Mapping[str, Any], key: str) -> bool:
+    """Whether a section of `zero_optimization`, `offload_optimizer` or `offload_param`, names a device."""
     section = zero.get(key) or {}
     return section.get("device", "none") in ("cpu", "nvme")

@@ -29,10 +29,10 @@ from cpt_ray.edges.process import choose_accelerator
 from cpt_ray.edges.ray_runtime import (
     cluster_address,
     cluster_may_grow,
-    cluster_nodes,
     operator_environment,
     put_interpreter_on_path,
     require_cluster_gpus,
+    working_nodes,
 )
 from cpt_ray.edges.storage import remove_tree
 from cpt_ray.errors import TrainingError, TrainingStopped, problem_of
@@ -150,7 +150,7 @@ class _Groups:
     def _room(self) -> int:
         room, warning = parallel_groups(
             self._runtime,
-            cluster_nodes(),
+            working_nodes(self._runtime),
             private=cluster_address(self._runtime) is None,
             may_grow=cluster_may_grow(),
         )

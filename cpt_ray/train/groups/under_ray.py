@@ -12,7 +12,7 @@ from typing import Any
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import store
-from cpt_ray.edges.ray_runtime import worker_environment
+from cpt_ray.edges.ray_runtime import worker_environment, working_labels
 from cpt_ray.edges.store.opening import opened
 from cpt_ray.errors import CptRayError, TrainingError
 from cpt_ray.train.groups.queue import RunQueue, Turn
@@ -113,7 +113,7 @@ def fit_group(
             use_gpu=gpus > 0,
             resources_per_worker=runtime.worker_demand,
             placement_strategy=runtime.placement_strategy,
-            label_selector=runtime.label_selector or None,
+            label_selector={**runtime.label_selector, **working_labels(runtime)} or None,
         ),
         run_config=RunConfig(
             name=name,

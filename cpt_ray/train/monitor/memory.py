@@ -105,7 +105,7 @@ class MemoryTimeline:
             phase,
             step,
             host=self._process.memory_info().rss,
-            host_peak=_host_peak() if self._has_peak else None,
+            host_peak=read_host_peak() if self._has_peak else None,
             device=torch.cuda.memory_allocated(self._device) if cuda else None,
             device_peak=torch.cuda.max_memory_allocated(self._device) if cuda else None,
         )
@@ -129,7 +129,8 @@ def _reset_host_peak() -> bool:
     return True
 
 
-def _host_peak() -> int | None:
+def read_host_peak() -> int | None:
+    """The highest resident memory of this process since its peak was reset, in bytes; None where the kernel does not say."""
     for line in _STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return 1024 * int(line.split()[1])

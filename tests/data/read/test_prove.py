@@ -142,3 +142,31 @@ def test_of_many_files_that_are_documents_a_spread_sample_is_read(tmp_path: Path
     assert prove_source(config).warnings == (
         "source law: none of the 20 documents that were read has language_field 'language'",
     )
+
+
+NESTED = [{"id": str(n), "data": {"body": f"a nested text number {n}"}} for n in range(60)]
+
+
+def test_records_without_the_field_are_refused_as_preparation_refuses_them_though_other_files_are_documents(tmp_path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number:02d}.txt").write_text(f"text {number}")
+    write_jsonl(tmp_path / "z.jsonl", NESTED)
+    with pytest.raises(
+        DataError, match=r"source law: .* records that were read are bad, for example .*z\.jsonl, line 1: no f"
+    ) as e:
+        prove_source(source(tmp_path, "auto"))
+    assert "present: id, data; " in e.value.problem
+    assert e.value.problem.endswith(" of the source, as far as this tells, but max_bad_share is 0.05")
+    assert e.value.fix.startswith("set the field names of source law to fields that its records have; or leave these files out")
+    assert prove_source(source(tmp_path, "auto", text_field="data.body")).warnings == ()
+
+
+def test_of_a_source_that_is_read_whole_the_share_of_bad_records_is_the_one_that_preparation_sees(tmp_path: Path) -> None:
+    good = rows(19)
+    path = write_jsonl(tmp_path / "a.jsonl", [*good, NESTED[0]])
+    (warning,) = prove_source(source(path, "jsonl")).warnings
+    assert "1 of the 20 records that were read are bad" in warning
+    assert warning.endswith("the run drops such records, and stops above max_bad_share 0.05")
+    write_jsonl(path, [*good, *NESTED[:2]])
+    with pytest.raises(DataError, match=r"2 of the 21 records that were read are bad, .*; 9\.5% of the source, but max_bad_sh"):
+        prove_source(source(path, "jsonl"))

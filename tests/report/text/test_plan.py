@@ -1,11 +1,8 @@
 """The plan as printed in a terminal."""
 
-from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.config.sections.models.merges import InterpolateConfig, MergeConfig
-from cpt_ray.plan.memory import estimate_memory
-from cpt_ray.records import Card
 from cpt_ray.report.text.plan import render_plan
-from tests.plan.planned import SCHEDULE, SHAPE, make_plan, make_study
+from tests.plan.planned import SCHEDULE, make_plan, make_study
 
 MEASURED = "measured     3.10e+07 FLOPs as training counts: padding too, keys of packed documents (law 20, news 10 on average)"
 EXPECTED = """\
@@ -88,33 +85,6 @@ def test_mixtures_on_the_way_and_an_uneven_deal_are_printed_where_there_are_any(
     uneven = config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": 3})})
     assert "idle         33.3 % of the computed rows are idle" in render_plan(make_plan(uneven))
     assert "idle" not in text
-
-
-def test_memory_is_printed_in_gib_and_called_an_estimate():
-    config = make_study()
-    item = estimate_memory(
-        "m",
-        shape=SHAPE.model_copy(update={"parameters": 1 << 30}),
-        deepspeed=check_deepspeed({}, "ds.json"),
-        train=config.train,
-        num_workers=2,
-    )
-    text = render_plan(make_plan(config), [item])
-    row = next(line for line in text.partition("Memory, in GiB")[2].splitlines() if line.startswith("m  "))
-    assert row.split() == ["m", "1.07B", "0", "bf16", "2", "2.00", "2.00", "12.00", "16.00", "0.00", "14.00", "2.00", "0.00"]
-    assert "Estimates of model states per worker" in text
-
-
-def test_the_card_is_named_with_what_the_states_leave_of_it():
-    shape = SHAPE.model_copy(update={"parameters": 1 << 30})
-    common = {"shape": shape, "deepspeed": check_deepspeed({}, "ds.json"), "train": make_study().train, "num_workers": 1}
-    cards = [None, Card("NVIDIA L4", 20 << 30), Card("Tesla T4", 15 << 30)]
-    text = render_plan(make_plan(make_study()), [estimate_memory("m", **common, card=card) for card in cards])
-    assert [line for line in text.splitlines() if line.startswith("m on ")] == [
-        "m on NVIDIA L4 of 20.00: model states (80 %) leave 4.00 for activations and logits, which grow with "
-        "train.micro_batch_size.",
-        "m on Tesla T4 of 15.00: model states need 107 % of it.",
-    ]
 
 
 def test_measured_flops_stand_beside_those_of_the_convention():

@@ -7,7 +7,7 @@ import pytest
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.study.planned import Lines, graph_of
 from tests.study.test_grid import FACTOR, MIX
 
@@ -38,8 +38,8 @@ def test_a_cell_that_can_not_be_paid_is_named(tiny):
 
 
 def test_a_plan_made_before_preparation_is_made_again_after_it(tiny):
-    with Study(load_study(tiny.config), tiny.config, Lines()) as study:
-        assert not study.plan()[0].fill_measured
+    with StudyDriver(load_study(tiny.config), tiny.config, Lines()) as study:
+        assert not study.plan().plan.fill_measured
         study.make("prepare")
-        assert study.plan()[0].fill_measured
+        assert study.plan().plan.fill_measured
         assert study.plan() is study.plan()

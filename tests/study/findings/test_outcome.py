@@ -10,7 +10,7 @@ from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Comparison
 from cpt_ray.study.findings.outcome import exam_scans, summarize, summarize_preparation, write_study_report
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.integration.finished import FinishedStudy
 from tests.integration.tiny_study import EXAM_LEAKED
 from tests.study.planned import Lines
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def study_of(tiny, *overrides):
-    return Study(load_study(tiny.config, overrides), tiny.config, Lines())
+    return StudyDriver(load_study(tiny.config, overrides), tiny.config, Lines())
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from cpt_ray.config.load import parse_study
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges import ray_runtime
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Card, ClusterNode, DeviceFacts
 from cpt_ray.study.preflight import device
@@ -103,7 +104,7 @@ def test_a_placement_that_a_private_ray_cannot_serve_is_refused_before_it_starts
 @pytest.mark.parametrize("grows", [False, True])
 def test_a_cluster_is_asked_what_it_has_and_one_that_grows_is_waited_for(monkeypatch, grows):
     joined = []
-    monkeypatch.setattr(device, "cluster_nodes", lambda: [ClusterNode("a", {"CPU": 2.0}, {})])
+    monkeypatch.setattr(ray_runtime, "cluster_nodes", lambda: [ClusterNode("a", {"CPU": 2.0}, {})])
     monkeypatch.setattr(device, "cluster_may_grow", lambda: grows)
     large = RuntimeConfig(workers=2, cpus_per_worker=4, address="head:6379")
 
@@ -116,6 +117,29 @@ def test_a_cluster_is_asked_what_it_has_and_one_that_grows_is_waited_for(monkeyp
         with pytest.raises(ConfigError, match="cannot be placed: the cluster has 1 node with CPU 2"):
             ask()
     assert joined == [1]
+
+
+def test_a_head_that_is_left_out_must_have_other_nodes_beside_it(monkeypatch):
+    there = [ClusterNode("head", {"CPU": 8.0}, {}, id="h", is_head=True)]
+    monkeypatch.setattr(ray_runtime, "cluster_nodes", lambda: there)
+    monkeypatch.setattr(device, "cluster_may_grow", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    runtime = RuntimeConfig(use_head=False)
+    with pytest.raises(ConfigError, match=r"runtime\.use_head is false, but a private Ray is this machine alone"):
+        device.require_placement(runtime, {"documents"}, lambda: None)
+    runtime = RuntimeConfig(use_head=False, address="head:6379")
+    with pytest.raises(ConfigError, match="but the cluster has no other node") as error:
+        device.require_placement(runtime, {"documents"}, lambda: None)
+    assert "or leave runtime.use_head out" in error.value.fix
+    assert device.require_placement(runtime, (), lambda: None) is None
+    there.append(ClusterNode("a", {"CPU": 1.0}, {}, id="a"))
+    assert device.require_placement(runtime, {"documents", "train"}, lambda: None) is None
+    with pytest.raises(ConfigError, match="cannot be placed: the cluster has 1 node with CPU 1"):
+        device.require_placement(runtime.model_copy(update={"cpus_per_worker": 4}), {"train"}, lambda: None)
+    assert ray_runtime.working_labels(runtime) == {"ray.io/node-id": "!h"}
+    assert ray_runtime.working_labels(RuntimeConfig(address="head:6379")) == {}
+    assert ray_runtime.cluster_cpus({"ray.io/node-id": "!h"}) == 1
+    assert ray_runtime.cluster_cpus({}) == 9
 
 
 def test_parallel_runs_without_effect_are_said(facts_are, tmp_path):

@@ -11,7 +11,7 @@ from cpt_ray.study.stages.filter.derived import DERIVED
 from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.train import TRAIN
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.evaluate.tiny import build_model, build_tokenizer
 from tests.model.bases.damage import change_json
 from tests.study.planned import Lines, graph_of
@@ -41,7 +41,7 @@ def test_bases_of_one_family_share_shards_that_are_made_once_and_listed_once(two
     assert sum(line.startswith("  made    shards/") for line in said) == 1
     assert [node.label for node in graph.all("prepare") if node.stage is SHARDS] == [one.label]
     again = Lines()
-    with Study(graph.config, two.config, again) as study:
+    with StudyDriver(graph.config, two.config, again) as study:
         study.make("prepare")
     assert sum(line.startswith("  reused  shards/") for line in again.said) == 1
     for run in graph.of(TRAIN):

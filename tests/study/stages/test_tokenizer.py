@@ -12,7 +12,7 @@ from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.tokenizer import TOKENIZER
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.integration.tiny_study import TinyStudy, document, write_lines
 from tests.study.planned import Lines, graph_of
 
@@ -39,7 +39,7 @@ def prepared(study: TinyStudy, *overrides: str) -> list[str]:
     """Prepare a study; what the console said."""
     console = Lines()
     graph = graph_of(study, *overrides)
-    with Study(graph.config, study.config, console) as opened:
+    with StudyDriver(graph.config, study.config, console) as opened:
         opened.make("prepare")
     return console.said
 

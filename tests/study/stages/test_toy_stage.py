@@ -15,7 +15,7 @@ from cpt_ray.study import graph, store
 from cpt_ray.study.inputs import listing
 from cpt_ray.study.inspect.verify import verify_study
 from cpt_ray.study.stages.stage import Checked, Planned, Stage, one_by_one
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.study.planned import Lines
 
 
@@ -38,7 +38,7 @@ LETTERS = Stage("letters", 1, "prepare", plan, one_by_one(build), LetterCount, f
 
 
 def open_study(tiny, *overrides, stages=(LETTERS,)):
-    return Study(load_study(tiny.config, overrides), tiny.config, Lines(), stages=stages)
+    return StudyDriver(load_study(tiny.config, overrides), tiny.config, Lines(), stages=stages)
 
 
 def made(study):

@@ -86,6 +86,7 @@ def test_everything_is_on_the_disk_before_the_manifest_is_seen(run, monkeypatch)
     assert "manifest.json" in order[appears:]
 
 
+@pytest.mark.accept(cluster=5)
 def test_no_room_is_refused_before_anything_is_written(run):
     snapshots = make(run)
     with pytest.raises(ArtifactError, match=r"GB free, but a snapshot of this node.s 1 workers takes about 1000000000\.0 GB"):
@@ -94,6 +95,7 @@ def test_no_room_is_refused_before_anything_is_written(run):
     assert not run.exists()
 
 
+@pytest.mark.accept(cluster=5)
 def test_a_disk_that_fills_up_during_the_snapshot_names_the_folder_and_the_key(run):
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device")

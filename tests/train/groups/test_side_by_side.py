@@ -68,6 +68,11 @@ def attempts(task: TrainTask) -> list[RunAttempt]:
     return [RunAttempt.load(path) for path in sorted(Path(task.run_folder).glob("attempts/attempt-*.json"))]
 
 
+def steps_of(task: TrainTask, attempt: int) -> int:
+    """How many steps an attempt has done."""
+    return (Path(task.run_folder) / "metrics" / f"attempt-{attempt:04d}.jsonl").read_bytes().count(b"\n")
+
+
 def commits(task: TrainTask) -> int:
     return len(committed.committed(Path(task.run_folder)))
 
@@ -127,14 +132,17 @@ def test_two_groups_overlap_and_give_the_same_weights(root, serial):
     assert not (Path(tasks[0].run_folder).parent / "ray").exists()
 
 
+@pytest.mark.accept(cluster=5)
 @pytest.mark.full  # a worker that is killed alone: test_launch.py
-def test_a_killed_worker_of_one_group_leaves_the_other_alone(root, serial):
+def test_a_killed_worker_of_one_group_leaves_the_other_alone(root, serial, record_property):
     tasks = make_tasks(root, "killed")
     killed: list[int] = []
+    when: list[float] = []
 
     def kill() -> None:
         killed.extend(attempts(tasks[TRUNK])[0].worker_pids)
         os.kill(killed[0], signal.SIGKILL)
+        when.append(time.time())
 
     killer = beside(lambda: commits(tasks[TRUNK]) >= 2 and bool(attempts(tasks[SMALL])), kill)
     launch(tasks, groups=2, max_failures=1)
@@ -146,6 +154,9 @@ def test_a_killed_worker_of_one_group_leaves_the_other_alone(root, serial):
     assert trunk.training.last.first_step > 0
     assert (len(small.training.attempts), len(control.training.attempts)) == (1, 1)
     require_same_weights(tasks, serial)
+    back_s = (Path(tasks[TRUNK].run_folder) / "attempts" / "attempt-0002.json").stat().st_mtime - when[0]
+    lost = sum(steps_of(tasks[TRUNK], attempt) for attempt in (1, 2)) - trunk.training.progress.step
+    record_property("one group's worker killed", f"trains after {back_s:.0f} s; {lost} steps lost; the other group untouched")
 
 
 def test_an_interrupt_saves_every_group_and_the_same_runs_go_on(root, serial):
@@ -185,6 +196,7 @@ def test_a_refused_run_is_raised_when_the_others_are_done(root, serial, caplog):
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.accept(cluster=5)
 @pytest.mark.full
 def test_a_controller_of_ray_that_is_killed_is_named_and_the_same_runs_go_on(root, serial):
     tasks = make_tasks(root, "controller")

@@ -8,7 +8,7 @@ from cpt_ray.study.inspect.trace import shards_of
 
 def main(request: Request) -> None:
     """Run the verb; it only reads, so it needs no lease."""
-    study = request.study()
+    study = request.driver()
     model = study.config.models[0].name
     source = request.options["source"] or study.config.sources[0].name
     shards = shards_of(study.graph.cells[0], model)

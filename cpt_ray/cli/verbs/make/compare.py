@@ -4,25 +4,15 @@ from collections.abc import Sequence
 
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.cli.request import Request
-from cpt_ray.edges.storage import write_atomic
-from cpt_ray.records import Comparison
 from cpt_ray.report.text.across import render_pairing
-from cpt_ray.report.text.summary import render_deltas
 from cpt_ray.study.findings.across import compare_across, find_run
-from cpt_ray.study.findings.outcome import summarize
 
 
 def main(request: Request) -> None:
     """Run the verb: from records alone."""
     if request.dry_run:
         return request.say_dry_run("evaluate")
-    with request.study() as study:
-        comparison = study.comparison()
-        path = study.root / Comparison.FILE
-        write_atomic(path, comparison.to_json())
-        request.console.say(summarize(study, comparison))
-        request.console.say(render_deltas(comparison.deltas))
-        request.console.say(f"comparison: {path}")
+    request.study().compare()
     return request.next_verb("report")
 
 

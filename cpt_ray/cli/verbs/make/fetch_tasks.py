@@ -10,7 +10,7 @@ def main(request: Request) -> None:
     """Run the verb."""
     if request.dry_run:
         return request.say_dry_run("prepare", only=SCAN)
-    with request.study() as study:
+    with request.driver() as study:
         study.make_stage(SCAN)
         nodes = study.graph.of(SCAN)
         if not nodes:

@@ -3,9 +3,6 @@
 import time
 
 from cpt_ray.cli.request import Request
-from cpt_ray.report.text.grid import render_grid
-from cpt_ray.report.text.plan import render_plan
-from cpt_ray.study.findings.outcome import conclude, summarize_preparation
 from cpt_ray.study.live.lines import format_eta
 
 
@@ -14,12 +11,6 @@ def main(request: Request) -> None:
     if request.dry_run:
         return request.say_dry_run("prepare", "train", "evaluate")
     started = time.monotonic()
-    with request.study() as study:
-        study.preflight("prepare", "train", "evaluate")
-        study.make("prepare")
-        request.console.say(summarize_preparation(study))
-        request.console.say(render_plan(*study.plan()) if len(study.graph.cells) == 1 else render_grid(study.plan_grid()))
-        study.train_and_evaluate()
-        request.console.say(conclude(study))
+    request.study().run()
     request.console.say(f"done in {format_eta(time.monotonic() - started)}")
     return None

@@ -7,7 +7,5 @@ def main(request: Request) -> None:
     """Run the verb."""
     if request.dry_run:
         return request.say_dry_run("train")
-    with request.study() as study:
-        study.make("train")
-        request.console.say(f"artifacts: {study.root}")
+    request.study().train()
     return request.next_verb("evaluate")

@@ -36,7 +36,7 @@ def test_the_plan_of_a_prepared_study_counts_tokens_epochs_and_steps_per_arm(pre
     assert runs["tiny-legal-trunk-seed0"][1:6] == ["trunk", "0", "3k", "-", "3k"]
     assert runs["tiny-legal-4000-seed0"][1:6] == ["cooldown", "3k", "4k", "3k", "1k"]
     assert all(row[6].startswith("~") and float(row[7]) > 0 for row in runs.values())
-    assert "Memory, in GiB" in text
+    assert "Memory and disk, in GiB" in text
 
 
 def test_a_plan_says_which_verb_is_next(tiny, capsys):

@@ -15,7 +15,7 @@ from benchmarks.measure.claims import POSITIVE, SHARE, Claim
 from benchmarks.measure.record import write_results
 from cpt_ray.records import Artifact, Comparison
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 ROOT = REPOSITORY / "runs" / "bench-demo"
 
 

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from cpt_ray.config.sections.prepare import DatasetConfig, SourceConfig
 from cpt_ray.data.read import plan_reads, read_documents
-from cpt_ray.edges.hub import NotReachableError, resolve_dataset
+from cpt_ray.edges.source_files.hub import NotReachableError, resolve_dataset
 from cpt_ray.errors import DataError
 
 NAME, COMMIT, OTHER = "Team/SomeTexts", "a" * 40, "b" * 40

@@ -7,8 +7,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from benchmarks.acceptance import browser
 from benchmarks.acceptance.evidence import check
+from benchmarks.acceptance.views import browser
 from benchmarks.measure.tracking_server import serve
 
 

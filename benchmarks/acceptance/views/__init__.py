@@ -1,0 +1,1 @@
+"""How acceptance lists look at pages: a browser, and MLflow in it."""

@@ -1,0 +1,61 @@
+"""Planned beside measured: the peak memory of each model's workers, and the time of each stage.
+
+In: a study's records. Out: a table, or None where nothing can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cpt_ray.report.blocks import Cell, Table
+from cpt_ray.report.contents import PlannedCost, ReportContents
+from cpt_ray.report.wording import byte_size, duration, percent
+
+
+def planned_table(contents: ReportContents) -> Table | None:
+    """What `cpt-ray plan` says of this study, what was measured, and by how much the plan is off."""
+    planned = contents.planned
+    rows = [] if planned is None else [*_memory(contents, planned), *_times(planned)]
+    if planned is None or not rows:
+        return None
+    lead = (
+        "The plan is worked out again from the settings, as cpt-ray plan does, with what is known now: tokens of the shards, "
+        "and trials of plan --measure if there are any. Memory is the highest of any worker of the model's runs; the time of a "
+        "stage is that in which its artifacts were made."
+    )
+    notes = [f"Times rest on {planned.basis}."] if planned.basis else []
+    header = ("what", "planned", "measured", "difference")
+    return Table.of("planned", "Planned beside measured", header, rows, lead=lead, notes=notes)
+
+
+def _memory(contents: ReportContents, planned: PlannedCost) -> Iterator[tuple[Cell | str, ...]]:
+    for model, size in planned.peak_bytes.items():
+        costs = [run.training.cost for run in contents.runs if run.model == model and run.training is not None]
+        peaks = [cost.device_peak_bytes if planned.on_gpu else cost.host_peak_bytes for cost in costs]
+        known = [peak for peak in peaks if peak is not None]
+        if known:
+            what = "GPU memory" if planned.on_gpu else "memory"
+            workers = f"{planned.workers} worker{'s' * (planned.workers > 1)}"
+            yield (
+                Cell(f"{what} of a worker, {model}", (workers,)),
+                Cell(byte_size(size), raw=size),
+                Cell(byte_size(max(known)), raw=max(known)),
+                _difference(size, max(known)),
+            )
+
+
+def _times(planned: PlannedCost) -> Iterator[tuple[Cell | str, ...]]:
+    for stage, seconds in planned.seconds.items():
+        measured = planned.measured_seconds.get(stage)
+        if measured:
+            yield (
+                f"time of {stage}",
+                Cell(duration(seconds), raw=seconds),
+                Cell(duration(measured), raw=measured),
+                _difference(seconds, measured),
+            )
+
+
+def _difference(planned: float, measured: float) -> Cell:
+    off = planned / measured - 1
+    return Cell(percent(100 * off), raw=off)

@@ -1,0 +1,18 @@
+"""The cost of a study as console and notebook show it."""
+
+from __future__ import annotations
+
+from cpt_ray.plan.explain import explain_memory, explain_time
+from cpt_ray.report.text.cost import render_memory, render_time, render_verdict
+from cpt_ray.report.text.plan import render_plan
+from cpt_ray.study.cost.cells import Cost
+
+
+def render_cost(cost: Cost, *, explain: bool = False) -> str:
+    """A plan as it is printed, with the verdict at its end."""
+    lines = [line for one, plan in zip(cost.asked, cost.memory, strict=True) for line in explain_memory(one, plan)]
+    lines += [] if cost.hours is None else list(explain_time(cost.hours))
+    parts = [render_plan(cost.plan).rstrip(), render_time(cost.time), render_memory(cost.memory)]
+    parts += ["\n".join(lines)] if explain else []
+    fixes = {one.model: (one.overrides, one.memory.peak_bytes) for one in cost.advice}
+    return "\n\n".join([*parts, render_verdict(cost.memory, cost.time, fixes)]) + "\n"

@@ -1,0 +1,48 @@
+"""Every node of a study's Ray cluster: what keeps it from working for the study, and what its machine has.
+
+In: a study with `runtime.kind: ray`. Out: findings named after their nodes. Joins the cluster and starts nothing of a study; a
+private Ray has this machine only, which is looked at without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.packages import is_installed
+from cpt_ray.edges.ray_runtime import cluster_address
+from cpt_ray.records import Finding
+from cpt_ray.study.store import resolve_root
+
+
+def check_cluster(config: StudyConfig) -> Iterator[Finding]:
+    """All nodes, one after another.
+
+    Raises:
+        CptRayError: If the cluster cannot be joined.
+    """
+    if config.runtime.kind != "ray" or not is_installed("ray"):
+        return
+    address = cluster_address(config.runtime)
+    if address is None:
+        yield Finding("nodes", "a private Ray: this machine is the only node")
+        return
+    from cpt_ray.edges.ray_runtime import ray_session
+    from cpt_ray.study.preflight.node_probe import examine_nodes
+    from cpt_ray.study.preflight.nodes import judge_nodes
+
+    scratch = Path(config.runtime.scratch) if config.runtime.scratch else None
+    with ray_session(config.runtime):
+        judged = judge_nodes(config, resolve_root(config.study.root, config.runtime.scratch), scratch_bytes=0)
+        examined = examine_nodes(scratch)
+    for node, problems in judged:
+        what = f"node {node.name}"
+        for problem in problems:
+            yield Finding(what, problem.what, "fail", problem.fix)
+        found = examined.get(node.name) or []
+        for one in found:
+            if one.level != "ok":
+                yield Finding(what, f"{one.what}: {one.found}", one.level, one.fix)
+        if not problems and all(one.level == "ok" for one in found):
+            yield Finding(what, f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, ready")

@@ -1,0 +1,33 @@
+"""Hardware by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.cli.init.hardware import CARDS, parse_hardware
+from cpt_ray.errors import ConfigError
+
+
+@pytest.mark.parametrize(("text", "devices", "gigabytes"), [("h100", 1, 80), ("8xA100-40", 8, 40), ("2 x l4", 2, 24)])
+def test_cards_have_their_memory(text, devices, gigabytes):
+    found = parse_hardware(text)
+    assert (found.devices, found.memory_bytes, found.is_gpu) == (devices, gigabytes * 10**9, True)
+
+
+def test_the_cpu_of_this_machine_is_shared_by_its_workers():
+    one, two = parse_hardware("cpu"), parse_hardware("2xcpu")
+    assert not one.is_gpu
+    assert two.devices == 2
+    assert two.flops == one.flops / 2
+    assert two.memory_bytes == one.memory_bytes // 2
+
+
+def test_here_is_whatever_this_machine_has():
+    assert parse_hardware("here").devices == 1
+
+
+@pytest.mark.parametrize("text", ["", "v100", "0xh100", "9999xh100", "h100x8", "eight h100"])
+def test_hardware_that_is_unknown_is_refused_with_what_is_known(text):
+    with pytest.raises(ConfigError, match="is no hardware that is known here") as caught:
+        parse_hardware(text)
+    assert all(name in caught.value.fix for name in (*CARDS, "here", "cpu", "8xh100"))
