@@ -118,7 +118,7 @@ bench-parallel: setup ## training a study's runs side by side against one after 
 	@$(BIN)/python -m benchmarks.train.parallel $(if $(QUICK),--quick)
 
 bench-scale: setup ## what grows with the text: opens, memory of driver and held-out n-grams, CPU seconds a byte; 15 min on a quiet machine; QUICK=1: less, no results file
-	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks.data.scale $(if $(QUICK),--quick)
 
 bench-stats: setup ## how often intervals are wrong, in simulated studies; 80 min; QUICK=1: fewer studies, no results file
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)
@@ -128,6 +128,9 @@ bench-evaluate: setup ## scoring against the same forward passes alone; 5 min; Q
 
 bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, make scaling, MLflow over http; 60 min; QUICK=1: little text, no results file
 	@$(BIN)/python -m benchmarks.grid $(if $(QUICK),--quick)
+
+bench-plan: setup ## peak memory and time as planned after plan --measure, against studies that then run; 40 min on a quiet machine
+	@$(BIN)/python -m benchmarks.train.planned
 
 bench-practical: setup ## from a messy folder to a report with init, check and run: about 10 min; writes benchmarks/results/practical.json
 	@$(BIN)/python -m benchmarks.practical.own_folder

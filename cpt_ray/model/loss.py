@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cpt_ray.model.chunks import chunk_rows
+from cpt_ray.model.layers.chunks import chunk_rows
 
 IGNORED = -100
 """The label of a token that has none: padding, and the last token of a segment."""

@@ -46,6 +46,8 @@ class Scored(NamedTuple):
     """That they occupy together."""
     counted: bool
     """Whether the tokens were counted, or assumed from the settings."""
+    harness_tasks: int = 0
+    """Tasks of lm-eval, whose items are not known: they come on top."""
 
 
 @dataclass(frozen=True)
@@ -164,5 +166,6 @@ def _evaluate(hours: Hours) -> PlannedStage:
         stage="evaluate",
         seconds=rounds * each if scored.models else 0.0,
         devices=scored.devices,
-        basis=f"{scored.models} models, {scored.tokens:,.0f} tokens each, {'counted' if scored.counted else 'assumed'}",
+        basis=f"{scored.models} models, {scored.tokens:,.0f} tokens each, {'counted' if scored.counted else 'assumed'}"
+        + (f"; {scored.harness_tasks} lm-eval tasks come on top" if scored.harness_tasks else ""),
     )

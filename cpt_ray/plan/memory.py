@@ -58,31 +58,13 @@ def estimate_memory(
     """
     rows = train.micro_batch_size
     if rows == "auto":
-        fitting = largest_rows(shape, deepspeed, train, num_workers=num_workers, work=work)
-        return estimate_memory(
-            model,
-            shape=shape,
-            deepspeed=deepspeed,
-            train=train.model_copy(update={"micro_batch_size": fitting or 1}),
-            num_workers=num_workers,
-            work=work,
-            specs=specs,
-        )
+        rows = largest_rows(shape, deepspeed, train, num_workers=num_workers, work=work) or 1
     states = state_bytes(shape, deepspeed, train, num_workers=num_workers)
     rest = worker_bytes(
-        shape,
-        deepspeed,
-        train,
-        num_workers=num_workers,
-        pass_tokens=rows * work.row_tokens,
-        place=work.place,
+        shape, deepspeed, train, num_workers=num_workers, pass_tokens=rows * work.row_tokens, place=work.place,
         compiled=is_compiled(train, work.place),
-    )
-    checkpoint = checkpoint_bytes(shape, deepspeed, train)
-    export = shape.parameters * (4 if train.export_precision == "fp32" else 2)
-    mine = [spec for spec in specs if spec.model == model]
-    exports = sum((spec.budget_tokens is not None) + len(spec.trajectory_tokens) + len(spec.average_tokens) for spec in mine)
-    kept = sum(train.keep_checkpoints + len(spec.branch_tokens) for spec in mine)
+    )  # fmt: skip
+    checkpoint, export, disk = _disk(model, shape, deepspeed, train, specs)
     return MemoryPlan(
         model=model,
         parameters=shape.parameters + (shape.adapter_parameters or 0),
@@ -97,7 +79,7 @@ def estimate_memory(
         host_bytes=states.host,
         checkpoint_bytes=checkpoint,
         export_bytes=export,
-        disk_bytes=kept * checkpoint + exports * export,
+        disk_bytes=disk,
         card=work.card,
         on_gpu=work.place.on_gpu,
         rows=rows,
@@ -111,6 +93,18 @@ def estimate_memory(
         host_base_bytes=rest.host,
         room_bytes=work.room_bytes,
     )
+
+
+def _disk(
+    model: str, shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfig, specs: Sequence[RunSpec]
+) -> tuple[int, int, int]:
+    """Bytes of a checkpoint, of an export, and of all that the model's runs keep."""
+    checkpoint = checkpoint_bytes(shape, deepspeed, train)
+    export = shape.parameters * (4 if train.export_precision == "fp32" else 2)
+    mine = [spec for spec in specs if spec.model == model]
+    exports = sum((spec.budget_tokens is not None) + len(spec.trajectory_tokens) + len(spec.average_tokens) for spec in mine)
+    kept = sum(train.keep_checkpoints + len(spec.branch_tokens) for spec in mine)
+    return checkpoint, export, kept * checkpoint + exports * export
 
 
 def is_compiled(train: TrainConfig, place: Place) -> bool:

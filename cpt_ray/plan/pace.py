@@ -15,7 +15,7 @@ from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.model.parameters import flops_per_token
 from cpt_ray.plan.hardware import HardwareProfile
 from cpt_ray.records import ModelShape, Trial
-from cpt_ray.train.engine.state_bytes import checkpoint_bytes
+from cpt_ray.train.engine.state_bytes import checkpoint_bytes, is_offloaded
 from cpt_ray.train.order.batch_split import BatchSplit
 
 _BYTES_PER_STEP = 30
@@ -23,6 +23,8 @@ _BYTES_PER_STEP = 30
 16-bit weight."""
 _DISK = 5e8
 """Bytes per second to a local disk, where no trial says."""
+_HOST_BANDWIDTH = 2e10
+"""Of a worker's share of a host, on which DeepSpeed updates offloaded weights."""
 _START_S = {"GPU": 60.0, "CPU": 15.0}
 """Of a group of workers, and of its compilation, where no trial says."""
 _BUILD_S = 5.0
@@ -105,10 +107,11 @@ def peak_flops(hardware: HardwareProfile, train: TrainConfig, cores: float) -> f
 def _from_profile(load: Load, hardware: HardwareProfile, cores: float) -> Pace:
     achieved = peak_flops(hardware, load.train, cores) * hardware.achieved_share
     recompute = hardware.recompute_time if load.train.gradient_checkpointing else 1.0
+    offloaded = is_offloaded(load.deepspeed.tree.get("zero_optimization", {}), "offload_optimizer")
     scored = flops_per_token(load.shape, load.mean_keys) / 3
     return Pace(
         pass_s=load.pass_flops * recompute / achieved,
-        step_s=load.shard * _BYTES_PER_STEP / hardware.memory_bandwidth,
+        step_s=load.shard * _BYTES_PER_STEP / (_HOST_BANDWIDTH if offloaded else hardware.memory_bandwidth),
         save_s=load.saved_bytes / _DISK,
         export_s=load.shape.parameters * 2 / _DISK,
         start_s=_START_S["GPU" if hardware.is_gpu else "CPU"],

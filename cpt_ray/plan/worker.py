@@ -1,8 +1,8 @@
 """What a worker's memory holds at its peak, beside model states: activations, loss, buffers, the runtime itself, and slack.
 
 After `train/engine/state_bytes.py`. In: a shape, settings, and what the worker computes on. Out: `WorkerBytes`. Activations and
-loss are counted (`train/engine/activation_bytes.py`), buffers are read from the DeepSpeed JSON; the runtime and the slack were
-measured: on a CPU here (docs/log.md, 2026-11-29: 15 settings, 7 % off at most 13 %), on a GPU they are the usual figures.
+loss are counted (`train/engine/activation_bytes.py`), buffers are read from the DeepSpeed JSON. Runtime and slack are, on a
+CPU, those of 15 measured settings, from which a plan is at most 13 % off (docs/log.md, 2026-11-29); on a GPU, the usual ones.
 `cpt-ray plan --measure` replaces what is off.
 """
 

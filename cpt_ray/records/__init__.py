@@ -5,8 +5,7 @@ A record states where its numbers come from; no room passes on a bare dict.
 Units are part of the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """
 
-from cpt_ray.records.artifacts import Artifact, FileTable
-from cpt_ray.records.base import FileEntry, Made, Record, RunKind, SourceRole
+from cpt_ray.records.base import Artifact, FileEntry, FileTable, Made, Record, RunKind, SourceRole
 from cpt_ray.records.classifiers import (
     ArmsRecord,
     ClassifierMeasures,
@@ -73,6 +72,7 @@ from cpt_ray.records.plan import (
     SourceNeed,
     StudyPlan,
     TimePlan,
+    Trial,
 )
 from cpt_ray.records.runs import (
     CheckpointManifest,
@@ -106,7 +106,6 @@ from cpt_ray.records.scores import (
     Point,
 )
 from cpt_ray.records.shards import PackedPieces, ShardEntry, ShardManifest, ShardTable
-from cpt_ray.records.trial import Trial
 from cpt_ray.records.watch import (
     CommandRecord,
     DriverStatus,

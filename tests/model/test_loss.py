@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cpt_ray.model import chunks as chunks_module
+from cpt_ray.model.layers import chunks as chunks_module
 from cpt_ray.model.loss import IGNORED, ChunkedCrossEntropy, LogitRule, token_nats
 
 

@@ -126,7 +126,9 @@ def _hours(
         loads=loads,
         paces={name: planned_pace(load, hardware, where.cores, tried(saved[name])) for name, load in loads.items()},
         text=text,
-        scored=Scored(scored.models, scored.tokens, at_once, at_once * each, scored.counted),
+        scored=Scored(
+            scored.models, scored.tokens, at_once, at_once * each, scored.counted, len(config.evaluate.harness_tasks)
+        ),
         groups=runtime.parallel_runs if isinstance(runtime.parallel_runs, int) and where.ray else 1,
         ray_start_s=ray_start,
         measured=all(saved.values()),

@@ -128,7 +128,7 @@ def run_trial(task: TrialTask) -> Trial:
         with (folder / "log").open("wb") as log:
             workers = [
                 subprocess.Popen(
-                    [sys.executable, "-m", "cpt_ray.train.trial", *files],
+                    [sys.executable, "-m", "cpt_ray.train.runs.trial", *files],
                     env={**os.environ, **worker_environment(task.runtime), **ranks},
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from cpt_ray.config.sections.train import TrainConfig
-from cpt_ray.model.chunks import chunk_rows
+from cpt_ray.model.layers.chunks import chunk_rows
 from cpt_ray.records import ModelShape
 
 _FP32 = 4

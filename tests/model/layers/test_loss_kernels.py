@@ -61,7 +61,7 @@ def test_chunks_work_everywhere_and_a_cpu_uses_them(rule, dtype, biased):
 def test_the_compiled_softmax_equals_the_other_and_is_compiled_once_for_all_lengths(monkeypatch, rule, dtype):
     from torch._dynamo.utils import counters
 
-    monkeypatch.setattr("cpt_ray.model.chunks.CHUNK_ROWS", 32)
+    monkeypatch.setattr("cpt_ray.model.layers.chunks.CHUNK_ROWS", 32)
     torch._dynamo.reset()
     counters.clear()
     assert try_on_cpu(COMPILED, rule, dtype, biased=True)

@@ -48,3 +48,72 @@ def test_a_plan_says_which_verb_is_next(tiny, capsys):
 def test_a_budget_that_the_text_does_not_last_for_is_refused(prepared, capsys):
     text = said(capsys, "plan", str(prepared.config), "train.budgets=[2000, 4000000]", code=2)
     assert "max_epochs" in text
+
+
+def test_a_plan_ends_with_its_time_its_memory_and_a_verdict(tiny, capsys):
+    text = said(capsys, "plan", str(tiny.config))
+    assert text.index("Time on cpu (") < text.index("Memory and disk, in GiB") < text.index("\nfits: tiny needs ")
+    assert "takes: about " in text
+    assert "largest micro-batch" not in text
+    assert "memory of a worker, in bytes" not in text
+
+
+def test_a_plan_for_other_hardware_has_its_time_money_and_arithmetic(tiny, capsys):
+    options = ("--hardware", "h100", "--workers", "8", "--price", "2.5", "--currency", "EUR", "--explain", "--fit")
+    text = said(capsys, "plan", str(tiny.config), *options)
+    assert "Time on h100 (NVIDIA H100 SXM, 80 GB), 8 workers" in text
+    assert "Price: 2.5 EUR per GPU hour on " in text
+    assert "tiny: memory of a worker, in bytes" in text
+    assert "largest micro-batch of tiny: train.micro_batch_size=" in text
+    assert not tiny.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem", "fix"),
+    [
+        (("--hardware", "h1000"), "--hardware h1000: there is no such profile; the nearest is h100", "use one of a100-40"),
+        (("--hardware", "own.yaml"), "own.yaml: no such hardware profile", "start from a copy of"),
+        (("--workers", "0"), "--workers 0: not a number of workers", "a whole number of at least 1"),
+        (("--workers", "many"), "--workers many: not a number of workers", "a whole number of at least 1"),
+        (("--price", "free"), "--price free --currency USD: not a price of an hour", "such as --price 2.5"),
+        (("--currency", "EUR"), "--currency EUR without a price", "give both"),
+    ],
+)
+def test_what_cannot_be_assumed_is_refused_with_a_fix(tiny, capsys, options, problem, fix):
+    text = said(capsys, "plan", str(tiny.config), *options, code=2)
+    assert problem in text
+    assert fix in text
+
+
+def test_a_model_that_does_not_fit_is_told_what_to_change(tiny, tmp_path, capsys):
+    small = (
+        "name: small\ndescription: a small card\npeak_bf16_flops: 1.0e12\nmemory: 700MB\nmemory_bandwidth: 1.0e10\n"
+        "achieved_share: 0.5\nachieved_source: none\n"
+    )
+    (tmp_path / "small.yaml").write_text(small)
+    rows = ("train.global_batch_size=4096", "train.micro_batch_size=4096", "train.budgets=[4M, 8M]")
+    text = said(capsys, "plan", str(tiny.config), *rows, "--hardware", str(tmp_path / "small.yaml"))
+    line = next(line for line in text.splitlines() if line.startswith("does not fit: tiny needs "))
+    override = line.partition("try: ")[2].partition("  (")[0]
+    assert override.startswith("train.micro_batch_size=")
+    fitted = said(capsys, "plan", str(tiny.config), *rows, override, "--hardware", str(tmp_path / "small.yaml"))
+    assert "\nfits: tiny needs " in fitted
+
+
+@pytest.mark.slow
+def test_a_measured_plan_rests_on_real_steps_and_later_plans_use_them(tiny, capsys):
+    first = said(capsys, "plan", str(tiny.config), "--measure")
+    assert "steps of this model measured by --measure" in first
+    files = sorted(path.name for path in (tiny.root / "plan").iterdir())
+    assert files[0] == "prepare.json"
+    assert files[1].startswith("tiny-")
+    later = said(capsys, "plan", str(tiny.config))
+    assert "steps of this model measured by --measure" in later
+    table = later.partition("Memory and disk, in GiB")[2]
+    row = next(line.split() for line in table.splitlines() if line.startswith("tiny  "))
+    assert row[12][0] in "+-"
+    assert len(row[12]) > 1
+    assert "MB/s per core, measured" in later
+    # Of other hardware a trial says nothing.
+    other = said(capsys, "plan", str(tiny.config), "--hardware", "h100")
+    assert "measured by --measure" not in other

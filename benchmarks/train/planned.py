@@ -1,0 +1,117 @@
+"""Plan studies after `plan --measure`, run them, and compare; writes `benchmarks/results/plan.json`.
+
+Run by `make bench-plan`, or for selected studies: `python -m benchmarks.train.planned small`. Each is a study of its own in a
+temporary folder: `cpt-ray plan --measure`, then `cpt-ray run`; the figures are those of the table "Planned beside measured" in
+its report. Memory does not depend on what else runs here, time does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.claims import Claim
+from benchmarks.measure.record import write_results
+
+_REPOSITORY = Path(__file__).parents[2]
+_LOCAL = (
+    "runtime.kind=local",
+    "train.budgets=[8k]",
+    "train.schedule={warmup: 1k, cooldown_share: 0.5}",
+    "tracking.enabled=false",
+)
+STUDIES: dict[str, tuple[str, ...]] = {
+    "demo": ("tracking.enabled=false",),
+    "short rows, one process": (*_LOCAL, "prepare.pack.sequence_length=256", "train.micro_batch_size=1"),
+    "recomputed, ZeRO 3": (
+        *_LOCAL, "train.gradient_checkpointing=true", "train.deepspeed=ds_configs/zero3_bf16.json", "train.micro_batch_size=4",
+    ),
+    "adapters": (*_LOCAL, "train.lora={rank: 16, alpha: 32}", "train.micro_batch_size=4", "train.learning_rate=1.0e-3"),
+    "small": (
+        *_LOCAL, "train.budgets=[64k]", "train.schedule={warmup: 4k, cooldown_share: 0.5}", "train.global_batch_size=8",
+        "train.micro_batch_size=4", "models.0.base=init", "train.learning_rate=1.0e-3",
+        "models.0.config={architecture: llama, hidden_size: 256, num_hidden_layers: 8, num_attention_heads: 4, "
+        "num_key_value_heads: 2, intermediate_size: 704, tie_word_embeddings: true}",
+        "models.0.train_tokenizer={vocabulary: 8192, sources: [licences, news]}", "models.0.separator=null",
+    ),
+}  # fmt: skip
+"""Name to overrides of configs/demo.yaml."""
+
+
+def main() -> None:
+    """Run the requested studies, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"one of {', '.join(STUDIES)}; default: all")
+    parser.add_argument("--dry", action="store_true", help="no results file")
+    options = parser.parse_args()
+    found = {name: measure(name) for name in options.studies or STUDIES}
+    print(json.dumps(found, indent=1))
+    if not options.dry:
+        write_results("plan", claims(found), merge=True)
+
+
+def measure(name: str) -> dict[str, dict[str, float]]:
+    """What was planned and measured of one study, by row of its report's table."""
+    with tempfile.TemporaryDirectory(prefix="bench-plan-") as folder:
+        config = [str(_REPOSITORY / "configs" / "demo.yaml"), f"study.root={folder}/study", *STUDIES[name]]
+        learns = any("train_tokenizer" in one for one in config)
+        if learns:  # its model exists only after its text
+            _run("prepare", *config)
+        _run("plan", *config, "--measure")
+        _run("run", *config)
+        tables: dict[str, Any] = json.loads(Path(folder, "study", "report.json").read_text(encoding="utf-8"))["tables"]
+    rows = {str(row[0]).partition(";")[0]: row for row in tables["planned"]["rows"]}
+    return {
+        what: {"planned": row[1], "measured": row[2], "off": row[3]}
+        for what, row in rows.items()
+        if not (learns and what == "time of prepare")
+    }
+
+
+def _run(verb: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "cpt_ray.cli.main", verb, *arguments], cwd=_REPOSITORY, check=True)
+
+
+def claims(found: dict[str, dict[str, dict[str, float]]]) -> list[Claim]:
+    """The worst study in memory and in time."""
+    memory = {name: abs(row["off"]) for name, rows in found.items() for what, row in rows.items() if "memory" in what}
+    times = {name: _time_error(rows) for name, rows in found.items()}
+    return [
+        Claim(
+            id="plan.memory_error",
+            claim=f"peak memory of a worker, planned after plan --measure: the worst of {len(memory)} studies, "
+            f"{max(memory, key=lambda name: memory[name])}",
+            value=max(memory.values()),
+            unit="share",
+            target="<= 0.15",
+            possible=(0.0, math.inf),
+            compared_with="the highest resident memory of the study's runs",
+            raw=found,
+        ),
+        Claim(
+            id="plan.time_error",
+            claim=f"time of preparing, training and scoring, planned after plan --measure: the worst of {len(times)} studies, "
+            f"{max(times, key=lambda name: times[name])}",
+            value=max(times.values()),
+            unit="share",
+            target="<= 0.2",
+            possible=(0.0, math.inf),
+            compared_with="the time in which the study's artifacts were made; start-up of the command left out",
+            raw=times,
+        ),
+    ]
+
+
+def _time_error(rows: dict[str, dict[str, float]]) -> float:
+    of_time = [row for what, row in rows.items() if what.startswith("time")]
+    return abs(sum(row["planned"] for row in of_time) / sum(row["measured"] for row in of_time) - 1)
+
+
+if __name__ == "__main__":
+    main()
