@@ -118,7 +118,7 @@ bench-parallel: setup ## training a study's runs side by side against one after 
 	@$(BIN)/python -m benchmarks.train.parallel $(if $(QUICK),--quick)
 
 bench-scale: setup ## what grows with the text: opens, memory of driver and held-out n-grams, CPU seconds a byte; 15 min on a quiet machine; QUICK=1: less, no results file
-	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks.data.scale $(if $(QUICK),--quick)
 
 bench-stats: setup ## how often intervals are wrong, in simulated studies; 80 min; QUICK=1: fewer studies, no results file
 	@$(BIN)/python -m benchmarks.stats $(if $(QUICK),--quick)

@@ -20,7 +20,7 @@ from benchmarks.cluster.onprem import LAPTOP, OnPremCluster, moto_server
 from benchmarks.cluster.three_hosts import ROOT, TEXTS, cpt_ray, ok, read_bucket_of, read_folder, study_for
 from tests.integration.tiny_study import write_tiny_study
 
-BUDGET = 200_000
+BUDGET = 150_000
 RUNTIME = {"workers": 1, "parallel_runs": 2, "prepare_workers": 4}
 OVERRIDES = (
     f"train.budgets=[{BUDGET}]",
@@ -60,7 +60,7 @@ def _cut(hosts: Hosts, folder: Path, disk: dict[str, str]) -> list[str]:
             submitted = hosts.start(LAPTOP, f"cd /tmp/study && {job}", folder / "job.log")
 
             def seen() -> dict[str, str]:
-                return read_bucket_of(hosts, environment)
+                return read_bucket_of(hosts, environment, "/heartbeats/", "/attempts/")
 
             _wait(lambda: len(_trained_on(seen())) == 2, submitted, "both runs train")
             name, address = sorted(_trained_on(seen()).items())[0]
@@ -72,7 +72,7 @@ def _cut(hosts: Hosts, folder: Path, disk: dict[str, str]) -> list[str]:
             time.sleep(max(0.0, CUT_S - moved_s))
             hosts.heal(host)
             check(submitted.wait(900) == 0, f"the job did not end well: {(folder / 'job.log').read_text()[-3000:]}")
-            stored = seen()
+            stored = read_bucket_of(hosts, environment)
             cluster.down()
     finally:
         server.kill()
@@ -102,7 +102,7 @@ def _wait(happened: Callable[[], bool], job: subprocess.Popen[bytes], what: str)
     while not happened():
         check(job.poll() is None, f"the job ended before {what}")
         check(time.monotonic() < end, f"not within 600 s: {what}")
-        time.sleep(1)
+        time.sleep(2)
 
 
 def _exports(environment: dict[str, str]) -> str:

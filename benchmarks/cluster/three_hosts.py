@@ -109,19 +109,20 @@ def read_folder(root: Path) -> dict[str, str]:
     }
 
 
-def read_bucket(root: str) -> dict[str, str]:
-    """The same of a root in a bucket."""
+def read_bucket(root: str, *only: str) -> dict[str, str]:
+    """The same of a root in a bucket; of a study that runs, only files with one of these parts in their names."""
     client, bucket, prefix = _client(root)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+    keys = [key for key in keys if not only or any(part in key for part in only)]
     read = {key.removeprefix(f"{prefix}/"): client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
     return {name: _content(name, data) for name, data in read.items() if "@" not in name}
 
 
-def read_bucket_of(hosts: Hosts, environment: Mapping[str, str]) -> dict[str, str]:
+def read_bucket_of(hosts: Hosts, environment: Mapping[str, str], *only: str) -> dict[str, str]:
     """The same, read on the laptop, which reaches the store."""
     exports = " ".join(f"{name}={value}" for name, value in environment.items())
-    ok(hosts, f"export {exports}; python -m benchmarks.cluster.three_hosts get {ROOT} /tmp/content.json")
+    ok(hosts, f"export {exports}; python -m benchmarks.cluster.three_hosts get {ROOT} /tmp/content.json {' '.join(only)}")
     found: dict[str, str] = json.loads((hosts.temporary(LAPTOP) / "content.json").read_text())
     return found
 
@@ -164,7 +165,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["put", folder, url]:
             _put(Path(folder), url)
-        case ["get", url, target]:
-            Path(target).write_text(json.dumps(read_bucket(url)))
+        case ["get", url, target, *only]:
+            Path(target).write_text(json.dumps(read_bucket(url, *only)))
         case _:
             print(*main(), sep="\n")

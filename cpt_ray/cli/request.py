@@ -10,7 +10,7 @@ from typing import Any
 
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.study.api import Study
+from cpt_ray.study.api.study import Study
 from cpt_ray.study.graph import Chosen, StudyGraph
 from cpt_ray.study.stages.stage import Stage, Verb
 from cpt_ray.study.study import StudyDriver

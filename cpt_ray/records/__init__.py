@@ -5,8 +5,7 @@ A record states where its numbers come from; no room passes on a bare dict.
 Units are part of the names: `_tokens`, `_bytes`, `_s`, `_nats`.
 """
 
-from cpt_ray.records.artifacts import Artifact, FileTable
-from cpt_ray.records.base import FileEntry, Made, Record, RunKind, SourceRole
+from cpt_ray.records.base import Artifact, FileEntry, FileTable, Made, Record, RunKind, SourceRole
 from cpt_ray.records.classifiers import (
     ArmsRecord,
     ClassifierMeasures,

@@ -12,8 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from cpt_ray.errors import DataError
-from cpt_ray.records.base import FileEntry, Record, SourceRole
-from cpt_ray.records.columns import SHA256, Columns
+from cpt_ray.records.base import SHA256, Columns, FileEntry, Record, SourceRole
 
 
 class DocumentKey(NamedTuple):

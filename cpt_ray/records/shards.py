@@ -1,7 +1,7 @@
 """Records of packed text: a shard, the table of all shards, and the manifest that training reads.
 
 A study can have a million shards, so a manifest is two files: a small JSON head, and the shards' entries as columns
-(`records/columns.py`) in a file next to it, which the head names with its hash: `path`, `index_path`, `unit` string, `source`
+(`Columns`) in a file next to it, which the head names with its hash: `path`, `index_path`, `unit` string, `source`
 dictionary, `sha256` fixed binary, all counts int64. `benchmarks/train/order.py` measures it at a million.
 
 Guarantee: a manifest whose columns are not the ones its head was written with is rejected.
@@ -20,8 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.records.base import FileEntry, Record
-from cpt_ray.records.columns import SHA256, Columns
+from cpt_ray.records.base import SHA256, Columns, FileEntry, Record
 from cpt_ray.records.data import StageReport
 from cpt_ray.records.model import TextTokens
 

@@ -32,7 +32,7 @@ from cpt_ray.edges.store.made import made_files
 from cpt_ray.edges.store.transfer import listing, matches, refresh
 from cpt_ray.errors import ArtifactError, ConfigError
 from cpt_ray.records import Artifact, Made, Record
-from cpt_ray.records.artifacts import LISTED
+from cpt_ray.records.base import LISTED
 from cpt_ray.study.stages.stage import Node, Planned, Stage
 
 RecordT = TypeVar("RecordT", bound=Record)

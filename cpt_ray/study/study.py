@@ -30,7 +30,6 @@ from cpt_ray.records import (
     StepMetrics,
 )
 from cpt_ray.study import store
-from cpt_ray.study.continued import find_continued, take_over
 from cpt_ray.study.cost.cells import Cost, plan_cell, plan_cells, require_cell
 from cpt_ray.study.cost.place import AS_CONFIGURED, Choice
 from cpt_ray.study.cost.shapes import model_shapes
@@ -41,12 +40,13 @@ from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.live.beside import scoring_beside
 from cpt_ray.study.live.command import CommandNote, planned_study
+from cpt_ray.study.live.continued import find_continued, take_over
+from cpt_ray.study.live.session import Session
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device, require_placement
 from cpt_ray.study.preflight.nodes import require_nodes
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
-from cpt_ray.study.session import Session
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT

@@ -55,14 +55,14 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.accept("practical", 3)
+@pytest.mark.accept(practical=3)
 def test_the_site_builds_without_a_warning_and_has_every_page(site):
     pages = {path.stem for path in DOCS.glob("*.md")}
     assert len(pages) > 20
     assert pages <= {path.stem for path in site.glob("*.html")}
 
 
-@pytest.mark.accept("practical", 3)
+@pytest.mark.accept(practical=3)
 def test_the_site_asks_nothing_of_other_hosts(site):
     asked = {(path.name, found) for path in site.rglob("*.html") for found in REQUESTED.findall(path.read_text("utf-8"))}
     asked |= {(path.name, found) for path in site.rglob("*.css") for found in REQUESTED.findall(path.read_text("utf-8"))}
@@ -75,7 +75,7 @@ def test_links_to_pages_beside_what_they_describe_stay_on_the_site(site):
     assert "README" not in re.findall(r'href="([^"]*)"', (site / "data.html").read_text("utf-8"))
 
 
-@pytest.mark.accept("practical", 3)
+@pytest.mark.accept(practical=3)
 @pytest.mark.parametrize(("title", "recipe"), recipes(), ids=[title for title, _ in recipes()])
 def test_a_recipe_is_valid_in_a_study(title, recipe):
     StudyConfig.model_validate(overlay(yaml.safe_load(BASE), yaml.safe_load(recipe)))
@@ -87,6 +87,6 @@ def test_there_are_recipes_and_a_wrong_one_is_found():
         StudyConfig.model_validate(overlay(yaml.safe_load(BASE), {"train": {"budgetz": [1]}}))
 
 
-@pytest.mark.accept("practical", 3)
+@pytest.mark.accept(practical=3)
 def test_the_reference_of_verbs_is_what_the_command_line_offers():
     assert (DOCS / "cli.md").read_text("utf-8") == reference.render(), "run: python -m cpt_ray.cli.reference > docs/cli.md"

@@ -7,14 +7,13 @@ YAML reads it back, whatever the name of a file.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jinja2
 import yaml
 
-from cpt_ray import __version__
 from cpt_ray.cli.init.bases import Base, short_name
 from cpt_ray.cli.init.hardware import Hardware
 from cpt_ray.cli.init.sizes import BYTES_PER_TOKEN, Amounts, Sizes, size_study
@@ -100,43 +99,46 @@ def fill(answers: Answers) -> Filled:
         answers, said = _with_probe(answers)
         remarks.append(said)
     general, probe = answers.general, answers.probe
-    sources = _sources(answers.domain, "domain", "it teaches the filter" if legal else "arms train on it", taken)
-    domain_names = [source["name"] for source in sources]
+    domain_sources = _sources(answers.domain, "domain", "it teaches the filter" if legal else "arms train on it", taken)
     general_sources = _sources(general, "general", "the control trains on it; a little is replayed", taken) if general else []
-    sources += general_sources + (_sources(probe, "probe", _PROBE, taken)[:1] if probe else [])
-    comments: tuple[str, ...] = ()
+    probes = _sources(probe, "probe", _PROBE, taken) if probe else []
     if general is None:
-        comments = _NO_GENERAL
         remarks.append("no general text: no control arm, no replay; the report cannot say what other text would have gained")
-    elif probe is None:
-        comments = _NO_PROBE
     replay, why_replay = _replay(answers) if general is not None and not legal else (0.0, "")
     sizes = _sizes(answers, replay)
-    domain_mix = _shares(answers.domain.groups, domain_names, 1 - replay)
-    general_mix = _shares(general.groups, [s["name"] for s in general_sources], 1.0) if general else {}
-    replayed = {name: round(share * replay, 4) for name, share in general_mix.items()} if replay else {}
     remarks += [sizes.why["capped"]] if "capped" in sizes.why else []
+    domain_mix = _shares(answers.domain.groups, domain_sources, 1 - replay)
+    general_mix = _shares(general.groups, general_sources, 1.0) if general else {}
+    replayed = {name: round(share * replay, 4) for name, share in general_mix.items()} if replay else {}
     values = {
         **_runtime(answers),
+        **_numbers(answers, sizes),
         "header": HEADER,
         "title": TITLES[answers.template],
-        "version": __version__,
         "file": answers.file,
         "name": answers.name,
         "root": f"runs/{answers.name}",
-        "models": [
-            {"name": base.name, "base": base.base, "note": base.note, "separator": base.separator, "factor": factor}
-            for base, factor in zip(answers.bases, sizes.factors, strict=True)
-        ],
-        "sources": sources,
-        "remarks": comments,
-        "domain": answers.name if answers.name != "control" else "domain",
+        "sources": [*domain_sources, *general_sources, *probes],
+        "remarks": _NO_GENERAL if general is None else () if probe else _NO_PROBE,
+        "domain": answers.name if answers.name not in ("control", "general") else "domain",
         "general": general_sources[0]["name"] if general_sources else "",
-        "domain_sources": domain_names,
+        "domain_sources": [source["name"] for source in domain_sources],
         "domain_mix": {**domain_mix, **replayed},
         "general_mix": general_mix,
         "replay": replay,
         "replay_why": why_replay,
+    }
+    text = _environment().get_template(f"{answers.template}.yaml.j2").render(values)
+    return Filled(text.rstrip() + "\n", tuple(remarks))
+
+
+def _numbers(answers: Answers, sizes: Sizes) -> dict[str, Any]:
+    """What a template says of models, budgets and sizes."""
+    return {
+        "models": [
+            {"name": base.name, "base": base.base, "note": base.note, "separator": base.separator, "factor": factor}
+            for base, factor in zip(answers.bases, sizes.factors, strict=True)
+        ],
         "sizes": sizes,
         "why": sizes.why,
         "budgets": f"[{format_count(_first(answers, sizes))}, {format_count(sizes.budget)}]",
@@ -145,8 +147,6 @@ def fill(answers: Answers) -> Filled:
         "unit_bytes": None if _megabytes(answers) > 500 else "4MB",
         "max_bytes": _max_bytes(answers),
     }
-    text = _environment().get_template(f"{answers.template}.yaml.j2").render(values)
-    return Filled(text.rstrip() + "\n", tuple(remarks))
 
 
 def _environment() -> jinja2.Environment:
@@ -207,12 +207,12 @@ def _sources(looked: Looked, role: str, why: str, taken: set[str]) -> list[dict[
     return made
 
 
-def _shares(groups: Sequence[Group], names: Sequence[str], whole: float) -> dict[str, float]:
+def _shares(groups: Sequence[Group], sources: Sequence[Mapping[str, Any]], whole: float) -> dict[str, float]:
     """Weights in proportion to text, which add up to `whole`."""
     total = sum(group.text_bytes for group in groups)
     weights = [round(whole * group.text_bytes / total, 3) for group in groups]
     weights[-1] = round(whole - sum(weights[:-1]), 4)
-    return dict(zip(names, weights, strict=True))
+    return {source["name"]: weight for source, weight in zip(sources, weights, strict=True)}
 
 
 def _sizes(answers: Answers, replay: float) -> Sizes:

@@ -19,7 +19,7 @@ from cpt_ray.edges.store import fetched, is_mirrored, listing, matches, push
 from cpt_ray.edges.store.lines import is_segment, join_segments
 from cpt_ray.edges.store.transfer import at_once, is_temporary, known_entries
 from cpt_ray.records import Artifact, FileEntry, FileTable, UnitFileTable
-from cpt_ray.records.columns import SHA256
+from cpt_ray.records.base import SHA256
 
 
 def made_files(folder: Path, patterns: Sequence[str]) -> FileTable:

@@ -75,7 +75,7 @@ class LiveRun(NamedTuple):
 
 
 class Session(Protocol):
-    """What `Stage.build` may use; `study.session` is the real one."""
+    """What `Stage.build` may use; `study.live.session` is the real one."""
 
     root: Path
     runtime: RuntimeConfig

@@ -43,7 +43,12 @@ from cpt_ray.train.order.batches import MicroBatch
 with pretend_absent("mlflow"):
     from deepspeed import initialize, zero
     from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_VERSION_KEY, UNIVERSAL_CHECKPOINT_VERSION_VALUE
+    from deepspeed.runtime import bf16_optimizer
     from deepspeed.utils import safe_get_full_fp32_param
+
+# DeepSpeed 0.19 prints reports of memory to the terminal of whoever trains with ZeRO 1, whatever the log level (`force=True` in
+# `BF16_Optimizer`). Remove this once they are logged.
+bf16_optimizer.see_memory_usage = lambda *_, **__: None
 
 _TAG = "engine"
 

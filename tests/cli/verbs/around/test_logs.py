@@ -23,9 +23,9 @@ def root(tmp_path):
     root = make_root(tmp_path / "runs")
     (root / "logs").mkdir()
     (root / "logs" / "driver.log").write_text(
-        "2026-01-01 10:00:00,000 INFO cpt_ray.study.session: attempt 1\n"
+        "2026-01-01 10:00:00,000 INFO cpt_ray.study.live.session: attempt 1\n"
         "2026-01-01 10:00:02,500 WARNING x: source is small\n"
-        "2026-01-01 10:00:09,000 INFO cpt_ray.study.session: made train\n"
+        "2026-01-01 10:00:09,000 INFO cpt_ray.study.live.session: made train\n"
     )
     logs = root / folder_of(TRUNK) / "logs"
     logs.mkdir(parents=True)

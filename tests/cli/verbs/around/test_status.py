@@ -120,6 +120,6 @@ def test_a_driver_of_a_study_in_a_bucket_that_dies_has_left_its_last_words(tiny,
     said = capsys.readouterr().out
     assert "died: without a word" in said
     assert "last line of its log: " in said
-    assert "cpt_ray.study.session: attempt 1: cpt-ray prepare" in said
+    assert "cpt_ray.study.live.session: attempt 1: cpt-ray prepare" in said
     assert main(["logs", "s3://studies/dies"]) == 0
     assert capsys.readouterr().out.startswith("[driver] ")

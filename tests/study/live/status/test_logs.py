@@ -21,9 +21,9 @@ def root(tmp_path):
     root = make_root(tmp_path / "runs")
     (root / "logs").mkdir()
     (root / "logs" / "driver.log").write_text(
-        "2026-01-01 10:00:00,000 INFO cpt_ray.study.session: attempt 1\n"
+        "2026-01-01 10:00:00,000 INFO cpt_ray.study.live.session: attempt 1\n"
         "2026-01-01 10:00:02,500 WARNING x: source is small\n"
-        "2026-01-01 10:00:09,000 INFO cpt_ray.study.session: made train\n"
+        "2026-01-01 10:00:09,000 INFO cpt_ray.study.live.session: made train\n"
     )
     logs = root / folder_of(TRUNK) / "logs"
     logs.mkdir(parents=True)
@@ -34,7 +34,7 @@ def root(tmp_path):
 
 def test_the_last_entries_are_shown(root, capsys):
     assert main(["logs", str(root), "--lines", "1"]) == 0
-    assert capsys.readouterr().out == "[driver] 2026-01-01 10:00:09,000 INFO cpt_ray.study.session: made train\n"
+    assert capsys.readouterr().out == "[driver] 2026-01-01 10:00:09,000 INFO cpt_ray.study.live.session: made train\n"
     assert last_entries(LogReader(root).read(), 0) == []
 
 

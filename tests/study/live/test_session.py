@@ -12,7 +12,7 @@ from cpt_ray.edges import ray_runtime
 from cpt_ray.edges.lease import read_lease
 from cpt_ray.errors import ArtifactError, LeaseError
 from cpt_ray.study import store
-from cpt_ray.study.session import Session
+from cpt_ray.study.live.session import Session
 from cpt_ray.study.stages.stage import Planned, Stage, one_by_one
 from tests.study.planned import Lines
 

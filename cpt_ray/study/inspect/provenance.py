@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
 from cpt_ray.data.identity import place_of
-from cpt_ray.data.read import ReadTask, plan_reads, read_documents
+from cpt_ray.data.read.plan import ReadTask, plan_reads
+from cpt_ray.data.read.reading import read_documents
 from cpt_ray.records import Document, DocumentKey
 
 

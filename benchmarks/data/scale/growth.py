@@ -1,6 +1,6 @@
 """CPU seconds and memory of preparation at ten times the text: from raw files to shards, in two processes of this machine.
 
-`python -m benchmarks.scale.growth FOLDER MODEL FILE...` prepares one corpus. The text of both sizes is of one kind: every
+`python -m benchmarks.data.scale.growth FOLDER MODEL FILE...` prepares one corpus. The text of both sizes is of one kind: every
 document is made of a real one with four tenths of its words replaced, so that nearly nothing is a near-duplicate, and nearly no
 13-gram stands in two documents. The corpus of `benchmarks.data`, whose first part is real text and whose rest has a tenth of
 the words replaced, is of another kind at another size: at 60 MB, 37 % of it is removed as near-duplicates, at 600 MB 4 %; and
@@ -62,7 +62,7 @@ def measure(sizes: tuple[int, int], again: int) -> list[Claim]:
 
     def command(size: int, number: int) -> list[str]:
         out = folder / f"{size}-{number}"
-        return [sys.executable, "-m", "benchmarks.scale.growth", str(out), str(model), *map(str, corpus(size))]
+        return [sys.executable, "-m", "benchmarks.data.scale.growth", str(out), str(model), *map(str, corpus(size))]
 
     runs = {_LITTLE: again, sizes[0]: again, sizes[1]: 1}
     commands = {

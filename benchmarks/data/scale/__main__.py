@@ -1,4 +1,4 @@
-"""What grows with the text and how: `python -m benchmarks.scale [PART ...] [--quick]`, run by `make bench-scale`.
+"""What grows with the text and how: `python -m benchmarks.data.scale [PART ...] [--quick]`, run by `make bench-scale`.
 
 Each part adds its claims to `benchmarks/results/scale.json`:
 
@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.data.scale import growth, held_out, metadata, opens
 from benchmarks.measure.claims import POSITIVE, Claim
 from benchmarks.measure.record import RESULTS, write_results
-from benchmarks.scale import growth, held_out, metadata, opens
 
 
 def measure_metadata(quick: bool) -> list[Claim]:

@@ -1,10 +1,10 @@
 """The driver's share of a large study: reports, manifest, list of files and commit of 10^5 packed units; no text.
 
-`python -m benchmarks.scale.metadata pack FOLDER UNITS` does what a driver does with the reports of so many packed units, which
-are as large as those of the demo, and commits the artifact; its files are empty. `stages FOLDER UNITS` runs six stages of so
-many units in a pool, as preparation does, and keeps what all of them reported. `noop FOLDER UNITS` looks at the committed
-artifact as a command does that finds everything made. Each runs in a fresh process and prints its figures as JSON; imports are
-excluded.
+Commands of `python -m benchmarks.data.scale.metadata`: `pack FOLDER UNITS` does what a driver does with the reports of so many
+packed units, which are as large as those of the demo, and commits the artifact; its files are empty. `stages FOLDER UNITS` runs
+six stages of so many units in a pool, as preparation does, and keeps what all reported. `noop FOLDER UNITS` looks at the
+committed artifact as a command does that finds everything made. Each runs in a fresh process and prints its figures as JSON;
+imports are excluded.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WORKERS = 2
 def measure(command: str, folder: Path, units: int) -> dict[str, float]:
     """The figures of a command, from a fresh process."""
     child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale.metadata", command, str(folder), str(units)],
+        [sys.executable, "-m", "benchmarks.data.scale.metadata", command, str(folder), str(units)],
         capture_output=True,
         text=True,
         check=False,

@@ -30,17 +30,17 @@ from cpt_ray.records import Comparison, GridPlan
 from cpt_ray.report.text.grid import render_grid
 from cpt_ray.report.text.summary import render_deltas
 from cpt_ray.study import store
-from cpt_ray.study.continued import find_continued
+from cpt_ray.study.api.extend import exact_count, more_budgets, reused_and_new, write_budgets
+from cpt_ray.study.api.plain_console import PlainConsole
 from cpt_ray.study.cost.cells import Cost
 from cpt_ray.study.cost.said import render_cost
-from cpt_ray.study.extend import exact_count, more_budgets, reused_and_new, write_budgets
 from cpt_ray.study.findings.loaded import Loaded, choose_model, load_model
 from cpt_ray.study.findings.outcome import conclude, summarize, summarize_preparation
 from cpt_ray.study.findings.publish import publish
 from cpt_ray.study.findings.report_file import Report
 from cpt_ray.study.findings.tables import loss_table, result_table
 from cpt_ray.study.graph import Chosen, StudyGraph
-from cpt_ray.study.live.plain_console import PlainConsole
+from cpt_ray.study.live.continued import find_continued
 from cpt_ray.study.preflight.check import check_study
 from cpt_ray.study.stages.stage import Console, Stage, Verb
 from cpt_ray.study.study import StudyDriver

@@ -18,8 +18,8 @@ from cpt_ray.config.values import format_count, parse_count
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, CptRayError
 from cpt_ray.study import store
-from cpt_ray.study.continued import find_continued
 from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.live.continued import find_continued
 from cpt_ray.study.stages.train import TRAIN
 
 _UNITS = {"T": 10**12, "B": 10**9, "M": 10**6, "k": 10**3}

@@ -117,7 +117,7 @@ def measure(share: float) -> list[Claim]:
     for name, grams in {"without the limit": words, "with the limit": limited}.items():
         with tempfile.TemporaryDirectory() as folder:
             child = subprocess.run(
-                [sys.executable, "-m", "benchmarks.scale.held_out", folder, str(grams)],
+                [sys.executable, "-m", "benchmarks.data.scale.held_out", folder, str(grams)],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.scale import held_out, metadata
-from benchmarks.scale.opens import Opens
+from benchmarks.data.scale import held_out, metadata
+from benchmarks.data.scale.opens import Opens
 from cpt_ray.data.split import ContainmentIndex
 from cpt_ray.errors import ArtifactError
 from cpt_ray.records import Artifact

@@ -8,20 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-import webbrowser
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from cpt_ray import Study
 from cpt_ray.edges.lease import FILE, read_lease
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import StudyPlan
 from cpt_ray.study import store
+from cpt_ray.study.cost.cells import Cost
 from cpt_ray.study.study import StudyDriver
 from tests.cli.said import said
-from tests.integration.finished import LARGE, SMALL, TRUNK
+from tests.integration.finished import LARGE, SMALL
 from tests.integration.tiny_study import BUDGETS
 
 
@@ -60,86 +58,10 @@ def test_check_and_plan_say_what_the_command_line_says_and_write_nothing(tiny, c
     checked = capsys.readouterr().out
     assert checked == said(capsys, "check", str(tiny.config)).removesuffix(f"next: cpt-ray plan {tiny.config}\n")
     plan = study.plan()
-    assert isinstance(plan, StudyPlan)
-    assert plan.study == "tiny"
+    assert isinstance(plan, Cost)
+    assert plan.plan.study == "tiny"
     assert "Plan of study tiny" in capsys.readouterr().out
     assert not tiny.root.exists()
-
-
-@pytest.mark.ray
-def test_results_are_a_table_with_the_ends_of_the_intervals(study, finished_study):
-    table = study.results()
-    assert isinstance(table, pa.Table)
-    columns = ["run", "model", "arm", "seed", "budget_tokens", "tokens", "set", "metric", "value", "low", "high"]
-    assert table.column_names == columns
-    frame = table.to_pandas().set_index(["run", "set", "metric"])
-    record = next(one for one in study.driver().evaluations() if one.run == LARGE)
-    law = next(one for one in record.held_out if one.source == "law")
-    assert frame.loc[(LARGE, "law", "bits_per_byte"), "value"] == law.bits_per_byte
-    assert frame.loc[(LARGE, "tiny_exam", "accuracy"), "value"] == record.exams[0].accuracy
-    interval = record.exams[0].accuracy_interval
-    row = frame.loc[(LARGE, "tiny_exam", "accuracy")]
-    assert (row["low"] == interval.low and row["high"] == interval.high) if interval else row[["low", "high"]].isna().all()
-    assert set(table["run"].to_pylist()) == {one.run for one in study.driver().evaluations()}
-
-
-@pytest.mark.ray
-def test_losses_are_the_steps_of_a_run(study):
-    table = study.losses(TRUNK)
-    assert table["step"].to_pylist() == list(range(1, table.num_rows + 1))
-    assert table["loss"].to_pylist()[-1] < table["loss"].to_pylist()[0]
-    with pytest.raises(ConfigError, match=f"there is no run 'trunk' in this study\n  fix: name one of {TRUNK}"):
-        study.losses("trunk")
-
-
-@pytest.mark.ray
-def test_a_model_is_found_by_budget_arm_and_seed_and_is_one_of_transformers(study, finished_study):
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model, tokenizer = study.model()
-    export = AutoModelForCausalLM.from_pretrained(finished_study.study.root / "exports" / LARGE)
-    assert torch.equal(model.get_input_embeddings().weight, export.get_input_embeddings().weight)
-    assert model.generate(**tokenizer("Bada", return_tensors="pt"), max_new_tokens=1).shape[0] == 1
-    small = study.model("2k", arm="legal", seed=0).model
-    assert not torch.equal(small.get_input_embeddings().weight, model.get_input_embeddings().weight)
-    assert torch.equal(study.model(SMALL).model.get_input_embeddings().weight, small.get_input_embeddings().weight)
-    assert study.model("base").tokenizer.get_vocab() == tokenizer.get_vocab()
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize(
-    ("asked", "problem"),
-    [
-        ({"budget": "3k"}, f"no model with budget 3k\n  fix: choose one of {SMALL}, {LARGE}.* \\(budgets 2k, 4k\\)"),
-        ({"budget": "2k", "arm": "control"}, "no model with budget 2k, arm control\n"),
-        ({"seed": 7}, f"no model with seed 7\n  fix: choose one of {SMALL}"),
-        ({"budget": "latest"}, f"'latest' is no budget and no run of the study\n  fix: choose one of {SMALL}, .*, or base"),
-        ({"name": "large"}, "the study has no model 'large'\n  fix: name one of tiny"),
-    ],
-)
-def test_a_model_that_is_not_there_is_refused_with_those_that_are(study, asked, problem):
-    with pytest.raises(ConfigError, match=problem):
-        study.model(**asked)
-
-
-def test_a_model_of_a_study_that_is_not_trained_names_the_verb(tiny):
-    with pytest.raises(ConfigError, match=r"has not been built yet.*\n  fix: run cpt-ray train first"):
-        Study.load(tiny.config).model()
-
-
-@pytest.mark.ray
-def test_a_report_is_shown_in_a_notebook_and_opened_elsewhere(study, monkeypatch, capsys):
-    report = study.report()
-    assert report.path.name == "report.html"
-    assert f"report:  {report.path}" in capsys.readouterr().out
-    page = report._repr_html_()
-    assert page.startswith('<iframe srcdoc="&lt;!')
-    assert page.count('"') == page.count('="') * 2  # nothing of the report ends the attribute
-    opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", opened.append)
-    report.show()
-    assert opened == [report.path.resolve().as_uri()]
 
 
 @pytest.mark.ray
@@ -196,7 +118,16 @@ from cpt_ray import Study
 from cpt_ray.errors import TrainingStopped
 
 print("the script begins")
-study = Study.load("{config}", {{"train.budgets": [{large}], "evaluate.exams": [], "prepare.decontaminate.enabled": False}})
+study = Study.load(
+    "{config}",
+    {{
+        "train.budgets": [{budget}],
+        "train.checkpoint_every": 500,
+        "arms": {{"legal": {{"role": "domain", "mix": {{"law": 1.0}}}}}},
+        "evaluate.exams": [],
+        "prepare.decontaminate.enabled": False,
+    }},
+)
 study.prepare()
 try:
     study.train()
@@ -209,10 +140,8 @@ study.train()
 @pytest.mark.slow
 def test_a_script_that_guards_nothing_is_interrupted_keeps_a_checkpoint_and_resumes(tiny, tmp_path):
     """As in a notebook, whose kernel is interrupted by the same signal, and which has no main guard either."""
-    tree = tiny.config.read_text().replace("checkpoint_every: 1000", "checkpoint_every: 500")
-    tiny.config.write_text(tree)
     script, out = tmp_path / "script.py", tmp_path / "out.txt"
-    script.write_text(SCRIPT.format(config=tiny.config, large=BUDGETS[1]))
+    script.write_text(SCRIPT.format(config=tiny.config, budget=BUDGETS[0]))
     environment = {**os.environ, "GLIBC_TUNABLES": ""}
     del environment["GLIBC_TUNABLES"]
     with out.open("w") as stream:

@@ -18,9 +18,9 @@ from pathlib import Path
 from benchmarks.corpora import synthetic
 from benchmarks.data.bench import Bench
 from benchmarks.data.ours import PREPARE, model_tokenizer, source_of
+from benchmarks.data.scale.growth import WORKERS
 from benchmarks.measure.claims import POSITIVE, Claim
 from benchmarks.measure.environments import CACHE
-from benchmarks.scale.growth import WORKERS
 from cpt_ray.data.run import pipeline
 from cpt_ray.data.run.pipeline import DataJob, draw_held_out, pack_shards, prepare_documents
 from cpt_ray.edges.process import process_pool

@@ -1,0 +1,1 @@
+"""The study as an object, for scripts, notebooks and the command line."""
