@@ -129,7 +129,7 @@ def _from_trial(load: Load, hardware: HardwareProfile, tried: Tried) -> Pace:
         step_s=trial.step_s * load.shard / then.shard,
         save_s=trial.save_s * written,
         export_s=trial.export_s * load.shape.parameters / then.shape.parameters + load.shape.parameters * 2 / _DISK,
-        start_s=trial.import_s + max(0.0, trial.first_step_s - then.split.accumulation_steps * trial.pass_s - trial.step_s),
+        start_s=trial.import_s + max(0.0, trial.first_step_s - trial.passes * trial.pass_s - trial.step_s),
         build_s=trial.build_s,
         score_tokens_per_s=trial.score_tokens_per_s,
     )

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cpt_ray.data.identity import place_of
-from cpt_ray.data.read.provenance import find_files
 from cpt_ray.data.rows.shard_index import Placed, pieces_of_document, pieces_of_row
 from cpt_ray.edges.store import exists, fetched
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import DocumentKey, Made, RunRecord, ShardManifest
 from cpt_ray.study.graph import CellGraph
+from cpt_ray.study.inspect.provenance import find_files
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.filter.derived import DERIVED, derived_name, joined_shards
 from cpt_ray.study.stages.shards import SHARDS

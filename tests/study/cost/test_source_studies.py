@@ -13,7 +13,7 @@ from cpt_ray.plan.worker import Place
 from cpt_ray.records import Card, ModelShape
 from cpt_ray.study.cost.place import Choice
 from cpt_ray.study.stages.train import deepspeed_path, load_deepspeed
-from cpt_ray.study.study import Study
+from cpt_ray.study.study import StudyDriver
 from tests.integration.tiny_study import REPOSITORY
 from tests.study.planned import Lines
 
@@ -34,7 +34,7 @@ def offline(monkeypatch, tmp_path):
 def test_the_education_study_on_eight_h100_by_hand(tmp_path, record_property):
     config = load_study(EDUCATION, (f"study.root={tmp_path}", BASE, "models.0.revision=null"))
     choice = Choice(load_hardware("h100"), 8, parse_price("2.5", "USD"))
-    cost = Study(config, EDUCATION, Lines()).plan(choice)
+    cost = StudyDriver(config, EDUCATION, Lines()).plan(choice)
     (memory,), time = cost.memory, cost.time
     # ZeRO-3 with the optimizer on the host: 134.5e6 x 2 / 8 on the card, 134.5e6 x (4 + 12) / 8 on the host.
     assert memory.device_bytes == pytest.approx(0.0336 * GB, rel=2e-3)

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.read.provenance import find_files
 from cpt_ray.data.run.units import UnitContext
 from cpt_ray.records import DocumentKey
+from cpt_ray.study.inspect.provenance import find_files
 from tests.data.conftest import settings
 from tests.data.run.in_process import read
 
