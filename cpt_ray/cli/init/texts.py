@@ -16,7 +16,7 @@ from pathlib import Path
 from cpt_ray.cli.init.fields import Fields, propose_fields
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read import ROW_FORMATS, ReadPart, ReadTask, Survey, first_records, read_documents, survey_source
-from cpt_ray.data.read.encodings import UTF_8, detect_encoding
+from cpt_ray.data.read.decoding.encodings import UTF_8, detect_encoding
 from cpt_ray.edges.source_files import SourceFile, archive_kind, foreign_kind, format_of, is_local, open_source
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.prepare import SourceConfig, SourceFormat
-from cpt_ray.data.read.encodings import UTF_8, marked_encoding
+from cpt_ray.data.read.decoding.encodings import UTF_8, marked_encoding
 from cpt_ray.edges.source_files import (
     COMPRESSED,
     LeftOut,

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.data.read.decoding.encodings import detect_encoding
 from cpt_ray.data.read.documents import BAD, Rejected, mapped_fields
-from cpt_ray.data.read.encodings import detect_encoding
 from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, survey_source
 from cpt_ray.data.read.reading import LEFT_OUT, read_documents
 from cpt_ray.data.read.tabular.tables import check_columns

@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from cpt_ray.config.sections.prepare import SourceConfig, SourceFormat
 from cpt_ray.data.read import formats, texts
+from cpt_ray.data.read.decoding.encodings import Encoding, as_utf8, detect_encoding, is_wide
 from cpt_ray.data.read.documents import BAD, Rejected
-from cpt_ray.data.read.encodings import Encoding, as_utf8, detect_encoding, is_wide
 from cpt_ray.data.read.plan import ReadPart, ReadTask
 from cpt_ray.data.read.tabular import columns, csv_rows
 from cpt_ray.edges.redaction import redact_uris

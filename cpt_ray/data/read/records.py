@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.read.encodings import as_utf8, detect_encoding
+from cpt_ray.data.read.decoding.encodings import as_utf8, detect_encoding
 from cpt_ray.data.read.formats import holds_lines
 from cpt_ray.data.read.plan import ReadPart
 from cpt_ray.data.read.tabular.csv_rows import header_of

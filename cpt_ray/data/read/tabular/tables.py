@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.data.read.decoding.encodings import as_utf8, detect_encoding
 from cpt_ray.data.read.documents import missing_columns
-from cpt_ray.data.read.encodings import as_utf8, detect_encoding
 from cpt_ray.data.read.plan import ReadPart, not_parquet
 from cpt_ray.data.read.tabular.columns import column_names
 from cpt_ray.data.read.tabular.csv_rows import header_of

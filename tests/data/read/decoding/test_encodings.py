@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cpt_ray.data.read import ReadPart, Rejected, plan_reads, prove_source, read_documents
-from cpt_ray.data.read.encodings import detect_encoding
+from cpt_ray.data.read.decoding.encodings import detect_encoding
 from cpt_ray.data.read.texts import read_front_matter, read_text
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from typing import Any, NamedTuple
 
-from cpt_ray.data.read.code_pages import best_code_page
+from cpt_ray.data.read.decoding.code_pages import best_code_page
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.source_files import peekable
 
