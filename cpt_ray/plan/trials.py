@@ -78,7 +78,7 @@ def beyond_estimate(saved: SavedTrial, work: Work) -> int | None:
 
     Args:
         saved: The trial.
-        work: What a worker of the plan does; that of the trial differs in its rows.
+        work: What a worker of the plan does; that of the trial differs in its rows, and its process has nothing else in it.
     """
     plan = estimate_memory(
         saved.model,
@@ -86,7 +86,7 @@ def beyond_estimate(saved: SavedTrial, work: Work) -> int | None:
         deepspeed=saved.deepspeed,
         train=saved.train.model_copy(update={"micro_batch_size": saved.micro_batch}),
         num_workers=saved.workers,
-        work=work._replace(row_tokens=saved.row_tokens, measured_bytes=None),
+        work=work._replace(place=work.place._replace(process="bare"), row_tokens=saved.row_tokens, measured_bytes=None),
     )
     if work.place.on_gpu:
         peak, planned = saved.trial.device_peak_bytes, plan.allocated_bytes

@@ -8,7 +8,7 @@ CPU, those of 15 measured settings, from which a plan is at most 13 % off (docs/
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cpt_ray.config.deepspeed import HIDDEN_SIZE_RULES, DeepSpeedConfig
 from cpt_ray.config.sections.train import TrainConfig
@@ -19,8 +19,8 @@ from cpt_ray.train.engine.state_bytes import is_offloaded
 _MIB = 1 << 20
 HOST_BASE = 480_000_000
 """Python with torch, transformers and DeepSpeed on a CPU, before a model is loaded."""
-RAY_BASE = 90_000_000
-"""What a worker of Ray Train has more."""
+MORE_BASE = {"bare": 0, "local": 120_000_000, "ray": 90_000_000}
+"""What a process has more: none in a trial's, a study's driver with `runtime.kind: local`, a worker of Ray Train."""
 GPU_HOST_BASE = 3_000_000_000
 """Host memory of a process that uses CUDA: its libraries are loaded and pinned buffers kept."""
 _CUDA_CONTEXT = 500 * _MIB
@@ -40,7 +40,8 @@ class Place(NamedTuple):
     """What a worker runs on and under."""
 
     on_gpu: bool
-    ray: bool
+    process: Literal["bare", "local", "ray"]
+    """A key of `MORE_BASE`."""
     recycles: bool = True
     """`runtime.recycle_memory`, of effect on a CPU."""
 
@@ -94,7 +95,7 @@ def worker_bytes(
 
 
 def _host_base(place: Place) -> int:
-    return (GPU_HOST_BASE if place.on_gpu else HOST_BASE) + (RAY_BASE if place.ray else 0)
+    return (GPU_HOST_BASE if place.on_gpu else HOST_BASE) + MORE_BASE[place.process]
 
 
 def _buckets(shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfig, place: Place) -> int:

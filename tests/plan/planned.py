@@ -21,7 +21,7 @@ SHAPE = ModelShape(
     tied=True,
 )
 
-WORK = Work(Place(on_gpu=False, ray=False), row_tokens=100)
+WORK = Work(Place(on_gpu=False, process="bare"), row_tokens=100)
 """A worker on a CPU of unknown memory."""
 
 SCHEDULE = {"segments": [{"from": 500, "mix": {"news": 1.0}}], "cooldown_mix": {"law": 1.0}}

@@ -18,7 +18,7 @@ GB = 1_000_000_000
 def ask(gigabytes: float, *, workers: int = 8, stage: int = 1, rows: int = 16, gpu: bool = True, **train: object) -> Asked:
     tree = {"budgets": [10], "learning_rate": 1e-4, "global_batch_size": 128, "deepspeed": "ds.json", "micro_batch_size": rows}
     room = int(gigabytes * GB)
-    work = Work(Place(on_gpu=gpu, ray=True), 2048, Card("a card", room) if gpu else None, room)
+    work = Work(Place(on_gpu=gpu, process="ray"), 2048, Card("a card", room) if gpu else None, room)
     zero = check_deepspeed({"zero_optimization": {"stage": stage, "reduce_bucket_size": 20_000_000}}, "ds.json")
     return Asked("7b", LLAMA_2_7B, zero, TrainConfig.model_validate({**tree, **train}), workers, work)
 

@@ -119,7 +119,7 @@ LLAMA_2_7B = ModelShape(
 
 def test_7b_on_8_h100_by_hand(record_property):
     h100 = load_hardware("h100")
-    work = Work(Place(on_gpu=True, ray=True), 4096, Card(h100.description, h100.memory), h100.memory)
+    work = Work(Place(on_gpu=True, process="ray"), 4096, Card(h100.description, h100.memory), h100.memory)
     asked = Asked("7b", LLAMA_2_7B, ZERO_3, settings(micro_batch_size=2), 8, work)
     plan = asked.memory()
     # ZeRO-3, 8 workers: 6.738e9 x (2 + 4 + 12) / 8 = 15.16 GB of states.
@@ -156,7 +156,7 @@ def test_torchtitan_s_8b_on_8_gpus_takes_the_published_memory_within_a_fifth(rec
         vocabulary_size=128256, tied=False, num_key_heads=8, feedforward_size=14336,
     )  # fmt: skip
     deepspeed = check_deepspeed({"zero_optimization": {"stage": 3}, "data_types": {"grad_accum_dtype": "bf16"}}, "ds.json")
-    work = Work(Place(on_gpu=True, ray=True), 8192)
+    work = Work(Place(on_gpu=True, process="ray"), 8192)
     plan = Asked("8b", shape, deepspeed, settings(micro_batch_size=2), 8, work).memory()
     assert state_bytes(shape, deepspeed, settings(), num_workers=8).device == pytest.approx(16.06e9, rel=1e-3)
     theirs = plan.device_bytes + 0.75 * plan.activations_bytes + 2 * 16_384 * 128_256 * 4 + plan.buffers_bytes

@@ -8,7 +8,7 @@ from cpt_ray.plan.worker import Place
 from tests.plan.test_pace import TRIAL
 from tests.plan.test_worker import SMALL, settings, zero_of
 
-WORK = Work(Place(on_gpu=False, ray=False), 512)
+WORK = Work(Place(on_gpu=False, process="bare"), 512)
 
 
 def saved(created: str = "2026-01-01", *, device: str = "cpu", rows: int = 2, **train: object) -> SavedTrial:
@@ -39,13 +39,16 @@ def test_with_its_own_settings_a_plan_has_the_peak_of_the_trial():
         "m", shape=SMALL, deepspeed=one.deepspeed, train=one.train, num_workers=1, work=WORK._replace(measured_bytes=beyond)
     )
     assert plan.peak_bytes == TRIAL.host_peak_bytes
+    # A study's driver holds more than a trial's process, which trains only.
+    driver = WORK._replace(place=WORK.place._replace(process="local"))
+    assert beyond_estimate(one, driver) == beyond
     blind = one.model_copy(update={"trial": TRIAL.model_copy(update={"host_peak_bytes": None})})
     assert beyond_estimate(blind, WORK) is None
 
 
 def test_on_a_gpu_the_trial_is_compared_with_what_torch_allocates():
     card = saved(device="a card").model_copy(update={"trial": TRIAL.model_copy(update={"device_peak_bytes": 900_000_000})})
-    work = Work(Place(on_gpu=True, ray=False), 512)
+    work = Work(Place(on_gpu=True, process="bare"), 512)
     beyond = beyond_estimate(card, work)
     plan = estimate_memory(
         "m", shape=SMALL, deepspeed=card.deepspeed, train=card.train, num_workers=1, work=work._replace(measured_bytes=beyond)

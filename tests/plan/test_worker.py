@@ -51,13 +51,13 @@ def test_the_estimate_of_a_process_on_a_cpu_is_near_what_was_measured(case):
         deepspeed=zero_of(stage, offload=how == "offload"),
         train=train,
         num_workers=workers,
-        work=Work(Place(on_gpu=False, ray=False), 512),
+        work=Work(Place(on_gpu=False, process="bare"), 512),
     )
     assert plan.peak_bytes / 1e6 == pytest.approx(MEASURED[case], rel=0.15)
 
 
 def parts(stage: int, workers: int, *, on_gpu: bool, ray: bool = False):
-    place, train = Place(on_gpu=on_gpu, ray=ray), settings()
+    place, train = Place(on_gpu=on_gpu, process="ray" if ray else "bare"), settings()
     return worker_bytes(SMALL, zero_of(stage), train, num_workers=workers, pass_tokens=512, place=place, compiled=on_gpu)
 
 

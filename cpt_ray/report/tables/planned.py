@@ -29,19 +29,25 @@ def planned_table(contents: ReportContents) -> Table | None:
 
 
 def _memory(contents: ReportContents, planned: PlannedCost) -> Iterator[tuple[Cell | str, ...]]:
-    for model, size in planned.peak_bytes.items():
-        costs = [run.training.cost for run in contents.runs if run.model == model and run.training is not None]
-        peaks = [cost.device_peak_bytes if planned.on_gpu else cost.host_peak_bytes for cost in costs]
-        known = [peak for peak in peaks if peak is not None]
-        if known:
-            what = "GPU memory" if planned.on_gpu else "memory"
-            workers = f"{planned.workers} worker{'s' * (planned.workers > 1)}"
-            yield (
-                Cell(f"{what} of a worker, {model}", (workers,)),
-                Cell(byte_size(size), raw=size),
-                Cell(byte_size(max(known)), raw=max(known)),
-                _difference(size, max(known)),
-            )
+    """A row per model on GPUs; one for all on CPUs, where a worker keeps the memory of one run in the next."""
+    trained = [(run.model, run.training) for run in contents.runs if run.training is not None]
+    workers = f"{planned.workers} worker{'s' * (planned.workers > 1)}"
+    if planned.on_gpu:
+        for model, size in planned.peak_bytes.items():
+            known = [peak for name, one in trained if name == model and (peak := one.cost.device_peak_bytes) is not None]
+            if known:
+                yield _compared(Cell(f"GPU memory of a worker, {model}", (workers,)), size, max(known))
+        return
+    # Trajectory points have the cost of their run, so they change nothing here.
+    peaks = [peak for _, one in sorted(trained, key=lambda pair: pair[1].interval) if (peak := one.cost.host_peak_bytes)]
+    if peaks and planned.peak_bytes:
+        first = (f"{byte_size(peaks[0])} in its first run",) if len(peaks) > 1 else ()
+        yield _compared(Cell("memory of a worker", (workers,)), max(planned.peak_bytes.values()), max(peaks), first)
+
+
+def _compared(what: Cell, planned: int, measured: int, small: tuple[str, ...] = ()) -> tuple[Cell, ...]:
+    shown = Cell(byte_size(planned), raw=planned), Cell(byte_size(measured), small, raw=measured)
+    return (what, *shown, _difference(planned, measured))
 
 
 def _times(planned: PlannedCost) -> Iterator[tuple[Cell | str, ...]]:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.data.rows.shards import ShardReader
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.advice import Advice, Asked, find_fit
@@ -52,6 +53,8 @@ class Cost(NamedTuple):
     """What memory was asked of, model by model."""
     hours: Hours | None
     """What time was worked out from."""
+    demand: dict[str, float]
+    """What a worker asks a Ray cluster for; empty without Ray."""
 
 
 def plan_cell(graph: CellGraph, choice: Choice = AS_CONFIGURED) -> Cost:
@@ -84,7 +87,15 @@ def _planned(graph: CellGraph, supply: _Supply, trials: Sequence[SavedTrial], ch
     advice = [find_fit(one) for one, plan_of_it in zip(asked, memory, strict=True) if plan_of_it.fits is False]
     hours = None if where.hardware is None else _hours(graph, where, where.hardware, memory, supply, saved)
     time = None if hours is None else plan_time(hours, plan.runs, specs, config.train)
-    return Cost(plan, memory, time, advice, asked, hours)
+    demand = _demand(config.runtime, where)
+    return Cost(plan, memory, time, advice, asked, hours, demand)
+
+
+def _demand(runtime: RuntimeConfig, where: Where) -> dict[str, float]:
+    """What a worker asks Ray for: as configured, with a GPU if one is planned with."""
+    if runtime.kind == "local":
+        return {}
+    return {**runtime.worker_demand, **({"GPU": runtime.gpus_per_worker or 1.0} if where.place.on_gpu else {})}
 
 
 def _hours(

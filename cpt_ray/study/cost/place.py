@@ -80,7 +80,7 @@ def find_place(runtime: RuntimeConfig, choice: Choice = AS_CONFIGURED) -> Where:
     ray = runtime.kind == "ray" or workers > 1
     return Where(
         hardware=hardware,
-        place=Place(on_gpu=on_gpu, ray=ray, recycles=runtime.recycle_memory),
+        place=Place(on_gpu=on_gpu, process="ray" if ray else "local", recycles=runtime.recycle_memory),
         workers=workers,
         cores=runtime.cpus_per_worker if runtime.kind == "ray" else float(os.cpu_count() or 1),
         card=card if on_gpu else None,

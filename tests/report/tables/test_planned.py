@@ -6,6 +6,7 @@ import pytest
 
 from cpt_ray.report.tables.planned import planned_table
 from tests.report.made_up import make_contents
+from tests.report.test_page import trained_otherwise
 
 
 def test_a_plan_is_compared_with_the_highest_peak_and_with_the_time_of_each_stage():
@@ -21,11 +22,24 @@ def test_a_plan_is_compared_with_the_highest_peak_and_with_the_time_of_each_stag
     assert table.notes == ("Times rest on steps measured by --measure.",)
 
 
+def test_on_cpus_the_largest_model_is_compared_with_the_highest_peak_and_the_first_run_is_told():
+    contents = make_contents()
+    on_cpu = replace(contents.planned, on_gpu=False, peak_bytes={"small": 1_000_000_000, "large": 4_000_000_000})
+    peaks = iter((2_000_000_000, 5_000_000_000, 4_500_000_000, 4_400_000_000, 4_300_000_000, 4_200_000_000))
+    runs = tuple(
+        trained_otherwise(run, cost=run.training.cost.model_copy(update={"host_peak_bytes": next(peaks)}))
+        if run.training
+        else run
+        for run in contents.runs
+    )
+    (row, *_) = planned_table(replace(contents, planned=on_cpu, runs=runs)).rows
+    assert (row[0].text, row[1].raw, row[2].raw) == ("memory of a worker", 4_000_000_000, 5_000_000_000)
+    assert row[2].small[0].endswith("in its first run")
+    assert row[3].raw == pytest.approx(-0.2)
+
+
 def test_what_was_not_measured_is_left_out_and_nothing_is_compared_without_a_plan():
     contents = make_contents()
-    on_cpu = replace(contents.planned, on_gpu=False, measured_seconds={})
-    hosts = [run.training.cost.host_peak_bytes for run in contents.runs if run.training]
-    table = planned_table(replace(contents, planned=on_cpu))
-    assert [row[0].text for row in table.rows] == (["memory of a worker, smollm2-135m"] if any(hosts) else [])
+    unmeasured = replace(contents.planned, on_gpu=False, measured_seconds={}, peak_bytes={})
     assert planned_table(replace(contents, planned=None)) is None
-    assert planned_table(replace(contents, planned=replace(on_cpu, peak_bytes={}))) is None
+    assert planned_table(replace(contents, planned=unmeasured)) is None

@@ -78,7 +78,7 @@ def test_a_model_of_the_legal_study_on_eight_h100_by_hand(name, record_property)
     )  # fmt: skip
     h100 = load_hardware("h100")
     row = config.prepare.pack.sequence_length
-    work = Work(Place(on_gpu=True, ray=True), row, Card(h100.description, h100.memory), h100.memory)
+    work = Work(Place(on_gpu=True, process="ray"), row, Card(h100.description, h100.memory), h100.memory)
     deepspeed = load_deepspeed(deepspeed_path(config.train.deepspeed, LEGAL))
     plan = Asked(name, shape, deepspeed, config.train, 8, work).memory()
     # On the card a share of the weights: 2 x parameters / 8. On the host gradients, master weights and moments: 16 / 8.
