@@ -17,6 +17,7 @@ from transformers.optimization import Adafactor
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.errors import ConfigError
+from cpt_ray.train.engine.operators import free_abandoned_locks
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def build_optimizer(groups: Sequence[ParameterGroup], train: TrainConfig, resolv
         train: The study's train section.
         resolved: The result of `resolve_deepspeed`.
     """
+    free_abandoned_locks()  # before the first operator is loaded, here or by the engine
     settings_by_group = [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups]
     # The engine sets the learning rate at each step.
     settings: dict[str, Any] = {"lr": 0.0, "betas": (train.beta1, train.beta2), "eps": train.epsilon}

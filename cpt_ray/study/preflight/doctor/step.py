@@ -38,7 +38,7 @@ def check_step(config: StudyConfig | None = None, path: Path | None = None, *, l
     environment = {**os.environ, **operator_environment()}
     if config is not None and config.runtime.wants_gpu is False:
         environment |= NO_GPU
-    command = [sys.executable, "-m", "cpt_ray.train.engine.tiny_step", *arguments]
+    command = [sys.executable, "-m", "cpt_ray.study.preflight.doctor.tiny_step", *arguments]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=longest_s, check=False)
     except subprocess.TimeoutExpired:
@@ -71,4 +71,4 @@ def judge_steps(found: dict[str, object]) -> Finding:
 
 
 def _by_hand(arguments: list[str]) -> str:
-    return f"see all of it: {' '.join([sys.executable, '-m', 'cpt_ray.train.engine.tiny_step', *arguments])}"
+    return f"see all of it: {' '.join([sys.executable, '-m', 'cpt_ray.study.preflight.doctor.tiny_step', *arguments])}"

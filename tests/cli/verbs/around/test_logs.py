@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import signal
 import subprocess
 import sys
 
@@ -63,12 +65,14 @@ def test_a_study_without_logs_and_a_senseless_number_are_refused(tmp_path, capsy
 
 def test_following_prints_what_is_logged_and_ends_with_ctrl_c(root):
     command = [sys.executable, "-m", "cpt_ray.cli.main", "logs", str(root), "--follow", "--lines", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+    # A shell that runs the tests in the background has its children ignore Ctrl-C.
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds) as follower:
         assert "made train" in follower.stdout.readline()
         with (root / "logs" / "driver.log").open("a") as stream:
             stream.write("2026-01-01 10:00:10,000 INFO x: later\n")
         assert follower.stdout.readline() == "[driver] 2026-01-01 10:00:10,000 INFO x: later\n"
-        follower.send_signal(2)
+        follower.send_signal(signal.SIGINT)
         follower.communicate(timeout=30)
         assert follower.returncode == 130
 

@@ -46,4 +46,4 @@ def test_a_step_that_fails_or_hangs_is_told_with_the_command_that_shows_it(tmp_p
     assert ends_with("kill -9 $$").found == "killed by signal 9"
     hung = ends_with("exec sleep 60")
     assert hung.found == "not done after 1 s"
-    assert hung.fix == f"see all of it: {tmp_path}/python -m cpt_ray.train.engine.tiny_step bf16"
+    assert hung.fix == f"see all of it: {tmp_path}/python -m cpt_ray.study.preflight.doctor.tiny_step bf16"
