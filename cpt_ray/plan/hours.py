@@ -17,8 +17,8 @@ from cpt_ray.records import PlannedRun, PlannedStage, RunSpec, TimePlan
 
 PREPARE_BYTES_PER_CORE_S = 690_000.0
 """Text from raw files to shards, per second of a core (benchmarks/results/data.json, data.prepare_speed)."""
-SCORE_START_S = 8.0
-"""Start of a process that scores, with its model."""
+SCORE_START_S = {"ray": 8.0, "local": 1.0}
+"""Start of a process that scores, with its model; with `runtime.kind: local` it is the one that trained."""
 
 
 class Text(NamedTuple):
@@ -161,7 +161,7 @@ def _evaluate(hours: Hours) -> PlannedStage:
     rounds = -(-scored.models // scored.at_once)
     # Under Ray a model is scored on one core, or on one GPU.
     rate = pace.score_tokens_per_s / (1.0 if hours.hardware.is_gpu else hours.cores / (scored.devices / scored.at_once))
-    each = SCORE_START_S + scored.tokens / rate
+    each = SCORE_START_S["ray" if hours.ray_start_s else "local"] + scored.tokens / rate
     return PlannedStage(
         stage="evaluate",
         seconds=rounds * each if scored.models else 0.0,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cpt_ray.config.deepspeed import DeepSpeedConfig
 from cpt_ray.config.sections.train import TrainConfig
-from cpt_ray.plan.worker import Place, worker_bytes
+from cpt_ray.plan.worker import KEPT_BY_RUNS, Place, worker_bytes
 from cpt_ray.records import Card, MemoryPlan, ModelShape, RunSpec
 from cpt_ray.train.engine.state_bytes import checkpoint_bytes, state_bytes
 from cpt_ray.train.order.batch_split import BatchSplit
@@ -88,7 +88,7 @@ def estimate_memory(
         loss_bytes=rest.loss,
         buffers_bytes=rest.buffers,
         base_bytes=rest.base,
-        spare_bytes=rest.spare,
+        spare_bytes=rest.spare + (KEPT_BY_RUNS if len(specs) > 1 and work.place.recycles and not work.place.on_gpu else 0),
         measured_bytes=work.measured_bytes,
         host_base_bytes=rest.host,
         room_bytes=work.room_bytes,

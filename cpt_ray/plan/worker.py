@@ -28,6 +28,8 @@ _NCCL = 400 * _MIB
 """Channels of a process group of several workers."""
 _TOP_PAD = 1 << 28
 """Of `runtime.recycle_memory`: the heap grows by that much at once (`edges/process.py`)."""
+KEPT_BY_RUNS = 130_000_000
+"""What glibc's heap keeps of a run when the same process trains another (docs/log.md, 2026-11-29: 130 to 280 MB)."""
 _HEAP_SLACK, _CARD_SLACK = 0.2, 0.05
 """Share of what comes and goes that is lost to fragmentation, in glibc's heap (measured) and in torch's cache."""
 _BUCKET = 500_000_000

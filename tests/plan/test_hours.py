@@ -59,6 +59,8 @@ def test_text_is_prepared_by_as_many_workers_as_there_are_and_unknown_text_takes
 def test_models_are_scored_in_rounds_each_on_a_core():
     # Two rounds of two; a core has half the pace of the two of a worker.
     assert planned().stages[2].seconds == pytest.approx(2 * (8.0 + 1000 / 250))
+    # Without Ray models are scored by the process that trained them, which has nothing to start.
+    assert planned(ray_start_s=0.0).stages[2].seconds == pytest.approx(2 * (1.0 + 1000 / 250))
     tasks = Scored(models=4, tokens=1000.0, at_once=2, devices=2.0, counted=True, harness_tasks=3)
     assert planned(scored=tasks).stages[2].basis.endswith("1,000 tokens each, counted; 3 lm-eval tasks come on top")
 

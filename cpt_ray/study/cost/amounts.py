@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from typing import NamedTuple
 
 from cpt_ray.config.sections.evaluate import ExamConfig
@@ -74,11 +75,16 @@ def _held_out_tokens(graph: CellGraph) -> tuple[float, bool]:
         sets = [one for one in store.load(node).sets if one.part == "test"]
         return sum(
             min(one.documents, config.held_out_documents)
-            * min(config.document_tokens, one.bytes / max(1, one.documents) / _BYTES_PER_TOKEN)
+            * _capped(one.bytes / max(1, one.documents) / _BYTES_PER_TOKEN, config.document_tokens)
             for one in sets
         ), True
     number = sum(source.held_out_role is not None for source in graph.config.read_sources)
-    return number * config.held_out_documents * min(config.document_tokens, _DOCUMENT_TOKENS), False
+    return number * config.held_out_documents * _capped(_DOCUMENT_TOKENS, config.document_tokens), False
+
+
+def _capped(mean: float, most: int) -> float:
+    """Mean of documents' tokens that are cut at `most`, for lengths that fall off exponentially."""
+    return mean * (1 - math.exp(-most / mean)) if mean else 0.0
 
 
 def _exam_tokens(graph: CellGraph) -> float:
