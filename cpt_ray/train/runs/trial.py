@@ -1,8 +1,8 @@
 """A few real steps of a model on made-up rows: what a worker takes in memory and time, measured before anything is spent.
 
-`python -m cpt_ray.train.runs.trial TASK.json RESULT.json` is one worker of a trial; `plan --measure` starts as many as the study's
-group has on this machine. In: an imported model, and the settings of its runs. Out: a `Trial`, written by rank 0. It trains,
-saves, exports and scores with the code that a run uses, so its memory is a run's; weights go nowhere.
+`python -m cpt_ray.train.runs.trial TASK.json RESULT.json` is one worker of a trial; `plan --measure` starts as many as the
+study's group has on this machine. In: an imported model, and the settings of its runs. Out: a `Trial`, written by rank 0. It
+trains, saves, exports and scores with the code that a run uses, so its memory is a run's; weights go nowhere.
 """
 
 from __future__ import annotations
