@@ -19,7 +19,7 @@ def cluster_has(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(beside, "cluster_may_grow", lambda: False)
     monkeypatch.setattr(beside.os, "cpu_count", lambda: 2)
-    return lambda cpus: monkeypatch.setattr(beside, "cluster_nodes", lambda: [ClusterNode("a", {"CPU": cpus}, {})])
+    return lambda cpus: monkeypatch.setattr(beside, "working_nodes", lambda _: [ClusterNode("a", {"CPU": cpus}, {})])
 
 
 def test_scoring_gets_what_the_groups_that_are_left_cannot_need(cluster_has):
