@@ -10,7 +10,6 @@ import pytest
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.identity import Place, count_repeated_ids, document_identity, id_keys, place_of
 from cpt_ray.data.read.documents import content_id
-from cpt_ray.data.run.merge import merge_repeated_ids
 from cpt_ray.records import RepeatedIds
 from tests.data.conftest import document, settings
 from tests.data.run.in_process import Documents, documents
@@ -75,7 +74,7 @@ def test_ids_that_repeat_are_counted_per_source_over_all_units(tmp_path: Path) -
     for unit_bytes in (2000, 10**6):
         made = documents(tmp_path / str(unit_bytes), sources, settings(unit_bytes=unit_bytes))
         # "same" and "a\nb", twice each: ids are compared as they are written, within a source.
-        assert merge_repeated_ids(report.repeated_ids for report in made.pairs) == {"law": RepeatedIds(ids=2, documents=4)}
+        assert made.pairs.repeated_ids == {"law": RepeatedIds(ids=2, documents=4)}
 
 
 def test_ids_made_of_the_content_are_not_the_sources(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ def run_trial(task: TrialTask) -> Trial:
         ConfigError: If one of them fails; with the last line that it wrote.
     """
     put_interpreter_on_path()
+    # A group that this process is told of is not the trial's.
+    alone = {name: value for name, value in os.environ.items() if name not in _GROUP}
     with tempfile.TemporaryDirectory(prefix="cpt-ray-trial-") as name:
         folder = Path(name)
         (folder / "task.json").write_text(task.to_json(), encoding="utf-8")
@@ -129,7 +131,7 @@ def run_trial(task: TrialTask) -> Trial:
             workers = [
                 subprocess.Popen(
                     [sys.executable, "-m", "cpt_ray.train.runs.trial", *files],
-                    env={**os.environ, **worker_environment(task.runtime), **ranks},
+                    env={**alone, **worker_environment(task.runtime), **ranks},
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
@@ -143,6 +145,10 @@ def run_trial(task: TrialTask) -> Trial:
                 fix="lower train.micro_batch_size if it ran out of memory; cpt-ray plan without --measure needs no trial",
             )
         return Trial.load(folder / "result.json")
+
+
+_GROUP = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK")
+"""Variables by which torch finds its process group."""
 
 
 def _ranks(workers: int) -> list[dict[str, str]]:

@@ -100,7 +100,7 @@ def test_an_error_names_the_micro_batch_that_should_fit(tmp_path):
         "rank 0: out of GPU memory with micro-batches of 32 rows of 2048 tokens; weights, gradients and optimizer take about "
         "2.3 GiB of 24.0 GiB"
     )
-    assert "set train.micro_batch_size=16, which should fit, or auto" in error.fix
+    assert "set train.micro_batch_size=12, which should fit, or auto" in error.fix
     assert "result" in error.fix
     # Where the estimate says that it should have fit, a clearly smaller one is named.
     assert passes.below(32, memory=200 * GIB) == 24
