@@ -1,6 +1,6 @@
-"""Hardware by name, for `cpt-ray init`: memory, and how much a second of it trains, as rough figures.
+"""Hardware by name, for `cpt-ray init`: memory, and how much a second of it trains, by the profiles of `cpt-ray plan`.
 
-In: `cpu`, `h100`, `8xa100-80`, or `here`. Out: `Hardware`. `cpt-ray plan` has finer profiles; these only choose a start.
+In: `cpu`, `h100`, `8xa100-80`, or `here`. Out: `Hardware`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,10 @@ import psutil
 
 from cpt_ray.edges.device import read_device
 from cpt_ray.errors import ConfigError
+from cpt_ray.plan.hardware import HardwareProfile, find_profile, load_hardware, profile_names
 
-CARDS: dict[str, tuple[int, float]] = {
-    "l4": (24, 121e12),
-    "a10g": (24, 70e12),
-    "a100-40": (40, 312e12),
-    "a100-80": (80, 312e12),
-    "h100": (80, 989e12),
-    "h200": (141, 989e12),
-    "b200": (180, 2250e12),
-}
-"""Memory in GB, and dense bf16 FLOP/s of the data sheets."""
-UTILIZATION = 0.35
-"""Of the data sheet's FLOP/s, what training reaches: published runs report 0.3 to 0.5."""
-CORE_FLOPS = 1e11
-"""FLOP/s that a CPU core trains with: 135M parameters on two cores with AVX512-BF16 take 220 to 530 tokens a second."""
-_UNKNOWN_FLOPS = 50e12
+_UNKNOWN_FLOPS = 17.5e12
+"""FLOP/s that a card without a profile is taken to train with."""
 _MOST_DEVICES = 4096
 _BF16_SINCE = (8, 0)
 
@@ -64,27 +52,42 @@ def parse_hardware(text: str) -> Hardware:
         return _here(devices)
     if name == "cpu":
         return _cpu(devices)
-    if name not in CARDS or not 1 <= devices <= _MOST_DEVICES:
+    if name not in card_names() or not 1 <= devices <= _MOST_DEVICES:
         raise ConfigError(
             f"{text!r} is no hardware that is known here",
-            fix=f"use here, cpu or {', '.join(CARDS)}, with a number of devices in front if there are several: 8xh100",
+            fix=f"use here, cpu or {', '.join(card_names())}, with a number of devices in front if there are several: 8xh100",
         )
-    gigabytes, flops = CARDS[name]
-    return Hardware(name, devices, gigabytes * 10**9, flops * UTILIZATION, is_gpu=True)
+    profile = load_hardware(name)
+    return Hardware(name, devices, profile.memory or 0, _trained_with(profile), is_gpu=True)
+
+
+def card_names() -> list[str]:
+    """Names of the GPUs that have a profile."""
+    return [name for name in profile_names() if load_hardware(name).is_gpu]
+
+
+def _trained_with(profile: HardwareProfile) -> float:
+    """FLOP/s that training reaches on a card or a core."""
+    return profile.peak_bf16_flops * profile.achieved_share
 
 
 def _cpu(devices: int) -> Hardware:
     # Half of the memory: the system, texts and the scoring of models need the rest.
     memory, cores = psutil.virtual_memory().total // 2, os.cpu_count() or 1
-    return Hardware(f"CPU with {cores} cores", devices, memory // devices, CORE_FLOPS * cores / devices, is_gpu=False)
+    return Hardware(
+        f"CPU with {cores} cores",
+        devices,
+        memory // devices,
+        _trained_with(load_hardware("cpu")) * cores / devices,
+        is_gpu=False,
+    )
 
 
 def _here(devices: int) -> Hardware:
     facts = read_device(ask_torch=False)
     if facts.card is None or facts.hidden_by is not None or facts.memory_bytes is None:
         return _cpu(devices)
-    card = facts.card.lower()
-    known = next((name for name in CARDS if name.split("-")[0] in re.split(r"[\s-]+", card)), None)
-    flops = CARDS[known][1] * UTILIZATION if known else _UNKNOWN_FLOPS * UTILIZATION
+    profile = find_profile(facts.card)
+    flops = _trained_with(profile) if profile else _UNKNOWN_FLOPS
     precision = "fp16" if facts.capability is not None and facts.capability < _BF16_SINCE else "bf16"
     return Hardware(facts.card, devices, facts.memory_bytes, flops, is_gpu=True, precision=precision)

@@ -8,6 +8,7 @@ trains, saves, exports and scores with the code that a run uses, so its memory i
 from __future__ import annotations
 
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -104,7 +105,7 @@ def _steps(task: TrialTask, engine: Engine, batches: list[MicroBatch]) -> tuple[
         engine.step(1e-6, loss).read()
         passed.append((middle - start) / len(batches))
         stepped.append(time.perf_counter() - middle)
-    return _median(passed[1:]), _median(stepped[1:]), passed[0] * len(batches) + stepped[0]
+    return statistics.median(passed[1:]), statistics.median(stepped[1:]), passed[0] * len(batches) + stepped[0]
 
 
 def _more(done: int, began: float, seconds: float) -> bool:
@@ -148,10 +149,6 @@ def _timed(work: Callable[[], object]) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 if __name__ == "__main__":

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.cli.init.hardware import CARDS, parse_hardware
+from cpt_ray.cli.init.hardware import card_names, parse_hardware
 from cpt_ray.errors import ConfigError
 
 
-@pytest.mark.parametrize(("text", "devices", "gigabytes"), [("h100", 1, 80), ("8xA100-40", 8, 40), ("2 x l4", 2, 24)])
+@pytest.mark.parametrize(("text", "devices", "gigabytes"), [("h100", 1, 85.5), ("8xA100-40", 8, 42.4), ("2 x l4", 2, 24.2)])
 def test_cards_have_their_memory(text, devices, gigabytes):
     found = parse_hardware(text)
     assert (found.devices, found.memory_bytes, found.is_gpu) == (devices, gigabytes * 10**9, True)
+
+
+def test_every_card_that_a_plan_knows_is_known():
+    assert {"l4", "a10g", "a100-40", "a100-80", "h100", "h200", "b200"} <= set(card_names())
+    assert "cpu" not in card_names()
 
 
 def test_the_cpu_of_this_machine_is_shared_by_its_workers():
@@ -30,4 +35,4 @@ def test_here_is_whatever_this_machine_has():
 def test_hardware_that_is_unknown_is_refused_with_what_is_known(text):
     with pytest.raises(ConfigError, match="is no hardware that is known here") as caught:
         parse_hardware(text)
-    assert all(name in caught.value.fix for name in (*CARDS, "here", "cpu", "8xh100"))
+    assert all(name in caught.value.fix for name in (*card_names(), "here", "cpu", "8xh100"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.cli.init.bases import Base, look_at_base, short_name
 from cpt_ray.cli.init.fill import TITLES, Answers, Filled, fill
-from cpt_ray.cli.init.hardware import CARDS, Hardware, parse_hardware
+from cpt_ray.cli.init.hardware import Hardware, card_names, parse_hardware
 from cpt_ray.cli.init.questions import Questions
 from cpt_ray.cli.init.texts import Looked, look
 from cpt_ray.cli.request import Request
@@ -52,7 +52,7 @@ def main(options: Namespace, console: TerminalConsole) -> None:
     if general is not None:
         _say_text(general, "general text", console)
     probe = None if options.probe is None else look(options.probe, "--probe")
-    known = f"here, cpu, {', '.join(CARDS)}, 8xh100"
+    known = f"here, cpu, {', '.join(card_names())}, 8xh100"
     hardware = ask.answer(
         "--hardware", options.hardware, f"Hardware ({known})", parse_hardware, default="here", is_optional=True
     )
