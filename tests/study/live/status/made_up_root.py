@@ -118,3 +118,26 @@ def said_json(text: str) -> dict[str, Any]:
     """What `--json` printed."""
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+FAILED = """2026-01-01 10:00:03,000 INFO cpt_ray.train.worker: ended early
+Traceback (most recent call last):
+  File x
+OSError: no
+"""
+
+
+def make_logged_root(folder):
+    """A study with the logs of a driver and two workers, of which the second failed."""
+    root = make_root(folder)
+    (root / "logs").mkdir()
+    (root / "logs" / "driver.log").write_text(
+        "2026-01-01 10:00:00,000 INFO cpt_ray.study.live.session: attempt 1\n"
+        "2026-01-01 10:00:02,500 WARNING x: source is small\n"
+        "2026-01-01 10:00:09,000 INFO cpt_ray.study.live.session: made train\n"
+    )
+    logs = root / folder_of(TRUNK) / "logs"
+    logs.mkdir(parents=True)
+    (logs / "rank-00000.log").write_text("2026-01-01 10:00:01,000 INFO x: run on rank 0 of 2\n")
+    (logs / "rank-00001.log").write_text("2026-01-01 10:00:02,000 INFO x: run on rank 1 of 2\n" + FAILED)
+    return root

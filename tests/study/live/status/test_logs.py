@@ -6,30 +6,12 @@ import pytest
 
 from cpt_ray.cli.main import main
 from cpt_ray.study.live.status.logs import LogReader, errors_first, last_entries
-from tests.study.live.status.made_up_root import TRUNK, folder_of, make_root
-
-FAILED = """2026-01-01 10:00:03,000 INFO cpt_ray.train.worker: ended early
-Traceback (most recent call last):
-  File x
-OSError: no
-"""
+from tests.study.live.status.made_up_root import FAILED, TRUNK, folder_of, make_logged_root
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A driver and two workers, of which the second failed."""
-    root = make_root(tmp_path / "runs")
-    (root / "logs").mkdir()
-    (root / "logs" / "driver.log").write_text(
-        "2026-01-01 10:00:00,000 INFO cpt_ray.study.live.session: attempt 1\n"
-        "2026-01-01 10:00:02,500 WARNING x: source is small\n"
-        "2026-01-01 10:00:09,000 INFO cpt_ray.study.live.session: made train\n"
-    )
-    logs = root / folder_of(TRUNK) / "logs"
-    logs.mkdir(parents=True)
-    (logs / "rank-00000.log").write_text("2026-01-01 10:00:01,000 INFO x: run on rank 0 of 2\n")
-    (logs / "rank-00001.log").write_text("2026-01-01 10:00:02,000 INFO x: run on rank 1 of 2\n" + FAILED)
-    return root
+    return make_logged_root(tmp_path / "runs")
 
 
 def test_the_last_entries_are_shown(root, capsys):
