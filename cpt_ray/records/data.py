@@ -62,8 +62,13 @@ class Amount(Record):
     documents: int = 0
     bytes: int = 0
 
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(documents=self.documents + other.documents, bytes=self.bytes + other.bytes)
+    @classmethod
+    def total(cls, amounts: Iterable[Amount]) -> Self:
+        """The sum of amounts."""
+        documents = size = 0
+        for amount in amounts:
+            documents, size = documents + amount.documents, size + amount.bytes
+        return cls(documents=documents, bytes=size)
 
 
 class StageReport(Record):
@@ -79,18 +84,21 @@ class StageReport(Record):
     dropped: dict[str, Amount] = Field(default_factory=dict)
     edited_bytes: int = 0
 
-    def __add__(self, other: StageReport) -> StageReport:
-        if (self.stage, self.source) != (other.stage, other.source):
-            raise ValueError(f"cannot add reports of {self.stage}/{self.source} and {other.stage}/{other.source}")
-        reasons = sorted({*self.dropped, *other.dropped})
-        nothing = Amount()
-        return StageReport(
-            stage=self.stage,
-            source=self.source,
-            input=self.input + other.input,
-            kept=self.kept + other.kept,
-            dropped={r: self.dropped.get(r, nothing) + other.dropped.get(r, nothing) for r in reasons},
-            edited_bytes=self.edited_bytes + other.edited_bytes,
+    @classmethod
+    def total(cls, reports: Sequence[StageReport]) -> Self:
+        """The sum of reports of the same stage and source."""
+        first = reports[0]
+        for report in reports:
+            if (report.stage, report.source) != (first.stage, first.source):
+                raise ValueError(f"cannot add reports of {first.stage}/{first.source} and {report.stage}/{report.source}")
+        reasons = sorted({reason for report in reports for reason in report.dropped})
+        return cls(
+            stage=first.stage,
+            source=first.source,
+            input=Amount.total([report.input for report in reports]),
+            kept=Amount.total([report.kept for report in reports]),
+            dropped={r: Amount.total([report.dropped[r] for report in reports if r in report.dropped]) for r in reasons},
+            edited_bytes=sum(report.edited_bytes for report in reports),
         )
 
     def check(self) -> Self:
@@ -99,7 +107,7 @@ class StageReport(Record):
         Raises:
             DataError: If documents or bytes in differ from kept + dropped.
         """
-        lost = sum(self.dropped.values(), Amount())
+        lost = Amount.total(self.dropped.values())
         if self.input.documents != self.kept.documents + lost.documents:
             raise DataError(
                 f"stage {self.stage} of source {self.source} lost documents: {self.input.documents} in, "
@@ -117,11 +125,10 @@ class StageReport(Record):
 
 def sum_reports(reports: Iterable[StageReport]) -> list[StageReport]:
     """Add up reports of the same stage and source, keeping the order of first appearance."""
-    total: dict[tuple[str, str], StageReport] = {}
+    found: dict[tuple[str, str], list[StageReport]] = {}
     for report in reports:
-        key = (report.stage, report.source)
-        total[key] = total[key] + report if key in total else report
-    return list(total.values())
+        found.setdefault((report.stage, report.source), []).append(report)
+    return [StageReport.total(same) for same in found.values()]
 
 
 class ShownDocument(Record):

@@ -14,7 +14,7 @@ NOTHING = Amount()
 
 
 def report(stage="clean", source="law", *, kept=NOTHING, edited_bytes=0, **dropped):
-    total = sum(dropped.values(), kept)
+    total = Amount.total([*dropped.values(), kept])
     given = Amount(documents=total.documents, bytes=total.bytes + edited_bytes)
     return StageReport(stage=stage, source=source, input=given, kept=kept, dropped=dropped, edited_bytes=edited_bytes)
 
@@ -44,7 +44,7 @@ def test_a_report_that_lost_or_gained_something_is_refused(lost, message):
 def test_reports_of_the_same_stage_and_source_add_up_by_reason():
     one = report(kept=Amount(documents=1, bytes=10), too_short=Amount(documents=1, bytes=1))
     two = report(kept=Amount(documents=2, bytes=20), edited_bytes=3, too_long=Amount(documents=1, bytes=99))
-    total = (one + two).check()
+    total = StageReport.total([one, two]).check()
     assert total.kept == Amount(documents=3, bytes=30)
     assert total.dropped == {"too_short": Amount(documents=1, bytes=1), "too_long": Amount(documents=1, bytes=99)}
     assert total.edited_bytes == 3
@@ -52,7 +52,7 @@ def test_reports_of_the_same_stage_and_source_add_up_by_reason():
 
 def test_reports_of_different_stages_do_not_add_up():
     with pytest.raises(ValueError, match="cannot add reports of clean/law and dedup/law"):
-        report() + report(stage="dedup")
+        StageReport.total([report(), report(stage="dedup")])
 
 
 def test_summing_keeps_the_order_of_first_appearance():

@@ -1,6 +1,6 @@
 """The driver's share of a large study: reports, manifest, list of files and commit of 10^5 packed units; no text.
 
-Commands of `python -m benchmarks.data.scale.metadata`: `pack FOLDER UNITS` does what a driver does with the reports of so many
+Commands: `pack FOLDER UNITS` does what a driver does with the reports of so many
 packed units, which are as large as those of the demo, and commits the artifact; its files are empty. `stages FOLDER UNITS` runs
 six stages of so many units in a pool, as preparation does, and keeps what all reported. `noop FOLDER UNITS` looks at the
 committed artifact as a command does that finds everything made. Each runs in a fresh process and prints its figures as JSON;
@@ -41,7 +41,7 @@ _WORKERS = 2
 def measure(command: str, folder: Path, units: int) -> dict[str, float]:
     """The figures of a command, from a fresh process."""
     child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.data.scale.metadata", command, str(folder), str(units)],
+        [sys.executable, "-c", f"from {__name__} import main; main({command!r}, {str(folder)!r}, {str(units)!r})"],
         capture_output=True,
         text=True,
         check=False,
@@ -114,11 +114,12 @@ def texts_of(tasks: list[PackUnit], folder: Path, *, write: bool) -> Iterator[st
         fields = {name: getattr(facts, name) for name in UnitFacts.model_fields}
         who = {"unit": task.unit, "stage": "pack", "task_checksum": 0, "pid": 1, "node": "node"}
         report = UnitReport.model_validate({**fields, **who, "outputs": outputs_of(task)})
+        text = report.to_json()
         if write:
-            (folder / report_entry(report).path).write_text(report.to_json())
+            (folder / report_entry(report, text).path).write_text(text)
             for entry in report.files:
                 (folder / entry.path).touch()
-        yield report.to_json()
+        yield text
 
 
 def pack(root: Path, units: int) -> dict[str, float]:
@@ -131,7 +132,7 @@ def pack(root: Path, units: int) -> dict[str, float]:
     spent = 0.0
     for text in texts_of(tasks, folder, write=True):
         started = time.process_time()
-        reports.add(UnitReport.from_json(text))
+        reports.add(UnitReport.from_json(text), text)
         spent += time.process_time() - started
     parts["reports_cpu_s"] = spent
     started = time.process_time()
@@ -213,7 +214,3 @@ def main(command: str, folder: str, units: str) -> None:
 
     figures = {"pack": pack, "stages": stages, "noop": noop}[command](Path(folder), int(units))
     print(json.dumps({**figures, "load": os.getloadavg()[0]}))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -37,6 +37,7 @@ BySource: TypeAlias = Literal["encodings", "fields", "languages", "redacted", "i
 """What reports count that belongs to the source of their unit."""
 _COUNTED: tuple[BySource, ...] = ("encodings", "fields", "languages", "redacted", "invisible")
 _BATCH = 4096
+_SUMMED = 100
 _REPORT = "report"
 """The kind of the reports themselves, among a stage's files."""
 
@@ -61,7 +62,7 @@ class UnitReports(Sequence[UnitReport]):
         self.num_done = 0
         """Units that have reported."""
         self._pids: set[int] = set()
-        self._sums: dict[tuple[str, str], StageReport] = {}
+        self._summed: dict[tuple[str, str], list[StageReport]] = {}
         self._samples: dict[tuple[str, str], Samples] = {}
         self._first: dict[tuple[str, str], tuple[int, int]] = {}
         self._counted: dict[str, dict[str, Counter[str]]] = {name: {} for name in _COUNTED}
@@ -81,15 +82,23 @@ class UnitReports(Sequence[UnitReport]):
         found.save()
         return found
 
-    def add(self, report: UnitReport) -> None:
-        """Add the report of a unit; each once."""
+    def add(self, report: UnitReport, text: str | None = None) -> None:
+        """Add the report of a unit; each once.
+
+        Args:
+            report: What the unit reported.
+            text: The same as JSON, where it is at hand.
+        """
         place = self._places[report.unit]
         self._done[place] = 1
         self.num_done += 1
         self._pids.add(report.pid)
         for number, found in enumerate(report.reports):
             key = (found.stage, found.source)
-            self._sums[key] = self._sums[key] + found if key in self._sums else found
+            summed = self._summed.setdefault(key, [])
+            summed.append(found)
+            if len(summed) == _SUMMED:  # one by one, adding would be half of the driver's time
+                summed[:] = [StageReport.total(summed)]
             self._first[key] = min(self._first.get(key, (place, number)), (place, number))
         for sample in report.samples:
             key = (sample["stage"], sample["source"])
@@ -107,12 +116,12 @@ class UnitReports(Sequence[UnitReport]):
         for source, repeated in report.repeated_ids.items():
             self.repeated_ids[source] = self.repeated_ids.get(source, RepeatedIds()) + repeated
         self.shown.extend(report.shown)
-        self._keep_files(place, report)
+        self._keep_files(place, report, text or report.to_json())
 
-    def _keep_files(self, place: int, report: UnitReport) -> None:
+    def _keep_files(self, place: int, report: UnitReport, text: str) -> None:
         for kind, entries in report.outputs.items():
             self._rows.extend((place, report.unit, kind, entry) for entry in entries)
-        self._rows.append((place, report.unit, _REPORT, report_entry(report)))
+        self._rows.append((place, report.unit, _REPORT, report_entry(report, text)))
         if len(self._rows) >= _BATCH:
             self._flush()
 
@@ -189,7 +198,7 @@ class UnitReports(Sequence[UnitReport]):
     @property
     def reports(self) -> list[StageReport]:
         """One per stage and source, summed, in the order of first appearance."""
-        return [self._sums[key] for key in sorted(self._sums, key=self._first.__getitem__)]
+        return [StageReport.total(self._summed[key]) for key in sorted(self._summed, key=self._first.__getitem__)]
 
     @property
     def samples(self) -> list[dict[str, str]]:

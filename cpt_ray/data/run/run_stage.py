@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import os
+import pickle
 import socket
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -84,8 +85,8 @@ def run_stage(
                     # Raised again under its own class, so that exit code and fix are those of the task.
                     raise getattr(errors, row["error"])(row["problem"], fix=row["fix"])
                 report = UnitReport.from_json(row["report"])
-                keep_report(context, report)
-                reports.add(report)
+                keep_report(context, report, row["report"])
+                reports.add(report, row["report"])
                 if progress is not None:
                     progress(stage, reports.num_done, len(tasks))
     reports.save()
@@ -118,9 +119,9 @@ def _on_ray(
 
 def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], pool: Executor) -> Generator[_Row, None, None]:
     """The row of each task as it ends, run by processes of this machine; what a killed one left undone is run again."""
-    left = dict.fromkeys(tasks)
+    left, pickled = dict.fromkeys(tasks), pickle.dumps(one_unit)
     for _ in range(_TRIES):
-        futures = {pool.submit(one_unit, task): task for task in left}
+        futures = {pool.submit(_one_pickled, pickled, task): task for task in left}
         try:
             for future in as_completed(futures):
                 with contextlib.suppress(BrokenProcessPool):
@@ -137,6 +138,17 @@ def _in_pool(stage: str, one_unit: Callable[..., _Row], tasks: Sequence[str], po
         f"{stage}: processes that prepare units were killed {_TRIES} times",
         fix="usually out of memory: lower runtime.prepare_workers or prepare.unit_bytes, then re-run the same command",
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _unpickled(one_unit: bytes) -> Callable[[str], _Row]:
+    loaded: Callable[[str], _Row] = pickle.loads(one_unit)  # noqa: S301  (pickled by the driver)
+    return loaded
+
+
+def _one_pickled(one_unit: bytes, task: str) -> _Row:
+    """Run the task with a function that was pickled once for all tasks of a stage: it has the settings of the study in it."""
+    return _unpickled(one_unit)(task)
 
 
 def _after_meeting(batch: Mapping[str, Any], *, one_unit: Callable[[str], _Row], meeting: Any) -> dict[str, list[str]]:

@@ -33,6 +33,7 @@ _SAMPLE_CHARACTERS = 200
 _NAME_DIGITS = 12
 
 
+_NOT_ASKED: set[str] = set()
 Outputs: TypeAlias = Mapping[str, FileEntry | Sequence[FileEntry]]
 """Files of a unit, by kind."""
 
@@ -68,6 +69,10 @@ class UnitTask(Record):
 
     unit: str
     source: str
+
+    def model_post_init(self, context: object) -> None:  # noqa: ARG002  (of pydantic)
+        """Share the set of fields that were given, half of a task's memory: a driver holds 10^5 of them, and asks for none."""
+        object.__setattr__(self, "__pydantic_fields_set__", _NOT_ASKED)
 
     def checksum(self, context: UnitContext) -> int:
         """A checksum that changes with the task or the settings, but not with the folder or the workers."""
@@ -195,19 +200,19 @@ def finished_unit(
     return report if report.task_checksum == task.checksum(context) else None
 
 
-def report_entry(report: UnitReport) -> FileEntry:
-    """The entry of a unit's report itself, which `finish_unit` wrote."""
-    data = report.to_json().encode()
+def report_entry(report: UnitReport, text: str) -> FileEntry:
+    """The entry of a unit's report itself, which `finish_unit` wrote as this text."""
+    data = text.encode()
     path = f"units/{report.stage}/{report.unit}.json"
     return FileEntry(path=path, size_bytes=len(data), sha256=storage.hash_bytes(data))
 
 
-def keep_report(context: UnitContext, report: UnitReport) -> None:
-    """Keep what a task of another node returned in this node's mirror too, whose files it describes."""
+def keep_report(context: UnitContext, report: UnitReport, text: str) -> None:
+    """Keep what a task of another node returned, as this text, in this node's mirror too, whose files it describes."""
     path = _report_path(context.root, report.stage, report.unit)
     if store.is_mirrored(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(report.to_json(), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def _report_path(folder: Path, stage: str, unit: str) -> Path:

@@ -54,7 +54,7 @@ def funnel_rows(contents: ReportContents) -> dict[str, list[FunnelRow]]:
     """Stages by source, in the order in which they ran."""
     rows: dict[str, list[FunnelRow]] = {}
     for report in contents.funnel:
-        lost = sum(report.dropped.values(), Amount())
+        lost = Amount.total(report.dropped.values())
         balanced = (
             report.input.documents == report.kept.documents + lost.documents
             and report.input.bytes == report.kept.bytes + lost.bytes + report.edited_bytes

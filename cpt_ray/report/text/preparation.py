@@ -97,7 +97,7 @@ def describe_duplicates(documents: DocumentsRecord) -> list[str]:
 
 
 def _funnel_rows(report: StageReport) -> Iterable[tuple[str, ...]]:
-    lost = sum(report.dropped.values(), Amount())
+    lost = Amount.total(report.dropped.values())
     kept = f"{report.kept.bytes / 1e6:.2f}"
     yield report.stage, report.source, str(report.input.documents), str(report.kept.documents), str(lost.documents), kept
     for reason, amount in sorted(report.dropped.items(), key=lambda item: -item[1].documents):
