@@ -36,7 +36,7 @@ def test_a_report_that_adds_up_passes_and_is_returned():
 )
 def test_a_report_that_lost_or_gained_something_is_refused(lost, message):
     right = report(kept=Amount(documents=1, bytes=90), edited_bytes=5, too_short=Amount(documents=1, bytes=5))
-    wrong = right.model_copy(update={"input": right.input + lost})
+    wrong = right.model_copy(update={"input": Amount.total([right.input, lost])})
     with pytest.raises(DataError, match=re.escape(message)):
         wrong.check()
 
