@@ -32,7 +32,7 @@ CLAIMS = tuple(
     f"data.{name}"
     for name in (
         "tokenize_pack_ratio", "ray_efficiency", "pack_waste_share", "pack_ratio", "neardup_ratio", "neardup_recall_difference",
-        "clean_agreement", "memory_growth", "cpu_growth", "two_worker_speedup",
+        "clean_agreement", "two_worker_speedup",
     )
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The data pipeline against its peers, against itself without Ray, and at ten times the data.
+"""The data pipeline against its peers and against itself without Ray.
 
 Run by `make bench-data` as `python -m benchmarks.data [PART ...] [--quick]`; `QUICK=1` measures less text and writes no results
 file. Each part adds its claims to `benchmarks/results/data.json`, so parts can be run one at a time:
@@ -7,7 +7,6 @@ file. Each part adds its claims to `benchmarks/results/data.json`, so parts can 
     ray        the same tasks on 0.5 GB, with and without Ray
     workers    one worker versus two
     packing    packing alone, tokens moved and position ids written, versus trl
-    growth     ten times the data, from raw files to shards
     neardup    near-duplicates, versus datasketch (`dedup.py`)
     clean      cleaning rules, versus datatrove's (`clean.py`)
 
@@ -27,8 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -249,65 +247,6 @@ def _pack_ours(sizes: np.ndarray) -> dict[str, float]:
     return {"cpu_s": done - started, "plan_s": planned - started, "move_s": moved - planned, "rows": pieces.num_rows}
 
 
-def measure_growth(bench: Bench) -> list[Claim]:
-    """All of preparation on two sizes of unique text: the larger once, the smaller and a bare start-up repeatedly meanwhile."""
-    small, large = bench.growth
-    again = 2 if bench.quick else 5
-    out = {small: [bench.out(f"growth-{small}-{number}") for number in range(again)], large: [bench.out(f"growth-{large}")]}
-
-    def sides(command: Callable[[int, Path], list[str]]) -> dict[str, list[str]]:
-        started = [ours("start", WORKERS)] * again
-        work = {f"{size} MB": [command(size, folder) for folder in out[size]] for size in bench.growth}
-        return {name: _one_after_another(commands) for name, commands in {"start": started, **work}.items()}
-
-    stages = {
-        "prepare": sides(lambda size, folder: ours("prepare", folder, WORKERS, *bench.corpus(size))),
-        "rows": sides(lambda _, folder: ours("rows", folder, bench.model(), WORKERS)),
-    }
-    raw: dict[str, Any] = {"runs_of_the_smaller": again}
-    for stage, commands in stages.items():
-        for name, usage in watch_together(commands).items():
-            raw[f"{stage}, {name}"] = bench.say(f"{stage}, {name}", usage)
-    sizes = [text_bytes(bench.corpus(size)) for size in bench.growth]
-    peak = [max(raw[f"{stage}, {size} MB"]["peak_bytes"] for stage in stages) for size in bench.growth]
-    spent = [
-        sum(raw[f"{stage}, {size} MB"]["cpu_s"] / runs - raw[f"{stage}, start"]["cpu_s"] / again for stage in stages)
-        for size, runs in zip(bench.growth, (again, 1), strict=True)
-    ]
-    raw |= {"text_bytes": sizes, "peak_bytes": peak, "cpu_s_beyond_start": spent}
-    what = f"{sizes[0] / 1e6:.0f} to {sizes[1] / 1e6:.0f} MB of unique text, from raw files to shards, duplicates included"
-    return [
-        Claim(
-            id="data.memory_growth",
-            possible=POSITIVE,
-            claim=f"{what}: growth of the peak private memory of the largest process",
-            value=peak[1] / peak[0],
-            unit="times",
-            target="<= 1.2",
-            raw=raw,
-        ),
-        Claim(
-            id="data.cpu_growth",
-            possible=POSITIVE,
-            claim=f"{what}: CPU seconds per byte, the larger over the smaller, Ray's start apart",
-            value=(spent[1] / spent[0]) / (sizes[1] / sizes[0]),
-            unit="times",
-            target="<= 1.1",
-        ),
-        Claim(
-            id="data.prepare_speed",
-            possible=POSITIVE,
-            claim=f"{what}: text per core-second",
-            value=sizes[1] / spent[1] / 1e6,
-            unit="MB per core-second",
-        ),
-    ]
-
-
-def _one_after_another(commands: Sequence[list[str]]) -> list[str]:
-    return ["bash", "-c", " && ".join(map(shlex.join, commands))]
-
-
 def measure_neardup(bench: Bench) -> list[Claim]:
     """Near-duplicates versus datasketch."""
     return data_dedup.measure(1_000, 200) if bench.quick else data_dedup.measure()
@@ -323,7 +262,6 @@ PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
     "ray": measure_ray,
     "workers": measure_workers,
     "packing": measure_packing,
-    "growth": measure_growth,
     "neardup": measure_neardup,
     "clean": measure_clean,
 }

@@ -33,7 +33,7 @@ class Bench:
         self.quick = quick
         self.folder = CACHE / ("data-quick" if quick else "data")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.small, self.large, self.growth = (2, 8, (2, 6)) if quick else (96, 500, (60, 600))
+        self.small, self.large = (2, 8) if quick else (96, 500)
 
     def corpus(self, megabytes: int) -> list[Path]:
         """The files of a corpus, made on first use."""

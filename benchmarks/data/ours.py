@@ -80,21 +80,18 @@ def make_units(folder: Path, files: list[Path]) -> None:
     ContainmentIndex.build([]).save(folder / "held_out" / "containment")
 
 
-def pack_on_ray(units: Path, model: Path, out: Path, workers: int, config: PrepareConfig = PACK_ALONE) -> None:
+def pack_on_ray(units: Path, model: Path, out: Path, workers: int) -> None:
     """Pack units as `cpt-ray prepare` does."""
     from cpt_ray.data.rows.shards import save_manifest
     from cpt_ray.data.run.pipeline import DataJob, pack_shards
     from cpt_ray.edges.ray_runtime import ray_session
 
     documents = DocumentsRecord.load(units / "documents" / "documents.json")
-    shares = {source_of([Path("x")]).name: config.held_out.share}
+    shares = {source_of([Path("x")]).name: PACK_ALONE.held_out.share}
     held_out = HeldOutRecord(sets=(), reports=(), task_pids={}, shares=shares)
-    record = units / "held_out" / "held_out.json"
-    if record.exists():
-        held_out = HeldOutRecord.load(record)
     with ray_session(RuntimeConfig(prepare_workers=workers)):
         manifest = pack_shards(
-            DataJob([source_of([Path("x")])], config, out, num_workers=workers),
+            DataJob([source_of([Path("x")])], PACK_ALONE, out, num_workers=workers),
             Made(units / "documents", documents),
             Made(units / "held_out", held_out),
             model_tokenizer(model),
@@ -119,20 +116,6 @@ def pack_plainly(units: Path, model: Path, out: Path, which: int, of: int) -> No
     names = DocumentsRecord.load(units / "documents" / "documents.json").units
     for files in unit_files(units / "documents", names[which::of]):
         pack_unit(PackUnit(**files, **common, share=PACK_ALONE.held_out.share), context)
-
-
-def prepare(out: Path, workers: int, files: list[Path]) -> None:
-    """Everything before packing, from raw files."""
-    from cpt_ray.data.run.pipeline import DataJob, draw_held_out, prepare_documents
-    from cpt_ray.edges.ray_runtime import ray_session
-
-    sources = [source_of(files)]
-    with ray_session(RuntimeConfig(prepare_workers=workers)):
-        documents = prepare_documents(DataJob(sources, PREPARE, out / "documents", num_workers=workers))
-        (out / "documents" / "documents.json").write_text(documents.to_json())
-        job = DataJob(sources, PREPARE, out / "held_out", num_workers=workers)
-        held_out = draw_held_out(job, Made(out / "documents", documents))
-        (out / "held_out" / "held_out.json").write_text(held_out.to_json())
 
 
 def start(workers: int) -> None:
@@ -165,10 +148,6 @@ def main(command: str, *arguments: str) -> None:
         pack_plainly(paths[0], paths[1], paths[2], which, of)
     elif command == "start":
         start(int(arguments[0]))
-    elif command == "prepare":
-        prepare(paths[0], int(arguments[1]), paths[2:])
-    elif command == "rows":
-        pack_on_ray(paths[0], paths[1], paths[0] / "shards", int(arguments[2]), PREPARE)
     else:
         raise SystemExit(f"no command {command!r}")
 

@@ -15,8 +15,8 @@ from cpt_ray.plan.hardware import HardwareProfile
 from cpt_ray.plan.pace import Load, Pace, peak_flops
 from cpt_ray.records import PlannedRun, PlannedStage, RunSpec, TimePlan
 
-PREPARE_BYTES_PER_CORE_S = 690_000.0
-"""Text from raw files to shards, per second of a core (benchmarks/results/data.json, data.prepare_speed)."""
+PREPARE_BYTES_PER_CORE_S = 1_900_000.0
+"""Text from raw files to shards, per second of a core (benchmarks/results/scale.json, scale.prepare_speed)."""
 SCORE_START_S = {"ray": 8.0, "local": 1.0}
 """Start of a process that scores, with its model; with `runtime.kind: local` it is the one that trained."""
 

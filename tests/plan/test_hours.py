@@ -47,8 +47,8 @@ def test_runs_stand_one_after_another_in_one_group_and_a_branch_waits_for_its_tr
 
 
 def test_text_is_prepared_by_as_many_workers_as_there_are_and_unknown_text_takes_unknown_time():
-    # 69 MB at 0.69 MB/s in two processes: 50 s.
-    assert planned().stages[0].seconds == pytest.approx(60.0)
+    # 190 MB at 1.9 MB/s in two processes: 50 s.
+    assert planned(text=TEXT._replace(num_bytes=190_000_000)).stages[0].seconds == pytest.approx(60.0)
     assert "assumed" in planned().stages[0].basis
     assert planned(text=TEXT._replace(bytes_per_s=6.9e6, measured=True)).stages[0].seconds == pytest.approx(15.0)
     unknown = planned(text=TEXT._replace(num_bytes=None))

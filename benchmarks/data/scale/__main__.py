@@ -59,7 +59,7 @@ def measure_metadata(quick: bool) -> list[Claim]:
         Claim(
             id="scale.driver_cpu_s_1e4_units",
             possible=POSITIVE,
-            claim="CPU seconds of the driver for the same, handing tasks to the pool included",
+            claim="CPU seconds of the driver's thread for the same; those of the pool's own threads are with the raw figures",
             value=staged["cpu_s"],
             unit="CPU s",
             target="<= 10",
