@@ -132,8 +132,8 @@ bench-grid: setup ## domain filters against fastText, a plan of 1,000 cells, mak
 bench-plan: setup ## peak memory and time as planned after plan --measure, against studies that then run; 40 min on a quiet machine
 	@$(BIN)/python -m benchmarks.train.planned
 
-bench-practical: setup ## from a messy folder to a report with init, check and run: about 10 min; writes benchmarks/results/practical.json
-	@$(BIN)/python -m benchmarks.practical.own_folder
+bench-practical: setup ## from a messy folder to a report with the wheel's init, check and run: about 15 min; writes benchmarks/results/practical.json
+	@$(BIN)/python -m benchmarks.practical.own_folder --wheel
 
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study

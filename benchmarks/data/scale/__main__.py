@@ -6,6 +6,7 @@ Each part adds its claims to `benchmarks/results/scale.json`:
     opens      opens of files per unit
     held_out   held-out n-grams of 41 GB of text in sixteen processes
     growth     CPU seconds and memory a byte at ten times the text
+    requests   requests a minute to a bucket while a run trains
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.data.scale import growth, held_out, metadata, opens
+from benchmarks.data.scale import growth, held_out, metadata, opens, requests
 from benchmarks.measure.claims import POSITIVE, Claim
 from benchmarks.measure.record import RESULTS, write_results
 
@@ -91,11 +92,18 @@ def measure_growth(quick: bool) -> list[Claim]:
     return growth.measure((2, 6) if quick else (60, 600), 2 if quick else 5)
 
 
+def measure_requests(quick: bool) -> list[Claim]:
+    """What a run in a bucket asks of it."""
+    with tempfile.TemporaryDirectory(prefix="bench-scale-") as folder:
+        return [requests.measure(Path(folder), 10 if quick else 60, 400_000 if quick else 3_000_000)]
+
+
 PARTS: dict[str, Callable[[bool], list[Claim]]] = {
     "metadata": measure_metadata,
     "opens": measure_opens,
     "held_out": measure_held_out,
     "growth": measure_growth,
+    "requests": measure_requests,
 }
 
 

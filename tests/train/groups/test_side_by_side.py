@@ -198,22 +198,27 @@ def test_a_refused_run_is_raised_when_the_others_are_done(root, serial, caplog):
 
 @pytest.mark.accept(cluster=5)
 @pytest.mark.full
-def test_a_controller_of_ray_that_is_killed_is_named_and_the_same_runs_go_on(root, serial):
+def test_a_controller_of_ray_that_is_killed_is_named_and_the_same_runs_go_on(root, serial, record_property):
     tasks = make_tasks(root, "controller")
+    killed_at: list[float] = []
 
     def kill() -> None:
         found = [one for one in psutil.Process().children(recursive=True) if "TrainController" in " ".join(one.cmdline())]
         assert len(found) >= 2
         for one in found:
             one.kill()
+        killed_at.append(time.monotonic())
 
     killer = beside(lambda: commits(tasks[TRUNK]) >= 2 and bool(attempts(tasks[SMALL])), kill)
     with pytest.raises(TrainingError, match="Ray's training controller is gone") as error:
         launch(tasks, groups=2)
+    said_s = time.monotonic() - killed_at[0]
     killer.join()
     assert "re-run the same command to resume" in error.value.fix
     launch(tasks, groups=2)
-    assert records(tasks)[TRUNK].training.first_steps[1] > 0
+    first = records(tasks)[TRUNK].training.first_steps[1]
+    assert first > 0
+    record_property("training controllers killed", f"said after {said_s:.0f} s; run again, the trunk from step {first}")
     require_same_weights(tasks, serial)
 
 
