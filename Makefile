@@ -89,6 +89,9 @@ test-full: setup-dev ## all tests: chaos, long fuzz, simulations
 test-cluster: setup-dev ## faults, launches and side-by-side runs on simulated nodes, at most 40 minutes
 	@$(BIN)/python -m pytest -m "full and (accept(cluster=2) or accept(cluster=4) or accept(cluster=5))"
 
+test-oldest: setup-dev ## the quick tests with the oldest versions that pyproject.toml admits, in an environment of their own; 20 min
+	@$(BIN)/python -m benchmarks.practical.oldest
+
 lint: setup-dev ## ruff: lint and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

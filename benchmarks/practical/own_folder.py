@@ -1,9 +1,10 @@
 """Measure the way from a messy folder to a report: `init`, `check` and `run`, as a new user types them.
 
-Run by `make bench-practical` as `python -m benchmarks.practical.own_folder --wheel`; writes `benchmarks/results/practical.json`. In:
-license texts and news of installed packages, written as people have texts: plain, Markdown, HTML, nested JSON lines, names that are
-not ASCII, a file of 30 MB, an empty file and two PDFs, one of them called a text. The base is the demo's, of 135M parameters. With
-`--wheel` the commands run in a new environment with cpt-ray's wheel; its set-up is not counted, DeepSpeed's first compilation is.
+Run by `make bench-practical` as `python -m benchmarks.practical.own_folder --wheel`; writes
+`benchmarks/results/practical.json`. In: license texts and news of installed packages, written as people have texts: plain,
+Markdown, HTML, nested JSON lines, names that are not ASCII, a file of 30 MB, an empty file and two PDFs, one of them called a
+text. The base is the demo's, of 135M parameters. With `--wheel` the commands run in a new environment with cpt-ray's wheel; its
+set-up is not counted, DeepSpeed's first compilation is.
 """
 
 from __future__ import annotations
