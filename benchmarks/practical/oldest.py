@@ -1,7 +1,8 @@
 """Run the tests with the oldest versions that `pyproject.toml` admits, in an environment of their own.
 
 Run by `make test-oldest`. Each `>=` of the package and its extras becomes `==`; what these need themselves is resolved as
-usual, so a bound that contradicts another's needs is named by pip. torch is the lock's: an older one is a download of gigabytes.
+usual, so a bound that contradicts another's needs is named by pip. torch is the lock's: an older one is a download of
+gigabytes.
 """
 
 from __future__ import annotations
