@@ -167,6 +167,7 @@ def test_another_machine_knows_how_far_it_is_and_what_was_logged(laptop):
 def test_the_report_is_written_from_another_machine(laptop):
     said = laptop.run("report").stdout
     assert f"report:  {ROOT}/report.html, here {laptop.mirrors}" in said
+    assert f"models:  cpt-ray fetch {ROOT} exports" in said
 
 
 def test_report_scores_and_exports_are_fetched_to_a_machine_that_has_only_the_root(laptop, disk, bucket, tmp_path):

@@ -40,6 +40,7 @@ def test_the_study_ends_well_with_a_summary_and_the_path_of_the_report(done):
     for name in (base_run("tiny"), SMALL, LARGE, CONTROL):
         assert any(line.startswith(name) for line in lines), name
     assert f"report:  {done.study.root / 'report.html'}" in lines
+    assert f"models:  {done.study.root / 'exports'}" in lines
     assert any(line.startswith("mlflow:  mlflow ui --host 127.0.0.1") for line in lines)
     assert Comparison.load(done.study.root / "comparison.json").verdict in done.said
 

@@ -40,6 +40,7 @@ from cpt_ray.study.stages.filter.scores import YIELD
 from cpt_ray.study.stages.scans.late_scan import LATE_SCAN
 from cpt_ray.study.stages.shards import SHARDS
 from cpt_ray.study.stages.stage import Node
+from cpt_ray.study.stages.train import EXPORTS
 from cpt_ray.study.study import StudyDriver
 from cpt_ray.train.monitor.metrics import HELD_OUT, read_events, read_lineage, read_metrics
 
@@ -51,7 +52,8 @@ def conclude(study: StudyDriver) -> str:
     comparison = study.comparison()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
-    said = [summarize(study, comparison), f"report:  {_shown(report)}", f"mlflow:  {_mirror(study, comparison, report)}"]
+    said = [summarize(study, comparison), f"report:  {_shown(report)}", f"models:  {_models(study)}"]
+    said.append(f"mlflow:  {_mirror(study, comparison, report)}")
     folders = {one.name: one.node.folder for one in study.grid.trained()}
     controls = frozenset(name for name, arm in study.grid.arms().items() if arm.role == "control")
     return "\n".join([*said, *study.curves.conclude(folders, comparison.points, controls)])
@@ -60,6 +62,12 @@ def conclude(study: StudyDriver) -> str:
 def _shown(report: Path) -> str:
     """Where the report is; of one in a bucket also where this machine has it."""
     return f"{address(report)}, here {report}" if is_mirrored(report) else str(report)
+
+
+def _models(study: StudyDriver) -> str:
+    """Where the exports are; of a root in a bucket, the command that brings them here."""
+    folder = study.root / EXPORTS
+    return shlex.join(["cpt-ray", "fetch", address(study.root), EXPORTS]) if is_mirrored(folder) else str(folder)
 
 
 def _mirror(study: StudyDriver, comparison: Comparison, report: Path) -> str:
