@@ -115,7 +115,7 @@ def hold_lease(root: Path) -> Iterator[Lease]:
     """
     path, place = root / FILE, store.address(root)
     if store.is_mirrored(root):
-        conditional.require_conditions(root)
+        conditional.require_sound(root)
     before = _read(path)
     held = None if before is None else _parsed(path, before.data)
     if before is not None and held is not None and not held.released and _alive(held, before.age_s):

@@ -18,10 +18,12 @@ from pyarrow import fs as arrow
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.store.addresses import url_of
 from cpt_ray.edges.store.opening import ask, get_bytes, put_bytes
-from cpt_ray.errors import LeaseError
+from cpt_ray.errors import ArtifactError, LeaseError
 
 _S3 = ("s3", "s3a")
 _PROBE = "lease.probe"
+_BYTES_PROBE, _BYTES = "bytes.probe", bytes(range(32))
+"""The same of every driver: another one may write it between the write and the read."""
 _NEEDS = "study.root on S3"
 
 
@@ -94,12 +96,15 @@ def write(path: Path, data: bytes, before: Version | None) -> Version:
     return written
 
 
-def require_conditions(root: Path) -> None:
-    """Refuse an S3 store that takes conditional writes without heeding the condition.
+def require_sound(root: Path) -> None:
+    """Refuse a store that keeps other bytes than it was sent, or an S3 store that does not heed the condition of a write.
 
     Raises:
-        LeaseError: If it does.
+        ArtifactError: If bytes change. Stores that do not know how AWS's libraries frame an upload with its checksum keep the
+            frame as content, and say that all is well.
+        LeaseError: If conditions are ignored.
     """
+    _require_bytes(url_of(root / _BYTES_PROBE))
     probe = root / _PROBE
     try:
         first = write(probe, b"", read(probe))
@@ -111,6 +116,16 @@ def require_conditions(root: Path) -> None:
             )
     except ChangedError:
         return  # as it should be, or another driver probes too
+
+
+def _require_bytes(url: str) -> None:
+    ask(url, "cannot be written", functools.partial(put_bytes, data=_BYTES))
+    kept = ask(url, "cannot be read", get_bytes)
+    if kept != _BYTES:
+        raise ArtifactError(
+            f"{url}: the store keeps other bytes than it is sent: {len(kept)} for {len(_BYTES)}",
+            fix="export AWS_REQUEST_CHECKSUM_CALCULATION=when_required on every node; if that does not help, use another store",
+        )
 
 
 @functools.lru_cache(maxsize=4)

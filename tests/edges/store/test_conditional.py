@@ -14,7 +14,7 @@ from cpt_ray.edges import lease as lease_module
 from cpt_ray.edges import store
 from cpt_ray.edges.lease import FILE, Lease, hold_lease, may_commit, read_lease, require_lease
 from cpt_ray.edges.store import conditional
-from cpt_ray.errors import ConfigError, LeaseError
+from cpt_ray.errors import ArtifactError, ConfigError, LeaseError
 from tests.object_store import node
 
 pytestmark = pytest.mark.accept(cluster=5)
@@ -23,7 +23,7 @@ import socket, sys, time
 socket.gethostname = lambda: sys.argv[2]
 from cpt_ray.edges import store
 from cpt_ray.edges.lease import hold_lease
-from cpt_ray.errors import ConfigError, LeaseError
+from cpt_ray.errors import ArtifactError, ConfigError, LeaseError
 try:
     with hold_lease(store.mirror_of(sys.argv[1])) as lease:
         print("held", lease.attempt, flush=True)
@@ -135,6 +135,15 @@ def test_a_bucket_that_ignores_conditions_is_refused(root, monkeypatch):
     monkeypatch.setattr(conditional, "write", careless)
     with pytest.raises(LeaseError, match="the store ignores conditional writes, so two drivers could run this study at once"):
         hold_lease(root).__enter__()
+
+
+def test_a_bucket_that_keeps_other_bytes_than_it_is_sent_is_refused(root, bucket):
+    bucket.fail("framed", method="PUT")
+    with pytest.raises(
+        ArtifactError, match=r"bytes.probe: the store keeps other bytes than it is sent: [0-9]+ for 32"
+    ) as error:
+        hold_lease(root).__enter__()
+    assert error.value.fix.startswith("export AWS_REQUEST_CHECKSUM_CALCULATION=when_required")
 
 
 def test_what_is_no_lease_is_named(root, bucket):
