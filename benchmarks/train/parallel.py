@@ -121,8 +121,8 @@ def main() -> None:
     """Measure and write the claim."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one short round; results go to a temporary folder")
-    parser.add_argument("--tokens", type=int, default=1_600_000, help="the largest budget")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=4_800_000, help="the largest budget")
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-parallel-") as folder:
         tokens, rounds = (40_000, 1) if options.quick else (options.tokens, options.rounds)
