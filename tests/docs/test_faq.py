@@ -9,9 +9,7 @@ import pytest
 from cpt_ray.cli.main import make_parser
 
 DOCS = Path(__file__).parents[2] / "docs"
-ROWS = re.findall(
-    r"^\| ([^|]+\?) \| (.+) \| \[[^\]]+\]\(([^)]+)\) \|$", (DOCS / "faq.md").read_text(encoding="utf-8"), re.MULTILINE
-)
+ROWS = re.findall(r"^- \*\*(.+\?)\*\* (.+) \[More\]\((.+)\)$", (DOCS / "faq.md").read_text(encoding="utf-8"), re.MULTILINE)
 COMMANDS = re.findall(r"`cpt-ray ([^`]+)`", "\n".join(answer for _, answer, _ in ROWS))
 pytestmark = pytest.mark.accept(practical=5)
 
