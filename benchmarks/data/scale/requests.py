@@ -58,7 +58,7 @@ def measure(folder: Path, seconds: float, tokens: int) -> Claim:
 
 def _wait_for_metrics(bucket: ObjectStore, training: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + _WAIT_S
-    while not any("metrics.jsonl" in key for key in bucket.keys("tiny/train/")):
+    while not any("/metrics/attempt-" in key for key in bucket.keys("tiny/train/")):
         if training.poll() is not None or time.monotonic() > until:
             raise RuntimeError(f"no metrics within {_WAIT_S} s")
         time.sleep(1)
@@ -69,4 +69,4 @@ def _what(path: str) -> str:
     place, _, query = unquote(path).partition("?")
     if "list-type" in query:
         return "listing"
-    return place.rstrip("/").rpartition("/")[2].partition("@")[0]
+    return "/".join(place.rstrip("/").split("/")[-2:]).partition("@")[0]
