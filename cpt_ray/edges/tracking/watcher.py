@@ -58,19 +58,21 @@ def wait_for_death() -> dict[str, object] | None:
         The last order if the driver is gone; None if there is nothing to do.
     """
     order: dict[str, object] | None = None
+    begun = b""
     while True:
         # The parent process as well as the pipe: a child that the driver forked would hold the pipe open.
         if order is not None and os.getppid() != order["driver"]:
             return order
         if not select.select([sys.stdin], [], [], _POLL_S)[0]:
             continue
-        line = sys.stdin.readline()
-        if not line:
+        # Not `readline`: it takes all that has arrived, and `select` does not see the orders that wait in its buffer.
+        if not (arrived := os.read(sys.stdin.fileno(), 1 << 16)):
             return order
-        found = json.loads(line)
-        if found == _DONE:
-            return None
-        order = found
+        *lines, begun = (begun + arrived).split(b"\n")
+        for found in map(json.loads, lines):
+            if found == _DONE:
+                return None
+            order = found
 
 
 def main() -> None:

@@ -77,3 +77,16 @@ def test_a_driver_that_ends_says_so_itself_and_its_watcher_goes(server, how, sta
     said, _ = driver.communicate(timeout=120)
     assert (said, driver.returncode) == ("running\n", 0)
     assert statuses(server, how) == {status}
+
+
+def test_a_watcher_that_starts_slowly_finds_both_orders_at_once_and_goes():
+    command = [sys.executable, "-m", "cpt_ray.edges.tracking.watcher"]
+    watcher = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, text=True)
+    assert watcher.stdin is not None
+    watcher.stdin.write(f'{{"uri": "", "experiment": "", "parent": "", "driver": {os.getpid()}}}\n{{"done": true}}\n')
+    watcher.stdin.flush()
+    try:
+        assert watcher.wait(timeout=60) == 0
+    finally:
+        watcher.kill()
+        watcher.stdin.close()
