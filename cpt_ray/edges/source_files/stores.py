@@ -60,6 +60,7 @@ class _S3(_ArrowStore):
             region=region,
             connect_timeout=_CONNECT_S,
             request_timeout=_REQUEST_S,
+            allow_delayed_open=True,  # what fits into one request is one: not a start, a part and an end
             retry_strategy=arrow_filesystems.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
         )
 

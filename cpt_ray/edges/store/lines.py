@@ -26,7 +26,7 @@ from cpt_ray.edges.store.transfer import Stored, listing
 from cpt_ray.errors import CptRayError
 
 logger = logging.getLogger(__name__)
-EVERY_S = 2.0
+EVERY_S = 5.0
 _AT, _DIGITS = "@", 12
 _SEGMENT_BYTES = 1 << 18
 

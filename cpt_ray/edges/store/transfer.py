@@ -174,7 +174,10 @@ def exists(path: Path) -> bool:
         return path.exists()
 
     def look(filesystem: arrow.FileSystem, name: str) -> bool:
-        return bool(filesystem.get_file_info(name).type == arrow.FileType.File)
+        # Of a missing object, asking for its facts also lists what begins with its name.
+        with contextlib.suppress(FileNotFoundError), filesystem.open_input_file(name):
+            return True
+        return False
 
     return ask(url_of(path), "cannot be looked up", look)
 
@@ -282,6 +285,7 @@ def _download(path: Path, filesystem: arrow.FileSystem, name: str, known: Stored
 
 
 def _stored(filesystem: arrow.FileSystem, name: str) -> Stored:
+    filesystem.open_input_file(name).close()  # as in `exists`: most of those that are asked for again and again are missing
     info = filesystem.get_file_info(name)
     if info.type != arrow.FileType.File:
         raise FileNotFoundError(name)
