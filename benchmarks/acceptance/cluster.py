@@ -14,7 +14,7 @@ from benchmarks.cluster import link_cut, three_hosts
 SCALE = (
     *("scale.cpu_growth", "scale.memory_growth", "scale.opens_per_unit", "scale.driver_bytes_per_unit"),
     *("scale.driver_cpu_s_1e5_shards", "scale.driver_mb_1e4_units", "scale.driver_cpu_s_1e4_units"),
-    *("scale.noop_seconds_1e5_shards", "scale.held_out_node_gb", "scale.held_out_limited_mb"),
+    *("scale.noop_seconds_1e5_shards", "scale.held_out_node_gb", "scale.held_out_limited_mb", "scale.requests_per_minute"),
 )
 FAULTS = (
     *("control service lost", "node lost, two groups", "node lost in prepare", "disk full at a checkpoint"),
