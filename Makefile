@@ -135,6 +135,9 @@ bench-plan: setup ## peak memory and time as planned after plan --measure, again
 bench-practical: setup ## from a messy folder to a report with init, check and run: about 10 min; writes benchmarks/results/practical.json
 	@$(BIN)/python -m benchmarks.practical.own_folder
 
+bench-peers: setup ## the whole way beside run_clm.py, LitGPT, Ray's DeepSpeed guide, a resumed Trainer and lm-eval; writes the tables of peers; 30 min; QUICK=1: little, no results file
+	@$(BIN)/python -m benchmarks.peers $(if $(QUICK),--quick)
+
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
 
