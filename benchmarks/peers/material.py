@@ -103,7 +103,7 @@ def tiny_base(folder: Path, texts: Iterable[str], *, vocabulary: int = 512) -> P
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-        vocab_size=vocabulary, max_position_embeddings=256, tie_word_embeddings=True,
+        vocab_size=vocabulary, max_position_embeddings=4096, tie_word_embeddings=True,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=engine, eos_token=SEPARATOR).save_pretrained(folder)

@@ -1,9 +1,9 @@
 """A long run stopped at 90 % of its steps: seconds until the first new step, ours beside Hugging Face's Trainer.
 
-Both runs are really trained to that step, with a tiny model whose steps cost next to nothing, and saved: ours by the signal
-that Ctrl-C sends, the Trainer by `save_steps`. Then each is resumed several times, in turns, from a copy of what lay there, and
-ended after its first step. Ours finds its batch by a seek; the Trainer passes over the batches seen, by their indices where the
-data is a dataset on disk, by reading them where it is a stream.
+Both runs are really trained to that step, with a tiny model whose steps cost next to nothing, and saved: ours when it gets
+SIGTERM, the Trainer by `save_steps`. Then each is resumed several times, in turns, from what lay there, and ended after its
+first step. Ours finds its batch by a seek; the Trainer passes over the batches seen, by their indices where the data is a
+dataset on disk, by reading them where it is a stream.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.measure.processes import send
 from benchmarks.measure.turns import REPOSITORY
 from benchmarks.peers.bench import DEEPSPEED, STUDY, THREADS, Bench, Beside, standard_error
 from benchmarks.peers.material import license_texts, tiny_base
-from cpt_ray.train.monitor.metrics import read_metrics
+from cpt_ray.records import StepMetrics
 
 ROWS, LENGTH = 8, 32
 REPEATS = 3
@@ -99,30 +99,27 @@ def _command(bench: Bench, root: Path, base: Path) -> list[str]:
 
 
 def _train_ours(bench: Bench, base: Path, stop_at: int) -> Path:
-    """Our run, stopped: its root, which is copied for every resumption."""
-    root, log = bench.empty("resume-ours"), bench.root / "resume-ours.log"
+    """Our run, stopped: a copy of its root, from which every resumption starts."""
+    root, kept, log = bench.empty("resume-ours"), bench.empty("resume-ours-kept"), bench.root / "resume-ours.log"
     process = _start(_command(bench, root, base), bench, log)
-    _wait(lambda: _lines(root) >= stop_at, process, log, every_s=1.0)
-    process.send_signal(signal.SIGINT)
+    _wait(lambda: _lines(root) >= stop_at, process, log, every_s=1.0 if stop_at > 1000 else 0.01)
+    process.send_signal(signal.SIGTERM)  # a shell may have its background jobs ignore SIGINT
     if process.wait() != _STOPPED:
         raise RuntimeError(f"our run ended with code {process.returncode} instead of {_STOPPED}\n{_end_of(log)}")
-    return root
+    shutil.copytree(root, kept, dirs_exist_ok=True)
+    return kept
 
 
-def _resume_ours(bench: Bench, root: Path, stop_at: int) -> float:
-    kept = bench.root / "resume-ours-kept"
-    if not kept.exists():
-        shutil.copytree(root, kept)
+def _resume_ours(bench: Bench, kept: Path, stop_at: int) -> float:
+    root, log = bench.root / "resume-ours", bench.root / "resume-ours-again.log"
     shutil.rmtree(root)
     shutil.copytree(kept, root)
-    before, log = _attempts(root), bench.root / "resume-ours-again.log"
-    base = bench.root / "resume-base"
-    seconds = _until(
-        lambda: any(path.stat().st_size for path in _attempts(root) - before), _command(bench, root, base), bench, log
-    )
-    (run,) = {path.parents[1] for path in _attempts(root)}
-    first = min(step.step for step in read_metrics(run)[stop_at:]) if len(read_metrics(run)) > stop_at else 0
-    if first <= stop_at * 0.99:
+    before = _attempts(root)
+    command = _command(bench, root, bench.root / "resume-base")
+    seconds = _until(lambda: any(b"\n" in path.read_bytes() for path in _attempts(root) - before), command, bench, log)
+    (new,) = _attempts(root) - before
+    first = StepMetrics.from_json(new.read_text(encoding="utf-8").splitlines()[0]).step
+    if first <= stop_at:
         raise RuntimeError(f"our run did not resume: its first new step is {first}")
     return seconds
 
