@@ -81,7 +81,7 @@ def _claim(
     )
 
 
-def _command(bench: Bench, root: Path, base: Path) -> list[str]:
+def _command(bench: Bench, root: Path, base: Path, verb: str = "train") -> list[str]:
     budget = int(bench.resume_steps * ROWS * LENGTH * 0.96)  # the first token of a document bears no loss
     overrides = bench.study_overrides(
         root,
@@ -95,12 +95,13 @@ def _command(bench: Bench, root: Path, base: Path) -> list[str]:
         f"train.checkpoint_every={2 * budget}",
         f"train.deepspeed={REPOSITORY / DEEPSPEED}",
     )
-    return [sys.executable, "-m", "cpt_ray.cli.main", "train", str(STUDY), *overrides]
+    return [sys.executable, "-m", "cpt_ray.cli.main", verb, str(STUDY), *overrides]
 
 
 def _train_ours(bench: Bench, base: Path, stop_at: int) -> Path:
     """Our run, stopped: a copy of its root, from which every resumption starts."""
     root, kept, log = bench.empty("resume-ours"), bench.empty("resume-ours-kept"), bench.root / "resume-ours.log"
+    subprocess.run(_command(bench, root, base, "prepare"), cwd=REPOSITORY, env=bench.environment, check=True)
     process = _start(_command(bench, root, base), bench, log)
     _wait(lambda: _lines(root) >= stop_at, process, log, every_s=1.0 if stop_at > 1000 else 0.01)
     process.send_signal(signal.SIGTERM)  # a shell may have its background jobs ignore SIGINT

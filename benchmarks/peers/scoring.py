@@ -69,7 +69,8 @@ def lm_eval(bench: Bench) -> list[Claim]:
         "evaluate.document_tokens=16",
     )
     command = [sys.executable, "-m", "cpt_ray.cli.main"]
-    subprocess.run([*command, "train", str(STUDY), *overrides], check=True, env=bench.environment, cwd=REPOSITORY)
+    for verb in ("prepare", "train"):
+        subprocess.run([*command, verb, str(STUDY), *overrides], check=True, env=bench.environment, cwd=REPOSITORY)
     shutil.rmtree(root / "evaluate", ignore_errors=True)
     models = {
         "base": _one(root.glob("models/*/config.json")).parent,

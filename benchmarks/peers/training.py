@@ -1,4 +1,4 @@
-"""From text to a trained model: `cpt-ray train` of an empty root beside run_clm.py's path, LitGPT, Ray's guide to DeepSpeed.
+"""From text to a trained model: `prepare` and `train` in an empty root beside run_clm.py's path, LitGPT, Ray's guide.
 
 Both sides begin with the same text and the same folder of a base, prepare rows of the same length, and take the same number of
 steps of the same size, a few at a time in turns (`benchmarks/measure/turns.py`). What is equal else: threads, allocator, fp32
@@ -9,11 +9,14 @@ join all text and let documents see each other, or cut and pad each one. The spe
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import os
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ LITGPT = ("litgpt==0.5.13", "litdata==0.2.59", "torchmetrics", "torch==2.13.0")
 _LITGPT_MODEL = "SmolLM2-135M-Instruct"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Peer:
     """A peer's process, and what it is called."""
 
@@ -46,7 +49,7 @@ class Peer:
     options: str
     ours: str = "local"
     """`runtime.kind` of our side."""
-    more: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def run_clm(bench: Bench) -> list[Claim]:
@@ -148,15 +151,22 @@ def _own_process(bench: Bench, name: str, title: str, text: Path, options: str, 
 
 
 def _ours(bench: Bench, peer: Peer) -> runs.Trainer:
-    """`cpt-ray train` with an empty root: it imports the base and prepares the text first."""
+    """`cpt-ray prepare` and `train` with an empty root: they import the base and prepare the text first.
+
+    Text is prepared without Ray in any case; the shards are the same.
+    """
     root = bench.empty(f"ours-{peer.name}")
     common = bench.study_overrides(root)[1:]
     environment = bench.plain_environment if peer.ours == "ray" else bench.environment
-    return runs.Bench(STUDY, root, environment, common).ours("ours", bench.shape, deepspeed=DEEPSPEED, kind=peer.ours)
+    trainer = runs.Bench(STUDY, root, environment, common).ours("ours", bench.shape, deepspeed=DEEPSPEED, kind=peer.ours)
+    train = [sys.executable, *trainer.side.arguments]
+    prepare = ["prepare" if word == "train" else word for word in train]
+    both = f"{shlex.join([*prepare, 'runtime.kind=local'])} && exec {shlex.join(train)}"
+    return dataclasses.replace(trainer, side=dataclasses.replace(trainer.side, interpreter="bash", arguments=["-c", both]))
 
 
 def _claims(bench: Bench, peer: Peer, *, whole: bool = False) -> list[Claim]:
-    ours = _ours(bench, peer)
+    ours, load = _ours(bench, peer), os.getloadavg()[0]
     mine, other = run_in_turns((ours.side, peer.side), warmup=bench.shape.warmup, steps=bench.shape.steps)
     _, _, run = ours.read()
     if run is None:
@@ -173,6 +183,7 @@ def _claims(bench: Bench, peer: Peer, *, whole: bool = False) -> list[Claim]:
     print(f"{peer.title}: {speeds[0]:.0f} against {speeds[1]:.0f} tokens/s; {first_s}", flush=True)
     more = {
         "options": peer.options,
+        "load_before": load,
         "text": {"documents": bench.text.count, "bytes": bench.text.text_bytes},
         "steps": {"ours": _steps(mine, my_tokens), "theirs": _steps(other, their_tokens)},
         **peer.more,
