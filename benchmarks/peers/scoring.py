@@ -59,7 +59,9 @@ def lm_eval(bench: Bench) -> list[Claim]:
     root, out = bench.root / "scored", bench.empty("lm-eval")
     overrides = bench.study_overrides(
         root,
-        "train.budgets=[3k]",
+        "train.budgets=[2k]",
+        "train.global_batch_size=1",
+        "train.micro_batch_size=1",
         f"train.deepspeed={REPOSITORY / DEEPSPEED}",
         f"evaluate.harness_path={tasks}",
         f"evaluate.harness_tasks=[{TASK}]",
