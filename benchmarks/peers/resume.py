@@ -9,6 +9,7 @@ dataset on disk, by reading them where it is a stream.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import statistics
@@ -39,7 +40,7 @@ _TRAINER = "benchmarks.peers.theirs.trainer_resume"
 
 def resume(bench: Bench) -> list[Claim]:
     """Train both runs to 90 %, then resume each."""
-    stop_at = bench.resume_steps * 9 // 10
+    stop_at, load = bench.resume_steps * 9 // 10, os.getloadavg()[0]
     base = tiny_base(bench.empty("resume-base"), license_texts(500_000))
     ours, theirs = _train_ours(bench, base, stop_at), _train_theirs(bench, base, stop_at)
     seconds: dict[str, list[float]] = {"ours": [], "resume": [], "resume-streaming": []}
@@ -47,7 +48,7 @@ def resume(bench: Bench) -> list[Claim]:
         seconds["ours"].append(_resume_ours(bench, ours, stop_at))
         for how in ("resume", "resume-streaming"):
             seconds[how].append(_resume_theirs(bench, theirs, how, stop_at))
-    print({name: [round(one, 1) for one in found] for name, found in seconds.items()})
+    print(f"load before {load:.1f}", {name: [round(one, 1) for one in found] for name, found in seconds.items()}, flush=True)
     return [
         _claim(bench, "resume_ratio", "Trainer", seconds["ours"], seconds["resume"], "a dataset on disk", target="<= 1.0"),
         _claim(
@@ -103,7 +104,7 @@ def _train_ours(bench: Bench, base: Path, stop_at: int) -> Path:
     root, kept, log = bench.empty("resume-ours"), bench.empty("resume-ours-kept"), bench.root / "resume-ours.log"
     subprocess.run(_command(bench, root, base, "prepare"), cwd=REPOSITORY, env=bench.environment, check=True)
     process = _start(_command(bench, root, base), bench, log)
-    _wait(lambda: _lines(root) >= stop_at, process, log, every_s=1.0 if stop_at > 1000 else 0.01)
+    _wait(lambda: _lines(root) >= stop_at, process, log, every_s=0.2)
     process.send_signal(signal.SIGTERM)  # a shell may have its background jobs ignore SIGINT
     if process.wait() != _STOPPED:
         raise RuntimeError(f"our run ended with code {process.returncode} instead of {_STOPPED}\n{_end_of(log)}")

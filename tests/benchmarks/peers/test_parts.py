@@ -20,7 +20,7 @@ pytestmark = pytest.mark.accept(practical=4)
 def bench(tmp_path_factory):
     made = Bench(quick=True, steps=3, root=tmp_path_factory.mktemp("peers"))
     made.shape = Shape(length=64, rows=2, micro_rows=2, warmup=2, steps=3)
-    made.resume_steps, made.num_items = 60, 12
+    made.num_items = 12
     made.base = material.tiny_base(made.empty("base"), material.license_texts(100_000))
     return made
 
@@ -74,7 +74,7 @@ def test_rays_guide_beside_ours(bench):
 def test_both_really_resume_at_the_step(bench):
     found = figures(resume(bench))
     assert set(found) == {"peers.resume_ratio", "peers.resume_streaming_ratio"}
-    assert found["peers.resume_ratio"][1]["what"].endswith("resumed at step 54 of 60")
+    assert found["peers.resume_ratio"][1]["what"].endswith("resumed at step 1,350 of 1,500")
 
 
 @pytest.mark.slow
