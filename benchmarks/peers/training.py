@@ -63,7 +63,8 @@ def run_clm(bench: Bench) -> list[Claim]:
 
 def litgpt(bench: Bench) -> list[Claim]:
     """LitGPT's `pretrain` of the same base."""
-    python = python_with("litgpt-0.5.13", LITGPT)
+    # litdata requires torchvision, whose build may not match torch's; nothing here uses it.
+    python = python_with("litgpt-0.5.13", LITGPT, without=["torchvision"])
     checkpoint = _litgpt_checkpoint(bench, python)
     out, log = bench.empty("litgpt"), bench.root / "litgpt.log"
     log.unlink(missing_ok=True)
