@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
 import shlex
 import shutil
@@ -70,13 +71,14 @@ def litgpt(bench: Bench) -> list[Claim]:
     log.unlink(missing_ok=True)
     shape, text = bench.shape, bench.empty("litgpt-text")
     shutil.copytree(bench.text.litgpt, text, dirs_exist_ok=True)  # it writes its tokens beside the text
+    adamw = {"class_path": "torch.optim.AdamW", "init_args": {"lr": LEARNING_RATE}}
     options = {
         "initial_checkpoint_dir": checkpoint, "tokenizer_dir": checkpoint, "out_dir": out / "out", "precision": "bf16-mixed",
         "data": "TextFiles", "data.train_data_path": text, "data.num_workers": 1,
         "train.max_seq_length": shape.length, "train.global_batch_size": shape.rows, "train.micro_batch_size": shape.rows,
         "train.max_tokens": shape.slots * (shape.warmup + shape.steps), "train.lr_warmup_steps": 1, "train.min_lr": 0,
         "train.max_norm": 1.0, "train.tie_embeddings": "true", "train.log_interval": 1,
-        "eval.final_validation": "false", "optimizer": "AdamW", "optimizer.lr": LEARNING_RATE, "logger_name": "csv",
+        "eval.final_validation": "false", "optimizer": json.dumps(adamw), "logger_name": "csv",
     }  # fmt: skip
     arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     side = Side(
