@@ -54,18 +54,21 @@ class Side:
 class Turns:
     """Wall and CPU seconds of one side's measured steps, and the step numbers, from 0.
 
-    `first_step_s` lasts from the start of the process to the end of its first step, `whole_s` to its own end.
+    `first_step_s` is from the start of the process to the end of its first step, `first_step_cpu_s` its CPU until then,
+    `whole_s` to its own end.
     """
 
     numbers: list[int] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     first_step_s: float = 0.0
+    first_step_cpu_s: float = 0.0
     whole_s: float = 0.0
 
     def add(self, taken: list[tuple[float, float]]) -> None:
         """Count steps as part of the whole."""
-        self.first_step_s = self.first_step_s or taken[0][0]
+        if not self.first_step_s:
+            self.first_step_s, self.first_step_cpu_s = taken[0]
         self.whole_s += sum(wall_s for wall_s, _ in taken)
 
 

@@ -31,7 +31,7 @@ from benchmarks.peers.material import license_texts, tiny_base
 from cpt_ray.records import StepMetrics
 
 ROWS, LENGTH = 8, 32
-REPEATS = 3
+REPEATS = 7
 _STOPPED = 130
 """Exit code of a command that was interrupted and has saved."""
 _LIMIT_S = 1800

@@ -203,12 +203,15 @@ def _claims(bench: Bench, peer: Peer, *, whole: bool = False) -> list[Claim]:
                 peer=peer.title, what="training, steady steps", ours=speeds[0], theirs=speeds[1], unit="tokens/s", more=more
             ).raw(),
         ),
-        _seconds_claim(peer, "first_step", "from text to the end of the first step", mine.first_step_s, other.first_step_s),
+        _seconds_claim(
+            peer, "first_step", "from text to the end of the first step", mine.first_step_s, other.first_step_s,
+            cpu_s={"ours": mine.first_step_cpu_s, "theirs": other.first_step_cpu_s}, load_before=load,
+        ),
     ]  # fmt: skip
     if whole:
         steps = bench.shape.warmup + bench.shape.steps
         what = f"from text to a saved model after {steps} steps"
-        claims.append(_seconds_claim(peer, "whole", what, mine.whole_s, other.whole_s))
+        claims.append(_seconds_claim(peer, "whole", what, mine.whole_s, other.whole_s, load_before=load))
     return claims
 
 
@@ -224,8 +227,9 @@ def _steps(turns: Turns, tokens: list[int]) -> dict[str, Any]:
     }
 
 
-def _seconds_claim(peer: Peer, name: str, what: str, ours_s: float, theirs_s: float) -> Claim:
-    beside = Beside(peer=peer.title, what=what, ours=ours_s, theirs=theirs_s, unit="s", more={"options": peer.options})
+def _seconds_claim(peer: Peer, name: str, what: str, ours_s: float, theirs_s: float, **more: Any) -> Claim:
+    options = {"options": peer.options, **more}
+    beside = Beside(peer=peer.title, what=what, ours=ours_s, theirs=theirs_s, unit="s", more=options)
     return Claim(
         id=f"peers.{peer.name}_{name}_ratio",
         possible=POSITIVE,

@@ -45,6 +45,7 @@ def test_a_few_steps_each_and_the_first_of_a_turn_is_not_measured(turns, tmp_pat
         assert all(0.02 < cpu_s < 10 for cpu_s in one.cpu_s)
         assert len(one.step_s) == len(one.cpu_s) == 4
         assert 0.05 < one.first_step_s < one.whole_s - sum(one.step_s)
+        assert 0.02 < one.first_step_cpu_s < 10
     finished = sorted(
         (float(line.split()[1]), name) for name in "ab" for line in (tmp_path / f"{name}.steps").read_text().splitlines()
     )  # fmt: skip
