@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure.claims import START_NOISE
 from benchmarks.measure.turns import REPOSITORY, TURN_STEPS
 from benchmarks.peers.material import Material, demo_base, write_texts
 from benchmarks.train.runs import Shape
@@ -101,6 +102,11 @@ class Beside:
         """As plain values."""
         figures = {"ours": self.ours, "theirs": self.theirs, "unit": self.unit}
         return {"peer": self.peer, "what": self.what, **figures, **self.more}
+
+
+def once(ratio: float) -> float:
+    """Spread of a ratio of two times that were measured once each: what starts vary by."""
+    return math.sqrt(2) * START_NOISE * ratio
 
 
 def standard_error(values: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.measure.claims import POSITIVE, Claim
 from benchmarks.measure.environments import python_with
 from benchmarks.measure.turns import REPOSITORY, Side, Turns, run_in_turns
-from benchmarks.peers.bench import DEEPSPEED, STUDY, THREADS, Bench, Beside, standard_error
+from benchmarks.peers.bench import DEEPSPEED, STUDY, THREADS, Bench, Beside, once, standard_error
 from benchmarks.peers.theirs.settings import TrainSettings, tokens_of_steps
 from benchmarks.train import runs
 from cpt_ray.config.deepspeed import load_deepspeed
@@ -235,6 +235,7 @@ def _seconds_claim(peer: Peer, name: str, what: str, ours_s: float, theirs_s: fl
         possible=POSITIVE,
         claim=f"wall seconds {what}, start-up included, ours over theirs; measured once",
         value=ours_s / theirs_s,
+        spread=once(ours_s / theirs_s),
         unit="ratio of seconds",
         target="<= 1.0",
         compared_with=peer.title,
