@@ -36,7 +36,7 @@ class Bench:
         self.root.mkdir(parents=True, exist_ok=True)
         self.shape = Shape(length=512, rows=1 if quick else 4, micro_rows=1 if quick else 4, warmup=2, steps=steps)
         self.resume_steps = 1_500 if quick else 5_000
-        self.num_items = 8 if quick else 100
+        self.num_items = 8 if quick else 40
 
     @classmethod
     def quickly(cls) -> Bench:
