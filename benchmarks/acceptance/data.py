@@ -62,7 +62,9 @@ def cli(*arguments: str, log: str, kill_after_s: float | None = None) -> str:
 
 def make_corpora() -> None:
     """Do what `make corpora` does."""
-    subprocess.run([sys.executable, "-m", "benchmarks.corpora.packages"], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.data.corpora.packages"], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def manifest_of(root: Path) -> dict[str, Any]:

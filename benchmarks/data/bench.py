@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.corpora import synthetic
+from benchmarks.data.corpora import synthetic
 from benchmarks.data.watch import Usage
 from benchmarks.measure.environments import CACHE, python_with
 from cpt_ray.records import DocumentsRecord

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.corpora.synthetic import unique_texts
+from benchmarks.data.corpora.synthetic import unique_texts
 from benchmarks.measure.claims import POSITIVE, Claim
 from benchmarks.measure.environments import CACHE, python_with
 from cpt_ray.config.sections.classifiers import ClassifierConfig

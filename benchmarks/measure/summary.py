@@ -44,5 +44,10 @@ def rewritten(text: str) -> str:
     return replace_between(text, MARKS, table())
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Rewrite the document."""
     README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.corpora import synthetic
 from benchmarks.data.bench import Bench, text_bytes
+from benchmarks.data.corpora import synthetic
 from benchmarks.data.ours import PREPARE, model_tokenizer, source_of
 from benchmarks.data.watch import watch_together
 from benchmarks.measure.claims import POSITIVE, Claim

@@ -15,8 +15,8 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.corpora import synthetic
 from benchmarks.data.bench import Bench
+from benchmarks.data.corpora import synthetic
 from benchmarks.data.ours import PREPARE, model_tokenizer, source_of
 from benchmarks.data.scale.growth import WORKERS
 from benchmarks.measure.claims import POSITIVE, Claim

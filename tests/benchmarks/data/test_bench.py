@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.corpora import synthetic
 from benchmarks.data import ours
+from benchmarks.data.corpora import synthetic
 from cpt_ray.records import UnitReport
 from tests.evaluate.tiny import SEPARATOR, build_tokenizer, make_text
 

@@ -44,6 +44,8 @@ def test_a_few_steps_each_and_the_first_of_a_turn_is_not_measured(turns, tmp_pat
         assert one.numbers == [3, 4, 6, 7]
         assert all(0.02 < cpu_s < 10 for cpu_s in one.cpu_s)
         assert len(one.step_s) == len(one.cpu_s) == 4
+        assert 0.05 < one.first_step_s < one.whole_s - sum(one.step_s)
+        assert 0.02 < one.first_step_cpu_s < 10
     finished = sorted(
         (float(line.split()[1]), name) for name in "ab" for line in (tmp_path / f"{name}.steps").read_text().splitlines()
     )  # fmt: skip
@@ -53,6 +55,11 @@ def test_a_few_steps_each_and_the_first_of_a_turn_is_not_measured(turns, tmp_pat
 def test_steps_that_do_not_fill_turns_are_an_error(turns, tmp_path):
     with pytest.raises(ValueError, match="4 steps cannot be taken in turns of 3"):
         turns.run_in_turns((side(turns, tmp_path, "a", "5"), side(turns, tmp_path, "b", "5")), warmup=1, steps=4)
+
+
+def test_a_start_without_a_step_is_an_error(turns, tmp_path):
+    with pytest.raises(ValueError, match="0 steps of warm-up"):
+        turns.run_in_turns((side(turns, tmp_path, "a", "5"), side(turns, tmp_path, "b", "5")), warmup=0, steps=3)
 
 
 def test_a_side_that_fails_is_an_error_with_its_output_and_the_other_one_is_ended(turns, tmp_path):

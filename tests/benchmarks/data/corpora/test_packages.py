@@ -1,6 +1,6 @@
 """Corpora from packages: how pages and dictionaries are converted."""
 
-from benchmarks.corpora.packages import entries, page_text, pages
+from benchmarks.data.corpora.packages import entries, page_text, pages
 
 PAGE = """<html><head><title>No text</title><style>p {}</style></head><body><nav>No text</nav>
 <h1>List <code>sort</code></h1><p>It is <em>stable</em>:

@@ -1,6 +1,6 @@
 """Unique text of any size for the data benchmark, built from packaged texts.
 
-Run as `python -m benchmarks.corpora.synthetic FOLDER MEGABYTES`.
+Run as `python -m benchmarks.data.corpora.synthetic FOLDER MEGABYTES`.
 Licenses, notices and news articles: first as is, then in further rounds with a tenth of their words replaced by other words of
 the same corpora. The rounds create no near-duplicates, and BPE merges, lengths and punctuation stay those of real text. Out:
 Parquet files of about 16 MB, columns `id` and `text`, one row group per 4 MB.

@@ -1,6 +1,6 @@
 """A small web with a legal part, cut by hash into text for two studies: `ladder_local.yaml` and `legal_scaling_local.yaml`.
 
-Run by `make corpora` after `benchmarks.corpora.packages`. Written under `runs/corpora/web/`, as JSON lines {id, text, kind}:
+Run by `make corpora` after `benchmarks.data.corpora.packages`. Written under `runs/corpora/web/`, as lines {id, text, kind}:
 
     pretrain.jsonl.zst     half of the general text: what the small bases are made from
     web.jsonl.zst          the other half, and half of the legal texts: what a filter looks through
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.corpora.packages import FOLDER
+from benchmarks.data.corpora.packages import FOLDER
 from cpt_ray.edges.packages import resolve_package
 
 WEB = FOLDER / "web"

