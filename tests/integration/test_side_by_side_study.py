@@ -123,7 +123,7 @@ def test_models_were_scored_while_others_trained(done):
     told = [line.partition("cpt_ray.study.")[2] for line in log]
     scored, trained = (
         [number for number, line in enumerate(told) if line.startswith(begin)]
-        for begin in ("live.beside: evaluate/", "session: made train/")
+        for begin in ("live.beside: evaluate/", "live.session: made train/")
     )
     assert len(scored) >= len(BUDGETS)
     assert sum(number < trained[-1] for number in scored) >= 2  # the first two runs, while the last one trained
