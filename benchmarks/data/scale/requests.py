@@ -1,4 +1,4 @@
-"""Requests to a bucket while a run trains: a driver and one worker on a real S3 server, between checkpoints.
+"""Requests to a bucket while a run trains: a driver and two workers on a real S3 server, between checkpoints.
 
 The server is moto's, behind the proxy of the tests, which sees every request. Counted from the first metrics in the bucket on.
 """
@@ -48,7 +48,7 @@ def measure(folder: Path, seconds: float, tokens: int) -> Claim:
     return Claim(
         id="scale.requests_per_minute",
         possible=POSITIVE,
-        claim="requests a minute to the bucket of a driver and one worker that trains, between checkpoints, on Ray",
+        claim="requests a minute to the bucket of a driver and two workers that train, between checkpoints, on Ray",
         value=len(seen) / seconds * 60,
         unit="requests a minute",
         target="<= 120",
