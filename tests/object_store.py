@@ -155,6 +155,7 @@ def object_store() -> Iterator[ObjectStore]:
             environment.setenv(name, value)
         opening.forget()
         yield store
+    opening.forget()  # a store around this one has another address
     proxy.shutdown()
     server.stop()
 
