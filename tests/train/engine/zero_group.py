@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
+import tempfile
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -83,10 +83,12 @@ class ZeroGroup:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        port = _free_port()
+        # A file, not a port: another process may take a free port before the group does.
+        self._folder = tempfile.TemporaryDirectory(prefix="zero-group-")
+        meeting = f"file://{self._folder.name}/meeting"
         for rank in range(self.world_size):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_serve, args=(theirs, rank, self.world_size, port), daemon=True)
+            worker = context.Process(target=_serve, args=(theirs, rank, self.world_size, meeting), daemon=True)
             worker.start()
             theirs.close()
             self._workers.append(worker)
@@ -112,7 +114,7 @@ class ZeroGroups:
             self._group.close()
 
 
-def _serve(pipe: Connection, rank: int, world_size: int, port: int) -> None:
+def _serve(pipe: Connection, rank: int, world_size: int, meeting: str) -> None:
     from cpt_ray.edges.ray_runtime import operator_environment, put_interpreter_on_path
 
     put_interpreter_on_path()
@@ -122,7 +124,7 @@ def _serve(pipe: Connection, rank: int, world_size: int, port: int) -> None:
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": "29500",  # asked for by DeepSpeed, and not used
         "GLOO_SOCKET_IFNAME": "lo",
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": "1",
@@ -134,7 +136,7 @@ def _serve(pipe: Connection, rank: int, world_size: int, port: int) -> None:
     # DeepSpeed's shared-memory collectives spin while they wait, and tests start more workers than cores; gloo sleeps.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world_size)
     while True:
         try:
             function, args = pipe.recv()
@@ -144,9 +146,3 @@ def _serve(pipe: Connection, rank: int, world_size: int, port: int) -> None:
             pipe.send((False, function(*args)))
         except BaseException:  # the caller decides what to do with it
             pipe.send((True, traceback.format_exc()))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
