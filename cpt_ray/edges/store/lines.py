@@ -27,6 +27,7 @@ from cpt_ray.errors import CptRayError
 
 logger = logging.getLogger(__name__)
 EVERY_S = 5.0
+_HERE_S = 1.0
 _AT, _DIGITS = "@", 12
 _SEGMENT_BYTES = 1 << 18
 
@@ -160,3 +161,8 @@ def _read_from(path: Path, start: int) -> bytes:
         stream.seek(start)
         return stream.read()
     return b""
+
+
+def look_every_s(path: Path) -> float:
+    """Seconds between two looks at what grows at a path: a store has nothing new between two sendings."""
+    return EVERY_S if is_mirrored(path) else _HERE_S

@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, working_nodes
-from cpt_ray.edges.store import is_mirrored
-from cpt_ray.edges.store.lines import EVERY_S
+from cpt_ray.edges.store.lines import look_every_s
 from cpt_ray.study import store
 from cpt_ray.study.stages.evaluate import Scorer, ScoresNode
 from cpt_ray.study.stages.stage import Node, Session
@@ -23,7 +22,6 @@ from cpt_ray.study.stages.train import RunNode
 from cpt_ray.train.groups.room import parallel_groups, scoring_room
 
 logger = logging.getLogger(__name__)
-_POLL_S = 1.0
 
 
 @contextlib.contextmanager
@@ -63,8 +61,8 @@ class _Beside(threading.Thread):
 
     def run(self) -> None:
         try:
-            stored = any(is_mirrored(run.folder) for run in self._runs)  # where every look is a request
-            while not self._stopping.wait(EVERY_S if stored else _POLL_S):
+            every_s = look_every_s(self._left[0].folder)
+            while not self._stopping.wait(every_s):
                 self._add_those_that_exist()
                 if self._scorer.queue.busy:
                     self._scorer.queue.look(self._room())

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from cpt_ray.edges.logs import FOLDER
-from cpt_ray.edges.store import is_mirrored
-from cpt_ray.edges.store.lines import EVERY_S
+from cpt_ray.edges.store.lines import look_every_s
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
 from cpt_ray.train.monitor.metrics import StepReader, append_driver_event, bring_run, read_events
 from cpt_ray.train.task import TrainTask
-
-_POLL_S = 1.0
 
 
 class RunObserver(Protocol):
@@ -61,8 +58,7 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Look about once a second; runs in the thread."""
         self._look(range(len(self._tasks)))  # a run may have ended before its driver could say so
-        # A store has nothing new between two sendings, and every look lists it.
-        every_s = EVERY_S if self._tasks and is_mirrored(Path(self._tasks[0].run_folder)) else _POLL_S
+        every_s = min((look_every_s(Path(task.run_folder)) for task in self._tasks), default=1.0)
         while not self._stopping.wait(every_s) and self.error is None:
             self._look(())
 
