@@ -18,6 +18,7 @@ from hypothesis import settings
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from tests.integration.finished import FinishedStudy, cpt_ray
 from tests.integration.tiny_study import TinyStudy, study_tree, write_tiny_study
+from tests.object_store import ObjectStore, object_store
 
 LONGEST_FIRST = (
     "integration/test_whole_study.py",
@@ -66,6 +67,13 @@ def ray_session_2cpu() -> Iterator[None]:
 
     with ray_session(RuntimeConfig(workers=2, prepare_workers=5)):  # six CPUs: two or three groups train side by side
         yield
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[ObjectStore]:
+    """An object store, one at a time: the address is in the environment of this process."""
+    with object_store() as found:
+        yield found
 
 
 def pytest_collection_finish() -> None:

@@ -139,7 +139,10 @@ class _Proxy(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def object_store() -> Iterator[ObjectStore]:
-    """Start the server and the proxy; this process and its children find them through the usual variables."""
+    """Start the server and the proxy; this process and its children find them through the usual variables.
+
+    Not within another one: the variables hold one address.
+    """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -155,7 +158,7 @@ def object_store() -> Iterator[ObjectStore]:
             environment.setenv(name, value)
         opening.forget()
         yield store
-    opening.forget()  # a store around this one has another address
+    opening.forget()
     proxy.shutdown()
     server.stop()
 

@@ -17,7 +17,7 @@ from cpt_ray.cli.main import main
 from cpt_ray.edges.store import opening
 from tests.data.filter.planted import write_planted_study
 from tests.integration.tiny_study import REPOSITORY, TinyStudy, write_model, write_tiny_study
-from tests.object_store import ObjectStore, node, object_store
+from tests.object_store import ObjectStore, node
 
 pytestmark = pytest.mark.slow
 ROOT = "s3://studies/tiny"
@@ -57,12 +57,6 @@ class Place:
         )
         assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
         return done
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[ObjectStore]:
-    with object_store() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from cpt_ray.study import store
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.stage import Node, Planned, Stage
 from tests.object_store import node as node_of
-from tests.object_store import object_store
 
 NOTES = Stage[None, Record](
     name="notes", version=1, verb="prepare", plan=lambda _: (), build=lambda *_: None, record=None, files=("**/*.txt", "a.*")
@@ -119,20 +118,20 @@ def test_what_a_command_made_or_did_not_find_is_no_reason_to_miss_it_later(tmp_p
     assert store.commit(node, started=time.perf_counter()) is store.find(node)
 
 
+@pytest.mark.usefixtures("bucket")
 def test_a_driver_fetches_what_another_node_wrote_of_an_artifact_that_it_committed(tmp_path):
     """As scores: a task on another host writes them, and the driver commits."""
     read_here = dataclasses.replace(NOTES, driver_files=("**/*.txt",))
-    with object_store():
-        with node_of(tmp_path / "worker"):
-            text = make(mirror_of("s3://studies/made"), stage=read_here).folder / "deep" / "b.txt"
-            text.parent.mkdir(parents=True)
-            text.write_text("world")
-            push_folder(text.parents[1])
-        with node_of(tmp_path / "driver"):
-            node = dataclasses.replace(make(mirror_of("s3://studies/made"), stage=read_here), found={})
-            artifact = store.commit(node, started=time.perf_counter())
-            assert store.find(node) == artifact
-            assert (node.folder / "deep" / "b.txt").read_text() == "world"
+    with node_of(tmp_path / "worker"):
+        text = make(mirror_of("s3://studies/made"), stage=read_here).folder / "deep" / "b.txt"
+        text.parent.mkdir(parents=True)
+        text.write_text("world")
+        push_folder(text.parents[1])
+    with node_of(tmp_path / "driver"):
+        node = dataclasses.replace(make(mirror_of("s3://studies/made"), stage=read_here), found={})
+        artifact = store.commit(node, started=time.perf_counter())
+        assert store.find(node) == artifact
+        assert (node.folder / "deep" / "b.txt").read_text() == "world"
 
 
 def test_the_nodes_of_a_study_share_what_is_found(tiny):

@@ -8,21 +8,16 @@ from pathlib import Path
 import pytest
 
 from cpt_ray.edges import store as store_of
-from tests.object_store import ObjectStore, node, object_store
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as found:
-        yield found
+from tests.object_store import ObjectStore, node
 
 
 @pytest.fixture
-def bucket(server: ObjectStore) -> Iterator[ObjectStore]:
-    server.recover()
-    server.seen.clear()
-    yield server
-    server.recover()
+def bucket(bucket: ObjectStore) -> Iterator[ObjectStore]:
+    """As the test before found it: nothing fails, nothing was asked."""
+    bucket.recover()
+    bucket.seen.clear()
+    yield bucket
+    bucket.recover()
 
 
 @pytest.fixture

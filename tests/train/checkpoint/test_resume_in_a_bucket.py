@@ -17,7 +17,7 @@ from cpt_ray.errors import ArtifactError, TrainingStopped
 from cpt_ray.records import RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import bring_run
-from tests.object_store import ObjectStore, object_store
+from tests.object_store import ObjectStore
 from tests.train.checkpoint import bucket_jobs, resume_jobs
 from tests.train.engine.zero_group import JobError, ZeroGroups
 from tests.train.tiny_run import make_model, make_shards
@@ -25,12 +25,6 @@ from tests.train.tiny_run import make_model, make_shards
 pytestmark = [pytest.mark.slow, pytest.mark.accept(cluster=5)]
 AWAY_S = 30
 SETTINGS = {"budgets": [2900], "checkpoint_every": 700, "keep_checkpoints": 3, "global_batch_size": 6, "precision": "fp32"}
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[ObjectStore]:
-    with object_store() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
