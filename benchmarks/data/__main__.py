@@ -18,7 +18,6 @@ tokenizer version.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -26,7 +25,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,8 +33,8 @@ from benchmarks.data import clean as data_clean
 from benchmarks.data import dedup as data_dedup
 from benchmarks.data.bench import HERE, ROW_TOKENS, WORKERS, Bench, ours, peers_python, text_bytes
 from benchmarks.data.watch import watch_together
-from benchmarks.measure.claims import POSITIVE, SHARE, Claim, Figure, ImpossibleError, beyond_start
-from benchmarks.measure.record import write_results
+from benchmarks.measure.claims import POSITIVE, SHARE, Claim, Figure, beyond_start
+from benchmarks.measure.parts import Parts, measure_parts, parsed, part_parser
 
 ENGINE = "SmolLM2's tokenizer, Hugging Face's engine, two processes"
 
@@ -257,7 +255,7 @@ def measure_clean(bench: Bench) -> list[Claim]:
     return data_clean.measure(200) if bench.quick else data_clean.measure()
 
 
-PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
+PARTS: Parts[Bench] = {
     "tokenize": measure_tokenize,
     "ray": measure_ray,
     "workers": measure_workers,
@@ -269,23 +267,9 @@ PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
 
 def main() -> None:
     """Run the requested parts, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="less text; no results file")
-    options = parser.parse_args()
-    bench = Bench(quick=options.quick)
-    claims: list[Claim] = []
-    for part in options.parts or PARTS:
-        found = PARTS[part](bench)
-        claims += found
-        if found and not options.quick:
-            write_results("data", found, merge=True)
-    if claims and options.quick:
-        write_results("data", claims, folder=bench.folder)
+    options = parsed(part_parser(__doc__, PARTS, quick="less text"), PARTS)
+    measure_parts("data", PARTS, Bench(quick=options.quick), options)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ImpossibleError as error:
-        sys.exit(str(error))
+    main()

@@ -15,13 +15,8 @@ What only prepares text or only takes steps has peers in `benchmarks/data` and `
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable
-
 from benchmarks.measure import summary
-from benchmarks.measure.claims import Claim, ImpossibleError
-from benchmarks.measure.record import write_results
+from benchmarks.measure.parts import Parts, measure_parts, parsed, part_parser
 from benchmarks.measure.turns import TURN_STEPS
 from benchmarks.peers import table
 from benchmarks.peers.bench import Bench
@@ -29,7 +24,7 @@ from benchmarks.peers.resume import resume
 from benchmarks.peers.scoring import lm_eval
 from benchmarks.peers.training import litgpt, ray_template, run_clm
 
-PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
+PARTS: Parts[Bench] = {
     "run_clm": run_clm,
     "litgpt": litgpt,
     "ray_template": ray_template,
@@ -40,27 +35,17 @@ PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
 
 def main() -> None:
     """Run the requested parts, or all, and rewrite the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="one turn a side; results and tables stay as they are")
+    parser = part_parser(__doc__, PARTS, quick="one turn a side")
     parser.add_argument("--table", action="store_true", help="measure nothing: rewrite the tables from the results")
     parser.add_argument("--steps", type=int, default=4 * TURN_STEPS, help="steps per side; two of three are measured")
-    options = parser.parse_args()
-    if options.quick:
-        bench = Bench.quickly()
-        for part in options.parts or PARTS:
-            write_results("peers", PARTS[part](bench), folder=bench.root / "results", merge=True)
-        return
+    options = parsed(parser, PARTS)
     if not options.table:
-        bench = Bench(quick=False, steps=options.steps)
-        for part in options.parts or PARTS:
-            write_results("peers", PARTS[part](bench), merge=True)
-    table.write()
-    summary.write()
+        bench = Bench.quickly() if options.quick else Bench(quick=False, steps=options.steps)
+        measure_parts("peers", PARTS, bench, options)
+    if not options.quick:
+        table.write()
+        summary.write()
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ImpossibleError as error:
-        sys.exit(str(error))
+    main()

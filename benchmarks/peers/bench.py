@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.claims import START_NOISE
+from benchmarks.measure.claims import POSITIVE, START_NOISE, Claim
 from benchmarks.measure.turns import REPOSITORY, TURN_STEPS
 from benchmarks.peers.material import Material, demo_base, write_texts
 from benchmarks.train.runs import Shape
@@ -104,9 +104,20 @@ class Beside:
         return {"peer": self.peer, "what": self.what, **figures, **self.more}
 
 
-def once(ratio: float) -> float:
-    """Spread of a ratio of two times that were measured once each: what starts vary by."""
-    return math.sqrt(2) * START_NOISE * ratio
+def seconds_claim(name: str, beside: Beside, *, compared_with: str) -> Claim:
+    """The claim of two times that were measured once each, starts included: they vary by what starts vary by."""
+    ratio = beside.ours / beside.theirs
+    return Claim(
+        id=f"peers.{name}_ratio",
+        possible=POSITIVE,
+        claim=f"wall seconds, {beside.what}, start-up included, ours over theirs; measured once",
+        value=ratio,
+        spread=math.sqrt(2) * START_NOISE * ratio,
+        unit="ratio of seconds",
+        target="<= 1.0",
+        compared_with=compared_with,
+        raw=beside.raw(),
+    )
 
 
 def standard_error(values: Sequence[float]) -> float:

@@ -86,25 +86,8 @@ def demo_base(folder: Path) -> Path:
 
 def tiny_base(folder: Path, texts: Iterable[str], *, vocabulary: int = 512) -> Path:
     """A Llama of two layers with random weights, and a tokenizer learned from the texts: its steps cost next to nothing."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from tests.evaluate.tiny import build_model, build_tokenizer
 
-    engine = Tokenizer(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    engine.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[SEPARATOR],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    engine.train_from_iterator(texts, trainer)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-        vocab_size=vocabulary, max_position_embeddings=4096, tie_word_embeddings=True,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=engine, eos_token=SEPARATOR).save_pretrained(folder)
+    build_model(vocabulary, longest=4096).save_pretrained(folder)
+    build_tokenizer(texts, vocabulary=vocabulary, separator=SEPARATOR).save_pretrained(folder)
     return folder

@@ -18,9 +18,9 @@ from pathlib import Path
 import yaml
 
 from benchmarks.data.watch import watch_together
-from benchmarks.measure.claims import DIFFERENCE, POSITIVE, Claim
+from benchmarks.measure.claims import DIFFERENCE, Claim
 from benchmarks.measure.turns import REPOSITORY
-from benchmarks.peers.bench import DEEPSPEED, STUDY, Bench, Beside, once
+from benchmarks.peers.bench import DEEPSPEED, STUDY, Bench, Beside, seconds_claim
 from cpt_ray.config.sections.evaluate import ExamConfig
 from cpt_ray.evaluate.exam.items import read_exam
 from cpt_ray.records import EvalRecord
@@ -119,17 +119,7 @@ def _claims(
             compared_with=f"{peer}: {options}",
             raw=accuracy.raw(),
         ),
-        Claim(
-            id="peers.lm_eval_ratio",
-            possible=POSITIVE,
-            claim=f"wall seconds of scoring, start-up included, ours over theirs: {work}; measured once",
-            value=ours_s / theirs_s,
-            spread=once(ours_s / theirs_s),
-            unit="ratio of seconds",
-            target="<= 1.0",
-            compared_with=f"{peer}: {options}",
-            raw=seconds.raw(),
-        ),
+        seconds_claim("lm_eval", seconds, compared_with=f"{peer}: {options}"),
     ]
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.measure.claims import POSITIVE, Claim
 from benchmarks.measure.environments import python_with
 from benchmarks.measure.turns import REPOSITORY, Side, Turns, run_in_turns
-from benchmarks.peers.bench import DEEPSPEED, STUDY, THREADS, Bench, Beside, once, standard_error
+from benchmarks.peers.bench import DEEPSPEED, STUDY, THREADS, Bench, Beside, seconds_claim, standard_error
 from benchmarks.peers.theirs.settings import TrainSettings, tokens_of_steps
 from benchmarks.train import runs
 from cpt_ray.config.deepspeed import load_deepspeed
@@ -203,7 +203,7 @@ def _claims(bench: Bench, peer: Peer, *, whole: bool = False) -> list[Claim]:
                 peer=peer.title, what="training, steady steps", ours=speeds[0], theirs=speeds[1], unit="tokens/s", more=more
             ).raw(),
         ),
-        _seconds_claim(
+        _seconds(
             peer, "first_step", "from text to the end of the first step", mine.first_step_s, other.first_step_s,
             cpu_s={"ours": mine.first_step_cpu_s, "theirs": other.first_step_cpu_s}, load_before=load,
         ),
@@ -211,7 +211,7 @@ def _claims(bench: Bench, peer: Peer, *, whole: bool = False) -> list[Claim]:
     if whole:
         steps = bench.shape.warmup + bench.shape.steps
         what = f"from text to a saved model after {steps} steps"
-        claims.append(_seconds_claim(peer, "whole", what, mine.whole_s, other.whole_s, load_before=load))
+        claims.append(_seconds(peer, "whole", what, mine.whole_s, other.whole_s, load_before=load))
     return claims
 
 
@@ -227,17 +227,7 @@ def _steps(turns: Turns, tokens: list[int]) -> dict[str, Any]:
     }
 
 
-def _seconds_claim(peer: Peer, name: str, what: str, ours_s: float, theirs_s: float, **more: Any) -> Claim:
+def _seconds(peer: Peer, name: str, what: str, ours_s: float, theirs_s: float, **more: Any) -> Claim:
     options = {"options": peer.options, **more}
     beside = Beside(peer=peer.title, what=what, ours=ours_s, theirs=theirs_s, unit="s", more=options)
-    return Claim(
-        id=f"peers.{peer.name}_{name}_ratio",
-        possible=POSITIVE,
-        claim=f"wall seconds {what}, start-up included, ours over theirs; measured once",
-        value=ours_s / theirs_s,
-        spread=once(ours_s / theirs_s),
-        unit="ratio of seconds",
-        target="<= 1.0",
-        compared_with=peer.title,
-        raw=beside.raw(),
-    )
+    return seconds_claim(f"{peer.name}_{name}", beside, compared_with=peer.title)

@@ -1,36 +1,41 @@
-"""Simulate studies and write `benchmarks/results/stats.json`: `python -m benchmarks.stats [PART ...] [--quick]`."""
+"""How often intervals are wrong, in simulated studies: `python -m benchmarks.stats [PART ...] [--quick]`.
+
+Run by `make bench-stats`; writes `benchmarks/results/stats.json`.
+"""
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
+from argparse import Namespace
 
-from benchmarks.measure.record import RESULTS, write_results
+from benchmarks.measure.claims import Claim
+from benchmarks.measure.parts import Parts, measure_parts, parsed, part_parser
 from benchmarks.stats import differences, fits, forecasts
 
-PARTS = {
-    "differences": (differences.measure, 10_000, 400),
-    "fits": (fits.measure, 500, 20),
-    "forecasts": (forecasts.measure, 500, 20),
-}
-"""By name: what measures it, and the number of studies per cell, in full and with `--quick`."""
+
+def measure_differences(options: Namespace) -> list[Claim]:
+    """Level and coverage of intervals of differences."""
+    return differences.measure(options.draws or (400 if options.quick else 10_000))
+
+
+def measure_fits(options: Namespace) -> list[Claim]:
+    """Coverage of the intervals of fits."""
+    return fits.measure(options.draws or (20 if options.quick else 500))
+
+
+def measure_forecasts(options: Namespace) -> list[Claim]:
+    """Coverage of the intervals of forecasts."""
+    return forecasts.measure(options.draws or (20 if options.quick else 500))
+
+
+PARTS: Parts[Namespace] = {"differences": measure_differences, "fits": measure_fits, "forecasts": measure_forecasts}
 
 
 def main() -> None:
-    """Measure the parts asked for, each written as soon as it is done."""
-    parser = argparse.ArgumentParser(description="how often intervals are wrong, in simulated studies")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    """Measure the requested parts, or all."""
+    parser = part_parser(__doc__, PARTS, quick="few studies per cell")
     parser.add_argument("--draws", type=int, help="studies per cell")
-    parser.add_argument("--quick", action="store_true", help="few studies per cell; results go to a temporary folder")
-    arguments = parser.parse_args()
-    unknown = sorted(set(arguments.parts) - set(PARTS))
-    if unknown:
-        parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(PARTS)}")
-    folder = Path(tempfile.mkdtemp(prefix="bench-stats-")) if arguments.quick else RESULTS
-    for name in arguments.parts or PARTS:
-        measure, full, quick = PARTS[name]
-        write_results("stats", measure(arguments.draws or (quick if arguments.quick else full)), folder=folder, merge=True)
+    options = parsed(parser, PARTS)
+    measure_parts("stats", PARTS, options, options)
 
 
 if __name__ == "__main__":

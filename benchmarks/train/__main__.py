@@ -12,19 +12,16 @@ and checkpointing. That part HAS NOT RUN YET: it was written on a machine withou
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import math
 import os
 import statistics
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure.claims import POSITIVE, SHARE, Claim, ImpossibleError
-from benchmarks.measure.record import RESULTS, write_results
+from benchmarks.measure.claims import POSITIVE, SHARE, Claim
+from benchmarks.measure.parts import Parts, measure_parts, parsed, part_parser
 from benchmarks.measure.turns import TURN_STEPS
 from benchmarks.train.peers import PEAK_FLOPS, PEAK_SIZE
 from benchmarks.train.runs import Bench, Measured, Shape, Trainer, measure_alone, measure_in_turns, ratio, require_equal_work
@@ -113,7 +110,15 @@ class Cpu:
         return _arithmetic_claims(self.bench)
 
 
-PARTS = ("speed", "bare", "peak", "zero3", "ray", "hf", "arithmetic")
+PARTS: Parts[Cpu] = {
+    "speed": Cpu.speed,
+    "bare": Cpu.bare,
+    "peak": Cpu.peak,
+    "zero3": Cpu.zero3,
+    "ray": Cpu.ray,
+    "hf": Cpu.hf,
+    "arithmetic": Cpu.arithmetic,
+}
 
 
 def _pair(ours: Trainer, other: Trainer, shape: Shape) -> tuple[Measured, Measured]:
@@ -271,26 +276,19 @@ def _record(measured: Measured) -> RunRecord:
 
 def main() -> None:
     """Measure, and write the claims of each part when it is done."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"on a CPU, one of {', '.join(PARTS)}; default: all")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="one turn per side; results go to a temporary folder")
+    parser = part_parser(__doc__, PARTS, quick="one turn per side")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="a GPU has a part of its own")
     parser.add_argument("--steps", type=int, default=12, help="steps per side; two of three are measured")
-    arguments = parser.parse_args()
+    arguments = parsed(parser, PARTS)
     environment = {**os.environ, **worker_environment(RuntimeConfig(gpus_per_worker=float(arguments.device == "cuda")))}
     bench = Bench(STUDY, ROOT, environment)
     steps = TURN_STEPS if arguments.quick else arguments.steps
-    folder = Path(tempfile.mkdtemp(prefix="bench-train-")) if arguments.quick else RESULTS
     if arguments.device == "cuda":
-        write_results("train", gpu_claims(bench, steps=steps), folder=folder, merge=True)
-        return
-    cpu = Cpu(bench, steps=steps)
-    for part in arguments.parts or PARTS:
-        write_results("train", getattr(cpu, part)(), folder=folder, merge=True)
+        arguments.parts = ["gpu"]
+        measure_parts("train", {"gpu": functools.partial(gpu_claims, steps=steps)}, bench, arguments)
+    else:
+        measure_parts("train", PARTS, Cpu(bench, steps=steps), arguments)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ImpossibleError as error:
-        sys.exit(str(error))
+    main()

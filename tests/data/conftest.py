@@ -5,10 +5,9 @@ import random
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from cpt_ray.config.sections.prepare import PrepareConfig, SourceConfig
+from tests.evaluate.tiny import build_tokenizer
 
 SEPARATOR = "<|end|>"
 VOCABULARY = 512
@@ -35,18 +34,9 @@ LONG = document("a long one that falls into training", 2000)
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real byte-level BPE of 512 tokens in a Hugging Face folder."""
-    engine = Tokenizer(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    engine.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[SEPARATOR],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    engine.train_from_iterator([document(f"train_{number}") for number in range(50)], trainer)
     folder = tmp_path_factory.mktemp("tokenizer")
-    PreTrainedTokenizerFast(tokenizer_object=engine, eos_token=SEPARATOR).save_pretrained(folder)
+    texts = [document(f"train_{number}") for number in range(50)]
+    build_tokenizer(texts, vocabulary=VOCABULARY, separator=SEPARATOR).save_pretrained(folder)
     return folder
 
 

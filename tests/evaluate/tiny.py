@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -29,18 +30,25 @@ def make_text(seed: int, sentences: int) -> str:
     return " ".join(f"{SENTENCES[pick]} ({seed}.{place})" for place, pick in enumerate(picks))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    texts: Iterable[str] | None = None, *, vocabulary: int = 400, separator: str = SEPARATOR
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE, learned from the texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=[SEPARATOR], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocabulary,
+        special_tokens=[separator],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    tokenizer.train_from_iterator([make_text(seed, 40) for seed in range(3)], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SEPARATOR)
+    tokenizer.train_from_iterator(texts or [make_text(seed, 40) for seed in range(3)], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=separator)
 
 
-def build_model(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
+def build_model(vocabulary: int, seed: int = 0, *, longest: int = 256) -> LlamaForCausalLM:
+    """A Llama of two layers with random weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         hidden_size=64,
@@ -49,7 +57,7 @@ def build_model(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=vocabulary,
-        max_position_embeddings=256,
+        max_position_embeddings=longest,
         tie_word_embeddings=True,
         initializer_range=0.2,  # at the usual 0.02 an untrained model hardly depends on its context
     )

@@ -11,14 +11,12 @@ Each part adds its claims to `benchmarks/results/scale.json`:
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.data.scale import growth, held_out, metadata, opens, requests
 from benchmarks.measure.claims import POSITIVE, Claim
-from benchmarks.measure.record import RESULTS, write_results
+from benchmarks.measure.parts import Parts, measure_parts, parsed, part_parser
 
 
 def measure_metadata(quick: bool) -> list[Claim]:
@@ -98,7 +96,7 @@ def measure_requests(quick: bool) -> list[Claim]:
         return [requests.measure(Path(folder), 10 if quick else 60, 400_000 if quick else 3_000_000)]
 
 
-PARTS: dict[str, Callable[[bool], list[Claim]]] = {
+PARTS: Parts[bool] = {
     "metadata": measure_metadata,
     "opens": measure_opens,
     "held_out": measure_held_out,
@@ -109,13 +107,8 @@ PARTS: dict[str, Callable[[bool], list[Claim]]] = {
 
 def main() -> None:
     """Measure the parts and write their claims."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="parts to measure; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="less of everything; results go to a temporary folder")
-    options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp()) if options.quick else RESULTS
-    for part in options.parts or PARTS:
-        write_results("scale", PARTS[part](options.quick), folder=folder, merge=True)
+    options = parsed(part_parser(__doc__, PARTS, quick="less of everything"), PARTS)
+    measure_parts("scale", PARTS, options.quick, options)
 
 
 if __name__ == "__main__":
