@@ -38,7 +38,8 @@ class ObjectStore:
     endpoint: str
     client: Any
     failing: dict[str, str] = field(default_factory=dict)
-    """By method, or `*`: `cut`, `framed` (the frame of an upload is kept as content), or a key of `_ERRORS`."""
+    """By method, or `*`: `cut`, `framed` (the frame of an upload is kept as content), `unconditional`
+    (the conditions of a write are ignored), or a key of `_ERRORS`."""
     left: float = float("inf")
     """Requests that fail before it recovers."""
     failed: int = 0
@@ -93,7 +94,9 @@ class _Proxy(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         sent = {name: value for name, value in self.headers.items() if name.lower() not in ("transfer-encoding", "expect")}
-        if fault == "framed":
+        if fault == "unconditional":
+            sent = {name: value for name, value in sent.items() if name.lower() not in ("if-match", "if-none-match")}
+        elif fault == "framed":
             body = b"20;chunk-signature=0\r\n" + body
             sent = {name: value for name, value in sent.items() if not _CHECKED.search(name.lower())}
         elif fault is not None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,13 +21,16 @@ from cpt_ray.edges import process
 from cpt_ray.edges.control_service import ControlServiceWatch, watched
 from cpt_ray.edges.device import read_device
 from cpt_ray.edges.store import cache
-from cpt_ray.errors import CptRayError
+from cpt_ray.errors import CptRayError, LeaseError
 from cpt_ray.records import ClusterNode
 
 _STARTS = 3
 _KILLED_S = 10
 _START_LIMIT_S = 180
 """For one try; Ray's own limits, of 30 s for each of several parts, come first where it has one."""
+_NAMESPACE = "cpt-ray"
+_NAME_FREED_S = 20
+"""How long a cluster may take to see that a driver is gone."""
 _HEAD, _NODE_ID = "node:__internal_head__", "ray.io/node-id"
 """The resource that only the head has, and the label that every node has (Ray 2.60)."""
 _TOO_SLOW = "timed out during startup"
@@ -193,6 +197,39 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
             raise
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def sole_driver(study: str) -> Iterator[None]:
+    """Hold a study's name in the cluster while the body runs: a lease for a root whose store has none that is certain.
+
+    The name is that of an actor, which ends with its driver. Drivers in other clusters do not see it.
+
+    Raises:
+        LeaseError: If another driver of this cluster has it; one that died has it for seconds.
+    """
+    import ray
+
+    class Name:
+        """Nothing but its name."""
+
+    name, end = f"driver of {study}", time.monotonic() + _NAME_FREED_S
+    while True:
+        try:
+            # With 0 CPUs: it must not wait for a place.
+            actor = ray.remote(num_cpus=0)(Name).options(name=name, namespace=_NAMESPACE).remote()
+            break
+        except ValueError as error:
+            if time.monotonic() > end:
+                raise LeaseError(
+                    f"{study}: another driver of this cluster is running this study",
+                    fix="wait for it, stop it, or set study.root to another folder",
+                ) from error
+            time.sleep(0.5)
+    try:
+        yield
+    finally:
+        ray.kill(actor)
 
 
 def _watched_cluster() -> contextlib.AbstractContextManager[ControlServiceWatch]:

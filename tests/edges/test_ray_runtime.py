@@ -13,7 +13,7 @@ import ray
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process, ray_runtime
-from cpt_ray.errors import CptRayError
+from cpt_ray.errors import CptRayError, LeaseError
 from cpt_ray.records import DeviceFacts
 
 SLOW = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
@@ -184,3 +184,35 @@ def test_a_private_ray_counts_a_cpu_for_each_worker_of_every_group_and_one_more(
     assert count(RuntimeConfig(workers=2, parallel_runs=3)) == 7
     assert count(RuntimeConfig(prepare_workers=8)) == 9
     assert count(RuntimeConfig(prepare_workers="auto")) == 2
+
+
+DRIVES = """
+import sys, time
+import ray
+from cpt_ray.edges.ray_runtime import sole_driver
+ray.init(address=sys.argv[1], log_to_driver=False)
+with sole_driver("s3://studies/one"):
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.accept(cluster=5)
+@pytest.mark.usefixtures("ray_session_2cpu")
+def test_a_name_in_the_cluster_is_held_by_one_driver_and_freed_by_its_death(monkeypatch):
+    address = ray.get_runtime_context().gcs_address
+    other = subprocess.Popen([sys.executable, "-c", DRIVES, address], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        monkeypatch.setattr(ray_runtime, "_NAME_FREED_S", 1)
+        with pytest.raises(LeaseError, match="s3://studies/one: another driver of this cluster is running this study"):
+            ray_runtime.sole_driver("s3://studies/one").__enter__()
+        with ray_runtime.sole_driver("s3://studies/two"):
+            pass
+    finally:
+        other.kill()
+    monkeypatch.undo()
+    for _ in range(2):
+        with ray_runtime.sole_driver("s3://studies/one"):
+            pass

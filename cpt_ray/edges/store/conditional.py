@@ -1,13 +1,14 @@
 """Objects that change only if nobody else has changed them: what a lease needs, and pyarrow does not offer.
 
-On S3 by `If-None-Match` and `If-Match` (boto3); a store that accepts the request and ignores the condition is found out and
-refused. Other stores answer reads right after writes, but have no condition here: of two drivers that start within
-`edges.lease.SETTLE_S` the later write wins.
+On S3 by `If-None-Match` and `If-Match` (boto3); a store that accepts the request and ignores the condition is found out. That
+one and stores other than S3 answer reads right after writes, but have no condition here: of two drivers that start within
+`edges.lease.STORE_SETTLE_S` the later write wins, and in one cluster a name is held besides (`edges.ray_runtime.sole_driver`).
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -18,13 +19,18 @@ from pyarrow import fs as arrow
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.store.addresses import url_of
 from cpt_ray.edges.store.opening import ask, get_bytes, put_bytes
-from cpt_ray.errors import ArtifactError, LeaseError
+from cpt_ray.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
 
 _S3 = ("s3", "s3a")
 _PROBE = "lease.probe"
 _BYTES_PROBE, _BYTES = "bytes.probe", bytes(range(32))
 """The same of every driver: another one may write it between the write and the read."""
 _NEEDS = "study.root on S3"
+
+_careless: set[str] = set()
+"""Buckets that ignore the condition of a write, as this process has seen."""
 
 
 class Version(NamedTuple):
@@ -60,7 +66,7 @@ def read(path: Path) -> Version | None:
             return None
         headers = found["ResponseMetadata"]["HTTPHeaders"]
         age = (parsedate_to_datetime(headers["date"]) - found["LastModified"]).total_seconds() if "date" in headers else None
-        return Version(found["Body"].read(), found["ETag"], age)
+        return Version(found["Body"].read(), found["ETag"] if heeds_conditions(path) else None, age)
 
     found: Version | None = ask(url, "cannot be read", _as_os_error(get))
     return found
@@ -74,7 +80,7 @@ def write(path: Path, data: bytes, before: Version | None) -> Version:
         ArtifactError: If the store refuses.
     """
     url = url_of(path)
-    if url.split("://")[0] not in _S3:
+    if not heeds_conditions(path):
         ask(url, "cannot be written", functools.partial(put_bytes, data=data))
         return Version(data, None, 0.0)
 
@@ -96,26 +102,35 @@ def write(path: Path, data: bytes, before: Version | None) -> Version:
     return written
 
 
-def require_sound(root: Path) -> None:
-    """Refuse a store that keeps other bytes than it was sent, or an S3 store that does not heed the condition of a write.
+def heeds_conditions(path: Path) -> bool:
+    """Whether the store of a mirrored path writes on condition, as far as `probe` has seen."""
+    url = url_of(path)
+    return url.split("://")[0] in _S3 and _bucket(url) not in _careless
+
+
+def probe(root: Path) -> None:
+    """Find out whether a store heeds conditions, and refuse one that keeps other bytes than it was sent.
 
     Raises:
         ArtifactError: If bytes change. Stores that do not know how AWS's libraries frame an upload with its checksum keep the
             frame as content, and say that all is well.
-        LeaseError: If conditions are ignored.
     """
     _require_bytes(url_of(root / _BYTES_PROBE))
-    probe = root / _PROBE
+    one, bucket = root / _PROBE, _bucket(url_of(root))
+    _careless.discard(bucket)
+    if not heeds_conditions(root):
+        return
     try:
-        first = write(probe, b"", read(probe))
-        if first.tag is not None:
-            write(probe, b"", None)
-            raise LeaseError(
-                f"{url_of(root)}: the store ignores conditional writes, so two drivers could run this study at once",
-                fix="use a store that heeds If-None-Match, or keep study.root on a disk that every node sees",
-            )
+        write(one, b"", read(one))
+        write(one, b"", None)
     except ChangedError:
         return  # as it should be, or another driver probes too
+    logger.info("%s ignores the conditions of writes: the later of two drivers that start at once has the study", bucket)
+    _careless.add(bucket)
+
+
+def _bucket(url: str) -> str:
+    return "/".join(url.split("/")[:3])
 
 
 def _require_bytes(url: str) -> None:

@@ -23,7 +23,8 @@ from cpt_ray.edges.lease import hold_lease
 from cpt_ray.edges.logs import FOLDER, driver_log, log_to
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.process import process_pool
-from cpt_ray.edges.store import cache, fetched_folder, forget_unsent, is_mirrored, lines, listing, push
+from cpt_ray.edges.store import address, cache, fetched_folder, forget_unsent, is_mirrored, lines, listing, push
+from cpt_ray.edges.store.conditional import heeds_conditions
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import Artifact
 from cpt_ray.study import store
@@ -102,11 +103,14 @@ class Session:
         """Start or join Ray, once."""
         # On demand: starting a private Ray takes seconds, and most commands find everything built.
         if not self._has_ray:
-            from cpt_ray.edges.ray_runtime import ray_session  # Ray reads part of its environment when it is imported
+            # Ray reads part of its environment when it is imported.
+            from cpt_ray.edges.ray_runtime import ray_session, sole_driver
 
             self.console.progress("  starting Ray")
             with needed_for("runtime.kind: ray"):
                 self._stack.enter_context(ray_session(self.runtime))
+            if is_mirrored(self.root) and not heeds_conditions(self.root):
+                self._stack.enter_context(sole_driver(address(self.root)))
             self._has_ray = True
 
     def unit_pool(self) -> Executor | None:

@@ -126,15 +126,46 @@ def test_a_lease_outlives_a_bucket_that_fails_for_a_while(root, bucket, monkeypa
     assert read_lease(root / FILE).released
 
 
-def test_a_bucket_that_ignores_conditions_is_refused(root, monkeypatch):
-    write = conditional.write
+@pytest.fixture
+def careless(bucket, monkeypatch):
+    """A bucket that ignores the conditions of writes, as s3rver does."""
+    monkeypatch.setattr(conditional, "_careless", set())
+    bucket.fail("unconditional", method="PUT")
 
-    def careless(path, data, _before):
-        return write(path, data, conditional.read(path))
 
-    monkeypatch.setattr(conditional, "write", careless)
-    with pytest.raises(LeaseError, match="the store ignores conditional writes, so two drivers could run this study at once"):
+@pytest.mark.usefixtures("careless")
+def test_in_a_bucket_that_ignores_conditions_a_second_driver_is_refused_all_the_same(root):
+    with hold_lease(root) as lease:
+        assert not conditional.heeds_conditions(root)
+        assert lease.attempt == 1
+        second = driver(root, "host-b")
+        assert second.communicate(timeout=60)[0].startswith(f"refused {store.address(root)}: another driver is running")
+    assert read_lease(root / FILE).released
+
+
+@pytest.mark.usefixtures("careless")
+def test_in_a_bucket_that_ignores_conditions_the_later_of_two_writers_has_the_study(root, monkeypatch):
+    monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.1)
+    wait = time.sleep
+
+    def overtaken(seconds: float) -> None:
+        monkeypatch.setattr(time, "sleep", wait)
+        of_another_host(root, attempt=1)
+        wait(seconds)
+
+    monkeypatch.setattr(time, "sleep", overtaken)
+    with pytest.raises(LeaseError, match="another driver took this study at the same moment"):
         hold_lease(root).__enter__()
+    now = read_lease(root / FILE)
+    assert (now.host, now.released) == ("elsewhere", False)
+
+
+def test_a_bucket_is_asked_again_whether_it_heeds_conditions(root, bucket, careless):
+    conditional.probe(root)
+    assert not conditional.heeds_conditions(root)
+    bucket.recover()
+    conditional.probe(root)
+    assert conditional.heeds_conditions(root)
 
 
 def test_a_bucket_that_keeps_other_bytes_than_it_is_sent_is_refused(root, bucket):
