@@ -22,6 +22,13 @@ CELLS: Arguments = {
 }
 """Options of every verb that takes a study file: the cells of a study with axes; each may be repeated."""
 
+DRY_RUN: Arguments = {
+    "--dry-run": {
+        "action": "store_true",
+        "help": "list what would be built and what would be reused; change nothing",
+    }
+}
+"""The option of every verb that makes something of a study."""
 
 STUDY: Arguments = {
     "study": {
@@ -46,6 +53,11 @@ class Verb:
     def takes_study(self) -> bool:
         """Whether it is given a study file; its module then has `main(request)`, else `main(options, console)`."""
         return self.room != "around"
+
+    @property
+    def arguments_of_room(self) -> Arguments:
+        """What all verbs of its room are given besides: cells of a study, and a dry run where artifacts are made."""
+        return {**(DRY_RUN if self.room == "make" else {}), **(CELLS if self.takes_study else {})}
 
 
 VERBS: dict[str, Verb] = {
@@ -150,7 +162,7 @@ VERBS: dict[str, Verb] = {
         "adapt a real 135M model to legal text on two CPU cores, in about ten minutes; writes to runs/demo",
         {
             "overrides": {"metavar": "section.key=value", "nargs": "*", "help": "values that override the demo's study file"},
-            "--dry-run": {"action": "store_true", "help": "list what would be built and what would be reused; change nothing"},
+            **DRY_RUN,
         },
     ),
     "fetch": Verb(

@@ -156,10 +156,8 @@ def _add(parser: argparse.ArgumentParser, verb: Verb) -> None:
     if verb.takes_study:
         parser.add_argument("config", metavar="CONFIG", help="study file, e.g. configs/demo.yaml")
         parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that override the study file")
-        parser.add_argument(
-            "--dry-run", action="store_true", help="list what would be built and what would be reused; change nothing"
-        )
-    for name, settings in {**(CELLS if verb.takes_study else {}), **verb.arguments}.items():
+    parser.set_defaults(dry_run=False)
+    for name, settings in {**verb.arguments_of_room, **verb.arguments}.items():
         parser.add_argument(name, **settings)
     said = parser.add_mutually_exclusive_group()
     said.add_argument("-v", "--verbose", action="store_true", help="also print the log to stderr")

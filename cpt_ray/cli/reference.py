@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from cpt_ray.cli.catalog import CELLS, VERBS, Verb
+from cpt_ray.cli.catalog import CELLS, DRY_RUN, VERBS, Verb
 from cpt_ray.cli.main import make_parser
 
 _ROOMS = {
@@ -28,7 +28,7 @@ def render() -> str:
         "",
         "| option | of |",
         "|---|---|",
-        "| `--dry-run`: list what would be built and what would be reused; change nothing | verbs with a CONFIG |",
+        *(f"| `{name}`: {settings['help']} | verbs that make something |" for name, settings in DRY_RUN.items()),
         *(f"| `{name} {settings['metavar']}`: {settings['help']} | verbs with a CONFIG |" for name, settings in CELLS.items()),
         *(f"| {_option(action)} | all verbs |" for action in _common(parser)),
         "",

@@ -77,6 +77,13 @@ def test_a_dry_run_of_a_new_study_lists_what_would_be_made_and_makes_nothing(tin
 
 
 @pytest.mark.ray
+def test_a_verb_that_only_looks_has_no_dry_run(tiny, capsys):
+    for verb in ("plan", "check", "verify"):
+        with pytest.raises(SystemExit, match="2"):
+            main([verb, str(tiny.config), "--dry-run"])
+        assert "unrecognized arguments: --dry-run" in capsys.readouterr().err
+
+
 def test_a_dry_run_of_a_prepared_study_says_what_would_be_reused_and_changes_nothing(prepared, capsys):
     before = prepared.files()
     assert len(before) > 30

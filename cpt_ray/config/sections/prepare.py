@@ -48,8 +48,9 @@ class SourceConfig(Section):
     name: Name = Field(description="short name, used in reports and arms")
     role: Literal["domain", "general", "probe", "seed", "derived"] = Field(
         description="what its text is for: `domain`, `general`: arms train on it, and its held-out set measures gain or what "
-        "general text lost; `probe`: no arm may train on it, it is held out whole and measures forgetting; `seed`: examples "
-        "for `classifiers`, trained on by no arm. `derived` is what a source with `from` is, and need not be written"
+        "general text lost; `probe`: no arm may train on it, it is held out, up to `held_out.max_documents`, and measures "
+        "forgetting; `seed`: examples for `classifiers`, trained on by no arm. `derived` is what a source with `from` is, and "
+        "need not be written"
     )
     path: Annotated[tuple[PathText, ...], BeforeValidator(as_tuple)] = Field(default=(), description="globs; see above")
     dataset: DatasetConfig | None = Field(default=None, description="a Hugging Face dataset instead of `path`")

@@ -147,9 +147,9 @@ class TrainConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
         default="adamw",
-        description="adamw: 8 bytes of moments per weight; adamw_8bit: 2 bytes, quantized in blocks by bitsandbytes, with the "
-        "same number of workers at every resume; adafactor: next to none (sums of squares over the rows and columns of a "
-        "matrix, no momentum), its steps clipped to a root mean square of 1, with ZeRO stage 0 only",
+        description="adamw: 8 bytes of moments per weight; adamw_8bit: 2 bytes, quantized in blocks by bitsandbytes, above "
+        "ZeRO stage 0 with the same number of workers at every resume; adafactor: next to none (sums of squares over the rows "
+        "and columns of a matrix, no momentum), its steps clipped to a root mean square of 1, with ZeRO stage 0 only",
     )
     weight_decay: float = Field(default=0.1, ge=0, description="decoupled weight decay, applied to weight matrices only")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW beta1")

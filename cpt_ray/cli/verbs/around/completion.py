@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cpt_ray import __version__
-from cpt_ray.cli.catalog import CELLS, VERBS, Arguments
+from cpt_ray.cli.catalog import VERBS, Arguments
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.reference.schema import study_schema
 
@@ -74,7 +74,7 @@ def _options(arguments: Arguments) -> str:
 
 def _options_of(verb: str) -> str:
     found = VERBS[verb]
-    return _options({**({"--dry-run": {}, **CELLS} if found.takes_study else {}), **found.arguments})
+    return _options({**found.arguments_of_room, **found.arguments})
 
 
 def _choices() -> dict[str, str]:
