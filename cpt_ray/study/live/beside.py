@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, working_nodes
 from cpt_ray.edges.store.lines import look_every_s
+from cpt_ray.errors import problem_of
 from cpt_ray.study import store
 from cpt_ray.study.stages.evaluate import Scorer, ScoresNode
 from cpt_ray.study.stages.stage import Node, Session
@@ -60,21 +61,22 @@ class _Beside(threading.Thread):
         self._error: Exception | None = None
 
     def run(self) -> None:
-        try:
-            every_s = look_every_s(self._left[0].folder)
-            while not self._stopping.wait(every_s):
+        every_s = look_every_s(self._left[0].folder)
+        while not self._stopping.wait(every_s):
+            try:
                 self._add_those_that_exist()
                 if self._scorer.queue.busy:
                     self._scorer.queue.look(self._room())
-        except Exception as error:  # raised by the driver: an exception in a thread is only printed
-            self._error = error
+                self._error = None
+            except Exception as error:  # raised by the driver, unless it was a bucket that was away for a while
+                if self._error is None:
+                    logger.warning("scoring beside training: %s; it is tried again", problem_of(error), exc_info=error)
+                self._error = error
 
     def finish(self) -> None:
         """Score what is left, in the caller's thread."""
         self._stopping.set()
         self.join()
-        if self._error is not None:
-            raise self._error
         self._add_those_that_exist()
         self._scorer.finish(self._session.runtime.evaluate_workers)
 
@@ -87,9 +89,9 @@ class _Beside(threading.Thread):
     def _add_those_that_exist(self) -> None:
         ready = [node for node in self._left if all(store.exists(one) for one in node.inputs.values() if isinstance(one, Node))]
         for node in ready:
-            self._left.remove(node)
             logger.info("%s can be scored", node.label)
             self._scorer.add(node)
+            self._left.remove(node)
 
     def _room(self) -> int:
         left = sum(not store.exists(run) for run in self._runs)

@@ -34,6 +34,8 @@ def scan(run_folder: Path) -> tuple[list[tuple[Path, CheckpointManifest]], tuple
     for path in _manifests(run_folder):
         try:
             found.append((path.parent, CheckpointManifest.load(path)))
+        except FileNotFoundError:
+            continue  # pruned since it was listed
         except ValueError as error:
             problems.append(f"{path}: not a checkpoint manifest: {str(error).splitlines()[0]}")
     return sorted(found, key=lambda item: (item[1].progress.step, item[1].attempt)), tuple(sorted(problems))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+from cpt_ray.errors import CptRayError
 from cpt_ray.records import ImportedModel
 from cpt_ray.train.checkpoint.committed import committed
 from cpt_ray.train.task import TrainTask
@@ -33,6 +34,9 @@ class Turns(Protocol):
 
     def take(self, group: int, after: int | None) -> Turn:
         """What a worker of the group does after the run `after`, None when it starts."""
+
+    def refuse(self, group: int, error: CptRayError) -> None:
+        """A worker of a group refuses its run; the group is given no more, also after a restart."""
 
 
 class RunQueue:
@@ -51,6 +55,7 @@ class RunQueue:
         self._before = frozenset(self._finished)
         self._given: dict[int, list[int | Literal["end"]]] = {}
         self._failed: set[int] = set()
+        self._refused: dict[int, CptRayError] = {}
         self._ready: set[int] = set()
         self._waits_since: dict[int, float] = {}
         self._lock = threading.Lock()
@@ -58,6 +63,8 @@ class RunQueue:
     def take(self, group: int, after: int | None) -> Turn:
         """What a worker of the group does after the run `after`, None when it starts."""
         with self._lock:
+            if group in self._refused:
+                return "end"
             given = self._given.setdefault(group, [])
             later = given if after is None else given[given.index(after) + 1 :]
             for turn in later:
@@ -67,6 +74,16 @@ class RunQueue:
             if following != "wait":
                 given.append(following)
             return following
+
+    def refuse(self, group: int, error: CptRayError) -> None:
+        """A worker of a group refuses its run; the group is given no more, also after a restart."""
+        with self._lock:
+            self._refused.setdefault(group, error)
+
+    def refusal(self, group: int) -> CptRayError | None:
+        """The first error with which a worker of a group refused."""
+        with self._lock:
+            return self._refused.get(group)
 
     def open(self, group: int) -> bool:
         """Give a group that is about to start its first run; False if there is none for it."""

@@ -6,11 +6,12 @@ a group takes tens of seconds; a further run in the same group only needs a mode
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 
 from cpt_ray.edges.process import quick_imports
-from cpt_ray.errors import CptRayError
+from cpt_ray.errors import CptRayError, TrainingStopped
 from cpt_ray.train.groups.queue import Turns
 from cpt_ray.train.shutdown import AskPreemption
 from cpt_ray.train.task import TrainTask
@@ -45,5 +46,22 @@ def serve(
                 run_worker(tasks[turn], ask_preemption=ask_preemption)
                 after = turn
     except CptRayError as error:
+        turns.refuse(group, error)
+        if not isinstance(error, TrainingStopped):  # with which all stop together
+            _leave()
         return error
     return None
+
+
+def _leave() -> None:
+    """Close this worker's connections: one that refuses alone must not keep the others in a collective until that times out.
+
+    They fail at once, Ray Train restarts the group, and the queue has nothing for it.
+    """
+    import torch.distributed as dist
+
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        with contextlib.suppress(RuntimeError):
+            if dist.get_backend() == "nccl" and dist.group.WORLD is not None:
+                dist.group.WORLD.abort()  # destroying it would wait for the others
+            dist.destroy_process_group()

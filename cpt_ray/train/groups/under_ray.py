@@ -39,6 +39,15 @@ class QueueActor:
         answer: Turn = self._ask("take", group, after)
         return answer
 
+    def refuse(self, group: int, error: CptRayError) -> None:
+        """See `RunQueue`."""
+        self._ask("refuse", group, error)
+
+    def refusal(self, group: int) -> CptRayError | None:
+        """See `RunQueue`."""
+        answer: CptRayError | None = self._ask("refusal", group)
+        return answer
+
     def open(self, group: int) -> bool:
         """See `RunQueue`."""
         answer: bool = self._ask("open", group)
@@ -123,15 +132,17 @@ def fit_group(
         ),
     )
     try:
-        refusal: CptRayError | None = trainer.fit().return_value
+        trainer.fit()
     except TrainingFailedError as error:
+        if (refusal := queue.refusal(group)) is not None:  # of one worker, without which the others failed
+            return refusal
         raise TrainingError(
             f"{name}: workers failed more than {runtime.max_failures} times; last failure: {_last_line(error)}",
             fix=f"{_RESUME}; the workers' logs show the cause",
         ) from error
     except ray.exceptions.RayActorError as error:
         raise TrainingError(f"{name}: Ray's training controller is gone: {_last_line(error)}", fix=_RESUME) from error
-    return refusal
+    return queue.refusal(group)
 
 
 def _ray_storage(storage: Path) -> dict[str, Any]:
@@ -142,9 +153,9 @@ def _ray_storage(storage: Path) -> dict[str, Any]:
     return {"storage_path": path, "storage_filesystem": filesystem}
 
 
-def _work(config: dict[str, Any]) -> CptRayError | None:
+def _work(config: dict[str, Any]) -> None:
     tasks = [TrainTask.from_json(text) for text in config["tasks"]]
-    return serve(config["queue"], config["group"], tasks, ask_preemption=_ask_ray)
+    serve(config["queue"], config["group"], tasks, ask_preemption=_ask_ray)
 
 
 def _ask_ray() -> Preemption | None:

@@ -5,6 +5,7 @@ It sees the same whichever nodes the workers are on. Runs are followed from the 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Protocol
 
 from cpt_ray.edges.logs import FOLDER
 from cpt_ray.edges.store.lines import look_every_s
+from cpt_ray.errors import problem_of
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
 from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
 from cpt_ray.train.monitor.metrics import StepReader, append_driver_event, bring_run, read_events
 from cpt_ray.train.task import TrainTask
+
+logger = logging.getLogger(__name__)
 
 
 class RunObserver(Protocol):
@@ -35,7 +39,7 @@ class RunObserver(Protocol):
 
 
 class Watcher(threading.Thread):
-    """Polls the runs' folders and tells the observer; an error in either is kept for the driver to raise.
+    """Polls the runs' folders and tells the observer; an error in either is said, and goes if a later look has none.
 
     Args:
         tasks: The runs.
@@ -45,13 +49,13 @@ class Watcher(threading.Thread):
 
     def __init__(self, tasks: Sequence[TrainTask], given: Callable[[], Sequence[int]], observer: RunObserver) -> None:
         super().__init__(daemon=True)
-        self.error: Exception | None = None
+        self._errors: dict[int, Exception] = {}
         self._tasks, self._given, self._observer = tasks, given, observer
         # Already reported by earlier starts of the same command.
         self._told = {_key(task.run_folder, event) for task in tasks for event in read_events(Path(task.run_folder))}
         self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
         self._active: dict[int, SilenceWatch] = {}
-        self._steps = [StepReader(Path(task.run_folder)) for task in tasks]
+        self._steps = [StepReader(Path(task.run_folder), rows=False) for task in tasks]
         self._done: set[int] = set()
         self._stopping = threading.Event()
 
@@ -59,15 +63,19 @@ class Watcher(threading.Thread):
         """Look about once a second; runs in the thread."""
         self._look(range(len(self._tasks)))  # a run may have ended before its driver could say so
         every_s = min((look_every_s(Path(task.run_folder)) for task in self._tasks), default=1.0)
-        while not self._stopping.wait(every_s) and self.error is None:
+        while not self._stopping.wait(every_s):
             self._look(())
 
     def finish(self) -> None:
         """Stop, after one last look."""
         self._stopping.set()
         self.join()
-        if self.error is None:
-            self._look(())
+        self._look(())
+
+    @property
+    def error(self) -> Exception | None:
+        """The error of the last look at a run; None if all went well."""
+        return next(iter(self._errors.values()), None)
 
     def who_is_behind(self, place: int) -> str:
         """The worker of a run that the others wait for, as the end of a sentence; empty if none is behind."""
@@ -82,17 +90,31 @@ class Watcher(threading.Thread):
 
     def _look(self, also: Sequence[int]) -> None:
         try:
-            for place in dict.fromkeys([*self._given(), *(place for place in also if self._tasks[place].finished)]):
-                if place not in self._done:
+            places = dict.fromkeys([*self._given(), *(place for place in also if self._tasks[place].finished)])
+        except Exception as error:
+            self._failed(-1, error)
+            return
+        self._errors.pop(-1, None)
+        for place in places:
+            if place not in self._done:
+                try:
                     self._look_at(place)
-        except Exception as error:  # raised by the driver: an exception in a thread is only printed
-            self.error = error
+                except Exception as error:  # the run trains on; a bucket may be away for a while, a disk full
+                    self._failed(place, error)
+                else:
+                    self._errors.pop(place, None)
+
+    def _failed(self, place: int, error: Exception) -> None:
+        """Keep an error for the driver, which raises it in the end, and say it once."""
+        before, self._errors[place] = self._errors.get(place), error
+        if before is None or problem_of(before) != problem_of(error):
+            logger.warning("%s; training goes on, and is looked at again", problem_of(error), exc_info=error)
 
     def _look_at(self, place: int) -> None:
         task = self._tasks[place]
         if place not in self._active:
-            self._active[place] = SilenceWatch(task.settings.train.watch.hang_report)
             self._observer.begun(place)
+            self._active[place] = SilenceWatch(task.settings.train.watch.hang_report)
         finished = task.finished  # checked before the steps are read, so that they are complete
         bring_run(Path(task.run_folder))
         steps = self._steps[place].read()

@@ -12,6 +12,7 @@ from typing import TypeVar
 from cpt_ray.edges import store
 from cpt_ray.edges.store import lines
 from cpt_ray.records import Record, RunAttempt, RunEvent, RunRecord, StepMetrics
+from cpt_ray.train.monitor.heartbeat import FOLDER as HEARTBEATS
 
 METRICS = "metrics"
 EVENTS = "events"
@@ -27,7 +28,7 @@ _TAIL_BYTES = 1 << 20
 _Line = TypeVar("_Line", bound=Record)
 
 
-_OF_RUN = tuple(f"{folder}/*" for folder in (METRICS, EVENTS, HELD_OUT, MEMORY, ATTEMPTS, "heartbeats"))
+_OF_RUN = tuple(f"{folder}/*" for folder in (METRICS, EVENTS, HELD_OUT, MEMORY, ATTEMPTS, HEARTBEATS))
 
 
 def bring_run(run_folder: Path) -> None:
@@ -41,6 +42,9 @@ def bring_run(run_folder: Path) -> None:
         lines.join_segments(run_folder, found)
         records = (name for name in found if name == RunRecord.FILE or any(store.matches(name, one) for one in _OF_RUN))
         store.refresh(run_folder, {name: found[name] for name in records if not lines.is_segment(name)})
+        for beat in run_folder.glob(f"{HEARTBEATS}/*.json"):
+            if f"{HEARTBEATS}/{beat.name}" not in found:
+                beat.unlink(missing_ok=True)  # of an earlier attempt with more workers
 
 
 def clear_run(run_folder: Path) -> None:
@@ -85,10 +89,15 @@ def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
 
 
 class StepReader:
-    """Reads the steps of a run that is training, again and again: only what was written since is read and parsed."""
+    """Reads the steps of a run that is training, again and again: only what was written since is read and parsed.
 
-    def __init__(self, run_folder: Path) -> None:
-        self._folder = run_folder / METRICS
+    Args:
+        run_folder: The run.
+        rows: Also keep which rows each step trained on: 70 bytes a row.
+    """
+
+    def __init__(self, run_folder: Path, *, rows: bool = True) -> None:
+        self._folder, self._rows = run_folder / METRICS, rows
         self._sizes: dict[Path, int] = {}
         self._ends: dict[Path, int] = {}
         """Where the last whole line of each file ends: behind it may be one that was cut short."""
@@ -110,7 +119,7 @@ class StepReader:
                 # A resumed attempt replaces an earlier one's steps beyond the checkpoint that it resumed from.
                 while self._steps and self._steps[-1].step >= step.step:
                     self._steps.pop()
-                self._steps.append(step)
+                self._steps.append(step if self._rows else step.model_copy(update={"sample_ids": ()}))
         if grown:
             self._found = tuple(self._steps)
         return self._found

@@ -96,3 +96,13 @@ def test_another_stage_precision_data_or_run_is_refused_with_a_fix(tmp_path, key
     with pytest.raises(TrainingError, match=problem) as error:
         checkpoint.require_compatible(tmp_path, of, **{**same, key: value})
     assert fix in error.value.fix
+
+
+def test_a_checkpoint_that_is_pruned_between_two_looks_is_none(tmp_path, monkeypatch):
+    committed_at(tmp_path, 9)
+    gone = committed_at(tmp_path, 10) / checkpoint.MANIFEST
+    listed = checkpoint._manifests(tmp_path)
+    gone.unlink()
+    monkeypatch.setattr(checkpoint, "_manifests", lambda _: listed)
+    assert steps(tmp_path) == [(9, 1)]
+    assert checkpoint.scan(tmp_path)[1] == ()

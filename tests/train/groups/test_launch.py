@@ -163,3 +163,31 @@ def test_the_first_signal_asks_for_a_stop_and_the_second_ends_at_once(tmp_path, 
         signal.raise_signal(number)
     assert not asked.exists()  # the next start must not find it
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.full  # starts a group twice; the parts: test_queue.py, test_serve.py
+def test_a_worker_that_refuses_alone_is_heard_at_once(root, monkeypatch):
+    """The others wait for it in a collective, and must not wait until that times out."""
+    from cpt_ray.train.groups import under_ray
+
+    def work(config):
+        import torch.distributed as dist
+
+        import cpt_ray.train.worker
+        from cpt_ray.errors import ArtifactError
+        from cpt_ray.train.groups.serve import serve
+        from cpt_ray.train.task import TrainTask
+
+        def run_worker(task, *, ask_preemption=None):
+            if dist.get_rank() == 0:
+                raise ArtifactError("the disk of this node alone is full", fix="free space there")
+            dist.barrier()
+
+        cpt_ray.train.worker.run_worker = run_worker
+        serve(config["queue"], config["group"], [TrainTask.from_json(text) for text in config["tasks"]])
+
+    monkeypatch.setattr(under_ray, "_work", work)
+    started = time.monotonic()
+    with pytest.raises(ArtifactError, match="the disk of this node alone is full"):
+        launch(root, "refuses-alone")
+    assert time.monotonic() - started < TWO_WORKERS.collective_timeout / 2

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.errors import ArtifactError
 from cpt_ray.records import RunProgress
 from cpt_ray.train.groups import queue as module
 from cpt_ray.train.groups.queue import RunQueue, path_lengths
 from cpt_ray.train.runs.specs import plan_runs
 from tests.train.checkpoint.manifests import committed_at
-from tests.train.tiny_run import make_task, tiny_config
+from tests.train.tiny_run import make_task, spec_named, tiny_config
 
 TRUNK, SMALL, LARGE, CONTROL = range(4)
 
@@ -163,3 +164,17 @@ def test_runs_that_earlier_commands_finished_are_passed_over(tasks):
     assert queue.open(1)
     assert queue.take(1, None) == SMALL
     assert not queue.open(2)
+
+
+def test_a_group_whose_worker_refused_is_given_no_more(root):
+    config = tiny_config(root, budgets=[8000])
+    tasks = [make_task(root, config, spec_named(config, arm), f"refusing/{arm}") for arm in ("legal", "control")]
+    queue = RunQueue(tasks)
+    assert queue.open(0)
+    assert queue.refusal(0) is None
+    queue.refuse(0, ArtifactError("the disk of one node is full", fix="free space"))
+    queue.refuse(0, ArtifactError("said later", fix=""))
+    assert queue.take(0, None) == "end"
+    assert queue.refusal(0).problem == "the disk of one node is full"
+    assert queue.open(1)
+    assert queue.take(1, None) == 1

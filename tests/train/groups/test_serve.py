@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,53 @@ def test_a_defect_is_raised_for_ray_to_start_the_group_again():
     with pytest.raises(ConnectionError):
         serve(Turns(), 0, [])
     assert not issubclass(ConnectionError, TrainingError)
+
+
+ALONE = """
+import datetime, sys
+import torch.distributed as dist
+from cpt_ray.errors import ArtifactError
+from cpt_ray.train import worker
+from cpt_ray.train.groups.serve import serve
+
+rank = int(sys.argv[1])
+wait = datetime.timedelta(seconds=300)
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2, timeout=wait)
+
+class Turns:
+    def take(self, group, after):
+        return 0
+
+    def refuse(self, group, error):
+        print("refused:", error.problem, flush=True)
+
+def run_worker(task, *, ask_preemption=None):
+    if rank == 0:
+        raise ArtifactError("the disk of this node is full", fix="")
+    dist.barrier()
+
+worker.run_worker = run_worker
+try:
+    serve(Turns(), 0, [None])
+except RuntimeError:
+    print("failed at once", flush=True)
+sys.stdin.read()  # a worker of Ray lives on after its function has ended
+"""
+
+
+def test_who_refuses_alone_does_not_keep_the_others_waiting(tmp_path):
+    command = [sys.executable, "-c", ALONE]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "meet")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        assert ranks[0].stdout.readline() == "refused: the disk of this node is full\n"
+        assert ranks[1].stdout.readline() == "failed at once\n"
+        assert ranks[0].poll() is None
+    finally:
+        for one in ranks:
+            one.kill()
+            one.communicate()

@@ -91,3 +91,27 @@ def test_an_error_of_the_observer_is_kept_for_the_driver(tasks):
     watcher.start()
     watcher.finish()
     assert str(watcher.error) == "disk full"
+
+
+def test_an_error_is_said_once_and_gone_when_a_later_look_has_none(tasks, caplog):
+    told, fails = Told(), [True]
+    done = told.begun
+
+    def begun(place: int) -> None:
+        if place == 0 and fails:
+            raise OSError("the bucket is away")
+        done(place)
+
+    told.begun = begun
+    watcher = Watcher(tasks, lambda: [0, 1], told)
+    watcher._look(())
+    watcher._look(())
+    assert str(watcher.error) == "the bucket is away"
+    assert told.started == [1]
+    assert [record.message for record in caplog.records] == [
+        "OSError: the bucket is away; training goes on, and is looked at again"
+    ]
+    fails.clear()
+    watcher._look(())
+    assert watcher.error is None
+    assert told.started == [1, 0]

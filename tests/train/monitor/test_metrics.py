@@ -93,3 +93,11 @@ def test_a_line_cut_by_a_kill_is_not_read_again_and_again(tmp_path: Path, monkey
     second.write(metrics(2, 3))
     assert len(reader.read()) == 3
     assert len(parsed) == 1
+
+
+def test_a_reader_that_does_not_need_the_rows_does_not_keep_them(tmp_path: Path):
+    writer = LineWriter(tmp_path, METRICS, 1)
+    writer.write(metrics(1, 1).model_copy(update={"sample_ids": ("law:3", "news:7")}))
+    writer.close()
+    assert [step.sample_ids for step in read_metrics(tmp_path)] == [("law:3", "news:7")]
+    assert [step.sample_ids for step in StepReader(tmp_path, rows=False).read()] == [()]
