@@ -162,19 +162,21 @@ class _Keeper(threading.Thread):
 
     def run(self) -> None:
         while not self._stop_asked.wait(HEARTBEAT_S):
-            with contextlib.suppress(CptRayError):  # a store may be away for a while; who takes over will be told apart
+            # A store or a shared disk may be away for a while; who takes over will be told apart.
+            with contextlib.suppress(CptRayError, OSError):
                 if not self._renew(released=False):
                     return
 
     def release(self) -> None:
         self._stop_asked.set()
         self.join()
-        with contextlib.suppress(CptRayError):  # what ended the study is said; a lease that is not released gets old
+        # What ended the study is said; a lease that is not released gets old.
+        with contextlib.suppress(CptRayError, OSError):
             self._renew(released=True)
 
     def _renew(self, *, released: bool) -> bool:
         """Write the lease again, unless another driver has it."""
-        if self._mine.tag is None and not may_commit(self._path, self._lease.attempt):
+        if self._mine.tag is None and not self._is_mine():
             return False
         try:
             lease = self._lease.model_copy(update={"released": released, "renewed": time.time()})

@@ -40,8 +40,10 @@ def score_key(files: Iterable[FileEntry], export: str, rest: Mapping[str, object
 def known_scores(folder: Path) -> dict[str, Path]:
     """By key, the folder of complete scores below the folder of a study's scores."""
     found: dict[str, Path] = {}
-    store.fetched_folder(folder, f"*/{Artifact.FILE}", f"*/{EvalRecord.FILE}")
-    for artifact in sorted(folder.glob(f"*/{Artifact.FILE}")):
+    names, found_in = (f"*/{Artifact.FILE}", f"*/{EvalRecord.FILE}"), sorted(folder.glob(f"*/{Artifact.FILE}"))
+    if store.is_mirrored(folder):  # a mirror may hold what was deleted in the store
+        found_in = [folder / name for name in sorted(store.fetched_names(folder, *names)) if name.endswith(Artifact.FILE)]
+    for artifact in found_in:
         try:
             key = EvalRecord.of(artifact.parent).key
         except (OSError, ValueError):  # of an older format, or damaged: whoever needs it is told then

@@ -24,7 +24,7 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import versions
 from cpt_ray.edges.redaction import redact
 from cpt_ray.edges.storage import atomic_path, file_entry, listed_sizes, unwritable, verify_files, write_atomic
-from cpt_ray.edges.store import address, fetched, is_mirrored, mirror_of, push, remove
+from cpt_ray.edges.store import address, fetched, fresh, is_mirrored, mirror_of, push, remove
 from cpt_ray.edges.store import exists as stored_file_exists
 from cpt_ray.edges.store.addresses import is_remote
 from cpt_ray.edges.store.lines import is_segment
@@ -270,7 +270,7 @@ def require_known_format(root: Path) -> None:
     Raises:
         ConfigError: Naming both versions.
     """
-    path = fetched(root / STUDY_FILE)
+    path = fresh(root / STUDY_FILE)
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as stream:
@@ -290,7 +290,7 @@ def require_own(root: Path, name: str) -> None:
         ConfigError: Naming both.
     """
     try:
-        written = yaml.safe_load(fetched(root / STUDY_FILE).read_text(encoding="utf-8"))
+        written = yaml.safe_load(fresh(root / STUDY_FILE).read_text(encoding="utf-8"))
         other = written["study"]["name"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return  # nothing there, or nothing that can be read: it is about to be written

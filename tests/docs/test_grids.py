@@ -7,11 +7,13 @@ import yaml
 
 from cpt_ray.config.load import load_study
 from cpt_ray.study.graph import StudyGraph
+from tests.integration.tiny_study import write_tiny_study
 
 PAGE = Path(__file__).parents[2] / "docs" / "grids.md"
 
 
-def test_the_cells_of_the_example_are_different_studies(tiny):
+def test_the_cells_of_the_example_are_different_studies(tmp_path):
+    tiny = write_tiny_study(tmp_path / "study")
     text = PAGE.read_text(encoding="utf-8")
     axes = yaml.safe_load(re.search(r"```yaml\n(axes:.*?)```", text, re.DOTALL)[1])["axes"]
     mixes = axes["share"]["values"]

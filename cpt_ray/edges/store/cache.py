@@ -19,6 +19,7 @@ from pyarrow import fs as arrow
 
 from cpt_ray.edges.store.addresses import MARK, url_of
 from cpt_ray.edges.store.opening import ask
+from cpt_ray.errors import ArtifactError
 
 LIMIT = "CPT_RAY_CACHE_BYTES"
 """Environment variable: most bytes of evictable files that a node keeps; `runtime.cache` sets it."""
@@ -89,4 +90,6 @@ def _is_stored(file: Path, size: int) -> bool:
         info = filesystem.get_file_info(name)
         return bool(info.type == arrow.FileType.File and info.size == size)
 
-    return ask(url_of(file), "cannot be looked up", look)
+    with contextlib.suppress(ArtifactError):  # of another study's bucket, whose credentials this process need not have
+        return ask(url_of(file), "cannot be looked up", look)
+    return False

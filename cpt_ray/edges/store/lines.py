@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -47,7 +49,11 @@ def publish(path: Path) -> None:
         found = listing(path.parent)
         join_segments(path.parent, {name: one for name, one in found.items() if name.startswith(f"{path.name}{_AT}")})
         size = path.stat().st_size if path.exists() else 0
-        _growing.setdefault(path, [size, size])
+        # What a killed process wrote and did not send comes first: readers need every byte before the next.
+        ends = [int(name[-_DIGITS:]) + one.size_bytes for name, one in found.items() if name.startswith(f"{path.name}{_AT}")]
+        whole = found[path.name].size_bytes if path.name in found else 0
+        sent = min(max([whole, *ends]), size)
+        _growing.setdefault(path, [sent, sent])
         _sender()
 
 
@@ -93,7 +99,10 @@ def join_segments(folder: Path, found: Mapping[str, Stored]) -> None:
             data = ask(f"{url_of(folder)}/{name}", "cannot be read", get_bytes)
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as stream:
-                stream.write(data[here - start :])
+                fcntl.flock(stream, fcntl.LOCK_EX)  # several processes of a node may join it
+                here = stream.seek(0, os.SEEK_END)
+                if here >= start:
+                    stream.write(data[here - start :])
 
 
 def cut_to_sent(folder: Path, found: Mapping[str, Stored], *, but: str) -> None:

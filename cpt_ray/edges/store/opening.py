@@ -8,12 +8,14 @@ The filesystems are those that sources are read through, with the same credentia
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import random
 import re
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 from pyarrow import fs as arrow
@@ -29,6 +31,8 @@ PATIENCE_S = 120.0
 FIRST_PATIENCE_S = 10.0
 """The same for a bucket that has not answered this process yet: its name or the network may be wrong."""
 _LONGEST_WAIT_S = 10.0
+CHUNK = 1 << 23
+"""Bytes that are sent or fetched at once."""
 _FINAL = re.compile(
     r"NO_SUCH_BUCKET|NoSuchBucket|ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|\b403\b|\b401\b|Unauthorized"
     r"|INVALID_ACCESS_KEY_ID|InvalidAccessKeyId|SIGNATURE_DOES_NOT_MATCH|SignatureDoesNotMatch|INVALID_SIGNATURE"
@@ -104,10 +108,42 @@ def get_bytes(filesystem: arrow.FileSystem, name: str) -> bytes:
 
 def put_bytes(filesystem: arrow.FileSystem, name: str, data: bytes) -> None:
     """Write a small object."""
-    target = filesystem.open_output_stream(name, compression=None)
-    target.write(data)
-    # Not in a `with`: closing after an error would make an object of what was sent.
-    target.close()
+    put(filesystem, name, io.BytesIO(data))
+
+
+def put(filesystem: arrow.FileSystem, name: str, source: BinaryIO) -> None:
+    """Write an object, whole or not at all.
+
+    Arrow closes a stream that is given up, and so makes an object of the part that was sent: an interrupt therefore waits until
+    all is sent, and if the source cannot be read to its end, the object is deleted.
+    """
+
+    def send() -> None:
+        target = filesystem.open_output_stream(name, compression=None)
+        # Not in a `with`: an error of the stream itself is remembered, and then no object is made.
+        while chunk := _read(source, target):
+            target.write(chunk)
+        target.close()
+
+    # Interrupts arrive in the main thread only, and leaving the pool waits for its thread.
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            pool.submit(send).result()
+        except _UnreadError:
+            filesystem.delete_file(name)
+            raise
+
+
+def _read(source: BinaryIO, target: Any) -> bytes:
+    try:
+        return source.read(CHUNK)
+    except OSError as error:
+        target.close()
+        raise _UnreadError(str(error)) from error
+
+
+class _UnreadError(OSError):
+    """The file that is sent cannot be read; what was sent of it is an object now."""
 
 
 def refused(url: str, what: str, problem: str) -> ArtifactError:

@@ -23,12 +23,11 @@ from pyarrow import fs as arrow
 
 from cpt_ray.edges.store import cache
 from cpt_ray.edges.store.addresses import is_mirrored, url_of
-from cpt_ray.edges.store.opening import ask
+from cpt_ray.edges.store.opening import CHUNK, ask, put
 from cpt_ray.errors import ArtifactError
 
 INDEX = ".files.json"
 """Sizes and hashes of what `push_folder` has sent, next to it: who records an artifact need not read it again."""
-_CHUNK = 8 << 20
 _AT_ONCE = 16
 
 
@@ -85,6 +84,24 @@ def fetched(path: Path) -> Path:
         return path
     with contextlib.suppress(FileNotFoundError):
         ask(url_of(path), "cannot be read", lambda filesystem, name: _download(path, filesystem, name))
+    return path
+
+
+def fresh(path: Path) -> Path:
+    """`fetched`, of a file whose content changes: fetched again if the store has a newer one, deleted here if it has none.
+
+    Raises:
+        ArtifactError: If the store refuses it, or this node has no room for it.
+    """
+    if not is_mirrored(path):
+        return path
+    path = Path(os.path.normpath(path))
+    try:
+        found = ask(url_of(path), "cannot be read", _stored)
+    except FileNotFoundError:
+        path.unlink(missing_ok=True)
+    else:
+        refresh(path.parent, {path.name: found})
     return path
 
 
@@ -255,12 +272,8 @@ def _described(path: Path) -> dict[str, Any]:
 def _upload(path: Path, filesystem: arrow.FileSystem, name: str) -> None:
     size = path.stat().st_size
     with path.open("rb") as source:
-        target = filesystem.open_output_stream(name, compression=None)
-        while chunk := source.read(_CHUNK):
-            target.write(chunk)
-        # Not in a `with`: closing after an error would make an object of what was sent.
-        target.close()
-    if size > _CHUNK and (found := filesystem.get_file_info(name).size) != size:
+        put(filesystem, name, source)
+    if size > CHUNK and (found := filesystem.get_file_info(name).size) != size:
         raise OSError(f"{found} of {size} bytes arrived")
 
 
@@ -294,7 +307,7 @@ def _stored(filesystem: arrow.FileSystem, name: str) -> Stored:
 
 def _copy(filesystem: arrow.FileSystem, name: str, target: Any) -> None:
     with filesystem.open_input_stream(name, compression=None) as source:
-        while chunk := source.read(_CHUNK):
+        while chunk := source.read(CHUNK):
             target.write(chunk)
 
 

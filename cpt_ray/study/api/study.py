@@ -24,7 +24,7 @@ from cpt_ray.config.values import check_root
 from cpt_ray.edges import process
 from cpt_ray.edges.ray_runtime import worker_environment
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.edges.store import address, fetched
+from cpt_ray.edges.store import address, fresh
 from cpt_ray.errors import ConfigError, TrainingStopped
 from cpt_ray.records import Comparison, GridPlan
 from cpt_ray.report.text.grid import render_grid
@@ -112,7 +112,7 @@ class Study:
             place = store.resolve_root(check_root(str(root)))
         except ValueError as error:
             raise ConfigError(str(error), fix="give the study's root as its study file has it") from None
-        path = fetched(place / store.STUDY_FILE)
+        path = fresh(place / store.STUDY_FILE)
         if not path.is_file():
             raise ConfigError(
                 f"{address(place)} holds no study: there is no {store.STUDY_FILE}",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cpt_ray.config.values import check_root
 from cpt_ray.edges.storage import unwritable
-from cpt_ray.edges.store import address, fetched, fetched_files, is_mirrored, listing, matches
+from cpt_ray.edges.store import address, fresh, is_mirrored, listing, matches, refresh
 from cpt_ray.edges.store.transfer import INDEX
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.stages.train import EXPORTS
@@ -47,10 +47,11 @@ def fetch(root: str, what: str, to: Path) -> list[Path]:
         place = resolve_root(check_root(root))
     except ValueError as error:
         raise ConfigError(str(error), fix="give the study's root as its study file has it") from None
-    if not fetched(place / STUDY_FILE).is_file():
+    if not fresh(place / STUDY_FILE).is_file():
         raise ConfigError(f"{address(place)} holds no study: there is no {STUDY_FILE}", fix="give the study.root of a study")
     require_known_format(place)
-    names = _names(place)
+    listed = listing(place) if is_mirrored(place) else None
+    names = sorted(listed) if listed is not None else _names(place)
     if what in _FILES:
         found = [name for name in names if any(matches(name, one) for one in _FILES[what]) and not name.endswith(INDEX)]
         copies = {name: name for name in found}
@@ -74,15 +75,15 @@ def fetch(root: str, what: str, to: Path) -> list[Path]:
         raise ConfigError(f"{what!r} is nothing that can be fetched", fix=f"ask for {_CHOICES}")
     if not copies:
         raise ConfigError(f"{address(place)} has no {what} yet", fix="run cpt-ray run with the study file first")
-    for source, name in zip(fetched_files(place / name for name in copies), copies.values(), strict=True):
-        _copy(source, to / name)
+    if listed is not None:  # a report may have changed since it was fetched before
+        refresh(place, {name: listed[name] for name in copies})
+    for source, name in copies.items():
+        _copy(place / source, to / name)
     return told
 
 
 def _names(root: Path) -> list[str]:
-    """All files below a root by relative name; links are not followed."""
-    if is_mirrored(root):
-        return sorted(listing(root))
+    """All files below a root on a disk by relative name; links are not followed."""
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
@@ -95,7 +96,7 @@ def _exports(root: Path, names: list[str]) -> Iterator[tuple[str, str]]:
         return
     for name in names:
         if matches(name, f"{EXPORTS}/*"):
-            target = fetched(root / name).read_text(encoding="utf-8")
+            target = fresh(root / name).read_text(encoding="utf-8")
             yield name.partition("/")[2], os.path.normpath(Path(EXPORTS) / target)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.edges.store import address, exists, fetched, is_mirrored
+from cpt_ray.edges.store import address, exists, fresh, is_mirrored
 from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.records import (
     Comparison,
@@ -48,8 +48,13 @@ REPORT = "report.html"
 
 
 def conclude(study: StudyDriver) -> str:
-    """Write comparison and report, mirror to MLflow, and return the summary and the paths of the results."""
+    """Write comparison and report, mirror to MLflow, and return the summary and the paths of the results.
+
+    Raises:
+        LeaseError: If another driver has taken the study over meanwhile.
+    """
     comparison = study.comparison()
+    study.session.require_lease()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)
     said = [summarize(study, comparison), f"report:  {_shown(report)}", f"models:  {_models(study)}"]
@@ -114,7 +119,7 @@ def summarize_preparation(study: StudyDriver) -> str:
 def write_study_report(study: StudyDriver, comparison: Comparison) -> Path:
     """Write the HTML report from records, unless it shows what it would show."""
     contents, path = gather(study, comparison), study.root / REPORT
-    if not (exists(path) and is_current(fetched(path), report_fingerprint(contents))):
+    if not (exists(path) and is_current(fresh(path), report_fingerprint(contents))):
         from cpt_ray.report.page import write_report
 
         write_report(path, contents)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cpt_ray.edges.store import fetched
+from cpt_ray.edges.store import fresh
 from cpt_ray.study.findings.outcome import REPORT
 
 _HEIGHT_PIXELS = 800
@@ -24,7 +24,7 @@ class Report:
     @classmethod
     def of(cls, root: Path) -> Self:
         """The report of a study's root, on this machine."""
-        return cls(fetched(root / REPORT))
+        return cls(fresh(root / REPORT))
 
     def show(self) -> None:
         """Show it: in a notebook below the cell, else in the browser."""

@@ -19,11 +19,11 @@ from typing import Any, Self, TypeAlias
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.lease import FILE as LEASE_FILE
-from cpt_ray.edges.lease import hold_lease
-from cpt_ray.edges.logs import FOLDER, driver_log, log_to
+from cpt_ray.edges.lease import hold_lease, require_lease
+from cpt_ray.edges.logs import driver_log, log_to
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.process import process_pool
-from cpt_ray.edges.store import address, cache, fetched_folder, forget_unsent, is_mirrored, lines, listing, push
+from cpt_ray.edges.store import address, cache, fetched_folder, forget_unsent, fresh, is_mirrored, lines, listing, push
 from cpt_ray.edges.store.conditional import heeds_conditions
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import Artifact
@@ -31,8 +31,8 @@ from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Console, LiveRun, Node
 
 logger = logging.getLogger(__name__)
-_KEPT = (f"{FOLDER}/driver.log", "mlflow.db", "mlartifacts/**/*")
-"""What MLflow and the log write into the root themselves: fetched at the start of a command, and sent at its end."""
+_ARTIFACTS = "mlartifacts"
+"""MLflow's files: with its database and the log fetched at the start of a command, and sent at its end."""
 
 FollowRun: TypeAlias = Callable[[Node[Any, Any]], LiveRun]
 
@@ -62,13 +62,17 @@ class Session:
         if self.runtime.cache is not None:
             os.environ.setdefault(cache.LIMIT, str(self.runtime.cache))
         store.require_writable(self.root)
-        self.attempt = self._stack.enter_context(hold_lease(self.root)).attempt
-        fetched_folder(self.root, *_KEPT)
-        self._stack.callback(self._send_kept)
-        # Before the end too: of a driver that dies with its machine, nothing else is left.
-        lines.publish(driver_log(self.root))
-        self._stack.enter_context(log_to(driver_log(self.root), self.console.warn))
-        logger.info("attempt %d: %s", self.attempt, " ".join(sys.argv))
+        with contextlib.ExitStack() as stack:
+            self.attempt = stack.enter_context(hold_lease(self.root)).attempt
+            fresh(driver_log(self.root))
+            fresh(self.root / "mlflow.db")
+            fetched_folder(self.root / _ARTIFACTS)
+            stack.callback(self._send_kept)
+            # Before the end too: of a driver that dies with its machine, nothing else is left.
+            lines.publish(driver_log(self.root))
+            stack.enter_context(log_to(driver_log(self.root), self.console.warn))
+            logger.info("attempt %d: %s", self.attempt, " ".join(sys.argv))
+            self._stack = stack.pop_all()  # unless something failed, which leaves the study free
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -84,8 +88,9 @@ class Session:
 
     def _send_kept_files(self) -> None:
         if is_mirrored(self.root):
+            self.require_lease()
             lines.finish(driver_log(self.root))
-            artifacts = self.root / "mlartifacts"
+            artifacts = self.root / _ARTIFACTS
             sent = listing(artifacts)
             made = [
                 path for path in artifacts.rglob("*") if path.is_file() and path.relative_to(artifacts).as_posix() not in sent
@@ -98,6 +103,14 @@ class Session:
     def lease_path(self) -> Path:
         """The lease that a commit is checked against."""
         return self.root / LEASE_FILE
+
+    def require_lease(self) -> None:
+        """Refuse to write what another driver may have written meanwhile.
+
+        Raises:
+            LeaseError: If another driver has taken the study over.
+        """
+        require_lease(self.lease_path, self.attempt)
 
     def need_ray(self) -> None:
         """Start or join Ray, once."""
@@ -153,6 +166,7 @@ class Session:
             node: The artifact.
             started: `time.perf_counter()` when building it began.
         """
+        self.require_lease()
         artifact = store.commit(node, started=started)
         logger.info("made %s in %.1f s", node.label, artifact.wall_s)
         self.console.step(f"  made    {node.label}  in {artifact.wall_s:.0f} s")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.edges.store import address
+from cpt_ray.edges.store import address, forget_unsent, is_mirrored, listing
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import EvalRecord, ExamItem, RunRecord
 from cpt_ray.study import store
@@ -145,10 +145,14 @@ class Scorer:
 
         key = _key(node)
         node.folder.mkdir(parents=True, exist_ok=True)
-        self._nodes.setdefault(key, []).append(node)
+        if is_mirrored(node.folder):
+            forget_unsent(node.folder, listing(node.folder))
         if key in self._known and is_intact(self._known[key]):
+            self._nodes.setdefault(key, []).append(node)
             self._share(key)
-        elif len(self._nodes[key]) == 1:
+        elif key in self._nodes:
+            self._nodes[key].append(node)
+        else:
             work, tokenizer = node.work, _model_node(node).folder
             job = EvaluateJob(
                 run=scored_run(node),
@@ -164,6 +168,7 @@ class Scorer:
                 config=work.evaluate,
                 compare=work.compare,
             )
+            self._nodes[key] = [node]
             self.queue.add(job, settings)
 
     def finish(self, room: int) -> None:

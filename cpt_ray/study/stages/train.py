@@ -15,7 +15,7 @@ from cpt_ray.config.domains import root_of
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.config.values import format_count
 from cpt_ray.edges.storage import unwritable, write_atomic
-from cpt_ray.edges.store import is_mirrored
+from cpt_ray.edges.store import fresh, is_mirrored
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.budget import tokens_for_flops
 from cpt_ray.records import RunRecord, RunSpec, ShardManifest
@@ -155,7 +155,7 @@ def link_exports(root: Path, runs: Mapping[str, Node[Any, RunRecord]]) -> None:
         if is_mirrored(root):
             # A store has no links: the object holds the path, which `cpt-ray fetch ROOT exports/RUN` follows.
             made = any(entry.path.startswith(f"{EXPORT}/") for entry in store.read(node).files)
-            if made and (not link.exists() or link.read_text(encoding="utf-8") != target):
+            if made and (not fresh(link).exists() or link.read_text(encoding="utf-8") != target):
                 write_atomic(link, target)
             continue
         if not export.is_dir() or (link.is_symlink() and os.readlink(link) == target):
@@ -229,8 +229,11 @@ def _build(nodes: Sequence[RunNode], session: Session) -> None:
     if session.runtime.kind != "local":
         session.need_ray()
     from cpt_ray.train.groups.launch import run_training
+    from cpt_ray.train.monitor.metrics import clear_run
 
     session.console.progress(f"  starting {session.runtime.group} worker(s) for {len(nodes)} run(s)")
+    for node in nodes:
+        clear_run(node.folder)  # what was deleted in a bucket, or left by another driver, would be taken for the run's
     run_training(
         [_task(node, session) for node in nodes],
         name=f"{nodes[0].work.settings.study}-{session.attempt}",

@@ -11,6 +11,7 @@ import pytest
 
 from cpt_ray.edges import store
 from cpt_ray.edges.store import cache
+from cpt_ray.errors import ArtifactError
 
 pytestmark = pytest.mark.accept(cluster=5)
 
@@ -100,3 +101,20 @@ def test_without_a_limit_a_share_of_the_disk_is_left_free(root, monkeypatch):
     new.unlink()
     store.fetched(new)
     assert not old.exists()
+
+
+def test_a_bucket_of_another_study_that_refuses_keeps_its_files_and_stops_nothing(root, monkeypatch):
+    for number, age in enumerate((900, 300, 600)):
+        used(sent(root, f"shards/{number}.arrow"), age)
+    new = sent(root, "shards/new.arrow")
+    new.unlink()
+    ask = cache.ask
+
+    def refuse(url, what, request):
+        if url.endswith("0.arrow"):
+            raise ArtifactError(f"{url}: {what}: access denied", fix="ask its owner")
+        return ask(url, what, request)
+
+    monkeypatch.setattr(cache, "ask", refuse)
+    assert store.fetched(new).stat().st_size == 1000
+    assert names(root) == ["0.arrow", "1.arrow", "new.arrow"]

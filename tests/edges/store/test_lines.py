@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,40 @@ def test_a_file_that_another_process_of_the_node_writes_is_not_joined_twice(root
 def test_a_local_file_is_not_published(tmp_path):
     lines.publish(tmp_path / "a.jsonl")
     assert not lines._growing
+
+
+def test_several_processes_of_a_node_join_a_file_once(root, tmp_path, monkeypatch):
+    path = root / "metrics" / "attempt-0001.jsonl"
+    lines.publish(path)
+    append(path, "".join(f"line {number}\n" for number in range(50)))
+    lines.flush()
+    ask, at_once = lines.ask, threading.Barrier(4)
+
+    def all_have_read(*arguments):
+        found = ask(*arguments)
+        at_once.wait(timeout=30)
+        return found
+
+    with node(tmp_path / "other"):
+        folder = store.here(path.parent)
+        found = store.listing(folder)
+        monkeypatch.setattr(lines, "ask", all_have_read)
+        joiners = [threading.Thread(target=lines.join_segments, args=(folder, found)) for _ in range(4)]
+        for one in joiners:
+            one.start()
+        for one in joiners:
+            one.join()
+        assert (folder / path.name).read_text() == path.read_text()
+
+
+def test_what_a_killed_process_did_not_send_of_its_log_is_sent_by_the_next(root, tmp_path):
+    path = root / "logs" / "rank-00000.log"
+    lines.publish(path)
+    append(path, "sent\n")
+    lines.flush()
+    append(path, "last words\n")
+    lines._growing.clear()  # killed
+    lines.publish(path)
+    append(path, "second start\n")
+    lines.flush()
+    assert joined(path, tmp_path / "other") == "sent\nlast words\nsecond start\n"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cpt_ray.edges import storage, store
-from cpt_ray.edges.store import transfer
+from cpt_ray.edges.store import opening, transfer
 from cpt_ray.errors import ArtifactError
 from tests.object_store import node
 
@@ -142,3 +145,63 @@ def test_an_index_is_json_of_names(root):
     (root / "e" / "f").write_text("1")
     store.push_folder(root / "e")
     assert json.loads((root / "e" / ".files.json").read_text()).keys() == {"f"}
+
+
+def test_what_changes_is_fetched_again_and_what_was_deleted_is_gone(root, tmp_path):
+    storage.write_atomic(root / "report.html", "monday")
+    with node(tmp_path / "laptop"):
+        there = store.here(root / "report.html")
+        assert store.fresh(there).read_text() == "monday"
+        before = there.stat().st_mtime
+    with node(tmp_path / "cluster"):
+        storage.write_atomic(store.here(root / "report.html"), "tuesday")
+    with node(tmp_path / "laptop"):
+        assert store.fetched(there).read_text() == "monday"
+        assert store.fresh(there).read_text() == "tuesday"
+        assert there.stat().st_mtime >= before
+        store.remove(there)
+        assert not store.fresh(there).exists()
+
+
+def test_a_file_that_cannot_be_read_to_its_end_makes_no_object(root, bucket):
+    class Torn(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell():
+                raise OSError("bad sector")
+            return super().read(1000)
+
+    storage.write_atomic(root / "before", "1")
+    filesystem, name = opening.opened(f"{store.address(root)}/torn")
+    with pytest.raises(OSError, match="bad sector"):
+        opening.put(filesystem, name, Torn(b"x" * 5000))
+    assert not any(key.endswith("/torn") for key in bucket.keys("test_a_file"))
+
+
+INTERRUPTED = """
+import _thread, sys, threading, time
+from pyarrow import fs
+from cpt_ray.edges import store
+from cpt_ray.edges.store import opening
+write = opening.CHUNK
+class Slow:
+    left = 4
+    def read(self, size):
+        if self.left == 2:
+            _thread.interrupt_main()
+            time.sleep(0.5)
+        self.left -= 1
+        return b"x" * 6_000_000 if self.left >= 0 else b""
+filesystem, name = opening.opened(sys.argv[1])
+try:
+    opening.put(filesystem, name, Slow())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_leaves_no_part_of_an_object(root):
+    url = f"{store.address(root)}/whole"
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, url], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "interrupted\n", done.stderr
+    filesystem, name = opening.opened(url)
+    assert filesystem.get_file_info(name).size == 24_000_000

@@ -12,6 +12,7 @@ from cpt_ray.edges import ray_runtime
 from cpt_ray.edges.lease import read_lease
 from cpt_ray.errors import ArtifactError, LeaseError
 from cpt_ray.study import store
+from cpt_ray.study.live import session as session_module
 from cpt_ray.study.live.session import Session
 from cpt_ray.study.stages.stage import Planned, Stage, one_by_one
 from tests.study.planned import Lines
@@ -118,3 +119,27 @@ def test_with_ray_its_workers_prepare_units(tmp_path, monkeypatch):
     with Session(tmp_path, RuntimeConfig(), Lines(), lambda node: lambda steps: None) as session:
         assert session.unit_pool() is None
     assert started == ["ray"]
+
+
+def test_a_driver_that_was_superseded_commits_nothing(tmp_path):
+    node = toy(tmp_path)
+    with make_session(tmp_path) as session:
+        write_lease(session.lease_path, attempt=2)
+        with pytest.raises(LeaseError, match=r"attempt 1 may no longer write: .* is held by attempt 2"), session.building(node):
+            (node.folder / "toy.txt").write_text("bear")
+    assert not store.exists(node)
+
+
+def test_what_fails_after_the_lease_was_taken_leaves_the_study_free(tmp_path, monkeypatch):
+    def refuse(_):
+        raise ArtifactError("no right to list", fix="ask for it")
+
+    monkeypatch.setattr(session_module.lines, "publish", refuse)
+    session = make_session(tmp_path)
+    with pytest.raises(ArtifactError, match="no right to list"):
+        session.__enter__()
+    assert read_lease(session.lease_path).released
+
+
+def write_lease(path, **changes):
+    path.write_text(read_lease(path).model_copy(update=changes).to_json())
