@@ -76,8 +76,13 @@ class Heart(threading.Thread):
 
 
 def read_heartbeats(run_folder: Path) -> tuple[Heartbeat, ...]:
-    """The last heartbeats, by rank; none before the workers have started."""
-    return tuple(Heartbeat.load(path) for path in sorted((run_folder / FOLDER).glob("rank-*.json")))
+    """The last heartbeats, by rank; none before the workers have started, nor one that is just being replaced."""
+    beats = []
+    for path in sorted((run_folder / FOLDER).glob("rank-*.json")):
+        # Of an object that is replaced between two requests of a fetch, the end may be missing; the next look has it.
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            beats.append(Heartbeat.load(path))
+    return tuple(beats)
 
 
 def started_since(beats: Sequence[Heartbeat], before: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:

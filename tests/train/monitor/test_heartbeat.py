@@ -130,3 +130,12 @@ def test_a_worker_that_really_hangs_is_named_and_a_healthy_group_is_not(zero_gro
     assert "rank 1 on " in said
     assert "is in phase data of step 2" in said
     assert "rank 0" not in said
+
+
+def test_a_heartbeat_that_is_just_being_replaced_is_none(tmp_path: Path):
+    folder = tmp_path / heartbeat.FOLDER
+    folder.mkdir()
+    (folder / "rank-00000.json").write_text(beat(0, 20).to_json())
+    (folder / "rank-00001.json").write_text(beat(1, 20).to_json()[:-2])
+    (folder / "rank-00002.json").symlink_to(tmp_path / "gone")
+    assert [one.rank for one in read_heartbeats(tmp_path)] == [0]

@@ -47,6 +47,8 @@ _VERBS = ("prepare", "train", "evaluate")
 _LOSSES = 60
 _EVENTS = 3
 _REPORT = "report.html"
+_TRIES = 3
+"""Of an object that is replaced between two requests of a fetch, the end may be missing."""
 
 
 def gather(place: Place) -> StudyStatus:
@@ -86,16 +88,19 @@ def gather(place: Place) -> StudyStatus:
 
 
 def _load(root: Path, record: type[RecordT]) -> RecordT | None:
-    path = _fresh(root / record.FILE)
-    try:
-        return record.load(path)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ArtifactError(
-            f"{bucket.address(path)}: not what cpt-ray writes there: {str(error).splitlines()[0]}",
-            fix=f"delete {bucket.address(path)}; the study's next command writes it again",
-        ) from None
+    problem = ""
+    for _ in range(_TRIES):
+        path = _fresh(root / record.FILE)
+        try:
+            return record.load(path)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            problem = str(error).splitlines()[0]
+    raise ArtifactError(
+        f"{bucket.address(path)}: not what cpt-ray writes there: {problem}",
+        fix=f"delete {bucket.address(path)}; the study's next command writes it again",
+    )
 
 
 def _fresh(path: Path) -> Path:
