@@ -90,7 +90,7 @@ def gather(place: Place) -> StudyStatus:
 def _load(root: Path, record: type[RecordT]) -> RecordT | None:
     problem = ""
     for _ in range(_TRIES):
-        path = _fresh(root / record.FILE)
+        path = bucket.fresh(root / record.FILE)
         try:
             return record.load(path)
         except FileNotFoundError:
@@ -103,16 +103,9 @@ def _load(root: Path, record: type[RecordT]) -> RecordT | None:
     )
 
 
-def _fresh(path: Path) -> Path:
-    """A file as it is now; that of a bucket is fetched again, into a mirror that no other process has."""
-    if bucket.is_mirrored(path):
-        path.unlink(missing_ok=True)
-    return bucket.fetched(path)
-
-
 def _name(root: Path) -> str:
     try:
-        return str(yaml.safe_load(_fresh(root / STUDY_FILE).read_text(encoding="utf-8"))["study"]["name"])
+        return str(yaml.safe_load(bucket.fresh(root / STUDY_FILE).read_text(encoding="utf-8"))["study"]["name"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return root.name
 
