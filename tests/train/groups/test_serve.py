@@ -79,6 +79,7 @@ from cpt_ray.train.groups.serve import serve
 rank = int(sys.argv[1])
 wait = datetime.timedelta(seconds=300)
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2, timeout=wait)
+dist.barrier()  # both have met before one leaves
 
 class Turns:
     def take(self, group, after):
