@@ -7,6 +7,7 @@ Debian's packages `iproute2`, `openssh-server` and `rsync`. What has no measurem
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 from benchmarks.acceptance.evidence import check_results, run_boxes, run_tests
 from benchmarks.cluster import link_cut, three_hosts
@@ -47,9 +48,10 @@ def box_4() -> list[str]:
     return run_tests("cluster", 4, figures=["Slurm-like launch", "ray job stop"])
 
 
-def box_5() -> list[str]:
+def box_5() -> Iterator[str]:
     """Faults of stores, nodes and Ray's own processes, each with what was lost."""
-    return [*run_tests("cluster", 5, figures=FAULTS), *link_cut.main()]
+    yield from run_tests("cluster", 5, figures=FAULTS)
+    yield from link_cut.main()
 
 
 BOXES = [box_1, box_2, box_3, box_4, box_5]

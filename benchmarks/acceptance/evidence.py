@@ -11,7 +11,9 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 
-Boxes = Mapping[int, Callable[[], list[str]]] | Sequence[Callable[[], list[str]]]
+Box = Callable[[], Iterable[str]]
+"""Yields its evidence line by line, or returns it at once, and raises where what it proves is not so."""
+Boxes = Mapping[int, Box] | Sequence[Box]
 """The boxes of an acceptance list."""
 
 
@@ -101,8 +103,7 @@ def run_boxes(boxes: Boxes, arguments: Sequence[str]) -> int:
     """Run boxes and print PASS or FAIL with the evidence of each.
 
     Args:
-        boxes: By number, or in order from 1. Each returns lines of evidence or raises; its docstring's first line says what it
-            proves.
+        boxes: By number, or in order from 1. The first line of a docstring says what the box proves.
         arguments: Numbers of the boxes to run; empty means all.
 
     Returns:
@@ -113,10 +114,13 @@ def run_boxes(boxes: Boxes, arguments: Sequence[str]) -> int:
     failed = 0
     for number in asked:
         box = numbered[number]
+        verdict, evidence = "PASS", list[str]()
         try:
-            evidence, verdict = box(), "PASS"
+            for line in box():
+                evidence.append(line)  # also what was found before an error
         except Exception as error:  # an error fails the box; the others still run
-            evidence, verdict = f"{type(error).__name__}: {error}".splitlines(), "FAIL"
+            evidence += f"{type(error).__name__}: {error}".splitlines()
+            verdict = "FAIL"
             failed += 1
         print(f"{verdict}  box {number}: {(box.__doc__ or '').splitlines()[0]}")
         for line in evidence:

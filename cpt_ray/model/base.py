@@ -29,6 +29,7 @@ from cpt_ray.model.bases.tokenizer import exact_tokenizer, keep_text_as_text, re
 from cpt_ray.model.bases.tokens import DEFINITION
 from cpt_ray.model.bases.vocabulary import add_tokens
 from cpt_ray.model.head import install_loss_head
+from cpt_ray.model.layers.products import multiply_in_fp32_without_units
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.model.shape import describe_model
 from cpt_ray.records import ImportedModel
@@ -93,9 +94,10 @@ def load_model(path: str | Path, *, precision: str, trust_remote_code: bool = Fa
     Raises:
         ConfigError: If its logits are computed in a way that `model.head` does not support.
     """
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        path, dtype=PRECISIONS[precision].dtype, trust_remote_code=trust_remote_code
-    )
+    dtype = PRECISIONS[precision].dtype
+    if not torch.cuda.is_available():
+        multiply_in_fp32_without_units(dtype)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
     install_loss_head(model)
     use_document_attention(model)
     model.eval()

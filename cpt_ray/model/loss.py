@@ -89,7 +89,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + size)
             logits = _product(hidden[rows], weight, bias)
             total += _softmax_in_place(logits, labels[rows], rule, gradient=True, compiled=compiled).sum()
-            torch.mm(logits, weight, out=grad_hidden[rows])
+            grad_hidden[rows] = logits @ weight
             if grad_bias is not None:
                 grad_bias += logits.sum(0, dtype=torch.float32)
             if grad_weight is not None and len(chunks) == 1:

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt_ray.errors import ArtifactError
+from cpt_ray.model.layers.products import multiply_in_fp32_without_units
 
 _NEW_TOKENS = 64
 _FIX = "put the export back to where it was, or run `cpt-ray report` again so that MLflow is told where it is"
@@ -27,6 +28,7 @@ class ServedExport:
     def __init__(self, export: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(export)
         self._model: Any = AutoModelForCausalLM.from_pretrained(export).eval()
+        multiply_in_fp32_without_units(self._model.dtype)
 
     @torch.no_grad()
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:

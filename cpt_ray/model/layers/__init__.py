@@ -1,1 +1,1 @@
-"""What changes the layers of a loaded model: adapters, freezing, fused projections, loss kernels, compiled graphs."""
+"""What changes the layers of a loaded model: adapters, freezing, fusing, loss kernels, compiled graphs; products on a CPU."""

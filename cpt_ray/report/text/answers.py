@@ -142,7 +142,7 @@ def _spendings(spendings: Sequence[Spending], *, one_seed: bool) -> list[AnswerT
                 for option in one.options
             ),
             (
-                "Below 0 is better than more tokens. Prices are not part of this comparison.",
+                "Below 0 is better than more tokens. All spend the same FLOPs, so about the same money on the same hardware.",
                 *([_ONE_SEED] if one_seed else []),
             ),
             text_columns=2,

@@ -1,6 +1,7 @@
 """The training acceptance list: figures are printed, and a box without its tests or figures does not pass."""
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,9 @@ def test_a_box_fails_where(accept, planted, box, figures, problem):
 
 
 def test_boxes_are_printed_with_their_verdict_and_one_that_breaks_does_not_stop_the_rest(accept, capsys):
-    def breaks() -> list[str]:
+    def breaks() -> Iterator[str]:
         """Breaks."""
+        yield "gap 2"
         raise OSError("gone\nfor good")
 
     def holds() -> list[str]:
@@ -73,6 +75,7 @@ def test_boxes_are_printed_with_their_verdict_and_one_that_breaks_does_not_stop_
 
     assert accept.run_boxes((breaks, holds), []) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "FAIL  box 1: Breaks.", "        OSError: gone", "        for good", "PASS  box 2: Holds.", "        gap 0",
+        "FAIL  box 1: Breaks.", "        gap 2", "        OSError: gone", "        for good",
+        "PASS  box 2: Holds.", "        gap 0",
     ]  # fmt: skip
     assert accept.run_boxes((breaks, holds), ["2"]) == 0
