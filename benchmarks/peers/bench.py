@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.measure.claims import POSITIVE, START_NOISE, Claim
 from benchmarks.measure.turns import REPOSITORY, TURN_STEPS
 from benchmarks.peers.material import Material, demo_base, write_texts
 from benchmarks.train.runs import Shape
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.ray_runtime import worker_environment
+from cpt_ray.model.layers.products import has_units
 
 STUDY = Path(__file__).with_name("study.yaml")
 ROOT = REPOSITORY / "runs" / "bench-peers"
@@ -53,6 +56,11 @@ class Bench:
         """The demo's base."""
         return demo_base(self.common / "base")
 
+    @functools.cached_property
+    def precision(self) -> str:
+        """What both sides compute in: bf16, or fp32 on a CPU without units for it, where a peer would take 16 times as long."""
+        return "bf16" if has_units(torch.bfloat16) else "fp32"
+
     @property
     def plain_environment(self) -> dict[str, str]:
         """For commands that set up their own workers."""
@@ -81,7 +89,7 @@ class Bench:
     def study_overrides(self, root: Path, *more: str) -> tuple[str, ...]:
         """Overrides of the study: its root, the base, the text."""
         places = (f"study.root={root}", f"models.0.base={self.base}", f"sources.0.path={self.text.documents}")
-        return (*places, f"runtime.cpus_per_worker={THREADS}", *more)
+        return (*places, f"runtime.cpus_per_worker={THREADS}", f"train.precision={self.precision}", *more)
 
 
 @dataclass(frozen=True, kw_only=True)

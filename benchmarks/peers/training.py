@@ -2,9 +2,10 @@
 
 Both sides begin with the same text and the same folder of a base, prepare rows of the same length, and take the same number of
 steps of the same size, a few at a time in turns (`benchmarks/measure/turns.py`). What is equal else: threads, allocator, fp32
-master weights with bf16 products. What is not, and is part of what each tool does: we read documents, drop duplicates, hold
-out, pack documents whole, do not let them see each other, prove that at start-up, and write an export with its record; peers
-join all text and let documents see each other, or cut and pad each one. The speed is in tokens that bear loss.
+master weights, and bf16 products where the CPU has units for them. What is not, and is part of what each tool does: we read
+documents, drop duplicates, hold out, pack documents whole, do not let them see each other, prove that at start-up, and write an
+export with its record; peers join all text and let documents see each other, or cut and pad each one. The speed is in tokens
+that bear loss.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Peer:
 
 def run_clm(bench: Bench) -> list[Claim]:
     """The path of run_clm.py."""
-    options = "--dtype float32 --bf16 --optim adamw_torch_fused --preprocessing_num_workers 2 --block_size 512"
+    half = "--bf16 " if bench.precision == "bf16" else ""
+    options = f"--dtype float32 {half}--optim adamw_torch_fused --preprocessing_num_workers 2 --block_size 512"
     peer = _own_process(
         bench, "run_clm", f"run_clm.py's path, transformers {version('transformers')}", bench.text.joined, options
     )
@@ -70,10 +72,11 @@ def litgpt(bench: Bench) -> list[Claim]:
     out, log = bench.empty("litgpt"), bench.root / "litgpt.log"
     log.unlink(missing_ok=True)
     shape, text = bench.shape, bench.empty("litgpt-text")
+    precision = "bf16-mixed" if bench.precision == "bf16" else "32-true"
     shutil.copytree(bench.text.litgpt, text, dirs_exist_ok=True)  # it writes its tokens beside the text
     adamw = {"class_path": "torch.optim.AdamW", "init_args": {"lr": LEARNING_RATE}}
     options = {
-        "initial_checkpoint_dir": checkpoint, "tokenizer_dir": checkpoint, "out_dir": out / "out", "precision": "bf16-mixed",
+        "initial_checkpoint_dir": checkpoint, "tokenizer_dir": checkpoint, "out_dir": out / "out", "precision": precision,
         "data": "TextFiles", "data.train_data_path": text, "data.num_workers": 1,
         "train.max_seq_length": shape.length, "train.global_batch_size": shape.rows, "train.micro_batch_size": shape.rows,
         "train.max_tokens": shape.slots * (shape.warmup + shape.steps), "train.lr_warmup_steps": 1, "train.min_lr": 0,
@@ -95,7 +98,7 @@ def litgpt(bench: Bench) -> list[Claim]:
         side=side,
         # Its rows are read with one token more, so that each of them has a label for every token.
         tokens=lambda: [shape.slots] * (shape.warmup + shape.steps),
-        options="precision bf16-mixed, TextFiles, torch.compile as always in it, AdamW (fused is off on a CPU)",
+        options=f"precision {precision}, TextFiles, torch.compile as always in it, AdamW (fused is off on a CPU)",
     )
     return _claims(bench, peer)
 
@@ -130,13 +133,14 @@ def _own_process(bench: Bench, name: str, title: str, text: Path, options: str, 
         out=str(out),
         length=shape.length,
         rows=shape.rows,
+        precision=bench.precision,
         num_steps=shape.warmup + shape.steps,
         threads=THREADS,
         learning_rate=LEARNING_RATE,
         steps=str(out / "steps"),
         deepspeed={
             **tree,
-            "bf16": {**tree["bf16"], "enabled": True},
+            "bf16": {**tree["bf16"], "enabled": bench.precision == "bf16"},
             "train_micro_batch_size_per_gpu": shape.rows,
             "gradient_clipping": 1.0,
             "steps_per_print": 10**9,
@@ -191,7 +195,7 @@ def _claims(bench: Bench, peer: Peer, *, whole: bool = False) -> list[Claim]:
         "steps": {"ours": _steps(mine, my_tokens), "theirs": _steps(other, their_tokens)},
         **peer.more,
     }
-    rows = f"{bench.shape.rows} rows of {bench.shape.length} tokens a step, 135M parameters"
+    rows = f"{bench.shape.rows} rows of {bench.shape.length} tokens a step, 135M parameters, {bench.precision}"
     side = "under Ray in both" if peer.ours == "ray" else "without Ray"
     claims = [
         Claim(

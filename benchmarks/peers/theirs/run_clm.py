@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.theirs.run_clm SETTINGS.json
 
-As its documentation says, with the options that help here: `--dtype float32 --bf16` (fp32 master weights, as ours),
+As its documentation says, with the options that help here: `--dtype float32` (fp32 master weights, as ours), `--bf16`,
 `--preprocessing_num_workers`, `--optim adamw_torch_fused`, `--block_size`, `--keep_linebreaks`. The text loader reads a line as
 a record, and `group_texts` joins all of them into rows in which documents see each other.
 """
@@ -64,7 +64,7 @@ def train(settings: TrainSettings) -> None:
             max_steps=settings.num_steps,
             per_device_train_batch_size=settings.rows,
             learning_rate=settings.learning_rate,
-            bf16=True,
+            bf16=settings.precision == "bf16",
             use_cpu=True,
             optim="adamw_torch_fused",
             dataloader_pin_memory=False,

@@ -18,6 +18,7 @@ class TrainSettings:
         out: Folder for its caches and the model.
         length: Tokens of a row.
         rows: Rows of a step.
+        precision: `bf16` or `fp32`.
         num_steps: Steps in all.
         threads: Cores.
         learning_rate: Peak.
@@ -31,6 +32,7 @@ class TrainSettings:
     out: str
     length: int
     rows: int
+    precision: str
     num_steps: int
     threads: int
     learning_rate: float

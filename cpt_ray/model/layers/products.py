@@ -27,12 +27,12 @@ _HALVES = (torch.bfloat16, torch.float16)
 
 def multiply_in_fp32_without_units(dtype: torch.dtype) -> None:
     """Replace torch's products on this CPU, for the rest of the process, if it has no units for `dtype`."""
-    if dtype in _HALVES and not _has_units(dtype):
+    if dtype in _HALVES and not has_units(dtype):
         _replace()
 
 
-def _has_units(dtype: torch.dtype) -> bool:
-    """Whether torch has a fast product of `dtype` on this CPU: what it asks itself before each one."""
+def has_units(dtype: torch.dtype) -> bool:
+    """Whether torch has a fast product of a 16-bit `dtype` on this CPU: what it asks itself before each one."""
     if not torch.backends.mkldnn.is_available():
         return False
     ask = torch.ops.mkldnn._is_mkldnn_bf16_supported if dtype == torch.bfloat16 else torch.ops.mkldnn._is_mkldnn_fp16_supported

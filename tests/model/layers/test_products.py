@@ -52,7 +52,7 @@ def test_other_types_keep_their_bits():
 @pytest.mark.parametrize("has_units", [True, False])
 def test_torchs_products_are_replaced_only_where_they_are_slow(dtype, has_units, monkeypatch):
     replaced = []
-    monkeypatch.setattr(products, "_has_units", lambda asked: has_units)
+    monkeypatch.setattr(products, "has_units", lambda asked: has_units)
     monkeypatch.setattr(products, "_replace", lambda: replaced.append(dtype))
     products.multiply_in_fp32_without_units(dtype)
     assert replaced == ([dtype] if dtype in HALVES and not has_units else [])
@@ -74,7 +74,7 @@ def gradients(dtype):
     return [parameter.grad.float() for parameter in copy.parameters()]
 
 before = gradients(torch.float32)
-products._has_units = lambda dtype: False
+products.has_units = lambda dtype: False
 products.multiply_in_fp32_without_units(torch.bfloat16)
 products._BLOCK_BYTES = 1 << 10  # several blocks
 assert all(map(torch.equal, gradients(torch.float32), before)), "fp32 has other bits"
