@@ -1,4 +1,4 @@
-"""The only door to facts about the GPU: from `nvidia-smi` and torch's files, or, where torch is loaded anyway, from torch.
+"""The only door to facts about GPU and CPU: from `nvidia-smi` and torch's files, or, where torch is loaded anyway, from torch.
 
 Out: `DeviceFacts`, for the rules in `config.devices`. Without torch it takes milliseconds where there is no NVIDIA driver.
 """
@@ -26,6 +26,8 @@ _QUERY = ("--query-gpu=name,memory.total,driver_version,compute_cap", "--format=
 _TIMEOUT_S = 20
 DRIVER = Path("/proc/driver/nvidia/version")
 """Written by NVIDIA's kernel module."""
+PROCESSORS = Path("/proc/cpuinfo")
+_BF16_UNITS = {"amx_bf16", "avx512_bf16"}
 
 
 @functools.cache
@@ -37,6 +39,13 @@ def read_device(*, ask_torch: bool) -> DeviceFacts:
     """
     facts = {**_torch_files(), **_nvidia(os.environ.get("CUDA_VISIBLE_DEVICES"))}
     return DeviceFacts.model_validate({**facts, **(_torch_says() if ask_torch else {})})
+
+
+@functools.cache
+def cpu_has_bf16() -> bool:
+    """Whether this machine's CPU says that it has units for bf16; without them it trains at the pace of fp32."""
+    said = PROCESSORS.read_text(encoding="utf-8") if PROCESSORS.is_file() else ""
+    return not _BF16_UNITS.isdisjoint(said.split())
 
 
 def prove_device(runtime: RuntimeConfig, precisions: Mapping[str, str]) -> Literal["cpu", "gpu"]:

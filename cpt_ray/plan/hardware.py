@@ -63,6 +63,11 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
+def load_cpu(*, has_bf16: bool) -> HardwareProfile:
+    """The profile of a core of a CPU with or without units for bf16."""
+    return load_hardware("cpu" if has_bf16 else "cpu-fp32")
+
+
 def load_hardware(wanted: str) -> HardwareProfile:
     """Read a profile by its name, or by the path of a file.
 

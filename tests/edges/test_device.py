@@ -133,3 +133,19 @@ def test_a_gpu_is_described_by_torch():
     assert facts.capability == torch.cuda.get_device_capability(0)
     assert min(facts.kernels) <= facts.capability
     assert device.prove_device(RuntimeConfig(kind="local"), {}) == "gpu"
+
+
+@pytest.mark.parametrize(
+    ("said", "has_bf16"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 vaes\n", True),
+        ("flags\t\t: avx2 amx_bf16\n", True),
+        ("flags\t\t: fpu avx2 avx512f avx512bw\n", False),
+        (None, False),
+    ],
+)
+def test_a_cpu_has_bf16_if_it_says_so(tmp_path, monkeypatch, said, has_bf16):
+    monkeypatch.setattr(device, "PROCESSORS", tmp_path / "cpuinfo")
+    if said is not None:
+        (tmp_path / "cpuinfo").write_text(said)
+    assert device.cpu_has_bf16.__wrapped__() is has_bf16

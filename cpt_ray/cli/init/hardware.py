@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from cpt_ray.edges.device import read_device
+from cpt_ray.edges.device import cpu_has_bf16, read_device
 from cpt_ray.errors import ConfigError
-from cpt_ray.plan.hardware import HardwareProfile, find_profile, load_hardware, profile_names
+from cpt_ray.plan.hardware import HardwareProfile, find_profile, load_cpu, load_hardware, profile_names
 
 _UNKNOWN_FLOPS = 17.5e12
 """FLOP/s that a card without a profile is taken to train with."""
@@ -78,7 +78,7 @@ def _cpu(devices: int) -> Hardware:
         f"CPU with {cores} cores",
         devices,
         memory // devices,
-        _trained_with(load_hardware("cpu")) * cores / devices,
+        _trained_with(load_cpu(has_bf16=cpu_has_bf16())) * cores / devices,
         is_gpu=False,
     )
 

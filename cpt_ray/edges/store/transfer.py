@@ -29,6 +29,8 @@ from cpt_ray.errors import ArtifactError
 INDEX = ".files.json"
 """Sizes and hashes of what `push_folder` has sent, next to it: who records an artifact need not read it again."""
 _AT_ONCE = 16
+_COPIED_BYTES = 5 * 10**9
+"""S3 copies no larger object in one request."""
 
 
 class Stored(NamedTuple):
@@ -217,6 +219,23 @@ def remove(path: Path) -> None:
 
     with contextlib.suppress(FileNotFoundError):
         ask(url_of(path), "cannot be deleted", delete)
+
+
+def copy(source: Path, target: Path, size_bytes: int) -> None:
+    """Copy an object to another path of the same mirror: within the store, or through this node if it is too large for that.
+
+    Raises:
+        ArtifactError: If the store refuses, or this node has no room for it.
+    """
+    if size_bytes <= _COPIED_BYTES:
+        name = url_of(source).partition("://")[2]
+        ask(url_of(target), "cannot be written", lambda filesystem, to: filesystem.copy_file(name, to))
+        return
+    with contextlib.suppress(OSError):
+        target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(fetched(source), target)
+    push(target)
 
 
 def sync_files(folder: Path, names: Iterable[str]) -> None:

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import psutil
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges.device import cpu_has_bf16
 from cpt_ray.edges.ray_runtime import cluster_address
 from cpt_ray.errors import ConfigError
-from cpt_ray.plan.hardware import HardwareProfile, Price, find_profile, load_hardware
+from cpt_ray.plan.hardware import HardwareProfile, Price, find_profile, load_cpu
 from cpt_ray.plan.worker import Place
 from cpt_ray.records import Card
 from cpt_ray.study.preflight.device import planned_card
@@ -69,7 +70,7 @@ def find_place(runtime: RuntimeConfig, choice: Choice = AS_CONFIGURED) -> Where:
     card = planned_card(runtime)
     hardware = choice.hardware
     if hardware is None:
-        hardware = find_profile(card.name) if card else None if runtime.wants_gpu else load_hardware("cpu")
+        hardware = find_profile(card.name) if card else None if runtime.wants_gpu else load_cpu(has_bf16=cpu_has_bf16())
     elif hardware.is_gpu:
         card = Card(hardware.description, hardware.memory) if hardware.memory else card
     else:

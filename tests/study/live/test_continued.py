@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from cpt_ray import Study
 from cpt_ray.edges.storage import hash_file
+from cpt_ray.edges.store import fetched, here
+from cpt_ray.edges.store.addresses import CACHE
 from cpt_ray.records import RunRecord
 from cpt_ray.study import store
+from cpt_ray.study.live import continued
 from cpt_ray.study.live.continued import find_continued
 from cpt_ray.study.stages.train import TRAIN
+from cpt_ray.train.checkpoint import committed
 from tests.integration.tiny_study import TinyStudy, study_tree, write_tiny_study
+from tests.object_store import ObjectStore
 
 SMALL = {
     "study.root": "",
@@ -44,8 +50,8 @@ def _change(study: TinyStudy) -> None:
     study.change(arms={"legal": tree["arms"]["legal"]})
 
 
-def _load(study: TinyStudy, budgets: list[int] | None = None) -> Study:
-    overrides = {**SMALL, "study.root": str(study.root)}
+def _load(study: TinyStudy, budgets: list[int] | None = None, *, root: str | None = None) -> Study:
+    overrides = {**SMALL, "study.root": root or str(study.root)}
     return Study.load(study.config, overrides if budgets is None else {**overrides, "train.budgets": budgets})
 
 
@@ -74,10 +80,44 @@ def test_the_trunk_goes_on_and_every_export_equals_that_of_a_study_with_all_budg
     assert steps[0]["step"] == list(range(1, len(steps[0]["step"]) + 1))
 
 
-def _weights(export):
-    from pathlib import Path
+def _weights(export: str) -> Path:
+    return fetched(here(export) / "model.safetensors")
 
-    return Path(export) / "model.safetensors"
+
+@pytest.mark.slow
+def test_in_a_bucket_too_also_after_a_kill_among_the_copies(trained, bucket: ObjectStore, tmp_path, monkeypatch):
+    small, fresh = trained
+    root = "s3://studies/extended"
+    monkeypatch.setenv(CACHE, str(tmp_path / "first"))
+    _load(small, root=root).prepare()
+    _load(small, root=root).train()
+
+    def killed(path: Path, text: str) -> None:
+        if path.name == committed.MANIFEST and len(written := list(path.parents[1].glob(f"*/{committed.MANIFEST}"))) == 1:
+            raise KeyboardInterrupt(written)
+        write_atomic(path, text)
+
+    write_atomic = continued.write_atomic
+    monkeypatch.setenv(CACHE, str(tmp_path / "second"))
+    monkeypatch.setattr(continued, "write_atomic", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _load(small, ALL, root=root).train()
+    monkeypatch.setattr(continued, "write_atomic", write_atomic)
+    bucket.seen.clear()
+    monkeypatch.setenv(CACHE, str(tmp_path / "third"))
+    _load(small, ALL, root=root).train()
+    ours, theirs = _runs(_load(small, ALL, root=root)), _runs(_load(fresh, ALL))
+    assert [one.resumed for one in ours["trunk"].training.attempts] == [False, True]
+    assert ours["trunk"].training.attempts[1].first_tokens > 0
+    exports = [(one.export_path, theirs[name].export_path) for name, one in ours.items() if one.export_path]
+    assert len(exports) == 3
+    assert all(hash_file(_weights(mine)) == hash_file(_weights(other)) for mine, other in exports)
+    # A larger study once more: now nothing is interrupted, and finished branches are taken over as they are.
+    found = {
+        str(one.node.work.spec.budget_tokens): one for one in find_continued(_load(small, [*ALL, 4000], root=root).graph())
+    }
+    assert {name: one.is_whole for name, one in found.items()} == {"None": False, "1000": True, "2000": True, "3000": True}
+    assert found["None"].tokens >= 2250
 
 
 @pytest.mark.slow
