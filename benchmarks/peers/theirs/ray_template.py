@@ -25,6 +25,7 @@ def load_batches(settings: TrainSettings) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
     def encode(batch: dict[str, list[str]]) -> Any:
         return tokenizer(batch["text"], padding="max_length", max_length=settings.length, truncation=True)
