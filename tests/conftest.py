@@ -26,7 +26,6 @@ LONGEST_FIRST = (
     "study/test_driver_killed.py",
     "integration/test_job_submit.py",
     "integration/test_from_init.py",
-    "train/groups/test_side_by_side.py",
     "train/groups/test_launch.py",
     "train/checkpoint/test_resume_in_a_bucket.py",
     "integration/test_study_in_a_bucket.py",

@@ -158,6 +158,7 @@ def test_a_task_in_two_entries_is_refused(model, tokenizer, own, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.accept(answer=3)
+@pytest.mark.full
 def test_a_task_has_the_figures_of_lm_evals_command_line_to_the_last_digit(model, tokenizer, tiny_folder, own, tmp_path):
     tasks, shots = "own_choice,own_mean", 2
     arguments = [

@@ -14,8 +14,10 @@ import json
 import logging
 import os
 import pickle
+import secrets
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -100,6 +102,10 @@ def _on_ray(
     import ray.data
 
     expected = min(num_workers, len(tasks), max(1, cluster_cpus(labels)))
+    here = ray.get_runtime_context()
+    meet = None
+    if expected > 1:
+        meet = functools.partial(_meet, _meeting(here.get_node_id(), here.get_job_id()), secrets.token_hex(8), expected)
     settings = ray.data.DataContext.get_current()
     settings.enable_progress_bars = False
     settings.print_on_execution_start = False
@@ -107,7 +113,7 @@ def _on_ray(
     # One block per task: with fewer, Ray Data runs several units in one task, one after another.
     data = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
     results = data.map_batches(
-        functools.partial(_after_meeting, one_unit=one_unit, meeting=ray.remote(_Meeting).options(num_cpus=0).remote(expected)),
+        functools.partial(_after_meeting, one_unit=one_unit, meet=meet),
         batch_size=1,
         batch_format="numpy",
         num_cpus=1,
@@ -151,9 +157,12 @@ def _one_pickled(one_unit: bytes, task: str) -> _Row:
     return _unpickled(one_unit)(task)
 
 
-def _after_meeting(batch: Mapping[str, Any], *, one_unit: Callable[[str], _Row], meeting: Any) -> dict[str, list[str]]:
+def _after_meeting(
+    batch: Mapping[str, Any], *, one_unit: Callable[[str], _Row], meet: Callable[[], None] | None
+) -> dict[str, list[str]]:
     """Run the task of a batch of one in a worker of Ray Data."""
-    _meet(meeting)
+    if meet is not None:
+        meet()
     return {key: [value] for key, value in one_unit(batch["task"][0]).items()}
 
 
@@ -172,31 +181,38 @@ def _one_unit(text: str, *, work: Callable[[TaskT, UnitContext], UnitReport], ki
 class _Meeting:
     """An actor that counts the processes of a stage, on whatever node they are."""
 
-    def __init__(self, expected: int) -> None:
-        self._expected, self._there = expected, set[str]()
+    def __init__(self) -> None:
+        self._there = defaultdict[str, set[str]](set)
 
-    def enter(self, who: str) -> bool:
+    def enter(self, stage: str, who: str, expected: int) -> bool:
         """Count a process; whether all are there."""
-        self._there.add(who)
-        return len(self._there) >= self._expected
+        self._there[stage].add(who)
+        return len(self._there[stage]) >= expected
+
+
+@functools.lru_cache(maxsize=1)
+def _meeting(_node: str, _job: str) -> Any:
+    """One for all stages of a driver, because an actor takes seconds to start."""
+    import ray
+
+    return ray.remote(_Meeting).options(num_cpus=0).remote()
 
 
 _MET: set[str] = set()
-"""Meetings that this process has attended."""
+"""Stages of which this process has attended the meeting."""
 
 
-def _meet(meeting: Any) -> None:
+def _meet(meeting: Any, stage: str, expected: int) -> None:
     """Hold the first task of a process until the other workers have started, for at most `_SIGN_IN_S`.
 
     Ray assigns queued tasks to existing processes; short units would all go to the one that started first.
     """
     import ray
 
-    name = str(meeting)
-    if name in _MET:
+    if stage in _MET:
         return
-    _MET.add(name)
+    _MET.add(stage)
     who, end = f"{socket.gethostname()}-{os.getpid()}", time.monotonic() + _SIGN_IN_S
     with contextlib.suppress(ray.exceptions.RayError):  # a meeting that is lost holds nobody up
-        while not ray.get(meeting.enter.remote(who), timeout=_SIGN_IN_S) and time.monotonic() < end:
+        while not ray.get(meeting.enter.remote(stage, who, expected), timeout=_SIGN_IN_S) and time.monotonic() < end:
             time.sleep(0.05)

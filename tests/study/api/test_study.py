@@ -137,6 +137,7 @@ study.train()
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_script_that_guards_nothing_is_interrupted_keeps_a_checkpoint_and_resumes(tiny, tmp_path):
     """As in a notebook, whose kernel is interrupted by the same signal, and which has no main guard either."""
     script, out = tmp_path / "script.py", tmp_path / "out.txt"

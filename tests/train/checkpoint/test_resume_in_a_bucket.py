@@ -95,6 +95,7 @@ def test_two_ranks_killed_and_moved_to_new_nodes_end_bitwise_where_they_would_on
         assert states == {f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"}
 
 
+@pytest.mark.full
 def test_credentials_that_expire_in_the_middle_are_named_on_every_rank_and_nothing_is_lost(
     root, root_in_bucket, bucket, groups, zero_groups, tmp_path, record_property
 ):
@@ -164,7 +165,8 @@ def _after_a_checkpoint(bucket: ObjectStore, name: str, act: Callable[[], None])
     return thread
 
 
-@pytest.mark.parametrize(("before", "after", "stage"), [(2, 1, 3), pytest.param(1, 2, 2, marks=pytest.mark.full)])
+@pytest.mark.parametrize(("before", "after", "stage"), [(2, 1, 3), (1, 2, 2)])
+@pytest.mark.full  # on a disk: test_resume.py
 def test_another_number_of_ranks_converts_through_the_bucket(root, root_in_bucket, groups, tmp_path, before, after, stage):
     settings, name = {**SETTINGS, "stage": stage, "keep_checkpoints": 99}, f"{before}-to-{after}"
     job = (tmp_path / "nodes", resume_jobs.train_and_die, root_in_bucket, name, settings, 2)
@@ -190,6 +192,7 @@ def test_a_request_to_stop_reaches_ranks_on_other_nodes(root_in_bucket, groups, 
     store.remove(root_in_bucket / "stop-1")
 
 
+@pytest.mark.full  # on a disk: test_resume.py
 def test_a_checkpoint_that_was_truncated_in_the_bucket_is_skipped(root_in_bucket, bucket, groups, tmp_path):
     settings = {**SETTINGS, "stage": 2, "keep_checkpoints": 99}
     job = (tmp_path / "nodes", resume_jobs.train_and_die, root_in_bucket, "cut", settings, 2)

@@ -98,7 +98,7 @@ def test_adafactor_keeps_rows_and_columns_and_can_forget_them(zero_groups, folde
     assert {next(iter(state.values()))[0] for state in vectors} == {32}
 
 
-@pytest.mark.parametrize("after", [2, 1])
+@pytest.mark.parametrize("after", [2, pytest.param(1, marks=pytest.mark.full)])
 def test_adafactor_resumes_with_any_number_of_workers_and_not_without_its_moments(root, zero_groups, after):
     settings = {**SETTINGS, "stage": 0, "optimizer": "adafactor"}
     if not (root / "whole").exists():

@@ -119,6 +119,7 @@ def serial(root) -> list[TrainTask]:
     return tasks
 
 
+@pytest.mark.full  # groups side by side: tests/integration/test_whole_study.py
 def test_two_groups_overlap_and_give_the_same_weights(root, serial):
     tasks = make_tasks(root, "parallel")
     told = launch(tasks, groups=2)
@@ -159,6 +160,7 @@ def test_a_killed_worker_of_one_group_leaves_the_other_alone(root, serial, recor
     record_property("one group's worker killed", f"trains after {back_s:.0f} s; {lost} steps lost; the other group untouched")
 
 
+@pytest.mark.full  # of one group: test_launch.py
 def test_an_interrupt_saves_every_group_and_the_same_runs_go_on(root, serial):
     tasks = make_tasks(root, "stopped")
     main = threading.main_thread().ident
