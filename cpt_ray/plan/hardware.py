@@ -45,6 +45,9 @@ class HardwareProfile(Section):
     per: Literal["card", "core"] = Field(default="card", description="what the figures are of: a GPU, or a core of a CPU")
     cards: tuple[str, ...] = Field(default=(), description="parts of the names under which drivers show it")
     peak_bf16_flops: float = Field(gt=0, description="peak of dense bf16 matrix products, FLOP/s, from the data sheet")
+    fp32_share: float = Field(
+        default=0.5, gt=0, le=1, description="peak in fp32 (on a GPU in TF32), as a share of that in bf16"
+    )
     memory: Bytes | None = Field(default=None, ge=1, description="usable memory in bytes; default: that of this machine")
     memory_bandwidth: float = Field(gt=0, description="bytes per second between memory and processor")
     achieved_share: float = Field(gt=0, le=1, description="share of the peak that training achieves (MFU)")

@@ -99,9 +99,9 @@ def planned_pace(load: Load, hardware: HardwareProfile, cores: float, tried: Tri
 
 
 def peak_flops(hardware: HardwareProfile, train: TrainConfig, cores: float) -> float:
-    """Peak FLOP/s of a worker; fp32 has half the width of bf16, and of a GPU's TF32 the same."""
+    """Peak FLOP/s of a worker in the precision that it trains in."""
     devices = 1.0 if hardware.is_gpu else cores
-    return hardware.peak_bf16_flops * devices * (0.5 if train.precision == "fp32" else 1.0)
+    return hardware.peak_bf16_flops * devices * (hardware.fp32_share if train.precision == "fp32" else 1.0)
 
 
 def _from_profile(load: Load, hardware: HardwareProfile, cores: float) -> Pace:

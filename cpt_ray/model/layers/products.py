@@ -51,9 +51,13 @@ def _replace() -> torch.library.Library:
     return library
 
 
+def _are_halves(left: Tensor, right: Tensor) -> bool:
+    return left.dtype in _HALVES and right.dtype == left.dtype  # torch refuses factors of two types
+
+
 def _mm(left: Tensor, right: Tensor) -> Tensor:
     product = left.new_empty(left.shape[0], right.shape[1])
-    if left.dtype not in _HALVES:
+    if not _are_halves(left, right):
         return torch.mm(left, right, out=product)
     wide = right.float()
     rows = max(1, _BLOCK_BYTES // (4 * max(1, left.shape[1] + right.shape[1])))
@@ -65,7 +69,7 @@ def _mm(left: Tensor, right: Tensor) -> Tensor:
 
 def _addmm(added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     product = left.new_empty(left.shape[0], right.shape[1])
-    if left.dtype not in _HALVES:
+    if not _are_halves(left, right):
         return torch.addmm(added, left, right, beta=beta, alpha=alpha, out=product)
     wide = torch.empty(product.shape, dtype=torch.float32)
     return product.copy_(torch.addmm(added.float(), left.float(), right.float(), beta=beta, alpha=alpha, out=wide))
@@ -73,7 +77,7 @@ def _addmm(added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha
 
 def _bmm(left: Tensor, right: Tensor) -> Tensor:
     product = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
-    if left.dtype not in _HALVES:
+    if not _are_halves(left, right):
         return torch.bmm(left, right, out=product)
     wide = torch.empty(product.shape, dtype=torch.float32)
     return product.copy_(torch.bmm(left.float(), right.float(), out=wide))
