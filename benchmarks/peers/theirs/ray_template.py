@@ -44,7 +44,7 @@ def train_loop(config: dict[str, Any]) -> None:
 
     settings = TrainSettings(**config)
     torch.set_num_threads(settings.threads)
-    model = AutoModelForCausalLM.from_pretrained(settings.model)
+    model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings.deepspeed)
     batches, done = load_batches(settings), 0
