@@ -168,7 +168,7 @@ _TRAINING: tuple[tuple[tuple[str, ...], Callable[..., Row]], ...] = (
 )
 _ORDER = ("run_clm", "litgpt", "ray_template", "resume", "lm_eval")
 _SHORT = (
-    f"{_SPEED}datatrove", f"{_SPEED}litdata", f"{_SPEED}datasets", "train.bare_ratio", "train.hf_trainer_ratio",
+    f"{_SPEED}datatrove", f"{_SPEED}litdata", "train.bare_ratio", "train.hf_trainer_ratio",
     "peers.run_clm_whole_ratio", "peers.litgpt_speed_ratio", "peers.ray_template_speed_ratio",
     "peers.resume_ratio", "peers.lm_eval_ratio",
 )  # fmt: skip

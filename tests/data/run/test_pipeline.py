@@ -216,7 +216,6 @@ def test_every_stage_ran_in_at_least_two_processes(prepared: Prepared) -> None:
     assert ("pack", len(prepared.documents.units), len(prepared.documents.units)) in prepared.heard
 
 
-@pytest.mark.full
 def test_all_dropped_documents_are_written_if_the_study_asks_for_them_and_nothing_else_changes(
     prepared: Prepared, corpus: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -340,7 +339,6 @@ def test_components_are_the_same_however_the_pairs_are_spread(
     assert spread.components.sizes == whole.components.sizes
 
 
-@pytest.mark.full
 def test_documents_of_two_sources_do_not_meet_where_the_scope_is_the_source(
     chained: list[SourceConfig], tmp_path: Path
 ) -> None:
