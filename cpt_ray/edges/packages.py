@@ -35,9 +35,11 @@ OPTIONAL = {
     "resiliparse": "resiliparse",
     "sklearn": "scikit-learn",
     "skops": "skops",
+    "sqlalchemy": "mlflow",
     "wandb": "wandb",
 }
-"""Modules that only some studies need, and their distributions; each but fastText's is in an extra of `pyproject.toml`."""
+"""Modules that only some studies need, and their distributions; each but fastText's is in an extra of `pyproject.toml`.
+`mlflow-skinny` has the module mlflow too, but writes to servers only: databases need the sqlalchemy of mlflow."""
 
 
 def is_installed(module: str) -> bool:
@@ -58,7 +60,7 @@ def requirement(module: str) -> str:
 
 def install_command(*modules: str) -> str:
     """The command that installs optional modules."""
-    return "pip install " + " ".join(f"'{requirement(module)}'" for module in modules)
+    return "pip install " + " ".join(dict.fromkeys(f"'{requirement(module)}'" for module in modules))
 
 
 def versions(*distributions: str) -> dict[str, str]:

@@ -145,6 +145,9 @@ def why_not_mirrored(tracking: TrackingConfig) -> str | None:
         return "off (tracking.enabled: false)"
     if tracking.uri is None and not is_installed("mlflow"):
         return f"not installed, so nothing is mirrored; the report is complete without it ({install_command('mlflow')})"
+    if tracking.uri is None and not is_installed("sqlalchemy"):
+        whole = install_command("mlflow")
+        return f"mlflow-skinny writes to a tracking server only, so nothing is mirrored; set tracking.uri, or {whole}"
     return None
 
 

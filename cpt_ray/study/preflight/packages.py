@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import OPTIONAL, install_command, is_installed
+from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.stages.scans.scan import scanned_before, scanned_late
 
@@ -55,6 +56,8 @@ def needed_packages(config: StudyConfig) -> Iterator[Need]:
         yield Need("train", "bitsandbytes", "train.optimizer: adamw_8bit", "set train.optimizer=adamw")
     if config.tracking.enabled and config.tracking.uri is not None:
         yield Need("train", "mlflow", "tracking.uri", "set tracking.enabled=false")
+        if database_of(config.tracking.uri) is not None:
+            yield Need("train", "sqlalchemy", "tracking.uri: a database", "set tracking.uri to a server")
     if config.tracking.wandb:
         yield Need("train", "wandb", "tracking.wandb", "set tracking.wandb=false")
     yield from _lm_eval(config)

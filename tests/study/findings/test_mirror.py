@@ -83,6 +83,13 @@ def test_a_store_that_cannot_be_reached_is_an_error_with_a_fix(mirror, report, m
 def test_a_study_is_mirrored_unless_it_is_told_not_to_or_mlflow_is_missing(monkeypatch):
     assert why_not_mirrored(TrackingConfig()) is None
     assert why_not_mirrored(TrackingConfig(enabled=False)) == "off (tracking.enabled: false)"
+    with monkeypatch.context() as skinny:
+        skinny.setitem(sys.modules, "sqlalchemy", None)
+        reason = why_not_mirrored(TrackingConfig())
+        assert reason is not None
+        assert reason.startswith(
+            "mlflow-skinny writes to a tracking server only, so nothing is mirrored; set tracking.uri, or pip"
+        )
     monkeypatch.setitem(sys.modules, "mlflow", None)
     reason = why_not_mirrored(TrackingConfig())
     assert reason is not None

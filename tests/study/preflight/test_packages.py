@@ -44,6 +44,7 @@ def test_a_local_study_on_plain_text_needs_nothing(tmp_path):
         ({"train": {"lora": {"rank": 2, "alpha": 4}}}, ("train", "peft", "train.lora")),
         ({"train": {"optimizer": "adamw_8bit"}}, ("train", "bitsandbytes", "train.optimizer: adamw_8bit")),
         ({"tracking": {"uri": "http://tracker"}}, ("train", "mlflow", "tracking.uri")),
+        ({"tracking": {"uri": "sqlite:///mlflow.db"}}, ("train", "sqlalchemy", "tracking.uri: a database")),
         ({"evaluate": {"harness_tasks": ["piqa"]}}, ("evaluate", "lm_eval", "evaluate.harness_tasks: piqa")),
         ({"evaluate": {"harness_tasks": ["piqa"]}}, ("scan", "lm_eval", "evaluate.harness_tasks: piqa")),
         ({"prepare": {"decontaminate": {"tasks": ["piqa"]}}}, ("scan", "lm_eval", "prepare.decontaminate.tasks: piqa")),
