@@ -67,6 +67,9 @@ def find_continued(graph: StudyGraph) -> list[Continued]:
     Raises:
         ArtifactError: If a finished run cannot be read.
     """
+    missing = [node for node in graph.of(TRAIN) if not store.exists(node) and committed.newest(node.folder) is None]
+    if not missing:
+        return []
     same: dict[str, set[str]] = {}
     finished = _finished(graph.root / TRAIN.name)
     found = []
@@ -77,9 +80,8 @@ def find_continued(graph: StudyGraph) -> list[Continued]:
             if _is_same_path(node, artifact, same):
                 same[node.fingerprint].add(artifact.fingerprint)
                 fitting.append(_continued(node, folder, artifact))
-        missing = not store.exists(node) and committed.newest(node.folder) is None
         usable = [one for one in fitting if one.is_whole or one.tokens > node.work.spec.start_tokens]
-        if missing and usable:
+        if node in missing and usable:
             found.append(max(usable, key=lambda one: (one.is_whole, one.tokens)))
     return found
 
@@ -127,13 +129,12 @@ def _copy_objects(found: Continued) -> None:
     remove_tree(folder)
     there = transfer.listing(found.source)
     names = _taken(found, there)
-    plain = [name for name in names if _edit(name) is None]
+    edits = {name: edit for name in names if (edit := _edit(name)) is not None}
+    plain = [name for name in names if name not in edits]
     transfer.at_once(lambda name: transfer.copy(found.source / name, folder / name, there[name].size_bytes), plain)
     # Manifests come last and oldest first, because the newest is what a run goes on from.
-    edited = sorted(set(names) - set(plain), key=lambda name: (name.endswith(committed.MANIFEST), name))
-    for name in edited:
-        if (edit := _edit(name)) is not None:
-            write_atomic(folder / name, edit(transfer.fetched(found.source / name), found.node))
+    for name in sorted(edits, key=lambda name: (name.endswith(committed.MANIFEST), name)):
+        write_atomic(folder / name, edits[name](transfer.fetched(found.source / name), found.node))
 
 
 def _finished(folder: Path) -> list[Path]:
