@@ -58,6 +58,19 @@ def test_large_files_travel_whole(root, tmp_path):
         assert store.fetched(store.here(path)).read_bytes() == data
 
 
+@pytest.mark.parametrize("copied_bytes", [5 * 10**9, 1], ids=["within the store", "through the node"])
+def test_an_object_is_copied_whatever_its_size(root, bucket, tmp_path, monkeypatch, copied_bytes):
+    monkeypatch.setattr(transfer, "_COPIED_BYTES", copied_bytes)
+    source, target = root / "train" / "small" / "weights", root / "train" / "large" / "weights"
+    storage.write_atomic(source, "weights")
+    with node(tmp_path / "other"):
+        transfer.copy(store.here(source), store.here(target), len("weights"))
+        transfer.copy(store.here(source), store.here(target), len("weights"))  # killed before it was recorded, done again
+        assert store.here(target).exists() == (copied_bytes == 1)
+    assert bucket.get(key(target)) == b"weights"
+    assert store.fetched(target).read_text() == "weights"
+
+
 def test_a_folder_is_sent_with_an_index_of_sizes_and_hashes(root):
     folder = root / "export"
     (folder / "sub").mkdir(parents=True)
