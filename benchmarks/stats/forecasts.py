@@ -116,7 +116,7 @@ def _measure(drawn: Drawn, random: np.random.Generator) -> Delta:
         reference_value=1.0, difference=found.value, interval=found.interval(LEVEL, ""), p_value=found.p_value(),
         adjusted_p_value=1.0, smallest_effect=None, relative_percent=None, items=found.units, better=None,
     )  # fmt: skip
-    return judge([delta], LEVEL)[0]
+    return judge([(delta, found)], LEVEL)[0]
 
 
 def _covers(found: Estimated, truth: float) -> bool:

@@ -40,6 +40,9 @@ _OF_EXAMS: dict[Measure, tuple[str, str, float]] = {
 """Measure to the field of `ExamScore` that is None where an exam does not have it, its key in `VALUES`, and its scale."""
 
 
+_Unjudged = tuple[Delta, intervals.Estimate]
+
+
 class Scored(NamedTuple):
     """One model's scores, and the folder of its per-item files."""
 
@@ -135,7 +138,7 @@ def _held_out_delta(
     score: HeldOutScore,
     config: CompareConfig,
     same_tokens: bool,
-) -> Delta:
+) -> _Unjudged:
     documents = [(documents_of(subject, score.source), documents_of(reference, score.source)) for subject, reference in pairs]
     first = documents[0][0]
     for pair in documents:
@@ -152,7 +155,7 @@ def _exam_delta(
     exam: ExamScore,
     measure: Measure,
     config: CompareConfig,
-) -> Delta:
+) -> _Unjudged:
     _, key, scale = _OF_EXAMS[measure]
     identifiers = [item.id for item in items[0][0]]
     for pair in items:
@@ -162,8 +165,10 @@ def _exam_delta(
     of = VALUES[key]
     values = scale * np.array([[[of(item) for item in side] for side in pair] for pair in items], dtype=np.float64)
     sums, counts, unit = sum_by_group(values, items[0][0])
-    delta = _delta(measure, names, sums, counts, config, set_name=exam.task, role="exam", unit=unit, items=len(identifiers))
-    return delta.model_copy(update={"suite": exam.suite})
+    delta, found = _delta(
+        measure, names, sums, counts, config, set_name=exam.task, role="exam", unit=unit, items=len(identifiers)
+    )
+    return delta.model_copy(update={"suite": exam.suite}), found
 
 
 def _delta(
@@ -177,7 +182,7 @@ def _delta(
     role: Literal["domain", "general", "probe", "exam"],
     unit: str,
     items: int | None = None,
-) -> Delta:
+) -> _Unjudged:
     """Subject minus reference: `scores` [seeds, 2, units] in the order of `names`, summed and divided by the sum of `weights`.
 
     Raises:
@@ -193,7 +198,7 @@ def _delta(
     subject_value, reference_value = (float(scores[:, side].sum(axis=-1).mean() / weights.sum()) for side in (0, 1))
     kind = f"over {unit}; {ONE_SEED}" if seeds == 1 else f"over {unit} and {seeds} seeds"
     p_value = found.p_value()
-    return Delta(
+    delta = Delta(
         measure=measure,
         set_name=set_name,
         role=role,
@@ -206,12 +211,13 @@ def _delta(
         missing=found.missing,
         p_value=p_value,
         adjusted_p_value=p_value,
-        smallest_effect=found.smallest_effect(config.confidence),
+        smallest_effect=None,
         relative_percent=_relative_percent(measure, subject_value, reference_value),
         items=items or len(weights),
         seeds=seeds,
         better=None,
     )
+    return delta, found
 
 
 def _relative_percent(measure: Measure, value: float, reference: float) -> float | None:

@@ -27,14 +27,22 @@ class Judged:
     last_step: Mapping[tuple[str, str, str], Delta] = field(default_factory=dict)
 
 
-def judge(family: Sequence[Delta], confidence: float) -> list[Delta]:
-    """Decide which differences of a family are measurable, and in which direction."""
+def judge(family: Sequence[tuple[Delta, intervals.Estimate]], confidence: float) -> list[Delta]:
+    """Decide which differences of a family are measurable, in which direction, and how large one must be to be measurable.
+
+    Args:
+        family: All that are judged together, each with what it was made of.
+        confidence: Level of the family.
+    """
     judged = []
-    for delta, adjusted in zip(family, intervals.holm([delta.p_value for delta in family]), strict=True):
+    p_values = [delta.p_value for delta, _ in family]
+    level = 1 - intervals.holm_level(p_values, 1 - confidence)
+    for (delta, found), adjusted in zip(family, intervals.holm(p_values), strict=True):
         better = None
         if adjusted <= 1 - confidence and delta.interval is not None:
             better = (delta.difference < 0) == MEASURES[delta.measure].lower_is_better
-        judged.append(delta.model_copy(update={"adjusted_p_value": adjusted, "better": better}))
+        known = {"adjusted_p_value": adjusted, "smallest_effect": found.smallest_effect(level), "better": better}
+        judged.append(delta.model_copy(update=known))
     return judged
 
 

@@ -4,13 +4,15 @@ In: the differences of one arm's largest budget. Out: a headline and a longer se
 The words: a *gain* is better than the base, or than the equal-token control, on the domain; *forgetting* is worse than the base
 on general text, on a probe or in a general task; an *opportunity cost* is behind the control on text that the control trains
 on, and is never called forgetting; *not measurable* is what `Delta.better` does not decide, with the smallest effect that the
-design would have found.
+design would have found; *not settled* is what would be measurable alone, and is not among all sets that are compared together:
+more training is not advised as long as it cannot be told whether forgetting exceeds the tolerance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cpt_ray.compare.deltas import Cell
 from cpt_ray.compare.judgment import within
@@ -34,6 +36,13 @@ class ArmFindings:
     control_against_base: tuple[Delta, ...]
     control_draws: frozenset[str]
     """The sources that the controls train on."""
+
+
+class _Advice(NamedTuple):
+    """Whether to train on: in the headline, and in full."""
+
+    brief: str
+    full: str
 
 
 def describe(findings: Sequence[ArmFindings], config: CompareConfig, labels: Mapping[str, str]) -> str:
@@ -103,21 +112,21 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
     gain = next(iter(_of_role(finding.against_base, "domain")), None)
     words = "domain gain unknown"
     if gain is not None:
-        size = f"{abs(gain.difference):.3f} bits per byte"
-        unsure = "no measurable domain gain" if gain.interval else "domain gain not judged"
+        size = f"{abs(gain.difference):.3f} bits/byte"
+        unsure = _unsure(gain, "no measurable domain gain", "domain gain not settled", "domain gain not judged")
         words = {True: f"domain gain {size}", None: unsure, False: f"domain loss {size}"}[gain.better]
     control = next(iter(_of_role(finding.against_control, "domain")), None)
     beyond = "no control"
     if control is not None:
         size = f"{abs(control.difference):.3f}"
-        unsure = "not measurably beyond the control" if control.interval else "control not judged"
+        unsure = _unsure(control, "not measurably beyond the control", "beyond the control: not settled", "control not judged")
         beyond = {True: f"{size} beyond the control", None: unsure, False: f"{size} behind the control"}[control.better]
     forgets = _forgetting(finding, config.forgetting_tolerance)[1]
-    going_on = _going_on(finding, forgets=forgets)[-1].split(",")[0] if finding.marginal else "more tokens unknown"
+    advice = _advice(finding, _last_step(finding), forgets=forgets).brief
     gained = f"{words} ({beyond})" if gain is not None else _without_domain(finding)
     return (
-        f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} text on {cell.model}: {gained}, "
-        f"{_worst_forgetting(finding)}; {going_on}."
+        f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} on {cell.model}: {gained}, "
+        f"{_worst_forgetting(finding)}; {advice}."
     )
 
 
@@ -125,7 +134,7 @@ def _without_domain(finding: ArmFindings) -> str:
     """The clause in place of a gain where no domain text was scored, as for a base that is trained from random weights."""
     bits = [delta for delta in finding.against_base if delta.measure == "bits_per_byte" and delta.better]
     best = min(bits, key=lambda delta: delta.difference, default=None)
-    found = "" if best is None else f"{best.set_name} better by {-best.difference:.3f} bits per byte, "
+    found = "" if best is None else f"{best.set_name} better by {-best.difference:.3f} bits/byte, "
     return f"{found}no domain text scored"
 
 
@@ -140,9 +149,17 @@ def _worst_forgetting(finding: ArmFindings) -> str:
     if lost:
         worst = min(lost, key=lambda delta: delta.difference)
         return f"forgetting {-worst.difference:.1f} points on {worst.set_name}"
+    if unsettled := [delta for delta in (*judged, *tasks) if _may_forget(delta)]:
+        return f"forgetting on {min(unsettled, key=lambda delta: delta.adjusted_p_value).set_name} not settled"
     if judged or any(delta.interval is not None for delta in tasks):
         return "no measurable forgetting"
     return "forgetting not judged" if kept or tasks else "forgetting unknown"
+
+
+def _unsure(delta: Delta, unmeasured: str, unsettled: str, unjudged: str) -> str:
+    if delta.interval is None:
+        return unjudged
+    return unsettled if delta.unsettled else unmeasured
 
 
 def _general_tasks(finding: ArmFindings) -> list[Delta]:
@@ -159,7 +176,8 @@ def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[s
         if delta.measure == "accuracy_points":
             clause = f"{labels.get(delta.set_name, delta.set_name)}: accuracy {_change(delta)} against the base"
             clauses.append(f"{clause}: forgetting" if delta.suite == "general" and delta.better is False else clause)
-    clauses += _going_on(finding, forgets=forgets)
+    marginal = _last_step(finding)
+    clauses += [*_last_tokens(finding, marginal), _advice(finding, marginal, forgets=forgets).full]
     return f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} on {cell.model}: {'; '.join(clauses)}."
 
 
@@ -184,24 +202,26 @@ def _gain(finding: ArmFindings) -> list[str]:
     return clauses
 
 
-def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool]:
-    """The clauses on general text, and whether forgetting exceeds the tolerance."""
+def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool | None]:
+    """The clauses on general text, and whether forgetting exceeds the tolerance; None if that cannot be told of a loss."""
     clauses = list[str]()
-    forgets = any(delta.better is False for delta in _general_tasks(finding))
+    tasks = _general_tasks(finding)
+    forgets = _worse(False, exceeds=any(delta.better is False for delta in tasks), unknown=any(map(_may_forget, tasks)))
     base = [*_of_role(finding.against_base, "probe"), *_of_role(finding.against_base, "general")]
     if not base:
-        text = " of text" if _general_tasks(finding) else ""
+        text = " of text" if tasks else ""
         return [f"no general text and no probe was held out, so forgetting{text} is unknown"], forgets
     for delta in base:
         kind = "general text" if delta.role == "general" else "text that it does not train on"
         clause = f"{kind} ({delta.set_name}) {_change(delta)} against the base"
         held = within(delta, tolerance)
         if delta.better is False:
-            forgets = forgets or held is False
+            forgets = _worse(forgets, exceeds=held is False, unknown=held is None)
             words = {True: "within", False: "more than", None: "and it cannot be told whether more than"}[held]
             clause += f": forgetting, {words} the tolerance of {tolerance:g}"
         elif delta.better is None and held is not True:
             clause += f", though forgetting above the tolerance of {tolerance:g} is not ruled out"
+            forgets = _worse(forgets, exceeds=False, unknown=_may_forget(delta))
         clauses.append(clause)
     for delta in _of_role(finding.against_control, "general"):
         clause = f"on {delta.set_name} it {_change(delta)} against the equal-token control {delta.reference}"
@@ -210,33 +230,65 @@ def _forgetting(finding: ArmFindings, tolerance: float) -> tuple[list[str], bool
     return clauses, forgets
 
 
-def _going_on(finding: ArmFindings, *, forgets: bool) -> list[str]:
-    marginal = _of_role(finding.marginal, "domain")
-    if finding.previous is None:
-        return ["with only one budget, it is unknown whether more tokens would help"]
-    if not marginal:
-        return ["without held-out domain text or a common seed, it is unknown whether more tokens would help"]
+def _worse(so_far: bool | None, *, exceeds: bool, unknown: bool) -> bool | None:
+    """Whether any loss exceeds what is tolerated: one that does outweighs one of which that cannot be told."""
+    if so_far or exceeds:
+        return True
+    return None if so_far is None or unknown else False
+
+
+def _may_forget(delta: Delta) -> bool:
+    """Whether a loss would be measurable alone, and is not among all sets that are compared together."""
+    return delta.unsettled and (delta.difference > 0) == MEASURES[delta.measure].lower_is_better
+
+
+def _last_step(finding: ArmFindings) -> list[Delta]:
+    """The largest budget against the next smaller one, on the domain."""
+    return _of_role(finding.marginal, "domain")
+
+
+def _last_tokens(finding: ArmFindings, marginal: Sequence[Delta]) -> list[str]:
+    """What the tokens after the next smaller budget did."""
+    if finding.previous is None or not marginal:
+        return []
     last = format_count((finding.largest.budget_tokens or 0) - (finding.previous.budget_tokens or 0))
     clauses = []
     for delta in marginal:
         what = {True: f"bought {-delta.difference:.4f}", None: f"bought nothing measurable, {-delta.difference:.4f}"}
         found = what.get(delta.better, f"cost {delta.difference:.4f}")
+        if delta.unsettled:
+            found = f"{'bought' if delta.difference < 0 else 'cost'}, not settled, {abs(delta.difference):.4f}"
         figures = _figures(delta, flip=delta.better is not False)
         clauses.append(f"the last {last} tokens {found} bits per byte on {delta.set_name} ({figures})")
-    helped = any(delta.better is True for delta in marginal) and all(delta.better is not False for delta in marginal)
-    gained = any(delta.better is True for delta in _of_role(finding.against_base, "domain"))
+    return clauses
+
+
+def _advice(finding: ArmFindings, marginal: Sequence[Delta], *, forgets: bool | None) -> _Advice:
+    """Whether more training is indicated, by the last tokens, the gain against the base, and forgetting."""
+    if finding.previous is None:
+        return _Advice("more tokens unknown", "with only one budget, it is unknown whether more tokens would help")
+    if not marginal:
+        why = "without held-out domain text or a common seed, it is unknown whether more tokens would help"
+        return _Advice("more tokens unknown", why)
     if not any(delta.interval for delta in marginal):
-        decision = "more training is not judged"
-    elif helped and not gained:
+        return _Advice("more training is not judged", "more training is not judged")
+    helped = any(delta.better is True for delta in marginal) and all(delta.better is not False for delta in marginal)
+    if not helped and any(delta.unsettled and delta.difference < 0 for delta in marginal):
+        why = "whether more training helps is unclear, because what the last tokens did is not settled"
+        return _Advice("more training: unclear", why)
+    if not helped:
+        return _Advice("more training is not indicated", "more training is not indicated")
+    if not any(delta.better is True for delta in _of_role(finding.against_base, "domain")):
         # Seeds cancel in the last step, which is paired by them, and not against the base.
-        decision = "whether more training helps is unclear, because no gain over the base is measurable"
-    elif helped and not forgets:
-        decision = "more training is indicated"
-    elif helped:
-        decision = "reduce forgetting first, though more tokens still help the domain: raise the replay share"
-    else:
-        decision = "more training is not indicated"
-    return [*clauses, decision]
+        why = "whether more training helps is unclear, because no gain over the base is measurable"
+        return _Advice("more training: unclear", why)
+    if forgets is None:
+        why = "because it still helps the domain, and whether it forgets too much cannot be told"
+        return _Advice("more training: unclear", f"whether more training pays is unclear, {why}")
+    if forgets:
+        more = "more tokens still help the domain: raise the replay share"
+        return _Advice("reduce forgetting first", f"reduce forgetting first, though {more}")
+    return _Advice("more training is indicated", "more training is indicated")
 
 
 def _control_notes(finding: ArmFindings) -> list[str]:
@@ -282,13 +334,14 @@ def _missing_intervals(findings: Sequence[ArmFindings]) -> list[str]:
 def _change(delta: Delta) -> str:
     """What happened, with figures: `fell by ...`, `rose by ...`, or `did not measurably change (...)`."""
     unit = "" if delta.measure == "bits_per_byte" else f" {MEASURES[delta.measure].unit}"
-    if delta.better is None:
+    if delta.better is None and not delta.unsettled:
         return f"did not measurably change ({delta.difference:+{_digits(delta)}}{unit}, {_figures(delta)})"
     fell = delta.difference < 0
     relative = "" if delta.relative_percent is None else f", {delta.relative_percent:+.1f} % relative"
+    settled = f"; not settled, p = {delta.adjusted_p_value:.3f} among all sets compared" if delta.unsettled else ""
     return (
         f"{'fell' if fell else 'rose'} by {abs(delta.difference):{_digits(delta)}}{unit} "
-        f"({_figures(delta, flip=fell)}{relative})"
+        f"({_figures(delta, flip=fell)}{relative}{settled})"
     )
 
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, stdtrit
+from scipy.special import bdtr, nctdtrinc, stdtrit
 
 from cpt_ray.config.sections.evaluate import LEAST_UNITS
 from cpt_ray.records import Interval
@@ -128,12 +128,24 @@ class Estimate:
         return max(most, 2 / (len(self.ratios) + 1))
 
     def smallest_effect(self, confidence: float) -> float | None:
-        """The effect that a design with this error finds with a probability of `POWER`; None if there is no interval."""
+        """The effect that a design with this error finds with a probability of `POWER`; None if there is no interval.
+
+        It is beyond any value that an interval of this level does not tell from zero, because its longer side counts. Over
+        seeds, power is that of a t test (noncentral t distribution).
+        """
         if self.missing:
             return None
-        low, high = self.bounds(confidence)
+        low, high = replace(self, seed_values=self.seed_values[:1]).bounds(confidence)
         critical = NormalDist().inv_cdf(0.5 + confidence / 2)
-        return (high - low) / 2 * (1 + NormalDist().inv_cdf(POWER) / critical)
+        over_units = max(self.value - low, high - self.value) * (1 + NormalDist().inv_cdf(POWER) / critical)
+        seeds = len(self.seed_values)
+        if seeds < 2:
+            return over_units
+        # The standard deviation of so few seeds is biased downwards (Holtzman 1950).
+        unbiased = math.sqrt(2 / (seeds - 1)) * math.exp(math.lgamma(seeds / 2) - math.lgamma((seeds - 1) / 2))
+        error = float(self.seed_values.std(ddof=1)) / unbiased / math.sqrt(seeds)
+        over_seeds = error * float(nctdtrinc(seeds - 1, 1 - POWER, t_quantile(seeds - 1, confidence)))
+        return math.hypot(over_units, over_seeds)
 
 
 def estimate(values: Floats, weights: Floats, *, samples: int, random: np.random.Generator) -> Estimate:
@@ -208,6 +220,12 @@ def holm(p_values: list[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
+
+
+def holm_level(p_values: list[float], level: float) -> float:
+    """The level at which Holm's procedure judges what it does not reject: shared by as many as are left when it stops."""
+    rejected = sum(adjusted <= level for adjusted in holm(p_values))
+    return level / max(len(p_values) - rejected, 1)
 
 
 def bits_per_byte(nats: Floats | float, num_bytes: Floats | float) -> Floats:

@@ -152,8 +152,8 @@ class EvalRecord(Record):
 class Delta(Record):
     """A paired difference, subject minus reference, of one measure on one set.
 
-    `difference` is in the unit of the measure (`MEASURES`). `better` is the only judgment: None is "not measurable". It needs
-    an interval without 0 and, where two models are compared on several sets, an adjusted p-value below the level.
+    `difference` is in the unit of the measure (`MEASURES`). `better` is the only judgment: None is "not measurable", or "not
+    settled" where the interval excludes 0 by itself but the adjusted p-value of all sets together is above the level.
     """
 
     measure: Measure
@@ -174,12 +174,17 @@ class Delta(Record):
     adjusted_p_value: float
     """The same for all sets of this measure on which the two are compared together (Holm 1979)."""
     smallest_effect: float | None
-    """The difference that this design would have found four times out of five."""
+    """The difference that this design would have found four times out of five, at the level at which it was judged."""
     relative_percent: float | None
     """Of the reference; of a log perplexity, of the perplexity; none of a margin, which may be 0 or below."""
     items: int
     seeds: int = 1
     better: bool | None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it would be measurable alone, and is not among all sets that are compared together."""
+        return self.better is None and self.interval is not None and not self.interval.low <= 0 <= self.interval.high
 
     @property
     def loss_rank(self) -> tuple[bool, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from cpt_ray.compare.judgment import judge, predict, prefer, within
+from cpt_ray.evaluate.intervals import estimate, generator
 from cpt_ray.records import MEASURES, Delta, Estimated, Interval
 
 
@@ -17,26 +19,57 @@ def difference(value=-0.1, half=0.01, *, p_value=0.01, better=None, measure="bit
     )  # fmt: skip
 
 
+def judge_one(delta, *others):
+    """Judge differences together whose units say nothing of the smallest effect."""
+    none = estimate(np.zeros((1, 20)), np.ones(20), samples=10, random=generator(0, ""))
+    return judge([(one, none) for one in (delta, *others)], 0.95)
+
+
 def change(low, high):
     return Estimated(name="change", value=0.0, low=low, high=high)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_every_measure_has_its_own_direction(measure):
-    fell, rose = (judge([difference(value, measure=measure)], 0.95)[0] for value in (-0.1, 0.1))
+    fell, rose = (judge_one(difference(value, measure=measure))[0] for value in (-0.1, 0.1))
     assert fell.better is MEASURES[measure].lower_is_better
     assert rose.better is not MEASURES[measure].lower_is_better
 
 
 def test_a_family_is_judged_together():
-    alone = judge([difference(p_value=0.03)], 0.95)
-    together = judge([difference(p_value=0.03), difference(p_value=0.5)], 0.95)
+    alone = judge_one(difference(p_value=0.03))
+    together = judge_one(difference(p_value=0.03), difference(p_value=0.5))
     assert alone[0].better is True
     assert (together[0].better, together[0].adjusted_p_value) == (None, pytest.approx(0.06))
 
 
+def test_what_would_be_measurable_alone_is_not_settled_among_others():
+    alone = judge_one(difference(p_value=0.03))[0]
+    together = judge_one(difference(p_value=0.03), difference(0.0, p_value=0.9))
+    assert (alone.better, alone.unsettled) == (True, False)
+    assert [one.better for one in together] == [None, None]
+    assert [one.unsettled for one in together] == [True, False]
+    assert not judge_one(difference(half=0, p_value=0.0))[0].unsettled
+
+
+def test_what_is_not_measurable_is_smaller_than_the_smallest_measurable_difference():
+    random = np.random.default_rng(0)
+    undecided = 0
+    for _ in range(200):
+        family = []
+        for effect in (0.0, 0.4, 0.5, 0.0):
+            found = estimate(random.normal(effect, 1, (random.integers(1, 4), 30)), np.ones(30), samples=400, random=random)
+            delta = difference(found.value, p_value=found.p_value())
+            family.append((delta.model_copy(update={"interval": found.interval(0.95, "")}), found))
+        for one in judge(family, 0.95):
+            assert one.smallest_effect is not None
+            undecided += one.unsettled
+            assert one.better is not None or abs(one.difference) < one.smallest_effect
+    assert undecided > 20
+
+
 def test_without_an_interval_nothing_is_judged():
-    assert judge([difference(half=0, p_value=0.0)], 0.95)[0].better is None
+    assert judge_one(difference(half=0, p_value=0.0))[0].better is None
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,13 @@ def add_study(
     model: str = "m",
     flops_per_token: float = 1e9,
     general: tuple[int, int] | None = None,
+    sets: tuple[str, ...] = ("law", "news"),
 ) -> None:
     """Add a model: `law` and `news` by budget, moved by each of `seeds`; `general` correct items of a general task."""
     base, right = general or (None, None)
-    laboratory.add(model=model, right=base, suite="general", noise=noise)
+    laboratory.add(model=model, right=base, suite="general", noise=noise, sets=sets)
     fields = {"model": model, "noise": noise, "flops_per_token": flops_per_token, "suite": "general", "right": right}
+    fields["sets"] = sets
     for seed, moved in enumerate(seeds):
         for budget, one, other in zip(BUDGETS, law, news, strict=False):
             laboratory.add("legal", budget, seed=seed, law=one + moved, news=other + moved, **fields)
@@ -61,20 +63,21 @@ class Told(NamedTuple):
 
     Attributes:
         make: Adds its models and runs.
-        headlines: The headline after `... tokens of legal text on`, for each model.
+        headlines: The headline after `... tokens of legal on`, for each model.
         says: Parts of the verdict in full.
-        forecasts: Of the domain and of general text, for the first model: better, worse, or None and why.
+        forecasts: Of the domain and of general texts, for the first model: better, worse, or None and why.
     """
 
     make: Callable[[Laboratory], None]
     headlines: tuple[str, ...]
     says: tuple[str, ...]
-    forecasts: tuple[bool | str | None, bool | str | None]
+    forecasts: tuple[bool | str | None, ...]
 
 
 ZERO = "the interval holds zero"
 SHORT = "1 budget: a curve needs at least 3, besides the base"
-GAIN = "m: domain gain 0.100 bits per byte (0.080 beyond the control), no measurable forgetting; more training is indicated."
+GAIN = "m: domain gain 0.100 bits/byte (0.080 beyond the control), no measurable forgetting; more training is indicated."
+TOO_MUCH = "unclear, because it still helps the domain, and whether it forgets too much cannot be told"
 STUDIES = {
     "no effect": Told(
         lambda one: add_study(one, SAME, control=(1.0, 1.0), noise=0.01),
@@ -93,23 +96,30 @@ STUDIES = {
     ),
     "gain and forgetting": Told(
         lambda one: add_study(one, news=RISING),
-        ("m: domain gain 0.100 bits per byte (0.080 beyond the control), forgetting 0.040 on news; reduce forgetting first.",),
+        ("m: domain gain 0.100 bits/byte (0.080 beyond the control), forgetting 0.040 on news; reduce forgetting first.",),
         ("forgetting, more than the tolerance of 0.02", "more tokens still help the domain: raise the replay share"),
         (True, False),
     ),
     "forgetting that may be tolerable": Told(
         lambda one: add_study(one, news=(1.004, 1.009, 1.014, 1.02), noise=0.01),
-        (
-            "m: domain gain 0.100 bits per byte (0.078 beyond the control), forgetting 0.019 on news; more training is "
-            "indicated.",
-        ),
-        ("forgetting, and it cannot be told whether more than the tolerance of 0.02",),
+        ("m: domain gain 0.100 bits/byte (0.078 beyond the control), forgetting 0.019 on news; more training: unclear.",),
+        ("forgetting, and it cannot be told whether more than the tolerance of 0.02", TOO_MUCH),
         (True, ZERO),
+    ),
+    "forgetting that is not settled": Told(
+        lambda one: add_study(one, (0.9, 0.8, 0.6, 0.2), (1.0, 1.0, 1.0, 1.055), noise=0.1, sets=("law", "news", "essays")),
+        ("m: domain gain 0.803 bits/byte (0.763 beyond the control), forgetting on news not settled; more training: unclear.",),
+        (
+            "general text (news) rose by 0.0436 (95 % interval 0.00",
+            "not settled, p = 0.090 among all sets compared) against the base, though forgetting above",
+            TOO_MUCH,
+        ),
+        (ZERO, ZERO, ZERO),
     ),
     "loss": Told(
         lambda one: add_study(one, RISING),
         (
-            "m: domain loss 0.040 bits per byte (0.060 behind the control), no measurable forgetting; more training is not "
+            "m: domain loss 0.040 bits/byte (0.060 behind the control), no measurable forgetting; more training is not "
             "indicated.",
         ),
         ("so the model got worse on its own domain",),
@@ -117,25 +127,22 @@ STUDIES = {
     ),
     "better control": Told(
         lambda one: add_study(one, control=(0.85, 0.9)),
-        (
-            "m: domain gain 0.100 bits per byte (0.050 behind the control), no measurable forgetting; more training is "
-            "indicated.",
-        ),
+        ("m: domain gain 0.100 bits/byte (0.050 behind the control), no measurable forgetting; more training is indicated.",),
         ("the same number of tokens of the control's text did more", "an opportunity cost, not forgetting"),
         (True, ZERO),
     ),
     "one budget": Told(
         lambda one: add_study(one, (0.9,), (1.0,)),
-        ("m: domain gain 0.100 bits per byte (0.080 beyond the control), no measurable forgetting; more tokens unknown.",),
+        ("m: domain gain 0.100 bits/byte (0.080 beyond the control), no measurable forgetting; more tokens unknown.",),
         ("with only one budget, it is unknown whether more tokens would help",),
         (SHORT, SHORT),
     ),
     "several sizes": Told(
         two_sizes,
         (
-            "small: domain gain 0.100 bits per byte (0.080 beyond the control), no measurable forgetting; more training is "
+            "small: domain gain 0.100 bits/byte (0.080 beyond the control), no measurable forgetting; more training is "
             "indicated.",
-            "large: domain gain 0.180 bits per byte (0.160 beyond the control), no measurable forgetting; more training is "
+            "large: domain gain 0.180 bits/byte (0.160 beyond the control), no measurable forgetting; more training is "
             "indicated.",
         ),
         ("64k tokens of legal on small: ", "64k tokens of legal on large: "),
@@ -149,17 +156,14 @@ STUDIES = {
     ),
     "two seeds that disagree": Told(
         lambda one: add_study(one, (0.99, 0.985, 0.98, 0.975), seeds=(-0.02, 0.02)),
-        (
-            "m: no measurable domain gain (not measurably beyond the control), no measurable forgetting; whether more training "
-            "helps is unclear.",
-        ),
+        ("m: no measurable domain gain (beyond the control: not settled), no measurable forgetting; more training: unclear.",),
         ("whether more training helps is unclear, because no gain over the base is measurable",),
         (ZERO, ZERO),
     ),
     "a general task is forgotten": Told(
         lambda one: add_study(one, general=(30, 18)),
         (
-            "m: domain gain 0.100 bits per byte (0.080 beyond the control), forgetting 30.0 points on smoke; reduce forgetting "
+            "m: domain gain 0.100 bits/byte (0.080 beyond the control), forgetting 30.0 points on smoke; reduce forgetting "
             "first.",
         ),
         ("accuracy fell by 30.0 points (95 % interval 16.7 to 43.8, -40.0 % relative) against the base: forgetting",),
@@ -175,8 +179,8 @@ def test_a_made_up_study_says_what_it_shows(name, tmp_path):
     found = conclude(laboratory)
 
     budget = "8k" if name == "one budget" else "64k"
-    assert found.headline == " ".join(f"{budget} tokens of legal text on {one}" for one in told.headlines)
-    assert all(len(f"64k tokens of legal text on {one}".split()) <= 25 for one in told.headlines)
+    assert found.headline == " ".join(f"{budget} tokens of legal on {one}" for one in told.headlines)
+    assert all(len(f"64k tokens of legal on {one}".split()) <= 25 for one in told.headlines)
     for part in told.says:
         assert part in found.verdict
     model = told.headlines[0].split(":")[0]
@@ -210,7 +214,7 @@ def test_one_document_says_that_nothing_was_judged_and_why(tmp_path):
     found = conclude(laboratory)
 
     assert found.headline == (
-        "64k tokens of legal text on m: domain gain not judged (control not judged), forgetting not judged; more training is "
+        "64k tokens of legal on m: domain gain not judged (control not judged), forgetting not judged; more training is "
         "not judged."
     )
     assert {delta.interval for delta in found.deltas} == {None}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.compare.comparison import Facts, compare
+from cpt_ray.compare.deltas import Cell
+from cpt_ray.compare.verdict import ArmFindings, headline
 from cpt_ray.config.sections.evaluate import CompareConfig
+from cpt_ray.records import MEASURES, Delta, Interval
 from tests.compare.conftest import CONFIG, LABEL, Laboratory
 
 
@@ -196,7 +199,7 @@ def test_a_study_without_domain_text_says_what_its_general_text_gained(laborator
     laboratory.add(sets=("news", "essays"))
     laboratory.add("web", 1_500_000, news=0.9, essays=1.0, sets=("news", "essays"), noise=1e-5)
     assert conclude(laboratory).headline == (
-        "1.5M tokens of web text on m: news better by 0.100 bits per byte, no domain text scored, no measurable forgetting; "
+        "1.5M tokens of web on m: news better by 0.100 bits/byte, no domain text scored, no measurable forgetting; "
         "more tokens unknown."
     )
 
@@ -251,7 +254,7 @@ PLAIN = {"law": 0.9, "news": 1.0, "small": 0.95, "control": (1.0, 1.0), "noise":
     [
         pytest.param(
             {"news": 1.01, "noise": 1e-5, "control": (0.98, 1.0)},
-            "domain gain 0.100 bits per byte (0.080 beyond the control), forgetting 0.010 on news; more training is indicated.",
+            "domain gain 0.100 bits/byte (0.080 beyond the control), forgetting 0.010 on news; more training is indicated.",
             id="gain and a little forgetting",
         ),
         pytest.param(
@@ -262,33 +265,32 @@ PLAIN = {"law": 0.9, "news": 1.0, "small": 0.95, "control": (1.0, 1.0), "noise":
         ),
         pytest.param(
             {"noise": 1e-5},
-            "domain gain 0.100 bits per byte (0.100 beyond the control), no measurable forgetting; more training is indicated.",
+            "domain gain 0.100 bits/byte (0.100 beyond the control), no measurable forgetting; more training is indicated.",
             id="gain",
         ),
         pytest.param(
             {"news": 1.1, "noise": 1e-5},
-            "domain gain 0.100 bits per byte (0.100 beyond the control), forgetting 0.100 on news; reduce forgetting first.",
+            "domain gain 0.100 bits/byte (0.100 beyond the control), forgetting 0.100 on news; reduce forgetting first.",
             id="gain and forgetting",
         ),
         pytest.param(
             {"law": 1.1, "news": 0.9, "small": 1.0, "control": (0.95, 1.0), "noise": 1e-5},
-            "domain loss 0.100 bits per byte (0.150 behind the control), no measurable forgetting; "
-            "more training is not indicated.",
+            "domain loss 0.100 bits/byte (0.150 behind the control), no measurable forgetting; more training is not indicated.",
             id="loss",
         ),
         pytest.param(
             {"control": (0.85, 0.9), "noise": 1e-5},
-            "domain gain 0.100 bits per byte (0.050 behind the control), no measurable forgetting; more training is indicated.",
+            "domain gain 0.100 bits/byte (0.050 behind the control), no measurable forgetting; more training is indicated.",
             id="the control does better",
         ),
         pytest.param(
             {"small": None, "noise": 1e-5},
-            "domain gain 0.100 bits per byte (0.100 beyond the control), no measurable forgetting; more tokens unknown.",
+            "domain gain 0.100 bits/byte (0.100 beyond the control), no measurable forgetting; more tokens unknown.",
             id="one budget",
         ),
         pytest.param(
             {"control": None, "noise": 1e-5},
-            "domain gain 0.100 bits per byte (no control), no measurable forgetting; more training is indicated.",
+            "domain gain 0.100 bits/byte (no control), no measurable forgetting; more training is indicated.",
             id="no control",
         ),
     ],
@@ -297,8 +299,56 @@ def test_the_headline_of_a_study(laboratory, figures, expected):
     study(laboratory, **{**PLAIN, **figures})
     headline = conclude(laboratory).headline
 
-    assert headline == f"32k tokens of legal text on m: {expected}"
+    assert headline == f"32k tokens of legal on m: {expected}"
     assert len(headline.split()) <= 25
+
+
+@pytest.mark.parametrize("forgotten", ["none", "text", "task", "not settled", "no judgment", "unknown"])
+@pytest.mark.parametrize("control", [True, False, None, "not settled", "no judgment", "none"])
+@pytest.mark.parametrize("gain", [True, False, None, "not settled", "no judgment", "unknown"])
+@pytest.mark.parametrize("last", [True, False, None, "not settled", "no judgment", "none"])
+def test_a_headline_has_at_most_25_words(gain, control, forgotten, last):
+    kept = {
+        "none": (made("news", "general", None),),
+        "text": (made("news", "general", False),),
+        "task": (made("hellaswag", "exam", False, measure="accuracy_points"),),
+        "not settled": (made("news", "general", "not settled"),),
+        "no judgment": (made("news", "general", "no judgment"),),
+        "unknown": (),
+    }[forgotten]
+    cell = Cell("smollm2-135m", "legal", 57_600_000, ())
+    finding = ArmFindings(
+        largest=cell,
+        previous=None if last == "none" else cell,
+        against_base=(*(() if gain == "unknown" else (made("law", "domain", gain),)), *kept),
+        against_control=() if control == "none" else (made("law", "domain", control),),
+        marginal=() if last == "none" else (made("law", "domain", last),),
+        control_against_base=(),
+        control_draws=frozenset(),
+    )
+    said = headline([finding], CONFIG)
+    assert len(said.split()) <= 25, said
+    assert (
+        ("indicated" in said)
+        or ("more tokens unknown" in said)
+        or ("judged" in said)
+        or ("unclear" in said)
+        or ("reduce" in said)
+    )
+
+
+def made(name, role, better, measure="bits_per_byte"):
+    """A difference of 0.1 that is judged as said; "not settled" is a loss on general text, and a gain elsewhere."""
+    size = 12.5 if role == "exam" else 0.125
+    worse = better is False or (better == "not settled" and role == "general")
+    value = size if worse == MEASURES[measure].lower_is_better else -size
+    half = {None: 2 * size, "no judgment": None}.get(better, size / 2)
+    ends = None if half is None else Interval(low=value - half, high=value + half, confidence=0.95, kind="")
+    return Delta(
+        measure=measure, set_name=name, role=role, subject="m", reference="base", suite="general" if role == "exam" else None,
+        subject_value=1.0, reference_value=1.0, difference=value, interval=ends, p_value=0.03, adjusted_p_value=0.06,
+        smallest_effect=None, relative_percent=None, items=20, better=better if isinstance(better, bool) else None,
+    )  # fmt: skip
 
 
 def test_behind_a_control_that_does_not_train_on_the_text_is_no_opportunity_cost(laboratory):

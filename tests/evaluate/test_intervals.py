@@ -129,11 +129,19 @@ def test_the_p_value_is_the_level_at_which_the_interval_loses_zero():
         assert low <= 0 <= high
 
 
-def test_an_effect_of_the_smallest_measurable_size_is_found_four_times_out_of_five():
+@pytest.mark.parametrize(
+    ("seeds", "noise", "level"),
+    [(1, 0.0, 0.05), (1, 0.0, 0.0125), (2, 0.2, 0.05), (2, 0.2, 0.0125), (3, 0.2, 0.0125), (5, 0.1, 0.05)],
+)
+def test_an_effect_of_the_smallest_measurable_size_is_found_four_times_out_of_five(seeds, noise, level):
     random = np.random.default_rng(5)
-    size = np.mean([found(random.normal(0, 1, 40), samples=400).smallest_effect(0.95) for _ in range(50)])
-    hits = sum(found(random.normal(size, 1, 40), samples=400, seed=n).p_value() <= 0.05 for n in range(400))
-    assert 0.72 * 400 <= hits <= 0.88 * 400
+
+    def drawn(effect):
+        return random.normal(effect, 1, 40) + noise * random.normal(size=(seeds, 1))
+
+    size = np.mean([found(drawn(0.0), samples=800).smallest_effect(1 - level) for _ in range(100)])
+    hits = sum(found(drawn(size), samples=800, seed=n).p_value() <= level for n in range(300))
+    assert 0.72 * 300 <= hits <= 0.9 * 300
 
 
 @pytest.mark.parametrize(
@@ -160,6 +168,13 @@ def test_without_a_spread_there_is_no_interval(values, says):
 def test_what_is_no_number_is_refused(values, weights):
     with pytest.raises(ValueError, match=r"finite|weights"):
         found(values, weights)
+
+
+def test_what_a_family_does_not_reject_shares_its_level():
+    assert intervals.holm_level([0.001, 0.03, 0.9], 0.05) == 0.025
+    assert intervals.holm_level([0.02, 0.03, 0.9], 0.05) == pytest.approx(0.05 / 3)
+    assert intervals.holm_level([0.001, 0.002], 0.05) == 0.05
+    assert intervals.holm_level([], 0.05) == 0.05
 
 
 def test_units_of_no_weight_do_not_break_the_ratio():

@@ -17,8 +17,8 @@ from cpt_ray.report.index import Index
 from cpt_ray.report.wording import signed
 
 _CORNERS = (
-    (True, True, "gain, nothing forgotten"), (True, False, "gain, but forgetting"),
-    (False, True, "no domain gain"), (False, False, "worse on both"),
+    (True, True, "better on both"), (True, False, "better on the domain only"),
+    (False, True, "worse on the domain only"), (False, False, "worse on both"),
 )  # fmt: skip
 
 
@@ -65,8 +65,8 @@ def trade_figure(index: Index, pairs: Sequence[tuple[str, str]], *, name: str = 
     if merged:
         legend.append(LegendEntry("made without training", Style(INK, marker=MERGED), line=False))
     caption = (
-        "Right of 0: a gain on the domain. Below 0: forgetting. Lines join the budgets of an arm, from the base on; crosses "
-        "are intervals."
+        "Right of 0: better than the base on the domain. Below 0: worse elsewhere; what is forgetting, the table says. "
+        "Lines join the budgets of an arm, from the base on; crosses are intervals."
     )
     caption += (
         " Stars were made without training; a dotted line goes from the base through interpolations to the model."

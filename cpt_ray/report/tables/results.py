@@ -82,7 +82,7 @@ def delta_cell(delta: Delta) -> Cell:
         "low": delta.interval.low if delta.interval else None, "high": delta.interval.high if delta.interval else None,
     }  # fmt: skip
     small: tuple[str, ...] = (signed(delta.difference, digits), ends)
-    if delta.better is None and delta.interval is not None and not delta.interval.low <= 0 <= delta.interval.high:
+    if delta.unsettled:
         small += (f"Holm p = {number(delta.adjusted_p_value)}",)
     return Cell(_value(delta.subject_value, delta), small, mark, "good" if tone == "good" else "bad" if tone else "", True, raw)
 

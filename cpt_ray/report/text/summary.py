@@ -8,6 +8,7 @@ from cpt_ray.config.values import format_count
 from cpt_ray.records import Comparison, Delta, EvalRecord, HeldOutScore
 from cpt_ray.report.text.answers import render_answers
 from cpt_ray.report.text.table import text_table
+from cpt_ray.report.wording import judgement
 
 
 def render_summary(
@@ -90,7 +91,6 @@ def _exam_headers(evals: Sequence[EvalRecord]) -> tuple[str, ...]:
 
 
 def _delta_row(delta: Delta) -> tuple[str, ...]:
-    verdict = {True: "better", False: "worse", None: "not measurable"}[delta.better]
     interval = f"[{delta.interval.low:+.4f}, {delta.interval.high:+.4f}]" if delta.interval else "none"
     return (
         delta.subject,
@@ -100,5 +100,5 @@ def _delta_row(delta: Delta) -> tuple[str, ...]:
         f"{delta.difference:+.4f}",
         interval,
         "" if delta.relative_percent is None else f"{delta.relative_percent:+.2f} %",
-        verdict,
+        judgement(delta),
     )

@@ -42,6 +42,6 @@ def test_the_set_that_did_worst_stands_first():
 
 def test_the_corners_say_what_they_mean_and_without_differences_there_is_no_figure():
     (panel,) = trade_figure(Index(make_contents()), [("licences", "news")]).panels
-    for words in ("gain, nothing forgotten", "gain, but forgetting", "worse on both"):
+    for words in ("better on both", "better on the domain only", "worse on both"):
         assert f">{words}</text>" in panel
     assert trade_figure(with_deltas(base=False), [("licences", "news")]) is None
