@@ -32,7 +32,7 @@ def box_1() -> list[str]:
 def box_2() -> list[str]:
     """Runs train side by side with the weights of one after another, also after a kill in the overlap; the time it takes."""
     found = run_tests("cluster", 2)
-    return [*found, *check_results("scale", ("scale.parallel_time_share",), made_by="make bench-parallel")]
+    return [*found, *check_results("scale", ("scale.parallel_time_share",), made_by="make bench-parallel", met=True)]
 
 
 def box_3() -> list[str]:
