@@ -43,6 +43,26 @@ def test_document_attention_equals_transformers_own_on_one_document():
         torch.testing.assert_close(hidden_states(ours, ids, (40,)), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        transformers.OPTConfig(hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=2),
+        transformers.BioGptConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2),
+    ],
+    ids=["opt", "biogpt"],
+)
+def test_models_whose_table_of_positions_begins_at_2_get_the_positions_that_they_learned(settings):
+    settings.vocab_size, settings.max_position_embeddings, settings.init_std = 64, 64, 0.2
+    torch.manual_seed(0)
+    model, ids = transformers.AutoModelForCausalLM.from_config(settings).eval(), torch.randint(3, 64, (30,))
+    with torch.no_grad():
+        expected = model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0]
+        moved = model.base_model(input_ids=ids[None], position_ids=torch.arange(2, 32)[None], use_cache=False)
+        use_document_attention(model)
+        torch.testing.assert_close(hidden_states(model, ids, (30,)), expected, atol=1e-5, rtol=1e-5)
+    assert (moved.last_hidden_state[0] - expected).abs().max() > 1e-3
+
+
 def test_gradients_do_not_cross_segments(model):
     embeddings = model.get_input_embeddings()
     ids = torch.cat([torch.arange(10), torch.arange(20, 30)])
