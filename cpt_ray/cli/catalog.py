@@ -84,7 +84,18 @@ VERBS: dict[str, Verb] = {
     "compare": Verb(
         "make", "compare budgets with the base and the control, or runs of several studies (ROOT:RUN ROOT:RUN ...)"
     ),
-    "report": Verb("make", "write the report and mirror the records to MLflow, from records alone"),
+    "report": Verb(
+        "make",
+        "write the report and mirror the records to MLflow, from records alone",
+        {
+            "--price": {
+                "metavar": "P",
+                "help": "price of a GPU (or CPU) for an hour, as of today: predictions get their price",
+            },
+            "--currency": {"metavar": "C", "help": "its currency (default: USD)"},
+            "--hardware": {"metavar": "H", "help": "or a profile's file that has a price"},
+        },
+    ),
     "run": Verb("make", "everything: prepare, train, evaluate, compare, report"),
     "extend": Verb(
         "make",

@@ -15,6 +15,7 @@ from cpt_ray.compare.answers import answer
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.fits.ladder import read_ladders
 from cpt_ray.compare.judgment import Judged
+from cpt_ray.compare.prices import TokenPrices, with_prices
 from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
@@ -43,6 +44,8 @@ class Facts:
     """Sources whose rows count as domain text in an arm's mixture."""
     tokens_paid: int = 0
     """Tokens that the runs of the study trained on, together."""
+    prices: TokenPrices | None = None
+    """What a token cost; None where no price is known."""
 
     def is_rival(self, arm: str, control: str) -> bool:
         """Whether an arm is compared with a control."""
@@ -105,7 +108,7 @@ def compare(
         notes=(*notes(findings, evals, not_annealed=len(scored) - len(budgets)), *caveats),
         tokens_seen=max((record.tokens_seen for record in evals), default=0),
         tokens_paid=facts.tokens_paid,
-        answers=answer(ladders, _judged(compared), config, facts.control_arms),
+        answers=with_prices(answer(ladders, _judged(compared), config, facts.control_arms), facts.prices),
     )
 
 

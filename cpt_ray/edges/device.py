@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import os
 import re
 import runpy
@@ -39,6 +40,24 @@ def read_device(*, ask_torch: bool) -> DeviceFacts:
     """
     facts = {**_torch_files(), **_nvidia(os.environ.get("CUDA_VISIBLE_DEVICES"))}
     return DeviceFacts.model_validate({**facts, **(_torch_says() if ask_torch else {})})
+
+
+@functools.cache
+def count_cards() -> int:
+    """The GPUs of this machine that CUDA_VISIBLE_DEVICES leaves, as the driver lists them; 0 if it cannot be asked."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    try:
+        ran = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    there = sum(line.startswith("GPU ") for line in ran.stdout.splitlines()) if ran.returncode == 0 else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return there
+    # As CUDA reads it: what stands behind an entry that is none is not visible.
+    left = itertools.takewhile(lambda one: one not in ("", "-1"), (one.strip() for one in visible.split(",")))
+    return min(there, len(list(left)))
 
 
 @functools.cache

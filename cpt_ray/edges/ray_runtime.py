@@ -69,6 +69,12 @@ def cluster_address(runtime: RuntimeConfig) -> str | None:
     return runtime.address or os.environ.get("RAY_ADDRESS") or None
 
 
+def joined() -> bool:
+    """Whether this process is part of a Ray; Ray is not imported to find out."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
 def require_cluster_gpus(runtime: RuntimeConfig) -> None:
     """Refuse to wait for GPUs that a private Ray will never have; warn of those that a cluster does not have yet.
 

@@ -32,7 +32,7 @@ class Asked(NamedTuple):
     work: Work
 
     def memory(self, *, specs: Sequence[RunSpec] = ()) -> MemoryPlan:
-        """Its memory; runs count toward disk."""
+        """Its memory, of a worker that trains these runs."""
         return estimate_memory(
             self.model,
             shape=self.shape,

@@ -1,4 +1,4 @@
-"""How much memory a worker takes at its peak, and how much disk a model's runs take.
+"""How much memory a worker takes at its peak, and how large a checkpoint and an export are.
 
 Printed by `plan`, before anything is spent. In: a model's shape, the DeepSpeed JSON, the train section, the number of workers
 and what one does at a time. Out: a `MemoryPlan`, of model states (`train/engine/state_bytes.py`), of what a pass keeps and of
@@ -45,7 +45,7 @@ def estimate_memory(
     work: Work,
     specs: Sequence[RunSpec] = (),
 ) -> MemoryPlan:
-    """Estimate the memory and disk of one model.
+    """Estimate the memory of one model.
 
     Args:
         model: Its name.
@@ -54,7 +54,7 @@ def estimate_memory(
         train: The study's train section; with `micro_batch_size: auto` the rows that fit.
         num_workers: Workers over which the states are sharded.
         work: What one of them does at a time.
-        specs: The study's runs; those of this model count toward disk.
+        specs: The study's runs: on a CPU, a worker that trains several keeps some memory of each.
     """
     rows = train.micro_batch_size
     if rows == "auto":
@@ -64,7 +64,6 @@ def estimate_memory(
         shape, deepspeed, train, num_workers=num_workers, pass_tokens=rows * work.row_tokens, place=work.place,
         compiled=is_compiled(train, work.place),
     )  # fmt: skip
-    checkpoint, export, disk = _disk(model, shape, deepspeed, train, specs)
     return MemoryPlan(
         model=model,
         parameters=shape.parameters + (shape.adapter_parameters or 0),
@@ -77,9 +76,8 @@ def estimate_memory(
         optimizer_bytes=states.optimizer,
         device_bytes=states.device,
         host_bytes=states.host,
-        checkpoint_bytes=checkpoint,
-        export_bytes=export,
-        disk_bytes=disk,
+        checkpoint_bytes=checkpoint_bytes(shape, deepspeed, train),
+        export_bytes=shape.parameters * (4 if train.export_precision == "fp32" else 2),
         card=work.card,
         on_gpu=work.place.on_gpu,
         rows=rows,
@@ -93,18 +91,6 @@ def estimate_memory(
         host_base_bytes=rest.host,
         room_bytes=work.room_bytes,
     )
-
-
-def _disk(
-    model: str, shape: ModelShape, deepspeed: DeepSpeedConfig, train: TrainConfig, specs: Sequence[RunSpec]
-) -> tuple[int, int, int]:
-    """Bytes of a checkpoint, of an export, and of all that the model's runs keep."""
-    checkpoint = checkpoint_bytes(shape, deepspeed, train)
-    export = shape.parameters * (4 if train.export_precision == "fp32" else 2)
-    mine = [spec for spec in specs if spec.model == model]
-    exports = sum((spec.budget_tokens is not None) + len(spec.trajectory_tokens) + len(spec.average_tokens) for spec in mine)
-    kept = sum(train.keep_checkpoints + len(spec.branch_tokens) for spec in mine)
-    return checkpoint, export, kept * checkpoint + exports * export
 
 
 def is_compiled(train: TrainConfig, place: Place) -> bool:

@@ -53,6 +53,7 @@ from cpt_ray.records.fits import (
     Fit,
     Forecast,
     LeftOut,
+    Money,
     RatioTrend,
     ShareAnswer,
     ShareRow,
@@ -61,6 +62,7 @@ from cpt_ray.records.fits import (
 )
 from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import (
+    DiskPlan,
     GridPlan,
     MemoryPlan,
     Merge,
@@ -141,6 +143,7 @@ __all__ = [
     "CurvePoint",
     "Delta",
     "DeviceFacts",
+    "DiskPlan",
     "Document",
     "DocumentKey",
     "DocumentsRecord",
@@ -186,6 +189,7 @@ __all__ = [
     "MemoryPoint",
     "Merge",
     "ModelShape",
+    "Money",
     "PackedPieces",
     "PlannedArtifact",
     "PlannedBudget",

@@ -80,6 +80,13 @@ class Fit(Record):
         return f"{', '.join(parts)} on {self.set_name}"
 
 
+class Money(Record):
+    """An amount of money."""
+
+    amount: float
+    currency: str
+
+
 class Forecast(Record):
     """The change against the base that a fit predicts at a budget that was not run."""
 
@@ -97,6 +104,8 @@ class Forecast(Record):
     """Why it cannot be told, where there is a change."""
     missing: str = ""
     """Why there is no change."""
+    price: Money | None = None
+    """Of training so many tokens from the base; None where no price is known."""
 
 
 class EfficiencyRatio(Record):
@@ -169,6 +178,8 @@ class SpendingOption(Record):
     against: Estimated | None
     better: bool | None = None
     missing: str = ""
+    price: Money | None = None
+    """Of training its tokens from the base; None where no price is known."""
 
 
 class Spending(Record):
@@ -191,3 +202,5 @@ class Answers(Record):
     shares: tuple[ShareAnswer, ...] = ()
     spendings: tuple[Spending, ...] = ()
     confidence: float = 0.95
+    priced: str = ""
+    """What prices rest on; empty where none is known."""

@@ -146,7 +146,7 @@ class StudyPlan(Record):
 
 
 class MemoryPlan(Record):
-    """The memory of one worker at its peak, part by part, and the disk space of a model's runs, in bytes."""
+    """The memory of one worker at its peak, part by part, and the size of a checkpoint and an export, in bytes."""
 
     model: str
     parameters: int
@@ -164,8 +164,6 @@ class MemoryPlan(Record):
     """The part that offload moves to host memory, per worker."""
     checkpoint_bytes: int
     export_bytes: int
-    disk_bytes: int
-    """All kept checkpoints and all exports of this model's runs together."""
     card: Card | None = None
     """The GPU that a worker computes on; None on a CPU, or where it is not known."""
     on_gpu: bool = False
@@ -291,6 +289,28 @@ class TimePlan(Record):
         return self.price_per_hour * sum(stage.device_hours or 0.0 for stage in self.stages)
 
 
+class DiskPlan(Record):
+    """What a study keeps when it is done, in bytes; artifacts that cells share count once. None is not known yet."""
+
+    bases_bytes: float
+    documents_bytes: float | None
+    """Cleaned text."""
+    shards_bytes: float | None
+    checkpoints_bytes: float
+    exports_bytes: float
+    scores_bytes: float
+    text_bytes: float | None
+    """What is read, which stays where it is."""
+    requests: float | None = None
+    """To the bucket of the root while runs train, beside those for files; None for a root on a disk, and without time."""
+
+    @property
+    def root_bytes(self) -> float:
+        """All that is known below the root."""
+        known = (self.bases_bytes, self.documents_bytes, self.shards_bytes, self.checkpoints_bytes, self.exports_bytes)
+        return sum(part or 0.0 for part in known) + self.scores_bytes
+
+
 class PlannedCell(Record):
     """One cell of a grid: what it costs alone, and what it adds to the cells before it."""
 
@@ -307,6 +327,12 @@ class PlannedCell(Record):
     """Tokens that its new runs train on."""
     new_flops: float
     """FLOPs of its new runs."""
+    peak_bytes: int = 0
+    """Of a worker, of the model that needs the most."""
+    fits: bool | None = None
+    """Whether a worker has the memory for all its models; None where it is not known."""
+    new_train_s: float | None = None
+    """Seconds that its new runs train, one after another; None where the hardware is not known."""
 
 
 class GridPlan(Record):

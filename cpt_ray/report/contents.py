@@ -35,13 +35,15 @@ class PlannedCost:
     on_gpu: bool
     """Whether `peak_bytes` are of GPUs, as torch allocates them, or of whole processes."""
     peak_bytes: Mapping[str, int]
-    """Model to the peak of a worker."""
+    """Model to the peak of a worker; of a grid, in the cell that needs the most."""
     seconds: Mapping[str, float]
     """Stage to planned wall seconds; those that are not known are left out."""
     measured_seconds: Mapping[str, float]
     """Stage to the wall seconds in which its artifacts were made."""
     basis: str
     """What the planned times rest on."""
+    cells: int = 1
+    """Cells of the grid that are planned together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

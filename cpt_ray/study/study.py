@@ -23,15 +23,16 @@ from cpt_ray.records import (
     Comparison,
     DocumentsRecord,
     EvalRecord,
-    GridPlan,
     HeldOutRecord,
     RunRecord,
     ShardManifest,
     StepMetrics,
 )
 from cpt_ray.study import store
-from cpt_ray.study.cost.cells import Cost, plan_cell, plan_cells, require_cell
-from cpt_ray.study.cost.place import AS_CONFIGURED, Choice
+from cpt_ray.study.cost.cells import Cost, plan_cell, require_cell
+from cpt_ray.study.cost.grid import GridCost, plan_grid
+from cpt_ray.study.cost.paid import token_prices
+from cpt_ray.study.cost.place import AS_CONFIGURED, Choice, find_place
 from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.findings.curves import StudyCurves, open_places
 from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_not_mirrored
@@ -252,8 +253,12 @@ class StudyDriver:
         """The scores of bases and budgets."""
         return [one.scores(store.load(one.node)) for one in self.grid.scored()]
 
-    def comparison(self) -> Comparison:
-        """The study's findings, from records alone."""
+    def comparison(self, choice: Choice = AS_CONFIGURED) -> Comparison:
+        """The study's findings, from records alone; `choice` may have a price, for what predictions would cost.
+
+        Raises:
+            ConfigError: If a verb has to come first, or the hardware that is chosen has no price or is not that of the runs.
+        """
         # Scores first: for a study that was only prepared, the error then names the last missing step.
         evaluations, runs = self.evaluations(), self.runs()
         arms, homes = self.grid.arms(), self.grid.homes()
@@ -271,6 +276,7 @@ class StudyDriver:
                 parameters=self._parameters(),
                 domain_sources=frozenset[str]().union(*(domain_text(*_texts(cell)) for cell in self.graph.cells)),
                 tokens_paid=self.tokens_paid(),
+                prices=token_prices(runs, self.config.runtime, choice, find_place(self.config.runtime).hardware),
             ),
             caveats=tuple(dict.fromkeys(note for note in notes if note)),
         )
@@ -288,9 +294,9 @@ class StudyDriver:
         """The cost of the first cell; see `plan_cell`."""
         return plan_cell(self.graph.cells[0], choice)
 
-    def plan_grid(self) -> GridPlan:
-        """The cost of all chosen cells."""
-        return plan_cells(self.graph)
+    def plan_grid(self, choice: Choice = AS_CONFIGURED) -> GridCost:
+        """The cost of all chosen cells; see `cost.grid`."""
+        return plan_grid(self.graph, choice)
 
     def require_budgets(self) -> None:
         """Reject budgets that repeat a source more often than allowed or end before their cooldown, and models that do not fit.

@@ -27,8 +27,10 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setattr(device, "DRIVER", tmp_path / "none")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     device.read_device.cache_clear()
+    device.count_cards.cache_clear()
     yield
     device.read_device.cache_clear()
+    device.count_cards.cache_clear()
 
 
 def install_smi(tmp_path, *lines: str, code: int = 0) -> None:
@@ -46,6 +48,23 @@ def install_smi(tmp_path, *lines: str, code: int = 0) -> None:
 
 
 H200, T4 = "NVIDIA H200, 143771, 580.65.06, 9.0", "Tesla T4, 15360, 580.65.06, 7.5"
+
+
+@pytest.mark.parametrize(
+    ("visible", "there"), [(None, 2), ("0,1", 2), ("1", 1), ("", 0), ("-1", 0), ("0,-1,1", 1), ("0,1,2,3", 2)]
+)
+def test_cards_are_counted_as_cuda_would_see_them(tmp_path, monkeypatch, visible, there):
+    assert device.count_cards() == 0  # no driver
+    device.count_cards.cache_clear()
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.parent.mkdir()
+    script.write_text(
+        '#!/bin/sh\n[ "$1" = --list-gpus ] && echo "GPU 0: NVIDIA H200 (UUID: a)\nGPU 1: NVIDIA H200 (UUID: b)"\n'
+    )
+    script.chmod(0o755)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device.count_cards() == there
 
 
 def test_the_first_card_is_described_by_nvidia_smi(tmp_path):

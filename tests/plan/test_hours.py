@@ -43,7 +43,20 @@ def test_runs_stand_one_after_another_in_one_group_and_a_branch_waits_for_its_tr
     # The control and the line from the trunk to its largest budget go side by side; the longer one counts.
     line = seconds["m-legal-trunk-seed0"] + seconds["m-legal-4000-seed0"]
     assert many.stages[1].seconds == pytest.approx(12 + 4 + max(line, seconds["m-control-4000-seed0"]))
-    assert many.stages[1].devices == 8 * one.stages[1].devices == 16
+    # Three runs that nothing follows: two budgets and the control.
+    assert many.stages[1].devices == 3 * one.stages[1].devices == 6
+    assert many.stages[1].basis == "profile; 3 groups of workers side by side"
+
+
+def test_a_cluster_that_was_not_asked_is_planned_with_one_group_and_it_is_said():
+    assert "the cluster is asked for its room when the study runs" in planned(groups_asked=False).stages[1].basis
+    assert planned().stages[1].basis == "profile"
+
+
+def test_text_that_is_packed_again_takes_longer_by_that():
+    # 35 MB at 3.5 MB/s in two processes: 5 s.
+    again = planned(text=TEXT._replace(packed_again=35_000_000)).stages[0].seconds
+    assert again == pytest.approx(planned().stages[0].seconds + 5)
 
 
 def test_text_is_prepared_by_as_many_workers_as_there_are_and_unknown_text_takes_unknown_time():

@@ -9,7 +9,6 @@ from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.plan.memory import estimate_memory
 from cpt_ray.records import ModelShape
 from tests.plan.planned import WORK
-from tests.run_specs import make_spec
 
 SHAPE = ModelShape(
     parameters=7_500_000_000,
@@ -98,12 +97,9 @@ def test_offload_to_nowhere_is_no_offload():
     assert estimate(2, 4, offload_optimizer={"device": "none"}).host_bytes == 0
 
 
-def test_disk_counts_kept_checkpoints_branch_points_and_exports_of_budgets_and_marks():
-    trunk = make_spec(8, name="m-a-trunk-seed0", kind="trunk", budget_tokens=None, branch_tokens=(4, 8), trajectory_tokens=(2,))
-    branch = make_spec(10, cooldown=8, kind="cooldown", parent=trunk.name, start_tokens=8)
-    other = branch.model_copy(update={"model": "another"})
-    plain, specs = check_deepspeed({}, "ds.json"), (trunk, branch, other)
-    plan = estimate_memory("m", shape=SHAPE, deepspeed=plain, train=make_train(), num_workers=1, specs=specs, work=WORK)
+def test_a_checkpoint_has_the_states_and_an_export_the_weights():
+    plan = estimate_memory(
+        "m", shape=SHAPE, deepspeed=check_deepspeed({}, "ds.json"), train=make_train(), num_workers=1, work=WORK
+    )
     assert plan.checkpoint_bytes == 14 * SHAPE.parameters
     assert plan.export_bytes == 2 * SHAPE.parameters
-    assert plan.disk_bytes == (2 + 2 + 2) * plan.checkpoint_bytes + (1 + 1) * plan.export_bytes

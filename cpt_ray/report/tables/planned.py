@@ -23,7 +23,12 @@ def planned_table(contents: ReportContents) -> Table | None:
         "and trials of plan --measure if there are any. Memory is the highest of any worker of the model's runs; the time of a "
         "stage is that in which its artifacts were made."
     )
-    notes = [f"Times rest on {planned.basis}."] if planned.basis else []
+    notes = [f"Times rest on {planned.basis}."] if planned.basis and planned.seconds else []
+    if planned.cells > 1:
+        notes.append(
+            f"Times are of the {planned.cells} cells together, what they share counted once; memory is that of the cell which "
+            "needs the most."
+        )
     header = ("what", "planned", "measured", "difference")
     return Table.of("planned", "Planned beside measured", header, rows, lead=lead, notes=notes)
 

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 
 from cpt_ray.compare.efficiency import DEFINITION
 from cpt_ray.config.values import format_count
-from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Fit, Forecast, RatioTrend, ShareAnswer, Spending
+from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Fit, Forecast, Money, RatioTrend, ShareAnswer, Spending
 from cpt_ray.report.text.table import text_table
 from cpt_ray.report.wording import number, scientific, share, signed
 
 _ONE_SEED = "One seed: how far another seed would move this is not part of its interval; a second one would say."
+
+
+_PREDICTED = ("predicted bits per byte", "against more tokens")
+_PRICED = "Prices are of training so many tokens from the base, more than what it takes to go on from a trunk:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,8 @@ class AnswerTable:
 def answer_tables(answers: Answers) -> list[AnswerTable]:
     """All tables that a study has something to say in, decisions first."""
     tables = [
-        *_spendings(answers.spendings, one_seed=any(one.seeds == 1 for one in answers.forecasts)),
-        _forecasts(answers.forecasts),
+        *_spendings(answers, one_seed=any(one.seeds == 1 for one in answers.forecasts)),
+        _forecasts(answers),
         _shares(answers.shares),
         _ratios(answers.ratios, answers.trends),
         _fits([one for one in answers.fits if not one.refused]),
@@ -63,7 +67,7 @@ def refusals(answers: Answers) -> list[str]:
 def render_answers(answers: Answers) -> str:
     """What the terminal prints: forecasts, ratios and the answers on spending, not the fits."""
     lines: list[str] = []
-    for table in (_forecasts(answers.forecasts), _ratios(answers.ratios, answers.trends)):
+    for table in (_forecasts(answers), _ratios(answers.ratios, answers.trends)):
         if table is not None:
             lines += ["", table.title, text_table(table.header, table.rows, text_columns=table.text_columns, rule=True)]
             lines += table.notes
@@ -86,16 +90,18 @@ def interval(found: Estimated | None, digits: int = 3, *, with_sign: bool = Fals
     return f"{show(found.value, digits)} ({show(found.low, digits)} to {show(found.high, digits)})"
 
 
-def _forecasts(forecasts: Sequence[Forecast]) -> AnswerTable | None:
-    known = [one for one in forecasts if one.change is not None]
+def _forecasts(answers: Answers) -> AnswerTable | None:
+    known = [one for one in answers.forecasts if one.change is not None]
     if not known:
         return None
+    priced = any(one.price for one in known)
     rows = tuple(
         (
             f"{one.model}, arm {one.arm}",
             f"{one.set_name} ({one.role})",
             format_count(round(one.tokens)),
             interval(one.change, with_sign=True),
+            *([_money(one.price)] if priced else []),
             _predicted(one),
         )
         for one in known
@@ -103,15 +109,20 @@ def _forecasts(forecasts: Sequence[Forecast]) -> AnswerTable | None:
     return AnswerTable(
         "Predicted at the next budget",
         "",
-        ("model", "set", "tokens", "bits per byte against the base", "prediction"),
+        ("model", "set", "tokens", "bits per byte against the base", *(["price"] if priced else []), "prediction"),
         rows,
         (
             "By the curves in tokens; the mean over seeds of a run like these, if the curve keeps its form. Never surer than "
             "the difference that was measured at the largest budget.",
+            *([f"{_PRICED} {answers.priced}."] if priced else []),
             *([_ONE_SEED] if any(one.seeds == 1 for one in known) else []),
         ),
         text_columns=2,
     )
+
+
+def _money(found: Money | None) -> str:
+    return number(None) if found is None else f"{found.amount:.2f} {found.currency}"
 
 
 def _predicted(found: Forecast) -> str:
@@ -125,29 +136,33 @@ def _heading(one: Spending) -> str:
     return f"{one.factor:g} times the FLOPs of the largest run ({scientific(one.flops)}), for {one.set_name}"
 
 
-def _spendings(spendings: Sequence[Spending], *, one_seed: bool) -> list[AnswerTable]:
+def _spendings(answers: Answers, *, one_seed: bool) -> list[AnswerTable]:
+    money = "so about the same money on the same hardware."
+    if answers.priced:
+        money = f"the prices are at {answers.priced}."
     return [
         AnswerTable(
             _heading(one),
             one.answer,
-            ("spent on", "model and arm", "tokens", "predicted bits per byte", "against more tokens"),
+            (*("spent on", "model and arm", "tokens"), *(["price"] if answers.priced else []), *_PREDICTED),
             tuple(
                 (
                     option.kind,
                     f"{option.model}, arm {option.arm}" if option.model else option.missing,
                     format_count(round(option.tokens)) if option.tokens else number(None),
+                    *([_money(option.price)] if answers.priced else []),
                     interval(option.loss) if option.loss else (option.missing if option.model else number(None)),
                     interval(option.against, with_sign=True) if option.against else number(None),
                 )
                 for option in one.options
             ),
             (
-                "Below 0 is better than more tokens. All spend the same FLOPs, so about the same money on the same hardware.",
+                f"Below 0 is better than more tokens. All spend the same FLOPs, {money}",
                 *([_ONE_SEED] if one_seed else []),
             ),
             text_columns=2,
         )
-        for one in spendings
+        for one in answers.spendings
     ]
 
 

@@ -1,11 +1,11 @@
-"""Memory, time and money of a plan, and whether it fits, as `cpt-ray plan` prints them. Every figure is an estimate."""
+"""Memory, time, money and disk of a plan, and whether it fits, as `cpt-ray plan` prints them. Every figure is an estimate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from cpt_ray.config.values import format_count
-from cpt_ray.records import MemoryPlan, PlannedStage, TimePlan
+from cpt_ray.records import DiskPlan, MemoryPlan, PlannedStage, TimePlan
 from cpt_ray.report.text.table import text_table
 from cpt_ray.report.wording import duration
 
@@ -59,10 +59,10 @@ def _left_last(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def render_memory(memory: Sequence[MemoryPlan]) -> str:
-    """The memory of a worker, part by part, and disk."""
+    """The memory of a worker, part by part, and the size of a checkpoint."""
     header = (
         "model", "parameters", "ZeRO", "workers", "rows", "states", "activations", "loss", "buffers", "runtime", "slack",
-        "measured", "peak", "of", "host", "checkpoint", "disk",
+        "measured", "peak", "of", "host", "checkpoint",
     )  # fmt: skip
     note = (
         "Per worker, at its peak; rows are those of a forward pass. States are weights, gradients and optimizer. "
@@ -75,7 +75,7 @@ def render_memory(memory: Sequence[MemoryPlan]) -> str:
         if item.frozen_parameters
     ]
     table = text_table(header, [_memory_row(item) for item in memory], text_columns=1)
-    return "\n".join(["Memory and disk, in GiB", table, note, *frozen])
+    return "\n".join(["Memory, in GiB", table, note, *frozen])
 
 
 def _memory_row(item: MemoryPlan) -> tuple[str, ...]:
@@ -93,8 +93,27 @@ def _memory_row(item: MemoryPlan) -> tuple[str, ...]:
         "?" if item.room_bytes is None else _gib(item.room_bytes),
         _gib(item.host_peak_bytes),
         _gib(item.checkpoint_bytes),
-        _gib(item.disk_bytes),
     )
+
+
+def render_disk(plan: DiskPlan) -> str:
+    """What is kept below the root, part by part, and what a bucket is asked."""
+    header = ("read", "cleaned", "shards", "bases", "checkpoints", "exports", "scores", "below study.root")
+    sizes = (
+        *(plan.text_bytes, plan.documents_bytes, plan.shards_bytes, plan.bases_bytes, plan.checkpoints_bytes),
+        *(plan.exports_bytes, plan.scores_bytes, plan.root_bytes),
+    )
+    lines = [
+        "Disk, in GB, when all is done",
+        text_table(header, [["?" if size is None else f"{size / 1e9:.3f}" for size in sizes]], text_columns=0),
+        "Text that is read stays where it is, and is not part of the sum. Estimates; checkpoints are those that are kept.",
+    ]
+    if plan.requests is not None:
+        lines.append(
+            f"Requests to the bucket while runs train: about {format_count(round(plan.requests))}, beside a few for each file "
+            "that is written or fetched (docs/operations.md)."
+        )
+    return "\n".join(lines)
 
 
 def render_verdict(memory: Sequence[MemoryPlan], time: TimePlan | None, fixes: dict[str, tuple[tuple[str, ...], int]]) -> str:

@@ -26,14 +26,17 @@ from cpt_ray.edges.ray_runtime import worker_environment
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.edges.store import address, fresh
 from cpt_ray.errors import ConfigError, TrainingStopped
-from cpt_ray.records import Comparison, GridPlan
-from cpt_ray.report.text.grid import render_grid
+from cpt_ray.plan.hardware import HardwareProfile, Price
+from cpt_ray.records import Comparison, StudyStatus
 from cpt_ray.report.text.summary import render_deltas
 from cpt_ray.study import store
 from cpt_ray.study.api.extend import exact_count, more_budgets, reused_and_new, write_budgets
 from cpt_ray.study.api.plain_console import PlainConsole
+from cpt_ray.study.api.planning import Shown, choose, plan
+from cpt_ray.study.api.status import look, place_of
 from cpt_ray.study.cost.cells import Cost
-from cpt_ray.study.cost.said import render_cost
+from cpt_ray.study.cost.grid import GridCost
+from cpt_ray.study.cost.said import render_cost, render_grid_cost
 from cpt_ray.study.findings.loaded import Loaded, choose_model, load_model
 from cpt_ray.study.findings.outcome import conclude, summarize, summarize_preparation
 from cpt_ray.study.findings.publish import publish
@@ -131,21 +134,38 @@ class Study:
         """
         check_study(self.graph(), self.console)
 
-    def plan(self) -> Cost | GridPlan:
-        """Estimate what the study costs, print it, and return it; of a grid, the cost of its cells.
+    def plan(
+        self,
+        *,
+        hardware: str | Path | HardwareProfile | None = None,
+        workers: int | str | None = None,
+        price: float | str | Price | None = None,
+        currency: str | None = None,
+        measure: bool = False,
+        fit: bool = False,
+        explain: bool = False,
+    ) -> Cost | GridCost:
+        """Estimate what the study costs, print it, and return it; of a grid, what its cells cost together.
+
+        Args:
+            hardware: Name of a profile, such as `"h100"`, or the path of one; this machine if none is given.
+            workers: Training workers; those of the study if none are given.
+            price: Of a GPU (or CPU) for an hour, as of today.
+            currency: Of the price; USD if none is given.
+            measure: Take a few real steps here first, about a minute a model.
+            fit: Show the largest micro-batch that fits.
+            explain: Show the arithmetic.
 
         Raises:
-            CptRayError: If a budget repeats a source too often, or a model does not fit.
+            CptRayError: If a budget repeats a source too often, or a model does not fit; not on hardware that is named.
         """
-        driver = self.driver()
-        found: Cost | GridPlan
-        if len(driver.graph.cells) == 1:
-            found = driver.plan()
-            self.console.say(render_cost(found))
-        else:
-            found = driver.plan_grid()
-            self.console.say(render_grid(found))
-        driver.require_budgets()
+        return plan(self.driver, choose(hardware, workers, price, currency), Shown(measure, fit, explain))
+
+    def status(self) -> StudyStatus:
+        """Say how far the study is and whether its driver lives, and return it; from any process, nothing is written."""
+        with place_of(self.config, self.path) as place:
+            found, said = look(place)
+        self.console.say(said)
         return found
 
     def dry_run(self, *verbs: Verb, only: Stage[Any, Any] | None = None) -> None:
@@ -195,7 +215,7 @@ class Study:
             driver.make("prepare")
             self.console.say(summarize_preparation(driver))
             one = len(driver.graph.cells) == 1
-            self.console.say(render_cost(driver.plan()) if one else render_grid(driver.plan_grid()))
+            self.console.say(render_cost(driver.plan()) if one else render_grid_cost(driver.plan_grid()))
             self._say_allocator()
             driver.train_and_evaluate()
             self.console.say(conclude(driver))
@@ -250,10 +270,20 @@ class Study:
             self.console.say(f"comparison: {path}")
             return comparison
 
-    def report(self) -> Report:
-        """Write the report and mirror the records to MLflow; nothing is trained or scored."""
+    def report(
+        self,
+        *,
+        hardware: str | Path | HardwareProfile | None = None,
+        price: float | str | Price | None = None,
+        currency: str | None = None,
+    ) -> Report:
+        """Write the report and mirror the records to MLflow; nothing is trained or scored.
+
+        With a price, or hardware whose profile has one, predictions say what they would cost; see `plan`.
+        """
+        choice = choose(hardware, None, price, currency)
         with self._at_work("report") as driver:
-            self.console.say(conclude(driver))
+            self.console.say(conclude(driver, choice))
             return Report.of(driver.root)
 
     def results(self) -> pyarrow.Table:

@@ -1,6 +1,6 @@
 """How much text a study prepares and how much it scores: counted where artifacts exist, assumed from settings where not.
 
-In: a cell of the graph. Out: bytes of text, and tokens that each model is scored on.
+In: a cell of the graph. Out: bytes of text, and tokens, documents and items that each model is scored on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cpt_ray.study.stages.evaluate import EVALUATE
 from cpt_ray.study.stages.exams import EXAMS
 from cpt_ray.study.stages.held_out import HELD_OUT
 
-_BYTES_PER_TOKEN = 4.0
+BYTES_PER_TOKEN = 4.0
 """Of English text and a vocabulary of 50,000."""
 _DOCUMENT_TOKENS = 800
 """Mean of web documents, where the study's own are not known."""
@@ -38,6 +38,8 @@ class ScoredText(NamedTuple):
     models: int
     tokens: float
     counted: bool
+    lines: float
+    """Documents and items: the lines of the files of each model's scores."""
 
 
 def text_bytes(graph: CellGraph) -> float | None:
@@ -52,6 +54,15 @@ def text_bytes(graph: CellGraph) -> float | None:
     return sum(known) if len(known) == len(sizes) else None
 
 
+def kept_bytes(graph: CellGraph) -> float | None:
+    """Bytes of the text that is left after cleaning and duplicate removal; before that is known, of all that is prepared."""
+    node = graph.one(DOCUMENTS)
+    if not store.exists(node):
+        return text_bytes(graph)
+    last = {report.source: report.kept.bytes for report in store.load(node).reports}
+    return float(sum(last.values()))
+
+
 def _source_bytes(source: SourceConfig) -> float | None:
     with contextlib.suppress(CptRayError):
         return sum(
@@ -63,23 +74,22 @@ def _source_bytes(source: SourceConfig) -> float | None:
 
 def scored_text(graph: CellGraph) -> ScoredText:
     """The models that are scored, and the tokens of each."""
-    held_out, is_counted = _held_out_tokens(graph)
-    exams = _exam_tokens(graph)
-    return ScoredText(len(graph.of(EVALUATE)), held_out + exams, is_counted)
+    documents, held_out, is_counted = _held_out(graph)
+    items, exams = _exam_items(graph)
+    return ScoredText(len(graph.of(EVALUATE)), held_out + exams, is_counted, documents + items)
 
 
-def _held_out_tokens(graph: CellGraph) -> tuple[float, bool]:
+def _held_out(graph: CellGraph) -> tuple[float, float, bool]:
+    """Documents, their tokens, and whether both were counted."""
     config = graph.config.evaluate
     node = graph.one(HELD_OUT)
     if store.exists(node):
         sets = [one for one in store.load(node).sets if one.part == "test"]
-        return sum(
-            min(one.documents, config.held_out_documents)
-            * _capped(one.bytes / max(1, one.documents) / _BYTES_PER_TOKEN, config.document_tokens)
-            for one in sets
-        ), True
-    number = sum(source.held_out_role is not None for source in graph.config.read_sources)
-    return number * config.held_out_documents * _capped(_DOCUMENT_TOKENS, config.document_tokens), False
+        taken = [min(one.documents, config.held_out_documents) for one in sets]
+        means = [_capped(one.bytes / max(1, one.documents) / BYTES_PER_TOKEN, config.document_tokens) for one in sets]
+        return sum(taken), sum(number * mean for number, mean in zip(taken, means, strict=True)), True
+    number = config.held_out_documents * sum(source.held_out_role is not None for source in graph.config.read_sources)
+    return number, number * _capped(_DOCUMENT_TOKENS, config.document_tokens), False
 
 
 def _capped(mean: float, most: int) -> float:
@@ -87,21 +97,22 @@ def _capped(mean: float, most: int) -> float:
     return mean * (1 - math.exp(-most / mean)) if mean else 0.0
 
 
-def _exam_tokens(graph: CellGraph) -> float:
+def _exam_items(graph: CellGraph) -> tuple[float, float]:
+    """Items, and the tokens of their prompts."""
     config = graph.config.evaluate
     exams = {exam.name: exam for exam in config.exams}
     nodes = graph.of(EXAMS)
     if exams and nodes and store.exists(nodes[0]):
         items = [item for item in read_items(store.require(nodes[0]) / ExamItem.FILE) if item.task in exams]
         found = (_item_tokens(exams[item.task], len(item.question), [len(one) for one in item.choices]) for item in items)
-    else:
-        assumed = [_ITEM_BYTES // 10] * _CHOICES
-        found = (_item_tokens(exam, _ITEM_BYTES, assumed) * (exam.limit or _ITEMS) for exam in exams.values())
-    return sum(found)
+        return len(items), sum(found)
+    assumed = [_ITEM_BYTES // 10] * _CHOICES
+    numbers = {name: exam.limit or _ITEMS for name, exam in exams.items()}
+    return sum(numbers.values()), sum(_item_tokens(exam, _ITEM_BYTES, assumed) * numbers[name] for name, exam in exams.items())
 
 
 def _item_tokens(exam: ExamConfig, question: int, choices: list[int]) -> float:
     """Tokens of an item's prompts: cloze scores the question with each choice, letter one prompt that lists them."""
     one = question + sum(choices)
     size = one if exam.style == "letter" else len(choices) * question + sum(choices)
-    return (1 + exam.permutations) * (size + exam.few_shot * one) / _BYTES_PER_TOKEN
+    return (1 + exam.permutations) * (size + exam.few_shot * one) / BYTES_PER_TOKEN

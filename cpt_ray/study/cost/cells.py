@@ -1,7 +1,7 @@
-"""The cost of a study before it is paid: per cell, and over a grid, where what cells share counts once.
+"""The cost of a study before it is paid, cell by cell.
 
-In: the graph. Out: the records of `plan`, or an error that names the key to change. Counted where shards exist, estimated where
-they do not.
+In: a cell of the graph. Out: the records of `plan`, or an error that names the key to change. Counted where shards exist,
+estimated where they do not.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from cpt_ray.plan.hours import Hours, Scored, Text, plan_time
 from cpt_ray.plan.memory import Work
 from cpt_ray.plan.pace import RAY_START_S, Load, planned_pace
 from cpt_ray.plan.trials import SavedTrial, beyond_estimate, fitting_trial, tried
-from cpt_ray.records import GridPlan, MemoryPlan, PlannedCell, StudyPlan, TimePlan
+from cpt_ray.records import DiskPlan, MemoryPlan, StudyPlan, TimePlan
 from cpt_ray.study import store
 from cpt_ray.study.cost.amounts import scored_text, text_bytes
+from cpt_ray.study.cost.disk import CellCost, Training, plan_disk
 from cpt_ray.study.cost.place import AS_CONFIGURED, Choice, Where, find_place
 from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.cost.trials import read_rate, read_trials
-from cpt_ray.study.graph import CellGraph, StudyGraph, distinct
+from cpt_ray.study.graph import CellGraph, distinct
 from cpt_ray.study.inspect.trace import shards_of
 from cpt_ray.study.stages.filter.derived import DERIVED
 from cpt_ray.study.stages.shards import SHARDS
@@ -55,6 +56,7 @@ class Cost(NamedTuple):
     """What time was worked out from."""
     demand: dict[str, float]
     """What a worker asks a Ray cluster for; empty without Ray."""
+    disk: DiskPlan
 
 
 def plan_cell(graph: CellGraph, choice: Choice = AS_CONFIGURED) -> Cost:
@@ -88,7 +90,9 @@ def _planned(graph: CellGraph, supply: _Supply, trials: Sequence[SavedTrial], ch
     hours = None if where.hardware is None else _hours(graph, where, where.hardware, memory, supply, saved)
     time = None if hours is None else plan_time(hours, plan.runs, specs, config.train)
     demand = _demand(config.runtime, where)
-    return Cost(plan, memory, time, advice, asked, hours, demand)
+    training = Training(time, where.workers, where.groups or 1, tuple(specs))
+    disk = plan_disk([CellCost(graph, memory)], training)
+    return Cost(plan, memory, time, advice, asked, hours, demand, disk)
 
 
 def _demand(runtime: RuntimeConfig, where: Where) -> dict[str, float]:
@@ -125,7 +129,9 @@ def _hours(
     }
     rate = read_rate(graph)
     ray_start = RAY_START_S if where.ray else 0.0
-    text = Text(text_bytes(graph), min(runtime.units_at_once, os.cpu_count() or 1), ray_start + _IMPORT_S)
+    size = text_bytes(graph)
+    text = Text(size, min(runtime.units_at_once, os.cpu_count() or 1), ray_start + _IMPORT_S)
+    text = text._replace(packed_again=(size or 0.0) * (len(distinct(graph.of(SHARDS))) - 1))
     if rate is not None:
         text = text._replace(bytes_per_s=rate, measured=True)
     scored = graph.once(f"scored {config.evaluate} {graph.cell.name}", lambda: scored_text(graph))
@@ -140,38 +146,11 @@ def _hours(
         scored=Scored(
             scored.models, scored.tokens, at_once, at_once * each, scored.counted, len(config.evaluate.harness_tasks)
         ),
-        groups=runtime.parallel_runs if isinstance(runtime.parallel_runs, int) and where.ray else 1,
+        groups=where.groups or 1,
+        groups_asked=where.groups is not None,
         ray_start_s=ray_start,
         measured=all(saved.values()),
     )
-
-
-def plan_cells(graph: StudyGraph) -> GridPlan:
-    """The cost of all chosen cells; a run that an earlier cell has costs a later one nothing."""
-    seen: set[str] = set()
-    cells = []
-    totals: dict[str, tuple[int, int]] = {}
-    for cell in graph.cells:
-        plan = plan_cell(cell).plan
-        prints = {node.name: node.fingerprint for node in cell.of(TRAIN)}
-        new = [run for run in plan.runs if prints[run.run] not in seen]
-        seen.update(prints.values())
-        cells.append(
-            PlannedCell(
-                cell=cell.cell.name,
-                runs=len(plan.runs),
-                new_runs=len(new),
-                tokens_seen=plan.tokens_seen,
-                tokens_paid=plan.tokens_paid,
-                new_tokens=sum(run.tokens_paid for run in new),
-                new_flops=sum(run.flops for run in new),
-            )
-        )
-    for stage in graph.stages:
-        made, wanted = len(distinct(graph.of(stage))), sum(len(cell.of(stage)) for cell in graph.cells)
-        if wanted:
-            totals[stage.name] = (made, wanted)
-    return GridPlan(study=graph.config.study.name, cells=tuple(cells), artifacts=totals)
 
 
 def require_cell(graph: CellGraph) -> None:

@@ -27,6 +27,7 @@ from cpt_ray.edges.device import read_device
 from cpt_ray.edges.ray_runtime import put_interpreter_on_path, worker_environment
 from cpt_ray.edges.store import address
 from cpt_ray.errors import ConfigError, CptRayError
+from cpt_ray.plan.hours import PACK_BYTES_PER_CORE_S
 from cpt_ray.plan.trials import SavedRate, SavedTrial
 from cpt_ray.records import ImportedModel, MemoryPlan, Trial
 from cpt_ray.study import store
@@ -45,18 +46,15 @@ _TRAIN_S = 20.0
 _LIMIT_S = 900
 _SAMPLE_DOCUMENTS = 1500
 """Of each source."""
-_PACK_BYTES_PER_S = 3.5e6
-"""Tokenized, packed and written by a core, which the sample leaves out (benchmarks/results/data.json)."""
 
 
 def measure(study: StudyDriver) -> None:
-    """Measure the models and the text of a study's first cell.
+    """Measure the models of a study's chosen cells, each once in each precision, and the text of the first cell.
 
     Raises:
         ConfigError: If a model cannot be imported yet, or a trial fails.
     """
-    graph = study.graph.cells[0]
-    nodes = graph.of(MODELS)
+    nodes = study.graph.of(MODELS)
     if late := [node.name for node in nodes if waits(node) and not store.exists(node)]:
         raise ConfigError(
             f"--measure needs model {late[0]}, whose tokenizer is learned from the text",
@@ -65,14 +63,19 @@ def measure(study: StudyDriver) -> None:
     if not all(store.exists(node) for node in nodes):
         with study:
             study.make_stage(MODELS)
-    cost = plan_cell(graph)
-    for node, memory in zip(nodes, cost.memory, strict=True):
-        study.console.progress(f"  {node.name}: a few steps in {memory.num_workers} worker(s), about a minute")
-        path = save_trial(graph.root, _try_model(graph, node, memory, cost))
-        study.console.step(f"  measured {node.name}: {address(path)}")
+    tried: set[tuple[Path, str]] = set()
+    for graph in study.graph.cells:
+        cost = plan_cell(graph)
+        for node, memory in zip(graph.of(MODELS), cost.memory, strict=True):
+            key = (node.folder, graph.config.train.precision)
+            if key not in tried:  # other settings are scaled from it
+                tried.add(key)
+                study.console.progress(f"  {node.name}: a few steps in {memory.num_workers} worker(s), about a minute")
+                path = save_trial(graph.root, _try_model(graph, node, memory, cost))
+                study.console.step(f"  measured {node.name}: {address(path)}")
     study.console.progress("  preparing a sample of the text")
     try:
-        save_rate(graph.root, _try_text(graph))
+        save_rate(study.root, _try_text(study.graph.cells[0]))
     except CptRayError as error:  # a sample may have too little text to be prepared
         study.console.warn(f"the text was not measured: {error.problem}")
 
@@ -187,7 +190,7 @@ def _try_text(graph: CellGraph) -> SavedRate:
     seconds = time.perf_counter() - start
     read = sum(report.input.bytes for report in record.reports if report.stage == "read")
     kept = sum(report.kept.bytes for report in record.reports if report.stage == "near_duplicates")
-    packed_s = kept / _PACK_BYTES_PER_S
+    packed_s = kept / PACK_BYTES_PER_CORE_S  # which the sample leaves out
     return SavedRate(sources=text_fingerprint(graph), sampled_bytes=read, seconds=seconds + packed_s, created=_now())
 
 

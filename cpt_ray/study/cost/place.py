@@ -11,13 +11,14 @@ from typing import NamedTuple
 import psutil
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.edges.device import cpu_has_bf16
-from cpt_ray.edges.ray_runtime import cluster_address
+from cpt_ray.edges.device import count_cards, cpu_has_bf16
+from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, joined, private_cpus, working_nodes
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.hardware import HardwareProfile, Price, find_profile, load_cpu
 from cpt_ray.plan.worker import Place
-from cpt_ray.records import Card
+from cpt_ray.records import Card, ClusterNode
 from cpt_ray.study.preflight.device import planned_card
+from cpt_ray.train.groups.room import parallel_groups
 
 
 class Choice(NamedTuple):
@@ -46,6 +47,8 @@ class Where(NamedTuple):
     device: str
     """By which trials are told apart: the name of the card here, or `cpu`."""
     ray: bool
+    groups: int | None = 1
+    """Groups of workers that there is room for; None on a cluster that was not asked."""
 
 
 def parse_workers_option(text: str) -> int:
@@ -88,7 +91,28 @@ def find_place(runtime: RuntimeConfig, choice: Choice = AS_CONFIGURED) -> Where:
         room_bytes=(card.memory_bytes if card else None) if on_gpu else _host_room(runtime, hardware, workers),
         device=(card.name if card else "gpu") if on_gpu else "cpu",
         ray=ray,
+        groups=_groups(runtime, choice) if ray else 1,
     )
+
+
+def _groups(runtime: RuntimeConfig, choice: Choice) -> int | None:
+    """How many groups of workers train at once, by the rule that starts them."""
+    elsewhere = choice.hardware is not None or choice.workers is not None
+    nodes = None if elsewhere else _nodes(runtime)
+    if nodes is None:
+        # Hardware that the command names is taken to be there for one group.
+        return runtime.parallel_runs if runtime.parallel_runs != "auto" else 1 if elsewhere else None
+    private = cluster_address(runtime) is None
+    return parallel_groups(runtime, nodes, private=private, may_grow=not private and cluster_may_grow())[0]
+
+
+def _nodes(runtime: RuntimeConfig) -> list[ClusterNode] | None:
+    """What runs would have: the nodes of the cluster if this process has joined it, or this machine; None if neither is so."""
+    if joined():
+        return working_nodes(runtime)
+    if cluster_address(runtime) is not None or (runtime.gpus_per_worker and not count_cards()):
+        return None
+    return [ClusterNode("here", {"CPU": float(private_cpus(runtime)), "GPU": float(count_cards())}, {})]
 
 
 def _host_room(runtime: RuntimeConfig, hardware: HardwareProfile | None, workers: int) -> int | None:

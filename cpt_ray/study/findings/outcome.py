@@ -31,6 +31,7 @@ from cpt_ray.report.tables.mirrored_files import corpus_tables, results_csv
 from cpt_ray.report.text.preparation import render_preparation
 from cpt_ray.report.text.summary import render_summary
 from cpt_ray.study import store
+from cpt_ray.study.cost.place import AS_CONFIGURED, Choice
 from cpt_ray.study.findings.mirror import Found, mirror_study, why_not_mirrored
 from cpt_ray.study.findings.planned import planned_cost
 from cpt_ray.study.graph import CellGraph
@@ -47,13 +48,18 @@ from cpt_ray.train.monitor.metrics import HELD_OUT, read_events, read_lineage, r
 REPORT = "report.html"
 
 
-def conclude(study: StudyDriver) -> str:
+def conclude(study: StudyDriver, choice: Choice = AS_CONFIGURED) -> str:
     """Write comparison and report, mirror to MLflow, and return the summary and the paths of the results.
 
+    Args:
+        study: The study, scored.
+        choice: May have a price, for what predictions would cost.
+
     Raises:
+        ConfigError: If there is no such price.
         LeaseError: If another driver has taken the study over meanwhile.
     """
-    comparison = study.comparison()
+    comparison = study.comparison(choice)
     study.session.require_lease()
     write_atomic(study.root / Comparison.FILE, comparison.to_json())
     report = write_study_report(study, comparison)

@@ -1,7 +1,7 @@
 """A study's plan beside what it took, for its report.
 
-In: the study and its artifacts. Out: a `PlannedCost`, of the first cell. The time of a stage is that in which its artifacts
-were made: of those that were made side by side, the time counts once.
+In: the study and its artifacts. Out: a `PlannedCost`, of all chosen cells together; what they share counts once on both sides.
+The time of a stage is that in which its artifacts were made: of those that were made side by side, the time counts once.
 """
 
 from __future__ import annotations
@@ -10,40 +10,72 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cpt_ray.records import Artifact, MemoryPoint
+from cpt_ray.edges.device import cpu_has_bf16
+from cpt_ray.plan.hardware import find_profile, load_cpu
+from cpt_ray.records import Artifact, MemoryPoint, RunRecord
 from cpt_ray.report.contents import PlannedCost
+from cpt_ray.study import store
+from cpt_ray.study.cost.place import Choice
 from cpt_ray.study.stages.train import TRAIN
 from cpt_ray.train.monitor.metrics import MEMORY, read_lineage
 
 if TYPE_CHECKING:
+    from cpt_ray.study.cost.grid import GridCost
+    from cpt_ray.study.grid import Member
     from cpt_ray.study.study import StudyDriver
 
 
 def planned_cost(study: StudyDriver, artifacts: Sequence[Artifact]) -> PlannedCost | None:
-    """What the study was planned to take; None if its runs computed on another kind of device than is planned for here.
+    """What the study was planned to take; None if its runs computed on a GPU that is neither here nor has a profile.
 
     Args:
         study: The study.
         artifacts: All that it made.
     """
-    cost = study.plan()
+    cost = study.plan_grid()
     points = (point for node in study.graph.of(TRAIN) for point in read_lineage(node.folder, MEMORY, MemoryPoint))
     on_gpu = any(point.device_bytes is not None for point in points)
-    if any(plan.on_gpu != on_gpu for plan in cost.memory):
-        return None
+    elsewhere = any(plan.on_gpu != on_gpu for plan in cost.memory)
+    if elsewhere:
+        choice = as_it_ran([store.load(node) for node in study.graph.of(TRAIN) if store.exists(node)], on_gpu=on_gpu)
+        if choice is None:
+            return None
+        cost = study.plan_grid(choice)
+    # Of other CPUs neither the number of cores nor their pace is known.
+    time = None if elsewhere and not on_gpu else cost.time
     verbs = {stage.name: stage.verb for stage in study.graph.stages}
-    one_cell = len(study.graph.cells) == 1  # a grid is planned cell by cell
-    stages = cost.time.stages if cost.time is not None and one_cell else ()
     return PlannedCost(
         workers=cost.memory[0].num_workers,
         on_gpu=on_gpu,
-        peak_bytes={plan.model: plan.allocated_bytes if on_gpu else plan.peak_bytes for plan in cost.memory},
-        seconds={stage.stage: stage.seconds for stage in stages if stage.seconds is not None},
+        peak_bytes=_peaks(study.grid.trained(), cost, on_gpu=on_gpu),
+        seconds={} if time is None else {one.stage: one.seconds for one in time.stages if one.seconds is not None},
         measured_seconds={
             verb: seconds_covered([one for one in artifacts if verbs[one.stage] == verb]) for verb in set(verbs.values())
         },
-        basis=cost.time.basis if stages and cost.time is not None else "",
+        basis=time.basis if time is not None else "",
+        cells=len(cost.cells),
     )
+
+
+def as_it_ran(runs: Sequence[RunRecord], *, on_gpu: bool) -> Choice | None:
+    """The hardware that runs computed on, for a report that is written on another machine; None if it has no profile."""
+    if not on_gpu:
+        return Choice(load_cpu(has_bf16=cpu_has_bf16()))
+    last = [run.training.attempts[-1] for run in runs if run.training is not None and run.training.attempts]
+    # What the peak was measured on names the card.
+    profile = find_profile(last[-1].peak_basis) if last else None
+    return None if profile is None else Choice(profile, last[-1].world_size)
+
+
+def _peaks(runs: Sequence[Member], cost: GridCost, *, on_gpu: bool) -> dict[str, int]:
+    """By model, as its runs are called in the study, the peak of the cell of them that needs the most."""
+    found: dict[str, int] = {}
+    for run in runs:
+        plans = {plan.model: plan for plan in cost.cells[run.cell.cell.name].memory}
+        plan = plans[run.node.work.spec.model]
+        peak = plan.allocated_bytes if on_gpu else plan.peak_bytes
+        found[run.names.model] = max(peak, found.get(run.names.model, 0))
+    return found
 
 
 def seconds_covered(artifacts: Sequence[Artifact]) -> float:

@@ -43,3 +43,10 @@ def test_what_was_not_measured_is_left_out_and_nothing_is_compared_without_a_pla
     unmeasured = replace(contents.planned, on_gpu=False, measured_seconds={}, peak_bytes={})
     assert planned_table(replace(contents, planned=None)) is None
     assert planned_table(replace(contents, planned=unmeasured)) is None
+
+
+def test_a_grid_is_compared_as_a_whole_and_it_is_said_whose_memory_it_is():
+    contents = make_contents()
+    table = planned_table(replace(contents, planned=replace(contents.planned, cells=6)))
+    assert {row[0].text for row in table.rows} > {"time of prepare", "time of train"}
+    assert table.notes[-1].startswith("Times are of the 6 cells together, what they share counted once; memory is that of")

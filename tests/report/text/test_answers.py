@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.compare.efficiency import DEFINITION
+from cpt_ray.compare.prices import TokenPrices, with_prices
 from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Forecast, RatioTrend, ShareAnswer, ShareRow
 from cpt_ray.report.text.answers import answer_tables, interval, refusals, render_answers
 from cpt_ray.report.wording import MINUS
@@ -94,6 +95,25 @@ def test_a_forecast_says_what_was_judged_and_not_what_its_interval_shows(better,
     forecast = Forecast(**fields, better=better, unsure="" if better is not None else "why not")
     (table,) = answer_tables(Answers(forecasts=(forecast,)))
     assert table.rows[0][-1] == says
+
+
+def test_a_prediction_has_its_price_where_one_is_known_and_nothing_otherwise(answers):
+    def priced(answers: Answers) -> dict[str, tuple[str, ...]]:
+        return {table.title: (*table.header, *table.notes) for table in answer_tables(answers)}
+
+    plain = priced(answers)
+    assert "price" not in plain["Predicted at the next budget"]
+    assert not any("EUR" in word for words in plain.values() for word in words)
+    money = TokenPrices({(one.model, one.arm): 1e-6 for one in answers.forecasts}, "EUR", "2 EUR per GPU hour on 2026-11-29")
+    found = with_prices(answers, money)
+    told = priced(found)
+    assert "price" in told["Predicted at the next budget"]
+    assert any("at 2 EUR per GPU hour on 2026-11-29." in word for word in told[titles(answers)[0]])
+    assert any("Prices are of training so many tokens from the base" in word for word in told["Predicted at the next budget"])
+    for table in answer_tables(found):
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    first = next(one for one in found.forecasts if one.change is not None)
+    assert f"{first.tokens * 1e-6:.2f} EUR" in render_answers(found)
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(1, True), (2, False)])

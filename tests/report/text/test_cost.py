@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.plan.memory import estimate_memory
-from cpt_ray.records import MemoryPlan, PlannedStage, TimePlan
-from cpt_ray.report.text.cost import NO_HARDWARE, render_memory, render_time, render_verdict
+from cpt_ray.records import DiskPlan, MemoryPlan, PlannedStage, TimePlan
+from cpt_ray.report.text.cost import NO_HARDWARE, render_disk, render_memory, render_time, render_verdict
 from tests.plan.planned import SHAPE, WORK, make_study
 
 GIB = 1 << 30
@@ -77,3 +77,15 @@ def test_the_verdict_says_whether_it_fits_and_what_to_change_if_not():
     assert "try: 'train.lora={rank: 16, alpha: 32}' train.micro_batch_size=1  (4.00 GiB)" in said
     assert said.endswith("takes: about 2 h 01 min, 40.05 USD")
     assert "no change was found that does" in render_verdict([fails], None, {"m": ((), 0)})
+
+
+def test_disk_is_in_gb_part_by_part_and_requests_are_said_of_a_bucket_alone():
+    plan = DiskPlan(
+        bases_bytes=2e9, documents_bytes=None, shards_bytes=1.5e9, checkpoints_bytes=3e9, exports_bytes=4e9, scores_bytes=1e6,
+        text_bytes=None,
+    )  # fmt: skip
+    text = render_disk(plan)
+    assert text.splitlines()[2].split() == ["?", "?", "1.500", "2.000", "3.000", "4.000", "0.001", "10.501"]
+    assert "Requests" not in text
+    asked = render_disk(plan.model_copy(update={"requests": 7020.0}))
+    assert "Requests to the bucket while runs train: about 7.02k, beside a few for each file" in asked

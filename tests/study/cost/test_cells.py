@@ -1,4 +1,4 @@
-"""A grid's cost: what each cell takes alone, and what it adds."""
+"""What a cell costs, alone."""
 
 from __future__ import annotations
 
@@ -6,22 +6,10 @@ import pytest
 
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
-from cpt_ray.study.cost.cells import plan_cell, plan_cells, require_cell
+from cpt_ray.study.cost.cells import plan_cell, require_cell
 from cpt_ray.study.study import StudyDriver
 from tests.study.planned import Lines, graph_of
-from tests.study.test_grid import FACTOR, MIX
-
-
-def test_what_cells_share_is_paid_once(tiny):
-    plan = plan_cells(graph_of(tiny, MIX, FACTOR))
-    alone = plan.cells[0].tokens_paid
-    assert [cell.tokens_paid for cell in plan.cells] == [alone] * 4
-    # The control of 4,000 tokens depends on the rate alone, so the third and fourth cell find it trained.
-    assert [cell.new_tokens for cell in plan.cells] == [alone, alone, alone - 4000, alone - 4000]
-    assert [cell.new_runs for cell in plan.cells] == [4, 4, 3, 3]
-    assert plan.tokens_paid == 4 * alone - 8000
-    assert plan.artifacts["train"] == (14, 16)
-    assert plan.artifacts["documents"] == (1, 4)
+from tests.study.test_grid import MIX
 
 
 def test_a_cell_costs_what_the_study_of_its_values_costs(tiny):

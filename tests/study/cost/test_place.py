@@ -51,6 +51,37 @@ def test_the_card_of_this_machine_has_its_profile(monkeypatch):
     assert (found.hardware.name, found.device, found.room_bytes) == ("h100", "NVIDIA H100 80GB HBM3", 85_000_000_000)
 
 
+def test_groups_are_those_that_the_queue_would_start(monkeypatch):
+    def groups(choice: Choice = place.AS_CONFIGURED, **runtime: object) -> int | None:
+        return find_place(RuntimeConfig.model_validate(runtime), choice).groups
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(place, "joined", lambda: False)
+    assert groups(kind="local") == 1
+    # A private Ray without GPUs trains one run at a time unless it is told otherwise; with four cards two by two.
+    assert groups(workers=2) == 1
+    assert groups(workers=2, parallel_runs=3) == 3
+    # The GPUs that it asks for are elsewhere.
+    monkeypatch.setattr(place, "count_cards", lambda: 0)
+    assert groups(workers=2, gpus_per_worker=1) is None
+    assert groups(workers=2, gpus_per_worker=1, parallel_runs=4) == 4
+    monkeypatch.setattr(place, "count_cards", lambda: 4)
+    monkeypatch.setattr(place, "private_cpus", lambda runtime: 16)
+    assert groups(workers=2, gpus_per_worker=1, gpu_memory="80GB") == 2
+    # A cluster says what it has when it is joined; hardware that the command names has room for what the study asks for.
+    assert groups(workers=2, address="ray://host") is None
+    assert groups(workers=2, address="ray://host", parallel_runs=4) == 4
+    assert groups(Choice(load_hardware("h100"), 8)) == 1
+    assert groups(Choice(load_hardware("h100"), 8), parallel_runs=2) == 2
+
+
+@pytest.mark.ray
+def test_a_cluster_that_was_joined_is_asked_for_its_groups(ray_session_2cpu, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "joined")
+    # Six CPUs: two groups of two workers, and two CPUs are left for other tasks.
+    assert find_place(RuntimeConfig(workers=2)).groups == 2
+
+
 @pytest.mark.parametrize("wrong", ["0", "-1", "2.5", "two", ""])
 def test_workers_are_a_whole_number_from_one(wrong):
     with pytest.raises(ConfigError, match=f"--workers {wrong}: not a number of workers"):

@@ -1,14 +1,12 @@
 """Say how far a study is, whether its driver lives, and what to type next; from any shell, for any root."""
 
-import sys
 import time
 from argparse import Namespace
 
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.edges.store import is_mirrored
-from cpt_ray.study.live.status.gather import gather
+from cpt_ray.study.api.status import look
 from cpt_ray.study.live.status.place import find_study
-from cpt_ray.study.live.status.text import render_status
 
 _EVERY_S = 2.0
 _EVERY_STORED_S = 10.0
@@ -19,20 +17,10 @@ def main(options: Namespace, console: TerminalConsole) -> None:
     """Run the verb; the study is only read, and with `--watch` looked at again until its command has ended."""
     with find_study(options.study) as place:
         while True:
-            status = gather(place)
-            text = status.to_json() if options.json else render_status(status, plain=not _draws())
+            status, text = look(place, as_json=options.json)
             if not options.watch:
                 return console.say(text)
             console.redraw(text)
             if status.state != "running":
                 return None
             time.sleep(_EVERY_STORED_S if is_mirrored(place.root) else _EVERY_S)
-
-
-def _draws() -> bool:
-    """Whether stdout has a character for a bar."""
-    try:
-        "▁".encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -7,5 +7,6 @@ def main(request: Request) -> None:
     """Run the verb; nothing is trained or scored."""
     if request.dry_run:
         return request.say_dry_run("train", "evaluate")
-    request.study().report()
+    options = request.options
+    request.study().report(hardware=options.get("hardware"), price=options.get("price"), currency=options.get("currency"))
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cpt_ray import Study
 from tests.cli.said import said
 
 
@@ -36,7 +37,7 @@ def test_the_plan_of_a_prepared_study_counts_tokens_epochs_and_steps_per_arm(pre
     assert runs["tiny-legal-trunk-seed0"][1:6] == ["trunk", "0", "3k", "-", "3k"]
     assert runs["tiny-legal-4000-seed0"][1:6] == ["cooldown", "3k", "4k", "3k", "1k"]
     assert all(row[6].startswith("~") and float(row[7]) > 0 for row in runs.values())
-    assert "Memory and disk, in GiB" in text
+    assert "Memory, in GiB" in text
 
 
 def test_a_plan_says_which_verb_is_next(tiny, capsys):
@@ -52,7 +53,7 @@ def test_a_budget_that_the_text_does_not_last_for_is_refused(prepared, capsys):
 
 def test_a_plan_ends_with_its_time_its_memory_and_a_verdict(tiny, capsys):
     text = said(capsys, "plan", str(tiny.config))
-    assert text.index("Time on cpu") < text.index("Memory and disk, in GiB") < text.index("\nfits: tiny needs ")
+    assert text.index("Time on cpu") < text.index("Memory, in GiB") < text.index("\nfits: tiny needs ")
     assert "takes: about " in text
     assert "largest micro-batch" not in text
     assert "memory of a worker, in bytes" not in text
@@ -109,7 +110,7 @@ def test_a_measured_plan_rests_on_real_steps_and_later_plans_use_them(tiny, caps
     assert files[1].startswith("tiny-")
     later = said(capsys, "plan", str(tiny.config))
     assert "steps of this model measured by --measure" in later
-    table = later.partition("Memory and disk, in GiB")[2]
+    table = later.partition("Memory, in GiB")[2]
     row = next(line.split() for line in table.splitlines() if line.startswith("tiny  "))
     assert row[12][0] in "+-"
     assert len(row[12]) > 1
@@ -117,3 +118,44 @@ def test_a_measured_plan_rests_on_real_steps_and_later_plans_use_them(tiny, caps
     # Of other hardware a trial says nothing.
     other = said(capsys, "plan", str(tiny.config), "--hardware", "h100")
     assert "measured by --measure" not in other
+
+
+GRID = "axes.rate={key: train.learning_rate, values: [1e-4, 2e-4]}"
+ROWS = "axes.length={key: prepare.pack.sequence_length, values: [32, 64]}"
+
+
+def test_a_grid_has_memory_hours_and_money_and_no_option_is_passed_over(tiny, capsys):
+    options = ("--hardware", "h100", "--workers", "2", "--price", "2.5", "--currency", "EUR", "--fit", "--explain")
+    text = said(capsys, "plan", str(tiny.config), GRID, ROWS, *options)
+    assert "Grid of study tiny: 4 cells" in text
+    assert "Time on h100 (NVIDIA H100 SXM, 80 GB), 2 workers" in text
+    assert "Price: 2.5 EUR per GPU hour on " in text
+    assert "Of cell rate-1e-4+length-64, which needs the most." in text
+    assert "Arithmetic of cell rate-1e-4+length-64\ntiny: memory of a worker, in bytes" in text
+    assert "largest micro-batch of tiny: train.micro_batch_size=" in text
+    assert ", in all cells" in text
+    assert "Disk, in GB, when all is done" in text
+    assert "cell rate-1e-4+length-64, which needs the most memory:\nfits: tiny needs " in text
+    verdict = text.partition("takes: about ")[2].splitlines()[0]
+    assert verdict.endswith(" EUR")
+    # One cell has less to pay, and the plan of its runs.
+    one = said(capsys, "plan", str(tiny.config), GRID, ROWS, *options, "--only", "rate-1e-4+length-64")
+    assert "Plan of study tiny" in one
+    assert "Grid of study" not in one
+
+
+def test_cells_that_do_not_fit_are_counted_and_the_worst_is_told_what_to_change(tiny, tmp_path, capsys):
+    rows = ("train.global_batch_size=4096", "train.micro_batch_size=4096", "train.budgets=[4M, 8M]", ROWS)
+    peaks = [cell.peak_bytes for cell in Study.load(tiny.config, *rows).plan(hardware="h100").plan.cells]
+    assert peaks[0] < peaks[1]
+    (tmp_path / "small.yaml").write_text(
+        f"name: small\ndescription: a small card\npeak_bf16_flops: 1.0e12\nmemory: {sum(peaks) // 2}\n"
+        "memory_bandwidth: 1.0e10\nachieved_share: 0.5\nachieved_source: none\n"
+    )
+    small = ("--hardware", str(tmp_path / "small.yaml"))
+    text = said(capsys, "plan", str(tiny.config), *rows, *small)
+    assert "1 of 2 cells do not fit: length-64" in text
+    assert "cell length-64, which needs the most memory:\ndoes not fit: tiny needs " in text
+    override = text.partition("try: ")[2].partition("  (")[0]
+    assert override.startswith("train.micro_batch_size=")
+    assert "do not fit" not in said(capsys, "plan", str(tiny.config), *rows, override, *small)
