@@ -51,7 +51,7 @@ def find_study(argument: str) -> Iterator[Place]:
             config = load_study(path)
             with private_mirrors() if is_remote(config.study.root) else contextlib.nullcontext():
                 root = resolve_root(config.study.root, config.runtime.scratch)
-                yield Place(root, _is_begun(root), path)
+                yield Place(root, is_begun(root), path)
             return
         yield Place(_root(argument), True, None)
 
@@ -65,7 +65,7 @@ def _root(argument: str) -> Path:
         root = resolve_root(check_root(argument))
     except ValueError as error:
         raise ConfigError(str(error), fix="give the study's root as its study file has it, or the study file") from None
-    if _is_begun(root):
+    if is_begun(root):
         return root
     if not is_remote(argument) and not root.exists():
         raise ConfigError(f"there is no file or folder {argument}", fix="give a study's root, or its study file")
@@ -81,7 +81,7 @@ def _where_else(root: Path, argument: str) -> str:
     return f"give the nearest study: {os.path.relpath(found) if found.is_relative_to(Path.cwd()) else found}"
 
 
-def _is_begun(root: Path) -> bool:
+def is_begun(root: Path) -> bool:
     """Whether a command has worked on the study: it takes the lease, and then writes its configuration."""
     return exists(root / STUDY_FILE) or exists(root / LEASE_FILE)
 
