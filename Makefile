@@ -44,6 +44,7 @@ $(STAMP):
 	@echo "setup 5/5: DeepSpeed's CPU operators, built once (about a minute; needs a C++ compiler)"
 	@log=$$(mktemp); DS_ACCELERATOR=cpu $(BIN)/python -c '$(BUILD_OPERATORS)' > $$log 2>&1 \
 	  || { cat $$log; command -v c++ >/dev/null || echo "there is no C++ compiler: install one (g++), then make setup again"; exit 1; }; rm -f $$log
+	@$(BIN)/cpt-ray schema | tee configs/cpt-ray.schema.json > examples/cpt-ray.schema.json  # for editors; git ignores it
 	@rm -f $(VENV)/.setup-* && touch $@
 	@echo "setup done; next: make demo"
 

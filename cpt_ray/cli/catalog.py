@@ -143,7 +143,7 @@ VERBS: dict[str, Verb] = {
         "how far a study is, whether its driver lives, and what to type next; from any shell, also for s3:// and dead studies",
         {
             **STUDY,
-            "--watch": {"action": "store_true", "help": "look again until the study's command has ended"},
+            "--watch": {"action": "store_true", "help": "wait for the study's command, and look again until it has ended"},
             "--json": {"action": "store_true", "help": "all that is known, as JSON"},
         },
     ),
@@ -206,7 +206,7 @@ VERBS: dict[str, Verb] = {
             },
             "--hardware": {
                 "metavar": "NAME",
-                "help": "here (default), cpu, l4, a10g, a100-40, a100-80, h100, h200, b200, or several: 8xh100",
+                "help": "here (default), cpu, l4, a10g, a100-40, a100-80, h100, h200, b200, a profile's file; several: 8xh100",
             },
             "--budget": {"metavar": "TOKENS", "help": "tokens of the largest budget, such as 400M"},
             "--hours": {"metavar": "TIME", "help": "or how long everything may take, such as 2h or 30min"},

@@ -53,6 +53,21 @@ def test_progress_on_a_terminal_replaces_itself_and_is_gone_before_the_next_line
     assert written.count("\x1b[2K") == 3
 
 
+def test_a_redrawn_result_clears_a_terminal_and_follows_the_one_before_elsewhere(capsys, monkeypatch):
+    console = TerminalConsole()
+    console.redraw("one")
+    console.redraw("two")
+    assert capsys.readouterr().out == "one\ntwo\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    console = TerminalConsole()
+    console.progress("waiting")
+    console.redraw("\x1b[2Jthree")
+    captured = capsys.readouterr()
+    assert captured.out == "\x1b[H\x1b[2J\\x1b[2Jthree\n"  # its own escapes only
+    assert captured.err.endswith("\r\x1b[2K")
+
+
 ESCAPE, SHOWN = "a \x1b]0;owned\x07 \u202eb https://me:SECRET@host/x", r"a \x1b]0;owned\x07 \u202eb https://***@host/x"
 
 

@@ -1,6 +1,6 @@
 """Hardware by name, for `cpt-ray init`: memory, and how much a second of it trains, by the profiles of `cpt-ray plan`.
 
-In: `cpu`, `h100`, `8xa100-80`, or `here`. Out: `Hardware`.
+In: `cpu`, `h100`, `8xa100-80`, `here`, or the file of a profile. Out: `Hardware`.
 """
 
 from __future__ import annotations
@@ -46,19 +46,26 @@ def parse_hardware(text: str) -> Hardware:
     Raises:
         ConfigError: If there is no such hardware.
     """
-    match = re.fullmatch(r"(?:(\d{1,5})\s*x\s*)?([a-z0-9-]+)", text.strip().lower())
-    name, devices = (match[2], int(match[1] or 1)) if match else ("", 1)
+    match = re.fullmatch(r"(?:(\d{1,5})\s*x\s*)?([a-z0-9-]+|.+\.ya?ml)", text.strip(), re.IGNORECASE)
+    wanted, devices = (match[2], int(match[1] or 1)) if match else ("", 1)
+    is_file = wanted.endswith((".yaml", ".yml"))
+    name = wanted if is_file else wanted.lower()
     if name == "here":
         return _here(devices)
     if name == "cpu":
         return _cpu(devices)
-    if name not in card_names() or not 1 <= devices <= _MOST_DEVICES:
+    if not (is_file or name in card_names()) or not 1 <= devices <= _MOST_DEVICES:
         raise ConfigError(
             f"{text!r} is no hardware that is known here",
-            fix=f"use here, cpu or {', '.join(card_names())}, with a number of devices in front if there are several: 8xh100",
+            fix=f"use here, cpu, {', '.join(card_names())} or the file of a profile of your own (docs/plan.md), with a number "
+            "of devices in front if there are several: 8xh100",
         )
     profile = load_hardware(name)
-    return Hardware(name, devices, profile.memory or 0, _trained_with(profile), is_gpu=True)
+    if not profile.is_gpu:
+        return _cpu(devices, profile)
+    if profile.memory is None:
+        raise ConfigError(f"{name}: missing key memory", fix="add the memory of a card, such as memory: 80GB")
+    return Hardware(profile.name, devices, profile.memory, _trained_with(profile), is_gpu=True)
 
 
 def card_names() -> list[str]:
@@ -71,14 +78,15 @@ def _trained_with(profile: HardwareProfile) -> float:
     return profile.peak_bf16_flops * profile.achieved_share
 
 
-def _cpu(devices: int) -> Hardware:
+def _cpu(devices: int, core: HardwareProfile | None = None) -> Hardware:
     # Half of the memory: the system, texts and the scoring of models need the rest.
     memory, cores = psutil.virtual_memory().total // 2, os.cpu_count() or 1
+    core = core or load_cpu(has_bf16=cpu_has_bf16())
     return Hardware(
         f"CPU with {cores} cores",
         devices,
         memory // devices,
-        _trained_with(load_cpu(has_bf16=cpu_has_bf16())) * cores / devices,
+        _trained_with(core) * cores / devices,
         is_gpu=False,
     )
 

@@ -16,8 +16,21 @@ from typing import Any
 SILENCE_S = 15.0
 """How long a filesystem may take for its first answer."""
 _KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on the driver and on every worker"
+_GOOGLE_KEYS = (
+    "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account, on the "
+    "driver and on every worker"
+)
 _REFUSAL = r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|\b403\b|\b401\b"
 _FIXES = (
+    # Before the rest: without credentials Google's library asks a host for them that only its own machines know.
+    (
+        r"Could not create a OAuth2 access token|UNAUTHENTICATED",
+        f"there are no credentials for Google's storage: {_GOOGLE_KEYS}",
+    ),
+    (
+        r"built with support for .GcsFileSystem",
+        "pip install --force-reinstall --no-deps pyarrow, on every node: its wheels can read gs://",
+    ),
     (r"TimeoutError|timed out|Timeout was reached", "check the host and the network, or try again later"),
     (
         r"INVALID_ACCESS_KEY_ID|InvalidAccessKeyId|SIGNATURE_DOES_NOT_MATCH|SignatureDoesNotMatch",

@@ -6,6 +6,7 @@ or a request a few seconds, and few tries: pyarrow's own limits add up to minute
 
 import io
 import os
+from datetime import timedelta
 from typing import Any
 
 import fsspec
@@ -67,8 +68,9 @@ class _S3(_ArrowStore):
 
 class _Google(_ArrowStore):
     @staticmethod
-    def _connect(bucket: str) -> arrow_filesystems.FileSystem:
-        return arrow_filesystems.FileSystem.from_uri(f"gs://{bucket}?retry_limit_seconds={_RETRY_S}")[0]
+    def _connect(_bucket: str) -> arrow_filesystems.FileSystem:
+        # Not from_uri, which raises no ImportError where pyarrow was built without it.
+        return arrow_filesystems.GcsFileSystem(retry_time_limit=timedelta(seconds=_RETRY_S))
 
 
 class _Tar(TarFileSystem):  # type: ignore[misc]

@@ -12,11 +12,12 @@ import pytest
 
 from cpt_ray.config.load import parse_study, set_key
 from cpt_ray.config.reference.render import schema_keys
-from cpt_ray.config.reference.schema import HEADER, render_schema, study_schema
+from cpt_ray.config.reference.schema import FILE, HEADER, render_schema, study_schema
 from cpt_ray.config.yaml_text import parse_yaml
 from cpt_ray.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[3]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 DEMO = next(path for path in CONFIGS if path.name == "demo.yaml")
 
 
@@ -35,6 +36,15 @@ def read(path: Path) -> Any:
 def test_every_study_of_the_repository_is_valid(validator, path):
     assert len(CONFIGS) > 5
     assert [error.message for error in validator.iter_errors(read(path))] == []
+
+
+def test_every_study_file_of_the_repository_names_the_schema_that_set_up_writes_beside_it():
+    files = [*CONFIGS, *(ROOT / "examples").glob("*.yaml")]
+    assert len(files) > 7
+    assert [path.name for path in files if path.read_text(encoding="utf-8").splitlines()[0] != HEADER] == []
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(f"{folder}/{FILE}" in makefile for folder in {path.parent.name for path in files})
+    assert FILE in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
 import requests
 from fsspec.registry import known_implementations
+from pyarrow import fs as arrow_filesystems
 
 from cpt_ray.edges.source_files import answers, http, list_source_files, open_source, stores
 from cpt_ray.edges.source_files.answers import first_answer
@@ -108,6 +110,36 @@ def test_wrong_and_missing_credentials_are_said(
 
 
 @pytest.fixture
+def nobody_at_google(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No credentials for Google, on a machine that is none of Google's."""
+    monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:9")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setattr(stores, "_RETRY_S", 1)
+    stores._Google.clear_instance_cache()
+    yield
+    stores._Google.clear_instance_cache()
+
+
+def test_missing_credentials_for_google_are_said(nobody_at_google: None) -> None:
+    with pytest.raises(DataError, match=r"cannot be listed: .*OAuth2 access token") as caught:
+        list_source_files("gs://texts/in/a.txt")
+    assert caught.value.fix.startswith(
+        "there are no credentials for Google's storage: gcloud auth application-default login, or"
+    )
+
+
+def test_a_pyarrow_without_googles_store_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As pyarrow marks what it was built without.
+    monkeypatch.delattr(arrow_filesystems, "GcsFileSystem")
+    monkeypatch.setattr(arrow_filesystems, "_not_imported", ["GcsFileSystem"])
+    stores._Google.clear_instance_cache()
+    with pytest.raises(DataError, match=r"cannot be listed: ImportError: .*not built with support") as caught:
+        list_source_files("gs://texts/in/a.txt")
+    assert caught.value.fix == "pip install --force-reinstall --no-deps pyarrow, on every node: its wheels can read gs://"
+
+
+@pytest.fixture
 def silent_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A port that takes connections and never answers, with a limit of a second instead of fifteen."""
     monkeypatch.setattr(answers, "SILENCE_S", 1.0)
@@ -124,7 +156,7 @@ def test_a_server_that_does_not_answer_is_given_up(silent_port: int, uri: str, m
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent_port}")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     stores._S3.clear_instance_cache()
-    with pytest.raises(DataError, match="cannot be listed: TimeoutError: does not answer within 1 s") as caught:
+    with pytest.raises(DataError, match=r"cannot be listed: TimeoutError: does not answer within 1 s") as caught:
         list_source_files(uri.format(silent_port))
     assert caught.value.fix == "check the host and the network, or try again later"
     stores._S3.clear_instance_cache()

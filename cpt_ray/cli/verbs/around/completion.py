@@ -5,6 +5,7 @@ study file by the script.
 """
 
 import re
+import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from cpt_ray import __version__
 from cpt_ray.cli.catalog import VERBS, Arguments
 from cpt_ray.cli.console import TerminalConsole
+from cpt_ray.cli.verbs.around.demo import STUDY as DEMO
 from cpt_ray.config.reference.schema import study_schema
 
 _EVERYWHERE = ("--help", "--verbose", "--quiet", "--debug")
@@ -133,7 +135,13 @@ def _functions() -> str:
 
 
 def _study_verbs() -> str:
-    return "|".join(name for name, verb in VERBS.items() if verb.takes_study)
+    """Verbs that take a study file, then keys."""
+    return "|".join(name for name, verb in VERBS.items() if verb.takes_study or "config" in verb.arguments)
+
+
+def _root_verbs() -> str:
+    """Verbs that take a study's root or file."""
+    return "|".join(name for name, verb in VERBS.items() if "study" in verb.arguments)
 
 
 def _bash() -> str:
@@ -141,7 +149,8 @@ def _bash() -> str:
 # bash completion of cpt-ray {__version__}: eval "$(cpt-ray completion bash)"
 {_functions()}
 _cpt_ray() {{
-  local IFS=$' \\t\\n' cur=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} verb=${{COMP_WORDS[1]}} key= words
+  local IFS=$' \\t\\n' cur=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} verb=${{COMP_WORDS[1]}}
+  local key= study= words
   COMPREPLY=()
   # bash cuts `section.key=value` into three words, if `=` is in COMP_WORDBREAKS.
   if [[ $cur == '=' ]]; then key=$previous cur=
@@ -156,12 +165,13 @@ _cpt_ray() {{
   elif ((COMP_CWORD == 2)) && words=$(_cpt_ray_values "$verb") && [[ -n $words ]]; then :
   else
     case "$verb" in
-      {_study_verbs()})
-        if ((COMP_CWORD == 2)); then
+      {_study_verbs()}|{_root_verbs()}|demo)
+        case "$verb" in {_root_verbs()}) study= ;; demo) study={shlex.quote(str(DEMO))} ;; *) study=${{COMP_WORDS[2]}} ;; esac
+        if [[ $verb != demo ]] && ((COMP_CWORD == 2)); then
           IFS=$'\\n' COMPREPLY=($(compgen -f -- "$cur" | grep -E '\\.ya?ml$') $(compgen -d -- "$cur"))
           compopt -o filenames 2>/dev/null
-        elif [[ -z $key ]]; then
-          COMPREPLY=($(compgen -W "$(_cpt_ray_keys "${{COMP_WORDS[2]}}")" -- "$cur"))
+        elif [[ -z $key && -n $study ]]; then
+          COMPREPLY=($(compgen -W "$(_cpt_ray_keys "$study")" -- "$cur"))
           compopt -o nospace 2>/dev/null
         fi ;;
       *) compopt -o default 2>/dev/null ;;
@@ -194,6 +204,8 @@ _cpt_ray() {{
   ((CURRENT == 3)) && [[ -z $found ]] && found=$(_cpt_ray_values "$verb")
   if [[ -n $found ]]; then compadd -- ${{=found}}; return; fi
   case "$verb" in
+    (demo) compadd -S '' -- ${{(f)"$(_cpt_ray_keys {shlex.quote(str(DEMO))})"}} ;;
+    ({_root_verbs()}) ((CURRENT == 3)) && _files -g '*.(yaml|yml)' ;;
     ({_study_verbs()})
       if ((CURRENT == 3)); then _files -g '*.(yaml|yml)'
       else compadd -S '' -- ${{(f)"$(_cpt_ray_keys "${{words[3]}}")"}}; fi ;;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
@@ -79,8 +80,14 @@ def _require_writable(output: Path, *, force: bool) -> None:
         raise ConfigError(f"--output {output} exists", fix="give another --output, or --force to replace it")
     if not output.parent.is_dir():
         raise ConfigError(f"--output {output}: there is no folder {output.parent}", fix="make it first, or give another path")
-    if not os.access(output.parent, os.W_OK):
-        raise ConfigError(f"--output {output}: {output.parent} cannot be written to", fix="give a path in a folder of your own")
+    try:  # root may write anywhere by its rights, and still not to a read-only disk
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--output {output}: {output.parent} cannot be written to: {error.strerror}",
+            fix="give a path in a folder of your own",
+        ) from error
 
 
 def _bases(options: Namespace, ask: Questions) -> list[Base]:

@@ -6,7 +6,7 @@ from argparse import Namespace
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.edges.store import is_mirrored
 from cpt_ray.study.api.status import look
-from cpt_ray.study.live.status.place import find_study
+from cpt_ray.study.live.status.place import find_study, is_begun
 
 _EVERY_S = 2.0
 _EVERY_STORED_S = 10.0
@@ -14,13 +14,19 @@ _EVERY_STORED_S = 10.0
 
 
 def main(options: Namespace, console: TerminalConsole) -> None:
-    """Run the verb; the study is only read, and with `--watch` looked at again until its command has ended."""
+    """Run the verb; the study is only read, and with `--watch` waited for and looked at again until its command has ended."""
     with find_study(options.study) as place:
+        shown = ""
         while True:
             status, text = look(place, as_json=options.json)
             if not options.watch:
                 return console.say(text)
-            console.redraw(text)
-            if status.state != "running":
+            if text != shown:
+                console.redraw(text)
+            shown = text
+            if status.state == "never started":
+                console.progress("waiting for its first command; Ctrl-C ends the watch")
+            elif status.state != "running":
                 return None
             time.sleep(_EVERY_STORED_S if is_mirrored(place.root) else _EVERY_S)
+            place = place._replace(begun=is_begun(place.root))

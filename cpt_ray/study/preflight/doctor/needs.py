@@ -10,13 +10,15 @@ from pathlib import Path
 
 from cpt_ray.config.deepspeed import load_deepspeed
 from cpt_ray.config.sections.prepare import SourceConfig
+from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.edges.packages import is_installed
+from cpt_ray.edges.packages import is_installed, resolve_package
 from cpt_ray.edges.source_files import list_source_files, open_source
 from cpt_ray.edges.source_files.hub import resolve_dataset
 from cpt_ray.edges.store import address
 from cpt_ray.edges.store.addresses import is_remote, private_mirrors
-from cpt_ray.errors import CptRayError, DataError
+from cpt_ray.errors import ConfigError, CptRayError, DataError
+from cpt_ray.model.bases.kinds import looks_like_path
 from cpt_ray.records import Finding
 from cpt_ray.study.graph import STAGES
 from cpt_ray.study.preflight.bases import prove_bases, prove_companions
@@ -82,7 +84,34 @@ def _deepspeed(config: StudyConfig, path: Path) -> str:
 
 
 def _bases(config: StudyConfig) -> str:
+    config = config.model_copy(update={"models": tuple(_as_offline(model) for model in config.models)})
     return "; ".join(f"{facts.model}: {facts.summary}" for facts in (*prove_bases(config), *prove_companions(config)))
+
+
+def _as_offline(model: ModelConfig) -> ModelConfig:
+    """The model; where the hub may not be asked, with the folder of the cache that its base will be read from.
+
+    Raises:
+        ConfigError: If the cache has none.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if model.is_new or looks_like_path(model.base) or Path(resolve_package(model.base)).expanduser().exists():
+        return model
+    if not constants.HF_HUB_OFFLINE:
+        return model
+    try:
+        found = try_to_load_from_cache(model.base, "config.json", revision=model.revision)
+    except ValueError:  # no name that the hub can have
+        found = None
+    if not isinstance(found, str):
+        revision = f" --revision {model.revision}" if model.revision else ""
+        raise ConfigError(
+            f"models.{model.name}.base: {model.base}: offline mode is on (HF_HUB_OFFLINE), and it is not in the cache "
+            f"{constants.HF_HUB_CACHE}",
+            fix=f"with a network: hf download {model.base}{revision}, then copy the cache here (HF_HOME), or give a folder",
+        )
+    return model.model_copy(update={"base": str(Path(found).parent)})
 
 
 def _source(source: SourceConfig) -> str:

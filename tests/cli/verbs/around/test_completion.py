@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import pty
 import re
-import select
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +14,9 @@ import pytest
 from cpt_ray.cli.catalog import VERBS
 from cpt_ray.cli.main import main
 from cpt_ray.cli.verbs.around.completion import study_values
+from cpt_ray.cli.verbs.around.demo import STUDY as DEMO
 from cpt_ray.config.reference.render import schema_keys
-from tests.cli.said import said
+from tests.cli.said import read_until, said
 
 STUDY = """\
 study: {name: own, root: runs/own}
@@ -76,6 +75,22 @@ def test_keys_are_completed_with_the_names_of_the_study(bash):
     assert not [key for key in bash("cpt-ray", "run", "own.yaml", "") if "*" in key]
 
 
+@pytest.mark.parametrize("verb", ["doctor", "status", "logs"])
+def test_studies_and_folders_are_completed_for_verbs_that_read_one(bash, verb):
+    assert bash("cpt-ray", verb, "") == ["folder", "own study.yaml", "own.yaml"]
+    assert bash("cpt-ray", verb, "own.") == ["own.yaml"]
+    keys = bash("cpt-ray", verb, "own.yaml", "train.prec")
+    assert keys == (["train.precision="] if verb == "doctor" else [""])
+
+
+def test_doctor_and_demo_complete_keys_with_the_names_of_their_study(bash):
+    assert "models.small.base=" in bash("cpt-ray", "doctor", "own.yaml", "models.")
+    assert bash("cpt-ray", "demo", "models.") == bash("cpt-ray", "run", str(DEMO), "models.")
+    assert "models.smollm2-135m.base=" in bash("cpt-ray", "demo", "models.")
+    assert bash("cpt-ray", "demo", "train.precision", "=", "") == ["bf16", "fp16", "fp32"]
+    assert "own.yaml" not in bash("cpt-ray", "demo", "")
+
+
 def test_values_are_completed_behind_an_equals_sign(bash):
     assert bash("cpt-ray", "run", "own.yaml", "train.precision", "=", "") == ["bf16", "fp16", "fp32"]
     assert bash("cpt-ray", "run", "own.yaml", "train.precision", "=") == ["bf16", "fp16", "fp32"]
@@ -92,24 +107,15 @@ def test_a_tab_in_a_terminal_completes_a_key_and_its_value(bash, tmp_path):
         stdin=follower, stdout=follower, stderr=follower, cwd=tmp_path, env=environment, start_new_session=True,
     )  # fmt: skip
     try:
-        seen = _type(leader, "cpt-ray() { echo \"got:$*\"; }; source completion.bash; PS1='DONE '\n", until="DONE ")
-        seen = _type(leader, "cpt-ray ru\town.y\ttrain.prec\tb\t\n", until="got:")
-        seen += _type(leader, "", until="DONE ")
-        assert re.search(r"got:run own\.yaml train\.precision=bf16", seen)
+        os.write(leader, b"cpt-ray() { echo \"got:$*\"; }; source completion.bash; PS1='DO''NE '\n")
+        read_until(leader, "DONE $")
+        os.write(leader, b"cpt-ray ru\town.y\ttrain.prec\tb\t\n")
+        read_until(leader, r"got:run own\.yaml train\.precision=bf16")
     finally:
         shell.kill()
         shell.wait()
         os.close(leader)
         os.close(follower)
-
-
-def _type(terminal: int, text: str, *, until: str) -> str:
-    os.write(terminal, text.encode())
-    seen, end = "", time.monotonic() + 30
-    while until not in seen.replace(text.strip(), "") and time.monotonic() < end:
-        if select.select([terminal], [], [], 0.2)[0]:
-            seen += os.read(terminal, 4096).decode(errors="replace")
-    return seen
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed here")

@@ -6,25 +6,23 @@ import json
 import os
 import pty
 import re
-import select
 import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
 from cpt_ray.cli.init.fill import TITLES
+from cpt_ray.cli.main import main
 from cpt_ray.config.load import load_study
 from cpt_ray.config.reference.schema import FILE, HEADER
+from cpt_ray.plan.hardware import PROFILES
 from tests.cli.init.messy import write_base, write_general, write_messy
-from tests.cli.said import said
+from tests.cli.said import read_until, said
 
 pytestmark = pytest.mark.accept(practical=1)
-ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +123,7 @@ def test_a_study_may_be_checked_from_any_folder(here, capsys, monkeypatch):
     assert "check passed" in said(capsys, "check", "../study.yaml")
 
 
+PROFILE = (PROFILES / "h100.yaml").read_text("utf-8")
 BAD = [
     (("nothing", *FLAGS), "PATH nothing: no such file", "give a file or folder with text"),
     (("scans", *FLAGS), "PATH scans: none of its files has a format that is known", "give a file or folder with text"),
@@ -160,6 +159,10 @@ BAD = [
         "does not fit on l4, 24 GB, not even as adapters",
         "a smaller base",
     ),
+    (("own", *FLAGS, "--output", "/proc/study.yaml"), "--output /proc/study.yaml: /proc cannot be written to: ", "of your own"),
+    (("own", *FLAGS, "--hardware", "none.yaml"), "none.yaml", "start from a copy of cpt_ray/plan/profiles/h100.yaml"),
+    (("own", *FLAGS, "--hardware", "2xold.yaml"), "old.yaml: expected keys and values", "start from a copy of cpt_ray/plan/"),
+    (("own", *FLAGS, "--hardware", "card.yaml"), "card.yaml: unknown key memry", "did you mean memory?"),
     ((), "PATH is missing, and this is no terminal, so nobody can be asked", "give PATH"),
     (("own", "--hours", "1"), "--base is missing, and this is no terminal", "give --base"),
     (("own", "--base", "base"), "--hours is missing, and this is no terminal", "give --hours, or --yes for 1h"),
@@ -172,12 +175,30 @@ def test_a_bad_answer_is_refused_with_a_fix_and_writes_nothing(here, capsys, arg
     (here / "scans").mkdir()
     (here / "scans" / "a.pdf").write_bytes(b"%PDF-1.4")
     (here / "old.yaml").write_text("mine")
+    (here / "card.yaml").write_text(PROFILE.replace("memory:", "memry:"))
     before = sorted(path.name for path in here.iterdir())
     text = said(capsys, "init", *arguments, code=2)
     assert re.search(problem, text), text
     assert fix in text.partition("fix: ")[2], text
     assert sorted(path.name for path in here.iterdir()) == before
     assert (here / "old.yaml").read_text() == "mine"
+
+
+def test_a_template_that_is_none_is_refused_with_those_that_are(here, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["init", "own", *FLAGS, "--template", "desktop"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert re.search(r"argument --template: invalid choice: 'desktop' \(choose from", said)
+    assert all(name in said for name in TITLES)
+    assert not (here / "study.yaml").exists()
+
+
+def test_hardware_may_be_a_profile_of_ones_own(here, capsys):
+    (here / "card.yaml").write_text(re.sub(r"(?m)^memory: .*$", "memory: 12GB", PROFILE))
+    said(capsys, "init", "own", *FLAGS, "--hardware", "2xcard.yaml")
+    study = load_study(here / "study.yaml")
+    assert (study.runtime.gpu_memory, study.runtime.workers.max) == (12 * 10**9, 2)
 
 
 def test_what_check_refuses_is_not_written(here, capsys):
@@ -211,9 +232,9 @@ def test_in_a_terminal_every_wrong_answer_is_explained_and_asked_again(here):
     seen = ""
     for question, given in answers:
         for answer in given:
-            seen += _until(leader, rf"{question}[^\n]*: $")
+            seen += read_until(leader, rf"{question}[^\n]*: $")
             os.write(leader, f"{answer}\n".encode())
-    seen += _until(leader, r"next: cpt-ray plan study\.yaml")
+    seen += read_until(leader, r"next: cpt-ray plan study\.yaml")
     assert child.wait(timeout=60) == 0
     os.close(leader)
     for explained in (
@@ -225,19 +246,6 @@ def test_in_a_terminal_every_wrong_answer_is_explained_and_asked_again(here):
     assert load_study(here / "study.yaml").study.name == "trial"
 
 
-def _until(terminal: int, pattern: str) -> str:
-    seen, end = "", time.monotonic() + 60
-    while not re.search(pattern, seen):
-        if time.monotonic() > end:
-            raise AssertionError(f"no {pattern} in: {seen}")
-        if select.select([terminal], [], [], 0.2)[0]:
-            try:
-                seen += os.read(terminal, 4096).decode(errors="replace").replace("\r", "")
-            except OSError as error:  # the other end is closed
-                raise AssertionError(f"no {pattern} in: {seen}") from error
-    return seen
-
-
 @pytest.mark.slow
 @pytest.mark.full
 def test_the_study_runs_to_a_report(here, capsys):
@@ -246,38 +254,3 @@ def test_the_study_runs_to_a_report(here, capsys):
         capsys, "run", "study.yaml", "train.learning_rate=3e-3", "compare.subsets=200", "tracking.enabled=false"
     )
     assert (here / "runs" / "own" / "report.html").is_file()
-
-
-@pytest.mark.slow
-@pytest.mark.full
-def test_a_wheel_has_what_init_and_check_need_outside_the_checkout(here, tmp_path_factory):
-    wheels = tmp_path_factory.mktemp("wheels")
-    source = wheels / "source"
-    for name in ("cpt_ray", "ds_configs"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source)
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(wheels),
-        ".",
-    ]
-    subprocess.run(build, cwd=source, check=True)
-    (wheel,) = wheels.glob("*.whl")
-    shutil.unpack_archive(wheel, wheels / "installed", "zip")
-    environment = {**os.environ, "PYTHONPATH": str(wheels / "installed")}
-    for arguments in (("init", "own", *FLAGS), ("check", "study.yaml")):
-        command = [sys.executable, "-P", "-m", "cpt_ray.cli.main", *arguments]
-        ran = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stderr
-        assert "check passed" in ran.stdout
-    where = [sys.executable, "-P", "-c", "import cpt_ray; print(cpt_ray.__file__)"]
-    printed = subprocess.run(where, cwd=here, env=environment, capture_output=True, text=True).stdout
-    assert printed.startswith(str(wheels / "installed"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +17,15 @@ from cpt_ray.edges.store.addresses import mirror_of
 from cpt_ray.records import StudyStatus
 from cpt_ray.study.live.status.gather import gather
 from cpt_ray.study.live.status.place import Place
+from tests.cli.said import read_until
 from tests.study.live.status.made_up_root import (
     LARGE,
     make_root,
     said_json,
     write_training,
 )
+
+CLEARED = "\x1b[H\x1b[2J"
 
 
 def look(root) -> StudyStatus:
@@ -83,6 +88,59 @@ def test_a_real_driver_is_seen_alive_killed_and_done(tiny, capsys):
     said = capsys.readouterr().out
     assert "died: without a word" in said
     assert f"next: cpt-ray prepare {tiny.config}" in said
+
+
+_TRAINING = """
+import sys
+from pathlib import Path
+from cpt_ray.cli.console import TerminalConsole
+from cpt_ray.config.load import load_study
+from cpt_ray.study.study import StudyDriver
+from cpt_ray.train.monitor.heartbeat import Heart
+from cpt_ray.train.monitor.metrics import LineWriter
+from tests.study.live.status.made_up_root import step
+path = Path(sys.argv[1])
+sys.argv = ["cpt-ray", "train", sys.argv[1]]
+with StudyDriver(load_study(path), path, TerminalConsole()) as study:
+    study.note.reach("train")
+    run = next(node for node in study.graph.all() if node.stage.name == "train").folder
+    heart, metrics = Heart(run, rank=0, world_size=1), LineWriter(run, "metrics", 1)
+    for number in (1, 2):
+        heart.beat("forward", number)
+        metrics.write(step(number))
+    heart.close()
+    sys.stdin.readline()
+"""
+
+
+def test_a_watch_in_a_terminal_waits_for_a_study_follows_its_driver_and_ends_with_it(tiny):
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "cpt_ray.cli.main", "status", str(tiny.config), "--watch"]
+    watch = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env={**os.environ, "COLUMNS": "200"})
+    driver = None
+    os.close(follower)
+    try:
+        assert CLEARED in read_until(leader, "state: never started")
+        read_until(leader, "waiting for its first command; Ctrl-C ends the watch")
+        driver = subprocess.Popen([sys.executable, "-c", _TRAINING, str(tiny.config)], stdin=subprocess.PIPE, text=True)
+        seen = read_until(leader, r"rank 0 entered phase forward of step 2")
+        before, cleared, seen = seen.rpartition(CLEARED)
+        assert "waiting for its first command" in before
+        assert cleared
+        assert "state: running, train, for " in seen
+        assert f"driver: process {driver.pid} on " in seen
+        assert re.search(r"training .*loss 8\.800", seen)
+        driver.communicate("\n", timeout=60)
+        _, cleared, seen = read_until(leader, r"next: cpt-ray prepare ").rpartition(CLEARED)
+        assert cleared
+        assert "state: stopped, " in seen
+        assert watch.wait(timeout=60) == 0
+    finally:
+        for process in (watch, driver):
+            if process is not None:
+                process.kill()
+                process.wait()
+        os.close(leader)
 
 
 def test_a_study_in_a_bucket_is_read_without_touching_another_process_mirror(tmp_path, bucket, capsys):
