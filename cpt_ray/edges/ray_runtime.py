@@ -6,6 +6,7 @@ Environment variables that Ray's processes need at startup are set here, because
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,10 @@ _HEAD, _NODE_ID = "node:__internal_head__", "ray.io/node-id"
 """The resource that only the head has, and the label that every node has (Ray 2.60)."""
 _TOO_SLOW = "timed out during startup"
 """Ray's message when its node did not register within 30 s, a limit that cannot be configured (Ray 2.60)."""
+_OTHER_VERSION = "Version mismatch:"
+_VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+"""How Ray refuses a process of other versions than the cluster's, and names those of the cluster, then those of the process
+(`check_version_info`, Ray 2.60)."""
 
 ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every line of a worker appears twice
@@ -183,10 +188,7 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         except (ConnectionError, RuntimeError) as error:
-            raise CptRayError(
-                f"no Ray cluster answers at {address}: {error}",
-                fix="check runtime.address and RAY_ADDRESS; a token cluster also needs RAY_AUTH_MODE=token",
-            ) from error
+            raise _not_joined(address, str(error)) from error
     else:
         _start_private(runtime, environment)
     with _watched_cluster() as watch:
@@ -197,6 +199,24 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
             raise
         finally:
             ray.shutdown()
+
+
+def _not_joined(address: str, said: str) -> CptRayError:
+    """What is wrong with a cluster that Ray has not joined, by Ray's message."""
+    versions = _VERSIONS.findall(said)
+    if _OTHER_VERSION not in said or len(versions) != 2:
+        return CptRayError(
+            f"no Ray cluster answers at {address}: {said}",
+            fix="check runtime.address and RAY_ADDRESS; a token cluster also needs RAY_AUTH_MODE=token",
+        )
+    (ray_there, python_there), (ray_here, python_here) = versions
+    steps = [f"install ray=={ray_there} (pip install 'ray=={ray_there}')"] if ray_there != ray_here else []
+    steps += [f"use Python {python_there}"] if python_there != python_here else []
+    return CptRayError(
+        f"the cluster at {address} has Ray {ray_there} and Python {python_there}, this process Ray {ray_here} and Python "
+        f"{python_here}: Ray joins only what is alike",
+        fix=f"{' and '.join(steps)} here, or run the command there: ray job submit --address http://HEAD:8265 -- cpt-ray ...",
+    )
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 import ray
+from ray._private.utils import check_version_info, compute_version_info
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process, ray_runtime
@@ -21,13 +22,14 @@ SLOW = "The current node timed out during startup. This could happen because som
 
 @pytest.fixture
 def starts(monkeypatch):
-    """A Ray that fails with the given messages, one per start; and the list of its starts."""
+    """A Ray that fails with the given messages or errors, one per start; and the list of its starts."""
     said, made = [], []
 
     def init(**settings):
         made.append(settings)
         if said:
-            raise Exception(said.pop(0))
+            problem = said.pop(0)
+            raise problem if isinstance(problem, Exception) else Exception(problem)
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
@@ -95,6 +97,46 @@ def test_any_other_failure_is_not_tried_again(starts):
     with pytest.raises(Exception, match="out of memory"):
         begin()
     assert len(made) == 1
+
+
+def refusal_of_ray(**there) -> RuntimeError:
+    """What the installed Ray says to a process when its cluster has other versions."""
+    ray_here, python_here = compute_version_info()
+    cluster = {"ray_version": ray_here, "python_version": python_here} | there
+    with pytest.raises(RuntimeError) as caught:
+        check_version_info(cluster, "node 10.0.0.5")
+    return caught.value
+
+
+@pytest.mark.accept(cluster=5)
+@pytest.mark.parametrize(
+    ("there", "fix"),
+    [
+        ({"ray_version": "2.48.0"}, "install ray==2.48.0 (pip install 'ray==2.48.0') here, or run the command there: ray"),
+        ({"python_version": "3.10.4"}, "use Python 3.10.4 here, or run the command there: ray job submit --address"),
+        ({"ray_version": "2.48.0", "python_version": "3.10.4"}, "(pip install 'ray==2.48.0') and use Python 3.10.4 here, or"),
+    ],
+)
+def test_a_cluster_of_another_ray_or_python_is_named_with_both_versions(starts, there, fix):
+    said, _ = starts
+    said.append(refusal_of_ray(**there))
+    ray_here, python_here = compute_version_info()
+    ray_there, python_there = there.get("ray_version", ray_here), there.get("python_version", python_here)
+    with pytest.raises(CptRayError) as caught, ray_runtime.ray_session(RuntimeConfig(address="10.0.0.5:6379")):
+        pass
+    assert caught.value.problem == (
+        f"the cluster at 10.0.0.5:6379 has Ray {ray_there} and Python {python_there}, this process Ray {ray_here} and Python "
+        f"{python_here}: Ray joins only what is alike"
+    )
+    assert fix in caught.value.fix
+
+
+def test_a_cluster_that_does_not_answer_is_no_question_of_versions(starts):
+    said, _ = starts
+    said.append(ConnectionError("connection timed out"))
+    with pytest.raises(CptRayError, match=r"no Ray cluster answers at 10\.0\.0\.5:6379: connection timed out") as caught:
+        ray_runtime.ray_session(RuntimeConfig(address="10.0.0.5:6379")).__enter__()
+    assert "check runtime.address and RAY_ADDRESS" in caught.value.fix
 
 
 HANGS = """
