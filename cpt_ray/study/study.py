@@ -25,6 +25,7 @@ from cpt_ray.records import (
     EvalRecord,
     GridPlan,
     HeldOutRecord,
+    KnownInputs,
     RunRecord,
     ShardManifest,
     StepMetrics,
@@ -66,6 +67,7 @@ class StudyDriver:
         console: Where progress is reported.
         stages: Its stages, in order; all of them if none are given.
         chosen: The cells of a grid to work on; all if nothing is chosen.
+        known: For a study that is read from its root: what that says of files outside of it, none of which is looked up.
 
     Raises:
         CptRayError: If an input is missing or refused; on entering, if the root cannot be written or another driver runs the
@@ -79,9 +81,11 @@ class StudyDriver:
         console: Console,
         stages: Sequence[Stage[Any, Any]] | None = None,
         chosen: Chosen = ALL,
+        known: Mapping[str, str | None] | None = None,
     ) -> None:
         self.config, self.config_path, self.console = config, config_path, console
-        self.graph = StudyGraph(config, config_path, stages, chosen)
+        self.graph = StudyGraph(config, config_path, stages, chosen, known)
+        self._is_from_root = known is not None
         self.root = self.graph.root
         self.note = CommandNote(self.root, console)
         self.session = Session(self.root, config.runtime, self.note, self._live_run)
@@ -93,7 +97,9 @@ class StudyDriver:
         try:
             # After the lease: a second driver must not overwrite the configuration of the one at work.
             store.require_own(self.root, self.config.study.name)
-            write_atomic(self.root / store.STUDY_FILE, store.study_text(self.config))
+            if not self._is_from_root:  # else the root says already what it was read from
+                write_atomic(self.root / store.STUDY_FILE, store.study_text(self.config))
+                write_atomic(self.root / KnownInputs.FILE, KnownInputs(found=self.graph.inputs).to_json())
             self.graph.hashes.save()
             self.note.begin(self.session.attempt, planned_study(self.graph, self.grid))
         except BaseException:

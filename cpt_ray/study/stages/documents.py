@@ -56,7 +56,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
     yield Planned(
         name=config.study.name,
         inputs={
-            source.name: graph.once(f"source {source.model_dump_json()}", functools.partial(source_fingerprint, source))
+            source.name: graph.input(f"source {source.model_dump_json()}", functools.partial(source_fingerprint, source))
             for source in config.read_sources
         },
         settings={
