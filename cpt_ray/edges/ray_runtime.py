@@ -30,6 +30,8 @@ _KILLED_S = 10
 _START_LIMIT_S = 180
 """For one try; Ray's own limits, of 30 s for each of several parts, come first where it has one."""
 _NAMESPACE = "cpt-ray"
+_MOST_NODES = 1000
+"""Of a kind of nodes without a limit: more than a study has runs."""
 _NAME_FREED_S = 20
 """How long a cluster may take to see that a driver is gone."""
 _HEAD, _NODE_ID = "node:__internal_head__", "ray.io/node-id"
@@ -112,16 +114,26 @@ def working_nodes(runtime: RuntimeConfig) -> list[ClusterNode]:
     return [node for node in cluster_nodes() if runtime.use_head or not node.is_head]
 
 
-def working_labels(runtime: RuntimeConfig) -> dict[str, str]:
-    """What selects these nodes, also those that come later, as Ray's `label_selector`."""
+def working_labels(runtime: RuntimeConfig, wanted: Mapping[str, str]) -> dict[str, str]:
+    """What selects those of these nodes that have labels, also of nodes that come later, as Ray's `label_selector`."""
     heads = [] if runtime.use_head else [node.id for node in cluster_nodes() if node.is_head]
-    return {_NODE_ID: f"!{heads[0]}"} if heads else {}
+    return {**wanted, **({_NODE_ID: f"!{heads[0]}"} if heads else {})}
+
+
+def has_labels(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
+    """Whether a node has the labels that a selector asks for, by Ray's rules: `x`, `!x`, `in(x, y)`, `!in(x, y)`."""
+    for label, asked in selector.items():
+        value = asked.removeprefix("!")
+        several = value.removeprefix("in(").removesuffix(")").split(",") if value.startswith("in(") else [value]
+        if (labels.get(label) in {one.strip() for one in several}) == asked.startswith("!"):
+            return False
+    return True
 
 
 def cluster_cpus(labels: Mapping[str, str]) -> int:
     """CPUs of the nodes that `working_labels` select."""
-    left_out = labels.get(_NODE_ID, "").removeprefix("!")
-    return int(sum(node.resources.get("CPU", 0) for node in cluster_nodes() if node.id != left_out))
+    found = (node for node in cluster_nodes() if has_labels({_NODE_ID: node.id, **node.labels}, labels))
+    return int(sum(node.resources.get("CPU", 0) for node in found))
 
 
 def cluster_may_grow() -> bool:
@@ -129,6 +141,22 @@ def cluster_may_grow() -> bool:
     from ray._private.state import state  # no public way to ask (Ray 2.60); Ray Train asks so too
 
     return state.get_max_resources_from_cluster_config() is not None
+
+
+def nodes_at_most() -> list[ClusterNode]:
+    """The nodes beside the head that an autoscaler may have in the end, without labels, which Ray does not tell."""
+    from ray._private.state import state  # as above; Ray Data asks so too
+
+    config = state.get_cluster_config()
+    head = next((node.resources for node in cluster_nodes() if node.is_head), {})
+    found: list[ClusterNode] = []
+    for group in () if config is None else config.node_group_configs:
+        resources = {name: float(amount) for name, amount in group.resources.items()}
+        if group.max_count == 1 and all(resources.get(name, 0) == head.get(name, 0) for name in ("CPU", "GPU")):
+            continue  # the head's own
+        most = _MOST_NODES if group.max_count < 0 else min(group.max_count, _MOST_NODES)
+        found += [ClusterNode(group.name, resources, {})] * most
+    return found
 
 
 def private_cpus(runtime: RuntimeConfig) -> int:

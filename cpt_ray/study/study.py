@@ -31,6 +31,7 @@ from cpt_ray.records import (
     StepMetrics,
 )
 from cpt_ray.study import store
+from cpt_ray.study.cost.amounts import text_bytes
 from cpt_ray.study.cost.cells import Cost, plan_cell, plan_cells, require_cell
 from cpt_ray.study.cost.place import AS_CONFIGURED, Choice
 from cpt_ray.study.cost.shapes import model_shapes
@@ -45,6 +46,7 @@ from cpt_ray.study.live.continued import find_continued, take_over
 from cpt_ray.study.live.session import Session
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device, require_placement
+from cpt_ray.study.preflight.nodes import Planned as PlannedRoom
 from cpt_ray.study.preflight.nodes import require_nodes
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
@@ -180,7 +182,16 @@ class StudyDriver:
         if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
             self._nodes_asked = True
             self.session.need_ray()
-            require_nodes(self.config, self.root, self.plan().memory, self.console)
+            require_nodes(self.config, self.root, self._planned_room(), self.console)
+
+    def _planned_room(self) -> PlannedRoom:
+        """What preflight asks the nodes of a cluster about."""
+        models = {}
+        for node in self.graph.of(MODELS):
+            if (found := store.find(node)) is not None:
+                models[f"model {node.name}"] = node.folder / max(found.files, key=lambda file: file.size_bytes).path
+        text = text_bytes(self.graph.cells[0]) or 0.0
+        return PlannedRoom(self.plan().memory, text, len(distinct(self.graph.of(TRAIN))), models)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""
