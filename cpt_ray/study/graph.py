@@ -131,7 +131,8 @@ class StudyGraph:
     ) -> None:
         self.config, self.config_path = config, config_path
         self.stages = STAGES if stages is None else tuple(stages)
-        self.root = store.resolve_root(config.study.root, config.runtime.scratch)
+        # The local disk of the nodes that a study ran on is not that of a machine that has only its root.
+        self.root = store.resolve_root(config.study.root, config.runtime.scratch if known is None else None)
         store.require_known_format(self.root)
         if config.tracking.uri is not None and (database := database_of(config.tracking.uri)) is not None:
             store.refuse_job_folder(

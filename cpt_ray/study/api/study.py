@@ -131,8 +131,7 @@ class Study:
         found: tuple[str | Mapping[str, Any], ...] = ({"study.root": str(root)}, *overrides)
         if look_up:
             return cls.load(path, *found)
-        # The local disk of the nodes that it ran on is not that of this machine.
-        opened = cls.load(path, {"runtime.scratch": None}, *found)
+        opened = cls.load(path, *found)
         opened._known = read_known(place)
         return opened
 
