@@ -48,11 +48,18 @@ class Verb:
     summary: str
     arguments: Arguments = field(default_factory=dict)
     """Its own arguments, beside the study file and the overrides."""
+    takes_root: bool = False
+    """Whether a study's root does in place of its file: what came out of it is shown from there alone."""
 
     @property
     def takes_study(self) -> bool:
         """Whether it is given a study file; its module then has `main(request)`, else `main(options, console)`."""
         return self.room != "around"
+
+    @property
+    def study_argument(self) -> str:
+        """How help writes the study that it is given."""
+        return "ROOT_OR_CONFIG" if self.takes_root else "CONFIG"
 
     @property
     def arguments_of_room(self) -> Arguments:
@@ -82,7 +89,9 @@ VERBS: dict[str, Verb] = {
     "train": Verb("make", "train every run to its token budget"),
     "evaluate": Verb("make", "score the base models and every budget on held-out text and exams"),
     "compare": Verb(
-        "make", "compare budgets with the base and the control, or runs of several studies (ROOT:RUN ROOT:RUN ...)"
+        "make",
+        "compare budgets with the base and the control, or runs of several studies (ROOT:RUN ROOT:RUN ...)",
+        takes_root=True,
     ),
     "report": Verb(
         "make",
@@ -95,6 +104,7 @@ VERBS: dict[str, Verb] = {
             "--currency": {"metavar": "C", "help": "its currency (default: USD)"},
             "--hardware": {"metavar": "H", "help": "or a profile's file that has a price"},
         },
+        takes_root=True,
     ),
     "run": Verb("make", "everything: prepare, train, evaluate, compare, report"),
     "extend": Verb(
@@ -178,10 +188,10 @@ VERBS: dict[str, Verb] = {
     ),
     "fetch": Verb(
         "around",
-        "copy the report, scores, runs or exports of a study to this machine, from its root, a folder or s3://bucket/study",
+        "copy the report, scores, runs, MLflow's records or exports of a study to this machine, from its root, a folder or s3://bucket/study",
         {
             "root": {"metavar": "STUDY_ROOT", "help": "study.root of the study"},
-            "what": {"metavar": "WHAT", "help": "report, scores, runs, exports, or exports/RUN"},
+            "what": {"metavar": "WHAT", "help": "report, scores, runs, mlflow, exports, or exports/RUN"},
             "to": {"metavar": "TO", "nargs": "?", "default": ".", "help": "folder to copy to (default: the current one)"},
         },
     ),

@@ -24,6 +24,7 @@ from cpt_ray.errors import CptRayError
 
 if TYPE_CHECKING:
     from cpt_ray.config.sections.runtime import RuntimeConfig
+    from cpt_ray.config.study import StudyConfig
 
 TRAINS = ("train", "run", "extend")
 _RESTARTED = "CPT_RAY_RESTARTED"
@@ -60,10 +61,8 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
             return 0
         if options.verb == "compare" and _compares_runs(options, console):
             return 0
-        path = Path(options.config)
-        from cpt_ray.config.load import load_study  # the schema takes longer to import than `--help` to answer
-
-        config = load_study(path, tuple(options.overrides))
+        root = options.config if verb.takes_root and _names_a_root(options.config) else None
+        config, path = _read_study(options.config, tuple(options.overrides), is_root=root is not None)
         if config.runtime.kind == "local" and config.runtime.wants_gpu is False:
             os.environ.update(process.NO_GPU)
         if may_restart and options.verb in TRAINS and config.runtime.kind == "local" and not options.dry_run:
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
             request = importlib.import_module("cpt_ray.cli.request").Request
         chosen = {name: getattr(options, name) for name in map(_attribute, (*CELLS, *verb.arguments))}
         overrides = tuple(options.overrides)
-        module.main(request(config, path, console, dry_run=options.dry_run, overrides=overrides, options=chosen))
+        module.main(request(config, path, console, dry_run=options.dry_run, overrides=overrides, root=root, options=chosen))
     except CptRayError as error:
         if options.debug:
             raise
@@ -99,6 +98,21 @@ def _module(verb: str) -> ModuleType:
 def _attribute(argument: str) -> str:
     """The name under which argparse keeps an argument."""
     return argument.lstrip("-").replace("-", "_")
+
+
+def _names_a_root(argument: str) -> bool:
+    """Whether a command's argument is the root of a study, and not a study file."""
+    return "://" in argument or Path(argument).expanduser().is_dir()
+
+
+def _read_study(argument: str, overrides: tuple[str, ...], *, is_root: bool) -> tuple[StudyConfig, Path]:
+    """The study of a study file, or of a root, and the file it was read from."""
+    if is_root:
+        opened = importlib.import_module("cpt_ray.study.api.study").Study.open(argument, *overrides, look_up=False)
+        return opened.config, opened.path
+    from cpt_ray.config.load import load_study  # the schema takes longer to import than `--help` to answer
+
+    return load_study(Path(argument), overrides), Path(argument)
 
 
 def _compares_runs(options: argparse.Namespace, console: TerminalConsole) -> bool:
@@ -154,7 +168,8 @@ def make_parser() -> argparse.ArgumentParser:
 def _add(parser: argparse.ArgumentParser, verb: Verb) -> None:
     """Give the parser of a verb its arguments."""
     if verb.takes_study:
-        parser.add_argument("config", metavar="CONFIG", help="study file, e.g. configs/demo.yaml")
+        or_root = ", or study.root of a study that was run: a folder or s3://bucket/study" if verb.takes_root else ""
+        parser.add_argument("config", metavar=verb.study_argument, help=f"study file, e.g. configs/demo.yaml{or_root}")
         parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that override the study file")
     parser.set_defaults(dry_run=False)
     for name, settings in {**verb.arguments_of_room, **verb.arguments}.items():

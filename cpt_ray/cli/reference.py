@@ -25,6 +25,7 @@ def render() -> str:
         "",
         "`cpt-ray VERB CONFIG [section.key=value ...]`. CONFIG is a study file; what follows it overrides its keys. A verb",
         "makes what is missing before it, reuses what is there, and can be stopped and repeated at any time.",
+        "ROOT_OR_CONFIG may be `study.root` of a study that was run: its file, sources and bases are then not needed here.",
         "",
         "| option | of |",
         "|---|---|",
@@ -38,7 +39,7 @@ def render() -> str:
         lines += ["", f"## {title}"]
         for name, verb in VERBS.items():
             if verb.room == room:
-                usage = f"cpt-ray {name}{' CONFIG' * verb.takes_study}{_usage(verb)}"
+                usage = f"cpt-ray {name}{f' {verb.study_argument}' * verb.takes_study}{_usage(verb)}"
                 lines += ["", f"### {name}", "", f"`{usage}`: {verb.summary}."]
                 if verb.arguments:
                     lines += ["", *(f"- `{_named(*one)}`: {one[1]['help']}" for one in verb.arguments.items())]

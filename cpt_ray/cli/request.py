@@ -12,7 +12,9 @@ from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.study.api.study import Study
 from cpt_ray.study.graph import Chosen, StudyGraph
+from cpt_ray.study.inputs import read_known
 from cpt_ray.study.stages.stage import Stage, Verb
+from cpt_ray.study.store import resolve_root
 from cpt_ray.study.study import StudyDriver
 
 
@@ -25,6 +27,8 @@ class Request:
     console: TerminalConsole
     dry_run: bool
     overrides: tuple[str, ...] = ()
+    root: str | None = None
+    """The study's root, if that was named in place of a study file."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The verb's own options, by name."""
 
@@ -39,7 +43,8 @@ class Request:
 
     def study(self) -> Study:
         """The study, with the chosen cells."""
-        return Study(self.config, self.path, console=self.console, chosen=self.chosen)
+        known = None if self.root is None else read_known(resolve_root(self.root))
+        return Study(self.config, self.path, console=self.console, chosen=self.chosen, known=known)
 
     def driver(self) -> StudyDriver:
         """What builds and reads the artifacts of the chosen cells."""
@@ -53,4 +58,4 @@ class Request:
         """Print the command to run next, with the overrides of this one, as a shell reads it."""
         chosen = {"--only": self.chosen.only, "--exclude": self.chosen.exclude}
         cells = [word for option, patterns in chosen.items() for pattern in patterns for word in (option, pattern)]
-        self.console.say(f"next: {shlex.join(['cpt-ray', verb, str(self.path), *self.overrides, *cells])}")
+        self.console.say(f"next: {shlex.join(['cpt-ray', verb, self.root or str(self.path), *self.overrides, *cells])}")

@@ -6,6 +6,7 @@ Environment variables that Ray's processes need at startup are set here, because
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,12 +30,18 @@ _KILLED_S = 10
 _START_LIMIT_S = 180
 """For one try; Ray's own limits, of 30 s for each of several parts, come first where it has one."""
 _NAMESPACE = "cpt-ray"
+_MOST_NODES = 1000
+"""Of a kind of nodes without a limit: more than a study has runs."""
 _NAME_FREED_S = 20
 """How long a cluster may take to see that a driver is gone."""
 _HEAD, _NODE_ID = "node:__internal_head__", "ray.io/node-id"
 """The resource that only the head has, and the label that every node has (Ray 2.60)."""
 _TOO_SLOW = "timed out during startup"
 """Ray's message when its node did not register within 30 s, a limit that cannot be configured (Ray 2.60)."""
+_OTHER_VERSION = "Version mismatch:"
+_VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+"""How Ray refuses a process of other versions than the cluster's, and names those of the cluster, then those of the process
+(`check_version_info`, Ray 2.60)."""
 
 ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every line of a worker appears twice
@@ -113,16 +120,26 @@ def working_nodes(runtime: RuntimeConfig) -> list[ClusterNode]:
     return [node for node in cluster_nodes() if runtime.use_head or not node.is_head]
 
 
-def working_labels(runtime: RuntimeConfig) -> dict[str, str]:
-    """What selects these nodes, also those that come later, as Ray's `label_selector`."""
+def working_labels(runtime: RuntimeConfig, wanted: Mapping[str, str]) -> dict[str, str]:
+    """What selects those of these nodes that have labels, also of nodes that come later, as Ray's `label_selector`."""
     heads = [] if runtime.use_head else [node.id for node in cluster_nodes() if node.is_head]
-    return {_NODE_ID: f"!{heads[0]}"} if heads else {}
+    return {**wanted, **({_NODE_ID: f"!{heads[0]}"} if heads else {})}
+
+
+def has_labels(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
+    """Whether a node has the labels that a selector asks for, by Ray's rules: `x`, `!x`, `in(x, y)`, `!in(x, y)`."""
+    for label, asked in selector.items():
+        value = asked.removeprefix("!")
+        several = value.removeprefix("in(").removesuffix(")").split(",") if value.startswith("in(") else [value]
+        if (labels.get(label) in {one.strip() for one in several}) == asked.startswith("!"):
+            return False
+    return True
 
 
 def cluster_cpus(labels: Mapping[str, str]) -> int:
     """CPUs of the nodes that `working_labels` select."""
-    left_out = labels.get(_NODE_ID, "").removeprefix("!")
-    return int(sum(node.resources.get("CPU", 0) for node in cluster_nodes() if node.id != left_out))
+    found = (node for node in cluster_nodes() if has_labels({_NODE_ID: node.id, **node.labels}, labels))
+    return int(sum(node.resources.get("CPU", 0) for node in found))
 
 
 def cluster_may_grow() -> bool:
@@ -130,6 +147,22 @@ def cluster_may_grow() -> bool:
     from ray._private.state import state  # no public way to ask (Ray 2.60); Ray Train asks so too
 
     return state.get_max_resources_from_cluster_config() is not None
+
+
+def nodes_at_most() -> list[ClusterNode]:
+    """The nodes beside the head that an autoscaler may have in the end, without labels, which Ray does not tell."""
+    from ray._private.state import state  # as above; Ray Data asks so too
+
+    config = state.get_cluster_config()
+    head = next((node.resources for node in cluster_nodes() if node.is_head), {})
+    found: list[ClusterNode] = []
+    for group in () if config is None else config.node_group_configs:
+        resources = {name: float(amount) for name, amount in group.resources.items()}
+        if group.max_count == 1 and all(resources.get(name, 0) == head.get(name, 0) for name in ("CPU", "GPU")):
+            continue  # the head's own
+        most = _MOST_NODES if group.max_count < 0 else min(group.max_count, _MOST_NODES)
+        found += [ClusterNode(group.name, resources, {})] * most
+    return found
 
 
 def private_cpus(runtime: RuntimeConfig) -> int:
@@ -189,10 +222,7 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         except (ConnectionError, RuntimeError) as error:
-            raise CptRayError(
-                f"no Ray cluster answers at {address}: {error}",
-                fix="check runtime.address and RAY_ADDRESS; a token cluster also needs RAY_AUTH_MODE=token",
-            ) from error
+            raise _not_joined(address, str(error)) from error
     else:
         _start_private(runtime, environment)
     with _watched_cluster() as watch:
@@ -203,6 +233,24 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
             raise
         finally:
             ray.shutdown()
+
+
+def _not_joined(address: str, said: str) -> CptRayError:
+    """What is wrong with a cluster that Ray has not joined, by Ray's message."""
+    versions = _VERSIONS.findall(said)
+    if _OTHER_VERSION not in said or len(versions) != 2:
+        return CptRayError(
+            f"no Ray cluster answers at {address}: {said}",
+            fix="check runtime.address and RAY_ADDRESS; a token cluster also needs RAY_AUTH_MODE=token",
+        )
+    (ray_there, python_there), (ray_here, python_here) = versions
+    steps = [f"install ray=={ray_there} (pip install 'ray=={ray_there}')"] if ray_there != ray_here else []
+    steps += [f"use Python {python_there}"] if python_there != python_here else []
+    return CptRayError(
+        f"the cluster at {address} has Ray {ray_there} and Python {python_there}, this process Ray {ray_here} and Python "
+        f"{python_here}: Ray joins only what is alike",
+        fix=f"{' and '.join(steps)} here, or run the command there: ray job submit --address http://HEAD:8265 -- cpt-ray ...",
+    )
 
 
 @contextlib.contextmanager

@@ -92,6 +92,6 @@ def redact(value: Any, key: str = "") -> Any:
         return {k: redact(v, str(k)) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [redact(v, key) for v in value]
-    if value is not None and is_secret_key(key):
+    if value is not None and is_secret_key(key) and not (isinstance(value, int) and key.endswith("token_id")):
         return MASK
     return redact_text(value) if isinstance(value, str) else value

@@ -132,9 +132,7 @@ class ScoringQueue:
 
         require_cluster_gpus(self._runtime)
         return ray.remote(_evaluate_in_task).options(
-            num_cpus=1,
-            num_gpus=self._runtime.scoring_gpus,
-            label_selector=working_labels(self._runtime) or None,
+            **placement_of(self._runtime),
             max_retries=2,  # for a lost node; errors raised by a job are not retried
             runtime_env={"env_vars": worker_environment(self._runtime)},
         )
@@ -157,6 +155,12 @@ class ScoringQueue:
         self.failures[job.run.run] = error
         if self.busy:
             logger.warning("%s is not scored: %s; the others go on", job.run.run, problem_of(error))
+
+
+def placement_of(runtime: RuntimeConfig) -> dict[str, Any]:
+    """What a task that scores asks for and where it runs, as Ray's options."""
+    labels = working_labels(runtime, runtime.evaluate_labels)
+    return {"num_cpus": 1, "num_gpus": runtime.scoring_gpus, "label_selector": labels or None}
 
 
 def _missing(failures: Mapping[str, Exception], *, scored: int) -> Exception:

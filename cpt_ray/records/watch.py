@@ -115,6 +115,18 @@ class PlannedStudy(Record):
     artifacts: tuple[PlannedArtifact, ...]
 
 
+class KnownInputs(Record):
+    """What the last command that built or read the study found of its files outside the root: sources, bases, exams.
+
+    With it the study's artifacts are found where none of these files can be read.
+    """
+
+    FILE = "inputs.json"
+
+    found: dict[str, str | None]
+    """What was found, by a hash of what was looked for; None where it is only known of a finished artifact."""
+
+
 class CommandRecord(Record):
     """The newest command that took a study's lease, what it does, and how it ended. Times are Unix seconds of its host."""
 

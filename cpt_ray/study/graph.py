@@ -11,9 +11,9 @@ A study with axes has a graph per cell; what two cells derive with the same name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from cpt_ray.config.cells import Cell, choose_cells, study_cells
 from cpt_ray.config.study import StudyConfig
@@ -22,6 +22,7 @@ from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Artifact, Record
 from cpt_ray.study import store
+from cpt_ray.study.inputs import known_name
 from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE
 from cpt_ray.study.stages.exams import EXAMS
@@ -34,7 +35,7 @@ from cpt_ray.study.stages.models import MODELS
 from cpt_ray.study.stages.scans.late_scan import LATE_SCAN
 from cpt_ray.study.stages.scans.scan import SCAN
 from cpt_ray.study.stages.shards import SHARDS
-from cpt_ray.study.stages.stage import Node, Stage
+from cpt_ray.study.stages.stage import InputT, Node, Stage
 from cpt_ray.study.stages.tokenizer import TOKENIZER
 from cpt_ray.study.stages.train import TRAIN
 
@@ -84,6 +85,10 @@ class CellGraph:
         """What `look_up` returns, looked up once for all cells; `key` says what it is."""
         return self._study.once(key, look_up)
 
+    def input(self, key: str, look_up: Callable[[], InputT]) -> InputT:
+        """What files outside the root are, once for all cells; see `stages.stage.Graph`."""
+        return self._study.input(key, look_up)
+
     def of(self, stage: Stage[WorkT, RecordT]) -> list[Node[WorkT, RecordT]]:
         """All artifacts of a stage, in order; empty if the study needs none or does not have the stage."""
         return list(self._nodes.get(stage.name, {}).values())
@@ -108,6 +113,7 @@ class StudyGraph:
         config_path: The file it was read from; relative paths may start there.
         stages: Stages in order; `STAGES` if none are given.
         chosen: The cells to work on; all if nothing is chosen.
+        known: What is known of files outside the root, which are then not looked up; see `study.inputs.read_known`.
 
     Raises:
         CptRayError: If a source, a model file or the DeepSpeed JSON is missing or refused, the root would be lost or was
@@ -121,10 +127,12 @@ class StudyGraph:
         config_path: Path,
         stages: Sequence[Stage[Any, Any]] | None = None,
         chosen: Chosen = ALL,
+        known: Mapping[str, str | None] | None = None,
     ) -> None:
         self.config, self.config_path = config, config_path
         self.stages = STAGES if stages is None else tuple(stages)
-        self.root = store.resolve_root(config.study.root, config.runtime.scratch)
+        # The local disk of the nodes that a study ran on is not that of a machine that has only its root.
+        self.root = store.resolve_root(config.study.root, config.runtime.scratch if known is None else None)
         store.require_known_format(self.root)
         if config.tracking.uri is not None and (database := database_of(config.tracking.uri)) is not None:
             store.refuse_job_folder(
@@ -133,7 +141,10 @@ class StudyGraph:
         self.hashes = FileHashes(self.root)
         self.found: dict[Path, Artifact] = {}
         """The artifacts that were found complete: a graph serves one command, which looks at each once."""
-        self._known: dict[str, Any] = {}
+        self.inputs: dict[str, str | None] = {}
+        """What was found of files outside the root, by `known_name`."""
+        self._once: dict[str, Any] = {}
+        self._inputs_known = known or {}
         self._shared: dict[tuple[str, str, str], Node[Any, Any]] = {}
         cells = study_cells(config)
         picked = {cell.name for cell in (choose_cells(cells, *chosen) if any(chosen) else cells)}
@@ -145,10 +156,17 @@ class StudyGraph:
 
     def once(self, key: str, look_up: Callable[[], ValueT]) -> ValueT:
         """What `look_up` returns, looked up once for all cells; `key` says what it is."""
-        if key not in self._known:
-            self._known[key] = look_up()
-        found: ValueT = self._known[key]
+        if key not in self._once:
+            self._once[key] = look_up()
+        found: ValueT = self._once[key]
         return found
+
+    def input(self, key: str, look_up: Callable[[], InputT]) -> InputT:
+        """What files outside the root are: looked up once, unless it is known already."""
+        name = known_name(key)
+        if name not in self.inputs:
+            self.inputs[name] = self._inputs_known[name] if name in self._inputs_known else look_up()
+        return cast(InputT, self.inputs[name])
 
     def shared(self, node: Node[Any, Any]) -> Node[Any, Any]:
         """The artifact that another cell has with this name and fingerprint, or this one."""

@@ -5,23 +5,50 @@ those of the file that was hashed. The large files of sources are identified by 
 preparation pins its input by hash.
 
 Guarantee: a fingerprint does not depend on the folder that holds the files.
+
+A study's root keeps what was found (`KnownInputs`), by what the study file says of an input, without secrets, as the study
+file in the root has it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.packages import resolve_package
-from cpt_ray.edges.redaction import redact_uris
+from cpt_ray.edges.redaction import redact, redact_uris
 from cpt_ray.edges.source_files import SourceFile, list_source_files
 from cpt_ray.edges.source_files.hub import resolve_dataset
 from cpt_ray.edges.storage import FileHashes
+from cpt_ray.edges.store import fresh
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.files import TOKENIZER_FILES, BaseFiles, tokenizer_files
+from cpt_ray.records import KnownInputs
 from cpt_ray.study.store import fingerprint
+
+
+def known_name(key: str) -> str:
+    """The name of an input in `KnownInputs`: the same for a study file and for its copy without secrets.
+
+    Args:
+        key: A word, and the input as the study file has it: a text, or JSON.
+    """
+    kind, _, said = key.partition(" ")
+    with contextlib.suppress(ValueError):
+        return fingerprint([kind, redact(json.loads(said))])
+    return fingerprint([kind, redact(said)])
+
+
+def read_known(root: Path) -> dict[str, str | None]:
+    """What a root says of the files that were outside of it; empty if it says nothing."""
+    path = fresh(root / KnownInputs.FILE)
+    try:
+        return KnownInputs.load(path).found if path.is_file() else {}
+    except ValueError:  # damaged, or of a newer cpt-ray: the files are looked up
+        return {}
 
 
 def base_files(model: ModelConfig) -> tuple[Path, ...]:

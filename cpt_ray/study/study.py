@@ -24,11 +24,13 @@ from cpt_ray.records import (
     DocumentsRecord,
     EvalRecord,
     HeldOutRecord,
+    KnownInputs,
     RunRecord,
     ShardManifest,
     StepMetrics,
 )
 from cpt_ray.study import store
+from cpt_ray.study.cost.amounts import text_bytes
 from cpt_ray.study.cost.cells import Cost, plan_cell, require_cell
 from cpt_ray.study.cost.grid import GridCost, plan_grid
 from cpt_ray.study.cost.paid import token_prices
@@ -45,6 +47,7 @@ from cpt_ray.study.live.continued import find_continued, take_over
 from cpt_ray.study.live.session import Session
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device, require_placement
+from cpt_ray.study.preflight.nodes import Planned as PlannedRoom
 from cpt_ray.study.preflight.nodes import require_nodes
 from cpt_ray.study.preflight.packages import require_packages
 from cpt_ray.study.preflight.tasks import require_tasks
@@ -67,6 +70,7 @@ class StudyDriver:
         console: Where progress is reported.
         stages: Its stages, in order; all of them if none are given.
         chosen: The cells of a grid to work on; all if nothing is chosen.
+        known: For a study that is read from its root: what that says of files outside of it, none of which is looked up.
 
     Raises:
         CptRayError: If an input is missing or refused; on entering, if the root cannot be written or another driver runs the
@@ -80,9 +84,11 @@ class StudyDriver:
         console: Console,
         stages: Sequence[Stage[Any, Any]] | None = None,
         chosen: Chosen = ALL,
+        known: Mapping[str, str | None] | None = None,
     ) -> None:
         self.config, self.config_path, self.console = config, config_path, console
-        self.graph = StudyGraph(config, config_path, stages, chosen)
+        self.graph = StudyGraph(config, config_path, stages, chosen, known)
+        self._is_from_root = known is not None
         self.root = self.graph.root
         self.note = CommandNote(self.root, console)
         self.session = Session(self.root, config.runtime, self.note, self._live_run)
@@ -94,7 +100,9 @@ class StudyDriver:
         try:
             # After the lease: a second driver must not overwrite the configuration of the one at work.
             store.require_own(self.root, self.config.study.name)
-            write_atomic(self.root / store.STUDY_FILE, store.study_text(self.config))
+            if not self._is_from_root:  # else the root says already what it was read from
+                write_atomic(self.root / store.STUDY_FILE, store.study_text(self.config))
+                write_atomic(self.root / KnownInputs.FILE, KnownInputs(found=self.graph.inputs).to_json())
             self.graph.hashes.save()
             self.note.begin(self.session.attempt, planned_study(self.graph, self.grid))
         except BaseException:
@@ -175,7 +183,16 @@ class StudyDriver:
         if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
             self._nodes_asked = True
             self.session.need_ray()
-            require_nodes(self.config, self.root, self.plan().memory, self.console)
+            require_nodes(self.config, self.root, self._planned_room(), self.console)
+
+    def _planned_room(self) -> PlannedRoom:
+        """What preflight asks the nodes of a cluster about."""
+        models = {}
+        for node in self.graph.of(MODELS):
+            if (found := store.find(node)) is not None:
+                models[f"model {node.name}"] = node.folder / max(found.files, key=lambda file: file.size_bytes).path
+        text = text_bytes(self.graph.cells[0]) or 0.0
+        return PlannedRoom(self.plan().memory, text, len(distinct(self.graph.of(TRAIN))), models)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""

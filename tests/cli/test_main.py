@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 
 import pytest
@@ -12,7 +13,11 @@ from cpt_ray.cli.catalog import VERBS
 from cpt_ray.cli.main import main, program
 from cpt_ray.cli.verbs.make import run as run_verb
 from cpt_ray.cli.verbs.make import train as train_verb
+from cpt_ray.config.load import load_study
 from cpt_ray.edges.lease import FILE, read_lease
+from cpt_ray.records import KnownInputs
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.store import STUDY_FILE, study_text
 from cpt_ray.study.study import StudyDriver
 from tests.cli.said import said, would
 
@@ -173,3 +178,25 @@ def test_training_here_starts_anew_with_its_allocator_settings(tiny, monkeypatch
     monkeypatch.setattr(os, "environ", dict(environment))
     assert program() == 0  # the replacement process; it restarts only once
     assert "GLIBC_TUNABLES" not in os.environ
+
+
+def test_what_shows_results_takes_a_root_whose_study_file_and_inputs_are_gone(tiny, capsys):
+    graph = StudyGraph(load_study(tiny.config), tiny.config)
+    kept = {STUDY_FILE: study_text(graph.config), KnownInputs.FILE: KnownInputs(found=graph.inputs).to_json()}
+    tiny.root.mkdir()
+    for name, text in kept.items():
+        (tiny.root / name).write_text(text)
+    expected = would(said(capsys, "report", str(tiny.config), "--dry-run"), "make")
+    for folder in (tiny.inputs, tiny.model):
+        shutil.rmtree(folder)
+    tiny.config.unlink()
+    assert would(said(capsys, "report", str(tiny.root), "--dry-run"), "make") == expected != set()
+    refused = said(capsys, "compare", str(tiny.root), code=2)
+    assert f"has not been built yet under {tiny.root}" in refused
+    assert {name: (tiny.root / name).read_text() for name in kept} == kept
+
+
+def test_a_folder_that_is_no_root_of_a_study_is_refused(tmp_path, capsys):
+    for verb in ("report", "compare"):
+        assert f"{tmp_path} holds no study: there is no study.yaml" in said(capsys, verb, str(tmp_path), code=2)
+    assert f"{tmp_path}: is a folder, not a study file" in said(capsys, "run", str(tmp_path), code=2)

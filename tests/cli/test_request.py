@@ -36,6 +36,12 @@ def test_the_next_verb_is_named_with_the_study_file(request_, tiny, capsys):
     assert capsys.readouterr().out == f"next: cpt-ray plan {tiny.config}\n"
 
 
+def test_the_next_verb_is_named_with_the_root_if_that_was_named(tiny, capsys):
+    config = load_study(tiny.config)
+    Request(config, tiny.config, TerminalConsole(), dry_run=False, root="s3://bucket/a study").next_verb("report")
+    assert capsys.readouterr().out == "next: cpt-ray report 's3://bucket/a study'\n"
+
+
 @pytest.mark.parametrize("folder", ["a b", "a#b", "100%", "what?", "[x]", "caf\u00e9", "it's", "$HOME", "~"])
 def test_the_next_command_can_be_pasted_into_a_shell(tiny, tmp_path, capsys, folder):
     path = tmp_path / folder / "study.yaml"

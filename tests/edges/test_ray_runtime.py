@@ -10,24 +10,31 @@ import time
 import psutil
 import pytest
 import ray
+from ray._private.state import state
+from ray._private.utils import check_version_info, compute_version_info
+from ray.core.generated import autoscaler_pb2
+from ray.train import ScalingConfig
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process, ray_runtime
 from cpt_ray.errors import CptRayError, LeaseError
-from cpt_ray.records import DeviceFacts
+from cpt_ray.evaluate import launch as scoring
+from cpt_ray.records import ClusterNode, DeviceFacts
+from cpt_ray.train.groups import under_ray
 
 SLOW = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
 
 
 @pytest.fixture
 def starts(monkeypatch):
-    """A Ray that fails with the given messages, one per start; and the list of its starts."""
+    """A Ray that fails with the given messages or errors, one per start; and the list of its starts."""
     said, made = [], []
 
     def init(**settings):
         made.append(settings)
         if said:
-            raise Exception(said.pop(0))
+            problem = said.pop(0)
+            raise problem if isinstance(problem, Exception) else Exception(problem)
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
@@ -95,6 +102,46 @@ def test_any_other_failure_is_not_tried_again(starts):
     with pytest.raises(Exception, match="out of memory"):
         begin()
     assert len(made) == 1
+
+
+def refusal_of_ray(**there) -> RuntimeError:
+    """What the installed Ray says to a process when its cluster has other versions."""
+    ray_here, python_here = compute_version_info()
+    cluster = {"ray_version": ray_here, "python_version": python_here} | there
+    with pytest.raises(RuntimeError) as caught:
+        check_version_info(cluster, "node 10.0.0.5")
+    return caught.value
+
+
+@pytest.mark.accept(cluster=5)
+@pytest.mark.parametrize(
+    ("there", "fix"),
+    [
+        ({"ray_version": "2.48.0"}, "install ray==2.48.0 (pip install 'ray==2.48.0') here, or run the command there: ray"),
+        ({"python_version": "3.10.4"}, "use Python 3.10.4 here, or run the command there: ray job submit --address"),
+        ({"ray_version": "2.48.0", "python_version": "3.10.4"}, "(pip install 'ray==2.48.0') and use Python 3.10.4 here, or"),
+    ],
+)
+def test_a_cluster_of_another_ray_or_python_is_named_with_both_versions(starts, there, fix):
+    said, _ = starts
+    said.append(refusal_of_ray(**there))
+    ray_here, python_here = compute_version_info()
+    ray_there, python_there = there.get("ray_version", ray_here), there.get("python_version", python_here)
+    with pytest.raises(CptRayError) as caught, ray_runtime.ray_session(RuntimeConfig(address="10.0.0.5:6379")):
+        pass
+    assert caught.value.problem == (
+        f"the cluster at 10.0.0.5:6379 has Ray {ray_there} and Python {python_there}, this process Ray {ray_here} and Python "
+        f"{python_here}: Ray joins only what is alike"
+    )
+    assert fix in caught.value.fix
+
+
+def test_a_cluster_that_does_not_answer_is_no_question_of_versions(starts):
+    said, _ = starts
+    said.append(ConnectionError("connection timed out"))
+    with pytest.raises(CptRayError, match=r"no Ray cluster answers at 10\.0\.0\.5:6379: connection timed out") as caught:
+        ray_runtime.ray_session(RuntimeConfig(address="10.0.0.5:6379")).__enter__()
+    assert "check runtime.address and RAY_ADDRESS" in caught.value.fix
 
 
 HANGS = """
@@ -184,6 +231,63 @@ def test_a_private_ray_counts_a_cpu_for_each_worker_of_every_group_and_one_more(
     assert count(RuntimeConfig(workers=2, parallel_runs=3)) == 7
     assert count(RuntimeConfig(prepare_workers=8)) == 9
     assert count(RuntimeConfig(prepare_workers="auto")) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "fits"),
+    [("gpu", True), ("!gpu", False), ("!cpu", True), ("in(cpu, gpu)", True), ("!in(cpu,gpu)", False), ("in(cpu)", False)],
+)
+def test_labels_are_matched_as_ray_matches_them(asked, fits):
+    assert ray_runtime.has_labels({"kind": "gpu"}, {"kind": asked}) is fits
+    assert ray_runtime.has_labels({}, {"kind": asked}) is asked.startswith("!")
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """A cluster of a head of two CPUs, whose autoscaler knows these kinds of nodes."""
+    head = ClusterNode("head", {"CPU": 2.0, "memory": 1.0}, {"zone": "a"}, id="h", is_head=True)
+    there = [head, ClusterNode("w", {"CPU": 8.0}, {"zone": "b"}, id="w")]
+    monkeypatch.setattr(ray_runtime, "cluster_nodes", lambda: there)
+    config = autoscaler_pb2.ClusterConfig()
+    monkeypatch.setattr(state, "get_cluster_config", lambda: config)
+    return config.node_group_configs
+
+
+def test_a_cluster_may_grow_to_the_most_nodes_of_each_kind_but_the_heads(groups):
+    assert ray_runtime.nodes_at_most() == []
+    assert not ray_runtime.cluster_may_grow()
+    groups.add(name="head", resources={"CPU": 2, "memory": 7}, max_count=1)
+    groups.add(name="cpu", resources={"CPU": 16}, max_count=2)
+    groups.add(name="gpu", resources={"CPU": 8, "GPU": 1}, max_count=1)
+    assert ray_runtime.cluster_may_grow()
+    found = [(node.name, node.resources) for node in ray_runtime.nodes_at_most()]
+    assert found == [("cpu", {"CPU": 16.0})] * 2 + [("gpu", {"CPU": 8.0, "GPU": 1.0})]
+    groups.add(name="any", resources={"CPU": 1}, max_count=-1)
+    assert len(ray_runtime.nodes_at_most()) == 3 + ray_runtime._MOST_NODES
+
+
+@pytest.mark.usefixtures("groups")
+def test_the_cpus_of_the_nodes_with_labels_are_counted():
+    counted = [ray_runtime.cluster_cpus(labels) for labels in ({}, {"zone": "b"}, {"zone": "!b"}, {"ray.io/node-id": "!h"})]
+    assert counted == [10, 8, 2, 8]
+
+
+@pytest.mark.usefixtures("groups")
+def test_each_kind_of_work_is_handed_to_ray_with_the_labels_of_its_nodes():
+    runtime = RuntimeConfig(
+        use_head=False,
+        gpus_per_worker=1,
+        evaluate_gpus=0.5,
+        label_selector={"cpt-ray-group": "train"},
+        evaluate_labels={"zone": "b"},
+    )
+    train, score = under_ray.placement_of(runtime), scoring.placement_of(runtime)
+    assert ScalingConfig(**train).label_selector == {"cpt-ray-group": "train", "ray.io/node-id": "!h"}
+    assert ScalingConfig(**train).resources_per_worker == {"CPU": 1, "GPU": 1}
+    assert score == {"num_cpus": 1, "num_gpus": 0.5, "label_selector": {"zone": "b", "ray.io/node-id": "!h"}}
+    ray.remote(lambda: None).options(**score)  # Ray refuses what it cannot read
+    anywhere = RuntimeConfig()
+    assert scoring.placement_of(anywhere)["label_selector"] is under_ray.placement_of(anywhere)["label_selector"] is None
 
 
 DRIVES = """

@@ -23,6 +23,7 @@ def test_secrets_are_known_by_whole_words_and_in_addresses():
     assert redact(tree) == {
         "tokenizer": "t", "document_tokens": 4, "apiKey": MASK, "list": [{"password": MASK}], "db_secret": None,
     }  # fmt: skip
+    assert redact({"eos_token_id": 2, "token_id": "x"}) == {"eos_token_id": 2, "token_id": MASK}  # of a model's configuration
     assert redact_text("http://u:p@h/x?token=abc&y=1") == "http://***@h/x?token=***&y=1"
     assert (
         redact_text("a:\n  - api_key: xyz\n  tokenizer: ok\n  key: null")

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from cpt_ray.cli.main import main
 from cpt_ray.edges.store import opening
+from cpt_ray.edges.tracking.mirrored import default_uri
 from tests.data.filter.planted import write_planted_study
 from tests.integration.tiny_study import REPOSITORY, TinyStudy, write_model, write_tiny_study
 from tests.object_store import ObjectStore, node
@@ -162,6 +164,38 @@ def test_the_report_is_written_from_another_machine(laptop):
     said = laptop.run("report").stdout
     assert f"report:  {ROOT}/report.html, here {laptop.mirrors}" in said
     assert f"models:  cpt-ray fetch {ROOT} exports" in said
+
+
+@pytest.fixture
+def nothing_else(study: TinyStudy) -> Iterator[None]:
+    """While it lasts, neither the study file nor a source, exam or base is there."""
+    away = [path.rename(path.with_name(f"{path.name}-away")) for path in (study.config, study.inputs, study.model)]
+    yield
+    for path in away:
+        path.rename(path.with_name(path.name.removesuffix("-away")))
+
+
+@pytest.mark.usefixtures("nothing_else")
+def test_a_machine_that_has_only_the_root_compares_and_gets_the_report(laptop, bucket):
+    kept = ("tiny/report.html", "tiny/comparison.json", "tiny/study.yaml", "tiny/inputs.json")
+    before = {name: bucket.get(name) for name in kept}
+    said = laptop.command("report", ROOT).stdout
+    assert f"report:  {ROOT}/report.html, here {laptop.mirrors}" in said
+    assert f"mlflow:  cpt-ray fetch {ROOT} mlflow" in said
+    assert laptop.command("compare", ROOT).stdout.splitlines()[-1] == f"next: cpt-ray report {ROOT}"
+    assert {name: bucket.get(name) for name in kept} == before
+
+
+@pytest.mark.usefixtures("nothing_else")
+def test_the_records_of_mlflow_are_fetched_and_their_artifacts_can_be_read(laptop, tmp_path):
+    laptop.command("fetch", ROOT, "mlflow", str(tmp_path / "to"))
+    client = MlflowClient(default_uri(tmp_path / "to"))
+    (experiment,) = client.search_experiments(filter_string="name = 'cpt-ray'")
+    assert experiment.artifact_location == (tmp_path / "to" / "mlartifacts").as_uri()
+    parents = [one for one in client.search_runs([experiment.experiment_id]) if "mlflow.parentRunId" not in one.data.tags]
+    page = Path(client.download_artifacts(parents[0].info.run_id, "report.html"))
+    assert page.is_relative_to(tmp_path / "to")
+    assert page.read_bytes().startswith(b"<!doctype html>")
 
 
 def test_report_scores_and_exports_are_fetched_to_a_machine_that_has_only_the_root(laptop, disk, bucket, tmp_path):

@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from cpt_ray.config.load import load_study
-from cpt_ray.errors import ConfigError, DataError
+from cpt_ray.errors import ConfigError, CptRayError, DataError
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.stages.evaluate import base_run
 from cpt_ray.study.stages.train import TRAIN
+from cpt_ray.study.store import study_text
+from tests.integration.tiny_study import REPOSITORY
 
 BASE = "evaluate/tiny-base"
 RUNS = {
@@ -50,6 +52,25 @@ def test_the_artifacts_are_those_of_models_text_runs_and_scores(tiny):
 
 def test_building_the_graph_twice_gives_the_same_addresses(tiny):
     assert addresses(tiny.config) == addresses(tiny.config)
+
+
+def test_what_a_root_says_of_its_inputs_is_enough_to_find_every_artifact(tiny):
+    tree = yaml.safe_load(tiny.config.read_text())
+    shutil.copy(REPOSITORY / "ds_configs" / "zero2_bf16.json", tiny.config.parent / "own.json")
+    tiny.change(train={**tree["train"], "deepspeed": "own.json"})
+    graph = StudyGraph(load_study(tiny.config), tiny.config)
+    before, kept = addresses(tiny.config), dict(graph.inputs)
+    study_file = tiny.root / "study.yaml"
+    study_file.parent.mkdir(parents=True, exist_ok=True)
+    study_file.write_text(study_text(graph.config))
+    for path in (tiny.model, tiny.inputs):
+        shutil.rmtree(path)
+    (tiny.config.parent / "own.json").unlink()
+    with pytest.raises(CptRayError):
+        addresses(study_file)
+    known = StudyGraph(load_study(study_file), study_file, known=kept)
+    assert {f"{node.stage.name}/{node.name}": node.fingerprint for node in known.all()} == before
+    assert known.inputs == kept
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,15 @@ import pytest
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.storage import FileHashes
-from cpt_ray.study.inputs import base_fingerprint, listing, source_fingerprint, tokenizer_fingerprint
+from cpt_ray.records import KnownInputs
+from cpt_ray.study.inputs import (
+    base_fingerprint,
+    known_name,
+    listing,
+    read_known,
+    source_fingerprint,
+    tokenizer_fingerprint,
+)
 
 
 @pytest.fixture
@@ -110,3 +118,20 @@ def test_a_gguf_file_is_known_by_its_content_and_a_hub_model_by_name_and_revisio
     path.write_bytes(b"two")
     assert known(str(path)) != before
     assert known("nobody/nothing", "main") != known("nobody/nothing", "v2")
+
+
+def test_an_input_has_the_same_name_in_a_study_file_and_in_its_copy_without_secrets():
+    names = [known_name(f'source {{"path": ["https://{user}host/law.jsonl?{key}"]}}') for user, key in (
+        ("me:pw@", "token=abc"), ("***@", "token=***"), ("***@", "page=2"),
+    )]  # fmt: skip
+    assert names[0] == names[1] != names[2]
+    assert known_name("files s3://a:b@bucket/x") == known_name("files s3://***@bucket/x")
+    assert known_name("files x") != known_name("base x")
+
+
+def test_a_root_that_says_nothing_of_its_inputs_knows_none(tmp_path):
+    assert read_known(tmp_path) == {}
+    (tmp_path / KnownInputs.FILE).write_text('{"found": 1}')
+    assert read_known(tmp_path) == {}
+    (tmp_path / KnownInputs.FILE).write_text(KnownInputs(found={"a": "1", "b": None}).to_json())
+    assert read_known(tmp_path) == {"a": "1", "b": None}

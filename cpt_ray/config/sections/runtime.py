@@ -93,8 +93,9 @@ class RuntimeConfig(Section):
     )
     parallel_runs: NumberOrAuto = Field(
         default="auto",
-        description="how many groups of `workers` train at once, each one run after another; auto: as many as the cluster "
-        "holds with one CPU left for other tasks; one on a private Ray without GPUs, whose runs would share memory and cores; "
+        description="how many groups of `workers` train at once, each one run after another; auto: as many as the cluster, "
+        "or what its autoscaler may make of it, holds with one CPU left for other tasks, and no more than there are runs; one "
+        "on a private Ray without GPUs, whose runs would share memory and cores; "
         "`kind: local` has one",
     )
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
@@ -104,6 +105,12 @@ class RuntimeConfig(Section):
     label_selector: dict[str, str] = Field(
         default={},
         description="labels of the nodes that train, such as `{market: spot}`; values may be `!x`, `in(x, y)`, `!in(x, y)`",
+    )
+    prepare_labels: dict[str, str] = Field(
+        default={}, description="labels of the nodes that prepare text, likewise, such as `{cpt-ray-group: prepare}`"
+    )
+    evaluate_labels: dict[str, str] = Field(
+        default={}, description="labels of the nodes that score models beside the GPU that they need, likewise"
     )
     use_head: bool = Field(
         default=True,
@@ -158,7 +165,7 @@ class RuntimeConfig(Section):
         "to the system",
     )
 
-    @field_validator("label_selector")
+    @field_validator("label_selector", "prepare_labels", "evaluate_labels")
     @classmethod
     def _labels_are_readable(cls, labels: dict[str, str]) -> dict[str, str]:
         for label, value in labels.items():

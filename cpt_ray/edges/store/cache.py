@@ -42,9 +42,14 @@ def used(path: Path) -> None:
             os.utime(path, (time.time(), path.stat().st_mtime))
 
 
+def kept_bytes(path: Path) -> int:
+    """Bytes in the mirrors that hold a path which would make room for others."""
+    return sum(stat.st_size for _, stat in _by_last_use(_base(path)))
+
+
 def make_room(path: Path, size: int) -> None:
     """Before `size` bytes are fetched to `path`: delete files used longest ago until the node keeps to its limit."""
-    base = Path(*path.parts[: path.parts.index(MARK) + 1])
+    base = _base(path)
     with _lock:
         since = _fetched_since.get(base)
         limit = int(os.environ.get(LIMIT, "0"))
@@ -61,6 +66,10 @@ def make_room(path: Path, size: int) -> None:
                 with contextlib.suppress(OSError):
                     file.unlink()
                     too_many -= stat.st_size
+
+
+def _base(path: Path) -> Path:
+    return Path(*path.parts[: path.parts.index(MARK) + 1])
 
 
 def _by_last_use(base: Path) -> list[tuple[Path, os.stat_result]]:

@@ -12,6 +12,7 @@ import time
 from typing import Any, Literal
 
 from cpt_ray.edges.tracking.mirrored import database_of
+from cpt_ray.edges.tracking.moved import ARTIFACTS
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -47,7 +48,7 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     database = database_of(uri)
-    location = (database.parent / "mlartifacts").resolve().as_uri() if database is not None else None
+    location = (database.parent / ARTIFACTS).resolve().as_uri() if database is not None else None
     # Without its kind MLflow's UI takes an experiment for one of language-model prompts and hides the training charts.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return str(client.create_experiment(name, artifact_location=location, tags=tags))

@@ -9,9 +9,11 @@ modification time are unchanged. A tracking server has no such marker, so for on
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
+from cpt_ray.edges.redaction import redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Record
 
@@ -32,6 +34,11 @@ def database_of(uri: str) -> Path | None:
     """The database file of a sqlite URI; None for a tracking server."""
     scheme = next((scheme for scheme in (_SQLITE, _WITH_DRIVER) if uri.startswith(scheme)), None)
     return None if scheme is None else Path(unquote(uri.removeprefix(scheme).partition("?")[0]))
+
+
+def command_that_shows(uri: str) -> str:
+    """The command that shows the database at a sqlite URI in a browser."""
+    return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(uri)])
 
 
 class Mirrored(Record):

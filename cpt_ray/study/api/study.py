@@ -43,6 +43,7 @@ from cpt_ray.study.findings.publish import publish
 from cpt_ray.study.findings.report_file import Report
 from cpt_ray.study.findings.tables import loss_table, result_table
 from cpt_ray.study.graph import Chosen, StudyGraph
+from cpt_ray.study.inputs import read_known
 from cpt_ray.study.live.continued import find_continued
 from cpt_ray.study.preflight.check import check_study
 from cpt_ray.study.stages.stage import Console, Stage, Verb
@@ -60,6 +61,7 @@ class Study:
         path: The file it was read from; relative paths may start there.
         console: Where progress is reported; plain lines on stdout and stderr if none is given.
         chosen: The cells of a grid to work on; all if nothing is chosen.
+        known: What the study's root says of files outside of it, which are then not looked up; see `open`.
 
     Attributes:
         config: The validated study, overrides included.
@@ -68,9 +70,16 @@ class Study:
     """
 
     def __init__(
-        self, config: StudyConfig, path: Path, *, console: Console | None = None, chosen: Chosen | None = None
+        self,
+        config: StudyConfig,
+        path: Path,
+        *,
+        console: Console | None = None,
+        chosen: Chosen | None = None,
+        known: Mapping[str, str | None] | None = None,
     ) -> None:
         self.config, self.path = config, path
+        self._known = known
         self.console = console or PlainConsole()
         self._is_called_from_python = console is None
         self._chosen = chosen or Chosen()
@@ -99,14 +108,14 @@ class Study:
         return cls(load_study(path, _as_text(overrides)), Path(path), chosen=Chosen(tuple(only), tuple(exclude)))
 
     @classmethod
-    def open(cls, root: str | Path, *overrides: str | Mapping[str, Any]) -> Self:
+    def open(cls, root: str | Path, *overrides: str | Mapping[str, Any], look_up: bool = True) -> Self:
         """Read the study of a root that was run before: a folder, or `s3://bucket/study`.
-
-        Its sources and bases must be reachable under the paths that its study file had.
 
         Args:
             root: `study.root`, from wherever it is called.
             overrides: As of `load`.
+            look_up: Whether its sources and bases are looked up, which must then be reachable under the paths that its study
+                file had. Without, they are taken as the last command found them: enough for all that came out.
 
         Raises:
             ConfigError: If there is no study, or it was written by a newer cpt-ray.
@@ -119,10 +128,15 @@ class Study:
         if not path.is_file():
             raise ConfigError(
                 f"{address(place)} holds no study: there is no {store.STUDY_FILE}",
-                fix="give the study.root of a study that was run, or read its file with Study.load",
+                fix="give the study.root of a study that was run, or its study file",
             )
         store.require_known_format(place)
-        return cls.load(path, {"study.root": str(root)}, *overrides)
+        found: tuple[str | Mapping[str, Any], ...] = ({"study.root": str(root)}, *overrides)
+        if look_up:
+            return cls.load(path, *found)
+        opened = cls.load(path, *found)
+        opened._known = read_known(place)
+        return opened
 
     # Before anything is built.
 
@@ -357,11 +371,11 @@ class Study:
 
     def graph(self) -> StudyGraph:
         """The artifacts of the chosen cells, as the files are now."""
-        return StudyGraph(self.config, self.path, chosen=self._chosen)
+        return StudyGraph(self.config, self.path, chosen=self._chosen, known=self._known)
 
     def driver(self) -> StudyDriver:
         """What builds and reads the chosen cells' artifacts; it writes only inside `with`, where it holds the lease."""
-        return StudyDriver(self.config, self.path, self.console, chosen=self._chosen)
+        return StudyDriver(self.config, self.path, self.console, chosen=self._chosen, known=self._known)
 
     @contextlib.contextmanager
     def _at_work(self, method: str) -> Iterator[StudyDriver]:

@@ -33,8 +33,8 @@ class _Found(NamedTuple):
 
 
 def names_a_run(argument: str) -> bool:
-    """Whether a command's argument is a run of a study, `ROOT:RUN`, and not a study file."""
-    return ":" in argument and not argument.endswith((".yaml", ".yml")) and not Path(argument).is_file()
+    """Whether a command's argument is a run of a study, `ROOT:RUN`, and neither a study file nor a root in a bucket."""
+    return ":" in argument.rpartition("://")[2] and not argument.endswith((".yaml", ".yml")) and not Path(argument).is_file()
 
 
 def compare_across(arguments: Sequence[str]) -> list[Pairing]:

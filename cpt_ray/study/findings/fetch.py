@@ -1,7 +1,7 @@
 """Bring the results of a study to this machine, from its root alone: no study file, no source and no base is needed.
 
 In: a root on a disk or in a bucket, which is only read. Out: copies in a folder. Links are made where the disk allows them, so
-that what this machine has of a bucket is not kept twice.
+that what this machine has of a bucket is not kept twice. MLflow's database is copied, and leads to the artifacts beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cpt_ray.config.values import check_root
 from cpt_ray.edges.storage import unwritable
 from cpt_ray.edges.store import address, fresh, is_mirrored, listing, matches, refresh
 from cpt_ray.edges.store.transfer import INDEX
+from cpt_ray.edges.tracking.moved import ARTIFACTS, DATABASE, copy_database, lead_here
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.stages.train import EXPORTS
 from cpt_ray.study.store import STUDY_FILE, require_known_format, resolve_root
@@ -24,6 +25,7 @@ _FILES = {
     "report": ("report.html", "report.md", "report.json", "comparison.json", STUDY_FILE),
     "scores": ("evaluate/**/*",),
     "runs": ("train/*/run.json", "train/*/metrics/*.jsonl", "train/*/events/*.jsonl", "train/*/held_out/*.jsonl"),
+    "mlflow": (DATABASE, f"{ARTIFACTS}/**/*"),
 }
 _CHOICES = f"{', '.join(_FILES)}, {EXPORTS}, or {EXPORTS}/RUN"
 
@@ -33,7 +35,7 @@ def fetch(root: str, what: str, to: Path) -> list[Path]:
 
     Args:
         root: The study's root, as `study.root` has it.
-        what: `report`, `scores`, `runs`, `exports`, or `exports/RUN`.
+        what: `report`, `scores`, `runs`, `mlflow`, `exports`, or `exports/RUN`.
         to: The folder; files keep their places below the root, exports are named after their runs.
 
     Returns:
@@ -73,12 +75,16 @@ def fetch(root: str, what: str, to: Path) -> list[Path]:
         told = [to / EXPORTS / run for run in sorted(chosen)]
     else:
         raise ConfigError(f"{what!r} is nothing that can be fetched", fix=f"ask for {_CHOICES}")
-    if not copies:
-        raise ConfigError(f"{address(place)} has no {what} yet", fix="run cpt-ray run with the study file first")
+    if not copies or (what == "mlflow" and DATABASE not in copies):
+        elsewhere = "; a study with tracking.uri has its numbers there" if what == "mlflow" else ""
+        raise ConfigError(f"{address(place)} has no {what} yet", fix=f"run cpt-ray run with the study file first{elsewhere}")
     if listed is not None:  # a report may have changed since it was fetched before
         refresh(place, {name: listed[name] for name in copies})
     for source, name in copies.items():
-        _copy(place / source, to / name)
+        # A database is written by whoever opens it, and perhaps just now.
+        (copy_database if name == DATABASE else _copy)(place / source, to / name)
+    if DATABASE in copies:
+        lead_here(to)
     return told
 
 

@@ -14,7 +14,7 @@ from cpt_ray.config.load import dump_study
 from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.edges.store import address, exists, fresh, is_mirrored
-from cpt_ray.edges.tracking.mirrored import database_of
+from cpt_ray.edges.tracking.mirrored import command_that_shows, database_of
 from cpt_ray.records import (
     Comparison,
     DomainFindings,
@@ -90,14 +90,16 @@ def _mirror(study: StudyDriver, comparison: Comparison, report: Path) -> str:
     corpus = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
     tables = {"results.csv": results_csv(comparison)} | {f"prepare/{name}": text for name, text in corpus.items()}
     mirror_study(study.mirror, study.runs(), folders, Found(comparison.points, tables, comparison.answers.fits), report)
-    return _where_to_look(study.mirror.target.uri)
+    return _where_to_look(study.root, study.mirror.target.uri)
 
 
-def _where_to_look(uri: str) -> str:
-    """The command that shows the mirror, or the address of the server that does."""
-    if database_of(uri) is None:
+def _where_to_look(root: Path, uri: str) -> str:
+    """The command that shows the mirror, or that brings it from a bucket; or the address of the server that shows it."""
+    if (database := database_of(uri)) is None:
         return redact_text(uri)
-    return shlex.join(["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact_text(uri)])
+    if is_mirrored(database):
+        return shlex.join(["cpt-ray", "fetch", address(root), "mlflow"])
+    return command_that_shows(uri)
 
 
 def summarize(study: StudyDriver, comparison: Comparison) -> str:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, working_nodes
+from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, nodes_at_most, working_nodes
 from cpt_ray.edges.store.lines import look_every_s
 from cpt_ray.errors import problem_of
 from cpt_ray.study import store
@@ -101,6 +101,7 @@ class _Beside(threading.Thread):
 def room_beside(runtime: RuntimeConfig, runs: int) -> int:
     """How many models may be scored while that many runs are left to train."""
     nodes, private = working_nodes(runtime), cluster_address(runtime) is None
-    groups, _ = parallel_groups(runtime, nodes, private=private, may_grow=cluster_may_grow())
+    at_most = nodes_at_most() if cluster_may_grow() else []
+    groups, _ = parallel_groups(runtime, nodes, private=private, may_grow=bool(at_most), at_most=at_most)
     # A private Ray counts CPUs that are not there: scoring on them would slow training down.
-    return scoring_room(runtime, nodes, groups=min(groups, runs), cores=os.cpu_count() if private else None)
+    return scoring_room(runtime, at_most or nodes, groups=min(groups, runs), cores=os.cpu_count() if private else None)

@@ -25,14 +25,13 @@ from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.process import process_pool
 from cpt_ray.edges.store import address, cache, fetched_folder, forget_unsent, fresh, is_mirrored, lines, listing, push
 from cpt_ray.edges.store.conditional import heeds_conditions
+from cpt_ray.edges.tracking.moved import ARTIFACTS, DATABASE, lead_here
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import Artifact
 from cpt_ray.study import store
 from cpt_ray.study.stages.stage import Console, LiveRun, Node
 
 logger = logging.getLogger(__name__)
-_ARTIFACTS = "mlartifacts"
-"""MLflow's files: with its database and the log fetched at the start of a command, and sent at its end."""
 
 FollowRun: TypeAlias = Callable[[Node[Any, Any]], LiveRun]
 
@@ -65,8 +64,10 @@ class Session:
         with contextlib.ExitStack() as stack:
             self.attempt = stack.enter_context(hold_lease(self.root)).attempt
             fresh(driver_log(self.root))
-            fresh(self.root / "mlflow.db")
-            fetched_folder(self.root / _ARTIFACTS)
+            if is_mirrored(self.root):
+                fresh(self.root / DATABASE)
+                fetched_folder(self.root / ARTIFACTS)
+                lead_here(self.root)
             stack.callback(self._send_kept)
             # Before the end too: of a driver that dies with its machine, nothing else is left.
             lines.publish(driver_log(self.root))
@@ -90,12 +91,12 @@ class Session:
         if is_mirrored(self.root):
             self.require_lease()
             lines.finish(driver_log(self.root))
-            artifacts = self.root / _ARTIFACTS
+            artifacts = self.root / ARTIFACTS
             sent = listing(artifacts)
             made = [
                 path for path in artifacts.rglob("*") if path.is_file() and path.relative_to(artifacts).as_posix() not in sent
             ]
-            for path in (driver_log(self.root), self.root / "mlflow.db", *made):
+            for path in (driver_log(self.root), self.root / DATABASE, *made):
                 if path.exists():
                     push(path)
 

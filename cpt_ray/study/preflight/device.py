@@ -12,13 +12,15 @@ from cpt_ray.config.devices import choose_device, require_precision
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.device import prove_device, read_device
-from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, private_cpus, working_nodes
+from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, nodes_at_most, private_cpus, working_nodes
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Card, ClusterNode
 from cpt_ray.study.stages.stage import Console
-from cpt_ray.train.groups.room import require_room
+from cpt_ray.train.groups.room import parallel_groups, require_labeled, require_room
 
 _GIB = 1 << 30
+_IN_UNITS = frozenset(("documents", "held_out", "shards", "late_scan", "classifier", "scores", "yield", "derived", "arms"))
+"""Stages that prepare text in tasks of Ray."""
 
 
 def say_device(config: StudyConfig, console: Console) -> None:
@@ -66,7 +68,7 @@ def require_device(config: StudyConfig, building: Collection[str]) -> None:
 
 
 def require_placement(runtime: RuntimeConfig, building: Collection[str], need_ray: Callable[[], None]) -> str | None:
-    """Refuse a placement of training workers that the cluster cannot serve; a cluster is joined to ask it.
+    """Refuse a placement of workers or tasks that the cluster cannot serve; a cluster is joined to ask it.
 
     Args:
         runtime: The `runtime` section.
@@ -74,7 +76,8 @@ def require_placement(runtime: RuntimeConfig, building: Collection[str], need_ra
         need_ray: Starts or joins Ray.
 
     Returns:
-        A warning if only nodes that an autoscaler would add could serve it, or None.
+        A warning if only nodes that an autoscaler would add could serve it, or fewer runs will train at once than are asked
+        for; or None.
 
     Raises:
         ConfigError: With what the cluster has.
@@ -83,13 +86,24 @@ def require_placement(runtime: RuntimeConfig, building: Collection[str], need_ra
         return None
     if building and not runtime.use_head:
         _require_other_nodes(runtime, need_ray)
+    if not building:
+        return None
+    private = cluster_address(runtime) is None
+    if private:  # known before it starts; whether its GPUs are there is asked when it has
+        gpus = max(runtime.workers.max * runtime.gpus_per_worker, runtime.scoring_gpus)
+        nodes, may_grow = [ClusterNode("here", {"CPU": private_cpus(runtime), "GPU": gpus}, {})], False
+    else:
+        need_ray()
+        nodes, may_grow = working_nodes(runtime), cluster_may_grow()
+    if not may_grow:
+        prepares = not _IN_UNITS.isdisjoint(building)
+        require_labeled(runtime, nodes, prepares=prepares, scores="evaluate" in building)
     if "train" not in building:
         return None
-    if cluster_address(runtime) is None:  # known before it starts; whether its GPUs are there is asked when it has
-        gpus = runtime.workers.max * runtime.gpus_per_worker
-        return require_room(runtime, [ClusterNode("here", {"CPU": private_cpus(runtime), "GPU": gpus}, {})], may_grow=False)
-    need_ray()
-    return require_room(runtime, working_nodes(runtime), may_grow=cluster_may_grow())
+    if (warning := require_room(runtime, nodes, may_grow=may_grow)) is not None:
+        return warning
+    at_most = nodes_at_most() if may_grow else []
+    return parallel_groups(runtime, nodes, private=private, may_grow=may_grow, at_most=at_most)[1]
 
 
 def _require_other_nodes(runtime: RuntimeConfig, need_ray: Callable[[], None]) -> None:

@@ -26,6 +26,8 @@ from cpt_ray.edges.device import read_device
 from cpt_ray.edges.packages import versions
 from cpt_ray.edges.ray_runtime import cluster_nodes
 from cpt_ray.edges.source_files import SourceFile, open_source
+from cpt_ray.edges.store.addresses import CACHE
+from cpt_ray.edges.store.cache import kept_bytes
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import ClusterNode, DeviceFacts, Finding
 from cpt_ray.study.preflight.doctor.machine import check_machine
@@ -50,6 +52,8 @@ class Wanted:
     """`runtime.scratch`."""
     sources: Sequence[tuple[str, SourceFile]]
     """Setting to the first file that it names, for one that workers read."""
+    models: Mapping[str, Path] = field(default_factory=dict)
+    """Name of each model that is imported already to a file of it in the root."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class NodeFacts:
     """Why the root is not the driver's; empty if it is."""
     scratch: str
     scratch_free_bytes: int
-    """0 if the folder cannot be written."""
+    """0 if the folder cannot be written; what the node has of a bucket and may delete is free."""
     compiler: bool
     """Whether DeepSpeed's operators are built, or can be."""
     device: DeviceFacts
@@ -87,6 +91,8 @@ class AskedNode:
     """None if it did not answer."""
     skew_s: float
     """Its clock minus the driver's; 0 where the difference may be the time that the question took."""
+    node: ClusterNode
+    """What Ray says of it."""
     unreachable: tuple[str, ...] = ()
     """Nodes that it cannot connect to."""
 
@@ -117,6 +123,7 @@ def ask_nodes(wanted: Wanted) -> list[AskedNode]:
             facts=answer,
             skew_s=0.0 if answer is None else _skew(answer.clock_s, asked, time.time()),
             unreachable=tuple(named[address] for address in failed or ()),
+            node=node,
         )
         for name, node, answer, failed in zip(names, nodes, facts, unreachable, strict=True)
     ]
@@ -187,7 +194,12 @@ class NodeProbe:
     def look(self, wanted: Wanted) -> NodeFacts:
         """Find out what the study wants to know of this node."""
         scratch = wanted.scratch or Path(tempfile.gettempdir())
+        kept = 0
+        if store.is_mirrored(wanted.root):
+            scratch = Path(os.environ.get(CACHE) or scratch)
+            kept = kept_bytes(store.here(wanted.root))
         unreadable = {key: reason for key, file in wanted.sources if (reason := _why_unreadable(file))}
+        unreadable |= {name: reason for name, path in wanted.models.items() if (reason := _why_missing(path))}
         return NodeFacts(
             host=socket.gethostname(),
             python=platform.python_version(),
@@ -196,7 +208,7 @@ class NodeProbe:
             clock_s=time.time(),
             root_problem=_root_problem(wanted),
             scratch=str(scratch),
-            scratch_free_bytes=_free_bytes(scratch),
+            scratch_free_bytes=_free_bytes(scratch) + kept,
             compiler=_has_operators(),
             device=read_device(ask_torch=False),
             unreadable=unreadable,
@@ -276,4 +288,19 @@ def _why_unreadable(file: SourceFile) -> str:
         return error.problem
     except OSError as error:
         return error.strerror or str(error)
+    return ""
+
+
+def _why_missing(path: Path) -> str:
+    """Why a file of the root cannot be read here; its content is not fetched."""
+    try:
+        path = store.here(path)
+        if not store.exists(path):
+            return f"{store.address(path)} is not there"
+        if not store.is_mirrored(path):
+            path.open("rb").close()
+    except CptRayError as error:
+        return error.problem
+    except OSError as error:
+        return f"{path}: {error.strerror}"
     return ""

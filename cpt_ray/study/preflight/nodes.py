@@ -19,16 +19,20 @@ from cpt_ray.config.devices import choose_device, require_precision
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges import store
 from cpt_ray.edges.packages import versions
+from cpt_ray.edges.ray_runtime import cluster_may_grow, nodes_at_most, working_nodes
 from cpt_ray.edges.source_files import SourceFile, list_source_files
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import MemoryPlan
 from cpt_ray.study.preflight.node_probe import ANSWER_S, DISTRIBUTIONS, AskedNode, NodeFacts, Wanted, ask_nodes, code_hash
 from cpt_ray.study.stages.stage import Console
+from cpt_ray.train.groups.room import parallel_groups, workers_on
 
 _SKEW_S = 5.0
 """Clocks further apart than this make leases and heartbeats look stale."""
 _GIB = 1 << 30
+_COPIES = 3
+"""Of text in a node's mirror of a bucket: clean, with its duplicates' keys, and packed."""
 
 
 class Problem(NamedTuple):
@@ -47,42 +51,98 @@ class Demands:
     """Versions of the driver."""
     code: str
     """Hash of the driver's source."""
-    scratch_bytes: int
-    """What the checkpoints of one worker take while they wait for their upload."""
+    room: Room
 
 
-def require_nodes(config: StudyConfig, root: Path, memory: Sequence[MemoryPlan], console: Console) -> None:
+@dataclass(frozen=True)
+class Room:
+    """What a study takes of the disk of a node, in bytes."""
+
+    worker: int = 0
+    """Of a training worker: its share of the checkpoints that wait for their upload."""
+    workers: int = 1
+    """Training workers at once, of all groups together."""
+    model: int = 0
+    """Of a root in a bucket: a base and an export."""
+    text: int = 0
+    """Of a root in a bucket: `runtime.cache`, else all text and shards."""
+    unit: int = 0
+    """Of the text, what a unit in work takes; 0 where `runtime.cache` is set, and fills up."""
+
+
+class Planned(NamedTuple):
+    """What is planned of a study, as far as it takes room."""
+
+    memory: Sequence[MemoryPlan]
+    """Of its models."""
+    text_bytes: float
+    """Of its sources; 0 where they do not say."""
+    runs: int
+    models: Mapping[str, Path]
+    """Name of each model that is imported already to a file of it in the root."""
+
+
+def require_nodes(config: StudyConfig, root: Path, planned: Planned, console: Console) -> None:
     """Ask every node; Ray has been joined.
 
     Args:
         config: The study.
         root: Its root.
-        memory: Of its models, whose checkpoints wait on the workers' disks.
+        planned: What it takes of the nodes' disks, and the models that they read.
         console: Where the result is said.
 
     Raises:
         ConfigError: With a table of all nodes, if something is wrong on one that works for the study.
     """
     started = time.monotonic()
-    largest = max(one.checkpoint_bytes for one in memory)
-    found = judge_nodes(config, root, scratch_bytes=largest // config.runtime.group.min)
+    at_most = nodes_at_most() if cluster_may_grow() else []
+    nodes = working_nodes(config.runtime)
+    groups, _ = parallel_groups(config.runtime, nodes, private=False, may_grow=bool(at_most), at_most=at_most)
+    room = room_needed(config, planned, groups=groups, in_bucket=store.is_mirrored(root))
+    found = judge_nodes(config, root, room=room, models=planned.models)
     if any(wrong for _, wrong in found):
         fixes = dict.fromkeys(problem.fix for _, wrong in found for problem in wrong)
         raise ConfigError(f"not every node of the cluster can work for this study:\n{table(found)}", fix="; ".join(fixes))
     console.say(f"nodes: {len(found)} asked in {time.monotonic() - started:.1f} s, all ready")
 
 
-def judge_nodes(config: StudyConfig, root: Path, *, scratch_bytes: int) -> list[tuple[AskedNode, list[Problem]]]:
+def room_needed(config: StudyConfig, planned: Planned, *, groups: int, in_bucket: bool) -> Room:
+    """What a study takes of a node's disk.
+
+    Args:
+        config: The study.
+        planned: What is planned of it.
+        groups: Groups that may train at once.
+        in_bucket: Whether its root is, of which each node then has a mirror.
+    """
+    group, cache = config.runtime.group, config.runtime.cache
+    share = max(one.checkpoint_bytes for one in planned.memory) // group.min
+    workers = min(groups, max(1, planned.runs)) * group.max
+    if not in_bucket:
+        return Room(share, workers)
+    return Room(
+        worker=2 * share,  # the one that is sent, and the one before
+        workers=workers,
+        model=2 * max(one.export_bytes for one in planned.memory),
+        text=cache or int(_COPIES * planned.text_bytes),
+        unit=0 if cache else _COPIES * config.prepare.unit_bytes,
+    )
+
+
+def judge_nodes(
+    config: StudyConfig, root: Path, *, room: Room, models: Mapping[str, Path]
+) -> list[tuple[AskedNode, list[Problem]]]:
     """Every node of the cluster, which has been joined, with what keeps it from working for the study.
 
     Args:
         config: The study.
         root: Its root.
-        scratch_bytes: What the checkpoints of one worker take on a node's disk.
+        room: What it takes of a node's disk.
+        models: See `Planned`.
     """
     with _marked(root) as mark:
-        nodes = ask_nodes(Wanted(root, mark, _path(config.runtime.scratch), _first_files(config)))
-    demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), scratch_bytes)
+        nodes = ask_nodes(Wanted(root, mark, _path(config.runtime.scratch), _first_files(config), models))
+    demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), room)
     return [(node, list(problems(node, demands))) for node in nodes]
 
 
@@ -107,17 +167,34 @@ def problems(node: AskedNode, demands: Demands) -> Iterator[Problem]:
         fix = "set study.root to a folder that all nodes share under the same path, or to an object store (s3://BUCKET/PREFIX)"
         yield Problem(f"study.root {facts.root_problem}", fix)
     for key, reason in facts.unreadable.items():
-        yield Problem(f"{key}: {reason}", f"put what {key} names where every node reads it under that name")
-    if facts.scratch_free_bytes < demands.scratch_bytes:
-        free, needed = facts.scratch_free_bytes / _GIB, demands.scratch_bytes / _GIB
-        yield Problem(
-            f"{facts.scratch}: {free:.1f} GiB free, checkpoints need {needed:.1f} GiB",
-            "set runtime.scratch to a folder on a larger disk, which exists on every node",
-        )
+        if key.startswith("model "):
+            yield Problem(f"{key}: {reason}", "let every node read study.root with the rights that the driver has")
+        else:
+            yield Problem(f"{key}: {reason}", f"put what {key} names where every node reads it under that name")
+    yield from _no_room(node, facts, demands)
     if runtime.gpus_per_worker == 0 and not facts.compiler:
         yield Problem("no C++ compiler, and DeepSpeed's operators are not built", "install g++ there, or run make setup there")
     if runtime.gpus_per_worker > 0 and node.gpus > 0:
         yield from _card(facts, demands.config)
+
+
+def _no_room(node: AskedNode, facts: NodeFacts, demands: Demands) -> Iterator[Problem]:
+    """What a node's disk does not hold of all that may come to it at once."""
+    room = demands.room
+    workers = min(room.workers, workers_on(demands.config.runtime, node.node))
+    parts = {
+        f"checkpoints of {workers} worker(s)": workers * room.worker,
+        "models": room.model if workers else 0,
+        "text and shards": min(room.text, int(node.cpus) * room.unit) if room.unit else room.text,
+    }
+    needed = sum(parts.values())
+    if facts.scratch_free_bytes < needed:
+        what = ", ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items() if size)
+        yield Problem(
+            f"{facts.scratch}: {facts.scratch_free_bytes / _GIB:.1f} GiB free, {needed / _GIB:.1f} GiB needed ({what})",
+            "set runtime.scratch to a folder on a larger disk, which exists on every node"
+            + (", or lower runtime.cache" if demands.config.runtime.cache else ""),
+        )
 
 
 def table(found: Sequence[tuple[AskedNode, Sequence[Problem]]]) -> str:

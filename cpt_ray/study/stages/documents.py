@@ -47,7 +47,7 @@ def data_job(text: Text, folder: Path, session: Session) -> DataJob:
 
     progress = StageProgress(session.console)
     workers = session.runtime.units_at_once
-    labels = working_labels(session.runtime) if pool is None else {}
+    labels = working_labels(session.runtime, session.runtime.prepare_labels) if pool is None else {}
     return DataJob(text.sources, text.prepare, folder, num_workers=workers, progress=progress, pool=pool, labels=labels)
 
 
@@ -56,7 +56,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Text]]:
     yield Planned(
         name=config.study.name,
         inputs={
-            source.name: graph.once(f"source {source.model_dump_json()}", functools.partial(source_fingerprint, source))
+            source.name: graph.input(f"source {source.model_dump_json()}", functools.partial(source_fingerprint, source))
             for source in config.read_sources
         },
         settings={

@@ -21,7 +21,7 @@ def exam_inputs(graph: Graph, exams: Exams) -> dict[str, str]:
 
 def files_at(graph: Graph, uri: str) -> str:
     """The fingerprint of the files that match a glob, listed once for all cells."""
-    return graph.once(f"files {uri}", lambda: listing(uri))
+    return graph.input(f"files {uri}", lambda: listing(uri))
 
 
 def exam_settings(exams: Exams) -> list[dict[str, object]]:

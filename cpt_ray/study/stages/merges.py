@@ -8,6 +8,7 @@ A merge is an export and a record of its own, with the budget of the run that it
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,8 @@ def _plan_companions(graph: Graph) -> Iterator[Planned[Companion]]:
     for entry in graph.config.merges:
         for companion in companions(entry).values():
             with named(companion):
-                base = base_fingerprint(companion.model, graph.hashes)
+                key = f"base {companion.model.model_dump_json()}"
+                base = graph.input(key, functools.partial(base_fingerprint, companion.model, graph.hashes))
             yield Planned(companion.model.name, {"base": base}, {"revision": companion.model.revision}, companion)
 
 

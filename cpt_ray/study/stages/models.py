@@ -24,9 +24,9 @@ def _plan(graph: Graph) -> Iterator[Planned[ModelConfig]]:
     for model in graph.config.models:
         key = model.model_dump_json()
         inputs: dict[str, Node[Any, Any] | str] = {
-            "base": graph.once(f"base {key}", functools.partial(base_fingerprint, model, graph.hashes))
+            "base": graph.input(f"base {key}", functools.partial(base_fingerprint, model, graph.hashes))
         }
-        given = graph.once(f"tokenizer {key}", functools.partial(tokenizer_fingerprint, model, graph.hashes))
+        given = graph.input(f"tokenizer {key}", functools.partial(tokenizer_fingerprint, model, graph.hashes))
         tokenizer = given or tokenizer_node(graph, model)
         yield Planned(
             name=model.name,

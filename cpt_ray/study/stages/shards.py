@@ -47,7 +47,7 @@ def _plan(graph: Graph) -> Iterator[Planned[Packing]]:
     first: dict[object, str] = {}
     for model in config.models:
         base = graph.one(MODELS, model.name)
-        tokenizer = tokenizer_node(graph, model) or graph.once(
+        tokenizer = tokenizer_node(graph, model) or graph.input(
             f"packing {model.model_dump_json()}", functools.partial(packing_fingerprint, model, graph.hashes)
         )
         around = {"separator": model.separator, "bos": model.bos}

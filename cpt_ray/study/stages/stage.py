@@ -26,6 +26,7 @@ from cpt_ray.records import Artifact, Record, RunSpec, StepMetrics
 WorkT = TypeVar("WorkT")
 RecordT = TypeVar("RecordT", bound=Record)
 ValueT = TypeVar("ValueT")
+InputT = TypeVar("InputT", bound="str | None")
 Verb = Literal["prepare", "train", "evaluate"]
 
 
@@ -57,6 +58,14 @@ class Graph(Protocol):
 
     def once(self, key: str, look_up: Callable[[], ValueT]) -> ValueT:
         """What `look_up` returns, looked up once for all cells of a grid; `key` says what it is."""
+
+    def input(self, key: str, look_up: Callable[[], InputT]) -> InputT:
+        """The fingerprint of files outside the root, or their content: looked up once, or as the root says that it was.
+
+        Args:
+            key: A word, and the input as the study file has it; see `study.inputs.known_name`.
+            look_up: Reads the files.
+        """
 
     def of(self, stage: Stage[WorkT, RecordT]) -> list[Node[WorkT, RecordT]]:
         """All artifacts of a stage, in their order."""

@@ -87,8 +87,9 @@ def deepspeed_path(name: str, config_path: Path) -> Path:
 
 def deepspeed_of(graph: Graph) -> DeepSpeedConfig:
     """The checked DeepSpeed JSON of a cell, read once for all cells."""
-    path = deepspeed_path(graph.config.train.deepspeed, graph.config_path)
-    return graph.once(f"deepspeed {path}", lambda: load_deepspeed(path))
+    name = graph.config.train.deepspeed
+    text = graph.input(f"deepspeed {name}", lambda: load_deepspeed(deepspeed_path(name, graph.config_path)).to_json())
+    return graph.once(f"deepspeed {name}", lambda: DeepSpeedConfig.from_json(text))
 
 
 def _plan(graph: Graph) -> Iterator[Planned[Training]]:

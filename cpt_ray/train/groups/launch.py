@@ -4,7 +4,8 @@ In: runs, parents before branches. A group is started for a run that is ready (`
 (`room.py`), and then serves further runs. Out: what becomes of each run, told to an observer as it happens (`watcher.py`).
 
 A group that ends with an error is not replaced. The others go on with all that does not need its run, because that is trained
-anyway and nothing of it is lost; the error is said at once and raised in the end. A stop reaches all groups: each saves first.
+anyway and nothing of it is lost; the error is said at once and raised in the end. A stop reaches all groups: each saves first,
+and those that still wait for nodes are not waited for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from cpt_ray.edges.process import choose_accelerator
 from cpt_ray.edges.ray_runtime import (
     cluster_address,
     cluster_may_grow,
+    nodes_at_most,
     operator_environment,
     put_interpreter_on_path,
     require_cluster_gpus,
@@ -137,9 +139,13 @@ class _Groups:
             ended = [number for number, group in self._groups.items() if not group.thread.is_alive()]
             for number in ended:
                 self._end(number)
-            if not self._errors and (ended or time.monotonic() - asked >= _WANTED_S):
-                self._start_wanted()
+            if ended or time.monotonic() - asked >= _WANTED_S:
                 asked = time.monotonic()
+                if not self._errors:
+                    self._start_wanted()
+                if self._groups and all(self._queue.waits_in_vain(number) for number in self._groups):
+                    self._leave_waiting()
+                    break
             if not self._groups:
                 break
             time.sleep(_LOOK_S)
@@ -147,12 +153,19 @@ class _Groups:
             remove_tree(self._storage)  # Ray Train's own bookkeeping: checkpoints and results are in the runs' folders
         return self._errors
 
+    def _leave_waiting(self) -> None:
+        """Leave the groups that still wait for nodes, as Ray does without a limit: should nodes come, their workers end."""
+        logger.info("%d group(s) still wait for nodes, with nothing left to train", len(self._groups))
+        for number in self._groups:
+            self._queue.refuse(number, TrainingStopped("nothing is left to train", fix="re-run the same command to resume"))
+
     def _room(self) -> int:
         room, warning = parallel_groups(
             self._runtime,
             working_nodes(self._runtime),
             private=cluster_address(self._runtime) is None,
             may_grow=cluster_may_grow(),
+            at_most=nodes_at_most(),
         )
         if warning is not None and not self._warned:
             logger.warning(warning)

@@ -54,6 +54,8 @@ class RunQueue:
         self._finished = {place for place, task in enumerate(self._tasks) if task.finished}
         self._before = frozenset(self._finished)
         self._given: dict[int, list[int | Literal["end"]]] = {}
+        self._arrived: set[int] = set()
+        """Groups whose workers have asked: others wait for nodes."""
         self._failed: set[int] = set()
         self._refused: dict[int, CptRayError] = {}
         self._ready: set[int] = set()
@@ -63,6 +65,7 @@ class RunQueue:
     def take(self, group: int, after: int | None) -> Turn:
         """What a worker of the group does after the run `after`, None when it starts."""
         with self._lock:
+            self._arrived.add(group)
             if group in self._refused:
                 return "end"
             given = self._given.setdefault(group, [])
@@ -106,7 +109,8 @@ class RunQueue:
     def wanted(self) -> int:
         """For how many runs another group should be started: they are ready, and no group will take them soon."""
         with self._lock:
-            return 0 if self._is_stopped() else len(self._worth_a_group()) - len(self._waits_since)
+            idle = sum(group not in self._arrived and not given for group, given in self._given.items())
+            return 0 if self._is_stopped() else len(self._worth_a_group()) - len(self._waits_since) - idle
 
     def given(self) -> list[int]:
         """The runs that groups were given so far, finished or not."""
@@ -119,8 +123,15 @@ class RunQueue:
             runs = [turn for turn in self._given.get(group, ()) if isinstance(turn, int)]
             return runs[-1] if runs else None
 
+    def waits_in_vain(self, group: int) -> bool:
+        """Whether a group waits for nodes and has nothing to do on them."""
+        with self._lock:
+            if group in self._arrived:
+                return False
+            return self._is_stopped() or all(turn == "end" or self._is_finished(turn) for turn in self._given.get(group, ()))
+
     def _next(self, group: int) -> Turn:
-        ready = [] if self._is_stopped() else self._ready_runs()
+        ready = [] if self._is_stopped() else self._ready_runs() or self._taken_back()
         if ready:
             self._waits_since.pop(group, None)
             return ready[0]
@@ -129,6 +140,14 @@ class RunQueue:
             return "wait"
         del self._waits_since[group]
         return "end"
+
+    def _taken_back(self) -> list[int]:
+        """The first run that a group was given which still waits for nodes: a group that has them need not."""
+        for group, given in self._given.items():
+            if group not in self._arrived and given and (run := given[-1]) != "end":
+                given.clear()
+                return [run]
+        return []
 
     def _ready_runs(self) -> list[int]:
         """Runs that no group was given and that can start, the longest path first."""

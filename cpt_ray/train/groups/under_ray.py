@@ -72,6 +72,11 @@ class QueueActor:
         answer: int | None = self._ask("run_of", group)
         return answer
 
+    def waits_in_vain(self, group: int) -> bool:
+        """See `RunQueue`."""
+        answer: bool = self._ask("waits_in_vain", group)
+        return answer
+
     def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
         import ray
 
@@ -116,14 +121,7 @@ def fit_group(
         _work,
         train_loop_config={"group": group, "tasks": [task.to_json() for task in tasks], "queue": queue},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=runtime.collective_timeout),
-        scaling_config=ScalingConfig(
-            num_workers=(runtime.workers.min, runtime.workers.max) if runtime.workers.elastic else runtime.workers.max,
-            elastic_resize_monitor_interval_s=float(runtime.resize_interval),
-            use_gpu=gpus > 0,
-            resources_per_worker=runtime.worker_demand,
-            placement_strategy=runtime.placement_strategy,
-            label_selector={**runtime.label_selector, **working_labels(runtime)} or None,
-        ),
+        scaling_config=ScalingConfig(**placement_of(runtime)),
         run_config=RunConfig(
             name=name,
             **_ray_storage(storage),
@@ -143,6 +141,19 @@ def fit_group(
     except ray.exceptions.RayActorError as error:
         raise TrainingError(f"{name}: Ray's training controller is gone: {_last_line(error)}", fix=_RESUME) from error
     return queue.refusal(group)
+
+
+def placement_of(runtime: RuntimeConfig) -> dict[str, Any]:
+    """How many workers a group has and where, as Ray's `ScalingConfig` takes it."""
+    workers = runtime.workers
+    return {
+        "num_workers": (workers.min, workers.max) if workers.elastic else workers.max,
+        "elastic_resize_monitor_interval_s": float(runtime.resize_interval),
+        "use_gpu": runtime.gpus_per_worker > 0,
+        "resources_per_worker": runtime.worker_demand,
+        "placement_strategy": runtime.placement_strategy,
+        "label_selector": working_labels(runtime, runtime.label_selector) or None,
+    }
 
 
 def _ray_storage(storage: Path) -> dict[str, Any]:

@@ -113,6 +113,8 @@ def test_an_argument_is_a_run_unless_it_is_a_file(tmp_path):
     study = tmp_path / "a:b"
     study.write_text("", encoding="utf-8")
     assert names_a_run("runs/demo:m-base")
+    assert names_a_run("s3://bucket/demo:m-base")
+    assert not names_a_run("s3://bucket/demo")
     assert not names_a_run(str(study))
     assert not names_a_run("configs/demo.yaml")
     assert not names_a_run("not:there.yaml")  # a study file that is missing is missed as one

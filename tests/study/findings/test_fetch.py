@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
+from cpt_ray.cli.main import main
+from cpt_ray.edges.tracking.mirrored import default_uri
+from cpt_ray.edges.tracking.store import Tracking
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.findings.fetch import fetch
 
@@ -54,7 +60,7 @@ def test_a_copy_is_no_link_to_a_study_that_goes_on_writing(root, tmp_path):
 @pytest.mark.parametrize(
     ("what", "problem", "fix"),
     [
-        ("shards", "'shards' is nothing that can be fetched", "ask for report, scores, runs, exports, or exports/RUN"),
+        ("shards", "'shards' is nothing that can be fetched", "ask for report, scores, runs, mlflow, exports, or exports/RUN"),
         ("exports/x", "has no export of 'x'", "name one of r"),
     ],
 )
@@ -62,6 +68,23 @@ def test_what_is_not_there_is_named(root, tmp_path, what, problem, fix):
     with pytest.raises(ConfigError, match=problem) as error:
         fetch(str(root), what, tmp_path / "to")
     assert error.value.fix == fix
+
+
+def test_the_database_of_mlflow_is_fetched_with_its_files_and_can_be_opened(root, tmp_path, capsys):
+    with pytest.raises(ConfigError, match="has no mlflow yet") as error:
+        fetch(str(root), "mlflow", tmp_path / "to")
+    assert "a study with tracking.uri has its numbers there" in error.value.fix
+    experiment = Tracking(default_uri(root), "studies").experiment
+    client = MlflowClient(default_uri(root))
+    client.log_text(client.create_run(experiment).info.run_id, "said", "a.txt")
+    assert main(["fetch", str(root), "mlflow", str(tmp_path / "to")]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == [f"fetched: {tmp_path / 'to' / name}" for name in ("mlartifacts", "mlflow.db")]
+    uri = shlex.split(told[2].removeprefix("look at it: "))[-1]
+    shutil.rmtree(root / "mlartifacts")
+    fetched = MlflowClient(uri)
+    (run,) = fetched.search_runs([experiment])
+    assert Path(fetched.download_artifacts(run.info.run_id, "a.txt")).read_text() == "said"
 
 
 def test_a_root_without_a_study_or_results_is_named(tmp_path):

@@ -29,6 +29,14 @@ def test_scoring_gets_what_the_groups_that_are_left_cannot_need(cluster_has):
     assert room_beside(runtime.model_copy(update={"parallel_runs": 3}), 9) == 0
 
 
+def test_on_a_cluster_that_grows_what_it_may_have_counts(cluster_has, monkeypatch):
+    cluster_has(1.0)
+    monkeypatch.setattr(beside, "cluster_may_grow", lambda: True)
+    monkeypatch.setattr(beside, "nodes_at_most", lambda: [ClusterNode("a", {"CPU": 4.0}, {})] * 2)
+    runtime = RuntimeConfig(workers=2, evaluate_workers=8, address="head:6379")
+    assert [room_beside(runtime, runs) for runs in (9, 1)] == [2, 6]
+
+
 def test_on_a_private_ray_only_cores_that_are_there_count(cluster_has):
     cluster_has(5.0)
     assert room_beside(RuntimeConfig(workers=2, evaluate_workers=4), 4) == 0

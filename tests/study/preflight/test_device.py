@@ -136,10 +136,42 @@ def test_a_head_that_is_left_out_must_have_other_nodes_beside_it(monkeypatch):
     assert device.require_placement(runtime, {"documents", "train"}, lambda: None) is None
     with pytest.raises(ConfigError, match="cannot be placed: the cluster has 1 node with CPU 1"):
         device.require_placement(runtime.model_copy(update={"cpus_per_worker": 4}), {"train"}, lambda: None)
-    assert ray_runtime.working_labels(runtime) == {"ray.io/node-id": "!h"}
-    assert ray_runtime.working_labels(RuntimeConfig(address="head:6379")) == {}
+    assert ray_runtime.working_labels(runtime, {"zone": "a"}) == {"zone": "a", "ray.io/node-id": "!h"}
+    assert ray_runtime.working_labels(RuntimeConfig(address="head:6379"), {}) == {}
     assert ray_runtime.cluster_cpus({"ray.io/node-id": "!h"}) == 1
     assert ray_runtime.cluster_cpus({}) == 9
+
+
+def test_nodes_that_no_task_can_run_on_and_groups_that_no_node_holds_are_said_before_anything_is_prepared(monkeypatch):
+    there = [ClusterNode("a", {"CPU": 4.0}, {"cpt-ray-group": "prepare"}), ClusterNode("b", {"CPU": 2.0}, {})]
+    monkeypatch.setattr(ray_runtime, "cluster_nodes", lambda: there)
+    monkeypatch.setattr(device, "cluster_may_grow", lambda: False)
+    everything = {"documents", "train", "evaluate"}
+
+    def ask(building=everything, **settings) -> str | None:
+        return device.require_placement(RuntimeConfig(address="head:6379", **settings), building, lambda: None)
+
+    assert ask(prepare_labels={"cpt-ray-group": "prepare"}, evaluate_labels={"cpt-ray-group": "!prepare"}) is None
+    with pytest.raises(ConfigError) as error:
+        ask(prepare_labels={"cpt-ray-group": "text"})
+    assert error.value.problem == (
+        "a unit is prepared with CPU 1 on nodes labeled cpt-ray-group: text (runtime.prepare_labels), which no node has: the "
+        "cluster has 1 node with CPU 4 without these labels; 1 node with CPU 2 without these labels"
+    )
+    assert error.value.fix.startswith("change runtime.prepare_labels, or start nodes that have it: ray start")
+    with pytest.raises(
+        ConfigError, match=r"a model is scored with CPU 1 on nodes labeled zone: b \(runtime\.evaluate_labels\)"
+    ):
+        ask(evaluate_labels={"zone": "b"})
+    assert ask({"train"}, prepare_labels={"zone": "b"}, evaluate_labels={"zone": "b"}) is None
+    assert ask(parallel_runs=3, workers=2) is None
+    assert ask(parallel_runs=4, workers=2).startswith(
+        "runtime.parallel_runs is 4, but the cluster has 1 node with CPU 4; 1 node"
+    )
+    monkeypatch.setattr(device, "cluster_may_grow", lambda: True)
+    monkeypatch.setattr(device, "nodes_at_most", lambda: [ClusterNode("cpu", {"CPU": 8.0}, {})])
+    assert ask(parallel_runs=4, workers=2, prepare_labels={"zone": "b"}) is None
+    assert "is 5, but the cluster may have at most 1 node with CPU 8, which hold 4 " in ask(parallel_runs=5, workers=2)
 
 
 def test_parallel_runs_without_effect_are_said(facts_are, tmp_path):

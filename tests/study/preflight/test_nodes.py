@@ -14,14 +14,17 @@ import ray
 from cpt_ray.config.load import load_study
 from cpt_ray.edges.packages import versions
 from cpt_ray.edges.source_files import SourceFile
+from cpt_ray.edges.store import mirror_of, push
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import DeviceFacts, MemoryPlan
+from cpt_ray.records import ClusterNode, DeviceFacts, MemoryPlan
 from cpt_ray.study.preflight import nodes as module
 from cpt_ray.study.preflight.node_probe import DISTRIBUTIONS, AskedNode, NodeProbe, Wanted, _skew, ask_nodes, code_hash
-from cpt_ray.study.preflight.nodes import Demands, problems, require_nodes, table
+from cpt_ray.study.preflight.nodes import Demands, Planned, Room, problems, require_nodes, room_needed, table
 from tests.integration.tiny_study import write_tiny_study
+from tests.object_store import node as mirrors
 
 pytestmark = pytest.mark.accept(cluster=4)
+GIB = 1 << 30
 _BYTES = ("weights", "gradients", "optimizer", "device", "host", "export", "disk")
 MEMORY = MemoryPlan(
     model="tiny", parameters=1, zero_stage=2, precision="bf16", num_workers=2, checkpoint_bytes=14,
@@ -46,11 +49,17 @@ def wanted(tmp_path):
 def ready(wanted):
     """This machine as a node that is ready."""
     facts = dataclasses.replace(NodeProbe().look(wanted), compiler=True)
-    return AskedNode("h1 10.0.0.1", cpus=4, gpus=0, facts=facts, skew_s=0.0)
+    return AskedNode("h1 10.0.0.1", cpus=4, gpus=0, facts=facts, skew_s=0.0, node=ClusterNode("h1", {"CPU": 4.0}, {}))
 
 
 def demands(config, **changes):
-    return dataclasses.replace(Demands(config, versions(*DISTRIBUTIONS), code_hash(), scratch_bytes=1), **changes)
+    return dataclasses.replace(Demands(config, versions(*DISTRIBUTIONS), code_hash(), Room(worker=1)), **changes)
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def said(node, asked):
@@ -79,7 +88,7 @@ def test_a_node_like_the_drivers_is_ready(ready, config):
         ({"unreadable": {"source law": "no such file"}}, r"source law: no such file -> put what source law names where"),
         (
             {"scratch_free_bytes": 0},
-            r"0\.0 GiB free, checkpoints need 0\.0 GiB -> set runtime\.scratch to a folder on a larger",
+            r"0\.0 GiB free, 0\.0 GiB needed \(checkpoints of 1 worker\(s\) 0\.0\) -> set runtime\.scratch to a folder",
         ),
         ({"compiler": False}, r"no C\+\+ compiler, .* -> install g\+\+ there"),
     ],
@@ -88,6 +97,67 @@ def test_each_fault_of_a_node_is_said_with_its_fix(ready, config, changes, found
     node = dataclasses.replace(ready, facts=dataclasses.replace(ready.facts, **changes))
     (only,) = said(node, demands(config))
     assert re.search(found, only), only
+
+
+def test_all_that_may_come_to_a_node_at_once_must_have_room_on_its_disk(ready, config):
+    def said_of(free_gib: float, cpus: float = 4, **room) -> list[str]:
+        facts = dataclasses.replace(ready.facts, scratch="/scratch", scratch_free_bytes=int(free_gib * GIB))
+        node = ready.node._replace(resources={"CPU": cpus})
+        asked = demands(config, room=Room(**{key: size * (GIB if key != "workers" else 1) for key, size in room.items()}))
+        return [problem.what for problem in problems(dataclasses.replace(ready, cpus=cpus, facts=facts, node=node), asked)]
+
+    # As many workers as the node holds, and no more than train at once.
+    assert said_of(7.9, worker=2, workers=9) == ["/scratch: 7.9 GiB free, 8.0 GiB needed (checkpoints of 4 worker(s) 8.0)"]
+    assert said_of(8, worker=2, workers=9) == []
+    assert said_of(4, worker=2, workers=2) == []
+    assert said_of(1, worker=2, workers=9, cpus=0.5) == []
+    # In a bucket's mirror also models and text: all of it, or what the units in work take.
+    whole = {"worker": 1, "workers": 2, "model": 3, "text": 100, "unit": 1}
+    parts = "checkpoints of 2 worker(s) 2.0, models 3.0, text and shards 4.0"
+    assert said_of(8.9, **whole) == [f"/scratch: 8.9 GiB free, 9.0 GiB needed ({parts})"]
+    assert said_of(8, **{**whole, "text": 3}) == []
+    assert said_of(104, **{**whole, "unit": 0}) != said_of(105, **{**whole, "unit": 0}) == []
+
+
+def test_what_a_study_takes_of_a_disk_follows_its_plan(config):
+    planned = Planned([MEMORY.model_copy(update={"checkpoint_bytes": 100, "export_bytes": 7})], 50.0, runs=3, models={})
+    assert config.runtime.workers.max == 2
+    assert room_needed(config, planned, groups=2, in_bucket=False) == Room(worker=50, workers=4)
+    assert room_needed(config, planned, groups=9, in_bucket=False).workers == 6  # no more groups than runs
+    unit = 3 * config.prepare.unit_bytes
+    assert room_needed(config, planned, groups=1, in_bucket=True) == Room(100, 2, model=14, text=150, unit=unit)
+    limited = config.model_copy(update={"runtime": config.runtime.model_copy(update={"cache": 40})})
+    assert room_needed(limited, planned, groups=1, in_bucket=True) == Room(100, 2, model=14, text=40, unit=0)
+
+
+def test_a_model_of_the_root_that_a_node_cannot_read_is_named(ready, config, wanted):
+    weights = wanted.root / "models" / "model.safetensors"
+    asked = dataclasses.replace(wanted, models={"model tiny": weights})
+    facts = NodeProbe().look(asked)
+    (only,) = said(dataclasses.replace(ready, facts=dataclasses.replace(facts, compiler=True)), demands(config))
+    assert only == f"model tiny: {weights} is not there -> let every node read study.root with the rights that the driver has"
+    weights.parent.mkdir()
+    weights.write_bytes(b"")
+    assert NodeProbe().look(asked).unreadable == {}
+
+
+@pytest.mark.usefixtures("bucket")
+def test_what_a_node_has_of_a_bucket_and_may_delete_is_free(wanted, tmp_path):
+    with mirrors(tmp_path / "mirrors"):
+        root = mirror_of("s3://studies/here")
+        (root / "shards").mkdir(parents=True)
+        push(write(root / "mark", b""))
+        before = NodeProbe().look(dataclasses.replace(wanted, root=root))
+        assert (before.root_problem, before.scratch) == ("", str(tmp_path / "mirrors"))
+        write(root / "shards" / "a.arrow", b"\0" * (64 << 20))
+        after = NodeProbe().look(dataclasses.replace(wanted, root=root))
+        assert after.scratch_free_bytes > before.scratch_free_bytes - (32 << 20)
+        # A model there is looked for in the bucket, not in the mirror.
+        model = write(root / "models" / "model.safetensors", b"weights")
+        asked = dataclasses.replace(wanted, root=root, models={"model tiny": model})
+        assert NodeProbe().look(asked).unreadable == {"model tiny": "s3://studies/here/models/model.safetensors is not there"}
+        push(model)
+        assert NodeProbe().look(asked).unreadable == {}
 
 
 @pytest.mark.parametrize(
@@ -163,14 +233,15 @@ class TestOnRay:
             say = lines.append
 
         (tmp_path / "root").mkdir()
-        require_nodes(config, tmp_path / "root", [MEMORY], Console)
+        planned = Planned([MEMORY], 0.0, runs=1, models={})
+        require_nodes(config, tmp_path / "root", planned, Console)
         assert lines[0].endswith("s, all ready")
         monkeypatch.setattr(module, "code_hash", lambda: "another")
         with pytest.raises(ConfigError, match=r"(?s)not every node .* CPUs   0 GPUs  another state") as error:
-            require_nodes(config, tmp_path / "root", [MEMORY], Console)
+            require_nodes(config, tmp_path / "root", planned, Console)
         assert "--working-dir" in error.value.fix
         monkeypatch.undo()
         large = MEMORY.model_copy(update={"checkpoint_bytes": 1 << 62})
-        with pytest.raises(ConfigError, match=r"GiB free, checkpoints need [1-9]\d+\.0 GiB"):
-            require_nodes(config, tmp_path / "root", [MEMORY, large], Console)
+        with pytest.raises(ConfigError, match=r"GiB free, [1-9]\d+\.0 GiB needed \(checkpoints of 2 worker"):
+            require_nodes(config, tmp_path / "root", planned._replace(memory=[MEMORY, large]), Console)
         assert list(Path(tmp_path / "root").iterdir()) == []

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.config.load import load_study
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges import ray_runtime
 from cpt_ray.errors import DataError
+from cpt_ray.records import ClusterNode
 from cpt_ray.study import store
-from cpt_ray.study.stages.documents import DOCUMENTS, prepare_settings
-from tests.study.planned import graph_of
+from cpt_ray.study.stages.documents import DOCUMENTS, data_job, prepare_settings
+from tests.study.planned import BareSession, graph_of
 
 pytestmark = pytest.mark.ray
 
@@ -29,6 +32,25 @@ def test_what_is_scanned_for_is_no_setting_of_the_text(tiny):
     )
     assert one == two
     assert set(one) == {"seed", "decontaminate"}
+
+
+def test_text_is_prepared_on_the_nodes_with_its_labels(tiny, tmp_path, monkeypatch):
+    there = [ClusterNode("head", {"CPU": 2.0}, {}, id="h", is_head=True)]
+    monkeypatch.setattr(ray_runtime, "cluster_nodes", lambda: there)
+    work = graph_of(tiny).one(DOCUMENTS).work
+
+    class Joined(BareSession):
+        def unit_pool(self) -> None:
+            return None
+
+    def labels(**settings) -> dict[str, str]:
+        session = Joined(tmp_path)
+        session.runtime = RuntimeConfig(**settings)
+        return dict(data_job(work, tmp_path, session).labels)
+
+    assert labels() == {}
+    assert labels(prepare_labels={"cpt-ray-group": "prepare"}) == {"cpt-ray-group": "prepare"}
+    assert labels(prepare_labels={"zone": "a"}, use_head=False) == {"zone": "a", "ray.io/node-id": "!h"}
 
 
 def test_documents_whose_raw_file_has_changed_are_not_reused(prepared):

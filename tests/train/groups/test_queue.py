@@ -91,6 +91,7 @@ def test_a_group_waits_for_a_branch_as_long_as_starting_another_takes(tasks, mon
     queue = RunQueue(tasks)
     queue.open(0)
     queue.open(1)
+    assert queue.take(0, None) == TRUNK
     end(tasks[CONTROL])
     assert queue.take(1, CONTROL) == "wait"
     save(tasks[TRUNK], 1502)
@@ -178,3 +179,34 @@ def test_a_group_whose_worker_refused_is_given_no_more(root):
     assert queue.refusal(0).problem == "the disk of one node is full"
     assert queue.open(1)
     assert queue.take(1, None) == 1
+
+
+def test_a_group_with_nothing_to_do_takes_the_run_of_one_that_still_waits_for_nodes(tasks):
+    queue = RunQueue(tasks)
+    assert [queue.open(group) for group in (0, 1)] == [True, True]
+    assert queue.take(0, None) == TRUNK
+    assert not queue.waits_in_vain(1)
+    for turn, following in ((TRUNK, LARGE), (LARGE, SMALL), (SMALL, CONTROL)):
+        save(tasks[turn], tasks[turn].spec.stop_tokens)
+        end(tasks[turn])
+        assert queue.take(0, turn) == following
+    assert queue.run_of(1) is None
+    assert queue.waits_in_vain(1)
+    assert queue.wanted() < 1  # nobody is started beside a group that waits for nodes
+    end(tasks[CONTROL])
+    assert queue.take(0, CONTROL) == "end"
+    assert queue.take(1, None) == "end"  # its nodes came after all
+    assert not queue.waits_in_vain(1)
+    queue.close(1, failed=False)
+    assert queue.given() == [TRUNK, LARGE, SMALL, CONTROL]
+
+
+def test_a_stop_does_not_wait_for_a_group_without_nodes(tasks):
+    queue = RunQueue(tasks)
+    assert [queue.open(group) for group in (0, 1)] == [True, True]
+    assert queue.take(0, None) == TRUNK
+    tasks[0].stop_file.parent.mkdir(parents=True, exist_ok=True)
+    tasks[0].stop_file.touch()
+    assert [queue.waits_in_vain(group) for group in (0, 1)] == [False, True]
+    assert queue.take(0, TRUNK) in ("end", TRUNK)  # and its run is given to nobody else
+    assert queue.run_of(1) == CONTROL

@@ -7,20 +7,11 @@ import pytest
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import ClusterNode
-from cpt_ray.train.groups.room import groups_that_fit, has_labels, parallel_groups, require_room, scoring_room
+from cpt_ray.train.groups.room import groups_that_fit, parallel_groups, require_room, scoring_room
 
 
 def nodes(*cpus: float, gpus: float = 0, **labels: str) -> list[ClusterNode]:
     return [ClusterNode(f"node-{i}", {"CPU": cpu, "GPU": gpus}, labels) for i, cpu in enumerate(cpus)]
-
-
-@pytest.mark.parametrize(
-    ("asked", "fits"),
-    [("gpu", True), ("!gpu", False), ("!cpu", True), ("in(cpu, gpu)", True), ("!in(cpu,gpu)", False), ("in(cpu)", False)],
-)
-def test_labels_are_matched_as_ray_matches_them(asked, fits):
-    assert has_labels({"kind": "gpu"}, {"kind": asked}) is fits
-    assert has_labels({}, {"kind": asked}) is asked.startswith("!")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +54,21 @@ def test_auto_is_what_the_cluster_holds_with_a_cpu_left():
     assert auto(64, workers=2, private=True) == 1
     assert auto(64, gpus=4, workers=2, gpus_per_worker=1, private=True) == 2
     assert auto(4, 4, workers={"min": 1, "max": 3}) == 2
+
+
+def test_auto_on_a_cluster_that_grows_is_what_it_may_become():
+    gpus = RuntimeConfig(workers=2, gpus_per_worker=1, cpus_per_worker=4, label_selector={"cpt-ray-group": "train"})
+    at_most = [*nodes(*[16.0] * 8), *nodes(*[8.0] * 8, gpus=1)]
+
+    def auto(*there: ClusterNode, largest=at_most, **settings) -> tuple[int, str | None]:
+        runtime = gpus.model_copy(update=settings)
+        return parallel_groups(runtime, there, private=False, may_grow=True, at_most=largest)
+
+    assert auto() == (4, None)
+    assert auto(*nodes(8, 8, gpus=1, **{"cpt-ray-group": "train"})) == (4, None)
+    assert auto(largest=[]) == (1, None)
+    assert auto(largest=nodes(8, 8, gpus=1), cpus_per_worker=8) == (1, None)
+    assert auto(largest=nodes(*[8.0] * 4, gpus=1), cpus_per_worker=8) == (1, None)  # no CPU would be left beside two
 
 
 def test_more_groups_than_the_cluster_holds_are_capped_and_it_is_said_why():

@@ -30,11 +30,11 @@ def check_cluster(config: StudyConfig) -> Iterator[Finding]:
         return
     from cpt_ray.edges.ray_runtime import ray_session
     from cpt_ray.study.preflight.node_probe import examine_nodes
-    from cpt_ray.study.preflight.nodes import judge_nodes
+    from cpt_ray.study.preflight.nodes import Room, judge_nodes
 
     scratch = Path(config.runtime.scratch) if config.runtime.scratch else None
     with ray_session(config.runtime):
-        judged = judge_nodes(config, resolve_root(config.study.root, config.runtime.scratch), scratch_bytes=0)
+        judged = judge_nodes(config, resolve_root(config.study.root, config.runtime.scratch), room=Room(), models={})
         examined = examine_nodes(scratch)
     for node, problems in judged:
         what = f"node {node.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,8 @@ def _plan(graph: Graph) -> Iterator[Planned[Filtering]]:
             if scan.name == early_name(graph):
                 inputs["exams"] = scan
         if classifier.path is not None:
-            inputs["model"] = _model_fingerprint(classifier, graph.hashes)
+            look_up = functools.partial(_model_fingerprint, classifier, graph.hashes)
+            inputs["model"] = graph.input(f"classifier {classifier.model_dump_json()}", look_up)
         yield Planned(
             name=classifier.name,
             inputs=inputs,

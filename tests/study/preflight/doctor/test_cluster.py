@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.config.load import load_study
-from cpt_ray.records import Finding
+from cpt_ray.records import ClusterNode, Finding
 from cpt_ray.study.preflight.doctor import cluster
 from cpt_ray.study.preflight.doctor.cluster import check_cluster
 from cpt_ray.study.preflight.node_probe import AskedNode
@@ -23,7 +23,9 @@ def test_what_is_wrong_on_a_node_is_named_after_it(tiny, monkeypatch):
     from cpt_ray.edges import ray_runtime
     from cpt_ray.study.preflight import node_probe, nodes
 
-    asked = [AskedNode(name, cpus=4, gpus=0, facts=None, skew_s=0.0) for name in ("a 10.0.0.1", "b 10.0.0.2")]
+    none = ClusterNode("", {}, {})
+    names = ("a 10.0.0.1", "b 10.0.0.2")
+    asked = [AskedNode(name, cpus=4, gpus=0, facts=None, skew_s=0.0, node=none) for name in names]
     monkeypatch.setattr(cluster, "cluster_address", lambda runtime: "auto")
     monkeypatch.setattr(ray_runtime, "ray_session", lambda runtime: monkeypatch.context())
     monkeypatch.setattr(nodes, "judge_nodes", lambda *_, **__: [(asked[0], []), (asked[1], [Problem("no compiler", "g++")])])
