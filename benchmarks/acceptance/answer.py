@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.acceptance.evidence import REPOSITORY, check, check_results, run_boxes, run_tests
-from benchmarks.acceptance.views.browser import HEIGHTS, WIDTHS, Seen, View, look
+from benchmarks.acceptance.views.browser import FIRST_FIGURES, HEIGHTS, LAPTOP, WIDTHS, Seen, View, look
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.compare.deltas import Scored, documents_of
 from cpt_ray.config.load import load_study
@@ -57,6 +57,8 @@ FIT_COVERAGE = (0.90, 0.98)
 FIGURES = {"loss": "A, figure 1", "efficiency": "A, figure 2", "scaling": "A, curves", "forgetting": "A, trade-off"}
 FIGURES |= {"compute": "B, loss over compute", "ratio": "B, efficiency over size"}
 """The figures of both source studies, by their ids on the page."""
+PAGE_CLAIMS = ("report.page_1000_cells_s", "report.page_1000_cells_mb", "report.page_1000_cells_load_s")
+PAGE_CLAIMS += ("mlflow.mirror_s", "mlflow.mirror_growth", "mlflow.mirror_again_s")
 WITH_INTERVALS = ("efficiency", "scaling", "forgetting", "compute", "ratio")
 EXACT = 1e-5
 PICTURES = {
@@ -163,6 +165,7 @@ def box_3() -> list[str]:
     evidence = []
     for run in (base, largest):
         evidence += _bits_per_byte(study, run)
+    evidence += check_results("evaluate", ("evaluate.scoring_share",), made_by="make bench-evaluate", met=True)
     return [*evidence, *_command_line(study, largest), *run_tests("answer", 3)]
 
 
@@ -284,7 +287,7 @@ def box_4() -> list[str]:
 
 def box_5() -> list[str]:
     """Pages at three widths and on paper: nothing cut off, nothing requested, and the first screen answers the questions."""
-    evidence = []
+    evidence = check_results("grid", PAGE_CLAIMS, made_by="make bench-grid", met=True)
     for name in STUDIES:
         views = [View(width=width) for width in WIDTHS] + [View.paper(), View(width=1280, dark=True)]
         for view, seen in zip(views, look(_page(name), views), strict=True):
@@ -303,6 +306,8 @@ def _judge(name: str, view: View, seen: Seen) -> str:
     check(not seen.cut, f"{where}: tables cut off: {seen.cut}")
     check(not seen.requests, f"{where}: requests {seen.requests}")
     check(not seen.unnamed, f"{where}: {seen.unnamed} figures without words")
+    check(not seen.overlaps, f"{where}: texts of figures lie on each other: {seen.overlaps}")
+    check(not seen.outside, f"{where}: texts of figures are cut: {seen.outside}")
     light = [sum(map(int, re.findall(r"\d+", color)[:3])) for color in (seen.ink, seen.paper)]
     check((light[0] > light[1]) == view.dark, f"{where}: text {seen.ink} on {seen.paper}")
     return f"{where}: {seen.tables} tables and {len(seen.plots)} panels in sight, none cut; no request; text {seen.ink}"
@@ -314,9 +319,15 @@ def _judge_first_screen(name: str, width: int, seen: Seen) -> str:
     for what, words in (("gain", r"gain|loss|better|no domain"), ("forgetting", "forg"), ("next step", "more t|reduce")):
         check(re.search(words, seen.verdict) is not None, f"{where} does not say the {what}: {seen.verdict}")
     check(seen.results_top is not None and seen.results_top < seen.window_height, f"{where} has no table of results")
-    return (
-        f"{where}: {len(seen.verdict.split())} words end at {seen.verdict_bottom} px, the table begins at {seen.results_top} px"
-    )
+    # On a phone the second figure stands below the table.
+    wanted = FIRST_FIGURES if width >= LAPTOP else FIRST_FIGURES[:1]
+    for figure in wanted:
+        check(figure in seen.drawn, f"{where}: the page has no {figure}")
+        check(seen.drawn[figure][0] < seen.window_height, f"{where}: {figure} begins at {seen.drawn[figure][0]} px, below it")
+    check(seen.drawn[wanted[0]][1] <= seen.window_height, f"{where}: {wanted[0]} ends at {seen.drawn[wanted[0]][1]} px")
+    places = "; ".join(f"{figure} {seen.drawn[figure][0]} to {seen.drawn[figure][1]} px" for figure in wanted)
+    words = f"{len(seen.verdict.split())} words end at {seen.verdict_bottom} px, the table begins at {seen.results_top} px"
+    return f"{where}: {words}; {places}"
 
 
 BOXES = [box_1, box_2, box_3, box_4, box_5]

@@ -1,12 +1,13 @@
 """What a study found: the points of its curves, the paired differences, the verdict.
 
 In: `EvalRecord`s, their folders (for the per-document files), the runs. Out: a `Comparison`. Pure except for reading those
-files. Every budget is compared with the base and with the equal-token control, and the two largest budgets with each other. A
-merge is compared with the base and with the budget it was made of; it is on no curve and in no verdict.
+files. Every budget is compared with the base, with the equal-token control and with its arm's next smaller budget. A merge is
+compared with the base and with the budget it was made of; it is on no curve and in no verdict.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from cpt_ray.compare.answers import answer
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.fits.ladder import read_ladders
 from cpt_ray.compare.judgment import Judged
+from cpt_ray.compare.leading import to_fit
 from cpt_ray.compare.prices import TokenPrices, with_prices
 from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
 from cpt_ray.config.sections.evaluate import CompareConfig
@@ -91,14 +93,16 @@ def compare(
         deltas += model_deltas
         compared += model_compared
         deltas += _compare_merges([cell for cell in merges if cell.model == model], own, config, facts)
+    fitted, unfitted = to_fit(budgets, facts.control_arms, facts.parameters, config.most_fitted)
     ladders = read_ladders(
-        cells,
+        [cell for cell in cells if cell.arm is None or (cell.model, cell.arm) in fitted],
         by_run,
         parameters=facts.parameters,
         domain_sources=facts.domain_sources,
         probes=facts.probes,
         seed=config.seed,
     )
+    answers = answer(ladders, _judged(compared), config, facts.control_arms)
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
     return Comparison(
         points=tuple(_points(evals, by_run)),
@@ -108,7 +112,7 @@ def compare(
         notes=(*notes(findings, evals, not_annealed=len(scored) - len(budgets)), *caveats),
         tokens_seen=max((record.tokens_seen for record in evals), default=0),
         tokens_paid=facts.tokens_paid,
-        answers=with_prices(answer(ladders, _judged(compared), config, facts.control_arms), facts.prices),
+        answers=with_prices(answers, facts.prices).model_copy(update={"unfitted": unfitted}),
     )
 
 
@@ -177,6 +181,7 @@ def _compare_model(
         against_control = [
             keep(cell, control) for cell in ladder for control in rivals if control.budget_tokens == cell.budget_tokens
         ]
+        steps = [keep(cell, before) for before, cell in itertools.pairwise(ladder)]
         equal = [control for control in rivals if control.budget_tokens == largest.budget_tokens]
         findings.append(
             ArmFindings(
@@ -185,7 +190,7 @@ def _compare_model(
                 against_base=against_base[-1],
                 # The ladder ascends, so the largest budget's comparisons are the last ones.
                 against_control=_flat(against_control[len(against_control) - len(equal) :]),
-                marginal=keep(largest, previous) if previous is not None else (),
+                marginal=steps[-1] if steps else (),
                 control_against_base=_flat(change for control, change in control_changes if control in equal),
                 control_draws=facts.control_draws.get(str(arm), frozenset()),
             )
@@ -202,6 +207,7 @@ def _judged(compared: Sequence[_Compared]) -> Judged:
             if delta.measure == "bits_per_byte" and reference.arm is None:
                 against_base[*place, subject.budget_tokens or 0, delta.set_name] = delta
             elif delta.measure == "bits_per_byte" and reference.arm == subject.arm:
+                # Budgets ascend: the step to the largest stays.
                 last_step[*place, delta.set_name] = delta
     return Judged(against_base, last_step)
 

@@ -7,6 +7,7 @@ Guarantee: two scores are never subtracted unless they cover the same documents,
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, read_document_scores, read_item_scores, sum_by_group
 from cpt_ray.records import Delta, EvalRecord, ExamScore, HeldOutScore, Measure
 
+_KEPT_BYTES = 1_000_000
+"""Of the largest score file that is kept in memory."""
 ONE_SEED = "evaluation items only, not training randomness"
 
 _MISMATCH_FIX = "delete both evaluation folders and run `cpt-ray evaluate` again, so that both are scored on the same items"
@@ -190,7 +193,7 @@ def _delta(
     """
     seeds = len(scores)
     # Named after the set, not the runs: all differences on a set use the same subsets, and adding a run moves none of them.
-    random = intervals.generator(config.seed, f"delta/{set_name}/{measure}")
+    random = config.seed, f"delta/{set_name}/{measure}"
     try:
         found = intervals.estimate(scores[:, 0] - scores[:, 1], weights, samples=config.subsets, random=random)
     except ValueError as error:
@@ -244,10 +247,23 @@ def documents_of(scored: Scored, source: str) -> list[ScoredDocument]:
     for score in reported_sets(scored.record):
         if score.source == source:
             path = scored.folder / score.documents_path
-            documents = read_document_scores(path)
+            documents = _documents_in(path)
             _check_sums(documents, score, path)
             return documents
     raise DataError(f"{scored.record.run} was not scored on the test set of {source}", fix=_MISMATCH_FIX)
+
+
+def _documents_in(path: Path) -> list[ScoredDocument]:
+    """The documents of a file; the last files are kept, since every arm is paired with the same base and controls."""
+    if not path.is_file() or path.stat().st_size > _KEPT_BYTES:
+        return read_document_scores(path)
+    return _kept_documents(path, (path.stat().st_mtime_ns, path.stat().st_size))
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_documents(path: Path, _version: tuple[int, int]) -> list[ScoredDocument]:
+    """As read when the file was last changed at that time and had that size."""
+    return read_document_scores(path)
 
 
 def _check_sums(documents: Sequence[ScoredDocument], score: HeldOutScore, path: Path) -> None:

@@ -1,7 +1,8 @@
 """The specialized-to-general efficiency ratio: compute of the control over that of a domain arm, for the same domain loss.
 
 After Malaquias Junior et al. 2025 (arXiv 2501.02068), which compares the compute at which specialized and general training
-reach their lowest perplexity. Here both must reach the same loss: the control's lowest, or the arm's lowest. Measured curves
+reach their lowest perplexity. Here both must reach the same loss: the control's lowest, or the arm's lowest. Where that is the
+loss of the last budget, the curve was still falling: the minimum is censored, and the record says so. Measured curves
 begin at the base, fall monotonically (the best so far), and are interpolated in the logarithm of FLOPs, linearly before the
 first budget; fitted ones are those of `fits.curves`. A side that never gets there makes the ratio a bound, not a number.
 """
@@ -24,6 +25,10 @@ from cpt_ray.records import EfficiencyRatio, RatioTrend
 DEFINITION = (
     "Efficiency ratio: the FLOPs that the control needs to reach a loss on the domain, divided by those that the domain arm "
     "needs for the same loss; above 1, domain text is the cheaper way. > and <: the control, or the arm, never reached it."
+)
+CENSORED = (
+    "\N{DAGGER}: censored: that lowest loss is the one at the last budget, where the curve was still falling. With more tokens "
+    "it would be lower, and the ratio another."
 )
 CONTROLS_BEST, ARMS_BEST = "the control's lowest loss", "the arm's lowest loss"
 Curves = Mapping[tuple[str, str, str], Fitted]
@@ -142,9 +147,12 @@ def _of(arm: Ladder, control: Ladder, target: str) -> Ladder:
 
 
 def _record(arm: Ladder, control: Ladder, target: str, goal: float, basis: str) -> EfficiencyRatio:
+    whose = _of(arm, control, target)
+    means = whose.steps(whose.losses)[1]
     return EfficiencyRatio(
         model=arm.model, parameters=arm.parameters, arm=arm.arm, control=control.arm, set_name=arm.set_name,
         basis=basis, target=target, target_loss=goal, ratio=None,
+        censored=goal < arm.base and int(means.argmin()) == len(means) - 1,
     )  # fmt: skip
 
 

@@ -15,8 +15,10 @@ Memory: at most `_BLOCK_CELLS` choices at a time, however many units there are.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -148,14 +150,14 @@ class Estimate:
         return math.hypot(over_units, over_seeds)
 
 
-def estimate(values: Floats, weights: Floats, *, samples: int, random: np.random.Generator) -> Estimate:
+def estimate(values: Floats, weights: Floats, *, samples: int, random: np.random.Generator | tuple[int, str]) -> Estimate:
     """Estimate `sum(values) / sum(weights)`.
 
     Args:
         values: [seeds, units]; differences, paired by unit and seed, or scores.
         weights: [units], not negative.
         samples: Number of random subsets; each is joined by its complement, which counts as another.
-        random: Seeded generator.
+        random: Seeded generator; or the arguments of `generator`, whose subsets are kept for the next estimate with the same.
 
     Raises:
         ValueError: If a value is not finite, a weight negative, or all weights are 0.
@@ -197,19 +199,34 @@ def sign_test(values: Floats, weights: Floats) -> float | None:
     return min(1.0, 2 * float(bdtr(fewer, len(moved), 0.5)))
 
 
-def subset_ratios(values: Floats, weights: Floats, *, samples: int, random: np.random.Generator) -> Floats:
+def subset_ratios(values: Floats, weights: Floats, *, samples: int, random: np.random.Generator | tuple[int, str]) -> Floats:
     """The ratio of sums over `samples` random subsets and their complements, ascending; subsets of no weight are left out."""
-    units, half = len(weights), max(samples // 2, 1)
-    block = max(1, _BLOCK_CELLS // units)
     tops, bottoms = [], []
-    for start in range(0, half, block):
-        chosen = random.random((min(block, half - start), units)) < 0.5
+    for chosen in _choices(max(samples // 2, 1), len(weights), random):
         for subset in (chosen, ~chosen):
             tops.append(subset @ values)
             bottoms.append(subset @ weights)
     top, bottom = np.concatenate(tops), np.concatenate(bottoms)
     ratios: Floats = np.sort(top[bottom > 0] / bottom[bottom > 0])
     return ratios
+
+
+def _choices(half: int, units: int, random: np.random.Generator | tuple[int, str]) -> Iterator[NDArray[np.bool_]]:
+    """`half` random subsets of the units, in blocks."""
+    block = max(1, _BLOCK_CELLS // units)
+    if isinstance(random, tuple):
+        if half <= block:
+            yield _kept_choices(half, units, *random)
+            return
+        random = generator(*random)
+    for start in range(0, half, block):
+        yield random.random((min(block, half - start), units)) < 0.5
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_choices(half: int, units: int, seed: int, name: str) -> NDArray[np.bool_]:
+    """All differences on a set use the same subsets: drawing them took most of the time of a study of 1,000 arms."""
+    return generator(seed, name).random((half, units)) < 0.5
 
 
 def holm(p_values: list[float]) -> list[float]:

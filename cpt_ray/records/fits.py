@@ -126,6 +126,8 @@ class EfficiencyRatio(Record):
     """Whether the ratio is only a bound, because the control (>) or the arm (<) never reached the loss."""
     bound_value: float | None = None
     missing: str = ""
+    censored: bool = False
+    """Whether the lowest loss is that of the last budget: still falling, it is no minimum that training would come to."""
 
 
 class RatioTrend(Record):
@@ -201,6 +203,8 @@ class Answers(Record):
     trends: tuple[RatioTrend, ...] = ()
     shares: tuple[ShareAnswer, ...] = ()
     spendings: tuple[Spending, ...] = ()
+    unfitted: str = ""
+    """Which models and arms were left out, in a sentence; empty if none was."""
     confidence: float = 0.95
     priced: str = ""
     """What prices rest on; empty where none is known."""

@@ -118,13 +118,14 @@ class LegendEntry:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure: one or more panels of one width, their legend, and the drawn numbers as a table.
+    """A figure: one or more panels of one size, their legend, and the drawn numbers as a table.
 
     Attributes:
         name: Key, unique on the page.
         alt: What it shows, for those who do not see it.
         panels: SVG.
         said: What of the records is not drawn; empty if all is.
+        height: Of a panel.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Figure:
     table: Table
     said: str = ""
     title: str = ""
+    height: int = 320
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cpt_ray.compare.compute import flops_to
+from cpt_ray.compare.leading import AS_LISTED, BY_VALIDATION, in_order, validation_gains
 from cpt_ray.records import Delta, RunRecord
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.wording import count
@@ -47,7 +48,8 @@ class Index:
 
     Attributes:
         groups: Models and arms that are no controls: the largest model first, then as the study lists them; beyond
-            `MOST_DRAWN` groups, those with the largest domain gain first.
+            `MOST_DRAWN` groups in the order of `compare.leading`.
+        ordered: Of more than `MOST_DRAWN` groups, how they are ordered, in words; else empty.
     """
 
     def __init__(self, contents: ReportContents) -> None:
@@ -61,7 +63,7 @@ class Index:
         for delta in contents.comparison.deltas:
             self._add(delta)
         self.sets = self._sets()
-        self.groups = self._groups()
+        self.groups, self.ordered = self._groups()
 
     @property
     def domain_sets(self) -> list[str]:
@@ -178,7 +180,7 @@ class Index:
         order = {"domain": 0, "probe": 1}
         return sorted(seen, key=lambda item: order.get(item[1], 2))
 
-    def _groups(self) -> list[Group]:
+    def _groups(self) -> tuple[list[Group], str]:
         size: dict[str, float] = {}
         for run in self.contents.runs:
             if run.training is not None and run.tokens_paid > 0:
@@ -189,13 +191,11 @@ class Index:
             for (model, arm), budgets in self._budgets.items()
             if (config := self.contents.arms.get(arm)) is not None and config.role != "control"
         ]
-        if len(groups) > MOST_DRAWN:
-            groups.sort(key=self._gain)
-        return sorted(groups, key=lambda group: -size.get(group.model, 0.0))
-
-    def _gain(self, group: Group) -> float:
-        found = [self.difference(group, group.budgets[-1], name) for name in self.domain_sets]
-        return min((delta.difference for delta in found if delta is not None), default=0.0)
+        many = len(groups) > MOST_DRAWN
+        gains = validation_gains(self.contents.evals) if many else {}
+        by_place = {(group.model, group.arm): group for group in groups}
+        ordered = [by_place[place] for place in in_order(list(by_place), gains, size)]
+        return ordered, (BY_VALIDATION if gains else AS_LISTED) if many else ""
 
     def _controls(self) -> dict[tuple[str, str], str]:
         found: dict[tuple[str, str], tuple[int, str]] = {}

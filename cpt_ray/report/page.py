@@ -21,7 +21,7 @@ from cpt_ray.report.figures.files import render_svg
 from cpt_ray.report.figures.svg import MARKERS
 from cpt_ray.report.index import Index
 from cpt_ray.report.sections import Opening, opening, sections
-from cpt_ray.report.tables.results import MOST_TABLES
+from cpt_ray.report.tables.results import MOST_BESIDE, MOST_TABLES
 from cpt_ray.report.twins import render_json, render_markdown
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -74,6 +74,7 @@ def _render(contents: ReportContents, first: Opening, parts: list[Section], twin
         fingerprint=report_fingerprint(contents),
         markers=MARKERS,
         most_tables=MOST_TABLES,
+        most_beside=MOST_BESIDE,
         open_rows=OPEN_ROWS,
         most_rows=MOST_ROWS,
     )

@@ -16,7 +16,7 @@ from cpt_ray.report.figures.loss import loss_figure, watched_figure
 from cpt_ray.report.figures.scaling import scaling_figure
 from cpt_ray.report.figures.sizes import compute_figure, ratio_figure
 from cpt_ray.report.figures.trade import pairs_of, trade_figure
-from cpt_ray.report.index import MOST_DRAWN, Index
+from cpt_ray.report.index import Index
 from cpt_ray.report.tables.corpus import (
     exam_scan_tables,
     funnel_tables,
@@ -67,18 +67,14 @@ def opening(index: Index) -> Opening:
     comparison = index.contents.comparison
     first, others = _headlines(index)
     pairs, sets = pairs_of(index), index.sets
-    scaling = scaling_figure(index, sets[:1], title="Token-scaling curve")
-    trade = trade_figure(index, pairs[:1], title="Gain against forgetting")
+    scaling = scaling_figure(index, sets[:1], title="Token-scaling curve", compact=True)
+    trade = trade_figure(index, pairs[:1], title="Gain against forgetting", compact=True)
     how = "from start to end" if index.contents.wall_s is not None else "in all stages together"
     facts = (
         f"{count(comparison.tokens_seen)} tokens seen by the model that saw the most, {count(comparison.tokens_paid)} paid by "
         f"all runs; {duration(index.contents.total_wall_s)} {how}"
     )
-    flattered = (
-        f"Of {len(index.groups)} models and arms, the largest model and the largest domain gains stand first: what is the "
-        "largest of many is partly luck."
-    )
-    legend = [flattered] if len(index.groups) > MOST_DRAWN else []
+    legend = [f"Order of the {len(index.groups)} models and arms: {index.ordered}."] if index.ordered else []
     legend += [*index.names_legend(), *(f"{task}: {label}." for task, label in short_labels(index).items())]
     missing = [words for figure, words in ((scaling, NOTHING_SCORED), (trade, NO_TRADE)) if figure is None]
     figures = tuple(figure for figure in (scaling, trade) if figure is not None)

@@ -23,7 +23,7 @@ def pairs(comparison, set_name="law"):
     return [(delta.subject, delta.reference) for delta in comparison.deltas if delta.set_name == set_name]
 
 
-def test_each_budget_meets_the_base_and_the_largest_meets_control_and_its_predecessor(laboratory):
+def test_each_budget_meets_the_base_and_its_predecessor_and_the_largest_meets_its_control(laboratory):
     fill(laboratory)
 
     comparison = conclude(laboratory)
@@ -34,8 +34,10 @@ def test_each_budget_meets_the_base_and_the_largest_meets_control_and_its_predec
         ("m-legal-200-seed0", "m-base"),
         ("m-legal-400-seed0", "m-base"),
         ("m-legal-400-seed0", "m-control-400-seed0"),
+        ("m-legal-200-seed0", "m-legal-100-seed0"),
         ("m-legal-400-seed0", "m-legal-200-seed0"),
     ]
+    assert all(delta.interval is not None for delta in comparison.deltas)
     assert {delta.measure for delta in comparison.deltas} == {"bits_per_byte", "accuracy_points", "accuracy_norm_points"}
     assert {delta.set_name for delta in comparison.deltas} == {"law", "news", "smoke"}
 

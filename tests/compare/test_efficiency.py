@@ -58,6 +58,17 @@ def test_a_control_that_never_gets_there_gives_a_bound_by_points_and_a_number_by
     assert fitted.ratio.value == pytest.approx(4, rel=0.3)
 
 
+def test_a_lowest_loss_at_the_last_budget_is_censored_and_one_before_it_is_not():
+    falling_still = found_ratios(pair())
+    assert all(one.censored for one in falling_still)
+    # The control is lowest at its third budget of eight, and rises from there on.
+    risen = make_ladder(lambda x: falling(x) + 0.05 * np.maximum(np.log(x / TOKENS[2]), 0), arm="control", noise=0.0)
+    found = {one.target: one.censored for one in found_ratios([make_ladder(), risen]) if one.basis == "measured"}
+    assert found == {CONTROLS_BEST: False, ARMS_BEST: True}
+    worse = found_ratios([make_ladder(), make_ladder(lambda x: 1.1 + 0 * x, arm="control")])[0]
+    assert (worse.missing, worse.censored) == ("the control never fell below the base", False)
+
+
 def test_a_curve_whose_floor_is_above_the_loss_never_reaches_it():
     ladders = [make_ladder(), make_ladder(lambda x: falling(x, floor=0.95), arm="control")]
     fitted = next(one for one in found_ratios(ladders) if (one.target, one.basis) == (ARMS_BEST, "fitted"))

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from cpt_ray.compare.leading import AS_LISTED, BY_VALIDATION
 from cpt_ray.report.index import MOST_DRAWN, Group, Index
-from tests.report.made_up import BASE, BUDGETS, delta, make_contents, run_record
+from tests.report.made_up import BASE, BUDGETS, delta, held_out, make_contents, run_record
 from tests.report.made_up_sizes import make_sizes
 
 LONGEST = f"smollm2-135m-legal-{BUDGETS[-1]}-seed0"
@@ -56,10 +57,22 @@ def test_an_arm_that_trains_on_general_text_for_its_own_sake_is_a_group():
     assert index.names_legend()[-1].startswith("A name is model, arm and budget in tokens: ")
 
 
-def test_of_many_arms_those_with_the_largest_gain_stand_first_and_the_rest_is_counted():
+def test_of_many_arms_no_reported_score_decides_the_order_and_the_rest_is_counted():
     arms = [f"legal@mix-{i}" for i in range(20)]
-    index = Index(make_sizes(models=("m1",), arms=arms, budgets=(2_000_000,), seeds=(0,)))
-    assert index.groups[0].arm == arms[-1]  # made up to gain the most
+    contents = make_sizes(models=("m1",), arms=arms, budgets=(2_000_000,), seeds=(0,))
+    index = Index(contents)
+    assert [group.arm for group in index.groups] == arms  # the last one is made up to gain the most
+    assert index.ordered == AS_LISTED
+    # On validation text, the arm in the middle gains most.
+    best = {arms[10]: 0.9}
+    scored = tuple(
+        one.model_copy(update={"held_out": (*one.held_out, held_out("licences", best.get(one.arm, 1.3), "validation"))})
+        for one in contents.evals
+    )
+    chosen = Index(replace(contents, evals=scored))
+    assert [group.arm for group in chosen.groups] == [arms[10], *arms[:10], *arms[11:]]
+    assert chosen.ordered == BY_VALIDATION
+    assert Index(make_contents()).ordered == ""
     drawn, said = index.drawn()
     assert len(drawn) == MOST_DRAWN
     assert drawn[-1].arm == "control"

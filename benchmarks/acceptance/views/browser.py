@@ -28,6 +28,8 @@ CHROMIUM += ("--disable-background-networking", "--disable-component-update", "-
 WIDTHS = (390, 1280, 1920)
 """Pixels of a phone, a laptop and a desktop screen."""
 HEIGHTS = {390: 844, 1280: 800, 1920: 1080}
+FIRST_FIGURES, LAPTOP = ("figure-scaling", "figure-forgetting"), 1280
+"""Ids of the figures of a report's first screen, and from which width on it has both."""
 _A4_WIDTH = 718
 """Pixels of an A4 sheet between margins of 1 cm, at 96 to the inch."""
 
@@ -60,6 +62,7 @@ _MEASURE = """(() => {
     figures: [...document.querySelectorAll('figure')].map(one => one.id),
     bars: Object.fromEntries([...document.querySelectorAll('figure')].map(one => [one.id, one.querySelectorAll('.e').length])),
     verdict: document.querySelector('.verdict')?.textContent ?? '', verdict_bottom: bottom(document.querySelector('.verdict')),
+    drawn: Object.fromEntries(plots.toReversed().map(svg => [svg.closest('figure').id, [top(svg), bottom(svg)]])),
     results_top: top(sum?.querySelector('table')), results_bottom: bottom(sum?.querySelector('table')),
     headings: [...document.querySelectorAll('h2')].map(one => one.textContent),
     height: root.scrollHeight, window_height: innerHeight,
@@ -225,6 +228,7 @@ class Seen:
         verdict_bottom: Where it ends.
         results_top: Where the table of results begins; None if there is none.
         results_bottom: Where it ends.
+        drawn: Figure to where its first panel begins and ends.
         headings: Of the parts.
         height: Of the page.
         window_height: Of the window: what of the page is its first screen.
@@ -246,6 +250,7 @@ class Seen:
     verdict_bottom: int
     results_top: int | None
     results_bottom: int | None
+    drawn: dict[str, tuple[int, int]]
     headings: list[str]
     height: int
     window_height: int
@@ -260,6 +265,22 @@ def look(page: Path, views: Sequence[View]) -> list[Seen]:
             return [await _look(tab, page.resolve().as_uri(), view) for view in views]
 
     return asyncio.run(all_views())
+
+
+def load_seconds(page: Path) -> float:
+    """Seconds from asking for a report until the browser has loaded it and laid it out, its own start not counted."""
+
+    async def load() -> float:
+        async with open_browser() as tab:
+            await tab.size(LAPTOP, HEIGHTS[LAPTOP])
+            await tab.open(page.resolve().as_uri())
+            # Layout is due at the latest when a height is asked for.
+            asked = "const before = performance.now(); document.documentElement.scrollHeight; return performance.now() - before"
+            laid_out = await tab.value(f"(() => {{ {asked}; }})()")
+            loaded = await tab.value("performance.getEntriesByType('navigation')[0].loadEventEnd")
+            return float(loaded + laid_out) / 1000
+
+    return asyncio.run(load())
 
 
 async def _look(tab: Tab, url: str, view: View) -> Seen:

@@ -177,3 +177,8 @@ class CompareConfig(Section):
         le=10,
         description="the budget that gain and forgetting are predicted for, in multiples of the largest",
     )
+    most_fitted: int = Field(
+        default=24,
+        ge=1,
+        description="models and arms, controls aside, whose curves are fitted; each takes about half a second per held-out set",
+    )

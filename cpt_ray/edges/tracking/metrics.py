@@ -9,13 +9,14 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-from cpt_ray.records import Fit, HeldOutPoint, MemoryPoint, Point, RunEvent, RunRecord
+from cpt_ray.records import EvalRecord, Fit, HeldOutPoint, MemoryPoint, Point, RunEvent, RunRecord
 
 Watched = tuple[str, int, float]
 """A metric other than a step's: key, tokens seen, value."""
 
 _ALLOWED = str.maketrans({"@": ":", "+": ":"})
 """MLflow refuses metrics named like an arm of a grid, `legal@mix-half+factor-0.5`."""
+_OF_EXAMS = ("accuracy", "accuracy_norm", "letter_perplexity", "margin")
 
 
 def curve_metrics(points: Sequence[Point], control_arms: frozenset[str]) -> dict[tuple[str, int], float]:
@@ -86,6 +87,16 @@ def held_out_metrics(points: Sequence[HeldOutPoint]) -> list[Watched]:
         (f"during_training.{point.role}.{point.source}.{measure}", point.tokens_seen, getattr(point, measure))
         for point in points
         for measure in ("bits_per_byte", "nats_per_token")
+    ]
+
+
+def exam_metrics(record: EvalRecord) -> list[Watched]:
+    """A model's exam scores, at the tokens that it saw: `exam.<task>.accuracy` and the other measures that the exam has."""
+    return [
+        (f"exam.{exam.task}.{measure}".translate(_ALLOWED), record.tokens_seen, float(value))
+        for exam in record.exams
+        for measure in _OF_EXAMS
+        if (value := getattr(exam, measure)) is not None
     ]
 
 

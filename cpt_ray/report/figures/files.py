@@ -11,7 +11,7 @@ from pathlib import Path
 from markupsafe import escape
 
 from cpt_ray.report.blocks import Figure, LegendEntry
-from cpt_ray.report.figures.svg import HEIGHT, MARKERS, WIDTH
+from cpt_ray.report.figures.svg import MARKERS, WIDTH
 
 _STYLE = (Path(__file__).parents[1] / "templates" / "figure.css").read_text(encoding="utf-8")
 _A_ROW = 3
@@ -26,12 +26,13 @@ def render_svg(figure: Figure) -> str:
     width = in_row * WIDTH
     rows = -(-len(figure.panels) // in_row)
     caption = textwrap.wrap(f"{figure.caption} {figure.said}".strip(), int((width - 16) / _CHARACTER))
-    legend_top = _TITLE + rows * HEIGHT + 8
+    legend_top = _TITLE + rows * figure.height + 8
     caption_top = legend_top + _LINE * len(figure.legend) + 4
     height = caption_top + _LINE * len(caption) + 8
     parts = [_text(8, 17, figure.title or figure.alt, "t")]
     for place, panel in enumerate(figure.panels):
-        at = f'x="{place % in_row * WIDTH}" y="{_TITLE + place // in_row * HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+        at = f'x="{place % in_row * WIDTH}" y="{_TITLE + place // in_row * figure.height}"'
+        at += f' width="{WIDTH}" height="{figure.height}"'
         parts.append(str(panel).replace("<svg ", f"<svg {at} ", 1))  # not Markup's, which escapes
     parts += [_entry(entry, legend_top + _LINE * place) for place, entry in enumerate(figure.legend)]
     parts += [_text(8, caption_top + _LINE * place + 13, line, "f") for place, line in enumerate(caption)]

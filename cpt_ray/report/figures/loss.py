@@ -6,7 +6,7 @@ In: step metrics and held-out points. Out: figures of one panel per model, or pe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cpt_ray.records import RunRecord, StepMetrics
@@ -20,8 +20,8 @@ from cpt_ray.report.wording import count, number, rate
 MOST_POINTS = 300
 """Of a drawn line; longer runs are averaged."""
 MOST_LINES = 12
-_TITLED = 20
-"""Points of a line that can be hovered."""
+_TITLED, _ROWS = 60, 20
+"""Points of a line that can be hovered, and that are in the figure's table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,7 @@ def loss_figure(index: Index) -> Figure | None:
         title = "training loss" + (f", {model}" if len(models) > 1 else "")
         loss = Axis("nats per token", show=lambda value: number(value, 2))
         panels.append(draw(Panel(title, tokens, loss, tuple(series))))
-    rates = [
-        Series(styles[line.run.run], tuple(Dot(x, y) for x, y in zip(line.tokens, line.learning_rate, strict=True)), mark=False)
-        for line in lines
-        if line.run.model == models[0]
-    ]
+    rates = [one for line in lines if line.run.model == models[0] for one in _rates(index, line, styles[line.run.run])]
     title = "learning rate" + (f", {models[0]}" if len(models) > 1 else "")
     panels.append(draw(Panel(title, tokens, Axis("per step", show=_rate, zero=True), tuple(rates))))
     longest = max((len(lineage(index.contents.metrics[line.run.run])) for line in lines), default=0)
@@ -198,27 +194,37 @@ def _legend(runs: Sequence[RunRecord], styles: dict[str, Style]) -> tuple[Legend
 
 
 def _series(index: Index, line: Line, style: Style) -> list[Series]:
-    step = max(1, len(line.tokens) // _TITLED)
     name = index.name(line.run.run)
     smooth = tuple(Dot(x, y) for x, y in zip(line.tokens, line.smooth, strict=True))
-    titled = tuple(
-        Dot(x, y, f"{name}: {number(y, 3)} nats per token at {count(x)} tokens")
-        for x, y in list(zip(line.tokens, line.smooth, strict=True))[::-step]
-    )
     pale = tuple(Dot(x, y) for x, y in zip(line.tokens, line.loss, strict=True))
     return [
         *([Series(Style(style.color), pale, mark=False, pale=True)] if line.smooth != line.loss else []),
         # A single step is a point: a line through it would be invisible.
         Series(style, smooth, mark=len(smooth) < 3),
-        Series(style, titled, line=False, mark=False),
+        _hovered(line, line.smooth, style, lambda value: f"{name}: {number(value, 3)} nats per token"),
     ]
+
+
+def _rates(index: Index, line: Line, style: Style) -> list[Series]:
+    name = index.name(line.run.run)
+    dots = tuple(Dot(x, y) for x, y in zip(line.tokens, line.learning_rate, strict=True))
+    hovered = _hovered(line, line.learning_rate, style, lambda value: f"{name}: learning rate {rate(value)}")
+    return [Series(style, dots, mark=False), hovered]
+
+
+def _hovered(line: Line, values: Sequence[float], style: Style, words: Callable[[float], str]) -> Series:
+    """The points that say their value, from the last one back; one for each would double the page."""
+    step = max(1, math.ceil(len(line.tokens) / _TITLED))
+    chosen = list(zip(line.tokens, values, strict=True))[::-step]
+    dots = tuple(Dot(x, y, f"{words(y)} at {count(x)} tokens") for x, y in chosen)
+    return Series(style, dots, line=False, mark=False)
 
 
 def _table(index: Index, lines: Sequence[Line]) -> Table:
     rows = [
         (index.name(line.run.run), line.tokens[i], line.loss[i], rate(line.learning_rate[i]))
         for line in lines
-        for i in sorted({round(k * (len(line.tokens) - 1) / (_TITLED - 1)) for k in range(_TITLED)})
+        for i in sorted({round(k * (len(line.tokens) - 1) / (_ROWS - 1)) for k in range(_ROWS)})
     ]
     return Table.of("figure_loss", "", ("run", "tokens seen", "loss, nats per token", "learning rate"), rows)
 

@@ -11,7 +11,7 @@ from cpt_ray.records import Fit, Point
 from cpt_ray.report.blocks import Figure, LegendEntry, Style, Table
 from cpt_ray.report.figures.scales import Axis
 from cpt_ray.report.figures.styles import INK, SOFT, group_legend, group_styles
-from cpt_ray.report.figures.svg import Dot, Panel, Series, draw
+from cpt_ray.report.figures.svg import COMPACT, HEIGHT, Dot, Panel, Series, draw
 from cpt_ray.report.index import Group, Index
 from cpt_ray.report.wording import count, number, share, signed
 
@@ -19,8 +19,11 @@ TOKENS = Axis("tokens seen", "tokens")
 _BITS = Axis("bits per byte (lower is better)", show=lambda value: number(value, 3))
 
 
-def scaling_figure(index: Index, sets: Sequence[tuple[str, str]], *, name: str = "scaling", title: str = "") -> Figure | None:
+def scaling_figure(
+    index: Index, sets: Sequence[tuple[str, str]], *, name: str = "scaling", title: str = "", compact: bool = False
+) -> Figure | None:
     """Bits per byte over tokens, a panel per held-out set and its role; None if nothing was scored."""
+    height = COMPACT if compact else HEIGHT
     points = [point for point in index.contents.comparison.points if not point.merged and (point.set_name in dict(sets))]
     if not points:
         return None
@@ -39,7 +42,7 @@ def scaling_figure(index: Index, sets: Sequence[tuple[str, str]], *, name: str =
             fit = fits.get((group.model, group.arm, set_name))
             curves += [(group, fit)] if fit is not None and fit.curve else []
             series += _curve(index, group, styles[group.model, group.arm], [*base, *own], fit)
-        panels.append(draw(Panel(f"{role}: {set_name}", TOKENS, _BITS, tuple(series))))
+        panels.append(draw(Panel(f"{role}: {set_name}", TOKENS, _BITS, tuple(series), height=height)))
     legend = group_legend(index, groups, styles)
     if any(point.arm is None for point in points):
         legend.append(LegendEntry("base, at 0 tokens", Style(INK), line=False))
@@ -52,7 +55,7 @@ def scaling_figure(index: Index, sets: Sequence[tuple[str, str]], *, name: str =
     caption += " Pale: single seeds." if len({point.seed for point in points if point.arm is not None}) > 1 else ""
     return Figure(
         name, "Bits per byte over tokens seen on each held-out set", caption, tuple(panels), tuple(legend),
-        _table(index, points, curves, name), said, title,
+        _table(index, points, curves, name), said, title, height,
     )  # fmt: skip
 
 

@@ -7,13 +7,14 @@ one side never reached the loss, is drawn with an arrow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from cpt_ray.compare.efficiency import DEFINITION
 from cpt_ray.records import EfficiencyRatio, Fit
 from cpt_ray.report.blocks import Figure, LegendEntry, Style, Table
 from cpt_ray.report.figures.scales import Axis
 from cpt_ray.report.figures.styles import COLORS, SHAPES, SOFT, group_legend, group_styles
-from cpt_ray.report.figures.svg import Dot, Panel, Series, draw
+from cpt_ray.report.figures.svg import DAGGER, Dot, Panel, Series, draw
 from cpt_ray.report.index import Group, Index
 from cpt_ray.report.wording import count, number, scientific
 
@@ -38,7 +39,7 @@ def compute_figure(index: Index) -> Figure | None:
             fit = fits.get((group.model, group.arm, set_name))
             style = styles[group.model, group.arm]
             if fit is not None and len(fit.parameters) == 2:
-                series.append(Series(style, _law(fit, dots), mark=False))
+                series.append(Series(style, _law(index.label(group), fit, dots), mark=False))
             series.append(Series(style, dots, line=False))
             rows += [(index.label(group), set_name, scientific(dot.x), dot.y) for dot in dots]
         if any(one.dots for one in series):
@@ -80,6 +81,8 @@ def ratio_figure(index: Index) -> Figure | None:
         LegendEntry(target, Style(SOFT, marker=shape), line=False) for shape, target in zip(SHAPES, targets, strict=False)
     ]
     legend += [LegendEntry("hollow: by fitted curves", Style(SOFT), hollow=True, line=False)]
+    if any(one.censored for one in ratios):
+        legend.append(LegendEntry("censored: see Efficiency of domain text", Style(SOFT, marker=DAGGER), line=False))
     caption = f"{DEFINITION} An arrow: only a bound, because the control (up) or the arm (down) never reached the loss."
     return Figure(
         "ratio", "Efficiency ratio of domain text over model size", caption, tuple(panels), tuple(legend), _table(ratios)
@@ -100,33 +103,38 @@ def _spent(index: Index, group: Group, set_name: str) -> tuple[Dot, ...]:
     return tuple(sorted(dots, key=lambda dot: dot.x))
 
 
-def _law(fit: Fit, dots: Sequence[Dot]) -> tuple[Dot, ...]:
+def _law(label: str, fit: Fit, dots: Sequence[Dot]) -> tuple[Dot, ...]:
     """The power law a (x/x_max)^-b over the range that it was fitted to."""
     if len(dots) < 2:
         return ()
     values = {one.name: one.value for one in fit.parameters}
     low, high = dots[0].x, dots[-1].x
     places = [low * (high / low) ** (i / (_CURVE - 1)) for i in range(_CURVE)]
-    return tuple(Dot(x, values["a"] * (x / high) ** -values["b"]) for x in places)
+    losses = [values["a"] * (x / high) ** -values["b"] for x in places]
+    return tuple(
+        Dot(x, loss, f"{label}, fitted power law at {scientific(x)} FLOPs: {number(loss)}")
+        for x, loss in zip(places, losses, strict=True)
+    )
 
 
 def _ratio_dot(one: EfficiencyRatio, shift: float) -> Dot:
     x, hollow = float(one.parameters or 0) * shift, one.basis == "fitted"
-    name = f"{one.model}, {one.arm}, to reach {one.target} ({one.basis})"
+    name = f"{one.model}, {one.arm}, to reach {one.target}{', censored' * one.censored} ({one.basis})"
     if one.ratio is None:
         value = one.bound_value or 1.0
         words = f"{name}: {one.bound} {number(value, 2)}"
-        return Dot(x, value, words, hollow=hollow, bound="above" if one.bound == ">" else "below")
+        bound: Literal["above", "below"] = "above" if one.bound == ">" else "below"
+        return Dot(x, value, words, hollow=hollow, bound=bound, dagger=one.censored)
     low, high = one.ratio.low, one.ratio.high
     bar = (low or one.ratio.value, high or one.ratio.value) if low or high else None
     ends = f" ({number(low, 2)} to {number(high, 2)})" if bar else ", no interval"
-    return Dot(x, one.ratio.value, f"{name}: {number(one.ratio.value, 2)}{ends}", y_bar=bar, hollow=hollow)
+    return Dot(x, one.ratio.value, f"{name}: {number(one.ratio.value, 2)}{ends}", y_bar=bar, hollow=hollow, dagger=one.censored)
 
 
 def _table(ratios: Sequence[EfficiencyRatio]) -> Table:
     rows = [
         (
-            one.model, one.arm, f"{one.target} ({one.basis})", one.parameters, one.target_loss,
+            one.model, one.arm, f"{one.target}{', censored' * one.censored} ({one.basis})", one.parameters, one.target_loss,
             one.ratio.value if one.ratio else f"{one.bound} {number(one.bound_value, 2)}",
             one.ratio.low if one.ratio else None, one.ratio.high if one.ratio else None,
         )

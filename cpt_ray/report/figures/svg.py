@@ -16,8 +16,11 @@ from markupsafe import Markup, escape
 from cpt_ray.report.blocks import Style
 from cpt_ray.report.figures.scales import Axis, Scale, make_scale
 
-WIDTH, HEIGHT = 460, 320
-LEFT, RIGHT, TOP, BOTTOM = 58, 448, 48, 276
+WIDTH, HEIGHT, COMPACT = 460, 320, 250
+"""Of a panel; those of the first screen are compact, so that both figures fit beside the table."""
+LEFT, RIGHT, TOP = 58, 448, 48
+_BELOW = 44
+"""Below the axis: its labels and its name."""
 _BAR_ROOM = 0.75
 MARKERS = {
     "o": "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0z",
@@ -28,6 +31,7 @@ MARKERS = {
     "P": "M-1.4-4.2h2.8v2.8h2.8v2.8h-2.8v2.8h-2.8v-2.8h-2.8v-2.8h2.8z",
     "X": "M-2.4-4l2.4 2.4 2.4-2.4 1.6 1.6-2.4 2.4 2.4 2.4-1.6 1.6-2.4-2.4-2.4 2.4-1.6-1.6 2.4-2.4-2.4-2.4z",
     "*": "M0-6l1.5 4 4.3.2-3.4 2.6 1.2 4.1-3.6-2.4-3.6 2.4 1.2-4.1-3.4-2.6 4.3-.2z",
+    (DAGGER := "\N{DAGGER}"): "M-.7-5.5h1.4v2.6h2.4v1.4h-2.4v7h-1.4v-7h-2.4v-1.4h2.4z",
 }
 """Paths around 0."""
 
@@ -36,7 +40,8 @@ MARKERS = {
 class Dot:
     """A point of a series; `x_bar` and `y_bar` are the ends of its error bars.
 
-    `marker` overrides that of the series; `bound` draws an arrow: the true value lies above or below.
+    `marker` overrides that of the series; `bound` draws an arrow: the true value lies above or below; `dagger` sets one beside
+    the marker.
     """
 
     x: float
@@ -47,6 +52,7 @@ class Dot:
     hollow: bool = False
     marker: str = ""
     bound: Literal["", "above", "below"] = ""
+    dagger: bool = False
 
     @property
     def finite(self) -> bool:
@@ -83,6 +89,7 @@ class Panel:
     Attributes:
         corners: Words in the corners: (right, top) to text.
         guides: Horizontal and vertical lines, as ("x" or "y", value).
+        height: Of the whole panel.
     """
 
     title: str
@@ -91,21 +98,40 @@ class Panel:
     series: tuple[Series, ...]
     corners: tuple[tuple[bool, bool, str], ...] = ()
     guides: tuple[tuple[Literal["x", "y"], float], ...] = ()
+    height: int = HEIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """Where values lie in pixels; `bottom` is where the x axis is."""
+
+    x: Scale
+    y: Scale
+    bottom: int
+
+    def across(self, value: float) -> str:
+        return _number(LEFT + (RIGHT - LEFT) * min(max(self.x.place(value), 0.0), 1.0))
+
+    def down(self, value: float) -> str:
+        return _number(self.bottom - (self.bottom - TOP) * min(max(self.y.place(value), 0.0), 1.0))
 
 
 def draw(panel: Panel) -> Markup:
     """Draw a panel."""
     dots = [dot for series in panel.series for dot in series.dots if dot.finite]
     named = [dot for series in panel.series for dot in series.dots if dot.finite and not series.band] or dots
-    x = make_scale(panel.x, _reach([dot.x for dot in named], [dot.x_bar for dot in named], panel, "x"))
-    y = make_scale(panel.y, _reach([dot.y for dot in dots], [dot.y_bar for dot in dots], panel, "y"))
-    parts = [*_frame(panel, x, y), *(_draw_series(series, x, y) for series in panel.series)]
+    field = _Field(
+        make_scale(panel.x, _reach([dot.x for dot in named], [dot.x_bar for dot in named], panel, "x")),
+        make_scale(panel.y, _reach([dot.y for dot in dots], [dot.y_bar for dot in dots], panel, "y")),
+        panel.height - _BELOW,
+    )
+    parts = [*_frame(panel, field), *(_draw_series(series, field) for series in panel.series)]
     for right, top, words in panel.corners:
         place = _text(
-            RIGHT - 4 if right else LEFT + 6, TOP + 13 if top else BOTTOM - 7, words, "f", "end" if right else "start"
+            RIGHT - 4 if right else LEFT + 6, TOP + 13 if top else field.bottom - 7, words, "f", "end" if right else "start"
         )
         parts.append(place)
-    return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>')  # noqa: S704 escaped above
+    return Markup(f'<svg viewBox="0 0 {WIDTH} {panel.height}" aria-hidden="true">{"".join(parts)}</svg>')  # noqa: S704 escaped above
 
 
 def _reach(values: list[float], bars: Sequence[tuple[float, float] | None], panel: Panel, axis: str) -> list[float]:
@@ -120,52 +146,53 @@ def _reach(values: list[float], bars: Sequence[tuple[float, float] | None], pane
     return [*shown, *(min(max(end, low - room), high + room) if room else end for end in ends)]
 
 
-def _frame(panel: Panel, x: Scale, y: Scale) -> list[str]:
+def _frame(panel: Panel, field: _Field) -> list[str]:
     parts = [_text(LEFT, 15, panel.title, "t"), _text(LEFT, 33, panel.y.label, "f")]
-    for value in y.ticks:
-        at = _y(y, value)
+    for value in field.y.ticks:
+        at = field.down(value)
         parts.append(f'<path class="g" d="M{LEFT} {at}H{RIGHT}"/>')
         parts.append(_text(LEFT - 6, float(at) + 4, panel.y.show(value), "f", "end"))
-    for value in x.ticks:
-        at = _x(x, value)
-        parts.append(f'<path class="g" d="M{at} {BOTTOM}v4"/>')
-        parts.append(_text(float(at), BOTTOM + 17, panel.x.show(value), "f", "middle"))
-    parts.append(f'<path class="a" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
-    parts.append(_text((LEFT + RIGHT) / 2, HEIGHT - 8, panel.x.label, "f", "middle"))
+    for value in field.x.ticks:
+        at = field.across(value)
+        parts.append(f'<path class="g" d="M{at} {field.bottom}v4"/>')
+        parts.append(_text(float(at), field.bottom + 17, panel.x.show(value), "f", "middle"))
+    parts.append(f'<path class="a" d="M{LEFT} {field.bottom}H{RIGHT}"/>')
+    parts.append(_text((LEFT + RIGHT) / 2, panel.height - 8, panel.x.label, "f", "middle"))
     for name, value in panel.guides:
-        line = f"M{_x(x, value)} {TOP}V{BOTTOM}" if name == "x" else f"M{LEFT} {_y(y, value)}H{RIGHT}"
+        line = f"M{field.across(value)} {TOP}V{field.bottom}" if name == "x" else f"M{LEFT} {field.down(value)}H{RIGHT}"
         parts.append(f'<path class="a" d="{line}"/>')
     return parts
 
 
-def _draw_series(series: Series, x: Scale, y: Scale) -> str:
+def _draw_series(series: Series, field: _Field) -> str:
     dots = [dot for dot in series.dots if dot.finite]
     parts = []
     if series.band:
         ends = [(dot.x, *dot.y_bar) for dot in dots if dot.y_bar is not None]
         rim = [(at, high) for at, _, high in ends] + [(at, low) for at, low, _ in reversed(ends)]
-        parts += [f'<path class="r" d="M{"L".join(f"{_x(x, at)} {_y(y, end)}" for at, end in rim)}z"/>'] if ends else []
+        outline = "L".join(f"{field.across(at)} {field.down(end)}" for at, end in rim)
+        parts += [f'<path class="r" d="M{outline}z"/>'] if ends else []
         dots = [replace(dot, y_bar=None) for dot in dots]
     if series.line and len(dots) > 1:
-        path = "M" + "L".join(f"{_x(x, dot.x)} {_y(y, dot.y)}" for dot in dots)
+        path = "M" + "L".join(f"{field.across(dot.x)} {field.down(dot.y)}" for dot in dots)
         if series.area:
-            path += f"V{BOTTOM}H{_x(x, dots[0].x)}z"
+            path += f"V{field.bottom}H{field.across(dots[0].x)}z"
         dash = f' stroke-dasharray="{escape(series.style.dash)}"' if series.style.dash else ""
         parts.append(f'<path class="{"b" if series.area else "p" if series.pale else "l"}" d="{path}"{dash}/>')
     for dot in dots:
-        parts.append(_dot(dot, series, x, y))
+        parts.append(_dot(dot, series, field))
     pale = " pale" if series.pale else ""
     return f'<g class="{escape(series.style.color)}{pale}">{"".join(parts)}</g>'
 
 
-def _dot(dot: Dot, series: Series, x: Scale, y: Scale) -> str:
-    left, top = _x(x, dot.x), _y(y, dot.y)
+def _dot(dot: Dot, series: Series, field: _Field) -> str:
+    left, top = field.across(dot.x), field.down(dot.y)
     bars = ""
     if dot.y_bar is not None:
-        low, high = (_y(y, end) for end in dot.y_bar)
+        low, high = (field.down(end) for end in dot.y_bar)
         bars += f"M{left} {low}V{high}"
     if dot.x_bar is not None:
-        low, high = (_x(x, end) for end in dot.x_bar)
+        low, high = (field.across(end) for end in dot.x_bar)
         bars += f"M{low} {top}H{high}"
     if dot.bound:
         step = -1 if dot.bound == "above" else 1
@@ -175,18 +202,12 @@ def _dot(dot: Dot, series: Series, x: Scale, y: Scale) -> str:
     if series.mark:
         path = MARKERS.get(dot.marker or series.style.marker, MARKERS["o"])
         shape = f'<path class="{"h" if dot.hollow else "m"}" transform="translate({left} {top})" d="{path}"/>'
+        if dot.dagger:
+            shape += f'<path class="m" transform="translate({_number(float(left) + 8)} {top})" d="{MARKERS[DAGGER]}"/>'
     elif title:
         shape = f'<circle class="o" cx="{left}" cy="{top}" r="7"/>'
     line = f'<path class="e" d="{bars}"/>' if bars else ""
     return f"<g>{title}{line}{shape}</g>" if line or shape else ""
-
-
-def _x(scale: Scale, value: float) -> str:
-    return _number(LEFT + (RIGHT - LEFT) * min(max(scale.place(value), 0.0), 1.0))
-
-
-def _y(scale: Scale, value: float) -> str:
-    return _number(BOTTOM - (BOTTOM - TOP) * min(max(scale.place(value), 0.0), 1.0))
 
 
 def _number(value: float) -> str:

@@ -12,7 +12,7 @@ from cpt_ray.records import Delta, RunRecord
 from cpt_ray.report.blocks import Figure, LegendEntry, Style, Table
 from cpt_ray.report.figures.scales import Axis
 from cpt_ray.report.figures.styles import DASHES, INK, MERGED, group_legend, group_styles
-from cpt_ray.report.figures.svg import Dot, Panel, Series, draw
+from cpt_ray.report.figures.svg import COMPACT, HEIGHT, Dot, Panel, Series, draw
 from cpt_ray.report.index import Index
 from cpt_ray.report.wording import signed
 
@@ -52,14 +52,17 @@ def pairs_of(index: Index) -> list[tuple[str, str]]:
     return [(domain, other) for domain in index.domain_sets for other in order]
 
 
-def trade_figure(index: Index, pairs: Sequence[tuple[str, str]], *, name: str = "forgetting", title: str = "") -> Figure | None:
+def trade_figure(
+    index: Index, pairs: Sequence[tuple[str, str]], *, name: str = "forgetting", title: str = "", compact: bool = False
+) -> Figure | None:
     """Domain gain over general gain; None if no model was compared with its base on both."""
     found = {pair: items for pair in pairs if (items := trades(index, pair))}
     if not found:
         return None
     groups, said = index.drawn()
     styles = group_styles(index, groups)
-    panels = tuple(draw(_panel(index, pair, items, styles)) for pair, items in found.items())
+    height = COMPACT if compact else HEIGHT
+    panels = tuple(draw(replace(_panel(index, pair, items, styles), height=height)) for pair, items in found.items())
     merged = any(item.made_of for items in found.values() for item in items)
     legend = group_legend(index, groups, styles)
     if merged:
@@ -80,7 +83,8 @@ def trade_figure(index: Index, pairs: Sequence[tuple[str, str]], *, name: str = 
         for i in items
     ]
     alt = "Domain gain against general gain of each model, relative to the base"
-    return Figure(name, alt, caption, panels, tuple(legend), Table.of(f"figure_{name}", "", header, rows, words=3), said, title)
+    table = Table.of(f"figure_{name}", "", header, rows, words=3)
+    return Figure(name, alt, caption, panels, tuple(legend), table, said, title, height)
 
 
 def trades(index: Index, pair: tuple[str, str]) -> list[Trade]:
@@ -90,13 +94,13 @@ def trades(index: Index, pair: tuple[str, str]) -> list[Trade]:
         reference = index.run_of(delta.reference)
         if delta.set_name in sides and delta.measure == "bits_per_byte" and reference is not None and reference.kind == "base":
             sides[delta.set_name][delta.subject] = delta
+    whole = {name.partition(" (")[0] for name in sides[pair[0]] if " (" in name}
     items = []
     for subject, domain in sides[pair[0]].items():
         run, other = index.run_of(subject), sides[pair[1]].get(subject)
         if run is None or other is None:
             continue
-        cells = {name for name in sides[pair[0]] if name.startswith(f"{run.cell} (")}
-        if cells and subject not in cells:
+        if run.cell in whole and " (" not in subject:
             continue  # one of the seeds of a cell that is there as a whole
         item = Trade(subject, run, -domain.difference, -other.difference, _bar(domain), _bar(other), _origin(subject, run))
         items.append(item)

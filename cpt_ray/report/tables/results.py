@@ -21,6 +21,8 @@ _MEASURES: dict[Measure, str] = {
 """What a row of an exam shows, where it is not accuracy."""
 MOST_TABLES = 30
 """Models and arms with a table of their own; of further ones, the overview and the JSON twin tell."""
+MOST_BESIDE = 6
+"""Columns of a table that figures have room beside on a laptop; a wider one stands below them."""
 
 
 def result_tables(index: Index) -> list[Table]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpt_ray.compare.efficiency import DEFINITION
+from cpt_ray.compare.efficiency import CENSORED, DEFINITION
 from cpt_ray.config.values import format_count
 from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Fit, Forecast, Money, RatioTrend, ShareAnswer, Spending
 from cpt_ray.report.text.table import text_table
 from cpt_ray.report.wording import number, scientific, share, signed
 
+_DAGGER = " \N{DAGGER}"
 _ONE_SEED = "One seed: how far another seed would move this is not part of its interval; a second one would say."
 
 
@@ -61,7 +62,8 @@ def refusals(answers: Answers) -> list[str]:
     for one in answers.fits:
         if one.refused:
             by_reason.setdefault(one.refused, []).append(one.subject)
-    return [f"Not fitted: {'; '.join(subjects)}: {reason}." for reason, subjects in by_reason.items()]
+    said = [f"Not fitted: {'; '.join(subjects)}: {reason}." for reason, subjects in by_reason.items()]
+    return [*said, answers.unfitted] if answers.unfitted else said
 
 
 def render_answers(answers: Answers) -> str:
@@ -197,7 +199,7 @@ def _ratios(ratios: Sequence[EfficiencyRatio], trends: Sequence[RatioTrend]) -> 
     rows = tuple(
         (
             f"{one.model}, arm {one.arm}",
-            f"{one.target} on {one.set_name}",
+            f"{one.target}{_DAGGER * one.censored} on {one.set_name}",
             one.basis,
             number(one.target_loss),
             _ratio(one),
@@ -210,6 +212,7 @@ def _ratios(ratios: Sequence[EfficiencyRatio], trends: Sequence[RatioTrend]) -> 
         notes.append(
             f"{what} power {interval(trend.exponent)}." if trend.exponent else f"No trend over sizes: {trend.missing}."
         )
+    notes += [CENSORED] if any(one.censored for one in ratios) else []
     header = ("model", "loss to reach", "basis", "bits per byte", "FLOPs of the control over those of the arm")
     return AnswerTable("Efficiency of domain text", "", header, rows, tuple(notes), text_columns=3)
 

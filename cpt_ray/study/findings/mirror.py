@@ -20,10 +20,10 @@ from cpt_ray.edges.packages import install_command, is_installed, needed_for
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.edges.store import address
 from cpt_ray.edges.tracking.client import Status
-from cpt_ray.edges.tracking.metrics import Watched, event_metrics, held_out_metrics, memory_metrics
+from cpt_ray.edges.tracking.metrics import Watched, event_metrics, exam_metrics, held_out_metrics, memory_metrics
 from cpt_ray.edges.tracking.mirrored import default_uri, is_mirrored, note_mirrored
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import Fit, HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
+from cpt_ray.records import EvalRecord, Fit, HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
 from cpt_ray.report.current import figures_of, twins_of
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.grid import Grid
@@ -214,12 +214,15 @@ def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str
         return
     try:
         tracking, parent = mirror.open(found.points, found.fits)
+        scores = {one.run: one for one in found.evals}
         for record in runs:
             if record.kind == "trajectory":
                 continue  # part of its parent; its scores are in the study's curves
             folder = folders.get(record.run)
             metrics = read_metrics(folder) if folder else ()
-            watched = watched_metrics(folder) if folder else ()
+            watched = watched_metrics(folder) if folder else []
+            # Last: a study that is scored later than it was trained appends them.
+            watched += exam_metrics(scores[record.run]) if record.run in scores else []
             merge = {"merge": record.merge.model_dump(mode="json")} if record.merge else None
             params = target.params[record.run] if folder else merge
             axes = target.axes[record.run] if folder else None
@@ -235,17 +238,18 @@ def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str
 
 
 class Found(NamedTuple):
-    """A study's findings for MLflow: points of its curves, tables by the path that they get, and what was fitted."""
+    """A study's findings for MLflow: points of its curves, tables by the path that they get, what was fitted, all scores."""
 
     points: Sequence[Point]
     tables: Mapping[str, str]
     fits: Sequence[Fit] = ()
+    evals: Sequence[EvalRecord] = ()
 
 
 def _content(target: MirrorTarget, runs: Sequence[RunRecord], folders: Mapping[str, Path], found: Found, report: Path) -> str:
     """A fingerprint of all that is mirrored; of the lines that runs wrote, the names and sizes of their files."""
     lines = {name: sorted((str(f), f.stat().st_size) for f in folder.glob("*/*.jsonl")) for name, folder in folders.items()}
-    records = [record.to_json() for record in (*runs, *found.points, *found.fits)]
+    records = [record.to_json() for record in (*runs, *found.points, *found.fits, *found.evals)]
     told = (target.experiment, target.study, target.identity, target.config, target.params, sorted(target.control_arms))
     return fingerprint([told, records, lines, dict(found.tables), hash_file(report)])
 

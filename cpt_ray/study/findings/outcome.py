@@ -89,7 +89,8 @@ def _mirror(study: StudyDriver, comparison: Comparison, report: Path) -> str:
     folders = {one.name: one.node.folder for one in study.grid.trained()}
     corpus = corpus_tables(study.documents(), study.shards(study.config.models[0].name).reports)
     tables = {"results.csv": results_csv(comparison)} | {f"prepare/{name}": text for name, text in corpus.items()}
-    mirror_study(study.mirror, study.runs(), folders, Found(comparison.points, tables, comparison.answers.fits), report)
+    found = Found(comparison.points, tables, comparison.answers.fits, tuple(study.evaluations()))
+    mirror_study(study.mirror, study.runs(), folders, found, report)
     return _where_to_look(study.root, study.mirror.target.uri)
 
 

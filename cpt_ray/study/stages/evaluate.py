@@ -106,7 +106,7 @@ def _score_settings(config: StudyConfig) -> dict[str, object]:
                 **dict.fromkeys(("harness_path", "batch_tokens", "compile", "compile_limit"), True),
             },
         ),
-        **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance", "next_budget_factor"}),
+        **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance", "next_budget_factor", "most_fitted"}),
     }
 
 

@@ -1,14 +1,18 @@
 """Records as MLflow metrics: keys, tokens on the x axis, values."""
 
+import pytest
+
 from cpt_ray.edges.tracking.metrics import (
     curve_metrics,
     event_metrics,
+    exam_metrics,
     fit_metrics,
     fit_tags,
     held_out_metrics,
     memory_metrics,
 )
 from tests.edges.points import CONTROL, FITS, POINTS, event, held_out, memory, point
+from tests.report.made_up import evaluation
 
 
 def test_what_was_watched_becomes_metrics_against_tokens():
@@ -22,6 +26,22 @@ def test_what_was_watched_becomes_metrics_against_tokens():
     assert ("memory.device_peak_bytes", 10, 3.0) in memory_metrics([memory(10, "forward", 6, 9, device=3)])
     happened = [event("spike", 30), event("skipped_step", 40), event("skipped_step", 40), event("spike", 20)]
     assert event_metrics(happened) == [("events.spike", 20, 1.0), ("events.spike", 30, 2.0), ("events.skipped_step", 40, 2.0)]
+
+
+def test_exam_scores_stand_at_the_tokens_that_the_model_saw():
+    record = evaluation("m-legal", "legal", 400, 1.2, 1.1, 0.3)
+    assert exam_metrics(record) == [
+        ("exam.mmlu_dev_smoke.accuracy", 400, 0.3),
+        ("exam.mmlu_dev_smoke.accuracy_norm", 400, pytest.approx(0.317)),
+    ]
+    letter = record.exams[0].model_copy(
+        update={"task": "own@1", "letter_perplexity": 3.5, "margin": -0.2, "accuracy_norm": None}
+    )
+    assert [(key, value) for key, _, value in exam_metrics(record.model_copy(update={"exams": (letter,)}))] == [
+        ("exam.own:1.accuracy", 0.3),
+        ("exam.own:1.letter_perplexity", 3.5),
+        ("exam.own:1.margin", -0.2),
+    ]
 
 
 def test_a_merge_is_on_no_curve():

@@ -1,6 +1,7 @@
 """Loss curves: the lineage of the final weights, thinned without losing mean or end."""
 
 import math
+import re
 
 from cpt_ray.report.figures.loss import lineage, loss_figure, loss_lines, watched_figure
 from cpt_ray.report.index import Index
@@ -51,6 +52,16 @@ def test_a_branch_starts_where_it_left_the_trunk_and_all_budgets_share_an_axis()
     assert [entry.label for entry in found.legend][:2] == ["legal trunk and 57.6M", "legal 6M"]
     styles = [(entry.style.color, entry.style.dash) for entry in found.legend]
     assert len(set(styles)) == len(styles) == 4
+
+
+def test_losses_and_learning_rates_can_be_hovered_to_the_last_step():
+    loss, rates = loss_figure(Index(make_contents())).panels
+    name = "legal 57.6M"
+    assert f"<title>{name}: " in loss
+    assert re.search(rf"<title>{name}: learning rate [\d.e-]+ at 57\.6M tokens</title>", rates)
+    long = metrics(0, 3_000 * 120_000, 2.0, cooldown=False)
+    contents = make_contents(metrics={make_contents().runs[1].run: long})
+    assert loss_figure(Index(contents)).panels[1].count("<title>") == 60
 
 
 def test_held_out_losses_during_training_are_dashed_hollow_and_the_domain_stands_first():

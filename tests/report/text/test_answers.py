@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.compare.efficiency import DEFINITION
+from cpt_ray.compare.efficiency import CENSORED, DEFINITION
 from cpt_ray.compare.prices import TokenPrices, with_prices
 from cpt_ray.records import Answers, EfficiencyRatio, Estimated, Forecast, RatioTrend, ShareAnswer, ShareRow
 from cpt_ray.report.text.answers import answer_tables, interval, refusals, render_answers
@@ -48,6 +48,16 @@ def test_the_definition_of_the_ratio_is_printed(answers):
     assert table.notes[0] == DEFINITION
     assert table.notes[1].startswith("Over 3 sizes the measured ratio of arm legal on law goes with parameters to the power ")
     assert any(row[-1].startswith("> ") for row in table.rows)
+
+
+def test_a_censored_minimum_is_marked_and_its_meaning_said_once(answers):
+    plain = Answers(ratios=tuple(one.model_copy(update={"censored": False}) for one in answers.ratios))
+    marked = Answers(ratios=(answers.ratios[0].model_copy(update={"censored": True}), *plain.ratios[1:]))
+    (without,), (found,) = answer_tables(plain), answer_tables(marked)
+    assert [row[1].count("\N{DAGGER}") for row in found.rows] == [1] + [0] * (len(found.rows) - 1)
+    assert found.notes.count(CENSORED) == 1
+    assert CENSORED not in without.notes
+    assert "\N{DAGGER}" not in render_answers(plain)
 
 
 def test_a_short_study_has_no_curve_in_tokens_and_each_reason_once():
@@ -130,6 +140,10 @@ def test_a_ratio_without_a_number_says_why():
     (table,) = answer_tables(Answers(ratios=(missing,), trends=(trend,)))
     assert table.rows[0][-1] == "the control never fell below the base"
     assert table.notes[1] == "No trend over sizes: 2 model sizes."
+
+
+def test_what_was_left_out_is_said_once():
+    assert refusals(Answers(unfitted="Curves are fitted for 2 of 5.")) == ["Curves are fitted for 2 of 5."]
 
 
 def test_nothing_to_say_is_no_table():

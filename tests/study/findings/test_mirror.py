@@ -10,7 +10,9 @@ from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.sections.runtime import TrackingConfig
 from cpt_ray.edges.tracking.mirrored import default_uri
 from cpt_ray.errors import CptRayError
+from cpt_ray.records import RunRecord
 from cpt_ray.study.findings.mirror import Found, Mirror, MirrorTarget, mirror_study, why_not_mirrored
+from tests.report.made_up import evaluation
 
 
 class FakeTracking:
@@ -18,6 +20,10 @@ class FakeTracking:
 
     def __init__(self, database: Path) -> None:
         self.database, self.finished = database, 0
+        self.watched: dict[str, list[Any]] = {}
+
+    def mirror_run(self, parent: str, record: RunRecord, *, watched: list[Any], **_: Any) -> None:
+        self.watched[record.run] = list(watched)
 
     def finish_study(self, parent: str, **_: Any) -> None:
         self.finished += 1
@@ -69,6 +75,16 @@ def test_a_line_that_a_run_wrote_since_is_mirrored(mirror, report, tmp_path, mon
         lines.write_text(content, encoding="utf-8")
         mirror_study(mirror, [], {"run": tmp_path / "run"}, Found((), {}), report)
         assert tracking.finished == times
+
+
+def test_exam_scores_are_metrics_of_their_runs_and_new_ones_are_mirrored(mirror, report, tmp_path, monkeypatch):
+    tracking = FakeTracking(tmp_path / "mlflow.db")
+    monkeypatch.setattr(Mirror, "open", lambda self, points, fits: (tracking, "parent"))
+    base = RunRecord(run="base", kind="base", model="smollm2-135m", export_path="/nowhere", annealed=True)
+    for scores, metrics in (((), []), ((evaluation("base", None, 0, 1.2, 1.1, 0.3),), ["accuracy", "accuracy_norm"])):
+        mirror_study(mirror, [base], {}, Found((), {}, (), scores), report)
+        assert [key for key, _, _ in tracking.watched["base"]] == [f"exam.mmlu_dev_smoke.{name}" for name in metrics]
+    assert tracking.finished == 2
 
 
 def test_a_store_that_cannot_be_reached_is_an_error_with_a_fix(mirror, report, monkeypatch):
