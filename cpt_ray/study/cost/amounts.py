@@ -72,14 +72,14 @@ def _held_out_tokens(graph: CellGraph) -> tuple[float, bool]:
     config = graph.config.evaluate
     node = graph.one(HELD_OUT)
     if store.exists(node):
-        sets = [one for one in store.load(node).sets if one.part == "test"]
+        sets = store.load(node).sets
         return sum(
             min(one.documents, config.held_out_documents)
             * _capped(one.bytes / max(1, one.documents) / _BYTES_PER_TOKEN, config.document_tokens)
             for one in sets
         ), True
     number = sum(source.held_out_role is not None for source in graph.config.read_sources)
-    return number * config.held_out_documents * _capped(_DOCUMENT_TOKENS, config.document_tokens), False
+    return 2 * number * config.held_out_documents * _capped(_DOCUMENT_TOKENS, config.document_tokens), False
 
 
 def _capped(mean: float, most: int) -> float:
