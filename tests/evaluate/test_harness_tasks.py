@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.errors import ConfigError
-from cpt_ray.evaluate.harness_tasks import build_tasks, known_tasks, require_scorable, task_items, task_versions
+from cpt_ray.evaluate.harness_tasks import build_tasks, require_scorable, task_items, task_versions
 from tests.evaluate.own_tasks import write_own_tasks, write_task
 
 KEY = "evaluate.harness_tasks"
@@ -107,10 +107,8 @@ def test_versions_are_those_of_lm_eval_down_to_single_tasks():
 
 def test_own_tasks_are_known_by_their_content_with_functions_and_local_data(tmp_path):
     own = write_own_tasks(tmp_path)
-    known_tasks.cache_clear()
 
     def look() -> dict[str, object]:
-        known_tasks.cache_clear()
         return {name: task_versions(name, str(own)) for name in ("own_choice", "own_other", "own_mean")}
 
     before = look()
@@ -127,4 +125,3 @@ def test_own_tasks_are_known_by_their_content_with_functions_and_local_data(tmp_
     assert list(alone) == ["own_choice.yaml"]
     (own / "judge.py").write_text("LIMIT = 1\n")
     assert task_versions(path, None) != alone
-    known_tasks.cache_clear()
