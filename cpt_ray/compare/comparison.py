@@ -18,7 +18,8 @@ from cpt_ray.compare.fits.ladder import read_ladders
 from cpt_ray.compare.judgment import Judged
 from cpt_ray.compare.leading import to_fit
 from cpt_ray.compare.prices import TokenPrices, with_prices
-from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes
+from cpt_ray.compare.selection import say_selected, select
+from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, say_failed
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
@@ -103,15 +104,24 @@ def compare(
         seed=config.seed,
     )
     answers = answer(ladders, _judged(compared), config, facts.control_arms)
+    selected = select(cells, controls=facts.control_arms, probes=facts.probes)
+    failed = tuple(one for record in evals for one in record.failed)
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
     return Comparison(
         points=tuple(_points(evals, by_run)),
         deltas=tuple(deltas),
         headline=headline(findings, config),
         verdict=describe(findings, config, labels),
-        notes=(*notes(findings, evals, not_annealed=len(scored) - len(budgets)), *caveats),
+        notes=(
+            *map(say_selected, selected),
+            *notes(findings, evals, not_annealed=len(scored) - len(budgets)),
+            *map(say_failed, failed),
+            *caveats,
+        ),
         tokens_seen=max((record.tokens_seen for record in evals), default=0),
         tokens_paid=facts.tokens_paid,
+        selected=selected,
+        failed=failed,
         answers=with_prices(answers, facts.prices).model_copy(update={"unfitted": unfitted}),
     )
 

@@ -18,12 +18,13 @@ import numpy as np
 
 from cpt_ray.compare.judgment import judge
 from cpt_ray.config.sections.evaluate import CompareConfig
-from cpt_ray.errors import DataError
+from cpt_ray.edges.storage import hash_file
+from cpt_ray.errors import ArtifactError, DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.exam.scores import VALUES
 from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, read_document_scores, read_item_scores, sum_by_group
-from cpt_ray.records import Delta, EvalRecord, ExamScore, HeldOutScore, Measure
+from cpt_ray.records import Artifact, Delta, EvalRecord, ExamScore, HeldOutScore, Measure
 
 _KEPT_BYTES = 1_000_000
 """Of the largest score file that is kept in memory."""
@@ -123,7 +124,7 @@ def _deltas(
 ) -> list[Delta]:
     sets = [_held_out_delta(pairs, names, score, config, same_tokens) for score in reported_sets(pairs[0][0].record)]
     deltas = judge(sets, config.confidence)
-    exams = pairs[0][0].record.exams
+    exams = [exam for exam in pairs[0][0].record.exams if all(_has(one, exam.task) for pair in pairs for one in pair)]
     items = {
         exam.task: [(items_of(subject, exam.task), items_of(reference, exam.task)) for subject, reference in pairs]
         for exam in exams
@@ -133,6 +134,11 @@ def _deltas(
         found = [_exam_delta(items[exam.task], names, exam, measure, config) for exam in known]
         deltas += judge(found, config.confidence)
     return deltas
+
+
+def _has(scored: Scored, task: str) -> bool:
+    """Whether a model has the score of an exam; one that lacks it although nothing failed is an error later on."""
+    return not scored.record.failed or any(exam.task == task for exam in scored.record.exams)
 
 
 def _held_out_delta(
@@ -243,10 +249,12 @@ def documents_of(scored: Scored, source: str) -> list[ScoredDocument]:
 
     Raises:
         DataError: If the model was not scored on it, or the file is missing or damaged.
+        ArtifactError: If the file is not as it was written.
     """
     for score in reported_sets(scored.record):
         if score.source == source:
             path = scored.folder / score.documents_path
+            _require_unchanged(scored.folder, score.documents_path)
             documents = _documents_in(path)
             _check_sums(documents, score, path)
             return documents
@@ -289,15 +297,33 @@ def items_of(scored: Scored, task: str) -> list[ScoredItem]:
 
     Raises:
         DataError: If the model was not scored on it, or the file is missing or damaged.
+        ArtifactError: If the file is not as it was written.
     """
     for exam in scored.record.exams:
         if exam.task == task:
             path = scored.folder / exam.items_path
+            _require_unchanged(scored.folder, exam.items_path)
             items = read_item_scores(path)
             right = math.fsum(item.accuracy for item in items)
             _require_sums(path, {"items": (len(items), exam.items), "correct items": (right, exam.accuracy * exam.items)})
             return items
     raise DataError(f"{scored.record.run} was not scored on the exam {task}", fix=_MISMATCH_FIX)
+
+
+def _require_unchanged(folder: Path, name: str) -> None:
+    """Refuse a score file, or the record that names it, unless it is what the artifact lists, where there is one."""
+    if not (folder / Artifact.FILE).is_file():
+        return
+    listed = _listed(folder, (folder / Artifact.FILE).stat().st_mtime_ns)
+    for path in (EvalRecord.FILE, name):
+        if path in listed and (folder / path).is_file() and hash_file(folder / path) != listed[path]:
+            raise ArtifactError(f"{folder / path}: not the file that scoring wrote: its sha256 differs", fix=_EDITED_FIX)
+
+
+@functools.lru_cache(maxsize=256)
+def _listed(folder: Path, written: int) -> dict[str, str]:  # noqa: ARG001 -- an artifact that was built again is read again
+    """The hashes of an artifact's files, by path."""
+    return {entry.path: entry.sha256 for entry in Artifact.of(folder).files}
 
 
 def _check_same_documents(

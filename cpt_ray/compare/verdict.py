@@ -18,7 +18,7 @@ from cpt_ray.compare.deltas import Cell
 from cpt_ray.compare.judgment import within
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.config.values import format_count
-from cpt_ray.records import MEASURES, Delta, EvalRecord
+from cpt_ray.records import MEASURES, Delta, EvalRecord, FailedScore
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
     if not_annealed:
         lines.append(f"{not_annealed} scores are of checkpoints whose learning rate has not decayed: plotted, never compared.")
     return tuple(dict.fromkeys(lines))
+
+
+def say_failed(one: FailedScore) -> str:
+    """An exam or task without a score."""
+    return f"{one.task} was not scored on {one.run}, failed: {one.reason}; running the same command again tries it again."
 
 
 def sentence(delta: Delta) -> str:

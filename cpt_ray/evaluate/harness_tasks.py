@@ -8,17 +8,31 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import json
 import logging
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
+from lm_eval.api.metrics import mean
 from lm_eval.tasks import TaskManager
 
+from cpt_ray.edges.storage import hash_bytes, hash_file
 from cpt_ray.errors import ConfigError
+from cpt_ray.evaluate.exam.scores import require_free
 from cpt_ray.records import ExamItem
+
+SHARES = ("acc", "exact_match", "em", "f1", "acc_norm")
+"""Metrics with a share from 0 to 1 for each item, in the order in which they are chosen."""
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)
+"""datasets and the Hub raise OSError and ValueError, or subclasses, if data is missing, and RuntimeError for a data set that is
+a script; lm-eval raises KeyError and TypeError for a task file that is none."""
+_LONGEST_NAME = 4096
+"""Longer words of a task file are no path."""
 
 
 @functools.cache
@@ -62,11 +76,100 @@ def build_tasks(tasks: Sequence[str], own: str | None, key: str) -> list[Any]:
         try:
             with quiet():
                 built += known_tasks(own).load([task])["tasks"].values()
-        # datasets and the Hub raise OSError and ValueError, or subclasses, if data is missing, and RuntimeError for a data set
-        # that is a script; lm-eval raises KeyError and TypeError for a task file that is none.
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except LOADING_ERRORS as error:
             raise unavailable(task, key, error) from error
     return built
+
+
+def share_of(task: str, metrics: Collection[str], key: str, *, reported: Collection[str] = ()) -> str:
+    """The metric that a task is compared by: one that gives each item a share.
+
+    Args:
+        task: Its name.
+        metrics: Those to choose from.
+        key: The setting that names it, for messages.
+        reported: All that it reports.
+
+    Raises:
+        ConfigError: If none of them is in `SHARES`.
+    """
+    found = next((metric for metric in SHARES if metric in metrics), None)
+    if found is None:
+        raise ConfigError(
+            f"{key} {task}: it reports {', '.join(reported or metrics) or 'nothing'}; models are compared item by item, which "
+            f"takes {', '.join(SHARES[:-1])} or {SHARES[-1]} as a mean over the items",
+            fix=f"leave {task} out of {key}; if it measures perplexity, make its text a source with role: probe, whose "
+            "held-out part is scored in bits per byte",
+        )
+    return found
+
+
+def require_scorable(tasks: Sequence[str], own: str | None, key: str, exams: Collection[str]) -> None:
+    """Refuse tasks that could be run, but whose results could not be compared; builds them all.
+
+    Args:
+        tasks: Names of tasks or groups, or paths of task files.
+        own: `evaluate.harness_path`.
+        key: The setting that names them, for messages.
+        exams: Names of exams, which a task must not have.
+
+    Raises:
+        ConfigError: See `build_tasks`; and if a task has no metric that is a mean over its items, or is named twice.
+    """
+    taken = set(exams)
+    for entry in tasks:
+        built = build_tasks([entry], own, key)
+        for task in built:
+            aggregations, better = task.aggregation(), task.higher_is_better()
+            means = [name for name, of in aggregations.items() if of is mean and better.get(name) is not False]
+            share_of(task.task_name, means, key, reported=list(aggregations))
+        whole = known_tasks(own).task_index.get(entry)
+        # lm-eval averages some groups over their items, under the group's name; which, only their results tell.
+        averaged = whole is not None and bool((whole.cfg or {}).get("aggregate_metric_list"))
+        names = [entry] if averaged else [task.task_name for task in built]
+        require_free(names, taken, entry)
+        taken.update(names)
+
+
+def task_versions(task: str, own: str | None) -> dict[str, object]:
+    """What decides which items a task has and how they are judged, beyond the version of lm-eval; loads no data.
+
+    Args:
+        task: Name of a task or group, or path of a task file.
+        own: `evaluate.harness_path`.
+
+    Returns:
+        By task, lm-eval's version of it; of a task file of one's own the content, with that of the functions and local data
+        that it names.
+    """
+    index = known_tasks(own).task_index
+    entry = index.get(task)
+    if entry is None:
+        return {Path(task).name: _content(Path(task))}
+    found: dict[str, object] = {}
+    if entry.yaml_path is not None and not _is_bundled(entry.yaml_path):
+        found[task] = _content(entry.yaml_path)
+    elif not entry.tags or entry.cfg is not None:
+        found[task] = str(((entry.cfg or {}).get("metadata") or {}).get("version", ""))
+    members = entry.tags if entry.cfg is None else (entry.cfg.get("task", ()) if "group" in entry.cfg else ())
+    for member in members if isinstance(members, (list, set, tuple)) else [members]:
+        name = member if isinstance(member, str) else str(member.get("task", member.get("group", "")))
+        if name in index and name != task:
+            found |= task_versions(name, own)
+    return dict(sorted(found.items()))
+
+
+def _is_bundled(path: Path) -> bool:
+    return Path(lm_eval.tasks.__file__).resolve().parent in path.resolve().parents
+
+
+def _content(path: Path) -> str:
+    """The hash of a task file, of the Python files beside it, and of the files that it includes or names as its data."""
+    words = re.split(r"[\s'\",\[\]{}]+", path.read_text(encoding="utf-8", errors="replace"))
+    named = [word for word in dict.fromkeys(words) if "." in word and len(word) < _LONGEST_NAME]
+    beside = [*sorted(path.parent.glob("*.py")), *(path.parent / word for word in named)]  # an absolute path stays what it is
+    files = [one for one in dict.fromkeys((path, *beside, *map(Path, named))) if one.is_file()]
+    return hash_bytes(json.dumps([(one.name, hash_file(one)) for one in files]).encode())
 
 
 def unavailable(task: str, key: str, error: Exception) -> ConfigError:

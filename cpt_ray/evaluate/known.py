@@ -1,79 +1,75 @@
 """Scores that exist already: they belong to an export's content, not to the run that made it, so nothing is scored twice.
 
-The key of scores covers the export's files, the items they were scored on, the settings and the version of the scoring code.
-Two runs with equal weights share scores, and a run that is trained again to the same export is not scored again.
+A held-out set, an exam and an entry of `evaluate.harness_tasks` are a part each. Its per-document or per-item lines are kept in
+`scored/KEY/` below the study's root as soon as they are there, under a key of all that they depend on (`evaluate/keys.py`): two
+runs with equal weights share them, a task that is added is the only one to be computed, and scoring that was stopped goes on.
+Levels and labels are no part of a key: scores and intervals are computed from the lines.
+Guarantee: lines that are not as they were written are not used.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cpt_ray.edges import store
-from cpt_ray.edges.storage import verify_files, write_atomic
+from cpt_ray.edges.storage import file_entry, verify_files, write_atomic
 from cpt_ray.errors import ArtifactError
-from cpt_ray.records import Artifact, EvalRecord, FileEntry, RunRecord
-
-_SCORED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py")
-"""Endings of an export's files that a score can depend on: weights, configuration, tokenizer; not the model card."""
+from cpt_ray.records import KnownPart, ScoredTask
 
 
-def score_key(files: Iterable[FileEntry], export: str, rest: Mapping[str, object]) -> str:
-    """The key of a model's scores.
+@dataclass(frozen=True)
+class PartKey:
+    """The key of a part, and what it is made of."""
+
+    key: str
+    depends_on: Mapping[str, object]
+
+
+def known_part(root: Path, key: str) -> KnownPart | None:
+    """A part that was scored before, if all its files are as they were written.
 
     Args:
-        files: Of the artifact that holds the export.
-        export: The export's folder in it, with a slash at its end; empty if it is the artifact.
-        rest: What else decides the scores, as plain values.
+        root: The folder `scored` of a study.
+        key: Of the part.
     """
-    found = {
-        entry.path.removeprefix(export): entry.sha256
-        for entry in files
-        if entry.path.startswith(export) and "/" not in entry.path.removeprefix(export) and entry.path.endswith(_SCORED)
-    }
-    return hashlib.sha256(json.dumps([found, dict(rest)], sort_keys=True, default=str).encode()).hexdigest()
-
-
-def known_scores(folder: Path) -> dict[str, Path]:
-    """By key, the folder of complete scores below the folder of a study's scores."""
-    found: dict[str, Path] = {}
-    names, found_in = (f"*/{Artifact.FILE}", f"*/{EvalRecord.FILE}"), sorted(folder.glob(f"*/{Artifact.FILE}"))
-    if store.is_mirrored(folder):  # a mirror may hold what was deleted in the store
-        found_in = [folder / name for name in sorted(store.fetched_names(folder, *names)) if name.endswith(Artifact.FILE)]
-    for artifact in found_in:
-        try:
-            key = EvalRecord.of(artifact.parent).key
-        except (OSError, ValueError):  # of an older format, or damaged: whoever needs it is told then
-            continue
-        if key:
-            found.setdefault(key, artifact.parent)
-    return found
-
-
-def is_intact(folder: Path) -> bool:
-    """Whether all files of complete scores are as they were written."""
+    folder = root / key
     try:
-        verify_files(folder, Artifact.of(folder).files, deep=True)
-    except (ArtifactError, ValueError):
-        return False
-    return True
+        path = store.fetched(folder / KnownPart.FILE)
+        part = KnownPart.load(path) if path.is_file() else None
+        if part is None or part.key != key:
+            return None
+        verify_files(folder, part.files, deep=True)
+    except (ArtifactError, OSError, ValueError):  # damaged, or of an older format: it is scored again
+        return None
+    return part
 
 
-def copy_scores(source: Path, folder: Path, run: RunRecord) -> EvalRecord:
-    """Give a run the scores of a model with the same content."""
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(Artifact.FILE, EvalRecord.FILE))
-    who = {
-        "run": run.run,
-        "model": run.model,
-        "arm": run.arm,
-        "seed": run.seed,
-        "budget_tokens": run.budget_tokens,
-        "tokens_seen": run.tokens_seen,
-    }
-    store.push_folder(folder)
-    record = EvalRecord.of(source).model_copy(update=who)
-    write_atomic(folder / EvalRecord.FILE, record.to_json())
-    return record
+def keep_part(root: Path, key: PartKey, folder: Path, names: Sequence[str], tasks: Sequence[ScoredTask]) -> KnownPart:
+    """Keep the files of a part, which has just been scored; its record is written last.
+
+    Args:
+        root: The folder `scored` of a study.
+        key: Of the part.
+        folder: The evaluation's folder, where the files are.
+        names: Their paths relative to it.
+        tasks: What the part consists of.
+    """
+    there = root / key.key
+    for name in names:
+        write_atomic(there / name, (folder / name).read_bytes())
+    files = tuple(file_entry(there, there / name) for name in names)
+    part = KnownPart(key=key.key, depends_on=dict(key.depends_on), tasks=tuple(tasks), files=files)
+    write_atomic(there / KnownPart.FILE, part.to_json())
+    return part
+
+
+def take_part(root: Path, part: KnownPart, folder: Path) -> None:
+    """Copy the files of a known part into an evaluation's folder."""
+    for entry in part.files:
+        target = folder / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / part.key / entry.path, target)
+        store.push(target)

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 1.0
 
 OnDone = Callable[[EvaluateJob, EvalRecord], None]
+OnFailed = Callable[[EvaluateJob], None]
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class ScoringQueue:
     Args:
         runtime: The `runtime` section.
         on_done: Called with each job and its record as it ends.
+        on_failed: Called with each job that fails.
     """
 
-    def __init__(self, runtime: RuntimeConfig, on_done: OnDone) -> None:
-        self._runtime, self._on_done = runtime, on_done
+    def __init__(self, runtime: RuntimeConfig, on_done: OnDone, on_failed: OnFailed | None = None) -> None:
+        self._runtime, self._on_done, self._on_failed = runtime, on_done, on_failed
         self._waiting: list[tuple[EvaluateJob, EvaluateSettings]] = []
         self._running: dict[Any, EvaluateJob] = {}
         self._started = time.monotonic()
@@ -155,6 +157,8 @@ class ScoringQueue:
         self.failures[job.run.run] = error
         if self.busy:
             logger.warning("%s is not scored: %s; the others go on", job.run.run, problem_of(error))
+        if self._on_failed is not None:
+            self._on_failed(job)
 
 
 def placement_of(runtime: RuntimeConfig) -> dict[str, Any]:

@@ -25,6 +25,9 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 _FIX = "delete the evaluation's folder and run `cpt-ray evaluate` again"
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredDocument:
     """The score of one document: sum of -log p over its scored tokens, and the tokens and bytes covered."""
@@ -48,21 +51,21 @@ class ScoredItem:
     __pydantic_config__ = _STRICT
 
     id: str
-    accuracy: float
-    """1 if the correct choice has the highest log-probability, else 0."""
-    accuracy_norm: float | None
+    accuracy: Share
+    """1 if the correct choice has the highest log-probability, else 0; or what else a task gives an item, from 0 to 1."""
+    accuracy_norm: Share | None
     """The same with log-probability per character of the choice; None if the task does not report it."""
     log_p: tuple[float, ...]
-    """Nats, one per choice."""
-    right: int | None = None
+    """Nats, one per choice; none where a task has no choices."""
+    right: Annotated[int, Field(ge=0)] | None = None
     """Index of the correct choice; None if the task has none."""
     group: str = ""
     """What the item belongs to; groups are the units of intervals."""
     half: Half = "test"
     """Where something is selected by a score: selected on `validation`, reported on `test`."""
-    order_accuracy: float | None = None
+    order_accuracy: Share | None = None
     """Mean accuracy over the orders of the choices that were scored; None if only one was."""
-    order_changes: float | None = None
+    order_changes: Share | None = None
     """1 if the chosen answer is not the same in all of them, else 0."""
 
     @property
@@ -127,9 +130,14 @@ def _read(path: Path, kind: type[_Score], called: str) -> list[_Score]:
     scores = []
     for number, line in enumerate(lines, start=1):
         try:
-            scores.append(checked.validate_json(line))
+            score = checked.validate_json(line)
         except ValidationError as error:
             raise DataError(f"{path}, line {number}: not a {called}{_why(error)}", fix=_FIX) from error
+        if isinstance(score, ScoredItem) and score.right is not None and score.right >= len(score.log_p):
+            raise DataError(
+                f"{path}, line {number}: not a {called}: right is {score.right}, of {len(score.log_p)} choices", fix=_FIX
+            )
+        scores.append(score)
     if not scores:
         raise DataError(f"{path}: no {called}s", fix=_FIX)
     return scores

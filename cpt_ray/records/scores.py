@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cpt_ray.records.base import Record, SourceRole
+from cpt_ray.records.base import FileEntry, Record, SourceRole
 from cpt_ray.records.exams import Half
 from cpt_ray.records.fits import Answers
 
@@ -81,7 +81,7 @@ class HeldOutScore(Record):
 
 
 class ExamHalf(Record):
-    """The score of one half of an exam, for a selection by it; nothing in this package selects a model by a score."""
+    """The score of one half of an exam, for a selection by it; the budget that a study selects is selected on text."""
 
     half: Half
     items: int
@@ -98,6 +98,10 @@ class ExamScore(Record):
     label: str
     style: Literal["cloze", "letter"] | None = None
     """Form of the prompt; None for a task of lm-eval."""
+    metric: str = "acc"
+    """What `accuracy` is the mean of, in the words of lm-eval: `acc`, or for a task without it `exact_match` or `f1`."""
+    version: str = ""
+    """lm-eval's version of the task; of a group, that of its first task."""
     items: int
     groups: int = 0
     """Groups that items belong to: the units of the intervals, where there are any."""
@@ -130,6 +134,44 @@ class ExamScore(Record):
     items_path: str
 
 
+class ScoredTask(Record):
+    """What of an exam or a task of lm-eval is not in the lines of its items."""
+
+    task: str
+    items_path: str
+    """JSON lines, relative to the folder of the scores."""
+    style: Literal["cloze", "letter"] | None = None
+    metric: str = "acc"
+    version: str = ""
+    few_shot: int | None
+    cut_items: int = 0
+    chance: float
+
+
+class KnownPart(Record):
+    """A held-out set, an exam or an entry of `evaluate.harness_tasks` that a model was scored on, in a folder named `key`."""
+
+    FILE = "known.json"
+
+    key: str
+    """Of what the lines depend on: the content of the export, of the items, versions and settings."""
+    depends_on: dict[str, object]
+    """The same in plain values, for whoever wonders why something was scored again."""
+    tasks: tuple[ScoredTask, ...] = ()
+    """Of an exam or entry: what it consists of; empty for a held-out set."""
+    files: tuple[FileEntry, ...]
+
+
+class FailedScore(Record):
+    """An exam or task that could not be scored, while the rest of the model was."""
+
+    run: str
+    task: str
+    reason: str
+    """In one line."""
+    fix: str
+
+
 class EvalRecord(Record):
     """All scores of one run's export."""
 
@@ -143,10 +185,11 @@ class EvalRecord(Record):
     tokens_seen: int
     held_out: tuple[HeldOutScore, ...]
     exams: tuple[ExamScore, ...]
+    failed: tuple[FailedScore, ...] = ()
+    """Exams and tasks without a score; the command that scores tries them again."""
     task_pid: int
     wall_s: float
-    key: str = ""
-    """Of what the scores depend on: the content of the export, the items, the settings."""
+    """Of scoring what was not known."""
 
 
 class Delta(Record):
@@ -209,6 +252,20 @@ class Point(Record):
     """Whether the model was made without training: such a point is on no curve."""
 
 
+class Selected(Record):
+    """The budget that the validation half of the held-out domain text selects, and what it has on the test half."""
+
+    model: str
+    arm: str
+    budget_tokens: int
+    candidates: tuple[int, ...]
+    """The budgets that it was selected from."""
+    sets: tuple[str, ...]
+    """The held-out sets, each with the same weight."""
+    validation_bits_per_byte: float
+    test_bits_per_byte: float
+
+
 class Comparison(Record):
     """What the study found: the deltas, the curves, the verdict in words, and its caveats."""
 
@@ -224,5 +281,9 @@ class Comparison(Record):
     """Caveats that go with the verdict, one sentence each."""
     tokens_seen: int
     tokens_paid: int
+    selected: tuple[Selected, ...] = ()
+    """One for each model and domain arm with several budgets, where all of them were scored on the validation half."""
+    failed: tuple[FailedScore, ...] = ()
+    """Exams and tasks that could not be scored, by run."""
     answers: Answers = Answers()
     """What the curves say of budgets, sizes and mixes that were not run."""

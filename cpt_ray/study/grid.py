@@ -67,7 +67,8 @@ class Member:
 
     def scores(self, record: EvalRecord) -> EvalRecord:
         """The scores of the run under its names."""
-        return record.model_copy(update={"run": self.name, "model": self.names.model, "arm": self.names.arm})
+        failed = tuple(one.model_copy(update={"run": self.name}) for one in record.failed)
+        return record.model_copy(update={"run": self.name, "model": self.names.model, "arm": self.names.arm, "failed": failed})
 
     def _update(self, parent: str | None) -> dict[str, str | None]:
         above = None if parent is None else f"{parent}{self.names.suffix}"

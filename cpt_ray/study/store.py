@@ -125,6 +125,19 @@ def exists(node: Node[Any, Any]) -> bool:
     return _remembered(node) is not None or stored_file_exists(node.folder / Artifact.FILE)
 
 
+def is_whole(node: Node[Any, Any]) -> bool:
+    """Whether the artifact was committed and lacks nothing: whether its verb has nothing to build."""
+    return exists(node) and not (node.stage.lacks is not None and node.stage.lacks(node))
+
+
+def withdraw(node: Node[Any, Any]) -> None:
+    """Make an artifact that is about to be built again incomplete: its files may contradict its record from now on."""
+    remove(node.folder / Artifact.FILE)
+    (node.folder / Artifact.FILE).unlink(missing_ok=True)
+    if node.found is not None:
+        node.found.pop(node.folder, None)
+
+
 def read(node: Node[Any, Any]) -> Artifact:
     """The record of a committed artifact; its files are not looked at.
 

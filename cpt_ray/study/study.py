@@ -93,6 +93,7 @@ class StudyDriver:
         self.note = CommandNote(self.root, console)
         self.session = Session(self.root, config.runtime, self.note, self._live_run)
         self._checked: set[str] = set()
+        self._fit_tasks: set[str] = set()
         self._nodes_asked = False
 
     def __enter__(self) -> Self:
@@ -175,8 +176,10 @@ class StudyDriver:
         precisions = {(one.config.train.precision, one.config.evaluate.precision): one.config for one in self.graph.cells}
         for config in precisions.values():
             require_device(config, building)
-        for config in {one.config.evaluate.model_dump_json(): one.config for one in self.graph.cells}.values():
-            require_tasks(config, building)
+        # Once a command: a task that cannot be built any more after hours of training fails itself, not the study.
+        for key, config in {one.config.evaluate.model_dump_json(): one.config for one in self.graph.cells}.items():
+            if key not in self._fit_tasks and require_tasks(config, building):
+                self._fit_tasks.add(key)
         # Last: everything above needs no Ray.
         if (warning := require_placement(self.config.runtime, building, self.session.need_ray)) is not None:
             self.console.warn(warning)

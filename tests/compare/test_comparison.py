@@ -6,7 +6,7 @@ import pytest
 
 from cpt_ray.compare.comparison import Facts, compare
 from cpt_ray.errors import DataError
-from cpt_ray.records import Comparison
+from cpt_ray.records import Comparison, FailedScore
 from tests.compare.conftest import CONFIG
 from tests.compare.test_verdict import conclude
 
@@ -40,6 +40,24 @@ def test_each_budget_meets_the_base_and_its_predecessor_and_the_largest_meets_it
     assert all(delta.interval is not None for delta in comparison.deltas)
     assert {delta.measure for delta in comparison.deltas} == {"bits_per_byte", "accuracy_points", "accuracy_norm_points"}
     assert {delta.set_name for delta in comparison.deltas} == {"law", "news", "smoke"}
+
+
+def test_what_failed_is_recorded_and_said_and_everything_else_is_compared(laboratory):
+    fill(laboratory)
+    failed = FailedScore(run="m-legal-400-seed0", task="smoke", reason="no data", fix="fetch it")
+    laboratory.evals[3] = laboratory.evals[3].model_copy(update={"exams": (), "failed": (failed,)})
+
+    found = conclude(laboratory)
+
+    assert found.failed == (failed,)
+    said = "smoke was not scored on m-legal-400-seed0, failed: no data; running the same command again tries it again."
+    assert said in found.notes
+    assert pairs(found, "smoke") == [
+        ("m-control-400-seed0", "m-base"),
+        ("m-legal-100-seed0", "m-base"),
+        ("m-legal-200-seed0", "m-base"),
+    ]
+    assert len(pairs(found)) == 6
 
 
 def test_a_control_at_every_budget_is_met_at_its_own(laboratory):

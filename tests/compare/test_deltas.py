@@ -355,40 +355,5 @@ def test_other_exam_items_are_refused(laboratory):
         cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
 
 
-@pytest.mark.accept(answer=2)
-@pytest.mark.parametrize(
-    ("edit", "says"),
-    [
-        (lambda lines: [lines[0].replace('"bytes": 100', '"bytes": 101'), *lines[1:]], "11801 bytes, but 11800 in evaluation"),
-        (lambda lines: lines[:-1], "39 documents, but 40 in evaluation.json"),
-        (lambda lines: [json.dumps({**json.loads(lines[0]), "nats": 1.0}), *lines[1:]], r" nats, but .* in evaluation\.json"),
-    ],
-)
-def test_a_score_file_that_was_edited_or_cut_is_refused(laboratory, edit, says):
-    base, run = laboratory.add(), laboratory.add("legal", 100)
-    path = laboratory.folders[run.run] / "held_out/law-test.jsonl"
-    path.write_text("".join(f"{line}\n" for line in edit(path.read_text().splitlines())))
-    with pytest.raises(DataError, match=f"law-test.jsonl: .*{says}") as refused:
-        cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
-    assert refused.value.fix.startswith("a score file was edited or cut: delete the evaluation's folder")
-
-
-@pytest.mark.accept(answer=2)
-@pytest.mark.parametrize(
-    ("edit", "says"),
-    [
-        (lambda lines: [lines[0].replace('"accuracy": 1.0', '"accuracy": 0.0'), *lines[1:]], "9 correct items, but 10 in eval"),
-        (lambda lines: lines[:-1], "39 items, but 40 in evaluation.json"),
-    ],
-)
-def test_exam_scores_that_were_edited_or_cut_are_refused(laboratory, edit, says):
-    base, run = laboratory.add(right=10), laboratory.add("legal", 100, right=10)
-    path = laboratory.folders[run.run] / "exams/smoke.jsonl"
-    path.write_text("".join(f"{line}\n" for line in edit(path.read_text().splitlines())))
-    with pytest.raises(DataError, match=f"smoke.jsonl: {says}") as refused:
-        cell_deltas(cell(laboratory, run), cell(laboratory, base), CONFIG)
-    assert refused.value.fix.startswith("a score file was edited or cut: delete the evaluation's folder")
-
-
 def test_a_percentage_of_nothing_is_a_convention():
     assert (relative_percent(3, 2), relative_percent(0, 0), relative_percent(5, 0)) == (50.0, 0.0, 100.0)

@@ -14,7 +14,8 @@ from lm_eval.api.instance import Instance
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.evaluate import harness
-from cpt_ray.evaluate.harness import PackedLM, score_harness_tasks
+from cpt_ray.evaluate.exam.scores import exam_score
+from cpt_ray.evaluate.harness import PackedLM, packed_lm, score_harness_task
 from cpt_ray.evaluate.per_item import read_item_scores
 from tests.evaluate.own_tasks import write_own_tasks
 from tests.evaluate.tiny import SENTENCES, build_model, make_items
@@ -69,10 +70,20 @@ def test_generation_leaves_document_attention_for_its_own_calls_only(model, toke
     assert model.config._attn_implementation == "document"
 
 
+def score_harness_tasks(model, tokenizer, *, config, compare, folder):
+    lm, taken, scores = packed_lm(model, tokenizer, prefix=0, config=config), [], []
+    for task in config.harness_tasks:
+        for one in score_harness_task(lm, task, config, folder=folder, taken=taken).tasks:
+            taken.append(one.task)
+            lines = read_item_scores(folder / one.items_path)
+            scores.append(exam_score(one, lines, compare, label=one.task, suite=task.group))
+    return scores
+
+
 def test_an_unknown_harness_task_is_named(model, tokenizer, tmp_path):
     config = EvaluateConfig(harness_tasks=("no_such_task",))
     with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks names 'no_such_task', which the installed lm-eval does"):
-        score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
+        score_harness_tasks(model, tokenizer, config=config, compare=CompareConfig(), folder=tmp_path)
 
 
 def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_path, monkeypatch):
@@ -82,7 +93,7 @@ def test_a_harness_task_whose_data_is_not_here_says_so(model, tokenizer, tmp_pat
     monkeypatch.setattr("datasets.load_dataset", refuse)
     config = EvaluateConfig(harness_tasks=("piqa",))
     with pytest.raises(ConfigError, match=r"harness_tasks piqa: lm-eval could not load it: Couldn't reach") as caught:
-        score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
+        score_harness_tasks(model, tokenizer, config=config, compare=CompareConfig(), folder=tmp_path)
     assert "HF_HOME" in caught.value.fix
     assert "more" not in caught.value.problem
 
@@ -97,7 +108,7 @@ def test_a_harness_task_by_name_is_scored_under_its_own_name_and_prints_nothing(
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: data)
     config = EvaluateConfig(harness_tasks=("piqa",), exam_context=64)
 
-    [score] = score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
+    [score] = score_harness_tasks(model, tokenizer, config=config, compare=CompareConfig(), folder=tmp_path)
 
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
@@ -113,7 +124,7 @@ def own(tmp_path_factory):
 
 def score(model, tokenizer, folder, own, *tasks, **changes):
     config = EvaluateConfig(harness_tasks=tasks, harness_path=str(own), exam_context=64, **changes)
-    return score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(subsets=100), folder=folder)
+    return score_harness_tasks(model, tokenizer, config=config, compare=CompareConfig(subsets=100), folder=folder)
 
 
 def test_a_group_that_lm_eval_averages_over_items_is_one_score_and_a_list_of_tasks_is_several(model, tokenizer, own, tmp_path):
@@ -135,7 +146,6 @@ def test_examples_a_limit_and_the_samples_are_kept(model, tokenizer, own, tmp_pa
     )
 
     assert (plain.items, plain.few_shot, other.few_shot) == (9, 0, 3)
-    assert plain.label == "own_choice (first 9 items)"
     before, after = (read_item_scores(tmp_path / str(shots) / plain.items_path) for shots in (0, 3))
     assert [line.id for line in before] == [line.id for line in after]
     assert [line.log_p for line in before] != [line.log_p for line in after]
@@ -147,7 +157,7 @@ def test_examples_a_limit_and_the_samples_are_kept(model, tokenizer, own, tmp_pa
 
 def test_a_task_file_is_scored_by_its_path(model, tokenizer, own, tmp_path):
     config = EvaluateConfig(harness_tasks=[str(own / "own_choice.yaml")], exam_context=64)
-    [found] = score_harness_tasks(model, tokenizer, prefix=0, config=config, compare=CompareConfig(), folder=tmp_path)
+    [found] = score_harness_tasks(model, tokenizer, config=config, compare=CompareConfig(), folder=tmp_path)
     assert (found.task, found.items) == ("own_choice", 13)
 
 
@@ -187,7 +197,56 @@ def test_a_task_has_the_figures_of_lm_evals_command_line_to_the_last_digit(model
         assert 0 < ours.accuracy < 1
 
 
-def test_a_task_without_accuracy_is_refused():
-    results = {"samples": {"gsm8k": [{"doc_id": 0, "exact_match": 1.0}]}, "configs": {"gsm8k": {}}}
-    with pytest.raises(ConfigError, match=r"harness_tasks gsm8k: it does not report accuracy per item"):
-        harness._lines("gsm8k", results)
+def test_a_task_without_accuracy_is_compared_by_another_share_of_each_item(model, tokenizer, own, tmp_path):
+    [found] = score(model, tokenizer, tmp_path, own, "own_written")
+    assert (found.task, found.metric, found.items, found.chance) == ("own_written", "exact_match", 3, 0.0)
+    lines = read_item_scores(tmp_path / found.items_path)
+    assert [(line.log_p, line.right, line.margin) for line in lines] == [((), None, None)] * 3
+    samples = [json.loads(line) for line in (tmp_path / "samples/own_written.jsonl").read_text().splitlines()]
+    assert [line.accuracy for line in lines] == [sample["exact_match"] for sample in samples]
+
+
+def test_a_task_without_a_share_of_each_item_is_refused(model, tokenizer, own, tmp_path):
+    with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks own_text: it reports word_perplexity; .* takes acc, exact"):
+        score(model, tokenizer, tmp_path, own, "own_text")
+
+
+def results_of(values, mean, **more):
+    samples = [{"doc_id": n, "doc": {}, "target": "", "filtered_resps": ["a"], "filter": "none", "metrics": ["f1"], "f1": value}
+               for n, value in enumerate(values)]  # fmt: skip
+    return {
+        "samples": {"t": samples}, "configs": {"t": {"output_type": "generate_until"}}, "results": {"t": {"f1,none": mean}},
+        "versions": {"t": 2}, "n-shot": {"t": 0}, **more,
+    }  # fmt: skip
+
+
+def test_only_the_mean_of_shares_is_taken_for_lm_evals_figure():
+    task = EvaluateConfig(harness_tasks=("t",)).harness_tasks[0]
+    [(scored, lines)] = harness._parts(task, results_of([0.5, 1.0], 0.75))
+    assert (scored.metric, scored.version, [line.accuracy for line in lines]) == ("f1", "2", [0.5, 1.0])
+    with pytest.raises(
+        ConfigError, match=r"harness_tasks t: lm-eval reports f1 0\.6, which is not the mean of its items, 0\.75"
+    ):
+        harness._parts(task, results_of([0.5, 1.0], 0.6))
+    with pytest.raises(ConfigError, match="t: f1 of item '1' is 80, and only shares from 0 to 1"):
+        harness._parts(task, results_of([0.5, 80.0], 40.25))
+    with pytest.raises(ConfigError, match="harness_tasks t: it has no items"):
+        harness._parts(task, results_of([], 0.0))
+
+
+def test_of_several_filters_the_first_counts():
+    task = EvaluateConfig(harness_tasks=("t",)).harness_tasks[0]
+    results = results_of([0.0, 1.0], 0.5)
+    results["samples"]["t"] += [{**one, "filter": "flexible", "f1": 1.0} for one in results["samples"]["t"]]
+    [(_, lines)] = harness._parts(task, results)
+    assert [line.accuracy for line in lines] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("seed", "others"), [(1234, 0), (7, 7)])
+def test_the_seeds_are_those_of_lm_evals_command_line(model, tokenizer, tmp_path, monkeypatch, seed, others):
+    asked = {}
+    monkeypatch.setattr(harness.lm_eval, "simple_evaluate", lambda **settings: asked.update(settings) or {})
+    config = EvaluateConfig(harness_tasks=("piqa",), harness_seed=seed)
+    harness._run(packed_lm(model, tokenizer, prefix=0, config=config), config.harness_tasks[0], config)
+    names = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
+    assert [asked[name] for name in names] == [others, seed, seed, seed]

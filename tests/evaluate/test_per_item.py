@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import pytest
 
@@ -65,6 +68,30 @@ def test_a_score_that_was_edited_by_hand_is_refused_with_its_line(tmp_path, line
     path.write_text(format_scores([ScoredDocument("law/00000/0", "a", 1.0, 1, 1)]) + line + "\n")
     with pytest.raises(DataError, match=rf"scores\.jsonl, line 2: not a per-document score.*{message}|{message}") as caught:
         read_document_scores(path)
+    assert "run `cpt-ray evaluate` again" in caught.value.fix
+
+
+@pytest.mark.accept(answer=2)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"right": 9}, "right is 9, of 2 choices"),
+        ({"right": -1}, "right: Input should be greater than or equal to 0"),
+        ({"accuracy": 1.5}, "accuracy: Input should be less than or equal to 1"),
+        ({"accuracy_norm": -0.5}, "accuracy_norm.*: Input should be greater than or equal to 0"),
+        ({"order_changes": 2.0}, "order_changes.*: Input should be less than or equal to 1"),
+        ({"log_p": [-1.0, math.inf]}, "log_p.*: Input should be a finite number"),
+        ({"half": "train"}, "half: Input should be 'validation' or 'test'"),
+    ],
+)
+def test_an_item_outside_of_its_range_is_refused_with_its_line(tmp_path, change, message):
+    fine = {"id": "a", "accuracy": 1.0, "accuracy_norm": 0.0, "log_p": [-1.0, -2.0], "right": 1, "order_changes": 0.0}
+    path = tmp_path / "quiz.jsonl"
+    path.write_text(json.dumps(fine) + "\n")
+    assert read_item_scores(path)[0].right == 1
+    path.write_text(json.dumps(fine) + "\n" + json.dumps({**fine, **change}) + "\n")
+    with pytest.raises(DataError, match=rf"quiz\.jsonl, line 2: not a per-item score: {message}") as caught:
+        read_item_scores(path)
     assert "run `cpt-ray evaluate` again" in caught.value.fix
 
 

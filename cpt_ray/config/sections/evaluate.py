@@ -133,7 +133,9 @@ class EvaluateConfig(Section):
         default=(),
         description="lm-eval tasks to run unchanged; they need the package lm-eval",
     )
-    harness_seed: int = Field(default=1234, ge=0, description="seed of lm-eval's few-shot examples; 1234 is its own default")
+    harness_seed: int = Field(
+        default=1234, ge=0, description="seed of lm-eval, few-shot examples included: its --seed; 1234: its own defaults"
+    )
     harness_path: PathText | None = Field(
         default=None, description="folder with your own lm-eval task files, in addition to the bundled ones"
     )

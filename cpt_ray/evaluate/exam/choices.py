@@ -1,6 +1,6 @@
 """The study's own multiple-choice exams: prompts, answers, scores. Needs no lm-eval.
 
-In: a loaded model with document attention, exam items, examples. Out: `ExamScore`s, and per-item results as JSON lines.
+In: a loaded model with document attention, exam items, examples. Out: per-item results as JSON lines.
 
 Cloze form scores each choice as a continuation of the question: at 135M parameters that gives far more signal than letters,
 which such models do not understand. Letter form lists the choices and scores their letters; its perplexity of the correct
@@ -16,14 +16,13 @@ from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from cpt_ray.config.sections.evaluate import CompareConfig, ExamConfig
+from cpt_ray.config.sections.evaluate import ExamConfig
 from cpt_ray.errors import DataError
-from cpt_ray.evaluate.exam.scores import exam_score
+from cpt_ray.evaluate.exam.items import LETTERS
+from cpt_ray.evaluate.exam.scores import write_lines
 from cpt_ray.evaluate.packed import Continuation, PackedScorer
 from cpt_ray.evaluate.per_item import ScoredItem
-from cpt_ray.records import ExamItem, ExamScore, half_of
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from cpt_ray.records import ExamItem, ScoredTask, half_of
 
 Style = Literal["cloze", "letter"]
 
@@ -36,56 +35,49 @@ class ExamQuestions(NamedTuple):
     """What few-shot examples are taken from."""
 
 
-def score_exams(
+def score_exam(
     scorer: PackedScorer,
     tokenizer: PreTrainedTokenizerBase,
     questions: ExamQuestions,
-    exams: Sequence[ExamConfig],
+    exam: ExamConfig,
     *,
     prefix: int,
-    compare: CompareConfig,
     folder: Path,
-) -> tuple[ExamScore, ...]:
-    """Score the study's exams.
+) -> ScoredTask:
+    """Score an exam of the study.
 
     Args:
         scorer: The model.
         tokenizer: Its tokenizer.
-        questions: Of each of `exams`.
-        exams: `evaluate.exams`.
+        questions: Of the study's exams.
+        exam: One of `evaluate.exams`.
         prefix: Token id that precedes a document; a question that begins with this token gets no other.
-        compare: The `compare` section, for the intervals.
-        folder: Evaluation folder; per-item results go to `exams/TASK.jsonl` in it.
-
-    Returns:
-        The scores, in config order.
+        folder: Evaluation folder; per-item results go to `exams/EXAM.jsonl` in it.
 
     Raises:
-        DataError: If an exam of the config has no items, an item more choices than there are letters, or a score is not finite.
+        DataError: If the exam has no items, an item more choices than there are letters, or a score is not finite.
     """
-    for exam in exams:
-        items = questions.items.get(exam.name)
-        if not items:
-            raise DataError(
-                f"evaluate.exams {exam.name}: no items for this exam; found items for {sorted(questions.items) or 'none'}",
-                fix="run `cpt-ray prepare` again to rewrite the exam items",
-            )
-        most = max(len(item.choices) for item in items)
-        if exam.style == "letter" and most > len(LETTERS):
-            raise DataError(
-                f"evaluate.exams {exam.name}: a question has {most} choices, there are {len(LETTERS)} letters",
-                fix="set style: cloze",
-            )
-    bos = tokenizer.decode(prefix)
-    scores = []
-    for exam in exams:
-        lines, cut = _score_items(
-            scorer, tokenizer, questions.items[exam.name], questions.examples.get(exam.name, []), exam, bos
+    items = questions.items.get(exam.name)
+    if not items:
+        raise DataError(
+            f"evaluate.exams {exam.name}: no items for this exam; found items for {sorted(questions.items) or 'none'}",
+            fix="run `cpt-ray prepare` again to rewrite the exam items",
         )
-        chance = sum(1 / len(line.log_p) for line in lines) / len(lines)
-        found = exam_score(exam.name, exam.label, lines, chance=chance, style=exam.style, compare=compare, folder=folder)
-        scores.append(found.model_copy(update={"few_shot": exam.few_shot, "cut_items": cut}))
-    return tuple(scores)
+    most = max(len(item.choices) for item in items)
+    if exam.style == "letter" and most > len(LETTERS):
+        raise DataError(
+            f"evaluate.exams {exam.name}: a question has {most} choices, there are {len(LETTERS)} letters",
+            fix="set style: cloze",
+        )
+    lines, cut = _score_items(scorer, tokenizer, items, questions.examples.get(exam.name, []), exam, tokenizer.decode(prefix))
+    return ScoredTask(
+        task=exam.name,
+        items_path=write_lines(exam.name, lines, folder),
+        style=exam.style,
+        few_shot=exam.few_shot,
+        cut_items=cut,
+        chance=sum(1 / len(line.log_p) for line in lines) / len(lines),
+    )
 
 
 def _score_items(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from cpt_ray.records import ExamItem, write_items
 
 REPORT_FILE = "exam_report.json"
 
-_LETTERS = "ABCDEFGHIJ"
+LETTERS = string.ascii_uppercase
+"""Names of choices, in files of exams and in prompts."""
 _LINE_FIX = (
     "each line must be {question: string, choices: [string, string, ...], answer: index from 0, or letter from A}, "
     "optionally with id and group as strings"
@@ -187,8 +189,8 @@ def _jsonl_item(task: str, place: str, fields: Any) -> ExamItem:
         raise DataError(f"{place}: no question", fix=_LINE_FIX)
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
         raise DataError(f"{place}: choices must be at least two non-empty strings, saw {choices!r}", fix=_LINE_FIX)
-    if isinstance(answer, str) and len(answer) == 1 and answer in _LETTERS:
-        answer = _LETTERS.index(answer)
+    if isinstance(answer, str) and len(answer) == 1 and answer in LETTERS:
+        answer = LETTERS.index(answer)
     if "answer" not in fields:
         raise DataError(f"{place}: no answer", fix=_LINE_FIX)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):

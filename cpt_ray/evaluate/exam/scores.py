@@ -7,7 +7,7 @@ units of the intervals. Means are over items either way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -15,50 +15,81 @@ import numpy as np
 
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.errors import DataError
+from cpt_ray.errors import ConfigError, DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.per_item import ScoredItem, format_scores, sum_by_group
-from cpt_ray.records import ExamHalf, ExamScore, Half, Interval
+from cpt_ray.records import ExamHalf, ExamScore, Half, Interval, ScoredTask
+
+
+def write_lines(task: str, lines: Sequence[ScoredItem], folder: Path) -> str:
+    """Save the results on items to `exams/TASK.jsonl` in `folder`; return that path.
+
+    Raises:
+        DataError: If there is none, or a score is not finite.
+    """
+    if not lines:
+        raise DataError(f"exam {task} has no items", fix="check the task's data: it has nothing to score")
+    for line in lines:
+        if not all(map(math.isfinite, line.log_p)):
+            raise DataError(
+                f"exam {task}: item {line.id!r} scored {list(line.log_p)} nats",
+                fix="the weights contain NaN or infinity: check the run's loss, or score with evaluate.precision=fp32",
+            )
+    path = f"exams/{task}.jsonl"
+    write_atomic(folder / path, format_scores(lines))
+    return path
+
+
+def require_free(names: Collection[str], taken: Collection[str], entry: str) -> None:
+    """Refuse a second score of the same name.
+
+    Args:
+        names: Of the tasks of an exam or entry.
+        taken: Of those before.
+        entry: The exam or entry.
+
+    Raises:
+        ConfigError: If one is taken.
+    """
+    for name in names:
+        if name in taken:
+            raise ConfigError(
+                f"evaluate.harness_tasks: {name} is in {entry} and in another entry or exam",
+                fix="name the group or the task, not both; give an exam a name that no task has",
+            )
 
 
 def exam_score(
-    task: str,
-    label: str,
+    scored: ScoredTask,
     lines: Sequence[ScoredItem],
-    *,
-    chance: float,
     compare: CompareConfig,
-    folder: Path,
-    style: Literal["cloze", "letter"] | None = None,
+    *,
+    label: str,
+    suite: Literal["domain", "general"] | None = None,
 ) -> ExamScore:
-    """Summarize the items of a task, and save them to `exams/TASK.jsonl` in `folder`.
+    """Summarize the items of an exam or task.
 
     Args:
-        task: Name of the exam or task.
-        label: Its name in tables.
-        lines: Results of its items.
-        chance: Accuracy of guessing.
+        scored: What it is.
+        lines: Results of its items, at least one.
         compare: Level, subsets and seed of the intervals.
-        folder: Evaluation folder.
-        style: Of the prompt; None for a task of lm-eval.
-
-    Raises:
-        DataError: If a score is not finite.
+        label: Its name in tables.
+        suite: What it measures.
     """
-    _require_finite(task, lines)
-    path = f"exams/{task}.jsonl"
-    write_atomic(folder / path, format_scores(lines))
-    measures = _Measures(task, lines, compare)
-    accuracy, norm = measures.of("accuracy"), measures.of("accuracy_norm")
+    measures, style = _Measures(scored.task, lines, compare), scored.style
+    accuracy, norm = measures.mean([line.accuracy for line in lines], "accuracy"), measures.of("accuracy_norm")
     letter = measures.of("letter_nats") if style == "letter" else None
     margin, order = measures.of("margin"), measures.of("order_accuracy")
     changes = measures.of("order_changes")
-    if accuracy is None:
-        raise DataError(f"exam {task} has no items", fix="delete the evaluation's folder and run `cpt-ray evaluate` again")
     return ExamScore(
-        task=task,
+        task=scored.task,
         label=label,
         style=style,
+        metric=scored.metric,
+        version=scored.version,
+        few_shot=scored.few_shot,
+        cut_items=scored.cut_items,
+        suite=suite,
         items=len(lines),
         groups=len({line.group for line in lines if line.group}),
         accuracy=accuracy.value,
@@ -74,18 +105,9 @@ def exam_score(
         order_accuracy=order and order.value,
         order_changes=changes and changes.value,
         halves=tuple(_half(half, [line for line in lines if line.half == half], style) for half in get_args(Half)),
-        chance=chance,
-        items_path=path,
+        chance=scored.chance,
+        items_path=scored.items_path,
     )
-
-
-def _require_finite(task: str, lines: Sequence[ScoredItem]) -> None:
-    for line in lines:
-        if not all(map(math.isfinite, line.log_p)):
-            raise DataError(
-                f"exam {task}: item {line.id!r} scored {list(line.log_p)} nats",
-                fix="the weights contain NaN or infinity: check the run's loss, or score with evaluate.precision=fp32",
-            )
 
 
 class _Mean(NamedTuple):
@@ -121,8 +143,10 @@ class _Measures:
         """The mean of a measure; None if not every item has it."""
         found = [VALUES[measure](line) for line in self._lines]
         values = [value for value in found if value is not None]
-        if not values or len(values) < len(found):
-            return None
+        return self.mean(values, measure) if values and len(values) == len(found) else None
+
+    def mean(self, values: Sequence[float], measure: str) -> _Mean:
+        """The mean of a value of every item."""
         mean, stderr = mean_and_stderr(values)
         sums, counts, unit = sum_by_group(np.array(values, dtype=np.float64)[None], self._lines)
         random = intervals.generator(self._compare.seed, f"exam/{self._task}/{measure}")

@@ -25,10 +25,10 @@ def corpus_tables(documents: DocumentsRecord, funnel: Sequence[StageReport]) -> 
 
 
 def results_csv(comparison: Comparison) -> str:
-    """Every difference of a study as CSV, unrounded."""
+    """Every difference of a study as CSV, unrounded, and every exam that could not be scored."""
     what = ("subject", "reference", "set", "role", "measure", "subject_value", "reference_value", "difference")
     judged = ("low", "high", "confidence", "adjusted_p_value", "items", "seeds", "judgement")
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             delta.subject, delta.reference, delta.set_name, delta.role, delta.measure,
             delta.subject_value, delta.reference_value, delta.difference,
@@ -37,6 +37,8 @@ def results_csv(comparison: Comparison) -> str:
         )
         for delta in comparison.deltas
     ]  # fmt: skip
+    between = ("",) * (len(what) + len(judged) - 6)
+    rows += [(one.run, "", one.task, "exam", "", *between, f"failed: {one.reason}") for one in comparison.failed]
     return _csv((*what, *judged), rows)
 
 

@@ -7,7 +7,7 @@ measurable (`Delta.better`); the difference is that over all seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cpt_ray.records import Delta, ExamScore, Measure
 from cpt_ray.report.blocks import Cell, Table
@@ -27,7 +27,8 @@ MOST_BESIDE = 6
 
 def result_tables(index: Index) -> list[Table]:
     """One table per model and domain arm, the first open."""
-    return [_table(index, group, place) for place, group in enumerate(index.groups)]
+    failures = _failures(index)
+    return [_table(index, group, place, failures) for place, group in enumerate(index.groups)]
 
 
 def short_labels(index: Index) -> dict[str, str]:
@@ -36,7 +37,7 @@ def short_labels(index: Index) -> dict[str, str]:
     return {task: label for task, label in found.items() if label != task}
 
 
-def _table(index: Index, group: Group, place: int) -> Table:
+def _table(index: Index, group: Group, place: int, failures: Mapping[tuple[object, ...], Cell]) -> Table:
     control = index.control_of(group)
     budgets = control.budgets if control is not None else ()
     # The control of the largest budget that both have: what the last column of the arm is compared with.
@@ -48,8 +49,10 @@ def _table(index: Index, group: Group, place: int) -> Table:
         found = [index.difference(one, budget, name) for one, budget in columns]
         rows.append((Cell(name, (_role_words(role),)), *_cells(found)))
     for task, measure in _exams(index):
-        found = [index.difference(one, budget, task, measure) for one, budget in columns]
-        rows.append((Cell(task, (_MEASURES.get(measure) or _exam_words(index, task),)), *_cells(found)))
+        cells = _cells([index.difference(one, budget, task, measure) for one, budget in columns])
+        places = [(group.model, None, None), *((one.model, one.arm, budget) for one, budget in columns)]
+        cells = [failures.get((*place, task), cell) for place, cell in zip(places, cells, strict=True)]
+        rows.append((Cell(task, (_MEASURES.get(measure) or _exam_words(index, task),)), *cells))
     header = ("", "base", *(count(budget) for budget in group.budgets))
     if last is not None:
         header += (f"{last.arm if last.arm == 'control' else f'control {last.arm}'}, {count(common[-1])}",)
@@ -62,6 +65,15 @@ def _cells(found: Sequence[Delta | None]) -> list[Cell | None]:
     """The base's value, then a cell per difference."""
     known = next((delta for delta in found if delta is not None), None)
     return [None if known is None else base_cell(known), *(None if delta is None else delta_cell(delta) for delta in found)]
+
+
+def _failures(index: Index) -> dict[tuple[object, ...], Cell]:
+    """What stands for an exam that could not be scored: by model, arm, budget and exam."""
+    return {
+        (record.model, record.arm, record.budget_tokens, one.task): Cell("failed:", (one.reason,), raw=f"failed: {one.reason}")
+        for record in index.contents.evals
+        for one in record.failed
+    }
 
 
 def base_cell(delta: Delta) -> Cell:
@@ -108,11 +120,14 @@ def _exams(index: Index) -> list[tuple[str, Measure]]:
         rows.append((exam.task, "accuracy_points"))
         rows += [(exam.task, "letter_nats")] if exam.letter_perplexity is not None else []
         rows += [(exam.task, "margin_nats")] if exam.style is not None and exam.margin is not None else []
-    return rows
+    failed = dict.fromkeys(one.task for record in index.contents.evals for one in record.failed if one.task not in exams)
+    return rows + [(task, "accuracy_points") for task in failed]
 
 
 def _exam_words(index: Index, task: str) -> str:
-    exam = next(exam for record in index.contents.evals for exam in record.exams if exam.task == task)
+    exam = next((exam for record in index.contents.evals for exam in record.exams if exam.task == task), None)
+    if exam is None:
+        return "exam"
     parts = [f"{exam.suite} exam" if exam.suite else "exam", f"chance {share(exam.chance, 0)}" if exam.chance else ""]
     return ", ".join(filter(None, parts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Sequence
 
 from cpt_ray.config.values import format_count
@@ -28,14 +29,16 @@ def render_summary(
         isolated: Whether packed documents were isolated from each other.
         merged: Names of merges among them.
     """
-    sets = [(score.source, score.part) for score in evals[0].held_out]
-    header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *_exam_headers(evals))
+    sets = [(score.source, score.part) for score in evals[0].held_out if score.part == "test"]
+    exams = dict.fromkeys(exam.task for record in evals for exam in record.exams)
+    exams |= dict.fromkeys(one.task for record in evals for one in record.failed)
+    header = ("model", "tokens", *(f"{source} bits/byte" for source, _ in sets), *exams)
     rows = [
         (
             record.run + (" *" if record.run in not_annealed else " +" if record.run in merged else ""),
             format_count(record.tokens_seen),
             *(_score(_find(record, key)) for key in sets),
-            *(f"{100 * exam.accuracy:.1f} ± {100 * exam.accuracy_stderr:.1f} %" for exam in record.exams),
+            *(_exam(record, task) for task in exams),
         )
         for record in evals
     ]
@@ -86,8 +89,11 @@ def _score(score: HeldOutScore) -> str:
     return f"{score.bits_per_byte:.4f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval else "")
 
 
-def _exam_headers(evals: Sequence[EvalRecord]) -> tuple[str, ...]:
-    return tuple(exam.task for exam in evals[0].exams)
+def _exam(record: EvalRecord, task: str) -> str:
+    """Accuracy and standard error, or why there is none; the notes have the whole reason."""
+    scores = {exam.task: f"{100 * exam.accuracy:.1f} ± {100 * exam.accuracy_stderr:.1f} %" for exam in record.exams}
+    failures = {one.task: textwrap.shorten(f"failed: {one.reason}", 40, placeholder=" ...") for one in record.failed}
+    return scores.get(task) or failures.get(task, "-")
 
 
 def _delta_row(delta: Delta) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from cpt_ray.study.cost.cells import Cost
 from cpt_ray.study.cost.grid import GridCost
 from cpt_ray.study.cost.said import render_cost, render_grid_cost
 from cpt_ray.study.findings.loaded import Loaded, choose_model, load_model
-from cpt_ray.study.findings.outcome import conclude, summarize, summarize_preparation
+from cpt_ray.study.findings.outcome import conclude, require_all_scored, summarize, summarize_preparation
 from cpt_ray.study.findings.publish import publish
 from cpt_ray.study.findings.report_file import Report
 from cpt_ray.study.findings.tables import loss_table, result_table
@@ -188,7 +188,7 @@ class Study:
         going_on = {one.node: "reuse" if one.is_whole else "extend" for one in find_continued(graph)}
         for node in graph.all(*verbs):
             if only in (None, node.stage):
-                state = "reuse" if store.find(node) else going_on.get(node, "make ")
+                state = "reuse" if store.find(node) and store.is_whole(node) else going_on.get(node, "make ")
                 self.console.say(f"  {state}  {node.label}")
         self.console.say(f"dry run: nothing was changed under {self.config.study.root}")
 
@@ -213,16 +213,22 @@ class Study:
             self.console.say(f"artifacts: {driver.root}")
 
     def evaluate(self) -> None:
-        """Score the base models and every budget on held-out text and exams."""
+        """Score the base models and every budget on held-out text and exams.
+
+        Raises:
+            CptRayError: If an exam or task failed, once all else is scored and kept.
+        """
         with self._at_work("evaluate") as driver:
             driver.make("evaluate")
             self.console.say(f"artifacts: {driver.root}")
+            require_all_scored(driver)
 
     def run(self) -> Report:
         """Everything: prepare, train, evaluate, compare, report.
 
         Raises:
             TrainingStopped: See `train`.
+            CptRayError: If an exam or task failed; the report is there, without its scores.
         """
         with self._at_work("run") as driver:
             driver.preflight("prepare", "train", "evaluate")
@@ -233,6 +239,7 @@ class Study:
             self._say_allocator()
             driver.train_and_evaluate()
             self.console.say(conclude(driver))
+            require_all_scored(driver)  # last: what failed leaves out a cell, not the report
             return Report.of(driver.root)
 
     def extend(self, budgets: str, *, overrides: tuple[str, ...] = (), dry_run: bool = False) -> Study:

@@ -84,11 +84,12 @@ def _held_out(graph: CellGraph) -> tuple[float, float, bool]:
     config = graph.config.evaluate
     node = graph.one(HELD_OUT)
     if store.exists(node):
-        sets = [one for one in store.load(node).sets if one.part == "test"]
+        sets = store.load(node).sets
         taken = [min(one.documents, config.held_out_documents) for one in sets]
         means = [_capped(one.bytes / max(1, one.documents) / BYTES_PER_TOKEN, config.document_tokens) for one in sets]
         return sum(taken), sum(number * mean for number, mean in zip(taken, means, strict=True)), True
-    number = config.held_out_documents * sum(source.held_out_role is not None for source in graph.config.read_sources)
+    # A test and a validation part of each source.
+    number = 2 * config.held_out_documents * sum(source.held_out_role is not None for source in graph.config.read_sources)
     return number, number * _capped(_DOCUMENT_TOKENS, config.document_tokens), False
 
 

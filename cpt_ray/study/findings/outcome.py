@@ -15,6 +15,7 @@ from cpt_ray.edges.redaction import redact, redact_text
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.edges.store import address, exists, fresh, is_mirrored
 from cpt_ray.edges.tracking.mirrored import command_that_shows, database_of
+from cpt_ray.errors import CptRayError
 from cpt_ray.records import (
     Comparison,
     DomainFindings,
@@ -68,6 +69,22 @@ def conclude(study: StudyDriver, choice: Choice = AS_CONFIGURED) -> str:
     folders = {one.name: one.node.folder for one in study.grid.trained()}
     controls = frozenset(name for name, arm in study.grid.arms().items() if arm.role == "control")
     return "\n".join([*said, *study.curves.conclude(folders, comparison.points, controls)])
+
+
+def require_all_scored(study: StudyDriver) -> None:
+    """Say which exams and tasks have no score, once everything else is done.
+
+    Raises:
+        CptRayError: With the first reason; exit code 2, as whatever its user can fix.
+    """
+    failed = [one for record in study.evaluations() for one in record.failed]
+    if failed:
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise CptRayError(
+            f"{failed[0].task} was not scored on {failed[0].run}: {failed[0].reason}{more}; all else is scored and kept, and "
+            "tables say `failed` there",
+            fix=f"{failed[0].fix}; then run the same command again: it scores only what failed",
+        )
 
 
 def _shown(report: Path) -> str:

@@ -39,10 +39,12 @@ def scoring_beside(scores: Sequence[ScoresNode], runs: Sequence[RunNode], sessio
     Raises:
         Exception: The error of the first model that could not be scored, once the others are.
     """
-    missing = [node for node in scores if not store.exists(node)]
-    if session.runtime.kind == "local" or not missing:
+    missing = [node for node in scores if not store.is_whole(node)]
+    # Where nothing is left to train there is nothing to score beside, and what is known is scored without Ray.
+    if session.runtime.kind == "local" or not missing or all(store.exists(run) for run in runs):
         yield
         return
+    session.need_ray()  # here, and not in two threads at once
     thread = _Beside(missing, runs, session)
     thread.start()
     try:
@@ -65,8 +67,8 @@ class _Beside(threading.Thread):
         while not self._stopping.wait(every_s):
             try:
                 self._add_those_that_exist()
-                if self._scorer.queue.busy:
-                    self._scorer.queue.look(self._room())
+                if self._scorer.busy:
+                    self._scorer.look(self._room())
                 self._error = None
             except Exception as error:  # raised by the driver, unless it was a bucket that was away for a while
                 if self._error is None:
@@ -84,7 +86,7 @@ class _Beside(threading.Thread):
         """Give up what is being scored."""
         self._stopping.set()
         self.join()
-        self._scorer.queue.cancel()
+        self._scorer.cancel()
 
     def _add_those_that_exist(self) -> None:
         ready = [node for node in self._left if all(store.exists(one) for one in node.inputs.values() if isinstance(one, Node))]

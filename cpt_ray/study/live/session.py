@@ -56,6 +56,8 @@ class Session:
         self._stack = contextlib.ExitStack()
         self._has_ray = False
         self._pool: Executor | None = None
+        self._made: set[Path] = set()
+        """Folders of what this command has committed: what they lack, it has just tried."""
 
     def __enter__(self) -> Self:
         if self.runtime.cache is not None:
@@ -137,12 +139,15 @@ class Session:
         return self._pool
 
     def reuse(self, node: Node[Any, Any]) -> Artifact | None:
-        """Return a node's artifact if it is complete, and report that; else None.
+        """Return a node's artifact if it is complete and lacks nothing, and report that; else None.
 
         Raises:
             CptRayError: If it contradicts its record, or no longer matches the study.
         """
         found = store.find(node)
+        if found is not None and node.folder not in self._made and not store.is_whole(node):
+            self.console.step(f"  again   {node.label}, which lacks something")
+            return None
         if found is not None:
             self.console.step(f"  reused  {node.label}  (made in {found.wall_s:.0f} s)")
             if node.stage.reuse_check is not None:
@@ -169,5 +174,6 @@ class Session:
         """
         self.require_lease()
         artifact = store.commit(node, started=started)
+        self._made.add(node.folder)
         logger.info("made %s in %.1f s", node.label, artifact.wall_s)
         self.console.step(f"  made    {node.label}  in {artifact.wall_s:.0f} s")

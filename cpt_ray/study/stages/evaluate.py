@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt_ray.config.sections.evaluate import CompareConfig, EvaluateConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.edges.store import address, forget_unsent, is_mirrored, listing
+from cpt_ray.edges.packages import needed_for, versions
+from cpt_ray.edges.store import address, fetched, forget_unsent, is_mirrored, listing
 from cpt_ray.model.text_tokens import text_tokens
 from cpt_ray.records import EvalRecord, ExamItem, RunRecord
 from cpt_ray.study import store
@@ -24,9 +26,13 @@ from cpt_ray.train.runs.specs import trajectory_specs
 from cpt_ray.train.task import EXPORT, POINTS, point_folder
 
 if TYPE_CHECKING:
-    from cpt_ray.evaluate.suite import EvaluateJob
+    from cpt_ray.evaluate.known import PartKey
+    from cpt_ray.evaluate.launch import ScoringQueue
+    from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
 
 BASE = "base"
+KNOWN = "scored"
+"""Folder of what was scored so far, below a study's root (`evaluate/known.py`)."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ def _score_settings(config: StudyConfig) -> dict[str, object]:
             },
         ),
         **config.compare.model_dump(mode="json", exclude={"forgetting_tolerance", "next_budget_factor", "most_fitted"}),
+        # A new version may have other tasks: what is known of the old ones is not used for it.
+        **(versions("lm-eval") if config.evaluate.harness_tasks else {}),
     }
 
 
@@ -120,56 +128,58 @@ def scored_run(node: ScoresNode) -> RunRecord:
 
 
 class Scorer:
-    """Scores models of a study, each content once; commits the scores of each as they are there.
+    """Scores models of a study, each part of each content once; commits the scores of each as they are there.
+
+    Ray is started for the first model that has something left to score, unless models are scored in this process.
 
     Args:
-        session: Where the study works; Ray is started unless models are scored in this process.
+        session: Where the study works.
     """
 
     def __init__(self, session: Session) -> None:
-        if session.runtime.kind != "local":
-            session.need_ray()
-        from cpt_ray.evaluate.known import known_scores
-        from cpt_ray.evaluate.launch import ScoringQueue
-
         self._session = session
-        self.queue = ScoringQueue(session.runtime, self._done)
-        self._known = known_scores(session.root / EVALUATE.name)
-        self._nodes: dict[str, list[ScoresNode]] = {}
-        """By key, the models with this content, of which the first is scored."""
+        self._queue: ScoringQueue | None = None
+        self._known = session.root / KNOWN
+        self._nodes: dict[Path, ScoresNode] = {}
+        """By folder, the models that are being scored."""
+        self._claimed: dict[str, Path] = {}
+        """By key of a part that is being scored, the folder of the model that it is scored for."""
+        self._held: list[ScoresNode] = []
+        """Models with such a part: they wait for it."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a model is left."""
+        return self._queue is not None and self._queue.busy
 
     def add(self, node: ScoresNode) -> None:
-        """Score a model whose inputs exist, or take the scores of one with the same content."""
-        from cpt_ray.evaluate.known import is_intact
-        from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
+        """Score what is not known of a model whose inputs exist; what is scored just now for another is waited for."""
+        from cpt_ray.evaluate.known import known_part
+        from cpt_ray.evaluate.suite import evaluate_model
 
-        key = _key(node)
+        job, settings = self._job(node)
+        missing = [one.key for one in job.keys.values() if known_part(self._known, one.key) is None]
+        if any(key in self._claimed for key in missing):
+            self._held.append(node)
+            return
+        if store.exists(node):
+            store.withdraw(node)
         node.folder.mkdir(parents=True, exist_ok=True)
         if is_mirrored(node.folder):
             forget_unsent(node.folder, listing(node.folder))
-        if key in self._known and is_intact(self._known[key]):
-            self._nodes.setdefault(key, []).append(node)
-            self._share(key)
-        elif key in self._nodes:
-            self._nodes[key].append(node)
+        if missing:
+            self._nodes[node.folder] = node
+            self._claimed |= dict.fromkeys(missing, node.folder)
+            self._open_queue().add(job, settings)
         else:
-            work, tokenizer = node.work, _model_node(node).folder
-            job = EvaluateJob(
-                run=scored_run(node),
-                tokenizer=tokenizer,
-                prefix=text_tokens(work.model, tokenizer).prefix,
-                folder=node.folder,
-                key=key,
-                trust_remote_code=work.model.trust_remote_code,
-            )
-            settings = EvaluateSettings(
-                held_out=store.made(node.input("held_out")),
-                exam_items=node.input("exams").folder / ExamItem.FILE if "exams" in node.inputs else None,
-                config=work.evaluate,
-                compare=work.compare,
-            )
-            self._nodes[key] = [node]
-            self.queue.add(job, settings)
+            record = evaluate_model(job, settings)
+            self._session.console.step(f"  {node.label}: all of it was scored before, of the same content")
+            self._session.commit(node, started=time.perf_counter() - record.wall_s)
+
+    def look(self, room: int) -> None:
+        """See `ScoringQueue.look`."""
+        if self._queue is not None:
+            self._queue.look(room)
 
     def finish(self, room: int) -> None:
         """Score all that was added, that many models at once.
@@ -177,42 +187,94 @@ class Scorer:
         Raises:
             Exception: The error of the first model that could not be scored, once the others are.
         """
-        while self.queue.busy:
-            now = self.queue.progress
+        while self._queue is not None and self._queue.busy:
+            now = self._queue.progress
             eta = f", ETA {now.eta_s:.0f} s" if now.eta_s else ""
             self._session.console.progress(
                 f"  scoring {now.done}/{now.total} models, {now.scored_tokens} tokens, {now.tokens_per_s:.0f} tokens/s{eta}"
             )
-            self.queue.look(room)
-        self.queue.require_all()
+            self._queue.look(room)
+        if self._queue is not None:
+            self._queue.require_all()
+
+    def cancel(self) -> None:
+        """Give up what is left."""
+        if self._queue is not None:
+            self._queue.cancel()
+
+    def _open_queue(self) -> ScoringQueue:
+        if self._queue is None:
+            if self._session.runtime.kind != "local":
+                self._session.need_ray()
+            from cpt_ray.evaluate.launch import ScoringQueue
+
+            self._queue = ScoringQueue(self._session.runtime, self._done, self._free)
+        return self._queue
+
+    def _job(self, node: ScoresNode) -> tuple[EvaluateJob, EvaluateSettings]:
+        from cpt_ray.evaluate.suite import EvaluateJob, EvaluateSettings
+
+        work, tokenizer = node.work, _model_node(node).folder
+        settings = EvaluateSettings(
+            held_out=store.made(node.input("held_out")),
+            exam_items=node.input("exams").folder / ExamItem.FILE if "exams" in node.inputs else None,
+            config=work.evaluate,
+            compare=work.compare,
+        )
+        prefix = text_tokens(work.model, tokenizer).prefix
+        job = EvaluateJob(
+            run=scored_run(node),
+            tokenizer=tokenizer,
+            prefix=prefix,
+            folder=node.folder,
+            known=self._known,
+            keys=part_keys(node, settings, prefix),
+            trust_remote_code=work.model.trust_remote_code,
+        )
+        return job, settings
 
     def _done(self, job: EvaluateJob, record: EvalRecord) -> None:
-        first = self._nodes[job.key].pop(0)
-        self._session.commit(first, started=time.perf_counter() - record.wall_s)
-        self._known[job.key] = first.folder
-        self._share(job.key)
+        self._session.commit(self._nodes[job.folder], started=time.perf_counter() - record.wall_s)
+        self._free(job)
 
-    def _share(self, key: str) -> None:
-        from cpt_ray.evaluate.known import copy_scores
-
-        for node in self._nodes.pop(key, ()):
-            source = self._known[key]
-            copy_scores(source, node.folder, scored_run(node))
-            self._session.console.step(f"  {node.label} has the content of {source.name}, and so its scores")
-            self._session.commit(node, started=time.perf_counter())
+    def _free(self, job: EvaluateJob) -> None:
+        """Let go of the parts of a model that is done or has failed, and add those that waited for them."""
+        self._nodes.pop(job.folder)
+        self._claimed = {key: folder for key, folder in self._claimed.items() if folder != job.folder}
+        held, self._held = self._held, []
+        for node in held:
+            self.add(node)
 
 
-def _key(node: ScoresNode) -> str:
-    from cpt_ray.evaluate.known import score_key
+def part_keys(node: ScoresNode, settings: EvaluateSettings, prefix: str) -> dict[str, PartKey]:
+    """The keys of what a model is scored on, by name of the part."""
+    from cpt_ray.evaluate import keys
+    from cpt_ray.evaluate.suite import exam_part, read_questions, set_part, task_part
 
-    work, subject = node.work, node.input("subject")
+    work, subject, config = node.work, node.input("subject"), settings.config
     export = "" if work.is_base else f"{EXPORT}/" if work.mark is None else f"{POINTS}/{work.mark}/{EXPORT}/"
-    rest = {
-        "version": EVALUATE.version,
-        "inputs": {name: found for name, found in node.input_fingerprints.items() if name != "subject"},
-        "settings": {name: value for name, value in node.settings.items() if name != "trajectory_tokens"},
-    }
-    return score_key(store.read(subject).files, export, rest)
+    content = keys.export_content(store.read(subject).files, export)
+    model = keys.model_facts(content, config, prefix=prefix)
+    texts = {entry.path: entry.sha256 for entry in store.read(node.input("held_out")).files}
+    sets = (held for held in settings.held_out.record.sets if held.part in settings.parts)
+    found = {set_part(held): keys.held_out_key(model, config, held, texts[held.path]) for held in sets}
+    if settings.exam_items is not None:
+        asked = read_questions(fetched(settings.exam_items))
+        for exam in config.exams:
+            items = asked.items.get(exam.name, []), asked.examples.get(exam.name, [])
+            found[exam_part(exam)] = keys.exam_key(model, config, exam, *items)
+    if config.harness_tasks:
+        with needed_for("evaluate.harness_tasks"):
+            from cpt_ray.evaluate.harness_tasks import task_versions
+        for task in config.harness_tasks:
+            tasks = task_versions(task.task, config.harness_path)
+            found[task_part(task)] = keys.task_key(model, config, task, tasks)
+    return found
+
+
+def _failed(node: ScoresNode) -> bool:
+    """Whether an exam or task of a model could not be scored."""
+    return bool(store.load(node).failed)
 
 
 def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
@@ -223,7 +285,7 @@ def _build(nodes: Sequence[ScoresNode], session: Session) -> None:
             scorer.add(node)
         scorer.finish(session.runtime.evaluate_workers)
     finally:
-        scorer.queue.cancel()  # empty unless something was raised
+        scorer.cancel()  # nothing unless something was raised
 
 
 def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
@@ -234,11 +296,12 @@ def _model_node(node: ScoresNode) -> Node[ModelConfig, RunRecord]:
 
 EVALUATE = Stage[Scoring, EvalRecord](
     name="evaluate",
-    version=3,
+    version=4,
     verb="evaluate",
     plan=_plan,
     build=_build,
     record=EvalRecord,
     files=("**/*",),
     driver_files=("**/*",),
+    lacks=_failed,
 )

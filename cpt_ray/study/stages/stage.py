@@ -162,6 +162,9 @@ class Stage(Generic[WorkT, RecordT]):
     it returns True; False means that the inputs it needs do not exist yet."""
     reuse_check: Callable[[Node[WorkT, RecordT]], None] | None = None
     """Called before an artifact is reused; raises if it no longer matches the study."""
+    lacks: Callable[[Node[WorkT, RecordT]], bool] | None = None
+    """Whether a complete artifact lacks something that building it again may give: it is reported as it is, and the verb that
+    builds it tries again."""
     verify: Callable[[Node[WorkT, RecordT]], Iterable[Checked]] | None = None
     """Checks of `cpt-ray verify` beyond the hashes of the artifact's files."""
 

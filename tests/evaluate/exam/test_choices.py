@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from cpt_ray.config.sections.evaluate import CompareConfig, ExamConfig
 from cpt_ray.errors import DataError
 from cpt_ray.evaluate import packed
-from cpt_ray.evaluate.exam.choices import ExamQuestions, score_exams
+from cpt_ray.evaluate.exam.choices import ExamQuestions, score_exam
+from cpt_ray.evaluate.exam.scores import exam_score
 from cpt_ray.evaluate.packed import Answer, Continuation, PackedScorer
 from cpt_ray.evaluate.per_item import read_item_scores
 from cpt_ray.records import ExamItem, ExamScore, half_of, write_items
@@ -38,12 +39,17 @@ TASK = {
 COMPARE = CompareConfig(subsets=400)
 
 
+def scored_exam(scorer, tokenizer, questions, exam, folder) -> ExamScore:
+    scored = score_exam(scorer, tokenizer, questions, exam, prefix=0, folder=folder)
+    return exam_score(scored, read_item_scores(folder / scored.items_path), COMPARE, label=exam.label)
+
+
 def score_quiz(
     model, tokenizer, items: list[ExamItem], folder, *, max_length: int = 64, exam: ExamConfig = QUIZ, examples=()
-) -> tuple[ExamScore, ...]:
+) -> list[ExamScore]:
     scorer = PackedScorer(model, max_length=max_length, batch_tokens=512)
     questions = ExamQuestions({"quiz": items}, {"quiz": list(examples)})
-    return score_exams(scorer, tokenizer, questions, [exam], prefix=0, compare=COMPARE, folder=folder)
+    return [scored_exam(scorer, tokenizer, questions, exam, folder)]
 
 
 def test_an_exam_is_scored_item_by_item(model, tokenizer, reference, tmp_path):
@@ -194,7 +200,7 @@ def test_an_answer_that_follows_the_letter_and_not_the_choice_changes_with_the_o
     questions = ExamQuestions({"quiz": items}, {})
 
     scorer = AlwaysB(model, max_length=256, batch_tokens=512)
-    [score] = score_exams(scorer, tokenizer, questions, [exam], prefix=0, compare=COMPARE, folder=tmp_path)
+    score = scored_exam(scorer, tokenizer, questions, exam, tmp_path)
 
     assert score.order_changes == 1.0
     assert score.order_accuracy == pytest.approx(1 / 3)  # in three orders, each choice is second once
@@ -216,9 +222,7 @@ def test_an_answer_that_follows_the_choice_does_not_change_with_the_order(model,
             return [Answer(-0.1 if right(one) else -5.0, greedy=False) for one in requests]
 
     scorer = AlwaysSo(model, max_length=256, batch_tokens=512)
-    [score] = score_exams(
-        scorer, tokenizer, ExamQuestions({"quiz": items}, {}), [exam], prefix=0, compare=COMPARE, folder=tmp_path
-    )
+    score = scored_exam(scorer, tokenizer, ExamQuestions({"quiz": items}, {}), exam, tmp_path)
 
     assert (score.accuracy, score.order_accuracy, score.order_changes) == (1.0, 1.0, 0.0)
 
@@ -261,9 +265,7 @@ def test_a_score_that_is_not_finite_is_an_error(model, tokenizer, tmp_path):
 
     scorer = Broken(model, max_length=64, batch_tokens=64)
     with pytest.raises(DataError, match=r"exam quiz: item 'q0' scored \[nan, nan\] nats") as caught:
-        score_exams(
-            scorer, tokenizer, ExamQuestions({"quiz": make_items(2)}, {}), [QUIZ], prefix=0, compare=COMPARE, folder=tmp_path
-        )
+        scored_exam(scorer, tokenizer, ExamQuestions({"quiz": make_items(2)}, {}), QUIZ, tmp_path)
     assert "the weights contain NaN" in caught.value.fix
 
 
@@ -299,6 +301,4 @@ def test_requests_with_the_same_inputs_are_computed_once_and_keep_their_own_answ
 def test_an_exam_without_items_is_an_error(model, tokenizer, tmp_path):
     scorer = PackedScorer(model, max_length=64, batch_tokens=64)
     with pytest.raises(DataError, match=r"evaluate\.exams quiz: no items for this exam; found items for \['other'\]"):
-        score_exams(
-            scorer, tokenizer, ExamQuestions({"other": make_items(1)}, {}), [QUIZ], prefix=0, compare=COMPARE, folder=tmp_path
-        )
+        scored_exam(scorer, tokenizer, ExamQuestions({"other": make_items(1)}, {}), QUIZ, tmp_path)

@@ -211,3 +211,11 @@ def test_a_question_of_the_exam_is_no_example_and_groups_have_their_own(tmp_path
 def test_settings_without_effect_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         exam("quiz.jsonl", **changes)
+
+
+def test_an_answer_may_be_any_letter_of_26_choices(tmp_path):
+    path = tmp_path / "long.jsonl"
+    line = {"question": "Which?", "choices": [f"choice {n}" for n in range(26)]}
+    path.write_text("".join(json.dumps({**line, "question": f"{letter}?", "answer": letter}) + "\n" for letter in "AKZ"))
+    found = {item.question: item.right_choice for item in read_exam(exam(path)).items}
+    assert found == {"A?": 0, "K?": 10, "Z?": 25}

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from cpt_ray.records import Amount, CorpusProfile, StageReport
+from cpt_ray.records import Amount, CorpusProfile, FailedScore, StageReport
 from cpt_ray.report.tables.mirrored_files import corpus_tables, results_csv
 from tests.report.made_up import make_contents
 from tests.report.text.corpus_record import DOCUMENTS, PROFILE
@@ -36,6 +36,10 @@ def test_results_are_every_difference_unrounded_and_judged():
     assert float(rows[0]["difference"]) == first.difference
     assert (rows[0]["set"], rows[0]["judgement"]) == (first.set_name, "better")
     assert {row["judgement"] for row in rows} == {"better", "worse", "not measurable"}
+    failed = FailedScore(run="a", task="quiz", reason="no data", fix="-")
+    lost = contents.comparison.model_copy(update={"failed": (failed,)})
+    *_, last = csv.DictReader(io.StringIO(results_csv(lost)))
+    assert (last["subject"], last["set"], last["difference"], last["judgement"]) == ("a", "quiz", "", "failed: no data")
     bare = contents.comparison.model_copy(update={"deltas": (first.model_copy(update={"interval": None}),)})
     (row,) = csv.DictReader(io.StringIO(results_csv(bare)))
     assert (row["low"], row["high"]) == ("", "")

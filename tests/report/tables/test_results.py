@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from cpt_ray.records import FailedScore
 from cpt_ray.report.index import Index
 from cpt_ray.report.tables.results import delta_cell, result_tables, short_labels
 from cpt_ray.report.wording import MINUS, number
@@ -20,6 +21,19 @@ def test_rows_are_sets_and_exams_and_columns_base_budgets_and_control():
     ]  # fmt: skip
     assert [cell.text for cell in table.rows[0][1:]] == ["1.347", "1.291", "1.244", "1.215", "1.341"]
     assert not table.fold
+
+
+def test_an_exam_that_failed_says_so_in_its_cell_with_the_reason():
+    contents = make_contents()
+    *others, last = contents.evals
+    failed = tuple(FailedScore(run=last.run, task=task, reason="no data", fix="-") for task in ("mmlu_dev_smoke", "other"))
+    evals = (*others, last.model_copy(update={"exams": (), "failed": failed}))
+    (table,) = result_tables(Index(replace(contents, evals=evals)))
+    exam, other = table.rows[2:]
+    column = 5  # of the control, which is the last model
+    assert (exam[column].text, exam[column].small, exam[column].raw) == ("failed:", ("no data",), "failed: no data")
+    assert [cell.text for cell in exam[1:column]].count("failed:") == 0
+    assert [cell.text for cell in other] == ["other", *[NONE] * (column - 1), "failed:"]
 
 
 def test_an_arrow_stands_only_where_a_difference_is_measurable():

@@ -1,5 +1,6 @@
 """Scores, verdict and differences as printed in a terminal."""
 
+from cpt_ray.records import FailedScore
 from cpt_ray.report.text.summary import render_deltas, render_summary
 from tests.report.made_up import make_contents
 
@@ -43,6 +44,19 @@ def test_documents_of_which_only_the_beginning_is_scored_are_counted() -> None:
     assert line in text.splitlines()
     assert text.count("go on after") == 1
     assert "go on after" not in render_summary(contents.comparison, contents.evals, not_annealed=(), isolated=True)
+
+
+def test_an_exam_that_failed_says_so_in_its_cell_and_the_validation_half_has_no_column() -> None:
+    contents = make_contents()
+    first, *others, last = contents.evals
+    halves = (*first.held_out, *(one.model_copy(update={"part": "validation"}) for one in first.held_out))
+    failed = FailedScore(run=last.run, task=last.exams[0].task, reason="the data set is a script, which is refused", fix="-")
+    evals = (first.model_copy(update={"held_out": halves}), *others, last.model_copy(update={"exams": (), "failed": (failed,)}))
+    text = render_summary(contents.comparison, evals, not_annealed=(), isolated=True)
+    [row] = [line for line in text.splitlines() if line.startswith(last.run)]
+    assert "failed: the data set is a script, ..." in row
+    assert text.count("failed:") == 1
+    assert text.splitlines()[1].count("bits/byte") == len(first.held_out)
 
 
 def test_a_difference_that_is_not_resolved_says_so() -> None:

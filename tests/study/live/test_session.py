@@ -49,6 +49,28 @@ def test_what_is_built_is_committed_and_reused_by_the_next(tmp_path):
         assert session.console.said == [f"  reused  {node.label}  (made in 0 s)"]
 
 
+def test_what_lacks_something_is_built_again_by_the_next_command_and_not_twice_by_one(tmp_path):
+    node = toy(tmp_path, lacks=lambda node: not (node.folder / "ear.txt").exists())
+    for _ in range(2):
+        with make_session(tmp_path) as session:
+            assert session.reuse(node) is None
+            with session.building(node):
+                (node.folder / "toy.txt").write_text("bear")
+            assert session.reuse(node) is not None
+            assert store.exists(node)
+            assert not store.is_whole(node)
+    with make_session(tmp_path) as session:
+        assert session.reuse(node) is None
+        assert session.console.said == [f"  again   {node.label}, which lacks something"]
+        store.withdraw(node)
+        assert not store.exists(node)
+        with session.building(node):
+            (node.folder / "ear.txt").write_text("left")
+    with make_session(tmp_path) as session:
+        assert store.is_whole(node)
+        assert session.reuse(node) is not None
+
+
 def test_what_fails_is_not_committed_and_the_log_says_why(tmp_path):
     node = toy(tmp_path)
     with pytest.raises(OSError, match="disk full"), make_session(tmp_path) as session, session.building(node):

@@ -7,6 +7,7 @@ import pytest
 from cpt_ray.config.sections.evaluate import PRESETS, EvaluateConfig
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.preflight.tasks import require_tasks
+from tests.evaluate.own_tasks import write_own_tasks
 from tests.study.planned import graph_of
 
 
@@ -17,9 +18,18 @@ def test_an_unknown_task_is_refused_before_anything_is_built(tiny, stage):
         require_tasks(config, {stage})
 
 
+def test_a_task_that_cannot_be_compared_is_refused_before_anything_is_built(tiny, tmp_path):
+    own = write_own_tasks(tmp_path)
+    config = graph_of(tiny, f"evaluate.harness_path={own}", "evaluate.harness_tasks=[own_choice,own_text]").config
+    with pytest.raises(ConfigError, match=r"evaluate\.harness_tasks own_text: it reports word_perplexity"):
+        require_tasks(config, {"train"})
+    fine = graph_of(tiny, f"evaluate.harness_path={own}", "evaluate.harness_tasks=[own_choice,own_written]").config
+    assert require_tasks(fine, {"train"})
+
+
 def test_nothing_is_built_where_nothing_is_left_to_do(tiny):
-    require_tasks(graph_of(tiny, "evaluate.harness_tasks=[hellaswagg]").config, {"models"})
-    require_tasks(graph_of(tiny).config, {"train"})
+    assert not require_tasks(graph_of(tiny, "evaluate.harness_tasks=[hellaswagg]").config, {"models"})
+    assert not require_tasks(graph_of(tiny).config, {"train"})
 
 
 def test_presets_are_tasks_that_lm_eval_has():
