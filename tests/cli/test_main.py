@@ -20,6 +20,7 @@ from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.store import STUDY_FILE, study_text
 from cpt_ray.study.study import StudyDriver
 from tests.cli.said import said, would
+from tests.object_store import node
 
 
 def test_help_lists_every_verb_with_what_it_does(capsys):
@@ -194,6 +195,26 @@ def test_what_shows_results_takes_a_root_whose_study_file_and_inputs_are_gone(ti
     refused = said(capsys, "compare", str(tiny.root), code=2)
     assert f"has not been built yet under {tiny.root}" in refused
     assert {name: (tiny.root / name).read_text() for name in kept} == kept
+
+
+def test_a_root_in_a_bucket_does_likewise_on_a_machine_that_has_nothing_else(tiny, bucket, tmp_path, capsys):
+    root = "s3://studies/elsewhere/tiny"
+    override = f"study.root={root}"
+    with node(tmp_path / "cluster"):
+        graph = StudyGraph(load_study(tiny.config, (override,)), tiny.config)
+        bucket.put(f"elsewhere/tiny/{STUDY_FILE}", study_text(graph.config).encode())
+        bucket.put(f"elsewhere/tiny/{KnownInputs.FILE}", KnownInputs(found=graph.inputs).to_json().encode())
+        expected = would(said(capsys, "report", str(tiny.config), override, "--dry-run"), "make")
+    for folder in (tiny.inputs, tiny.model):
+        shutil.rmtree(folder)
+    with node(tmp_path / "laptop"):
+        assert would(said(capsys, "report", root, "--dry-run"), "make") == expected != set()
+        assert "has not been built yet under s3://studies/elsewhere/tiny" in said(capsys, "compare", root, code=2)
+        missing = said(capsys, "report", "s3://studies/none", code=2)
+        assert "s3://studies/none holds no study: there is no study.yaml" in missing
+        bucket.client.delete_object(Bucket="studies", Key=f"elsewhere/tiny/{KnownInputs.FILE}")
+    with node(tmp_path / "another laptop"):  # of a root that says nothing, the files are looked up as ever
+        assert "fix:" in said(capsys, "report", root, "--dry-run", code=2)
 
 
 def test_a_folder_that_is_no_root_of_a_study_is_refused(tmp_path, capsys):

@@ -193,8 +193,8 @@ def test_the_records_of_mlflow_are_fetched_and_their_artifacts_can_be_read(lapto
     (experiment,) = client.search_experiments(filter_string="name = 'cpt-ray'")
     assert experiment.artifact_location == (tmp_path / "to" / "mlartifacts").as_uri()
     parents = [one for one in client.search_runs([experiment.experiment_id]) if "mlflow.parentRunId" not in one.data.tags]
+    assert parents[0].info.artifact_uri.startswith(experiment.artifact_location)
     page = Path(client.download_artifacts(parents[0].info.run_id, "report.html"))
-    assert page.is_relative_to(tmp_path / "to")
     assert page.read_bytes().startswith(b"<!doctype html>")
 
 

@@ -10,10 +10,15 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from cpt_ray.cli.main import main
+from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.edges.store import mirror_of
 from cpt_ray.edges.tracking.mirrored import default_uri
 from cpt_ray.edges.tracking.store import Tracking
 from cpt_ray.errors import ConfigError
 from cpt_ray.study.findings.fetch import fetch
+from cpt_ray.study.live.session import Session
+from tests.object_store import node
+from tests.study.planned import Lines
 
 
 @pytest.fixture
@@ -27,6 +32,11 @@ def root(tmp_path: Path) -> Path:
     (root / "exports").mkdir()
     (root / "exports" / "r").symlink_to("../train/r-34/export", target_is_directory=True)
     return root
+
+
+def session_at(place: Path) -> Session:
+    """A command at work on a root."""
+    return Session(place, RuntimeConfig(kind="local"), Lines(), lambda _: None)
 
 
 def files(folder: Path) -> list[str]:
@@ -85,6 +95,29 @@ def test_the_database_of_mlflow_is_fetched_with_its_files_and_can_be_opened(root
     fetched = MlflowClient(uri)
     (run,) = fetched.search_runs([experiment])
     assert Path(fetched.download_artifacts(run.info.run_id, "a.txt")).read_text() == "said"
+
+
+def test_the_records_of_mlflow_lead_from_a_bucket_to_whichever_machine_has_them(bucket, tmp_path):
+    bucket.put("mirrored/study.yaml", b"study: {name: tiny}")
+    address = "s3://studies/mirrored"
+    with node(tmp_path / "cluster"):
+        place = mirror_of(address)
+        with session_at(place):
+            experiment = Tracking(default_uri(place), "studies").experiment
+            client = MlflowClient(default_uri(place))
+            run = client.create_run(experiment).info.run_id
+            client.log_text(run, "said", "a.txt")
+    shutil.rmtree(tmp_path / "cluster")
+    with node(tmp_path / "another driver"), session_at(mirror_of(address)):
+        client = MlflowClient(default_uri(mirror_of(address)))
+        assert Path(client.download_artifacts(run, "a.txt")).read_text() == "said"
+        assert client.get_run(run).info.artifact_uri.startswith((tmp_path / "another driver").as_uri())
+    with node(tmp_path / "laptop"):
+        fetch(address, "mlflow", tmp_path / "to")
+    shutil.rmtree(tmp_path / "laptop")
+    shutil.rmtree(tmp_path / "another driver")
+    client = MlflowClient(default_uri(tmp_path / "to"))
+    assert Path(client.download_artifacts(run, "a.txt")).read_text() == "said"
 
 
 def test_a_root_without_a_study_or_results_is_named(tmp_path):
