@@ -16,9 +16,8 @@ from cpt_ray.compare.answers import answer
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.fits.ladder import read_ladders
 from cpt_ray.compare.judgment import Judged
-from cpt_ray.compare.leading import to_fit
 from cpt_ray.compare.prices import TokenPrices, with_prices
-from cpt_ray.compare.selection import say_selected, select
+from cpt_ray.compare.selection import say_selected, select, to_fit
 from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, say_failed
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cpt_ray.compare.compute import flops_to
-from cpt_ray.compare.leading import AS_LISTED, BY_VALIDATION, in_order, validation_gains
+from cpt_ray.compare.selection import AS_LISTED, BY_VALIDATION, in_order, validation_gains
 from cpt_ray.records import Delta, RunRecord
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.wording import count
@@ -48,7 +48,7 @@ class Index:
 
     Attributes:
         groups: Models and arms that are no controls: the largest model first, then as the study lists them; beyond
-            `MOST_DRAWN` groups in the order of `compare.leading`.
+            `MOST_DRAWN` groups in the order of `compare.selection`.
         ordered: Of more than `MOST_DRAWN` groups, how they are ordered, in words; else empty.
     """
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cpt_ray.compare.leading import AS_LISTED, BY_VALIDATION
+from cpt_ray.compare.selection import AS_LISTED, BY_VALIDATION
 from cpt_ray.report.index import MOST_DRAWN, Group, Index
 from tests.report.made_up import BASE, BUDGETS, delta, held_out, make_contents, run_record
 from tests.report.made_up_sizes import make_sizes
