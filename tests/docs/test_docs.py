@@ -6,33 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from cpt_ray.config.reference.render import schema_keys
+from tests.docs.pages import ROOT, code_of, documents, tracked
 
-ROOT = Path(__file__).parents[2]
 TREE = re.compile(r"<!-- tree -->\s*```\w*\n(.*?)```\s*<!-- /?tree -->", re.DOTALL)
+ENTRY = re.compile(r"(?<![\w./])((?:models|sources|arms|classifiers|merges|axes)(?:\[\]|\.\w+)(?:\.[a-z_]+)+)\b(?![/(])")
+"""A key of an entry that has a name or a place: `arms.NAME.mix`, `models[].base`, `sources.news.format`."""
 SECTIONS = "study|prepare|train|evaluate|compare|runtime|tracking"
 KEY = re.compile(rf"(?<![\w./])(?:{SECTIONS})\.[a-z_]+(?:\.[a-z_]+)*\b(?![/(]|\.\w)")
-
-
-def tracked():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode != 0:
-        pytest.skip("not a git checkout")
-    return [Path(name) for name in listed.stdout.split("\0") if name]
-
-
-def documents():
-    return [ROOT / path for path in tracked() if path.suffix == ".md" and path.parts[0] != "tests"]
-
-
-def code_of(text):
-    """Code spans, fenced blocks and indented blocks: what a reader might type."""
-    fenced = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
-    rest = re.sub(r"```\w*\n.*?```", "", text, flags=re.DOTALL)
-    indented = re.findall(r"^ {4}(.*)$", rest, re.MULTILINE)
-    return "\n".join([*fenced, *indented, *re.findall(r"`([^`\n]+)`", rest)])
 
 
 def parse_tree(block):
@@ -107,7 +88,7 @@ def test_every_verb_that_a_document_names_exists():
 
 
 def test_every_file_that_a_document_names_exists():
-    folders = "cpt_ray|configs|ds_configs|cluster|jobs|tests|benchmarks|docs"
+    folders = "cpt_ray|configs|ds_configs|cluster|jobs|tests|benchmarks|docs|examples"
     missing = set()
     count = 0
     for path in documents():
@@ -141,6 +122,12 @@ def known_key(key):
     return place.is_dir() or place.with_suffix(".py").is_file()
 
 
+def known_entry(key):
+    section, rest = re.fullmatch(r"([a-z]+)(?:\[\]|\.\w+)\.(.+)", key).groups()
+    plain = {re.sub(r"\[\]", "", one) for one in schema_keys()}
+    return any(one == f"{section}.{rest}" or one.startswith(f"{section}.{rest}.") for one in plain)
+
+
 def claims():
     """Ids of benchmark claims, which have the same form as keys."""
     results = (ROOT / "benchmarks/results").glob("*.json")
@@ -157,6 +144,17 @@ def test_every_key_that_a_document_names_is_in_the_schema():
         if not known_key(key) and key not in measured and not key.endswith((".py", ".jsonl", ".yaml"))
     }
     assert unknown == set()
+
+
+def test_every_key_of_an_entry_that_a_document_names_is_in_the_schema():
+    named = {(path.name, key) for path in documents() for key in ENTRY.findall(code_of(path.read_text(encoding="utf-8")))}
+    assert len(named) > 25
+    assert {(page, key) for page, key in named if not known_entry(key)} == set()
+    assert ENTRY.findall("set models.0.bass or `arms.NAME.mixx.a`, not data/sources.py") == [
+        "models.0.bass",
+        "arms.NAME.mixx.a",
+    ]
+    assert not known_entry("models.0.bass")
 
 
 def test_every_key_that_a_message_names_is_in_the_schema():
