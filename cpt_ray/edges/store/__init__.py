@@ -27,6 +27,7 @@ from cpt_ray.edges.store.transfer import (
     remove,
     sizes,
     sync_files,
+    write_index,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "remove",
     "sizes",
     "sync_files",
+    "write_index",
 ]

@@ -28,7 +28,7 @@ from cpt_ray.edges.store.opening import CHUNK, ask, put
 from cpt_ray.errors import ArtifactError
 
 INDEX = ".files.json"
-"""Sizes and hashes of what `push_folder` has sent, next to it: who records an artifact need not read it again."""
+"""Sizes and hashes of a folder's files, next to them, by who wrote them: who records an artifact need not read them again."""
 _AT_ONCE = 16
 _COPIED_BYTES = 5 * 10**9
 """S3 copies no larger object in one request."""
@@ -66,14 +66,25 @@ def push_folder(folder: Path, *, last: str = "") -> None:
     """
     if not is_mirrored(folder):
         return
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_temporary(path)]
-    at_once(push, [path for path in paths if path != folder / last])
-    entries = {path.relative_to(folder).as_posix(): _described(path) for path in paths}
-    index = folder / INDEX
-    index.write_text(json.dumps(entries), encoding="utf-8")
-    push(index)
+    at_once(push, [path for path in _complete(folder) if path != folder / last])
+    push(write_index(folder))
     if last:
         push(folder / last)
+
+
+def write_index(folder: Path) -> Path:
+    """Write the index of a folder whose files are complete; its path."""
+    paths = _complete(folder)
+    entries = zip((path.relative_to(folder).as_posix() for path in paths), at_once(_described, paths), strict=True)
+    index = folder / INDEX
+    temporary = folder / f"{INDEX}.tmp"
+    temporary.write_text(json.dumps(dict(entries)), encoding="utf-8")
+    os.replace(temporary, index)
+    return index
+
+
+def _complete(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_temporary(path)]
 
 
 def fetched(path: Path) -> Path:
