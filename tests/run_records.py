@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from cpt_ray.records import RateSchedule, RunAttempt, RunProgress, SelfTest, TrainingCost, TrainingRecord
+from cpt_ray.records import RateSchedule, RunAttempt, RunProgress, SelfTest, StepMetrics, TrainingCost, TrainingRecord
+from cpt_ray.train.monitor.metrics import RunSteps
 
 SCHEDULE = RateSchedule(
     warmup_start_tokens=0, warmup_tokens=0, start_rate=0.0, peak_rate=2e-4, decay_start_tokens=None, decay_end_tokens=None,
     decay_shape="1-sqrt", final_rate=0.0,
 )  # fmt: skip
+
+
+def run_steps(*steps: StepMetrics) -> RunSteps:
+    """What a reader of these steps returns."""
+    return functools.reduce(RunSteps.with_step, steps, RunSteps())
 
 
 def attempt(

@@ -21,7 +21,7 @@ from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import process
 from cpt_ray.edges.control_service import ControlServiceWatch, watched
 from cpt_ray.edges.device import read_device
-from cpt_ray.edges.store import cache
+from cpt_ray.edges.store import cache, opening
 from cpt_ray.errors import CptRayError, LeaseError
 from cpt_ray.records import ClusterNode
 
@@ -56,7 +56,7 @@ ENVIRONMENT = {
 
 def worker_environment(runtime: RuntimeConfig) -> dict[str, str]:
     """Environment of a training or scoring process on top of the session's."""
-    variables = {"TOKENIZERS_PARALLELISM": "false", **operator_environment()}
+    variables = {"TOKENIZERS_PARALLELISM": "false", **operator_environment(), **opening.environment()}
     on_gpu = uses_gpu(runtime)
     if runtime.recycle_memory and not on_gpu and sys.platform == "linux":
         variables[process.ALLOCATOR] = process.RECYCLE_MEMORY

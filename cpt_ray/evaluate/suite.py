@@ -114,8 +114,14 @@ def evaluate_model(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
         DataError: If a held-out set or the items cannot be read, no set has one of the parts, or a score on text is not finite.
         ConfigError: If the run has no export, or the prefix is not in the tokenizer's vocabulary.
     """
+    export = job.run.export_path if store.is_mirrored(job.folder) else None
+    with store.in_use(export and store.here(export, beside=store.here(job.folder))):
+        return _evaluate(*_here(job, settings))
+
+
+def _evaluate(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
+    """Score an export that is on this node."""
     started = time.monotonic()
-    job, settings = _here(job, settings)
     run, parts = job.run, settings.parts
     if run.export_path is None:
         raise ConfigError(f"run {run.run} has no export to score", fix="score the base and budgets; a trunk is never a budget")

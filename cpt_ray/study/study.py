@@ -27,7 +27,6 @@ from cpt_ray.records import (
     KnownInputs,
     RunRecord,
     ShardManifest,
-    StepMetrics,
 )
 from cpt_ray.study import store
 from cpt_ray.study.cost.amounts import text_bytes
@@ -55,7 +54,7 @@ from cpt_ray.study.stages.documents import DOCUMENTS
 from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS, waits
-from cpt_ray.study.stages.stage import Console, LiveRun, Node, Stage, Verb
+from cpt_ray.study.stages.stage import Console, LiveRun, Node, ReadSteps, Stage, Verb
 from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports, trained_again
 
 
@@ -221,11 +220,11 @@ class StudyDriver:
     def _live_run(self, node: RunNode) -> LiveRun:
         member = next(one for one in self.grid.trained() if one.node is node)
         spec = member.spec(node.work.spec)
-        told: list[Callable[[tuple[StepMetrics, ...]], None]] = [self.curves.follow(spec, node.folder)]
+        told: list[Callable[[ReadSteps], None]] = [self.curves.follow(spec, node.folder)]
         if why_not_mirrored(self.config.tracking) is None:
             told.append(LiveMirror(self.mirror, spec, node.folder, self.console))
 
-        def tell_all(steps: tuple[StepMetrics, ...]) -> None:
+        def tell_all(steps: ReadSteps) -> None:
             for tell in told:
                 tell(steps)
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.edges.store import is_mirrored, lines, push_folder
+from cpt_ray.edges.store import is_mirrored, lines, push_folder, write_index
 from cpt_ray.model.exports.export import export_model
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import RunProgress, RunRecord, ShardManifest, TrainingRecord
@@ -106,4 +106,5 @@ class Exports:
             end_id=self._shards.separator_id,
             begin_id=self._shards.bos_id,
         )
-        push_folder(folder)
+        # Described here: the driver, which watches all runs, would read gigabytes again to record them.
+        push_folder(folder) if is_mirrored(folder) else write_index(folder)

@@ -51,7 +51,7 @@ from cpt_ray.train.engine.micro_batch import Passes, choose_micro_batch, out_of_
 from cpt_ray.train.exports import Exports
 from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
-from cpt_ray.train.monitor.metrics import ATTEMPTS, StepReader, bring_run, clear_run
+from cpt_ray.train.monitor.metrics import ATTEMPTS, bring_run, clear_run, walk_steps
 from cpt_ray.train.monitor.peak import measure_peak_flops, peak_basis
 from cpt_ray.train.monitor.step_checks import Guards
 from cpt_ray.train.monitor.watch import Watch, intervals
@@ -368,7 +368,7 @@ def _guards(task: TrainTask, progress: RunProgress, attempt: RunAttempt) -> Guar
     losses: list[list[float]] = [[]]
     if dist.get_rank() == 0:
         folders = [Path(folder) for folder in (task.parent_folder, task.run_folder) if folder]
-        steps = [step for folder in folders for step in StepReader(folder, rows=False).read()]
+        steps = (step for folder in folders for step in walk_steps(folder))
         losses[0] = [step.loss for step in steps if step.step <= progress.step and not step.skipped][-config.spike_window :]
     # Read by one rank: the others' view of a shared filesystem may lag, and all ranks must make the same decisions.
     dist.broadcast_object_list(losses)

@@ -206,6 +206,13 @@ def test_processes_on_the_cpu_see_no_gpu_and_those_on_a_gpu_keep_theirs(monkeypa
     assert {"CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR", process.ALLOCATOR} & set(on_gpu) == set()
 
 
+def test_workers_are_told_which_buckets_have_answered_their_driver(monkeypatch):
+    monkeypatch.setattr(ray_runtime.opening, "_answered", set())
+    assert ray_runtime.opening.ANSWERED not in ray_runtime.worker_environment(RuntimeConfig())
+    ray_runtime.opening.rely_on(["s3://studies", "gs://texts"])
+    assert ray_runtime.worker_environment(RuntimeConfig())[ray_runtime.opening.ANSWERED] == "gs://texts s3://studies"
+
+
 @pytest.mark.parametrize(("card", "hidden", "used"), [("NVIDIA L4", None, True), ("NVIDIA L4", "", False), (None, None, False)])
 def test_a_local_process_is_set_up_for_the_gpu_that_it_will_find(monkeypatch, card, hidden, used):
     facts = DeviceFacts(card=card, hidden_by=hidden, torch="2.11.0", cuda="13.0")

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from cpt_ray.cli.main import main
 from cpt_ray.edges.store import opening
+from cpt_ray.edges.store.transfer import INDEX
 from cpt_ray.edges.tracking.mirrored import default_uri
 from tests.data.filter.planted import write_planted_study
 from tests.integration.tiny_study import REPOSITORY, TinyStudy, write_model, write_tiny_study
@@ -29,6 +30,13 @@ import os
 os.environ["CPT_RAY_CACHE"] = os.path.join(os.environ["MIRRORS"], str(os.getpid()))
 """
 """What Python runs first in every process: each is a node of its own, so that no file is seen by accident."""
+ONE_IMPATIENT_NODE = """
+import os
+os.environ["CPT_RAY_CACHE"] = os.environ["MIRRORS"]
+from cpt_ray.edges.store import cache
+cache.GRACE_S, cache._LOOK_BYTES = 3.0, 1
+"""
+"""The same for one node, which counts its files whenever one is added and deletes what was not used for three seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Place:
     study: TinyStudy
     root: str
     mirrors: Path
+    first: str = MIRROR_PER_PROCESS
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a verb of the study."""
@@ -48,7 +57,7 @@ class Place:
         """Run any command line."""
         site = self.mirrors / "site"
         site.mkdir(parents=True, exist_ok=True)
-        (site / "sitecustomize.py").write_text(MIRROR_PER_PROCESS)
+        (site / "sitecustomize.py").write_text(self.first)
         path = os.pathsep.join([str(site), str(REPOSITORY)])
         done = subprocess.run(
             [sys.executable, "-m", "cpt_ray.cli.main", *arguments],
@@ -87,11 +96,12 @@ def laptop(stored: Place, tmp_path: Path) -> Place:
 
 
 def content_of(place: Place, bucket: ObjectStore) -> dict[str, bytes]:
-    """Every file of a root by relative name, without the segments of files that grew."""
+    """Every file of a root by relative name, without indices and the segments of files that grew."""
     if place.root == ROOT:
         return relative(bucket, "tiny")
     root = Path(place.root)
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    files = (path for path in root.rglob("*") if path.is_file() and path.name != INDEX)
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
 def steps(files: dict[str, bytes]) -> dict[str, list[dict[str, Any]]]:
@@ -285,6 +295,21 @@ def test_a_bucket_that_does_not_answer_is_named_within_seconds(study, refused, b
     assert "check the host and the port, and that the server runs" in said
 
 
+@pytest.mark.full
+def test_a_node_that_may_keep_little_makes_the_same_study_and_fetches_again_what_it_wrote(study, disk, bucket, tmp_path):
+    bucket.seen.clear()
+    node = Place(study, "s3://studies/little", tmp_path / "node", ONE_IMPATIENT_NODE)
+    for verb in ("prepare", "train", "evaluate", "report"):
+        node.run(verb, "runtime.cache=100000")
+    assert_same_study(content_of(disk, bucket), relative(bucket, "little"))
+    large = (".arrow", ".parquet", ".pt", ".safetensors")
+    kept = {path.name for path in node.mirrors.rglob("*") if path.suffix in large}
+    stored = [key for key in bucket.keys("little/") if key.endswith(large)]
+    assert len(kept) < len(stored) / 2
+    fetched = {path.partition("?")[0] for method, path in bucket.seen if method == "GET"}
+    assert {Path(path).suffix for path in fetched if path.endswith(large)} >= {".arrow", ".safetensors"}
+
+
 @pytest.mark.ray
 @pytest.mark.full
 def test_two_ray_workers_that_share_no_file_make_the_same_study(bucket, tmp_path):
@@ -350,4 +375,4 @@ def test_classifiers_and_derived_sources_are_the_same_in_a_bucket(bucket, tmp_pa
 def relative(bucket: ObjectStore, prefix: str) -> dict[str, bytes]:
     """The files of a root in the bucket by relative name, without segments and indices."""
     names = [key.removeprefix(f"{prefix}/") for key in bucket.keys(f"{prefix}/")]
-    return {name: bucket.get(f"{prefix}/{name}") for name in names if "@" not in name and not name.endswith(".files.json")}
+    return {name: bucket.get(f"{prefix}/{name}") for name in names if "@" not in name and not name.endswith(INDEX)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from cpt_ray.edges.store.transfer import INDEX
 from cpt_ray.records import RunRecord
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.monitor.metrics import read_metrics
@@ -32,6 +34,8 @@ def test_points_are_exported_at_the_first_step_at_or_past_each_mark(root, trunk)
         assert record.tokens_seen == next(m.tokens_seen for m in steps if m.tokens_seen >= point.stop_tokens)
         assert (record.annealed, record.budget_tokens, record.tokens_paid) == (False, None, 0)
         assert "none: its learning rate has not decayed" in (Path(str(record.export_path)) / "README.md").read_text()
+        described = json.loads((Path(str(record.export_path)) / INDEX).read_text())
+        assert "model.safetensors" in described  # so that the driver need not read it
     early, late = (weights(record.export_path) for record in records)
     assert any(not torch.equal(early[name], late[name]) for name in early)
     assert records[0].training.cost.flops < records[1].training.cost.flops == trunk.training.cost.flops

@@ -7,6 +7,7 @@ Each part adds its claims to `benchmarks/results/scale.json`:
     held_out   held-out n-grams of 41 GB of text in sixteen processes
     growth     CPU seconds and memory a byte at ten times the text
     requests   requests a minute to a bucket while a run trains
+    steps      memory and time of following a run of 10^5 steps
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.data.scale import growth, held_out, metadata, opens, requests
+from benchmarks.data.scale import growth, held_out, metadata, opens, requests, steps
 from benchmarks.measure.claims import POSITIVE, Claim
 from benchmarks.measure.parts import Parts, measure_parts, parsed, part_parser
 
@@ -96,12 +97,19 @@ def measure_requests(quick: bool) -> list[Claim]:
         return [requests.measure(Path(folder), 10 if quick else 60, 400_000 if quick else 3_000_000)]
 
 
+def measure_steps(quick: bool) -> list[Claim]:
+    """What following a run costs its driver."""
+    with tempfile.TemporaryDirectory(prefix="bench-scale-") as folder:
+        return steps.measure(Path(folder), 1_000 if quick else 100_000)
+
+
 PARTS: Parts[bool] = {
     "metadata": measure_metadata,
     "opens": measure_opens,
     "held_out": measure_held_out,
     "growth": measure_growth,
     "requests": measure_requests,
+    "steps": measure_steps,
 }
 
 

@@ -133,8 +133,8 @@ class RuntimeConfig(Section):
     cache: Bytes | None = Field(
         default=None,
         ge=1,
-        description="with a root in a bucket: most bytes of text and shards that a node keeps in its mirror; default: as many "
-        "as leave a twentieth of its disk free",
+        description="with a root in a bucket: most bytes of text, shards, weights and checkpoints that a node keeps in its "
+        "mirror; default: as many as leave a twentieth of its disk free",
     )
     cpus_per_worker: float = Field(default=1, gt=0, description="CPUs per training worker")
     gpus_per_worker: float = Field(default=0, ge=0, description="GPUs per training worker")

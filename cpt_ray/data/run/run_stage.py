@@ -29,6 +29,7 @@ from cpt_ray.data.run.reports import UnitReports
 from cpt_ray.data.run.units import UnitContext, UnitTask, finished_units, keep_report
 from cpt_ray.edges.logs import tell_warnings
 from cpt_ray.edges.ray_runtime import cluster_cpus
+from cpt_ray.edges.store.opening import answered, rely_on
 from cpt_ray.errors import CptRayError, DataError
 from cpt_ray.records import UnitReport
 
@@ -76,7 +77,7 @@ def run_stage(
     if progress is not None:
         progress(stage, reports.num_done, len(tasks))
     if left:
-        one_unit = functools.partial(_one_unit, work=work, kind=type(left[0]), context=context)
+        one_unit = functools.partial(_one_unit, work=work, kind=type(left[0]), context=context, buckets=answered())
         texts = [task.to_json() for task in left]
         rows = _on_ray(one_unit, texts, num_workers, labels) if pool is None else _in_pool(stage, one_unit, texts, pool)
         with contextlib.closing(rows):
@@ -166,8 +167,16 @@ def _after_meeting(
     return {key: [value] for key, value in one_unit(batch["task"][0]).items()}
 
 
-def _one_unit(text: str, *, work: Callable[[TaskT, UnitContext], UnitReport], kind: type[TaskT], context: UnitContext) -> _Row:
+def _one_unit(
+    text: str,
+    *,
+    work: Callable[[TaskT, UnitContext], UnitReport],
+    kind: type[TaskT],
+    context: UnitContext,
+    buckets: frozenset[str],
+) -> _Row:
     """Run one unit in a worker. Errors that the user can fix are returned as a row: Ray Data's wrapping loses the exception."""
+    rely_on(buckets)
     row = {"report": "", "error": "", "problem": "", "fix": ""}
     warned: list[str] = []
     try:

@@ -10,6 +10,7 @@ does nothing: a local root costs one look at the path.
 """
 
 from cpt_ray.edges.store.addresses import address, here, is_mirrored, mirror_of
+from cpt_ray.edges.store.cache import in_use
 from cpt_ray.edges.store.transfer import (
     exists,
     fetched,
@@ -26,6 +27,7 @@ from cpt_ray.edges.store.transfer import (
     remove,
     sizes,
     sync_files,
+    write_index,
 )
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "forget_unsent",
     "fresh",
     "here",
+    "in_use",
     "is_mirrored",
     "listing",
     "matches",
@@ -48,4 +51,5 @@ __all__ = [
     "remove",
     "sizes",
     "sync_files",
+    "write_index",
 ]

@@ -18,7 +18,7 @@ from pyarrow import fs as arrow
 
 from cpt_ray.edges.packages import needed_for
 from cpt_ray.edges.store.addresses import url_of
-from cpt_ray.edges.store.opening import ask, get_bytes, put_bytes
+from cpt_ray.edges.store.opening import ask, bucket_of, get_bytes, put_bytes
 from cpt_ray.errors import ArtifactError
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def write(path: Path, data: bytes, before: Version | None) -> Version:
 def heeds_conditions(path: Path) -> bool:
     """Whether the store of a mirrored path writes on condition, as far as `probe` has seen."""
     url = url_of(path)
-    return url.split("://")[0] in _S3 and _bucket(url) not in _careless
+    return url.split("://")[0] in _S3 and bucket_of(url) not in _careless
 
 
 def probe(root: Path) -> None:
@@ -116,7 +116,7 @@ def probe(root: Path) -> None:
             frame as content, and say that all is well.
     """
     _require_bytes(url_of(root / _BYTES_PROBE))
-    one, bucket = root / _PROBE, _bucket(url_of(root))
+    one, bucket = root / _PROBE, bucket_of(url_of(root))
     _careless.discard(bucket)
     if not heeds_conditions(root):
         return
@@ -127,10 +127,6 @@ def probe(root: Path) -> None:
         return  # as it should be, or another driver probes too
     logger.info("%s ignores the conditions of writes: the later of two drivers that start at once has the study", bucket)
     _careless.add(bucket)
-
-
-def _bucket(url: str) -> str:
-    return "/".join(url.split("/")[:3])
 
 
 def _require_bytes(url: str) -> None:

@@ -33,9 +33,9 @@ def made_files(folder: Path, patterns: Sequence[str]) -> FileTable:
         ArtifactError: If a store refuses one.
     """
     # Only what the stage declares: checkpoints and scratch in the same folder may change without contradicting the record.
-    here = {name: size for name, size in listed_sizes(folder).items() if _belongs(name, patterns)}
     if not is_mirrored(folder):
-        return _described(folder, here, here)
+        found = listed_sizes(folder)
+        return _described(folder, {name: size for name, size in found.items() if _belongs(name, patterns)}, found)
     stored = listing(folder)
     join_segments(folder, stored)
     here = {name: size for name, size in listed_sizes(folder).items() if _belongs(name, patterns)}
@@ -70,6 +70,5 @@ def _known(folder: Path, names: Mapping[str, object]) -> Iterator[pa.RecordBatch
     """What was described by whoever wrote it: units in the list of their stage, folders in their index."""
     for path in (fetched(folder / name) for name in names if matches(name, "units/*.arrow")):
         yield UnitFileTable.load(path).entries()
-    if is_mirrored(folder):
-        entries = (FileEntry(path=name, **entry) for name, entry in known_entries(folder, names))
-        yield FileTable.batch(list(entries))
+    entries = (FileEntry(path=name, **entry) for name, entry in known_entries(folder, names))
+    yield FileTable.batch(list(entries))

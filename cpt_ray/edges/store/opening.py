@@ -7,13 +7,13 @@ The filesystems are those that sources are read through, with the same credentia
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
+import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, TypeVar
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 PATIENCE_S = 120.0
 """How long one request is repeated."""
 FIRST_PATIENCE_S = 10.0
-"""The same for a bucket that has not answered this process yet: its name or the network may be wrong."""
+"""The same for a bucket that has not answered this study yet: its name or the network may be wrong."""
 _LONGEST_WAIT_S = 10.0
 CHUNK = 1 << 23
 """Bytes that are sent or fetched at once."""
@@ -41,31 +41,54 @@ _FINAL = re.compile(
 )
 _EXPIRED = re.compile(r"EXPIRED_TOKEN|ExpiredToken|TokenRefreshRequired|InvalidToken|INVALID_CLIENT_TOKEN_ID")
 
-_answered: set[str] = set()
-"""Buckets that have answered this process."""
+ANSWERED = "CPT_RAY_ANSWERED"
+"""Environment variable of a worker: buckets that have answered its driver, separated by spaces."""
+
+_answered: set[str] = set(os.environ.get(ANSWERED, "").split())
+"""Buckets that have answered this process, or the one that gave it its work."""
+_opened: dict[str, arrow.FileSystem] = {}
 
 stores.register()
 
 
-@functools.lru_cache(maxsize=32)
-def _opened(place: str) -> arrow.FileSystem:
-    # Not fsspec's own instance, which would keep the credentials and the endpoint that it began with.
-    found = fsspec.core.url_to_fs(place, skip_instance_cache=True)[0]
-    # Buckets through pyarrow, whose streams and errors are known here; the rest through pyarrow's own adapter.
-    inner = getattr(found, "fs", None)
-    return inner if isinstance(inner, arrow.FileSystem) else arrow.PyFileSystem(arrow.FSSpecHandler(found))
+def answered() -> frozenset[str]:
+    """The buckets that have answered: what a driver hands to its workers, which may begin while one does not."""
+    return frozenset(_answered)
 
 
-def forget() -> None:
-    """Open every bucket anew: credentials or the network have changed."""
-    _opened.cache_clear()
-    _answered.clear()
+def environment() -> dict[str, str]:
+    """The same for a process that begins with it in its environment."""
+    return {ANSWERED: " ".join(sorted(_answered))} if _answered else {}
+
+
+def rely_on(buckets: Iterable[str]) -> None:
+    """Be as patient with these buckets as the process that they have answered."""
+    _answered.update(buckets)
+
+
+def forget(*buckets: str) -> None:
+    """Open these buckets anew, all if none is named: credentials or the network have changed."""
+    for bucket in buckets or (*_opened, *_answered):
+        _opened.pop(bucket, None)
+        _answered.discard(bucket)
+
+
+def bucket_of(url: str) -> str:
+    """`scheme://bucket` of an object."""
+    return "/".join(url.split("/")[:3])
 
 
 def opened(url: str) -> tuple[arrow.FileSystem, str]:
     """The filesystem of an object, and the object's name in it."""
-    scheme, _, rest = url.partition("://")
-    return _opened(f"{scheme}://{rest.split('/')[0]}"), rest.rstrip("/")
+    bucket = bucket_of(url)
+    if (known := _opened.get(bucket)) is None:
+        # Not fsspec's own instance, which would keep the credentials and the endpoint that it began with.
+        found = fsspec.core.url_to_fs(bucket, skip_instance_cache=True)[0]
+        # Buckets through pyarrow, whose streams and errors are known here; the rest through pyarrow's own adapter.
+        inner = getattr(found, "fs", None)
+        made = inner if isinstance(inner, arrow.FileSystem) else arrow.PyFileSystem(arrow.FSSpecHandler(found))
+        known = _opened.setdefault(bucket, made)
+    return known, url.partition("://")[2].rstrip("/")
 
 
 def ask(url: str, what: str, request: Callable[[arrow.FileSystem, str], T]) -> T:
@@ -80,20 +103,20 @@ def ask(url: str, what: str, request: Callable[[arrow.FileSystem, str], T]) -> T
         FileNotFoundError: If the object does not exist.
         ArtifactError: If the store refuses, or has not recovered within `PATIENCE_S`.
     """
-    place, started, wait = "/".join(url.split("/")[:3]), time.monotonic(), 0.5
+    bucket, started, wait = bucket_of(url), time.monotonic(), 0.5
     while True:
         try:
             answer = request(*opened(url))
-            _answered.add(place)
+            _answered.add(bucket)
             return answer
         except FileNotFoundError:
-            _answered.add(place)
+            _answered.add(bucket)
             raise
         except (OSError, ImportError, ValueError) as error:
             problem = f"{type(error).__name__}: {error}"
-            end = started + (PATIENCE_S if place in _answered else FIRST_PATIENCE_S)
+            end = started + (PATIENCE_S if bucket in _answered else FIRST_PATIENCE_S)
             if _FINAL.search(problem) or time.monotonic() + wait > end or not isinstance(error, OSError):
-                forget()  # the next command of this process may have other credentials
+                forget(bucket)  # the next command of this process may have other credentials
                 raise refused(url, what, problem) from error
             logger.info("%s: %s; asking again in %.1f s", url, problem, wait)
             time.sleep(wait * random.uniform(0.5, 1.0))  # many nodes fail together, and should not ask again together

@@ -1,7 +1,8 @@
 """Between the mirror of a root on this node and its store: whole files, in either direction.
 
 Guarantee: an object is written after the file is complete, and a file appears in the mirror whole, with the size that the store
-has; a reader that finds a record therefore finds what was pushed before it.
+has; a reader that finds a record therefore finds what was pushed before it. What several processes of a node want at once is
+fetched once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from cpt_ray.edges.store.opening import CHUNK, ask, put
 from cpt_ray.errors import ArtifactError
 
 INDEX = ".files.json"
-"""Sizes and hashes of what `push_folder` has sent, next to it: who records an artifact need not read it again."""
+"""Sizes and hashes of a folder's files, next to them, by who wrote them: who records an artifact need not read them again."""
 _AT_ONCE = 16
 _COPIED_BYTES = 5 * 10**9
 """S3 copies no larger object in one request."""
@@ -47,7 +48,10 @@ def push(path: Path) -> None:
         ArtifactError: If the store refuses it.
     """
     if is_mirrored(path):
+        size = path.stat().st_size
         ask(url_of(path), "cannot be written", lambda filesystem, name: _upload(path, filesystem, name))
+        cache.used(path)
+        cache.make_room(path, size, there=True)
 
 
 def push_folder(folder: Path, *, last: str = "") -> None:
@@ -62,14 +66,25 @@ def push_folder(folder: Path, *, last: str = "") -> None:
     """
     if not is_mirrored(folder):
         return
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_temporary(path)]
-    at_once(push, [path for path in paths if path != folder / last])
-    entries = {path.relative_to(folder).as_posix(): _described(path) for path in paths}
-    index = folder / INDEX
-    index.write_text(json.dumps(entries), encoding="utf-8")
-    push(index)
+    at_once(push, [path for path in _complete(folder) if path != folder / last])
+    push(write_index(folder))
     if last:
         push(folder / last)
+
+
+def write_index(folder: Path) -> Path:
+    """Write the index of a folder whose files are complete; its path."""
+    paths = _complete(folder)
+    entries = zip((path.relative_to(folder).as_posix() for path in paths), at_once(_described, paths), strict=True)
+    index = folder / INDEX
+    temporary = folder / f"{INDEX}.tmp"
+    temporary.write_text(json.dumps(dict(entries)), encoding="utf-8")
+    os.replace(temporary, index)
+    return index
+
+
+def _complete(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_temporary(path)]
 
 
 def fetched(path: Path) -> Path:
@@ -134,18 +149,15 @@ def fetched_names(folder: Path, *patterns: str) -> list[str]:
 def refresh(folder: Path, found: Mapping[str, Stored]) -> None:
     """Fetch the listed files of a folder that are not here, or are older here than in the store."""
 
-    def stale(name: str) -> bool:
-        with contextlib.suppress(OSError):
-            stat = (folder / name).stat()
-            return stat.st_size != found[name].size_bytes or stat.st_mtime < found[name].written
-        return True
-
     def fetch(name: str) -> None:
         path = folder / name
         with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
             ask(url_of(path), "cannot be read", lambda filesystem, key: _download(path, filesystem, key, found[name]))
 
-    at_once(fetch, [name for name in found if stale(name)])
+    stale = [name for name in found if not _is_current(folder / name, found[name])]
+    for name in found.keys() - stale:
+        cache.used(folder / name)
+    at_once(fetch, stale)
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -298,14 +310,26 @@ def _upload(path: Path, filesystem: arrow.FileSystem, name: str) -> None:
 
 def _download(path: Path, filesystem: arrow.FileSystem, name: str, known: Stored | None = None) -> None:
     known = known or _stored(filesystem, name)
+    # Processes that begin together want the same base, tokenizer and index: one fetches it, and all map the same pages.
+    with _room_needed(path, known.size_bytes), cache.locked(path.with_name(f".{path.name}.lock.tmp")):
+        if not _is_current(path, known):
+            _download_alone(path, filesystem, name, known)
+
+
+def _is_current(path: Path, found: Stored) -> bool:
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        return stat.st_size == found.size_bytes and stat.st_mtime >= found.written
+    return False
+
+
+def _download_alone(path: Path, filesystem: arrow.FileSystem, name: str, known: Stored) -> None:
     cache.make_room(path, known.size_bytes)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with _room_needed(path, known.size_bytes):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as target:
-                _copy(filesystem, name, target)
-                seen = target.tell()
+        with temporary.open("wb") as target:
+            _copy(filesystem, name, target)
+            seen = target.tell()
         # It may have been written again since it was listed.
         if seen != known.size_bytes and seen != (known := _stored(filesystem, name)).size_bytes:
             raise OSError(f"{seen} of {known.size_bytes} bytes arrived")

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cpt_ray.edges.store.transfer import INDEX
 from cpt_ray.edges.tracking.content import sha
 
 MODEL = "model"
@@ -24,7 +25,7 @@ LOADER = "cpt_ray.model.exports.served"
 
 def describe_export(run: str, export: Path) -> dict[str, Any]:
     """What the reference holds: run, folder, and name and size of every file in it."""
-    files = {path.name: path.stat().st_size for path in sorted(export.iterdir()) if path.is_file()}
+    files = {path.name: path.stat().st_size for path in sorted(export.iterdir()) if path.is_file() and path.name != INDEX}
     return {"run": run, "export": str(export.resolve()), "files": files}
 
 

@@ -189,4 +189,4 @@ class BaseFiles:
 
 def tokenizer_files(folder: Path) -> list[Path]:
     """The files of a folder that loading a tokenizer or a configuration may read: all but weights and what is for people."""
-    return sorted(path for path in folder.iterdir() if path.suffix in _READ and path.is_file())
+    return sorted(path for path in folder.iterdir() if path.suffix in _READ and path.name[0] != "." and path.is_file())

@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from cpt_ray.edges.storage import remove_tree
+from cpt_ray.edges.store.transfer import INDEX
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.family import require_same_tensors
 from cpt_ray.model.bases.files import BaseFiles
@@ -90,7 +91,7 @@ def merge_exports(
     temporary.mkdir(parents=True)
     weights = BaseFiles(export, "merges").weights
     for path in export.iterdir():
-        if path not in weights:
+        if path not in weights and path.name != INDEX:  # which has the hashes of the weights that are merged
             shutil.copyfile(path, temporary / path.name)
     with ExitStack() as stack:
         sources = [_Tensors(BaseFiles(other, "merges"), stack) for other in others]

@@ -22,7 +22,7 @@ from cpt_ray.edges.tracking.metrics import curve_metrics
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Point, RunAttempt, RunSpec, StepMetrics
 from cpt_ray.study.findings.mirror import watched_metrics
-from cpt_ray.study.stages.stage import Console
+from cpt_ray.study.stages.stage import Console, ReadSteps
 from cpt_ray.train.checkpoint import committed
 from cpt_ray.train.monitor.metrics import ATTEMPTS, read_metrics
 
@@ -63,16 +63,18 @@ class StudyCurves:
         self._last: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
 
-    def follow(self, spec: RunSpec, folder: Path) -> Callable[[tuple[StepMetrics, ...]], None]:
-        """What to call with all steps so far of a run that trains; most calls do nothing."""
+    def follow(self, spec: RunSpec, folder: Path) -> Callable[[ReadSteps], None]:
+        """What to call while a run trains, with what reads its steps; most calls do nothing."""
         due = time.monotonic() + _EVERY_S
 
-        def write(steps: tuple[StepMetrics, ...]) -> None:
+        def write(steps: ReadSteps) -> None:
             nonlocal due
-            self._last[spec.name] = lambda: self._write_run(spec.name, folder, steps)
+            if not self._places:
+                return
+            self._last[spec.name] = lambda: self._write_run(spec.name, folder, steps())
             if (began := time.monotonic()) >= due:
-                self._write_run(spec.name, folder, steps)
-                # All points are looked at: of a run of 10^5 steps that takes a second, in the thread that reads heartbeats.
+                self._write_run(spec.name, folder, steps())
+                # All points are read: of a run of 10^5 steps that takes seconds, in the thread that reads heartbeats.
                 due = time.monotonic() + max(_EVERY_S, _REST * (time.monotonic() - began))
 
         return write
@@ -87,7 +89,7 @@ class StudyCurves:
         """
         self._last.clear()
         for name, folder in folders.items():
-            self._write_run(name, folder, read_metrics(folder), whole=True)
+            self._write_run(name, folder, read_metrics(folder, rows=False), whole=True)
         scores = score_points(curve_metrics(points, control_arms), time.time())
         for key in list(self._places):
             with self._reported(key) as place:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cpt_ray.config.values import format_count, parse_count
-from cpt_ray.edges.store import fetched_folder
+from cpt_ray.edges.store import fetched_folder, in_use
 from cpt_ray.errors import ConfigError
 from cpt_ray.study import store
 from cpt_ray.study.grid import Member
@@ -46,9 +46,10 @@ def load_model(chosen: Chosen) -> Loaded:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # imports torch
 
     how = {"local_files_only": True, "trust_remote_code": chosen.trust_remote_code}
-    folder = fetched_folder(chosen.folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", **how)
-    return Loaded(model, AutoTokenizer.from_pretrained(folder, **how))
+    with in_use(chosen.folder):
+        folder = fetched_folder(chosen.folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", **how)
+        return Loaded(model, AutoTokenizer.from_pretrained(folder, **how))
 
 
 def choose_model(

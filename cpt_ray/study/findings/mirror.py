@@ -27,7 +27,7 @@ from cpt_ray.records import EvalRecord, Fit, HeldOutPoint, MemoryPoint, Point, R
 from cpt_ray.report.current import figures_of, twins_of
 from cpt_ray.study.graph import StudyGraph
 from cpt_ray.study.grid import Grid
-from cpt_ray.study.stages.stage import Console
+from cpt_ray.study.stages.stage import Console, ReadSteps
 from cpt_ray.study.store import fingerprint
 from cpt_ray.train.checkpoint import committed
 from cpt_ray.train.monitor.metrics import HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from cpt_ray.edges.tracking.watcher import Watcher
 
 _EVERY_S = 10.0
+_REST = 20.0
+"""A pause is at least so many times as long as what it follows."""
 
 
 @dataclass(frozen=True)
@@ -163,19 +165,21 @@ class LiveMirror:
 
     def __init__(self, mirror: Mirror, spec: RunSpec, folder: Path, console: Console) -> None:
         self._mirror, self._spec, self._folder, self._console = mirror, spec, folder, console
-        self._last = time.monotonic()
+        self._due = time.monotonic() + _EVERY_S
         self._given_up = False
 
-    def __call__(self, steps: tuple[StepMetrics, ...]) -> None:
+    def __call__(self, steps: ReadSteps) -> None:
         """Mirror the steps that a committed checkpoint covers, at most every ten seconds."""
-        # The thread that calls this also reads heartbeats, so a slow tracking server must not be asked often.
-        if self._given_up or time.monotonic() - self._last < _EVERY_S:
+        if self._given_up or (began := time.monotonic()) < self._due:
             return
         found = committed.newest(self._folder)
-        covered = [step for step in steps if found is not None and step.step <= found[1].progress.step]
-        if not covered:
-            return
-        self._last = time.monotonic()
+        covered = [step for step in steps() if step.step <= found[1].progress.step] if found is not None else []
+        if covered:
+            self._mirror_steps(covered)
+            # The thread that calls this also reads heartbeats, so all steps must not be read often, nor a slow server be asked.
+            self._due = time.monotonic() + max(_EVERY_S, _REST * (time.monotonic() - began))
+
+    def _mirror_steps(self, covered: Sequence[StepMetrics]) -> None:
         try:
             tracking, parent = self._mirror.open()
             tracking.mirror_run(
@@ -219,7 +223,7 @@ def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str
             if record.kind == "trajectory":
                 continue  # part of its parent; its scores are in the study's curves
             folder = folders.get(record.run)
-            metrics = read_metrics(folder) if folder else ()
+            metrics = read_metrics(folder, rows=False) if folder else ()
             watched = watched_metrics(folder) if folder else []
             # Last: a study that is scored later than it was trained appends them.
             watched += exam_metrics(scores[record.run]) if record.run in scores else []

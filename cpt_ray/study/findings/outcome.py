@@ -172,7 +172,7 @@ def gather(study: StudyDriver, comparison: Comparison) -> ReportContents:
         manifest=manifest,
         held_out=study.held_out().sets,
         runs=tuple(study.runs()),
-        metrics={name: read_metrics(folder) for name, folder in folders.items()},
+        metrics={name: read_metrics(folder, rows=False) for name, folder in folders.items()},
         comparison=comparison,
         evals=tuple(study.evaluations()),
         arms=study.grid.arms(),

@@ -19,7 +19,7 @@ from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.redaction import redact_text
 from cpt_ray.edges.storage import unwritable
-from cpt_ray.edges.store import fetched_folder
+from cpt_ray.edges.store import fetched_folder, in_use
 from cpt_ray.edges.store.transfer import INDEX
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Comparison, Delta, EvalRecord, RunRecord
@@ -59,8 +59,13 @@ def publish(study: StudyDriver, chosen: Chosen, to: Path, *, force: bool = False
             f"--to {to} is not empty",
             fix="name another folder, or give --force: files of the same name are replaced, others stay",
         )
-    source = fetched_folder(chosen.folder)
-    card = _card(study, run, runs, (source / CARD).read_text(encoding="utf-8"))
+    with in_use(chosen.folder):
+        source = fetched_folder(chosen.folder)
+        _copy(source, to, card=_card(study, run, runs, (source / CARD).read_text(encoding="utf-8")))
+    return to
+
+
+def _copy(source: Path, to: Path, *, card: str) -> None:
     try:
         to.mkdir(parents=True, exist_ok=True)
         for path in sorted(source.rglob("*")):
@@ -73,7 +78,6 @@ def publish(study: StudyDriver, chosen: Chosen, to: Path, *, force: bool = False
         (to / CARD).write_text(card, encoding="utf-8")
     except OSError as error:
         raise unwritable(to, error) from error
-    return to
 
 
 def _card(study: StudyDriver, run: RunRecord, runs: Sequence[RunRecord], facts: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from cpt_ray.records import EvalRecord, Interval
-from cpt_ray.train.monitor.metrics import bring_run, read_metrics
+from cpt_ray.train.monitor.metrics import bring_run, walk_steps
 
 RESULTS = pa.schema(
     [
@@ -75,9 +75,7 @@ def score_rows(record: EvalRecord) -> Iterator[dict[str, Any]]:
 def loss_table(run_folder: Path) -> pa.Table:
     """The steps of a run so far, each from the newest attempt that reached it; columns as in `LOSSES`."""
     bring_run(run_folder)
-    return pa.Table.from_pylist(
-        [{name: getattr(one, name) for name in _STEP} for one in read_metrics(run_folder)], schema=LOSSES
-    )
+    return pa.Table.from_pylist([{name: getattr(one, name) for name in _STEP} for one in walk_steps(run_folder)], schema=LOSSES)
 
 
 def _ends(interval: Interval | None) -> dict[str, float | None]:

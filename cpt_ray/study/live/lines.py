@@ -9,6 +9,7 @@ from typing import NamedTuple
 from cpt_ray.config.values import format_count
 from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
 from cpt_ray.study.stages.stage import Console
+from cpt_ray.train.monitor.metrics import RunSteps
 
 
 class StageProgress:
@@ -26,9 +27,9 @@ class StageProgress:
         self._console.progress(f"  {stage} {done}/{total} units{rest}")
 
 
-def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "") -> str:
+def describe_steps(spec: RunSpec, steps: RunSteps, which: str = "") -> str:
     """One line for a run in training; the time left comes early, because terminals cut the end."""
-    last, (share, rate, eta) = steps[-1], _shown(spec, steps)
+    last, (share, rate, eta) = steps.last[-1], _shown(spec, steps)
     parts = [
         f"{which} {spec.name}".strip(),
         f"{share} of {format_count(spec.stop_tokens)} tokens",
@@ -37,18 +38,18 @@ def describe_steps(spec: RunSpec, steps: tuple[StepMetrics, ...], which: str = "
         f"loss {last.loss:.3f}",
         f"{format_count(rate)} tokens/s",
         f"lr {last.learning_rate:.2e}",
-        *_count(sum(step.skipped for step in steps), "step skipped", "steps skipped"),
-        *_count(sum(step.spike for step in steps), "loss spike", "loss spikes"),
+        *_count(steps.skipped, "step skipped", "steps skipped"),
+        *_count(steps.spikes, "loss spike", "loss spikes"),
     ]
     return "  " + "  ".join(parts)
 
 
-def describe_running(runs: Sequence[tuple[RunSpec, tuple[StepMetrics, ...]]], done: int, total: int) -> str:
+def describe_running(runs: Sequence[tuple[RunSpec, RunSteps]], done: int, total: int) -> str:
     """One line for several runs in training: each with its share, the time left and its loss."""
     each = []
     for spec, steps in runs:
         share, _, eta = _shown(spec, steps)
-        each.append(f"{spec.name} {share}, ETA {eta}, loss {steps[-1].loss:.3f}")
+        each.append(f"{spec.name} {share}, ETA {eta}, loss {steps.last[-1].loss:.3f}")
     return f"  {done}/{total} runs done, {len(runs)} in training: {'; '.join(each)}"
 
 
@@ -78,9 +79,9 @@ def pace(steps: Sequence[StepMetrics], start_tokens: int, stop_tokens: int) -> P
     return Pace(min(1.0, share), rate, max(0, stop_tokens - spent))
 
 
-def _shown(spec: RunSpec, steps: Sequence[StepMetrics]) -> tuple[str, float, str]:
+def _shown(spec: RunSpec, steps: RunSteps) -> tuple[str, float, str]:
     """The share that is done, tokens a second, and the time left."""
-    now = pace(steps, spec.start_tokens, spec.stop_tokens)
+    now = pace(steps.last, spec.start_tokens, spec.stop_tokens)
     return f"{100 * now.share:.0f} %", now.tokens_per_s, "unknown" if now.eta_s is None else format_eta(now.eta_s)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from cpt_ray.records import RunEvent, RunRecord, StepMetrics
+from cpt_ray.records import RunEvent, RunRecord
 from cpt_ray.study.live.lines import describe_event, describe_mixes, describe_running, describe_steps
 from cpt_ray.study.stages.stage import Node, Session
+from cpt_ray.train.monitor.metrics import RunSteps, read_metrics
 
 
 class StudyObserver:
@@ -23,14 +25,14 @@ class StudyObserver:
         self._nodes, self._session = nodes, session
         self._live = [session.live_run(node) for node in nodes]
         self._started: dict[int, float] = {}
-        self._steps: dict[int, tuple[StepMetrics, ...]] = {}
+        self._steps: dict[int, RunSteps] = {}
         self._done = 0
 
     def begun(self, place: int) -> None:
         """A group was given the run."""
         self._started[place] = time.perf_counter()
 
-    def stepped(self, place: int, steps: tuple[StepMetrics, ...]) -> None:
+    def stepped(self, place: int, steps: RunSteps) -> None:
         """Show the runs that train, and mirror this one."""
         self._steps[place] = steps
         of_all = f"run {place + 1}/{len(self._nodes)}"
@@ -39,7 +41,7 @@ class StudyObserver:
         self._session.console.progress(
             describe_steps(*running[0], of_all) if alone else describe_running(running, self._done, len(self._nodes))
         )
-        self._live[place].mirror(steps)
+        self._live[place].mirror(functools.partial(read_metrics, self._nodes[place].folder, rows=False))
 
     def happened(self, place: int, event: RunEvent) -> None:
         """Print an event."""

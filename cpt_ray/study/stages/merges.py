@@ -17,7 +17,7 @@ from typing import Any
 from cpt_ray.config.sections.models.merges import MergeConfig
 from cpt_ray.config.sections.train import ModelConfig
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.edges.store import address, fetched_folder
+from cpt_ray.edges.store import address, fetched_folder, in_use
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.bases.family import require_same_tensors, require_same_tokenizer
 from cpt_ray.records import ImportedModel, Merge, RunRecord
@@ -117,12 +117,14 @@ def _check(node: MergeNode) -> bool:
         return True
     if not all(store.exists(node.input(role)) for role in ("model", "instruct", "base")):
         return False
-    own = fetched_folder(node.input("model").folder)
-    for role in ("instruct", "base"):
-        fetched_folder(node.input(role).folder)
-        key = f"{node.work.key}.instruction_residual.{role}"
-        require_same_tensors(own, node.input(role).folder, key=key)
-        require_same_tokenizer(own, node.input(role).folder, key=key)
+    roles = {role: node.input(role).folder for role in ("model", "instruct", "base")}
+    with in_use(*roles.values()):
+        own = fetched_folder(roles.pop("model"))
+        for role, folder in roles.items():
+            fetched_folder(folder)
+            key = f"{node.work.key}.instruction_residual.{role}"
+            require_same_tensors(own, folder, key=key)
+            require_same_tokenizer(own, folder, key=key)
     return True
 
 
@@ -152,16 +154,17 @@ def _build(node: MergeNode, _: Session) -> None:
         merge=merge,
         merged_tokens=parent.tokens_seen,
     )
-    for folder in (run / EXPORT, *others):
-        fetched_folder(folder)
-    merge_exports(
-        node.folder / EXPORT,
-        run / EXPORT,
-        others,
-        combine,
-        card=_card(record, run / EXPORT, node.inputs, node.work),
-        chat=node.input("instruct").folder if merge.scale is not None else None,
-    )
+    with in_use(run / EXPORT, *others):
+        for folder in (run / EXPORT, *others):
+            fetched_folder(folder)
+        merge_exports(
+            node.folder / EXPORT,
+            run / EXPORT,
+            others,
+            combine,
+            card=_card(record, run / EXPORT, node.inputs, node.work),
+            chat=node.input("instruct").folder if merge.scale is not None else None,
+        )
     write_atomic(node.folder / RunRecord.FILE, record.to_json())
 
 

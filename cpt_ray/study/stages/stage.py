@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.study import StudyConfig
@@ -74,13 +74,17 @@ class Graph(Protocol):
         """The artifact of that name, or the only one."""
 
 
+ReadSteps: TypeAlias = Callable[[], Sequence[StepMetrics]]
+"""Reads all steps of a run so far."""
+
+
 class LiveRun(NamedTuple):
     """A run that is followed while it trains."""
 
     spec: RunSpec
     """Its plan under its name in the study, which in a grid is not its name in its cell."""
-    mirror: Callable[[tuple[StepMetrics, ...]], None]
-    """Mirrors all its steps so far into MLflow; called about once a second."""
+    mirror: Callable[[ReadSteps], None]
+    """Mirrors its steps into MLflow and curves; called about once a second, with what reads them when that is due."""
 
 
 class Session(Protocol):

@@ -25,6 +25,7 @@ import psutil
 
 from cpt_ray.edges import store
 from cpt_ray.edges.storage import file_entry, remove_tree, sync, verify_files, write_atomic
+from cpt_ray.edges.store import opening
 from cpt_ray.errors import ArtifactError, CptRayError, TrainingError
 from cpt_ray.records import CheckpointManifest, FileEntry, Record
 from cpt_ray.train.checkpoint.committed import MANIFEST
@@ -124,7 +125,8 @@ def _make(folder: Path, manifest: CheckpointManifest) -> None:
         remove_tree(result)
     preflight(folder, manifest)
     command = [sys.executable, "-m", "cpt_ray.train.checkpoint.universal", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **opening.environment()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     made = (result / MANIFEST).exists()  # by this group, or by another that branches from the same checkpoint
     if made:
         for leftover in folder.glob(f"{FOLDER}.making-*"):  # of a killed one, or of one that now finds this result

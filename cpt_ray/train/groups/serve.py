@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from cpt_ray.edges.process import quick_imports
+from cpt_ray.edges.store import here, in_use
 from cpt_ray.errors import CptRayError, TrainingStopped
 from cpt_ray.train.groups.queue import Turns
 from cpt_ray.train.shutdown import AskPreemption
@@ -43,7 +44,9 @@ def serve(
             if turn == "wait":
                 time.sleep(_ASK_S)
             else:
-                run_worker(tasks[turn], ask_preemption=ask_preemption)
+                task = tasks[turn]
+                with in_use(*(path and here(path) for path in (task.model_folder, task.run_folder, task.parent_folder))):
+                    run_worker(task, ask_preemption=ask_preemption)
                 after = turn
     except CptRayError as error:
         turns.refuse(group, error)

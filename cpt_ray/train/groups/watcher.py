@@ -14,9 +14,9 @@ from typing import Protocol
 from cpt_ray.edges.logs import FOLDER
 from cpt_ray.edges.store.lines import look_every_s
 from cpt_ray.errors import problem_of
-from cpt_ray.records import Heartbeat, RunEvent, RunRecord, StepMetrics
+from cpt_ray.records import Heartbeat, RunEvent, RunRecord
 from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
-from cpt_ray.train.monitor.metrics import StepReader, append_driver_event, bring_run, read_events
+from cpt_ray.train.monitor.metrics import EVENTS, RunSteps, StepReader, append_driver_event, bring_run, read_events
 from cpt_ray.train.task import TrainTask
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ class RunObserver(Protocol):
     def begun(self, place: int) -> None:
         """A group was given the run."""
 
-    def stepped(self, place: int, steps: tuple[StepMetrics, ...]) -> None:
-        """About once a second: all steps of a run so far."""
+    def stepped(self, place: int, steps: RunSteps) -> None:
+        """About once a second: the steps of a run so far."""
 
     def happened(self, place: int, event: RunEvent) -> None:
         """A resume, loss spike, skipped step, warning or hang."""
@@ -55,7 +55,9 @@ class Watcher(threading.Thread):
         self._told = {_key(task.run_folder, event) for task in tasks for event in read_events(Path(task.run_folder))}
         self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
         self._active: dict[int, SilenceWatch] = {}
-        self._steps = [StepReader(Path(task.run_folder), rows=False) for task in tasks]
+        self._steps = [StepReader(Path(task.run_folder)) for task in tasks]
+        self._sizes: dict[int, dict[str, int]] = {}
+        """Of the files of events, as last read."""
         self._done: set[int] = set()
         self._stopping = threading.Event()
 
@@ -118,7 +120,7 @@ class Watcher(threading.Thread):
         finished = task.finished  # checked before the steps are read, so that they are complete
         bring_run(Path(task.run_folder))
         steps = self._steps[place].read()
-        if steps:
+        if steps.last:
             self._observer.stepped(place, steps)
         self._tell_events(place)
         if not finished:
@@ -130,23 +132,27 @@ class Watcher(threading.Thread):
 
     def _tell_events(self, place: int) -> None:
         folder = self._tasks[place].run_folder
+        sizes = {path.name: path.stat().st_size for path in (Path(folder) / EVENTS).glob("*.jsonl")}
+        if self._sizes.get(place) == sizes:
+            return
         for event in read_events(Path(folder)):
             key = _key(folder, event)
             if event.kind != "checkpoint" and key not in self._told:
                 self._told.add(key)
                 self._observer.happened(place, event)
+        self._sizes[place] = sizes
 
-    def _look_for_silence(self, place: int, steps: tuple[StepMetrics, ...]) -> None:
+    def _look_for_silence(self, place: int, steps: RunSteps) -> None:
         folder = Path(self._tasks[place].run_folder)
         beats = started_since(read_heartbeats(folder), self._before[place])
-        silence = self._active[place].look(beats, slowest_step_s=max((step.step_s for step in steps), default=0.0))
+        silence = self._active[place].look(beats, slowest_step_s=steps.slowest_s)
         if silence is None:
             return
         event = RunEvent(
             kind="hang",
-            attempt=max((step.attempt for step in steps), default=1),
-            step=max((beat.step for beat in silence.behind), default=steps[-1].step if steps else 0),
-            tokens_seen=steps[-1].tokens_seen if steps else 0,
+            attempt=steps.attempt,
+            step=max((beat.step for beat in silence.behind), default=steps.last[-1].step if steps.last else 0),
+            tokens_seen=steps.last[-1].tokens_seen if steps.last else 0,
             text=str(silence),
             seconds=silence.seconds,
             rank=silence.behind[0].rank if silence.behind else None,

@@ -6,6 +6,8 @@ step from the newest attempt that reached it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +26,8 @@ _DRIVER = "driver.jsonl"
 
 _TAIL_BYTES = 1 << 20
 """Read from the end of a file of steps, each of which names the rows of its batch."""
+_LAST = 10
+"""Steps that a reader keeps: enough for a rate."""
 
 _Line = TypeVar("_Line", bound=Record)
 
@@ -83,8 +87,59 @@ class LineWriter:
         lines.finish(self._path)
 
 
-def read_metrics(run_folder: Path) -> tuple[StepMetrics, ...]:
-    """All steps of a run in order, each from the newest attempt that reached it; a truncated last line is skipped."""
+def read_metrics(run_folder: Path, *, rows: bool = True) -> tuple[StepMetrics, ...]:
+    """All steps of a run in order; see `walk_steps`."""
+    return tuple(walk_steps(run_folder, rows=rows))
+
+
+def walk_steps(run_folder: Path, *, rows: bool = False) -> Iterator[StepMetrics]:
+    """The steps of a run in order, one at a time, each from the newest attempt that reached it; a cut last line is skipped.
+
+    Args:
+        run_folder: The run.
+        rows: Also say which rows each step trained on: 70 bytes a row.
+    """
+    for path, border in _attempts(run_folder):
+        for step, _ in _steps_of(path, 0, border):
+            yield step if rows else step.model_copy(update={"sample_ids": ()})
+
+
+@dataclass(frozen=True)
+class RunSteps:
+    """The steps of a run so far: the last ones, and sums over all, in the same memory however many there are."""
+
+    last: tuple[StepMetrics, ...] = ()
+    """Without the rows that they trained on."""
+    steps: int = 0
+    skipped: int = 0
+    spikes: int = 0
+    attempt: int = 1
+    """The newest that made a step."""
+    seconds: float = 0.0
+    slowest_s: float = 0.0
+    data_wait_s: float = 0.0
+    tokens: float = 0.0
+    """Loss-bearing, by the rate of each step."""
+    flops: float = 0.0
+
+    def with_step(self, step: StepMetrics) -> RunSteps:
+        """These and one more."""
+        return RunSteps(
+            last=(*self.last[1 - _LAST :], step),
+            steps=self.steps + 1,
+            skipped=self.skipped + step.skipped,
+            spikes=self.spikes + step.spike,
+            attempt=max(self.attempt, step.attempt),
+            seconds=self.seconds + step.step_s,
+            slowest_s=max(self.slowest_s, step.step_s),
+            data_wait_s=self.data_wait_s + step.data_wait_s,
+            tokens=self.tokens + step.tokens_per_s * step.step_s,
+            flops=self.flops + step.flops,
+        )
+
+
+def sum_steps(run_folder: Path) -> RunSteps:
+    """The steps of a run, read once."""
     return StepReader(run_folder).read()
 
 
@@ -93,42 +148,43 @@ class StepReader:
 
     Args:
         run_folder: The run.
-        rows: Also keep which rows each step trained on: 70 bytes a row.
     """
 
-    def __init__(self, run_folder: Path, *, rows: bool = True) -> None:
-        self._folder, self._rows = run_folder / METRICS, rows
+    def __init__(self, run_folder: Path) -> None:
+        self._run_folder = run_folder
         self._sizes: dict[Path, int] = {}
-        self._ends: dict[Path, int] = {}
-        """Where the last whole line of each file ends: behind it may be one that was cut short."""
-        self._steps: list[StepMetrics] = []
-        self._found: tuple[StepMetrics, ...] = ()
+        self._end = 0
+        """Where the last whole line of the newest file ends: behind it may be one that was cut short."""
+        self._found = RunSteps()
 
-    def read(self) -> tuple[StepMetrics, ...]:
-        """All steps so far; see `read_metrics`."""
-        sizes = {path: path.stat().st_size for path in sorted(self._folder.glob("attempt-*.jsonl"))}
+    def read(self) -> RunSteps:
+        """All steps so far."""
+        before, sizes = self._sizes, {path: path.stat().st_size for path in _files_of(self._run_folder)}
+        if sizes == before:
+            return self._found
         newest = max(sizes, default=None)
-        # Only the newest file grows; but a lost worker may write on, and another node cuts a file to what its store has.
-        if any(sizes.get(path, -1) < size or (sizes[path] > size and path != newest) for path, size in self._sizes.items()):
-            self._sizes, self._ends, self._steps, self._found = {}, {}, [], ()
-        grown = [path for path, size in sizes.items() if size > self._sizes.get(path, 0)]
+        changed = {path for path in {*sizes, *before} if sizes.get(path) != before.get(path)}
+        # As a rule the newest file grows. But a resumed run takes steps back; a lost worker may write on, and another node cuts
+        # a file to what its store has. Then all are read again: sums do not say what they were without the last steps.
+        if newest is not None and newest in before and changed == {newest} and self._end and sizes[newest] > before[newest]:
+            self._add(newest, self._end, None)
+        else:
+            self._found, self._end = RunSteps(), 0
+            for path, border in _attempts(self._run_folder):
+                self._add(path, 0, border)
         self._sizes = sizes
-        for path in grown:
-            written, self._ends[path] = _lines_from(path, self._ends.get(path, 0))
-            for step in map(StepMetrics.from_json, written):
-                # A resumed attempt replaces an earlier one's steps beyond the checkpoint that it resumed from.
-                while self._steps and self._steps[-1].step >= step.step:
-                    self._steps.pop()
-                self._steps.append(step if self._rows else step.model_copy(update={"sample_ids": ()}))
-        if grown:
-            self._found = tuple(self._steps)
         return self._found
+
+    def _add(self, path: Path, start: int, border: int | None) -> None:
+        self._end = start
+        for step, self._end in _steps_of(path, start, border):
+            self._found = self._found.with_step(step.model_copy(update={"sample_ids": ()}))
 
 
 def last_steps(run_folder: Path, most: int) -> tuple[StepMetrics, ...]:
     """Up to `most` last steps of a run, from the ends of its files: quick however long the run is."""
     found: list[StepMetrics] = []
-    for path in sorted((run_folder / METRICS).glob("attempt-*.jsonl"), reverse=True):
+    for path in reversed(_files_of(run_folder)):
         size = path.stat().st_size
         written, _ = _lines_from(path, max(0, size - _TAIL_BYTES))
         whole = written if size <= _TAIL_BYTES else written[1:]  # the first may be the end of a line
@@ -169,6 +225,36 @@ def read_lineage(run_folder: Path, kind: str, record: type[_Line]) -> tuple[_Lin
 
 def _read(path: Path, record: type[_Line]) -> list[_Line]:
     return [record.from_json(line) for line in _lines_from(path, 0)[0]]
+
+
+def _files_of(run_folder: Path) -> list[Path]:
+    return sorted((run_folder / METRICS).glob("attempt-*.jsonl"))
+
+
+def _attempts(run_folder: Path) -> list[tuple[Path, int | None]]:
+    """The files of a run's steps in order, each with the step from which on a later one has them: it began at a checkpoint."""
+    found: list[tuple[Path, int | None]] = []
+    border: int | None = None
+    for path in reversed(_files_of(run_folder)):
+        found.append((path, border))
+        first = next((step.step for step, _ in _steps_of(path, 0, None)), border)
+        border = first if border is None or first is None else min(first, border)
+    return found[::-1]
+
+
+def _steps_of(path: Path, start: int, border: int | None) -> Iterator[tuple[StepMetrics, int]]:
+    """The steps of a file from an offset on, up to a border, each with the offset behind it."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return  # cut short by a kill, or not whole yet
+            start += len(line)
+            if line != b"\n":
+                step = StepMetrics.from_json(line)
+                if border is not None and step.step >= border:
+                    return
+                yield step, start
 
 
 def _lines_from(path: Path, start: int) -> tuple[list[bytes], int]:

@@ -18,7 +18,7 @@ from cpt_ray.records import (
     TrainingCost,
     TrainingRecord,
 )
-from cpt_ray.train.monitor.metrics import ATTEMPTS, HELD_OUT, MEMORY, read_events, read_lineage, read_metrics
+from cpt_ray.train.monitor.metrics import ATTEMPTS, HELD_OUT, MEMORY, RunSteps, read_events, read_lineage, sum_steps
 
 
 def wall_clock() -> str:
@@ -39,7 +39,7 @@ def training_record(
     drawn: tuple[DrawnSource, ...] = (),
 ) -> TrainingRecord:
     """How a run was trained, up to `progress`."""
-    attempts = read_attempts(run_folder)
+    attempts, steps = read_attempts(run_folder), sum_steps(run_folder)
     return TrainingRecord(
         progress=progress,
         start_tokens=attempts[0].first_tokens,
@@ -47,10 +47,10 @@ def training_record(
         optimizer=spec.optimizer,
         mixes=mixes,
         drawn=drawn,
-        spikes=sum(step.spike for step in read_metrics(run_folder)),
+        spikes=steps.spikes,
         attempts=attempts,
         ended=wall_clock(),
-        cost=_cost(run_folder, attempts[-1].peak_flops_per_s),
+        cost=_cost(run_folder, steps, attempts[-1].peak_flops_per_s),
     )
 
 
@@ -71,20 +71,18 @@ def run_record(spec: RunSpec, training: TrainingRecord, *, export: Path | None, 
     )
 
 
-def _cost(run_folder: Path, peak_flops_per_s: float) -> TrainingCost:
-    steps = read_metrics(run_folder)
-    seconds = sum(step.step_s for step in steps)
-    flops = sum(step.flops for step in steps)
+def _cost(run_folder: Path, steps: RunSteps, peak_flops_per_s: float) -> TrainingCost:
+    seconds = steps.seconds
     points = read_lineage(run_folder, HELD_OUT, HeldOutPoint)
     samples = read_lineage(run_folder, MEMORY, MemoryPoint)
     host = [sample.host_peak_bytes_most or sample.host_bytes for sample in samples]
     device = [sample.device_peak_bytes_most for sample in samples if sample.device_peak_bytes_most is not None]
     return TrainingCost(
-        flops=flops,
-        mean_tokens_per_s=sum(step.tokens_per_s * step.step_s for step in steps) / seconds if seconds else 0.0,
-        mfu=flops / seconds / peak_flops_per_s if seconds else None,
+        flops=steps.flops,
+        mean_tokens_per_s=steps.tokens / seconds if seconds else 0.0,
+        mfu=steps.flops / seconds / peak_flops_per_s if seconds else None,
         wall_s=seconds,
-        data_wait_s=sum(step.data_wait_s for step in steps),
+        data_wait_s=steps.data_wait_s,
         checkpoint_s=sum(event.seconds or 0.0 for event in read_events(run_folder) if event.kind == "checkpoint"),
         held_out_s=sum({point.step: point.seconds for point in points}.values()),
         host_peak_bytes=max(host, default=None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.data.scale import held_out, metadata
+from benchmarks.data.scale import held_out, metadata, steps
 from benchmarks.data.scale.opens import Opens
 from cpt_ray.data.split import ContainmentIndex
 from cpt_ray.errors import ArtifactError
@@ -52,3 +52,10 @@ def test_every_open_of_a_watched_folder_is_counted_by_name(tmp_path):
         (tmp_path / "clean" / "b").read_text()
         (tmp_path / "elsewhere").write_text("x")
     assert opens.by_folder == {"keys": 3, "clean": 2}
+
+
+def test_following_a_run_of_ten_times_the_steps_takes_the_same_memory(tmp_path):
+    memory, look = steps.measure(tmp_path, 2000)
+    assert memory.raw["many"]["steps"] == 2000
+    assert memory.value < 1.5
+    assert look.value > 0

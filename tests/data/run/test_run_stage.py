@@ -10,6 +10,7 @@ import pytest
 from cpt_ray.data.run.run_stage import run_stage
 from cpt_ray.data.run.units import UnitContext, UnitTask, finish_unit
 from cpt_ray.edges.process import process_pool
+from cpt_ray.edges.store import opening
 from cpt_ray.errors import DataError
 from cpt_ray.records import UnitFacts, UnitReport
 from tests.data.conftest import settings
@@ -37,6 +38,10 @@ def warn(task: UnitTask, context: UnitContext) -> UnitReport:
 
 def die(task: UnitTask, context: UnitContext) -> UnitReport:
     os._exit(9)
+
+
+def tell_answered(task: UnitTask, context: UnitContext) -> UnitReport:
+    raise DataError(" ".join(sorted(opening.answered())), fix="as planned")
 
 
 def counted(number: int):
@@ -77,6 +82,12 @@ def test_a_warning_of_a_worker_is_told_by_the_driver(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.WARNING, logger="cpt_ray"):
         run_stage("stage", warn, TASKS[:1], context=context_in(tmp_path), num_workers=2, progress=None, pool=pool)
     assert "stage: law-00000 looks odd" in caplog.text
+
+
+def test_processes_know_which_buckets_have_answered_the_driver(tmp_path: Path, monkeypatch, pool) -> None:
+    monkeypatch.setattr(opening, "_answered", {"s3://answered"})
+    with pytest.raises(DataError, match="s3://answered"):
+        run_stage("stage", tell_answered, TASKS[:1], context=context_in(tmp_path), num_workers=2, progress=None, pool=pool)
 
 
 def die_once(task: UnitTask, context: UnitContext) -> UnitReport:

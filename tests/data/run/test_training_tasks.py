@@ -1,6 +1,9 @@
 """Held-out documents are drawn, and the rest of a unit becomes rows."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,9 +12,11 @@ import pytest
 from cpt_ray.data.run.merge import drawn_ngrams
 from cpt_ray.data.run.training_tasks import kept_documents
 from cpt_ray.data.split import ContainmentIndex
+from cpt_ray.edges import store
 from cpt_ray.records import ExamItem, write_items
 from tests.data.conftest import EXAM, LEAK, document, settings
 from tests.data.run.in_process import Documents, documents, draw, pack, source_of
+from tests.object_store import node
 
 TEXTS = {f"law_{number}": document(f"law_{number}") for number in range(40)} | {
     "leak": f"{document('before')}\n{LEAK}\n{document('after')}",
@@ -99,3 +104,38 @@ def test_a_unit_of_which_nothing_is_left_has_no_shard(
     assert {report.counts["rows"] for report in reports} == {0}
     assert not any(report.outputs.get("shard") for report in reports)
     assert {report.reports[-1].kept.documents for report in reports} == {0}
+
+
+LOADS = """
+import json, sys, time
+from pathlib import Path
+from cpt_ray.data.run.training_tasks import load_containment
+begun = Path(sys.argv[2])
+(begun / sys.argv[3]).touch()
+while not (begun / "go").exists():
+    time.sleep(0.001)
+load_containment(sys.argv[1])
+maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(".npy")]
+print(json.dumps({Path(entry[-1]).name: entry[4] for entry in maps}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux says what is mapped")
+def test_processes_of_a_node_map_one_copy_of_the_index_from_a_bucket(held_out, bucket, tmp_path) -> None:
+    with node(tmp_path / "driver"):
+        there = store.mirror_of("s3://studies/held_out/x") / "containment"
+        shutil.copytree(held_out[0] / "containment", there)
+        store.push_folder(there)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    with node(tmp_path / "node"):
+        bucket.seen.clear()
+        command = [sys.executable, "-c", LOADS, str(store.here(there.parent)), str(begun)]
+        processes = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in ("one", "other")]
+        while len(list(begun.iterdir())) < 2:
+            assert all(one.poll() is None for one in processes)
+        (begun / "go").touch()
+        one, other = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
+    assert one == other
+    assert {"hashes.npy", "owners.npy", "slots.npy"} <= one.keys()
+    assert [path.count("/hashes.npy") for method, path in bucket.seen if method == "GET"].count(1) == 1

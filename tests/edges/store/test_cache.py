@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,10 +20,10 @@ pytestmark = pytest.mark.accept(cluster=5)
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three files of 1000 bytes at once, counted at each fetch."""
+    """Three files of 1000 bytes at once, counted whenever one is added."""
     monkeypatch.setenv(cache.LIMIT, "3500")
     monkeypatch.setattr(cache, "_LOOK_BYTES", 1)
-    monkeypatch.setattr(cache, "_fetched_since", {})
+    monkeypatch.setattr(cache, "_added_since", {})
 
 
 def sent(root: Path, name: str) -> Path:
@@ -53,17 +55,17 @@ def test_what_was_used_longest_ago_makes_room_and_is_fetched_again(root):
     assert names(root) == ["0.arrow", "1.arrow", "new.arrow"]
 
 
-def test_what_is_used_now_or_not_sent_or_no_text_or_shard_stays(root):
+def test_what_is_used_now_or_not_sent_or_nothing_large_stays(root):
     for name in ("a.arrow", "b.parquet"):
         sent(root, name)
     unsent = root / "unsent.arrow"
     unsent.write_bytes(b"x" * 1000)
     used(unsent, 900)
-    used(sent(root, "checkpoints/engine.pt"), 900)
+    used(sent(root, "checkpoints/manifest.json"), 900)
     new = sent(root, "new.arrow")
     new.unlink()
     store.fetched(new)
-    assert names(root) == ["a.arrow", "b.parquet", "engine.pt", "new.arrow", "unsent.arrow"]
+    assert names(root) == ["a.arrow", "b.parquet", "manifest.json", "new.arrow", "unsent.arrow"]
 
 
 def test_a_mapped_file_is_readable_after_it_made_room(root):
@@ -106,8 +108,6 @@ def test_without_a_limit_a_share_of_the_disk_is_left_free(root, monkeypatch):
 def test_a_bucket_of_another_study_that_refuses_keeps_its_files_and_stops_nothing(root, monkeypatch):
     for number, age in enumerate((900, 300, 600)):
         used(sent(root, f"shards/{number}.arrow"), age)
-    new = sent(root, "shards/new.arrow")
-    new.unlink()
     ask = cache.ask
 
     def refuse(url, what, request):
@@ -116,5 +116,69 @@ def test_a_bucket_of_another_study_that_refuses_keeps_its_files_and_stops_nothin
         return ask(url, what, request)
 
     monkeypatch.setattr(cache, "ask", refuse)
+    new = sent(root, "shards/new.arrow")
+    new.unlink()
     assert store.fetched(new).stat().st_size == 1000
     assert names(root) == ["0.arrow", "1.arrow", "new.arrow"]
+
+
+def test_checkpoints_and_weights_that_this_node_has_written_make_room_too(root):
+    for number, name in enumerate(("step-1/engine.pt", "step-2/engine.pt", "model.safetensors")):
+        used(sent(root, name), 900 - number)
+    sent(root, "step-3/engine.pt")
+    assert not (root / "step-1" / "engine.pt").exists()
+    sent(root, "step-4/engine.pt")
+    assert [path.parent.name for path in sorted(root.rglob("engine.pt"))] == ["step-3", "step-4"]
+    assert store.fetched(root / "step-1" / "engine.pt").stat().st_size == 1000
+    assert not (root / "model.safetensors").exists()
+
+
+def test_what_a_process_uses_stays_until_it_is_done(root):
+    old, older = sent(root, "base/model.safetensors"), sent(root, "step-1/engine.pt")
+    used(old, 800)
+    used(older, 900)
+    with store.in_use(old.parent, None, root / "step-1"):
+        for name in ("a.arrow", "b.arrow", "c.arrow"):
+            sent(root, name)
+        assert old.exists()
+        assert older.exists()
+    sent(root, "d.arrow")
+    assert not old.exists()
+    assert not older.exists()
+
+
+USES = """
+import sys, time
+from cpt_ray.edges import store
+with store.in_use(sys.argv[1]):
+    print("using", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_another_process_uses_stays_until_it_is_killed(root):
+    old = sent(root, "base/model.safetensors")
+    used(old, 900)
+    other = subprocess.Popen([sys.executable, "-c", USES, str(old.parent)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "using\n"
+    for name in ("a.arrow", "b.arrow", "c.arrow"):
+        sent(root, name)
+    assert old.exists()
+    other.kill()
+    other.wait()
+    sent(root, "d.arrow")
+    assert not old.exists()
+
+
+def test_on_a_disk_nothing_is_marked(tmp_path):
+    with store.in_use(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_fetched_again_is_used(root):
+    for number in range(3):
+        used(sent(root, f"{number}/a.arrow"), 900 - number)
+    store.fetched_folder(root / "0")
+    sent(root, "new.arrow")
+    assert (root / "0" / "a.arrow").exists()
+    assert not (root / "1" / "a.arrow").exists()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -71,3 +74,35 @@ def test_a_bucket_that_does_not_exist_is_named_at_once(root):
     with pytest.raises(ArtifactError, match=r"s3://no-such-bucket/x/a: cannot be written: .*NO_SUCH_BUCKET") as error:
         storage.write_atomic(store.mirror_of("s3://no-such-bucket/x") / "a", "1")
     assert error.value.fix == "check the name of the bucket"
+
+
+def test_a_refusal_of_one_bucket_takes_no_patience_from_another(root, bucket, monkeypatch):
+    monkeypatch.setattr(opening, "FIRST_PATIENCE_S", 0.0)
+    storage.write_atomic(root / "before", "1")
+    with pytest.raises(ArtifactError, match="NO_SUCH_BUCKET"):
+        storage.write_atomic(store.mirror_of("s3://no-such-bucket/x") / "a", "1")
+    bucket.fail("503", times=7)
+    storage.write_atomic(root / "a", "1")
+    assert bucket.failed > 3
+
+
+READS = """
+import sys
+from pathlib import Path
+from cpt_ray.edges import store
+from cpt_ray.edges.store import opening
+opening.FIRST_PATIENCE_S = 0.0
+print(store.fetched(Path(sys.argv[1])).read_text())
+"""
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+def test_a_process_that_begins_while_a_bucket_is_away_is_as_patient_as_the_one_that_started_it(root, bucket, told):
+    storage.write_atomic(root / "a", "there")
+    (root / "a").unlink()
+    environment = {**os.environ, **(opening.environment() if told else {})}
+    bucket.fail("503", times=7)
+    command = [sys.executable, "-c", READS, str(root / "a")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode == 0, done.stdout == "there\n") == (told, told), done.stderr
+    assert told or "cannot be read" in done.stderr

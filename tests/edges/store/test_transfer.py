@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,63 @@ def test_an_interrupt_leaves_no_part_of_an_object(root):
     assert done.stdout == "interrupted\n", done.stderr
     filesystem, name = opening.opened(url)
     assert filesystem.get_file_info(name).size == 24_000_000
+
+
+FETCHES = """
+import os, sys, time
+from pathlib import Path
+from cpt_ray.edges import store
+path, begun = Path(sys.argv[1]), Path(sys.argv[2])
+(begun / str(os.getpid())).touch()
+while not (begun / "go").exists():
+    time.sleep(0.001)
+if sys.argv[3:]:
+    store.fetched_folder(path.parent)
+print(store.fetched(path).stat().st_ino)
+"""
+
+
+@pytest.mark.parametrize("how", [(), ("folder",)], ids=["a file", "a folder"])
+def test_processes_that_want_an_object_at_once_fetch_it_once_and_share_it(root, bucket, tmp_path, how):
+    storage.write_atomic(root / "index" / "hashes.npy", "x" * 1000)
+    (root / "index" / "hashes.npy").unlink()
+    bucket.seen.clear()
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    command = [sys.executable, "-c", FETCHES, str(root / "index" / "hashes.npy"), str(begun), *how]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    while len(list(begun.iterdir())) < len(processes):
+        assert all(one.poll() is None for one in processes)
+    (begun / "go").touch()
+    found = {one.communicate(timeout=120)[0] for one in processes}
+    assert found == {f"{(root / 'index' / 'hashes.npy').stat().st_ino}\n"}
+    assert [method for method, path in bucket.seen if path.endswith("/hashes.npy") and method == "GET"] == ["GET"]
+    assert [path.name for path in (root / "index").iterdir()] == ["hashes.npy"]  # nor is a lock left
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from cpt_ray.edges import store
+from cpt_ray.edges.store import transfer
+def copy(*_):
+    print("fetching", flush=True)
+    time.sleep(600)
+transfer._copy = copy
+store.fetched(Path(sys.argv[1]))
+"""
+
+
+def test_a_process_that_is_killed_while_it_fetches_holds_nobody_up(root):
+    storage.write_atomic(root / "a", "whole")
+    (root / "a").unlink()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS, str(root / "a")], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "fetching\n"
+    waiting = threading.Thread(target=store.fetched, args=(root / "a",))
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    holder.kill()
+    waiting.join(60)
+    assert (root / "a").read_text() == "whole"
+    assert not (root / ".a.lock.tmp").exists()

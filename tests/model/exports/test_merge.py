@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cpt_ray.edges.store import write_index
 from cpt_ray.errors import ConfigError
 from cpt_ray.model.base import load_model
 from cpt_ray.model.exports.export import export_model
@@ -72,6 +73,12 @@ def test_interpolation_at_0_and_1_is_base_and_export_bit_for_bit(base, tmp_path,
     }
     assert (len(list(own.glob("*.safetensors"))) > 1) == (shard == "100KB")
     record_property("interpolation at 0 and 1", f"{len(weights(own))} tensors, the bytes of base and export")
+
+
+def test_the_hashes_of_the_first_export_do_not_come_along(base, tmp_path):
+    own = export(base, tmp_path / "own", seed=1)
+    index = write_index(own)
+    assert index.name not in {path.name for path in merged(tmp_path / "half", own, [base], interpolate(0.5)).iterdir()}
 
 
 @pytest.mark.accept(grid=5)

@@ -74,18 +74,18 @@ def test_steps_appear_while_a_run_trains_and_the_last_ones_when_the_command_ends
     root, place, lines = tmp_path / "root", Remembered(), Lines()
     study = StudyCurves({"a": EventFiles(root), "b": place}, root, lines)
     follow = study.follow(SPEC, run)
-    follow((step(1), step(2)))
+    follow(lambda: (step(1), step(2)))
     assert not (root / "tensorboard").exists()  # ten seconds have not passed
     clock[0] += 11
-    follow((step(1), step(2)))
+    follow(lambda: (step(1), step(2)))
     assert [tokens for key, tokens, _ in scalars(root, RUN) if key == "train/loss"] == [100, 200]
     assert place.written == []  # nothing that a resumed run might do again
     checkpoint(run, 2)
     clock[0] += 11
-    follow((step(1), step(2), step(3)))
+    follow(lambda: (step(1), step(2), step(3)))
     assert [(name, losses(points)) for name, points in place.written] == [(RUN, [100])]
     assert place.written[0][1][0].time_s == 1767225602.0  # two seconds after the run began
-    follow((step(1), step(2), step(3), step(4)))
+    follow(lambda: (step(1), step(2), step(3), step(4)))
     study.close(failed=True)
     assert [tokens for key, tokens, _ in scalars(root, RUN) if key == "train/loss"] == [100, 200, 300, 400]
     assert place.closed == [True]
@@ -103,10 +103,10 @@ def test_a_held_out_loss_waits_for_its_step(run, tmp_path, clock):
     follow = StudyCurves({"b": place}, tmp_path, Lines()).follow(SPEC, run)
     checkpoint(run, 2)
     clock[0] += 11
-    follow((step(1), step(2)))
+    follow(lambda: (step(1), step(2)))
     checkpoint(run, 3)
     clock[0] += 11
-    follow((step(1), step(2), step(3)))
+    follow(lambda: (step(1), step(2), step(3)))
     keys = [{one.key for one in points if one.tokens == 200} for _, points in place.written]
     assert keys[0] == set()
     assert {"train/loss", "during_training/domain/law/bits_per_byte"} <= keys[1]
@@ -142,7 +142,7 @@ def test_a_place_that_fails_is_reported_once_and_the_others_go_on(run, tmp_path,
     checkpoint(run, 3)
     for _ in range(2):
         clock[0] += 11
-        follow((step(1), step(2)))
+        follow(lambda: (step(1), step(2)))
     assert len(lines.said) == 1
     assert "tracking.tensorboard: no curves are written any more" in lines.said[0]
     assert len(place.written) == 2
@@ -165,7 +165,7 @@ def test_mlflow_has_the_steps_that_a_checkpoint_covers_while_the_run_trains(run,
     live = LiveMirror(study, SPEC, run, lines)
     checkpoint(run, 2)
     clock[0] += 11
-    live((step(1), step(2), step(3)))
+    live(lambda: (step(1), step(2), step(3)))
     client = MlflowClient(target.uri)
     experiment = client.get_experiment_by_name("e").experiment_id
     (found,) = [one for one in client.search_runs([experiment]) if one.info.run_name == SPEC.name]
@@ -173,7 +173,7 @@ def test_mlflow_has_the_steps_that_a_checkpoint_covers_while_the_run_trains(run,
     assert [point.step for point in client.get_metric_history(found.info.run_id, "loss")] == [100, 200]
     checkpoint(run, 3)
     clock[0] += 11
-    live((step(1), step(2), step(3)))
+    live(lambda: (step(1), step(2), step(3)))
     assert [point.step for point in client.get_metric_history(found.info.run_id, "loss")] == [100, 200, 300]
     study.close()
     assert client.get_run(found.info.run_id).info.status == "FINISHED"

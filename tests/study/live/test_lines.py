@@ -7,6 +7,7 @@ import pytest
 from cpt_ray.records import RunEvent, StepMetrics
 from cpt_ray.study.live import lines as progress
 from cpt_ray.study.live.lines import StageProgress, describe_event, describe_steps, format_eta
+from tests.run_records import run_steps
 from tests.run_specs import make_spec
 
 
@@ -63,10 +64,10 @@ def step(number: int, **changes: object) -> StepMetrics:
 
 def test_a_run_is_shown_with_its_tokens_loss_rate_and_time_left():
     spec = make_spec(2000, cooldown=1500, name="tiny-legal-2000-seed0")
-    line = describe_steps(spec, (step(1), step(2)))
+    line = describe_steps(spec, run_steps(step(1), step(2)))
     assert line == ("  tiny-legal-2000-seed0  10 % of 2k tokens  ETA 36 s  step 2  loss 2.500  50 tokens/s  lr 3.00e-04")
     troubled = (step(1, skipped=True), step(2, spike=True), step(3, spike=True))
-    line = describe_steps(spec, troubled, "run 1/3")
+    line = describe_steps(spec, run_steps(*troubled), "run 1/3")
     assert line.startswith("  run 1/3 tiny-legal-2000-seed0  15 % of 2k tokens")
     assert line.endswith("  1 step skipped  2 loss spikes")
 
@@ -84,4 +85,4 @@ def test_the_rate_is_that_of_the_last_ten_steps():
     spec = make_spec(9000)
     slow = [step(number, tokens_per_s=1.0) for number in range(1, 11)]
     fast = [step(number, tokens_per_s=80.0) for number in range(11, 21)]
-    assert "  80 tokens/s  " in describe_steps(spec, (*slow, *fast))
+    assert "  80 tokens/s  " in describe_steps(spec, run_steps(*slow, *fast))

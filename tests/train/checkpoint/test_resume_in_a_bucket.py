@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,12 @@ def root_in_bucket(bucket: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 
 def losses(folder: Path) -> list[tuple]:
     return [(m.step, m.loss, m.gradient_norm, m.sample_ids, m.tokens_seen) for m in resume_jobs.steps_after(folder, 0)]
+
+
+def interval(folder: Path) -> int:
+    """The most steps from one checkpoint that a finished run has kept to the next."""
+    saved = [manifest.progress.step for _, manifest in checkpoint.committed(folder)]
+    return max(later - before for before, later in itertools.pairwise(saved))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -123,7 +130,12 @@ def test_credentials_that_expire_in_the_middle_are_named_on_every_rank_and_nothi
     again = resume_jobs.attempts(run)[-1].first_step
     assert again > 0
     assert losses(run) == losses(root / names[0])
-    record_property("credentials expired", f"said after {said_s:.1f} s; run again, from the checkpoint at step {again}")
+    # What the bucket was not sent any more is only in the mirror of the node that did it.
+    (first,) = (tmp_path / "nodes").glob(f"rank-0-*/**/{names[1]}/metrics/attempt-0001.jsonl")
+    lost = len(first.read_text().splitlines()) - again
+    assert 1 <= lost <= 2 * interval(root / names[0])  # since its checkpoint, and the one that was being uploaded
+    figures = f"said after {said_s:.1f} s; run again, from the checkpoint at step {again}; {lost} steps lost"
+    record_property("credentials expired", figures)
 
 
 @pytest.mark.full

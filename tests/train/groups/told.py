@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cpt_ray.records import RunEvent, RunRecord, StepMetrics
+from cpt_ray.records import RunEvent, RunRecord
+from cpt_ray.train.monitor.metrics import RunSteps
 
 
 class Told:
@@ -19,9 +20,9 @@ class Told:
         """Remember the start of a run."""
         self.started.append(place)
 
-    def stepped(self, place: int, steps: tuple[StepMetrics, ...]) -> None:
+    def stepped(self, place: int, steps: RunSteps) -> None:
         """Remember the number of steps."""
-        self.steps.setdefault(place, []).append(len(steps))
+        self.steps.setdefault(place, []).append(steps.steps)
 
     def happened(self, place: int, event: RunEvent) -> None:
         """Remember an event."""
