@@ -29,7 +29,7 @@ def follow(folder: Path, steps: int) -> dict[str, float]:
     path = folder / METRICS / "attempt-0001.jsonl"
     path.parent.mkdir(parents=True)
     with path.open("w", encoding="utf-8") as stream:
-        stream.writelines(f"{made_up(step).to_json()}\n" for step in range(1, steps + 1))
+        stream.writelines(f"{made_up(step).model_dump_json()}\n" for step in range(1, steps + 1))
     tracemalloc.start()
     reader = StepReader(folder)
     first = reader.read().steps
