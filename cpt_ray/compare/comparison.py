@@ -21,7 +21,7 @@ from cpt_ray.compare.selection import say_selected, select, to_fit
 from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, say_failed
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
-from cpt_ray.records import Comparison, Delta, EvalRecord, Point, RunRecord
+from cpt_ray.records import Answers, Comparison, Delta, EvalRecord, Point, RunRecord
 
 _Compared = tuple[Cell, Cell, Sequence[Delta]]
 """Subject, reference, and their differences over all seeds."""
@@ -93,16 +93,6 @@ def compare(
         deltas += model_deltas
         compared += model_compared
         deltas += _compare_merges([cell for cell in merges if cell.model == model], own, config, facts)
-    fitted, unfitted = to_fit(budgets, facts.control_arms, facts.parameters, config.most_fitted)
-    ladders = read_ladders(
-        [cell for cell in cells if cell.arm is None or (cell.model, cell.arm) in fitted],
-        by_run,
-        parameters=facts.parameters,
-        domain_sources=facts.domain_sources,
-        probes=facts.probes,
-        seed=config.seed,
-    )
-    answers = answer(ladders, _judged(compared), config, facts.control_arms)
     selected = select(cells, controls=facts.control_arms, probes=facts.probes)
     failed = tuple(one for record in evals for one in record.failed)
     labels = {exam.task: exam.label for record in evals for exam in record.exams}
@@ -121,8 +111,30 @@ def compare(
         tokens_paid=facts.tokens_paid,
         selected=selected,
         failed=failed,
-        answers=with_prices(answers, facts.prices).model_copy(update={"unfitted": unfitted}),
+        answers=_answers(budgets, cells, by_run, _judged(compared), config, facts),
     )
+
+
+def _answers(
+    budgets: Sequence[EvalRecord],
+    cells: Sequence[Cell],
+    runs: Mapping[str, RunRecord],
+    judged: Judged,
+    config: CompareConfig,
+    facts: Facts,
+) -> Answers:
+    """What the curves say, with prices, and what of many arms was left out."""
+    fitted, unfitted = to_fit(budgets, facts.control_arms, facts.parameters, config.most_fitted)
+    ladders = read_ladders(
+        [cell for cell in cells if cell.arm is None or (cell.model, cell.arm) in fitted],
+        runs,
+        parameters=facts.parameters,
+        domain_sources=facts.domain_sources,
+        probes=facts.probes,
+        seed=config.seed,
+    )
+    answers = answer(ladders, judged, config, facts.control_arms)
+    return with_prices(answers, facts.prices).model_copy(update={"unfitted": unfitted})
 
 
 def _require_complete(evals: Sequence[EvalRecord], by_run: Mapping[str, RunRecord], eval_folders: Mapping[str, Path]) -> None:

@@ -53,12 +53,13 @@ def test_what_failed_is_recorded_and_said_and_everything_else_is_compared(labora
     assert found.failed == (failed,)
     said = "smoke was not scored on m-legal-400-seed0, failed: no data; running the same command again tries it again."
     assert said in found.notes
-    assert pairs(found, "smoke") == [
+    assert list(dict.fromkeys(pairs(found, "smoke"))) == [
         ("m-control-400-seed0", "m-base"),
         ("m-legal-100-seed0", "m-base"),
         ("m-legal-200-seed0", "m-base"),
+        ("m-legal-200-seed0", "m-legal-100-seed0"),
     ]
-    assert len(pairs(found)) == 6
+    assert len(pairs(found)) == 7
 
 
 def test_a_control_at_every_budget_is_met_at_its_own(laboratory):

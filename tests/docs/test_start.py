@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 
+import cpt_ray
 from benchmarks.measure.environments import makefile_list
 from tests.docs.pages import ROOT, blocks
 
@@ -25,5 +26,5 @@ def test_three_steps_install_what_the_makefile_does():
 def test_the_wheel_is_of_this_version_and_its_extra_exists():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     version, extra = re.search(r"cpt_ray-(.+)-py3-none-any\.whl\[(.+)\]", INSTALLED[1]).groups()
-    assert version == project["version"]
+    assert version == cpt_ray.__version__
     assert extra in project["optional-dependencies"]

@@ -12,7 +12,6 @@ called; whatever stops it, calling it again resumes.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,17 +19,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cpt_ray.config.load import load_study, parse_study
 from cpt_ray.config.study import StudyConfig
-from cpt_ray.config.values import check_root
 from cpt_ray.edges import process
 from cpt_ray.edges.ray_runtime import worker_environment
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.edges.store import address, fresh
-from cpt_ray.errors import ConfigError, TrainingStopped
+from cpt_ray.errors import TrainingStopped
 from cpt_ray.plan.hardware import HardwareProfile, Price
 from cpt_ray.records import Comparison, StudyStatus
 from cpt_ray.report.text.summary import render_deltas
 from cpt_ray.study import store
 from cpt_ray.study.api.extend import exact_count, more_budgets, reused_and_new, write_budgets
+from cpt_ray.study.api.opening import as_text, find_root
 from cpt_ray.study.api.plain_console import PlainConsole
 from cpt_ray.study.api.planning import Shown, choose, plan
 from cpt_ray.study.api.status import look, place_of
@@ -105,7 +103,7 @@ class Study:
         """
         process.quieten()
         process.choose_accelerator()
-        return cls(load_study(path, _as_text(overrides)), Path(path), chosen=Chosen(tuple(only), tuple(exclude)))
+        return cls(load_study(path, as_text(overrides)), Path(path), chosen=Chosen(tuple(only), tuple(exclude)))
 
     @classmethod
     def open(cls, root: str | Path, *overrides: str | Mapping[str, Any], look_up: bool = True) -> Self:
@@ -120,22 +118,9 @@ class Study:
         Raises:
             ConfigError: If there is no study, or it was written by a newer cpt-ray.
         """
-        try:
-            place = store.resolve_root(check_root(str(root)))
-        except ValueError as error:
-            raise ConfigError(str(error), fix="give the study's root as its study file has it") from None
-        path = fresh(place / store.STUDY_FILE)
-        if not path.is_file():
-            raise ConfigError(
-                f"{address(place)} holds no study: there is no {store.STUDY_FILE}",
-                fix="give the study.root of a study that was run, or its study file",
-            )
-        store.require_known_format(place)
-        found: tuple[str | Mapping[str, Any], ...] = ({"study.root": str(root)}, *overrides)
-        if look_up:
-            return cls.load(path, *found)
-        opened = cls.load(path, *found)
-        opened._known = read_known(place)
+        place, path = find_root(root)
+        opened = cls.load(path, {"study.root": str(root)}, *overrides)
+        opened._known = None if look_up else read_known(place)
         return opened
 
     # Before anything is built.
@@ -410,11 +395,3 @@ class Study:
                     "  training in this process, whose memory allocator was set up when Python started: steps on a CPU take up "
                     "to a fifth longer, with the same result; for a long training use cpt-ray train, or runtime.kind=ray"
                 )
-
-
-def _as_text(overrides: tuple[str | Mapping[str, Any], ...]) -> tuple[str, ...]:
-    """Overrides as `section.key=value`; JSON is YAML, so a string stays a string."""
-    found: list[str] = []
-    for one in overrides:
-        found += [one] if isinstance(one, str) else [f"{key}={json.dumps(value, default=str)}" for key, value in one.items()]
-    return tuple(found)

@@ -40,12 +40,15 @@ def test_the_claims_are_the_worst_and_the_best_of_their_designs():
     found = [
         Wrong(Cell(10, "equal"), 0.01, 0.2), Wrong(Cell(50, "equal"), 0.05, 0.3), Wrong(Cell(200, "Pareto"), 0.045, 0.1),
         Wrong(Cell(50, "log-normal", 2, 0.02), 0.033, 0.4), Wrong(Cell(50, "log-normal", 5, 0.0), 0.039, 0.1),
+        Wrong(Cell(50, "log-normal", 3, 0.02, EFFECT), 0.015, 0.2), Wrong(Cell(50, "log-normal", 5, 0.0, EFFECT), 0.04, 0.1),
         Wrong(Cell(50, "equal", effect=EFFECT), 0.06, 0.2), Wrong(Cell(200, "equal", effect=EFFECT), 0.03, 0.1),
     ]  # fmt: skip
     made = {claim.id: claim for claim in claims(found, 400)}
     assert made["stats.false_positive_max"].value == 0.05
     assert made["stats.false_positive_min"].value == 0.045  # 10 documents may be conservative
     assert made["stats.seed_false_positive_max"].value == 0.039
+    assert made["stats.seed_false_positive_min"].value == 0.033
+    assert (made["stats.seed_coverage_max"].value, made["stats.seed_coverage_max"].compared_with) == (0.985, "smallest: 0.960")
     assert (made["stats.coverage_min"].value, made["stats.coverage_max"].value) == (0.94, 0.97)
     assert made["stats.false_positive_max"].compared_with == "the percentile bootstrap: 0.300"
     assert "400 studies each" in made["stats.false_positive_max"].claim
