@@ -89,6 +89,11 @@ class EvaluateSettings:
     """Held-out parts to score: `test`, `validation` or both."""
 
 
+def scored_sets(settings: EvaluateSettings) -> list[HeldOutSet]:
+    """The held-out sets that models are scored on."""
+    return [held for held in settings.held_out.record.sets if held.part in settings.parts and held.is_scored]
+
+
 def set_part(held: HeldOutSet) -> str:
     """Name of a held-out set as a part."""
     return f"held_out/{held.source}-{held.part}"
@@ -122,12 +127,12 @@ def evaluate_model(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
 def _evaluate(job: EvaluateJob, settings: EvaluateSettings) -> EvalRecord:
     """Score an export that is on this node."""
     started = time.monotonic()
-    run, parts = job.run, settings.parts
+    run = job.run
     if run.export_path is None:
         raise ConfigError(f"run {run.run} has no export to score", fix="score the base and budgets; a trunk is never a budget")
-    if not (sets := [held for held in settings.held_out.record.sets if held.part in parts]):
+    if not (sets := scored_sets(settings)):
         raise DataError(
-            f"no held-out set has the part {' or '.join(sorted(parts))}", fix="check prepare.held_out.validation_share"
+            f"no held-out set has the part {' or '.join(sorted(settings.parts))}", fix="check prepare.held_out.validation_share"
         )
     suite = _Suite(job, settings)
     record = EvalRecord(

@@ -258,6 +258,11 @@ class HeldOutSet(Record):
     documents: int
     bytes: int
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether a finished model is scored on it: of validation text only on the domain's, by which budgets are selected."""
+        return self.part == "test" or self.role == "domain"
+
 
 class LargeComponent(Record):
     """One of the largest duplicate components: names and text beginnings of some members, the kept document first."""

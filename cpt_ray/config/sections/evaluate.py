@@ -121,7 +121,9 @@ class EvaluateConfig(Section):
     """Scoring: bits per byte on held-out text, and exams."""
 
     held_out_documents: Count = Field(
-        default=500, ge=2, description="maximum documents scored per held-out set and half (validation, test)"
+        default=500,
+        ge=2,
+        description="maximum documents scored of the test half of each held-out set, and of the validation half of domain text",
     )
     document_tokens: Count = Field(default=8192, ge=2, description="maximum tokens scored per document")
     context: Count = Field(default=2048, ge=2, description="context length in tokens when scoring")

@@ -84,12 +84,13 @@ def _held_out(graph: CellGraph) -> tuple[float, float, bool]:
     config = graph.config.evaluate
     node = graph.one(HELD_OUT)
     if store.exists(node):
-        sets = store.load(node).sets
+        sets = [one for one in store.load(node).sets if one.is_scored]
         taken = [min(one.documents, config.held_out_documents) for one in sets]
         means = [_capped(one.bytes / max(1, one.documents) / BYTES_PER_TOKEN, config.document_tokens) for one in sets]
         return sum(taken), sum(number * mean for number, mean in zip(taken, means, strict=True)), True
-    # A test and a validation part of each source.
-    number = 2 * config.held_out_documents * sum(source.held_out_role is not None for source in graph.config.read_sources)
+    roles = [source.held_out_role for source in graph.config.read_sources]
+    # The test half of each source, and the validation half of domain text.
+    number = config.held_out_documents * sum((role is not None) + (role == "domain") for role in roles)
     return number, number * _capped(_DOCUMENT_TOKENS, config.document_tokens), False
 
 

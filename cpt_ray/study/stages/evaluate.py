@@ -249,15 +249,14 @@ class Scorer:
 def part_keys(node: ScoresNode, settings: EvaluateSettings, prefix: str) -> dict[str, PartKey]:
     """The keys of what a model is scored on, by name of the part."""
     from cpt_ray.evaluate import keys
-    from cpt_ray.evaluate.suite import exam_part, read_questions, set_part, task_part
+    from cpt_ray.evaluate.suite import exam_part, read_questions, scored_sets, set_part, task_part
 
     work, subject, config = node.work, node.input("subject"), settings.config
     export = "" if work.is_base else f"{EXPORT}/" if work.mark is None else f"{POINTS}/{work.mark}/{EXPORT}/"
     content = keys.export_content(store.read(subject).files, export)
     model = keys.model_facts(content, config, prefix=prefix)
     texts = {entry.path: entry.sha256 for entry in store.read(node.input("held_out")).files}
-    sets = (held for held in settings.held_out.record.sets if held.part in settings.parts)
-    found = {set_part(held): keys.held_out_key(model, config, held, texts[held.path]) for held in sets}
+    found = {set_part(held): keys.held_out_key(model, config, held, texts[held.path]) for held in scored_sets(settings)}
     if settings.exam_items is not None:
         asked = read_questions(fetched(settings.exam_items))
         for exam in config.exams:
