@@ -79,8 +79,13 @@ def test_a_task_that_cannot_be_compared_is_refused_with_its_metric_and_what_to_d
 def test_a_metric_that_is_no_mean_over_items_or_better_when_lower_is_not_taken(tmp_path):
     row = [{"q": "it", "a": "it"}]
     form = {"doc_to_text": "{{q}}", "doc_to_target": "{{a}}", "output_type": "generate_until"}
-    for name, metric in (("corpus_f1", {"metric": "f1"}), ("errors", {"metric": "exact_match", "higher_is_better": False})):
-        write_task(tmp_path, name, row, metric_list=[{"aggregation": "mean" if name == "errors" else "f1", **metric}], **form)
+    metrics = {
+        "corpus_f1": {"metric": "f1", "aggregation": "f1"},
+        "errors": {"metric": "exact_match", "aggregation": "mean", "higher_is_better": False},
+    }
+    for name, metric in metrics.items():
+        write_task(tmp_path, name, row, metric_list=[metric], **form)
+    for name, metric in metrics.items():
         with pytest.raises(ConfigError, match=f"{name}: it reports {metric['metric']}; models are compared item by item"):
             require_scorable([name], str(tmp_path), KEY, [])
 

@@ -114,6 +114,8 @@ class Snapshots:
         self._agree(_no_room(self._scratch, expected_bytes, ranks=_ranks_of_node(self._world_size)))
         problem: CptRayError | None = None
         try:
+            # Of a study that was killed, and whose root was deleted and made anew.
+            shutil.rmtree(local, ignore_errors=True)
             local.mkdir(parents=True)
             write_state(local)
         except OSError as error:

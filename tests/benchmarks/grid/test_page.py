@@ -17,7 +17,7 @@ def test_a_small_grid_is_compared_fitted_written_and_loaded(tmp_path):
     seconds, megabytes, load = measure(2, tmp_path)
     assert [one.id for one in (seconds, megabytes, load)] == [f"report.page_2_cells_{what}" for what in ("s", "mb", "load_s")]
     # Two sets: three arms against the base, two against the control, each budget after the first against the one before.
-    assert seconds.raw["differences"] == 2 * (9 + 6 + 4)
+    assert seconds.raw["differences"] == 2 * (12 + 8 + 6)
     # In tokens and in compute, of two arms and the control.
     assert seconds.raw["fits"] == 2 * 2 * 3
     assert seconds.raw["runs"] == 1 + 3 * len(BUDGETS)

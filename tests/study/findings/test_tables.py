@@ -23,7 +23,7 @@ def test_results_are_a_table_with_the_ends_of_the_intervals(study, finished_stud
     assert table.column_names == columns
     frame = table.to_pandas().set_index(["run", "set", "metric"])
     record = next(one for one in study.driver().evaluations() if one.run == LARGE)
-    law = next(one for one in record.held_out if one.source == "law")
+    law = next(one for one in record.held_out if (one.source, one.part) == ("law", "test"))
     assert frame.loc[(LARGE, "law", "bits_per_byte"), "value"] == law.bits_per_byte
     assert frame.loc[(LARGE, "tiny_exam", "accuracy"), "value"] == record.exams[0].accuracy
     interval = record.exams[0].accuracy_interval

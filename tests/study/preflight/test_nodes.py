@@ -25,7 +25,7 @@ from tests.object_store import node as mirrors
 
 pytestmark = pytest.mark.accept(cluster=4)
 GIB = 1 << 30
-_BYTES = ("weights", "gradients", "optimizer", "device", "host", "export", "disk")
+_BYTES = ("weights", "gradients", "optimizer", "device", "host", "export")
 MEMORY = MemoryPlan(
     model="tiny", parameters=1, zero_stage=2, precision="bf16", num_workers=2, checkpoint_bytes=14,
     **{f"{name}_bytes": 1 for name in _BYTES},

@@ -70,7 +70,7 @@ def test_a_defect_is_raised_for_ray_to_start_the_group_again():
 
 
 ALONE = """
-import datetime, sys
+import datetime, sys, types
 import torch.distributed as dist
 from cpt_ray.errors import ArtifactError
 from cpt_ray.train import worker
@@ -95,7 +95,7 @@ def run_worker(task, *, ask_preemption=None):
 
 worker.run_worker = run_worker
 try:
-    serve(Turns(), 0, [None])
+    serve(Turns(), 0, [types.SimpleNamespace(model_folder=None, run_folder=None, parent_folder=None)])
 except RuntimeError:
     print("failed at once", flush=True)
 sys.stdin.read()  # a worker of Ray lives on after its function has ended
