@@ -316,8 +316,18 @@ def _require_unchanged(folder: Path, name: str) -> None:
         return
     listed = _listed(folder, (folder / Artifact.FILE).stat().st_mtime_ns)
     for path in (EvalRecord.FILE, name):
-        if path in listed and (folder / path).is_file() and hash_file(folder / path) != listed[path]:
+        if path in listed and (folder / path).is_file() and _hash_of(folder / path) != listed[path]:
             raise ArtifactError(f"{folder / path}: not the file that scoring wrote: its sha256 differs", fix=_EDITED_FIX)
+
+
+def _hash_of(path: Path) -> str:
+    """The sha256 of a file, computed once while it stays as it is: the base's files are in every pair."""
+    return _kept_hash(path, (path.stat().st_mtime_ns, path.stat().st_size))
+
+
+@functools.lru_cache(maxsize=4096)
+def _kept_hash(path: Path, _version: tuple[int, int]) -> str:
+    return hash_file(path)
 
 
 @functools.lru_cache(maxsize=256)
