@@ -192,7 +192,7 @@ def _bits_per_byte(study: StudyDriver, run: RunRecord) -> list[str]:
     for source, theirs in _plain_bits_per_byte(study, run).items():
         apart = abs(ours[source] - theirs) / theirs
         check(apart <= EXACT, f"{run.run} on {source}: {ours[source]:.8f} here, {theirs:.8f} by plain transformers")
-        documents = documents_of(recorded, source)[:DOCUMENTS]
+        documents = documents_of(recorded, source).rows[:DOCUMENTS]
         reported = sum(one.nats for one in documents) / math.log(2) / sum(one.bytes for one in documents)
         said = f"in the study's {study.config.evaluate.precision}: {reported:.6f}"
         lines.append(f"{run.run} on {source}: {theirs:.6f} by plain transformers, {apart:.1e} apart; {said}")

@@ -151,8 +151,8 @@ def _differing(subject: Contender, reference: Contender, keys: tuple[str, ...]) 
     return "; ".join(f"evaluate.{key} is {ours} and {theirs}" for key, ours, theirs in found if ours != theirs)
 
 
-def _documents(one: Contender, name: str) -> list[ScoredDocument]:
-    return documents_of(one.cell.scored[0], name)
+def _documents(one: Contender, name: str) -> tuple[ScoredDocument, ...]:
+    return documents_of(one.cell.scored[0], name).rows
 
 
 def _tokens_differ(subject: Contender, reference: Contender, name: str) -> bool:

@@ -17,7 +17,7 @@ from cpt_ray.compare.fits.curves import change_at, loss_at, predicted
 from cpt_ray.compare.fits.fitted import Fitted, estimated, estimated_spread
 from cpt_ray.compare.fits.forms import MIX
 from cpt_ray.compare.fits.ladder import Ladder
-from cpt_ray.compare.fits.spread import spread_of
+from cpt_ray.compare.fits.spread import Spread, spread_of
 from cpt_ray.compare.judgment import Judged, predict, prefer, within
 from cpt_ray.evaluate.intervals import Floats
 from cpt_ray.records import Estimated, Forecast, ShareAnswer, ShareRow, Spending, SpendingOption
@@ -161,15 +161,14 @@ def _fitted_share(fitted: Fitted, tolerance: float, confidence: float) -> str:
 
 def _options(most: Ladder, own: Sequence[Ladder], curves: Curves, flops: float, confidence: float) -> list[SpendingOption]:
     others = [one for one in own if one is not most and (one.arm == most.arm or one.model == most.model)]
-    first = _option("more tokens", most, curves, flops, confidence)
-    options = [first]
     # Bonferroni: each is compared with more tokens, and the best of them is named.
     joint = 1 - (1 - confidence) / max(len(others), 1)
-    for one in others:
-        option = _option("another size" if one.arm == most.arm else "other data", one, curves, flops, confidence)
-        if option.loss is not None and first.loss is not None:
-            shown = _against(one, most, curves, flops, confidence)
-            sure = shown if joint == confidence else _against(one, most, curves, flops, joint)
+    first, *losses = (_predictions(one, curves, flops, (confidence, joint)) for one in (most, *others))
+    options = [_option("more tokens", most, curves, flops, first)]
+    for one, loss in zip(others, losses, strict=True):
+        option = _option("another size" if one.arm == most.arm else "other data", one, curves, flops, loss)
+        if first and loss:
+            shown, sure = (_against(ours, theirs) for ours, theirs in zip(loss, first, strict=True))
             option = option.model_copy(update={"against": shown, "better": prefer(sure)})
         options.append(option)
     for kind, what in (("another size", "a second model"), ("other data", "a second domain arm, with cleaner text")):
@@ -183,27 +182,33 @@ def _options(most: Ladder, own: Sequence[Ladder], curves: Curves, flops: float, 
     return options
 
 
-def _option(kind: Kind, ladder: Ladder, curves: Curves, flops: float, confidence: float) -> SpendingOption:
-    fitted = _of(ladder, curves)
+def _predictions(ladder: Ladder, curves: Curves, flops: float, levels: Sequence[float]) -> list[Spread]:
+    """The loss that this compute buys, at each level; empty if its curve does not reach so far."""
+    curve, tokens = _of(ladder, curves).curve, flops / ladder.flops_per_token
+    if curve is None or _unreached(ladder, curves, tokens):
+        return []
+    found = {level: predicted(curve, ladder, loss_at(tokens), level) for level in dict.fromkeys(levels)}
+    return [found[level] for level in levels]
+
+
+def _unreached(ladder: Ladder, curves: Curves, tokens: float) -> str:
+    """Why there is no prediction at a number of tokens; empty if there is one."""
+    times = tokens / float(ladder.tokens.max())
+    beyond = f"{times:.0f} times its largest budget is too far to predict" if times > REACH else ""
+    return _of(ladder, curves).record.refused or beyond
+
+
+def _option(kind: Kind, ladder: Ladder, curves: Curves, flops: float, losses: Sequence[Spread]) -> SpendingOption:
     tokens = flops / ladder.flops_per_token
-    times, missing = tokens / float(ladder.tokens.max()), fitted.record.refused
-    if times > REACH and not missing:
-        missing = f"{times:.0f} times its largest budget is too far to predict"
-    loss = None
-    if fitted.curve is not None and not missing:
-        loss = estimated_spread("loss", predicted(fitted.curve, ladder, loss_at(tokens), confidence))
+    loss = estimated_spread("loss", losses[0]) if losses else None
+    missing = _unreached(ladder, curves, tokens)
     return SpendingOption(
         kind=kind, model=ladder.model, arm=ladder.arm, tokens=tokens, loss=loss, against=None, missing=missing
     )
 
 
-def _against(ladder: Ladder, most: Ladder, curves: Curves, flops: float, confidence: float) -> Estimated | None:
+def _against(ours: Spread, theirs: Spread) -> Estimated | None:
     """The loss of an option less that of more tokens; None if they have not the same documents."""
-    ours, theirs = (
-        predicted(curve, one, loss_at(flops / one.flops_per_token), confidence)
-        for one in (ladder, most)
-        if (curve := _of(one, curves).curve) is not None
-    )
     return estimated_spread("difference", ours.minus(theirs)) if len(ours.subsets) == len(theirs.subsets) else None
 
 

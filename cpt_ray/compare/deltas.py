@@ -23,7 +23,7 @@ from cpt_ray.errors import ArtifactError, DataError
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.exam.scores import VALUES
 from cpt_ray.evaluate.intervals import Floats
-from cpt_ray.evaluate.per_item import ScoredDocument, ScoredItem, read_document_scores, read_item_scores, sum_by_group
+from cpt_ray.evaluate.per_item import ScoredItem, ScoredSet, read_document_scores, read_item_scores, sum_by_group
 from cpt_ray.records import Artifact, Delta, EvalRecord, ExamScore, HeldOutScore, Measure
 
 _KEPT_BYTES = 1_000_000
@@ -153,8 +153,8 @@ def _held_out_delta(
     for pair in documents:
         for other, run in zip(pair, names, strict=True):
             _check_same_documents(first, other, score.source, names[0], run, same_tokens=same_tokens)
-    bits = np.array([document.bytes for document in first], dtype=np.float64) * math.log(2)
-    nats = np.array([[[document.nats for document in side] for side in pair] for pair in documents])
+    bits = first.bytes * math.log(2)
+    nats = np.array([[side.nats for side in pair] for pair in documents])
     return _delta("bits_per_byte", names, nats, bits, config, set_name=score.source, role=score.role, unit="documents")
 
 
@@ -244,7 +244,7 @@ def relative_percent(value: float, reference: float) -> float:
     return 100 * (value - reference) / reference
 
 
-def documents_of(scored: Scored, source: str) -> list[ScoredDocument]:
+def documents_of(scored: Scored, source: str) -> ScoredSet:
     """The scores of a test set's documents.
 
     Raises:
@@ -261,25 +261,25 @@ def documents_of(scored: Scored, source: str) -> list[ScoredDocument]:
     raise DataError(f"{scored.record.run} was not scored on the test set of {source}", fix=_MISMATCH_FIX)
 
 
-def _documents_in(path: Path) -> list[ScoredDocument]:
+def _documents_in(path: Path) -> ScoredSet:
     """The documents of a file; the last files are kept, since every arm is paired with the same base and controls."""
     if not path.is_file() or path.stat().st_size > _KEPT_BYTES:
-        return read_document_scores(path)
+        return ScoredSet(tuple(read_document_scores(path)))
     return _kept_documents(path, (path.stat().st_mtime_ns, path.stat().st_size))
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_documents(path: Path, _version: tuple[int, int]) -> list[ScoredDocument]:
+def _kept_documents(path: Path, _version: tuple[int, int]) -> ScoredSet:
     """As read when the file was last changed at that time and had that size."""
-    return read_document_scores(path)
+    return ScoredSet(tuple(read_document_scores(path)))
 
 
-def _check_sums(documents: Sequence[ScoredDocument], score: HeldOutScore, path: Path) -> None:
+def _check_sums(documents: ScoredSet, score: HeldOutScore, path: Path) -> None:
     """Refuse documents that do not add up to their record."""
     sums = {
-        "documents": (len(documents), score.documents),
-        "bytes": (sum(document.bytes for document in documents), score.scored_bytes),
-        "nats": (math.fsum(document.nats for document in documents), score.nats),
+        "documents": (len(documents.rows), score.documents),
+        "bytes": (float(documents.bytes.sum()), score.scored_bytes),
+        "nats": (float(documents.nats.sum()), score.nats),
     }
     _require_sums(path, sums)
 
@@ -337,21 +337,21 @@ def _listed(folder: Path, written: int) -> dict[str, str]:  # noqa: ARG001 -- an
 
 
 def _check_same_documents(
-    first: Sequence[ScoredDocument],
-    other: Sequence[ScoredDocument],
+    first: ScoredSet,
+    other: ScoredSet,
     source: str,
     run: str,
     other_run: str,
     *,
     same_tokens: bool,
 ) -> None:
-    if [document.identity for document in first] != [document.identity for document in other]:
+    if first.identities != other.identities:
         raise DataError(f"{source}: {run} and {other_run} were not scored on the same documents", fix=_MISMATCH_FIX)
-    for ours, theirs in zip(first, other, strict=True):
-        if ours.bytes != theirs.bytes or (same_tokens and ours.tokens != theirs.tokens):
-            raise DataError(
-                f"{source}: document {ours.id!r} ({ours.identity}) was scored over {ours.bytes} bytes in {ours.tokens} tokens "
-                f"by {run}, "
-                f"over {theirs.bytes} bytes in {theirs.tokens} tokens by {other_run}",
-                fix=_MISMATCH_FIX,
-            )
+    differing = (first.bytes != other.bytes) | (same_tokens & (first.tokens != other.tokens))
+    if differing.any():
+        ours, theirs = (side.rows[int(differing.argmax())] for side in (first, other))
+        raise DataError(
+            f"{source}: document {ours.id!r} ({ours.identity}) was scored over {ours.bytes} bytes in {ours.tokens} tokens "
+            f"by {run}, over {theirs.bytes} bytes in {theirs.tokens} tokens by {other_run}",
+            fix=_MISMATCH_FIX,
+        )

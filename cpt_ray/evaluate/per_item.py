@@ -5,6 +5,7 @@ Scorers write them and `compare` reads them, so nothing here needs torch.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -44,6 +45,33 @@ class ScoredDocument:
     """Whether the document goes on after `evaluate.document_tokens`, and its rest is not scored."""
 
 
+@dataclass(frozen=True)
+class ScoredSet:
+    """The scores of a set's documents, row by row and in columns: a large study subtracts thousands of pairs of them."""
+
+    rows: tuple[ScoredDocument, ...]
+
+    @functools.cached_property
+    def identities(self) -> tuple[str, ...]:
+        """[documents], what each is recognized by."""
+        return tuple(row.identity for row in self.rows)
+
+    @functools.cached_property
+    def nats(self) -> Floats:
+        """[documents]."""
+        return np.array([row.nats for row in self.rows], dtype=np.float64)
+
+    @functools.cached_property
+    def tokens(self) -> Floats:
+        """[documents], scored tokens."""
+        return np.array([row.tokens for row in self.rows], dtype=np.float64)
+
+    @functools.cached_property
+    def bytes(self) -> Floats:
+        """[documents], of the text of the scored tokens."""
+        return np.array([row.bytes for row in self.rows], dtype=np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredItem:
     """One model's result on one exam item."""
@@ -77,6 +105,7 @@ class ScoredItem:
 
 
 _Score = TypeVar("_Score", ScoredDocument, ScoredItem)
+_DOCUMENT, _ITEM = TypeAdapter(ScoredDocument), TypeAdapter(ScoredItem)
 
 
 def format_scores(scores: Sequence[ScoredDocument] | Sequence[ScoredItem]) -> str:
@@ -90,7 +119,7 @@ def read_document_scores(path: Path) -> list[ScoredDocument]:
     Raises:
         DataError: If the file is missing or a line is invalid.
     """
-    return _read(path, ScoredDocument, "per-document score")
+    return _read(path, _DOCUMENT, "per-document score")
 
 
 def read_item_scores(path: Path) -> list[ScoredItem]:
@@ -99,7 +128,7 @@ def read_item_scores(path: Path) -> list[ScoredItem]:
     Raises:
         DataError: If the file is missing or a line is invalid.
     """
-    return _read(path, ScoredItem, "per-item score")
+    return _read(path, _ITEM, "per-item score")
 
 
 def sum_by_group(values: Floats, items: Sequence[ScoredItem]) -> tuple[Floats, Floats, str]:
@@ -121,12 +150,11 @@ def sum_by_group(values: Floats, items: Sequence[ScoredItem]) -> tuple[Floats, F
     return values @ member, member.sum(axis=0), "groups of items"
 
 
-def _read(path: Path, kind: type[_Score], called: str) -> list[_Score]:
+def _read(path: Path, checked: TypeAdapter[_Score], called: str) -> list[_Score]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{path}: {called}s cannot be read: {error.strerror}", fix=_FIX) from error
-    checked = TypeAdapter(kind)
     scores = []
     for number, line in enumerate(lines, start=1):
         try:

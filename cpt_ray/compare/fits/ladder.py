@@ -16,7 +16,6 @@ from cpt_ray.compare.compute import domain_share, flops_to
 from cpt_ray.compare.deltas import Cell, Scored, documents_of, reported_sets
 from cpt_ray.evaluate import intervals
 from cpt_ray.evaluate.intervals import Floats
-from cpt_ray.evaluate.per_item import ScoredDocument
 from cpt_ray.records import RunRecord, SourceRole
 
 SUBSETS = 200
@@ -130,8 +129,8 @@ def _read(
     share: float | None,
 ) -> Ladder:
     documents = documents_of(base, set_name)
-    nats = np.array([_nats(documents), *(_nats(documents_of(one, set_name)) for one in scored)])
-    bits = math.log(2) * np.array([document.bytes for document in documents], dtype=np.float64)
+    nats = np.array([documents.nats, *(documents_of(one, set_name).nats for one in scored)])
+    bits = math.log(2) * documents.bytes
     random = intervals.generator(seed, f"fits/{set_name}")
     chosen = random.random((SUBSETS // 2, len(bits))) < 0.5
     chosen = np.concatenate([chosen, ~chosen])
@@ -145,7 +144,7 @@ def _read(
         set_name=set_name,
         role=role,
         parameters=parameters,
-        documents=len(documents),
+        documents=len(documents.rows),
         share=share,
         seeds=tuple(one.record.seed or 0 for one in scored),
         budgets=tuple(one.record.budget_tokens or 0 for one in scored),
@@ -156,7 +155,3 @@ def _read(
         subset_losses=subsets[:, 1:],
         subset_base=subsets[:, 0],
     )
-
-
-def _nats(documents: Sequence[ScoredDocument]) -> list[float]:
-    return [document.nats for document in documents]
