@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
+from cpt_ray.config.values import format_count, format_eta
 from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import tell_warnings
 from cpt_ray.edges.ray_runtime import require_cluster_gpus, worker_environment, working_labels
@@ -33,14 +34,24 @@ OnFailed = Callable[[EvaluateJob], None]
 
 @dataclass(frozen=True)
 class EvaluateProgress:
-    """Scoring progress: models done, and the rate in scored tokens over all workers."""
+    """Scoring progress: models done, and the rate in scored tokens over all workers, while any was at work."""
 
     done: int
+    at_work: int
+    """Models that are being scored."""
     total: int
     scored_tokens: int
     tokens_per_s: float
     eta_s: float | None
     """None until the first model is done."""
+
+    def __str__(self) -> str:
+        """A line for a console."""
+        line = f"scoring: {self.done}/{self.total} models done"
+        line += f", {self.at_work} at work" if self.at_work else ""
+        if self.eta_s is None:
+            return line
+        return f"{line}, ETA {format_eta(self.eta_s)}, {format_count(self.tokens_per_s)} tokens/s"
 
 
 class ScoringQueue:
@@ -56,7 +67,9 @@ class ScoringQueue:
         self._runtime, self._on_done, self._on_failed = runtime, on_done, on_failed
         self._waiting: list[tuple[EvaluateJob, EvaluateSettings]] = []
         self._running: dict[Any, EvaluateJob] = {}
-        self._started = time.monotonic()
+        self._worked = 0.0
+        self._since: float | None = None
+        """Seconds during which a model was scored, and since when one is: beside training, none may be for long."""
         self._total = self._done = self._tokens = 0
         self.failures: dict[str, Exception] = {}
         """By run, why it could not be scored."""
@@ -69,9 +82,11 @@ class ScoringQueue:
     @property
     def progress(self) -> EvaluateProgress:
         """How far it is."""
-        elapsed, done = max(time.monotonic() - self._started, 1e-9), self._done
+        now = 0.0 if self._since is None else time.monotonic() - self._since
+        elapsed, done = max(self._worked + now, 1e-9), self._done
         return EvaluateProgress(
             done=done,
+            at_work=len(self._running),
             total=self._total,
             scored_tokens=self._tokens,
             tokens_per_s=self._tokens / elapsed,
@@ -90,13 +105,25 @@ class ScoringQueue:
             room: Models at once; in this process, one is scored in any case.
         """
         if self._runtime.kind == "local":
+            self._at_work(True)
             self._score_here(*self._waiting.pop(0))
-            return
+        else:
+            self._look_at_tasks(room)
+        self._at_work(bool(self._running))
+
+    def _at_work(self, works: bool) -> None:
+        now = time.monotonic()
+        if self._since is not None:
+            self._worked += now - self._since
+        self._since = now if works else None
+
+    def _look_at_tasks(self, room: int) -> None:
         import ray
 
         while self._waiting and len(self._running) < room:
             job, settings = self._waiting.pop(0)
             self._running[self._task.remote(job, settings, self._runtime)] = job
+            self._at_work(True)
         if not self._running:
             time.sleep(_LONGEST_WAIT_S)
             return
@@ -118,6 +145,7 @@ class ScoringQueue:
             for reference in self._running:
                 ray.cancel(reference, force=True)
             self._running.clear()
+        self._at_work(False)
 
     def require_all(self) -> None:
         """Raise the first error, with the names of all models that were not scored.

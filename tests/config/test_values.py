@@ -13,6 +13,7 @@ from cpt_ray.config.values import (
     check_root,
     check_task,
     format_count,
+    format_eta,
     parse_bytes,
     parse_count,
     parse_seconds,
@@ -224,3 +225,10 @@ def test_a_path_that_no_file_system_takes_is_refused():
         with pytest.raises(ValueError, match="a path has at most 3500 bytes"):
             check_path(path)
     assert check_path("s3://bucket/x?" + "y" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (36000, "10.0 h")]
+)
+def test_time_left_is_written_the_way_people_read_it(seconds, text):
+    assert format_eta(seconds) == text

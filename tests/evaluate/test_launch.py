@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -43,8 +44,16 @@ def test_local_scores_here_in_order_and_tells_how_far_it_is(tiny_folder, held_ou
     assert (progress.done, progress.total, progress.eta_s) == (3, 3, 0)
     assert progress.scored_tokens == 3 * sum(one.scored_tokens for one in records["a"].held_out) > 0
     assert progress.tokens_per_s > 0
+    assert str(progress).startswith("scoring: 3/3 models done, ETA 0 s, ")
     assert ScoringQueue(LOCAL, lambda job, record: None).progress.eta_s is None
+
+
+def test_the_rate_counts_no_time_in_which_nothing_is_scored(tiny_folder, held_out, tmp_path):
+    queue, _ = score(tiny_folder, held_out, tmp_path, LOCAL, names=("a",))
     queue.require_all()
+    before = queue.progress.tokens_per_s
+    time.sleep(0.2)
+    assert queue.progress.tokens_per_s == before
 
 
 def check_one_failed(queue: ScoringQueue, records: Records) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cpt_ray.config.values import format_count
+from cpt_ray.config.values import format_count, format_eta
 from cpt_ray.records import RunEvent, RunRecord, RunSpec, StepMetrics
 from cpt_ray.study.stages.stage import Console
 from cpt_ray.train.monitor.metrics import RunSteps
@@ -109,12 +109,3 @@ def describe_mixes(record: RunRecord) -> list[str]:
         + ", ".join(f"{source} {100 * weight:.2f} %" for source, weight in mix.weights.items())
         for mix in (record.training.mixes if record.training else ())
     ]
-
-
-def format_eta(seconds: float) -> str:
-    """Seconds in readable units: `42 s`, `7 min`, `3.2 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

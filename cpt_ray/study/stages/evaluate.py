@@ -188,11 +188,7 @@ class Scorer:
             Exception: The error of the first model that could not be scored, once the others are.
         """
         while self._queue is not None and self._queue.busy:
-            now = self._queue.progress
-            eta = f", ETA {now.eta_s:.0f} s" if now.eta_s else ""
-            self._session.console.progress(
-                f"  scoring {now.done}/{now.total} models, {now.scored_tokens} tokens, {now.tokens_per_s:.0f} tokens/s{eta}"
-            )
+            self._session.console.progress(f"  {self._queue.progress}")
             self._queue.look(room)
         if self._queue is not None:
             self._queue.require_all()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from cpt_ray.records import RunEvent, StepMetrics
 from cpt_ray.study.live import lines as progress
-from cpt_ray.study.live.lines import StageProgress, describe_event, describe_steps, format_eta
+from cpt_ray.study.live.lines import StageProgress, describe_event, describe_steps
 from tests.run_records import run_steps
 from tests.run_specs import make_spec
 
@@ -20,13 +18,6 @@ class Heard:
 
     def progress(self, text: str) -> None:
         self.lines.append(text)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (36000, "10.0 h")]
-)
-def test_time_left_is_written_the_way_people_read_it(seconds, text):
-    assert format_eta(seconds) == text
 
 
 def test_units_are_shown_with_rate_and_time_left_once_there_is_one(monkeypatch):

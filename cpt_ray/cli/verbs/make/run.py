@@ -3,7 +3,7 @@
 import time
 
 from cpt_ray.cli.request import Request
-from cpt_ray.study.live.lines import format_eta
+from cpt_ray.config.values import format_eta
 
 
 def main(request: Request) -> None:

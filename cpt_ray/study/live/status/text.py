@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from cpt_ray.config.values import format_count
+from cpt_ray.config.values import format_count, format_eta
 from cpt_ray.records import CommandRecord, DriverStatus, RunStatus, StudyStatus
-from cpt_ray.study.live.lines import format_eta
 
 _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS = "_.-~=+*#"
