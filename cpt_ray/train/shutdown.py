@@ -1,8 +1,8 @@
 """What workers agree on between two steps: whether to stop, whether a node is being preempted, and whether an upload failed.
 
-A stop is a file next to the study's lease, written by the driver on SIGINT or SIGTERM: it reaches workers on any node as well
-as in the driver process. Rank 0 polls for it, and one small all-reduce per step notifies all ranks, so that they save at the
-same step. On GPUs its result is read a step later, so that no rank waits for it.
+A stop is a file next to the study's lease, written by the driver on SIGINT or SIGTERM; on a node that does not share that disk,
+the answer to a heartbeat makes it in the node's mirror. Rank 0 polls for it, and one small all-reduce per step notifies all, so
+that they save at the same step. On GPUs its result is read a step later, so that no rank waits for it.
 """
 
 from __future__ import annotations

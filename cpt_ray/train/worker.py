@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from cpt_ray.model.base import load_model
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, trained_shape
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import (
+    Heartbeat,
     ImportedModel,
     LoadedCheckpoint,
     Made,
@@ -68,11 +70,16 @@ from cpt_ray.train.task import TrainTask
 logger = logging.getLogger(__name__)
 
 
-def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) -> None:
+TellDriver = Callable[[Heartbeat], bool]
+"""Passes a heartbeat on to the driver, and returns whether it has asked the workers to stop."""
+
+
+def run_worker(task: TrainTask, *, tell: TellDriver | None = None, ask_preemption: AskPreemption | None = None) -> None:
     """Train one run to its end; collective over the existing process group, or alone if there is none.
 
     Args:
         task: The run.
+        tell: Told the heartbeats of this worker; None if nobody watches.
         ask_preemption: Reports whether a node of the group will be preempted.
 
     Raises:
@@ -82,7 +89,7 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
     started = wall_clock()
     device = _prepare_process(task)
     task = _arrive(task)
-    watch = Watch(Path(task.run_folder), device)
+    watch = Watch(Path(task.run_folder), device, None if tell is None else partial(_tell, tell, task.stop_file))
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
             logger.info("run %s on rank %d of %d", task.spec.name, dist.get_rank(), dist.get_world_size())
@@ -93,7 +100,13 @@ def run_worker(task: TrainTask, *, ask_preemption: AskPreemption | None = None) 
                 raise
     finally:
         watch.stop()
-        lines.unwatch(task.stop_file)
+
+
+def _tell(tell: TellDriver, stop_file: Path, beat: Heartbeat) -> None:
+    """Pass a heartbeat on; where the driver's stop file is not seen, its answer makes one."""
+    if tell(beat) and store.is_mirrored(stop_file):
+        stop_file.parent.mkdir(parents=True, exist_ok=True)
+        stop_file.touch()
 
 
 def _arrive(task: TrainTask) -> TrainTask:
@@ -105,7 +118,6 @@ def _arrive(task: TrainTask) -> TrainTask:
             clear_run(folder)
             if task.parent_folder is not None:
                 bring_run(Path(task.parent_folder))
-        lines.watch(task.stop_file, partial(store.fetched, task.stop_file))
         lines.publish(rank_log(folder, dist.get_rank()))
         dist.barrier()
     return task

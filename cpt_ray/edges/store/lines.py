@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cpt_ray.edges.store.addresses import is_mirrored, url_of
@@ -36,7 +36,6 @@ _SEGMENT_BYTES = 1 << 18
 _growing: dict[Path, list[int]] = {}
 """Of each growing file of this process: where its last segment begins, and how far it was sent."""
 _sending = threading.Lock()
-_watched: dict[Path, Callable[[], object]] = {}
 
 
 def publish(path: Path) -> None:
@@ -129,17 +128,6 @@ def is_segment(name: str) -> bool:
     return name[-_DIGITS - 1 : -_DIGITS] == _AT and name[-_DIGITS:].isdigit()
 
 
-def watch(key: Path, look: Callable[[], object]) -> None:
-    """Also call a function every `EVERY_S`, until `unwatch`."""
-    _watched[key] = look
-    _sender()
-
-
-def unwatch(key: Path) -> None:
-    """Call the function of that key no longer."""
-    _watched.pop(key, None)
-
-
 @functools.cache
 def _sender() -> threading.Thread:
     """The thread of this process, started once."""
@@ -152,12 +140,11 @@ def _sender() -> threading.Thread:
 def _send_forever() -> None:
     while True:
         time.sleep(EVERY_S)
-        for work in (flush, *list(_watched.values())):
-            try:
-                work()
-            except CptRayError as error:
-                # Not the end of training: the next checkpoint sends the same lines, and fails the run if it cannot.
-                logger.info("lines of this process were not sent yet: %s", error)
+        try:
+            flush()
+        except CptRayError as error:
+            # Not the end of training: the next checkpoint sends the same lines, and fails the run if it cannot.
+            logger.info("lines of this process were not sent yet: %s", error)
 
 
 def _send_the_last() -> None:

@@ -18,13 +18,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.edges import store
 from cpt_ray.edges.logs import LOCATIONS
 from cpt_ray.edges.process import choose_accelerator
 from cpt_ray.edges.ray_runtime import (
@@ -72,10 +71,10 @@ def run_training(
     """
     local = runtime.kind == "local"
     queue = RunQueue(tasks) if local else QueueActor(tasks)
-    watcher = Watcher(tasks, queue.given, observer)
+    watcher = Watcher(tasks, queue, observer)
     watcher.start()
     try:
-        with stop_on_signals([task.stop_file for task in tasks]):
+        with stop_on_signals([task.stop_file for task in tasks], queue.stop):
             if isinstance(queue, RunQueue):
                 errors = _run_here(tasks, queue)
             else:
@@ -212,8 +211,13 @@ class _Groups:
 
 
 @contextlib.contextmanager
-def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into stop files, which workers poll; the second ends everything at once."""
+def stop_on_signals(stop_files: Sequence[Path], stop: Callable[[], None]) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a request to all workers; the second ends everything at once.
+
+    Args:
+        stop_files: Made at once: what workers see that share a disk with this process.
+        stop: Called in a thread, because a handler may not wait: tells the queue, which workers on any node ask.
+    """
     asked = False
 
     def ask(_number: int, _frame: FrameType | None) -> None:
@@ -223,7 +227,7 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
         asked = True
         for path in set(stop_files):
             path.touch()
-            threading.Thread(target=store.push, args=(path,), daemon=True).start()  # a store may be slow, a handler may not
+        threading.Thread(target=stop, daemon=True).start()
         sys.stderr.write(
             "\nstopping: the workers save a checkpoint first; a second signal stops at once and loses unsaved progress\n"
         )
@@ -238,6 +242,4 @@ def stop_on_signals(stop_files: Sequence[Path]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         for path in set(stop_files):
-            if asked:
-                store.remove(path)
             path.unlink(missing_ok=True)

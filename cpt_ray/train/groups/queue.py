@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from cpt_ray.errors import CptRayError
-from cpt_ray.records import ImportedModel
+from cpt_ray.records import Heartbeat, ImportedModel
 from cpt_ray.train.checkpoint.committed import committed
 from cpt_ray.train.task import TrainTask
 
@@ -37,6 +37,9 @@ class Turns(Protocol):
 
     def refuse(self, group: int, error: CptRayError) -> None:
         """A worker of a group refuses its run; the group is given no more, also after a restart."""
+
+    def beat(self, place: int, beat: Heartbeat) -> bool:
+        """A worker of a run is alive; returns whether the driver has asked all workers to stop."""
 
 
 class RunQueue:
@@ -60,6 +63,9 @@ class RunQueue:
         self._refused: dict[int, CptRayError] = {}
         self._ready: set[int] = set()
         self._waits_since: dict[int, float] = {}
+        self._beats: dict[int, dict[int, Heartbeat]] = {}
+        """By run and rank, the last heartbeats."""
+        self._stopped = False
         self._lock = threading.Lock()
 
     def take(self, group: int, after: int | None) -> Turn:
@@ -129,6 +135,24 @@ class RunQueue:
             if group in self._arrived:
                 return False
             return self._is_stopped() or all(turn == "end" or self._is_finished(turn) for turn in self._given.get(group, ()))
+
+    def beat(self, place: int, beat: Heartbeat) -> bool:
+        """A worker of a run is alive; returns whether the driver has asked all workers to stop."""
+        with self._lock:
+            self._beats.setdefault(place, {})[beat.rank] = beat
+        return self._is_stopped()
+
+    def beats(self, place: int) -> tuple[Heartbeat, ...]:
+        """The last heartbeats of a run's workers, by rank, since this command began."""
+        with self._lock:
+            beats = sorted(self._beats.get(place, {}).values(), key=lambda beat: beat.rank)
+        # An earlier start may have had more workers.
+        workers = max(beats, key=lambda beat: beat.time).world_size if beats else 0
+        return tuple(beat for beat in beats if beat.rank < workers)
+
+    def stop(self) -> None:
+        """Ask all workers to save and end; they are told when they next say that they are alive."""
+        self._stopped = True
 
     def _next(self, group: int) -> Turn:
         ready = [] if self._is_stopped() else self._ready_runs() or self._taken_back()
@@ -202,7 +226,7 @@ class RunQueue:
         return place in self._finished
 
     def _is_stopped(self) -> bool:
-        return any(task.stop_file.exists() for task in self._tasks[:1])
+        return self._stopped or any(task.stop_file.exists() for task in self._tasks[:1])
 
 
 def path_lengths(tasks: Sequence[TrainTask]) -> list[float]:

@@ -7,6 +7,7 @@ a group takes tens of seconds; a further run in the same group only needs a mode
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Sequence
 
@@ -46,7 +47,7 @@ def serve(
             else:
                 task = tasks[turn]
                 with in_use(*(path and here(path) for path in (task.model_folder, task.run_folder, task.parent_folder))):
-                    run_worker(task, ask_preemption=ask_preemption)
+                    run_worker(task, tell=functools.partial(turns.beat, turn), ask_preemption=ask_preemption)
                 after = turn
     except CptRayError as error:
         turns.refuse(group, error)

@@ -15,12 +15,15 @@ from cpt_ray.edges import store
 from cpt_ray.edges.ray_runtime import worker_environment, working_labels
 from cpt_ray.edges.store.opening import opened
 from cpt_ray.errors import CptRayError, TrainingError
+from cpt_ray.records import Heartbeat
 from cpt_ray.train.groups.queue import RunQueue, Turn
 from cpt_ray.train.groups.serve import serve
 from cpt_ray.train.shutdown import Preemption
 from cpt_ray.train.task import TrainTask
 
 _RESUME = "re-run the same command to resume from the last checkpoint"
+_BEAT_S = 10.0
+"""How long a worker waits for the answer to a heartbeat."""
 
 
 class QueueActor:
@@ -77,11 +80,27 @@ class QueueActor:
         answer: bool = self._ask("waits_in_vain", group)
         return answer
 
-    def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+    def beat(self, place: int, beat: Heartbeat) -> bool:
+        """See `RunQueue`; given up after a while, for the driver's node may be away."""
+        answer: bool = self._ask("beat", place, beat, within_s=_BEAT_S)
+        return answer
+
+    def beats(self, place: int) -> tuple[Heartbeat, ...]:
+        """See `RunQueue`."""
+        answer: tuple[Heartbeat, ...] = self._ask("beats", place)
+        return answer
+
+    def stop(self) -> None:
+        """See `RunQueue`."""
+        self._ask("stop")
+
+    def _ask(self, method: str, *arguments: Any, within_s: float | None = None, **named: Any) -> Any:
         import ray
 
         try:
-            return ray.get(getattr(self._actor, method).remote(*arguments, **named))
+            return ray.get(getattr(self._actor, method).remote(*arguments, **named), timeout=within_s)
+        except ray.exceptions.GetTimeoutError as error:
+            raise TrainingError(f"the driver's node has not answered for {within_s:.0f} s", fix=_RESUME) from error
         except ray.exceptions.RayActorError as error:
             raise TrainingError(f"the actor that says which run is next is gone: {_last_line(error)}", fix=_RESUME) from error
 

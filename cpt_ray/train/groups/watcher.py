@@ -1,4 +1,4 @@
-"""What the driver sees of all runs that train: their steps, events and hangs, and who is behind, read from run storage.
+"""What the driver sees of all runs that train: their steps and events, read from run storage, hangs, and who is behind.
 
 It sees the same whichever nodes the workers are on. Runs are followed from the moment when a group is given them, in a thread.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from cpt_ray.edges.logs import FOLDER
 from cpt_ray.edges.store.lines import look_every_s
 from cpt_ray.errors import problem_of
 from cpt_ray.records import Heartbeat, RunEvent, RunRecord
-from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards, read_heartbeats, started_since
+from cpt_ray.train.monitor.heartbeat import SilenceWatch, describe, laggards
 from cpt_ray.train.monitor.metrics import EVENTS, RunSteps, StepReader, append_driver_event, bring_run, read_events
 from cpt_ray.train.task import TrainTask
 
@@ -38,22 +38,31 @@ class RunObserver(Protocol):
         """A run has ended."""
 
 
+class Given(Protocol):
+    """What is asked of the queue: a `RunQueue`, here or behind an actor."""
+
+    def given(self) -> list[int]:
+        """The places of the runs that groups were given so far."""
+
+    def beats(self, place: int) -> tuple[Heartbeat, ...]:
+        """The last heartbeats of a run's workers, by rank."""
+
+
 class Watcher(threading.Thread):
     """Polls the runs' folders and tells the observer; an error in either is said, and goes if a later look has none.
 
     Args:
         tasks: The runs.
-        given: The places of those that groups were given so far.
+        queue: Which of them were given, and the heartbeats of their workers.
         observer: Told what becomes of them.
     """
 
-    def __init__(self, tasks: Sequence[TrainTask], given: Callable[[], Sequence[int]], observer: RunObserver) -> None:
+    def __init__(self, tasks: Sequence[TrainTask], queue: Given, observer: RunObserver) -> None:
         super().__init__(daemon=True)
         self._errors: dict[int, Exception] = {}
-        self._tasks, self._given, self._observer = tasks, given, observer
+        self._tasks, self._queue, self._observer = tasks, queue, observer
         # Already reported by earlier starts of the same command.
         self._told = {_key(task.run_folder, event) for task in tasks for event in read_events(Path(task.run_folder))}
-        self._before = [read_heartbeats(Path(task.run_folder)) for task in tasks]
         self._active: dict[int, SilenceWatch] = {}
         self._steps = [StepReader(Path(task.run_folder)) for task in tasks]
         self._sizes: dict[int, dict[str, int]] = {}
@@ -81,7 +90,7 @@ class Watcher(threading.Thread):
 
     def who_is_behind(self, place: int) -> str:
         """The worker of a run that the others wait for, as the end of a sentence; empty if none is behind."""
-        beats = read_heartbeats(Path(self._tasks[place].run_folder))
+        beats = self._queue.beats(place)
         behind: Sequence[Heartbeat] = laggards(beats) if len(beats) > 1 else ()
         return f"; {describe(behind)}, behind the others" if behind else ""
 
@@ -92,7 +101,7 @@ class Watcher(threading.Thread):
 
     def _look(self, also: Sequence[int]) -> None:
         try:
-            places = dict.fromkeys([*self._given(), *(place for place in also if self._tasks[place].finished)])
+            places = dict.fromkeys([*self._queue.given(), *(place for place in also if self._tasks[place].finished)])
         except Exception as error:
             self._failed(-1, error)
             return
@@ -144,8 +153,7 @@ class Watcher(threading.Thread):
 
     def _look_for_silence(self, place: int, steps: RunSteps) -> None:
         folder = Path(self._tasks[place].run_folder)
-        beats = started_since(read_heartbeats(folder), self._before[place])
-        silence = self._active[place].look(beats, slowest_step_s=steps.slowest_s)
+        silence = self._active[place].look(self._queue.beats(place), slowest_step_s=steps.slowest_s)
         if silence is None:
             return
         event = RunEvent(

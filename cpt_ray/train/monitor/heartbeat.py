@@ -1,8 +1,9 @@
 """Worker heartbeats, and what the driver reads from them: which worker lags when none of them moves.
 
-Workers write `heartbeats/rank-NNNNN.json` under the run's folder, and the driver's watcher reads them. All workers go through
+Workers tell them to their driver, under Ray through the actor that has the queue of runs, and write
+`heartbeats/rank-NNNNN.json` under the run's folder, from which `cpt-ray status` reads them in any shell. All workers go through
 the same phases in the same order, so the one that has entered the fewest is the one that the others wait for.
-Guarantee: entering a phase costs the training thread no file access; a separate thread writes, at most once a second.
+Guarantee: entering a phase costs the training thread no file access and no call; a separate thread makes them, once a second.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,31 +24,36 @@ from cpt_ray.records import Heartbeat
 
 FOLDER = "heartbeats"
 _EVERY_S = 1.0
-_EVERY_STORED_S = 5.0
-"""With a root in a bucket, where each costs a request."""
+_EVERY_STORED_S = 30.0
+"""Between two files where each costs a request: with a root in a bucket."""
 _SLOWEST_STEPS = 5
 _STARTS = 5
 """Workers that have not started may be silent this many times longer: the cluster may have to find nodes first."""
 
 
+Tell = Callable[[Heartbeat], None]
+"""Passes a heartbeat on to the driver."""
+
+
 class Heart(threading.Thread):
-    """Writes this worker's `Heartbeat` when it has moved.
+    """Tells this worker's `Heartbeat` once a second, and writes it when it has moved.
 
     Args:
         run_folder: The run's folder.
         rank: This worker.
         world_size: Number of workers.
+        tell: Called with each; a driver that cannot be reached is not the end of the run.
     """
 
-    def __init__(self, run_folder: Path, *, rank: int, world_size: int) -> None:
+    def __init__(self, run_folder: Path, *, rank: int, world_size: int, tell: Tell | None = None) -> None:
         super().__init__(daemon=True, name="heartbeat")
         self._path = run_folder / FOLDER / f"rank-{rank:05d}.json"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._who = {"rank": rank, "world_size": world_size, "host": socket.gethostname(), "pid": os.getpid()}
         self._now: tuple[str, int, int, float] = ("start", 0, 0, time.time())
-        self._written = -1
+        self._written, self._write_at, self._tell_driver = -1, 0.0, tell
         self._stopping = threading.Event()
-        self._write()
+        self._pulse()
         self.start()
 
     def beat(self, phase: str, step: int) -> None:
@@ -55,24 +61,29 @@ class Heart(threading.Thread):
         self._now = (phase, step, self._now[2] + 1, time.time())
 
     def run(self) -> None:
-        """Write once a second until closed; runs in the thread."""
-        while not self._stopping.wait(_EVERY_STORED_S if is_mirrored(self._path) else _EVERY_S):
-            with contextlib.suppress(CptRayError):  # one that cannot be sent is missing, which is what the driver reports
-                self._write()
+        """Tell and write until closed; runs in the thread."""
+        while not self._stopping.wait(_EVERY_S):
+            self._pulse()
 
     def close(self) -> None:
-        """Write once more and stop."""
+        """Tell and write once more, and stop."""
         self._stopping.set()
         self.join()
-        with contextlib.suppress(CptRayError):
-            self._write()
+        self._write_at = 0.0
+        self._pulse()
 
-    def _write(self) -> None:
+    def _pulse(self) -> None:
         phase, step, moves, entered = self._now
-        if moves != self._written:
-            beat = Heartbeat.model_validate({**self._who, "phase": phase, "step": step, "moves": moves, "time": entered})
-            write_atomic(self._path, beat.to_json())
-            self._written = moves
+        beat = Heartbeat.model_validate({**self._who, "phase": phase, "step": step, "moves": moves, "time": entered})
+        # One that cannot be sent is missing, which is what the driver reports.
+        with contextlib.suppress(CptRayError):
+            if self._tell_driver is not None:
+                self._tell_driver(beat)
+        with contextlib.suppress(CptRayError):
+            if moves != self._written and time.monotonic() >= self._write_at:
+                write_atomic(self._path, beat.to_json())
+                self._written = moves
+                self._write_at = time.monotonic() + (_EVERY_STORED_S if is_mirrored(self._path) else 0.0)
 
 
 def read_heartbeats(run_folder: Path) -> tuple[Heartbeat, ...]:
@@ -83,12 +94,6 @@ def read_heartbeats(run_folder: Path) -> tuple[Heartbeat, ...]:
         with contextlib.suppress(FileNotFoundError, ValueError):
             beats.append(Heartbeat.load(path))
     return tuple(beats)
-
-
-def started_since(beats: Sequence[Heartbeat], before: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:
-    """The workers that have moved since `before` was read: the last heartbeats of an earlier start are still there."""
-    left = {(beat.rank, beat.pid, beat.moves) for beat in before}
-    return tuple(beat for beat in beats if (beat.rank, beat.pid, beat.moves) not in left)
 
 
 def laggards(beats: Sequence[Heartbeat]) -> tuple[Heartbeat, ...]:

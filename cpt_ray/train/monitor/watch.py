@@ -57,14 +57,15 @@ class Watch:
     Args:
         run_folder: The run's folder.
         device: Where this worker computes.
+        tell: Told each heartbeat.
     """
 
-    def __init__(self, run_folder: Path, device: torch.device) -> None:
+    def __init__(self, run_folder: Path, device: torch.device, tell: heartbeat.Tell | None = None) -> None:
         self._folder, self._rank = run_folder, dist.get_rank()
         if self._rank == 0:
             remove_tree(run_folder / heartbeat.FOLDER)  # heartbeats of an earlier start, perhaps with more workers
         dist.barrier()
-        self._heart = heartbeat.Heart(run_folder, rank=self._rank, world_size=dist.get_world_size())
+        self._heart = heartbeat.Heart(run_folder, rank=self._rank, world_size=dist.get_world_size(), tell=tell)
         self._memory = memory.MemoryTimeline(device)
         self._writers: dict[str, LineWriter] = {}
         self._attempt, self._every = 0, Intervals(1, None)

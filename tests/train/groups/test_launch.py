@@ -154,11 +154,12 @@ def test_the_first_signal_asks_for_a_stop_and_the_second_ends_at_once(tmp_path, 
     from cpt_ray.train.groups.launch import stop_on_signals
 
     before = signal.getsignal(number)
-    asked = tmp_path / "stop"
-    with pytest.raises(KeyboardInterrupt), stop_on_signals([asked]):
+    asked, told = tmp_path / "stop", threading.Event()
+    with pytest.raises(KeyboardInterrupt), stop_on_signals([asked], told.set):
         # Not `os.kill`: the kernel may give that signal to one of Ray's threads, after this test has restored the default.
         signal.raise_signal(number)
         assert asked.exists()
+        assert told.wait(20)
         assert "stopping: the workers save a checkpoint first" in capsys.readouterr().err
         signal.raise_signal(number)
     assert not asked.exists()  # the next start must not find it
@@ -178,7 +179,7 @@ def test_a_worker_that_refuses_alone_is_heard_at_once(root, monkeypatch):
         from cpt_ray.train.groups.serve import serve
         from cpt_ray.train.task import TrainTask
 
-        def run_worker(task, *, ask_preemption=None):
+        def run_worker(task, *, tell, ask_preemption):
             if dist.get_rank() == 0:
                 raise ArtifactError("the disk of this node alone is full", fix="free space there")
             dist.barrier()

@@ -9,7 +9,7 @@ import pytest
 
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ArtifactError
-from cpt_ray.records import RunProgress
+from cpt_ray.records import Heartbeat, RunProgress
 from cpt_ray.train.groups import queue as module
 from cpt_ray.train.groups.queue import RunQueue, path_lengths
 from cpt_ray.train.runs.specs import plan_runs
@@ -153,6 +153,35 @@ def test_after_a_stop_no_group_gets_another_run(tasks):
     tasks[0].stop_file.touch()
     assert queue.wanted() == 0
     assert queue.take(0, TRUNK) == "end"
+
+
+def test_a_worker_is_told_of_a_stop_when_it_says_that_it_is_alive(tasks):
+    queue = RunQueue(tasks)
+    queue.open(0)
+    assert queue.beats(TRUNK) == ()
+    assert not queue.beat(TRUNK, alive(0, moves=1))
+    queue.stop()
+    assert queue.beat(TRUNK, alive(1, moves=1))
+    assert queue.beat(TRUNK, alive(0, moves=2))
+    assert [(one.rank, one.moves) for one in queue.beats(TRUNK)] == [(0, 2), (1, 1)]
+    assert queue.beats(CONTROL) == ()
+    assert queue.take(0, TRUNK) in (TRUNK, "end")
+    assert queue.wanted() == 0
+
+
+def test_workers_of_an_earlier_start_of_a_smaller_group_are_not_waited_for(tasks):
+    queue = RunQueue(tasks)
+    for rank in range(4):
+        queue.beat(TRUNK, alive(rank, moves=9, world_size=4, time=1.0))
+    for rank in range(2):
+        queue.beat(TRUNK, alive(rank, moves=1, world_size=2, time=2.0))
+    assert [(one.rank, one.world_size) for one in queue.beats(TRUNK)] == [(0, 2), (1, 2)]
+
+
+def alive(rank: int, *, moves: int, world_size: int = 2, time: float = 0.0) -> Heartbeat:
+    return Heartbeat(
+        rank=rank, world_size=world_size, host="here", pid=100 + rank, phase="steps", step=moves, moves=moves, time=time
+    )
 
 
 def test_runs_that_earlier_commands_finished_are_passed_over(tasks):

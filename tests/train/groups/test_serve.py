@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from cpt_ray.errors import TrainingError
+from cpt_ray.errors import TrainingError, TrainingStopped
 from cpt_ray.records import RunRecord
 from cpt_ray.train.groups import serve as module
 from cpt_ray.train.groups.queue import RunQueue
@@ -33,6 +34,32 @@ def test_runs_are_trained_in_the_order_of_the_queue_and_branches_find_their_trun
     assert 0 < small.training.first_steps[0] < large.training.first_steps[0]
     assert trunk.training.ended < large.training.interval[0] < large.training.ended < small.training.interval[0]
     assert not RunQueue(tasks).open(0)
+    assert {(beat.rank, beat.phase) for place in range(3) for beat in queue.beats(place)} == {(0, "end")}
+
+
+def test_a_stop_that_the_queue_was_asked_for_reaches_a_run_in_training(root, monkeypatch):
+    from cpt_ray.train import shutdown
+    from cpt_ray.train.monitor import heartbeat
+    from cpt_ray.train.worker import Watch
+
+    monkeypatch.setattr(shutdown, "_LOOK_S", 0.0)
+    monkeypatch.setattr(heartbeat, "_EVERY_S", 0.01)
+    tasks = make_tasks(root, "stopped")
+    monkeypatch.setattr("cpt_ray.train.worker.store.is_mirrored", lambda path: Path(path) == tasks[0].stop_file)
+    queue, log = RunQueue(tasks), Watch.log
+
+    def log_and_stop(self, metrics):
+        log(self, metrics)
+        queue.stop()
+        while not tasks[0].stop_file.exists():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Watch, "log", log_and_stop)
+    assert queue.open(0)
+    refusal = serve(queue, 0, tasks)
+    tasks[0].stop_file.unlink()
+    assert isinstance(refusal, TrainingStopped)
+    assert "stopped at step 1, " in refusal.problem
 
 
 def test_a_refusal_is_returned_and_nothing_is_trained_after_it(root):
@@ -88,7 +115,10 @@ class Turns:
     def refuse(self, group, error):
         print("refused:", error.problem, flush=True)
 
-def run_worker(task, *, ask_preemption=None):
+    def beat(self, place, beat):
+        return False
+
+def run_worker(task, *, tell, ask_preemption):
     if rank == 0:
         raise ArtifactError("the disk of this node is full", fix="")
     dist.barrier()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from cpt_ray.edges.storage import write_atomic
 from cpt_ray.records import Heartbeat, RunEvent
 from cpt_ray.train.groups.watcher import Watcher
 from cpt_ray.train.monitor.metrics import EVENTS, LineWriter, read_events
@@ -28,14 +28,28 @@ def warn(task, attempt: int, rank: int, *texts: str) -> None:
     writer.close()
 
 
-def beat(task, rank: int, moves: int) -> None:
-    found = Heartbeat(rank=rank, world_size=2, host="here", pid=100 + rank, phase="steps", step=moves, moves=moves, time=0.0)
-    write_atomic(Path(task.run_folder) / "heartbeats" / f"rank-{rank:05d}.json", found.to_json())
+@dataclass
+class Asked:
+    """What a watcher asks of a queue."""
+
+    runs: list[int]
+    workers: dict[int, dict[int, Heartbeat]] = field(default_factory=dict)
+
+    def given(self) -> list[int]:
+        return self.runs
+
+    def beats(self, place: int) -> tuple[Heartbeat, ...]:
+        return tuple(self.workers.get(place, {}).values())
+
+    def beat(self, place: int, rank: int, moves: int) -> None:
+        self.workers.setdefault(place, {})[rank] = Heartbeat(
+            rank=rank, world_size=2, host="here", pid=100 + rank, phase="steps", step=moves, moves=moves, time=0.0
+        )
 
 
 def test_a_warning_of_several_workers_and_runs_is_told_once(tasks):
     told = Told()
-    watcher = Watcher(tasks, lambda: [0, 1], told)
+    watcher = Watcher(tasks, Asked([0, 1]), told)
     for task in tasks:
         for rank in (0, 1):
             warn(task, 1, rank, "rows are idle", f"only in {task.spec.name}")
@@ -51,7 +65,7 @@ def test_a_warning_of_several_workers_and_runs_is_told_once(tasks):
 
 def test_only_runs_that_a_group_was_given_are_followed_and_each_begins_once(tasks):
     told, given = Told(), [1]
-    watcher = Watcher(tasks, lambda: given, told)
+    watcher = Watcher(tasks, Asked(given), told)
     watcher._look(())
     assert told.started == [1]
     given.append(0)
@@ -61,14 +75,14 @@ def test_only_runs_that_a_group_was_given_are_followed_and_each_begins_once(task
 
 
 def test_the_run_that_is_silent_is_named_while_the_other_goes_on(tasks):
-    told = Told()
-    watcher = Watcher(tasks, lambda: [0, 1], told)
+    told, asked = Told(), Asked([0, 1])
+    watcher = Watcher(tasks, asked, told)
     for moves in range(1, 16):
-        beat(tasks[1], 0, moves)
-        beat(tasks[1], 1, moves)
+        asked.beat(1, 0, moves)
+        asked.beat(1, 1, moves)
         if moves == 1:
-            beat(tasks[0], 0, 7)
-            beat(tasks[0], 1, 6)
+            asked.beat(0, 0, 7)
+            asked.beat(0, 1, 6)
         watcher._look(())
         threading.Event().wait(0.1)
     hangs = [(place, event) for place, event in told.events if event.kind == "hang"]
@@ -87,7 +101,7 @@ def test_an_error_of_the_observer_is_kept_for_the_driver(tasks):
         raise OSError("disk full")
 
     told.begun = refuse
-    watcher = Watcher(tasks, lambda: [0], told)
+    watcher = Watcher(tasks, Asked([0]), told)
     watcher.start()
     watcher.finish()
     assert str(watcher.error) == "disk full"
@@ -103,7 +117,7 @@ def test_an_error_is_said_once_and_gone_when_a_later_look_has_none(tasks, caplog
         done(place)
 
     told.begun = begun
-    watcher = Watcher(tasks, lambda: [0, 1], told)
+    watcher = Watcher(tasks, Asked([0, 1]), told)
     watcher._look(())
     watcher._look(())
     assert str(watcher.error) == "the bucket is away"

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from cpt_ray.errors import TrainingError
 from cpt_ray.records import Heartbeat
 from cpt_ray.train.monitor import heartbeat
-from cpt_ray.train.monitor.heartbeat import Heart, SilenceWatch, describe, laggards, read_heartbeats, started_since
+from cpt_ray.train.monitor.heartbeat import Heart, SilenceWatch, describe, laggards, read_heartbeats
 from tests.train.engine.zero_group import JobError
 
 
@@ -62,13 +63,6 @@ def test_workers_that_do_not_start_are_reported_once_as_that(monkeypatch):
     assert watch.look((beat(0, 1),), slowest_step_s=0) is None
 
 
-def test_signs_of_life_of_an_earlier_start_are_no_workers():
-    before = (beat(0, 20), beat(1, 20))
-    assert started_since(before, before) == ()
-    assert started_since((beat(0, 21), beat(1, 20)), before) == (beat(0, 21),)
-    assert started_since(before, ()) == before
-
-
 def test_a_heart_writes_what_it_was_told_last(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(heartbeat, "_EVERY_S", 0.02)
     heart = Heart(tmp_path, rank=3, world_size=4)
@@ -80,6 +74,25 @@ def test_a_heart_writes_what_it_was_told_last(tmp_path: Path, monkeypatch):
     heart.close()
     (found,) = read_heartbeats(tmp_path)
     assert (found.rank, found.phase, found.step, found.moves) == (3, "forward", 99, 99)
+
+
+def test_a_driver_is_told_again_and_again_and_one_that_is_away_ends_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "_EVERY_S", 0.02)
+    told = []
+
+    def tell(found) -> None:
+        told.append(found)
+        raise TrainingError("the driver's node has not answered for 10 s", fix="")
+
+    heart = Heart(tmp_path, rank=0, world_size=1, tell=tell)
+    heart.beat("forward", 1)
+    end = time.monotonic() + 20
+    while len(told) < 5 and time.monotonic() < end:
+        time.sleep(0.01)
+    heart.close()
+    assert len(told) >= 5  # also while it does not move: the answer may be a stop
+    assert (told[-1].phase, told[-1].step, told[-1].moves) == ("forward", 1, 1)
+    assert read_heartbeats(tmp_path) == (told[-1],)
 
 
 def hang(folder: str, sleeper: int | None) -> None:

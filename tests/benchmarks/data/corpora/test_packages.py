@@ -1,6 +1,7 @@
 """Corpora from packages: how pages and dictionaries are converted."""
 
-from benchmarks.data.corpora.packages import entries, page_text, pages
+from benchmarks.data.corpora.packages import FOLDER, entries, page_text, pages
+from tests.integration.tiny_study import REPOSITORY
 
 PAGE = """<html><head><title>No text</title><style>p {}</style></head><body><nav>No text</nav>
 <h1>List <code>sort</code></h1><p>It is <em>stable</em>:
@@ -30,3 +31,8 @@ def test_a_dictionary_is_cut_between_entries_and_loses_none():
     assert "\n".join(record["text"] for record in found) == dictionary
     assert all(record["text"].startswith("word") for record in found)
     assert min(len(record["text"]) for record in found[:-1]) >= 2_000
+
+
+def test_corpora_are_where_the_local_studies_look_for_them():
+    assert FOLDER.relative_to(REPOSITORY).as_posix() == "runs/corpora"
+    assert "path: runs/corpora/web/legal.jsonl.zst" in (REPOSITORY / "configs" / "legal_scaling_local.yaml").read_text()
