@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from benchmarks.acceptance.evidence import check_results, run_boxes, run_tests
-from benchmarks.cluster import link_cut, three_hosts
+from benchmarks.cluster import google, link_cut, three_hosts
 
 SCALE = (
     *("scale.cpu_growth", "scale.memory_growth", "scale.opens_per_unit", "scale.driver_bytes_per_unit"),
@@ -25,8 +25,11 @@ FAULTS = (
 
 
 def box_1() -> list[str]:
-    """Three hosts without a shared folder make the study of a local disk: shards, sample ids, losses; the report is fetched."""
-    return three_hosts.main()
+    """Three hosts without a shared folder make the study of a local disk: shards, sample ids, losses; the report is fetched.
+
+    So does one with its root on `gs://`.
+    """
+    return [*three_hosts.main(), *google.main()]
 
 
 def box_2() -> list[str]:

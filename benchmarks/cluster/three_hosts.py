@@ -62,7 +62,7 @@ def _on_hosts(hosts: Hosts, folder: Path, disk: dict[str, str]) -> list[str]:
         stored = read_bucket_of(hosts, environment)
     finally:
         server.kill()
-    return [*_same(disk, stored), *_spread(stored), f"the report, {report.stat().st_size} bytes, is on the laptop"]
+    return [*same(disk, stored), *_spread(stored), f"the report, {report.stat().st_size} bytes, is on the laptop"]
 
 
 def study_for(hosts: Hosts, runtime: Mapping[str, Any]) -> TinyStudy:
@@ -77,7 +77,12 @@ def study_for(hosts: Hosts, runtime: Mapping[str, Any]) -> TinyStudy:
     return study
 
 
-def _same(disk: dict[str, str], stored: dict[str, str]) -> list[str]:
+def same(disk: dict[str, str], stored: dict[str, str]) -> list[str]:
+    """Compare shards and steps of two roots; what was compared.
+
+    Raises:
+        AssertionError: If they differ.
+    """
     # Not the reports of units, which name the process and the node of each.
     named = (name for name in disk if name.startswith("shards/") and "/units/" not in name)
     shards = [name for name in named if name.endswith((".arrow", ".index.parquet"))]
@@ -107,7 +112,7 @@ def _steps(files: dict[str, str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def read_folder(root: Path) -> dict[str, str]:
     """The files of a root: the text of records, the hash of everything else."""
     return {
-        path.relative_to(root).as_posix(): _content(path.name, path.read_bytes()) for path in root.rglob("*") if path.is_file()
+        path.relative_to(root).as_posix(): content(path.name, path.read_bytes()) for path in root.rglob("*") if path.is_file()
     }
 
 
@@ -118,7 +123,7 @@ def read_bucket(root: str, *only: str) -> dict[str, str]:
     keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
     keys = [key for key in keys if not only or any(part in key for part in only)]
     read = {key.removeprefix(f"{prefix}/"): client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
-    return {name: _content(name, data) for name, data in read.items() if "@" not in name}
+    return {name: content(name, data) for name, data in read.items() if "@" not in name}
 
 
 def read_bucket_of(hosts: Hosts, environment: Mapping[str, str], *only: str) -> dict[str, str]:
@@ -129,7 +134,8 @@ def read_bucket_of(hosts: Hosts, environment: Mapping[str, str], *only: str) -> 
     return found
 
 
-def _content(name: str, data: bytes) -> str:
+def content(name: str, data: bytes) -> str:
+    """The text of a record, the hash of anything else."""
     return data.decode() if name.endswith((".json", ".jsonl")) else hashlib.sha256(data).hexdigest()
 
 

@@ -70,7 +70,10 @@ class _Google(_ArrowStore):
     @staticmethod
     def _connect(_bucket: str) -> arrow_filesystems.FileSystem:
         # Not from_uri, which raises no ImportError where pyarrow was built without it.
-        return arrow_filesystems.GcsFileSystem(retry_time_limit=timedelta(seconds=_RETRY_S))
+        return arrow_filesystems.GcsFileSystem(
+            anonymous="CLOUD_STORAGE_EMULATOR_ENDPOINT" in os.environ,  # read by Google's client; an emulator has no accounts
+            retry_time_limit=timedelta(seconds=_RETRY_S),
+        )
 
 
 class _Tar(TarFileSystem):  # type: ignore[misc]
