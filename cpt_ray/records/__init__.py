@@ -63,6 +63,7 @@ from cpt_ray.records.fits import (
 from cpt_ray.records.model import ImportedModel, LearnedTokenizer, ModelShape, TextTokens
 from cpt_ray.records.plan import (
     DiskPlan,
+    ForeseenCost,
     GridPlan,
     MemoryPlan,
     Merge,
@@ -173,6 +174,7 @@ __all__ = [
     "Fit",
     "FittedRecord",
     "Forecast",
+    "ForeseenCost",
     "GridPlan",
     "Half",
     "Heartbeat",

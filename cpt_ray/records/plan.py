@@ -11,6 +11,23 @@ from cpt_ray.records.base import Record, RunKind
 from cpt_ray.records.device import Card
 
 
+class ForeseenCost(Record):
+    """What a study was planned to take when its commands began, before anything of a stage was made."""
+
+    FILE = "foreseen.json"
+
+    artifacts: str
+    """Hash of the artifacts that were planned: of other settings, nothing here is true."""
+    on_gpu: bool
+    """Whether `peak_bytes` are of GPUs, as torch allocates them, or of whole processes."""
+    peak_bytes: dict[str, int]
+    """Model to the peak of a worker; of a grid, in the cell that needs the most."""
+    seconds: dict[str, float]
+    """Stage to wall seconds."""
+    basis: str
+    """What the times rest on."""
+
+
 class SourceNeed(Record):
     """The tokens that one budget of one arm needs from one source."""
 

@@ -44,6 +44,8 @@ class PlannedCost:
     """What the planned times rest on."""
     cells: int = 1
     """Cells of the grid that are planned together."""
+    foreseen: bool = False
+    """Whether it was planned before anything was made, instead of when the report was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ from cpt_ray.study.cost.place import AS_CONFIGURED, Choice, find_place
 from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.findings.curves import StudyCurves, open_places
 from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_not_mirrored
+from cpt_ray.study.findings.planned import foresee
 from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
@@ -93,7 +94,7 @@ class StudyDriver:
         self.session = Session(self.root, config.runtime, self.note, self._live_run)
         self._checked: set[str] = set()
         self._fit_tasks: set[str] = set()
-        self._nodes_asked = False
+        self._nodes_asked = self._foreseen = False
 
     def __enter__(self) -> Self:
         self.session.__enter__()
@@ -128,6 +129,9 @@ class StudyDriver:
         self.console.step(verb)
         self.note.reach(verb)
         self.preflight(verb)
+        if not self._foreseen:  # once a command: with what is made now, a plan knows more than it should foretell
+            self._foreseen = True
+            foresee(self)
         said = say_bases(self.graph, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()

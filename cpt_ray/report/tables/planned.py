@@ -18,10 +18,15 @@ def planned_table(contents: ReportContents) -> Table | None:
     rows = [] if planned is None else [*_memory(contents, planned), *_times(planned)]
     if planned is None or not rows:
         return None
-    lead = (
-        "The plan is worked out again from the settings, as cpt-ray plan does, with what is known now: tokens of the shards, "
-        "and trials of plan --measure if there are any. Memory is the highest of any worker of the model's runs; the time of a "
-        "stage is that in which its artifacts were made."
+    when = (
+        "The plan is that of cpt-ray plan when the study's commands began, before anything of a stage was made: from the sizes "
+        "of its sources, and trials of plan --measure if there were any."
+        if planned.foreseen
+        else "The plan is worked out again from the settings, as cpt-ray plan does, with what is known now: tokens of the "
+        "shards, and trials of plan --measure if there are any."
+    )
+    measured = (
+        "Memory is the highest of any worker of the model's runs; the time of a stage is that in which its artifacts were made."
     )
     notes = [f"Times rest on {planned.basis}."] if planned.basis and planned.seconds else []
     if planned.cells > 1:
@@ -30,7 +35,7 @@ def planned_table(contents: ReportContents) -> Table | None:
             "needs the most."
         )
     header = ("what", "planned", "measured", "difference")
-    return Table.of("planned", "Planned beside measured", header, rows, lead=lead, notes=notes)
+    return Table.of("planned", "Planned beside measured", header, rows, lead=f"{when} {measured}", notes=notes)
 
 
 def _memory(contents: ReportContents, planned: PlannedCost) -> Iterator[tuple[Cell | str, ...]]:

@@ -22,6 +22,13 @@ def test_a_plan_is_compared_with_the_highest_peak_and_with_the_time_of_each_stag
     assert table.notes == ("Times rest on steps measured by --measure.",)
 
 
+def test_it_says_when_the_plan_was_made():
+    contents = make_contents()
+    assert planned_table(contents).lead.startswith("The plan is worked out again from the settings")
+    foreseen = replace(contents, planned=replace(contents.planned, foreseen=True))
+    assert planned_table(foreseen).lead.startswith("The plan is that of cpt-ray plan when the study's commands began")
+
+
 def test_on_cpus_the_largest_model_is_compared_with_the_highest_peak_and_the_first_run_is_told():
     contents = make_contents()
     on_cpu = replace(contents.planned, on_gpu=False, peak_bytes={"small": 1_000_000_000, "large": 4_000_000_000})
