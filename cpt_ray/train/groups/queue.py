@@ -66,7 +66,8 @@ class RunQueue:
         self._beats: dict[int, dict[int, Heartbeat]] = {}
         """By run and rank, the last heartbeats."""
         self._stopped = False
-        self._lock = threading.Lock()
+        self._lock, self._beats_lock = threading.Lock(), threading.Lock()
+        """The first is held while a store is asked what is committed; a heartbeat must not wait for that."""
 
     def take(self, group: int, after: int | None) -> Turn:
         """What a worker of the group does after the run `after`, None when it starts."""
@@ -138,13 +139,13 @@ class RunQueue:
 
     def beat(self, place: int, beat: Heartbeat) -> bool:
         """A worker of a run is alive; returns whether the driver has asked all workers to stop."""
-        with self._lock:
+        with self._beats_lock:
             self._beats.setdefault(place, {})[beat.rank] = beat
         return self._is_stopped()
 
     def beats(self, place: int) -> tuple[Heartbeat, ...]:
         """The last heartbeats of a run's workers, by rank, since this command began."""
-        with self._lock:
+        with self._beats_lock:
             beats = sorted(self._beats.get(place, {}).values(), key=lambda beat: beat.rank)
         # An earlier start may have had more workers.
         workers = max(beats, key=lambda beat: beat.time).world_size if beats else 0

@@ -22,6 +22,8 @@ from cpt_ray.train.shutdown import Preemption
 from cpt_ray.train.task import TrainTask
 
 _RESUME = "re-run the same command to resume from the last checkpoint"
+_CALLS = 16
+"""That the queue answers at once: some wait for a store."""
 _BEAT_S = 10.0
 """How long a worker waits for the answer to a heartbeat."""
 
@@ -34,7 +36,7 @@ class QueueActor:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(_Queue).options(num_cpus=0, scheduling_strategy=here)
+        actor = ray.remote(_Queue).options(num_cpus=0, max_concurrency=_CALLS, scheduling_strategy=here)
         self._actor = actor.remote([task.to_json() for task in tasks])
 
     def take(self, group: int, after: int | None) -> Turn:

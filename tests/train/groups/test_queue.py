@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,27 @@ def test_a_worker_is_told_of_a_stop_when_it_says_that_it_is_alive(tasks):
     assert queue.beats(CONTROL) == ()
     assert queue.take(0, TRUNK) in (TRUNK, "end")
     assert queue.wanted() == 0
+
+
+def test_a_heartbeat_does_not_wait_for_a_store(tasks, monkeypatch):
+    away, asked = threading.Event(), threading.Event()
+
+    def slow(folder):
+        asked.set()
+        away.wait(20)
+        return []
+
+    queue = RunQueue(tasks)
+    queue.open(0)
+    monkeypatch.setattr(module, "committed", slow)
+    looking = threading.Thread(target=queue.wanted)
+    looking.start()
+    assert asked.wait(20)
+    assert not queue.beat(TRUNK, alive(0, moves=1))
+    assert len(queue.beats(TRUNK)) == 1
+    assert looking.is_alive()
+    away.set()
+    looking.join()
 
 
 def test_workers_of_an_earlier_start_of_a_smaller_group_are_not_waited_for(tasks):
