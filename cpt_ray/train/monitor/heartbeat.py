@@ -9,6 +9,7 @@ Guarantee: entering a phase costs the training thread no file access and no call
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -19,9 +20,10 @@ from pathlib import Path
 
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.edges.store import is_mirrored
-from cpt_ray.errors import CptRayError
+from cpt_ray.errors import CptRayError, problem_of
 from cpt_ray.records import Heartbeat
 
+logger = logging.getLogger(__name__)
 FOLDER = "heartbeats"
 _EVERY_S = 1.0
 _EVERY_STORED_S = 30.0
@@ -51,9 +53,9 @@ class Heart(threading.Thread):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._who = {"rank": rank, "world_size": world_size, "host": socket.gethostname(), "pid": os.getpid()}
         self._now: tuple[str, int, int, float] = ("start", 0, 0, time.time())
-        self._written, self._write_at, self._tell_driver = -1, 0.0, tell
+        self._written, self._write_at, self._tell = -1, 0.0, tell
         self._stopping = threading.Event()
-        self._pulse()
+        self._write(self._beat())
         self.start()
 
     def beat(self, phase: str, step: int) -> None:
@@ -72,17 +74,26 @@ class Heart(threading.Thread):
         self._write_at = 0.0
         self._pulse()
 
-    def _pulse(self) -> None:
+    def _beat(self) -> Heartbeat:
         phase, step, moves, entered = self._now
-        beat = Heartbeat.model_validate({**self._who, "phase": phase, "step": step, "moves": moves, "time": entered})
-        # One that cannot be sent is missing, which is what the driver reports.
-        with contextlib.suppress(CptRayError):
-            if self._tell_driver is not None:
-                self._tell_driver(beat)
-        with contextlib.suppress(CptRayError):
-            if moves != self._written and time.monotonic() >= self._write_at:
+        return Heartbeat.model_validate({**self._who, "phase": phase, "step": step, "moves": moves, "time": entered})
+
+    def _pulse(self) -> None:
+        beat = self._beat()
+        if self._tell is not None:
+            try:
+                self._tell(beat)
+            except (
+                Exception
+            ) as error:  # the network or Ray; training goes on, and a heartbeat that is missing is what is reported
+                logger.info("the driver was not told a heartbeat: %s", problem_of(error))
+        self._write(beat)
+
+    def _write(self, beat: Heartbeat) -> None:
+        if beat.moves != self._written and time.monotonic() >= self._write_at:
+            with contextlib.suppress(CptRayError):
                 write_atomic(self._path, beat.to_json())
-                self._written = moves
+                self._written = beat.moves
                 self._write_at = time.monotonic() + (_EVERY_STORED_S if is_mirrored(self._path) else 0.0)
 
 
