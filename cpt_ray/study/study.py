@@ -36,8 +36,8 @@ from cpt_ray.study.cost.paid import token_prices
 from cpt_ray.study.cost.place import AS_CONFIGURED, Choice, find_place
 from cpt_ray.study.cost.shapes import model_shapes
 from cpt_ray.study.findings.curves import StudyCurves, open_places
+from cpt_ray.study.findings.foreseen import foresee
 from cpt_ray.study.findings.mirror import LiveMirror, Mirror, MirrorTarget, why_not_mirrored
-from cpt_ray.study.findings.planned import foresee
 from cpt_ray.study.graph import ALL, CellGraph, Chosen, StudyGraph, distinct
 from cpt_ray.study.grid import Grid
 from cpt_ray.study.inspect.trace import shards_of
@@ -131,7 +131,7 @@ class StudyDriver:
         self.preflight(verb)
         if not self._foreseen:  # once a command: with what is made now, a plan knows more than it should foretell
             self._foreseen = True
-            foresee(self)
+            foresee(self.graph, self.grid)
         said = say_bases(self.graph, self.console) if verb == "prepare" else {}
         if verb == "train":
             self.require_budgets()

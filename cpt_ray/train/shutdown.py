@@ -17,6 +17,8 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 
+from cpt_ray.edges.store import is_mirrored
+from cpt_ray.records import Heartbeat
 from cpt_ray.train.engine.outcome import HostCopy
 
 Request = Literal["stop", "preemption"]
@@ -36,6 +38,17 @@ class Preemption:
 
 AskPreemption = Callable[[], Preemption | None]
 """Collective: every rank asks at the same step, and all get the same answer."""
+
+
+TellDriver = Callable[[Heartbeat], bool]
+"""Passes a heartbeat on to the driver, and returns whether it has asked the workers to stop."""
+
+
+def tell_driver(tell: TellDriver, stop_file: Path, beat: Heartbeat) -> None:
+    """Pass a heartbeat on; where the driver's stop file is not seen, its answer makes one."""
+    if tell(beat) and is_mirrored(stop_file):
+        stop_file.parent.mkdir(parents=True, exist_ok=True)
+        stop_file.touch()
 
 
 class Requests:

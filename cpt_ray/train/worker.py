@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,6 @@ from cpt_ray.model.base import load_model
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, trained_shape
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import (
-    Heartbeat,
     ImportedModel,
     LoadedCheckpoint,
     Made,
@@ -64,14 +62,10 @@ from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.record import wall_clock
 from cpt_ray.train.runs.schedule import learning_rate
-from cpt_ray.train.shutdown import AskPreemption
+from cpt_ray.train.shutdown import AskPreemption, TellDriver, tell_driver
 from cpt_ray.train.task import TrainTask
 
 logger = logging.getLogger(__name__)
-
-
-TellDriver = Callable[[Heartbeat], bool]
-"""Passes a heartbeat on to the driver, and returns whether it has asked the workers to stop."""
 
 
 def run_worker(task: TrainTask, *, tell: TellDriver | None = None, ask_preemption: AskPreemption | None = None) -> None:
@@ -89,7 +83,7 @@ def run_worker(task: TrainTask, *, tell: TellDriver | None = None, ask_preemptio
     started = wall_clock()
     device = _prepare_process(task)
     task = _arrive(task)
-    watch = Watch(Path(task.run_folder), device, None if tell is None else partial(_tell, tell, task.stop_file))
+    watch = Watch(Path(task.run_folder), device, tell and partial(tell_driver, tell, task.stop_file))
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
             logger.info("run %s on rank %d of %d", task.spec.name, dist.get_rank(), dist.get_world_size())
@@ -100,13 +94,6 @@ def run_worker(task: TrainTask, *, tell: TellDriver | None = None, ask_preemptio
                 raise
     finally:
         watch.stop()
-
-
-def _tell(tell: TellDriver, stop_file: Path, beat: Heartbeat) -> None:
-    """Pass a heartbeat on; where the driver's stop file is not seen, its answer makes one."""
-    if tell(beat) and store.is_mirrored(stop_file):
-        stop_file.parent.mkdir(parents=True, exist_ok=True)
-        stop_file.touch()
 
 
 def _arrive(task: TrainTask) -> TrainTask:
@@ -242,13 +229,8 @@ def _batches(parts: _Parts) -> BatchSource:
 
 
 def _order(task: TrainTask, manifest: ShardManifest, start: Start) -> SampleOrder:
-    return sample_order(
-        task.settings.arm,
-        task.spec,
-        manifest,
-        window_rows=task.settings.train.shuffle_window,
-        branch_position=start.branch_position,
-    )
+    settings, branch = task.settings, start.branch_position
+    return sample_order(settings.arm, task.spec, manifest, window_rows=settings.train.shuffle_window, branch_position=branch)
 
 
 def _shape(task: TrainTask) -> ModelShape:

@@ -1,10 +1,8 @@
 """The plan that a report shows, and the time that a stage took."""
 
 from cpt_ray.config.load import load_study
-from cpt_ray.edges.storage import write_atomic
-from cpt_ray.records import Artifact, ForeseenCost
-from cpt_ray.study.findings import planned as module
-from cpt_ray.study.findings.planned import as_it_ran, foresee, planned_cost, seconds_covered
+from cpt_ray.records import Artifact
+from cpt_ray.study.findings.planned import as_it_ran, planned_cost, seconds_covered
 from cpt_ray.study.study import StudyDriver
 from tests.report.made_up import make_contents
 from tests.study.planned import Lines
@@ -37,39 +35,6 @@ def test_a_grid_is_planned_as_a_whole_and_each_model_by_its_worst_cell(tiny):
     assert scored.seconds["train"] == alone.seconds["train"]
     rows = planned("axes.rows={key: prepare.pack.sequence_length, values: [32, 64]}")
     assert rows.peak_bytes["tiny"] == max(planned(f"prepare.pack.sequence_length={n}").peak_bytes["tiny"] for n in (32, 64))
-
-
-def test_a_plan_is_noted_before_anything_is_made_and_stays(tiny, tmp_path, monkeypatch):
-    def opened(*overrides):
-        return StudyDriver(load_study(tiny.config, (f"study.root={tmp_path / 'root'}", *overrides)), tiny.config, Lines())
-
-    def noted():
-        return ForeseenCost.load(study.root / ForeseenCost.FILE)
-
-    study = opened()
-    assert not planned_cost(study, []).foreseen
-    foresee(study)
-    first = noted()
-    assert {"prepare", "train"} <= set(first.seconds)
-    assert planned_cost(study, []).foreseen
-
-    # What a plan says later of a stage that has begun is not what it foretold.
-    other = first.model_copy(update={"seconds": dict.fromkeys(first.seconds, 1.0), "peak_bytes": {"tiny": 1}})
-    for begun in ((), ("prepare",), ("prepare", "train")):
-        write_atomic(study.root / ForeseenCost.FILE, other.to_json())
-        monkeypatch.setattr(module, "_begun", lambda _, begun=begun: set(begun))
-        foresee(study)
-        assert noted().seconds == {verb: 1.0 if verb in begun else known for verb, known in first.seconds.items()}
-        assert noted().peak_bytes == ({"tiny": 1} if "train" in begun else first.peak_bytes)
-
-    # Other settings make other artifacts. Of a stage that began without a plan nothing is foreseen.
-    study = opened("prepare.pack.sequence_length=32")
-    foresee(study)
-    assert not planned_cost(study, []).foreseen
-    monkeypatch.setattr(module, "_begun", lambda _: {"prepare"})
-    foresee(study)
-    assert planned_cost(study, []).foreseen
-    assert set(noted().seconds) == set(first.seconds) - {"prepare"}
 
 
 def test_a_report_that_is_written_elsewhere_plans_for_the_card_that_runs_computed_on():

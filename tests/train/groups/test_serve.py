@@ -45,7 +45,7 @@ def test_a_stop_that_the_queue_was_asked_for_reaches_a_run_in_training(root, mon
     monkeypatch.setattr(shutdown, "_LOOK_S", 0.0)
     monkeypatch.setattr(heartbeat, "_EVERY_S", 0.01)
     tasks = make_tasks(root, "stopped")
-    monkeypatch.setattr("cpt_ray.train.worker.store.is_mirrored", lambda path: Path(path) == tasks[0].stop_file)
+    monkeypatch.setattr("cpt_ray.train.shutdown.is_mirrored", lambda path: Path(path) == tasks[0].stop_file)
     queue, log = RunQueue(tasks), Watch.log
 
     def log_and_stop(self, metrics):
