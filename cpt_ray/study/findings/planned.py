@@ -1,8 +1,8 @@
 """A study's plan beside what it took, for its report.
 
 In: the study and its artifacts. Out: a `PlannedCost`, of all chosen cells together; what they share counts once on both sides.
-The plan is that of the beginning, which every command notes before a stage begins (`foreseen.py`). The time of a stage is that in
-which its artifacts were made: of those that were made side by side, the time counts once.
+The plan is that of the beginning, which every command notes before a stage begins (`foreseen.py`). The time of a stage is that
+in which its artifacts were made: of those that were made side by side, the time counts once.
 """
 
 from __future__ import annotations
