@@ -287,7 +287,7 @@ def box_4() -> list[str]:
 
 def box_5() -> list[str]:
     """Pages at three widths and on paper: nothing cut off, nothing requested, and the first screen answers the questions."""
-    evidence = check_results("grid", PAGE_CLAIMS, made_by="make bench-grid", met=True)
+    evidence = []
     for name in STUDIES:
         views = [View(width=width) for width in WIDTHS] + [View.paper(), View(width=1280, dark=True)]
         for view, seen in zip(views, look(_page(name), views), strict=True):
@@ -297,7 +297,9 @@ def box_5() -> list[str]:
             evidence.append(_judge_first_screen(name, width, first))
     for picture, (name, view) in PICTURES.items():
         look(_page(name), [replace(view, unfold=False, shot=IMAGES / f"{picture}.png")])
-    return [*evidence, *(f"docs/images/{picture}.png" for picture in PICTURES), *run_tests("answer", 5)]
+    evidence += [*(f"docs/images/{picture}.png" for picture in PICTURES), *run_tests("answer", 5)]
+    # Last: a page that is slow is looked at all the same.
+    return [*evidence, *check_results("grid", PAGE_CLAIMS, made_by="make bench-grid", met=True)]
 
 
 def _judge(name: str, view: View, seen: Seen) -> str:
