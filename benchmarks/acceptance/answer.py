@@ -287,7 +287,7 @@ def box_4() -> list[str]:
 
 def box_5() -> list[str]:
     """Pages at three widths and on paper: nothing cut off, nothing requested, and the first screen answers the questions."""
-    evidence = check_results("grid", PAGE_CLAIMS, made_by="make bench-grid", met=True)
+    evidence = []
     for name in STUDIES:
         views = [View(width=width) for width in WIDTHS] + [View.paper(), View(width=1280, dark=True)]
         for view, seen in zip(views, look(_page(name), views), strict=True):
@@ -297,7 +297,9 @@ def box_5() -> list[str]:
             evidence.append(_judge_first_screen(name, width, first))
     for picture, (name, view) in PICTURES.items():
         look(_page(name), [replace(view, unfold=False, shot=IMAGES / f"{picture}.png")])
-    return [*evidence, *(f"docs/images/{picture}.png" for picture in PICTURES), *run_tests("answer", 5)]
+    evidence += [*(f"docs/images/{picture}.png" for picture in PICTURES), *run_tests("answer", 5)]
+    # Last: a page that is slow is looked at all the same.
+    return [*evidence, *check_results("grid", PAGE_CLAIMS, made_by="make bench-grid", met=True)]
 
 
 def _judge(name: str, view: View, seen: Seen) -> str:
@@ -319,8 +321,8 @@ def _judge_first_screen(name: str, width: int, seen: Seen) -> str:
     for what, words in (("gain", r"gain|loss|better|no domain"), ("forgetting", "forg"), ("next step", "more t|reduce")):
         check(re.search(words, seen.verdict) is not None, f"{where} does not say the {what}: {seen.verdict}")
     check(seen.results_top is not None and seen.results_top < seen.window_height, f"{where} has no table of results")
-    # On a phone the second figure stands below the table.
-    wanted = FIRST_FIGURES if width >= LAPTOP else FIRST_FIGURES[:1]
+    # On a phone the second figure stands below the table. A study of bases alone has no gain to hold against a loss.
+    wanted = FIRST_FIGURES if width >= LAPTOP and name != "ladder" else FIRST_FIGURES[:1]
     for figure in wanted:
         check(figure in seen.drawn, f"{where}: the page has no {figure}")
         check(seen.drawn[figure][0] < seen.window_height, f"{where}: {figure} begins at {seen.drawn[figure][0]} px, below it")
