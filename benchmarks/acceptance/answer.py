@@ -321,8 +321,9 @@ def _judge_first_screen(name: str, width: int, seen: Seen) -> str:
     for what, words in (("gain", r"gain|loss|better|no domain"), ("forgetting", "forg"), ("next step", "more t|reduce")):
         check(re.search(words, seen.verdict) is not None, f"{where} does not say the {what}: {seen.verdict}")
     check(seen.results_top is not None and seen.results_top < seen.window_height, f"{where} has no table of results")
-    # On a phone the second figure stands below the table. A study of bases alone has no gain to hold against a loss.
-    wanted = FIRST_FIGURES if width >= LAPTOP and name != "ladder" else FIRST_FIGURES[:1]
+    # On a phone the second figure stands below the table; without a domain there is no gain to hold against a loss.
+    has_domain = any(arm.role == "domain" for arm in _study(name).config.arms.values())
+    wanted = FIRST_FIGURES if width >= LAPTOP and has_domain else FIRST_FIGURES[:1]
     for figure in wanted:
         check(figure in seen.drawn, f"{where}: the page has no {figure}")
         check(seen.drawn[figure][0] < seen.window_height, f"{where}: {figure} begins at {seen.drawn[figure][0]} px, below it")

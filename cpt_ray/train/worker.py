@@ -102,9 +102,7 @@ def _arrive(task: TrainTask) -> TrainTask:
     folder = Path(task.run_folder)
     if store.is_mirrored(folder):
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            task.stop_file.unlink(
-                missing_ok=True
-            )  # of a study that was deleted; where a stop is wanted, the next heartbeat says so
+            task.stop_file.unlink(missing_ok=True)  # a deleted study's; a heartbeat's answer makes it again if it is wanted
             clear_run(folder)
             if task.parent_folder is not None:
                 bring_run(Path(task.parent_folder))

@@ -28,13 +28,15 @@ def foresee(graph: StudyGraph, grid: Grid) -> None:
 
     Where it cannot be planned yet, as with a model whose tokenizer is still to be learned, nothing is noted.
     """
+    begun = _begun(graph)
+    if begun == {stage.verb for stage in graph.stages}:  # nothing is left to foretell, and planning a large grid takes seconds
+        return
     try:
         cost = plan_grid(graph)
     except CptRayError as error:
         logger.info("nothing is foreseen: %s", problem_of(error))
         return
     before, on_gpu, basis = foreseen(graph), cost.memory[0].on_gpu, cost.time.basis if cost.time else ""
-    begun = _begun(graph)
     peaks, seconds = peaks_of(grid.trained(), cost, on_gpu=on_gpu), seconds_of(cost)
     if TRAIN.verb in begun:
         if before is None:  # its first commands were an older version's: too late
@@ -72,8 +74,9 @@ def seconds_of(cost: GridCost) -> dict[str, float]:
 
 
 def _begun(graph: StudyGraph) -> set[str]:
-    """The verbs of which something is made."""
-    return {node.stage.verb for node in graph.all() if store.exists(node)}
+    """The verbs of which something is made; the first artifact that is there decides, because a store takes time to ask."""
+    verbs = {stage.verb for stage in graph.stages}
+    return {verb for verb in verbs if any(map(store.exists, graph.all(verb)))}
 
 
 def _artifacts(graph: StudyGraph) -> str:

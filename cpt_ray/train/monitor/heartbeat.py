@@ -83,9 +83,7 @@ class Heart(threading.Thread):
         if self._tell is not None:
             try:
                 self._tell(beat)
-            except (
-                Exception
-            ) as error:  # the network or Ray; training goes on, and a heartbeat that is missing is what is reported
+            except Exception as error:  # of the network or Ray: training goes on, and the driver says what it misses
                 logger.info("the driver was not told a heartbeat: %s", problem_of(error))
         self._write(beat)
 
