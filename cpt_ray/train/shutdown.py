@@ -1,8 +1,8 @@
 """What workers agree on between two steps: whether to stop, whether a node is being preempted, and whether an upload failed.
 
-A stop is a file next to the study's lease, written by the driver on SIGINT or SIGTERM; on a node that does not share that disk,
-the answer to a heartbeat makes it in the node's mirror. Rank 0 polls for it, and one small all-reduce per step notifies all, so
-that they save at the same step. On GPUs its result is read a step later, so that no rank waits for it.
+The driver asks for a stop, on SIGINT or SIGTERM, in its answers to heartbeats. Workers hear it one by one, and one small
+all-reduce per step notifies all, so that they save at the same step. On GPUs its result is read a step later, so that no rank
+waits for it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.distributed as dist
 
-from cpt_ray.edges.store import is_mirrored
-from cpt_ray.records import Heartbeat
 from cpt_ray.train.engine.outcome import HostCopy
 
 Request = Literal["stop", "preemption"]
 
-_LOOK_S = 0.5
 _ASK_S = 5.0
 
 
@@ -40,22 +36,11 @@ AskPreemption = Callable[[], Preemption | None]
 """Collective: every rank asks at the same step, and all get the same answer."""
 
 
-TellDriver = Callable[[Heartbeat], bool]
-"""Passes a heartbeat on to the driver, and returns whether it has asked the workers to stop."""
-
-
-def tell_driver(tell: TellDriver, stop_file: Path, beat: Heartbeat) -> None:
-    """Pass a heartbeat on; where the driver's stop file is not seen, its answer makes one."""
-    if tell(beat) and is_mirrored(stop_file):
-        stop_file.parent.mkdir(parents=True, exist_ok=True)
-        stop_file.touch()
-
-
 class Requests:
     """Called by every rank after every step.
 
     Args:
-        stop_file: Its existence requests a stop.
+        stop_wanted: Whether this rank has heard that the driver wants a stop.
         ask_preemption: Reports whether a node will be preempted; None if nothing can report it.
         upload_failed: Whether this rank's upload has failed.
         on_failed_upload: Called on all ranks when one has; must raise.
@@ -65,7 +50,7 @@ class Requests:
 
     def __init__(
         self,
-        stop_file: Path,
+        stop_wanted: Callable[[], bool],
         *,
         ask_preemption: AskPreemption | None,
         upload_failed: Callable[[], bool],
@@ -73,11 +58,11 @@ class Requests:
         device: torch.device,
         lag: int = 0,
     ) -> None:
-        self._stop_file, self._ask_preemption = stop_file, ask_preemption
+        self._stop_wanted, self._ask_preemption = stop_wanted, ask_preemption
         self._upload_failed, self._on_failed_upload = upload_failed, on_failed_upload
         self._device, self._rank = device, dist.get_rank()
         self._lag, self._sent = lag, deque[HostCopy]()
-        self._looked = self._asked = 0.0
+        self._asked = 0.0
         self.preemption: Preemption | None = None
         """The newest notice; each one is answered by one save."""
 
@@ -105,13 +90,6 @@ class Requests:
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         self._sent.append(HostCopy(flags))
         return [bool(flag) for flag in self._sent.popleft().read()] if len(self._sent) > self._lag else [False] * len(mine)
-
-    def _stop_wanted(self) -> bool:
-        now = time.monotonic()
-        if self._rank != 0 or now - self._looked < _LOOK_S:
-            return False
-        self._looked = now
-        return self._stop_file.exists()
 
     def _ask_now(self) -> bool:
         now = time.monotonic()

@@ -87,11 +87,6 @@ class TrainTask(Record):
             store.fetched_folder(Path(folder), "*")
         return task
 
-    @property
-    def stop_file(self) -> Path:
-        """Created by the driver to make its workers save and stop; each driver has a different file."""
-        return Path(self.lease_path).with_name(f"stop-{self.lease_attempt}")
-
     def require_lease(self) -> None:
         """Refuse to write on behalf of a driver that has been superseded.
 

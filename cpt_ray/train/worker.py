@@ -50,6 +50,7 @@ from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.engine.micro_batch import Passes, choose_micro_batch, out_of_memory_named
 from cpt_ray.train.exports import Exports
 from cpt_ray.train.loop import Course, train
+from cpt_ray.train.monitor.heartbeat import TellDriver
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
 from cpt_ray.train.monitor.metrics import ATTEMPTS, bring_run, clear_run, walk_steps
 from cpt_ray.train.monitor.peak import measure_peak_flops, peak_basis
@@ -62,7 +63,7 @@ from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
 from cpt_ray.train.runs.record import wall_clock
 from cpt_ray.train.runs.schedule import learning_rate
-from cpt_ray.train.shutdown import AskPreemption, TellDriver, tell_driver
+from cpt_ray.train.shutdown import AskPreemption
 from cpt_ray.train.task import TrainTask
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def run_worker(task: TrainTask, *, tell: TellDriver | None = None, ask_preemptio
     started = wall_clock()
     device = _prepare_process(task)
     task = _arrive(task)
-    watch = Watch(Path(task.run_folder), device, tell and partial(tell_driver, tell, task.stop_file))
+    watch = Watch(Path(task.run_folder), device, tell)
     try:
         with log_to(rank_log(Path(task.run_folder), dist.get_rank()), watch.warn):
             logger.info("run %s on rank %d of %d", task.spec.name, dist.get_rank(), dist.get_world_size())
@@ -102,7 +103,6 @@ def _arrive(task: TrainTask) -> TrainTask:
     folder = Path(task.run_folder)
     if store.is_mirrored(folder):
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            task.stop_file.unlink(missing_ok=True)  # a deleted study's; a heartbeat's answer makes it again if it is wanted
             clear_run(folder)
             if task.parent_folder is not None:
                 bring_run(Path(task.parent_folder))
@@ -170,6 +170,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
         engine,
         attempt=attempt.attempt,
         vocabulary_size=manifest.vocabulary_size,
+        stop_wanted=watch.stop_wanted,
         ask_preemption=ask_preemption,
         before_save=exports.points,  # a run that resumes from the checkpoint will not pass these marks again
     )

@@ -11,14 +11,17 @@ from cpt_ray.train.shutdown import Preemption, Requests
 
 
 @pytest.fixture
-def always_look(monkeypatch):
-    monkeypatch.setattr(shutdown, "_LOOK_S", 0.0)
+def always_ask(monkeypatch):
     monkeypatch.setattr(shutdown, "_ASK_S", 0.0)
 
 
-def ask_of(stop_file, *, ask_preemption=None, upload_failed=lambda: False, on_failed_upload=lambda: None, lag=0):
+def never():
+    return False
+
+
+def ask_of(stop_wanted, *, ask_preemption=None, upload_failed=lambda: False, on_failed_upload=lambda: None, lag=0):
     return Requests(
-        stop_file,
+        stop_wanted,
         ask_preemption=ask_preemption,
         upload_failed=upload_failed,
         on_failed_upload=on_failed_upload,
@@ -27,84 +30,69 @@ def ask_of(stop_file, *, ask_preemption=None, upload_failed=lambda: False, on_fa
     )
 
 
-@pytest.mark.usefixtures("one_worker", "always_look")
-def test_a_stop_is_asked_for_by_a_file_and_for_as_long_as_it_is_there(tmp_path):
-    requests = ask_of(tmp_path / "stop-1")
-    assert requests() is None
-    (tmp_path / "stop-2").touch()  # another driver's
-    assert requests() is None
-    (tmp_path / "stop-1").touch()
-    assert [requests(), requests()] == ["stop", "stop"]
-    (tmp_path / "stop-1").unlink()
-    assert requests() is None
+@pytest.mark.usefixtures("one_worker")
+def test_a_stop_is_obeyed_for_as_long_as_it_is_wanted():
+    wanted = iter([False, True, True, False])
+    requests = ask_of(lambda: next(wanted))
+    assert [requests() for _ in range(4)] == [None, "stop", "stop", None]
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_the_disk_is_not_asked_at_every_step(tmp_path, monkeypatch):
-    now = 1000.0
+def test_nodes_are_not_asked_about_at_every_step(monkeypatch):
+    now, asked = 1000.0, []
     monkeypatch.setattr(shutdown.time, "monotonic", lambda: now)
-    requests = ask_of(tmp_path / "stop")
-    assert requests() is None
-    (tmp_path / "stop").touch()
-    now += 0.4
-    assert requests() is None
-    now += 0.2
-    assert requests() == "stop"
+    requests = ask_of(never, ask_preemption=lambda: asked.append(now))
+    for _ in range(12):
+        requests()
+        now += 1.0
+    assert asked == [1000.0, 1005.0, 1010.0]
 
 
-@pytest.mark.usefixtures("one_worker", "always_look")
-def test_a_notice_is_answered_once_and_a_new_one_again(tmp_path):
+@pytest.mark.usefixtures("one_worker", "always_ask")
+def test_a_notice_is_answered_once_and_a_new_one_again():
     notices = [None, Preemption(100.0, ("a",)), Preemption(100.0, ("a",)), Preemption(200.0, ("a", "b")), None]
-    requests = ask_of(tmp_path / "stop", ask_preemption=lambda: notices.pop(0))
+    requests = ask_of(never, ask_preemption=lambda: notices.pop(0))
     assert [requests() for _ in range(5)] == [None, "preemption", None, "preemption", None]
     assert requests.preemption == Preemption(200.0, ("a", "b"))
 
 
-@pytest.mark.usefixtures("one_worker", "always_look")
-def test_a_stop_goes_before_a_notice(tmp_path):
-    requests = ask_of(tmp_path / "stop", ask_preemption=lambda: Preemption(None, ("a",)))
-    (tmp_path / "stop").touch()
-    assert requests() == "stop"
-    (tmp_path / "stop").unlink()
-    assert requests() == "preemption"
+@pytest.mark.usefixtures("one_worker", "always_ask")
+def test_a_stop_goes_before_a_notice():
+    wanted = iter([True, False])
+    requests = ask_of(lambda: next(wanted), ask_preemption=lambda: Preemption(None, ("a",)))
+    assert [requests(), requests()] == ["stop", "preemption"]
 
 
-def two_ranks(folder, failing_rank):
-    """Each rank has its own stop file, one may have a failed upload; returns this rank's request, or the error it raised."""
-    shutdown._LOOK_S = 0.0
+def two_ranks(told_rank, failing_rank):
+    """One rank may have heard of a stop, one may have a failed upload; returns this rank's request, or the error it raised."""
     rank = dist.get_rank()
 
     def fail():
         raise RuntimeError("an upload failed")
 
-    requests = ask_of(folder / f"stop-{rank}", upload_failed=lambda: rank == failing_rank, on_failed_upload=fail)
+    requests = ask_of(lambda: rank == told_rank, upload_failed=lambda: rank == failing_rank, on_failed_upload=fail)
     try:
         return requests()
     except RuntimeError as error:
         return str(error)
 
 
-def test_what_one_rank_sees_all_ranks_learn_at_the_same_step(zero_groups, tmp_path):
+def test_what_one_rank_sees_all_ranks_learn_at_the_same_step(zero_groups):
     group = zero_groups.of(2)
-    assert group.run(two_ranks, tmp_path, None) == [None, None]
-    assert group.run(two_ranks, tmp_path, 1) == ["an upload failed", "an upload failed"]
-    (tmp_path / "stop-1").touch()  # only rank 0 looks, so that a slow filesystem cannot split the ranks
-    assert group.run(two_ranks, tmp_path, None) == [None, None]
-    (tmp_path / "stop-0").touch()
-    assert group.run(two_ranks, tmp_path, None) == ["stop", "stop"]
+    assert group.run(two_ranks, None, None) == [None, None]
+    assert group.run(two_ranks, None, 1) == ["an upload failed", "an upload failed"]
+    assert group.run(two_ranks, 0, None) == ["stop", "stop"]
+    assert group.run(two_ranks, 1, None) == ["stop", "stop"]
 
 
-def asks_late(folder, lag):
-    """Four calls, the stop file there from the second on."""
-    shutdown._LOOK_S = 0.0
-    requests = ask_of(folder / f"late-{lag}", lag=lag)
-    found = [requests()]
-    dist.barrier()
-    (folder / f"late-{lag}").touch()
-    return [*found, *(requests() for _ in range(3))]
+def asks_late(lag):
+    """Four calls; one rank has heard of a stop at the second."""
+    wanted = iter([False, dist.get_rank() == 1, False, False])
+    requests = ask_of(lambda: next(wanted), lag=lag)
+    return [requests() for _ in range(4)]
 
 
-def test_a_late_answer_reaches_all_ranks_at_the_same_later_step(zero_groups, tmp_path):
+def test_a_late_answer_reaches_all_ranks_at_the_same_later_step(zero_groups):
     group = zero_groups.of(2)
-    assert group.run(asks_late, tmp_path, 0) == [[None, "stop", "stop", "stop"]] * 2
-    assert group.run(asks_late, tmp_path, 2) == [[None, None, None, "stop"]] * 2
+    assert group.run(asks_late, 0) == [[None, "stop", None, None]] * 2
+    assert group.run(asks_late, 2) == [[None, None, None, "stop"]] * 2

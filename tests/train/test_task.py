@@ -25,12 +25,6 @@ def test_it_travels_as_json_and_says_the_same(task):
     assert again.settings.train.lora == task.settings.train.lora is not None
 
 
-def test_another_attempt_of_the_driver_asks_for_a_stop_by_another_file(task):
-    later = task.model_copy(update={"lease_attempt": 12})
-    assert task.stop_file == Path(task.lease_path).parent / "stop-1"
-    assert later.stop_file == Path(task.lease_path).parent / "stop-12"
-
-
 def test_a_run_is_finished_when_its_record_is_there(task):
     assert not task.finished
     Path(task.run_folder).mkdir()

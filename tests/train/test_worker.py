@@ -182,30 +182,31 @@ def test_the_times_of_each_checkpoint_are_on_record(root, whole):
 
 
 def test_a_stop_is_obeyed_between_steps_and_the_same_task_resumes(root, whole, monkeypatch):
-    from cpt_ray.train import shutdown, worker
+    from cpt_ray.train import worker
 
-    monkeypatch.setattr(shutdown, "_LOOK_S", 0.0)
+    wanted = False
+    monkeypatch.setattr(worker.Watch, "stop_wanted", lambda self: wanted)
     config = tiny_config(root, budgets=[1500], checkpoint_every=100_000)
     task = make_task(root, config, spec_named(config, "legal-1500"), "stopped")
-    task.stop_file.touch()
+    wanted = True
     with pytest.raises(TrainingStopped, match=r"legal-1500-seed0: stopped at step 0, 0 tokens, saved") as error:
         worker.run_worker(task)
     assert error.value.exit_code == 130
-    task.stop_file.unlink()
+    wanted = False
 
     log = worker.Watch.log
 
     def log_and_ask(self, metrics: StepMetrics) -> None:
+        nonlocal wanted
         log(self, metrics)
-        if metrics.step == 2:
-            task.stop_file.touch()
+        wanted = metrics.step == 2
 
     with monkeypatch.context() as patched, pytest.raises(TrainingStopped, match="stopped at step 2, "):
         patched.setattr(worker.Watch, "log", log_and_ask)
         worker.run_worker(task)
     assert checkpoint.newest(root / "stopped")[1].progress.step == 2
     assert read_times(root / "stopped")[0].reason == "stop"
-    task.stop_file.unlink()
+    wanted = False
     worker.run_worker(task)
     assert RunRecord.load(root / "stopped" / "run.json").training.first_steps == (0, 0, 2)
     steps = [[(m.loss, m.sample_ids) for m in read_metrics(root / name)] for name in (whole, "stopped")]

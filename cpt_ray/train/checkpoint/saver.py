@@ -29,6 +29,7 @@ class Saver:
         engine: The engine whose state is saved.
         attempt: Number of this start of the run.
         vocabulary_size: The ids of the state guard's fixed row are drawn below it.
+        stop_wanted: Whether the driver has told this worker that it wants a stop.
         ask_preemption: Reports whether a node will be preempted.
         before_save: Called before each save, for work that a run resumed from the checkpoint will not repeat.
     """
@@ -40,6 +41,7 @@ class Saver:
         *,
         attempt: int,
         vocabulary_size: int,
+        stop_wanted: Callable[[], bool],
         ask_preemption: AskPreemption | None,
         before_save: Callable[[RunProgress], None],
     ) -> None:
@@ -56,7 +58,7 @@ class Saver:
             may_commit=task.require_lease,
         )
         self._requests = Requests(
-            task.stop_file,
+            stop_wanted,
             ask_preemption=ask_preemption,
             upload_failed=lambda: self._snapshots.failed,
             on_failed_upload=self._fail,

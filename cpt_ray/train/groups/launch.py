@@ -74,7 +74,7 @@ def run_training(
     watcher = Watcher(tasks, queue, observer)
     watcher.start()
     try:
-        with stop_on_signals([task.stop_file for task in tasks], queue.stop):
+        with stop_on_signals(queue.stop):
             if isinstance(queue, RunQueue):
                 errors = _run_here(tasks, queue)
             else:
@@ -211,12 +211,11 @@ class _Groups:
 
 
 @contextlib.contextmanager
-def stop_on_signals(stop_files: Sequence[Path], stop: Callable[[], None]) -> Iterator[None]:
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into a request to all workers; the second ends everything at once.
 
     Args:
-        stop_files: Made at once: what workers see that share a disk with this process.
-        stop: Called in a thread, because a handler may not wait: tells the queue, which workers on any node ask.
+        stop: Called in a thread, because a handler may not wait: tells the queue, which tells the workers.
     """
     asked = False
 
@@ -225,8 +224,6 @@ def stop_on_signals(stop_files: Sequence[Path], stop: Callable[[], None]) -> Ite
         if asked:
             raise KeyboardInterrupt
         asked = True
-        for path in set(stop_files):
-            path.touch()
         threading.Thread(target=stop, daemon=True).start()
         sys.stderr.write(
             "\nstopping: the workers save a checkpoint first; a second signal stops at once and loses unsaved progress\n"
@@ -241,5 +238,3 @@ def stop_on_signals(stop_files: Sequence[Path], stop: Callable[[], None]) -> Ite
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for path in set(stop_files):
-            path.unlink(missing_ok=True)

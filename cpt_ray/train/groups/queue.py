@@ -98,7 +98,7 @@ class RunQueue:
     def open(self, group: int) -> bool:
         """Give a group that is about to start its first run; False if there is none for it."""
         with self._lock:
-            worth = [] if self._is_stopped() else self._worth_a_group()
+            worth = [] if self._stopped else self._worth_a_group()
             if worth:
                 self._given[group] = [worth[0]]
             return bool(worth)
@@ -117,7 +117,7 @@ class RunQueue:
         """For how many runs another group should be started: they are ready, and no group will take them soon."""
         with self._lock:
             idle = sum(group not in self._arrived and not given for group, given in self._given.items())
-            return 0 if self._is_stopped() else len(self._worth_a_group()) - len(self._waits_since) - idle
+            return 0 if self._stopped else len(self._worth_a_group()) - len(self._waits_since) - idle
 
     def given(self) -> list[int]:
         """The runs that groups were given so far, finished or not."""
@@ -135,13 +135,13 @@ class RunQueue:
         with self._lock:
             if group in self._arrived:
                 return False
-            return self._is_stopped() or all(turn == "end" or self._is_finished(turn) for turn in self._given.get(group, ()))
+            return self._stopped or all(turn == "end" or self._is_finished(turn) for turn in self._given.get(group, ()))
 
     def beat(self, place: int, beat: Heartbeat) -> bool:
         """A worker of a run is alive; returns whether the driver has asked all workers to stop."""
         with self._beats_lock:
             self._beats.setdefault(place, {})[beat.rank] = beat
-        return self._is_stopped()
+        return self._stopped
 
     def beats(self, place: int) -> tuple[Heartbeat, ...]:
         """The last heartbeats of a run's workers, by rank, since this command began."""
@@ -156,12 +156,12 @@ class RunQueue:
         self._stopped = True
 
     def _next(self, group: int) -> Turn:
-        ready = [] if self._is_stopped() else self._ready_runs() or self._taken_back()
+        ready = [] if self._stopped else self._ready_runs() or self._taken_back()
         if ready:
             self._waits_since.pop(group, None)
             return ready[0]
         since = self._waits_since.setdefault(group, time.monotonic())
-        if not self._is_stopped() and self._is_more_to_come() and time.monotonic() - since < PATIENCE_S:
+        if not self._stopped and self._is_more_to_come() and time.monotonic() - since < PATIENCE_S:
             return "wait"
         del self._waits_since[group]
         return "end"
@@ -225,9 +225,6 @@ class RunQueue:
         if place not in self._finished and self._tasks[place].finished:
             self._finished.add(place)  # and stays so: storage may be far
         return place in self._finished
-
-    def _is_stopped(self) -> bool:
-        return self._stopped or any(task.stop_file.exists() for task in self._tasks[:1])
 
 
 def path_lengths(tasks: Sequence[TrainTask]) -> list[float]:

@@ -33,8 +33,8 @@ _STARTS = 5
 """Workers that have not started may be silent this many times longer: the cluster may have to find nodes first."""
 
 
-Tell = Callable[[Heartbeat], None]
-"""Passes a heartbeat on to the driver."""
+TellDriver = Callable[[Heartbeat], bool]
+"""Passes a heartbeat on to the driver, and returns whether it wants the workers to stop."""
 
 
 class Heart(threading.Thread):
@@ -47,13 +47,15 @@ class Heart(threading.Thread):
         tell: Called with each; a driver that cannot be reached is not the end of the run.
     """
 
-    def __init__(self, run_folder: Path, *, rank: int, world_size: int, tell: Tell | None = None) -> None:
+    def __init__(self, run_folder: Path, *, rank: int, world_size: int, tell: TellDriver | None = None) -> None:
         super().__init__(daemon=True, name="heartbeat")
         self._path = run_folder / FOLDER / f"rank-{rank:05d}.json"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._who = {"rank": rank, "world_size": world_size, "host": socket.gethostname(), "pid": os.getpid()}
         self._now: tuple[str, int, int, float] = ("start", 0, 0, time.time())
         self._written, self._write_at, self._tell = -1, 0.0, tell
+        self.stop_wanted = False
+        """What the driver last answered."""
         self._stopping = threading.Event()
         self._write(self._beat())
         self.start()
@@ -82,7 +84,7 @@ class Heart(threading.Thread):
         beat = self._beat()
         if self._tell is not None:
             try:
-                self._tell(beat)
+                self.stop_wanted = self._tell(beat)
             except Exception as error:  # of the network or Ray: training goes on, and the driver says what it misses
                 logger.info("the driver was not told a heartbeat: %s", problem_of(error))
         self._write(beat)

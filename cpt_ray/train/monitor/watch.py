@@ -60,7 +60,7 @@ class Watch:
         tell: Told each heartbeat.
     """
 
-    def __init__(self, run_folder: Path, device: torch.device, tell: heartbeat.Tell | None = None) -> None:
+    def __init__(self, run_folder: Path, device: torch.device, tell: heartbeat.TellDriver | None = None) -> None:
         self._folder, self._rank = run_folder, dist.get_rank()
         if self._rank == 0:
             remove_tree(run_folder / heartbeat.FOLDER)  # heartbeats of an earlier start, perhaps with more workers
@@ -107,6 +107,10 @@ class Watch:
     def move(self) -> None:
         """This worker is alive, in the same phase of the same step."""
         self._heart.beat(self._phase, self._step)
+
+    def stop_wanted(self) -> bool:
+        """Whether the driver has answered a heartbeat of this worker with the wish that the workers stop."""
+        return self._heart.stop_wanted
 
     def log(self, metrics: StepMetrics) -> None:
         """Write a step's metrics."""

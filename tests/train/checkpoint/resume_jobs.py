@@ -16,6 +16,7 @@ from cpt_ray.edges import store
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import RunAttempt, StepMetrics
 from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.monitor.heartbeat import TellDriver
 from cpt_ray.train.monitor.metrics import read_metrics
 from tests.train.tiny_run import make_task, spec_named, tiny_config
 
@@ -26,13 +27,13 @@ def prepare_task(root: Path, folder: str, settings: dict[str, Any]):
     return make_task(root, config, spec_named(config, "legal-"), folder)
 
 
-def train_run(root: Path, folder: str, settings: dict[str, Any]) -> CptRayError | None:
+def train_run(root: Path, folder: str, settings: dict[str, Any], *, tell: TellDriver | None = None) -> CptRayError | None:
     """Train to the end, or return the refusal."""
     from cpt_ray.train.worker import run_worker
 
     task = _task_on_rank_zero(root, folder, settings)
     try:
-        run_worker(task)
+        run_worker(task, tell=tell)
     except CptRayError as error:
         return error
     return None

@@ -197,11 +197,13 @@ def test_another_number_of_ranks_converts_through_the_bucket(root, root_in_bucke
     assert max(abs(a.loss - b.loss) for a, b in zip(ours, theirs, strict=True)) < 1e-4
 
 
-def test_a_request_to_stop_reaches_ranks_on_other_nodes(root_in_bucket, groups, tmp_path):
-    job = (tmp_path / "nodes", bucket_jobs.stop_soon, root_in_bucket, "stopped", {**SETTINGS, "stage": 2, "budgets": [400_000]})
+def test_a_stop_that_one_rank_hears_of_is_saved_in_the_bucket_by_all(root_in_bucket, groups, tmp_path):
+    settings = {**SETTINGS, "stage": 2, "budgets": [400_000], "checkpoint_every": 400_000}
+    job = (tmp_path / "nodes", bucket_jobs.train_until_told, root_in_bucket, "stopped", settings)
     stopped = groups.of(2).run(bucket_jobs.on_own_node, *job)
     assert [type(one) for one in stopped] == [TrainingStopped, TrainingStopped]
-    store.remove(root_in_bucket / "stop-1")
+    ((_, manifest),) = checkpoint.committed(root_in_bucket / "stopped")
+    assert manifest.progress.step > 0
 
 
 @pytest.mark.full  # on a disk: test_resume.py

@@ -47,16 +47,21 @@ def at(tokens):
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Makes a saver of a run of 2000 tokens with a branch point at 900 and a trajectory mark at 1150."""
-    monkeypatch.setattr(shutdown, "_LOOK_S", 0.0)
     monkeypatch.setattr(shutdown, "_ASK_S", 0.0)
     config = tiny_config(tmp_path, checkpoint_every=500)
     spec = make_spec(2000, arm="legal", branch_tokens=(900,), trajectory_tokens=(1150,))
     task = make_task(tmp_path, config, spec, "run")
 
-    def make(ask_preemption=None):
+    def make(ask_preemption=None, *, stop_wanted=lambda: False):
         saved = []
         saver = Saver(
-            task, MadeUpEngine(), attempt=1, vocabulary_size=300, ask_preemption=ask_preemption, before_save=saved.append
+            task,
+            MadeUpEngine(),
+            attempt=1,
+            vocabulary_size=300,
+            stop_wanted=stop_wanted,
+            ask_preemption=ask_preemption,
+            before_save=saved.append,
         )
         return saver, task, saved
 
@@ -90,9 +95,9 @@ def test_what_is_saved_says_why_and_from_what(make):
 
 
 def test_a_checkpoint_that_was_asked_for_is_committed_when_save_returns(make):
-    saver, task, _ = make()
+    wanted = iter([False, True, True, False])
+    saver, task, _ = make(stop_wanted=lambda: next(wanted))
     assert saver.requested() is None
-    task.stop_file.touch()
     assert saver.requested() == "stop"
     saver.save(at(300))
     run = Path(task.run_folder)
@@ -100,7 +105,6 @@ def test_a_checkpoint_that_was_asked_for_is_committed_when_save_returns(make):
     assert read_times(run)[0].reason == "stop"
     with pytest.raises(TrainingStopped, match="stopped at step 3, 300 tokens, saved"):
         saver.stop_before_training(at(300))
-    task.stop_file.unlink()
     saver.stop_before_training(at(300))
 
 

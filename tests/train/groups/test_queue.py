@@ -151,7 +151,7 @@ def test_after_a_stop_no_group_gets_another_run(tasks):
     queue = RunQueue(tasks)
     queue.open(0)
     end(tasks[TRUNK])
-    tasks[0].stop_file.touch()
+    queue.stop()
     assert queue.wanted() == 0
     assert queue.take(0, TRUNK) == "end"
 
@@ -256,8 +256,7 @@ def test_a_stop_does_not_wait_for_a_group_without_nodes(tasks):
     queue = RunQueue(tasks)
     assert [queue.open(group) for group in (0, 1)] == [True, True]
     assert queue.take(0, None) == TRUNK
-    tasks[0].stop_file.parent.mkdir(parents=True, exist_ok=True)
-    tasks[0].stop_file.touch()
+    queue.stop()
     assert [queue.waits_in_vain(group) for group in (0, 1)] == [False, True]
     assert queue.take(0, TRUNK) in ("end", TRUNK)  # and its run is given to nobody else
     assert queue.run_of(1) == CONTROL

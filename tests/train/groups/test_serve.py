@@ -38,26 +38,22 @@ def test_runs_are_trained_in_the_order_of_the_queue_and_branches_find_their_trun
 
 
 def test_a_stop_that_the_queue_was_asked_for_reaches_a_run_in_training(root, monkeypatch):
-    from cpt_ray.train import shutdown
     from cpt_ray.train.monitor import heartbeat
     from cpt_ray.train.worker import Watch
 
-    monkeypatch.setattr(shutdown, "_LOOK_S", 0.0)
     monkeypatch.setattr(heartbeat, "_EVERY_S", 0.01)
     tasks = make_tasks(root, "stopped")
-    monkeypatch.setattr("cpt_ray.train.shutdown.is_mirrored", lambda path: Path(path) == tasks[0].stop_file)
     queue, log = RunQueue(tasks), Watch.log
 
     def log_and_stop(self, metrics):
         log(self, metrics)
         queue.stop()
-        while not tasks[0].stop_file.exists():
+        while not self.stop_wanted():
             time.sleep(0.01)
 
     monkeypatch.setattr(Watch, "log", log_and_stop)
     assert queue.open(0)
     refusal = serve(queue, 0, tasks)
-    tasks[0].stop_file.unlink()
     assert isinstance(refusal, TrainingStopped)
     assert "stopped at step 1, " in refusal.problem
 
