@@ -26,8 +26,11 @@ logger = logging.getLogger(__name__)
 def foresee(graph: StudyGraph, grid: Grid) -> None:
     """Note what the study will take; what was noted of a stage stays once something of it is made.
 
-    Where it cannot be planned yet, as with a model whose tokenizer is still to be learned, nothing is noted.
+    Where it cannot be planned yet, as with a model whose tokenizer is still to be learned, nothing is noted; nor of a graph
+    that does not train.
     """
+    if TRAIN not in graph.stages:
+        return
     begun = _begun(graph)
     if begun == {stage.verb for stage in graph.stages}:  # nothing is left to foretell, and planning a large grid takes seconds
         return

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import threading
 import time
 from collections.abc import Sequence
 
@@ -19,6 +21,8 @@ from cpt_ray.train.shutdown import AskPreemption
 from cpt_ray.train.task import TrainTask
 
 _ASK_S = 0.5
+_LEAVE_S = 10.0
+"""After which a worker that refused ends its process, if the others still keep its group alive."""
 
 
 def serve(
@@ -60,11 +64,15 @@ def serve(
 def _leave() -> None:
     """Close this worker's connections: one that refuses alone must not keep the others in a collective until that times out.
 
-    They fail at once, Ray Train restarts the group, and the queue has nothing for it.
+    They fail at once, Ray Train restarts the group, and the queue has nothing for it. Where all refuse, the group just ends.
     """
     import torch.distributed as dist
 
     if dist.is_initialized() and dist.get_world_size() > 1:
+        # Connections stay open for as long as anything refers to their group, as an engine does; but not beyond the process.
+        exit_unless_ended = threading.Timer(_LEAVE_S, os._exit, (1,))
+        exit_unless_ended.daemon = True
+        exit_unless_ended.start()
         with contextlib.suppress(RuntimeError):
             if dist.get_backend() == "nccl" and dist.group.WORLD is not None:
                 dist.group.WORLD.abort()  # destroying it would wait for the others

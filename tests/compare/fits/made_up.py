@@ -37,6 +37,7 @@ def make_ladder(
     gains /= gains.mean()
     chosen = random.random((SUBSETS // 2, documents)) < 0.5
     chosen = np.concatenate([chosen, ~chosen])
+    chosen[~chosen.any(axis=1), 0] = True
     x = np.tile(np.array(tokens, dtype=np.float64), seeds)
     noisy = curve(x) + np.random.default_rng(random_seed).normal(0, noise, len(x))
     scored = base - np.outer(base - noisy, gains)
