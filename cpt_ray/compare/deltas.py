@@ -253,35 +253,31 @@ def documents_of(scored: Scored, source: str) -> ScoredSet:
     """
     for score in reported_sets(scored.record):
         if score.source == source:
-            path = scored.folder / score.documents_path
             _require_unchanged(scored.folder, score.documents_path)
-            documents = _documents_in(path)
-            _check_sums(documents, score, path)
-            return documents
+            return _documents_in(scored.folder / score.documents_path, score)
     raise DataError(f"{scored.record.run} was not scored on the test set of {source}", fix=_MISMATCH_FIX)
 
 
-def _documents_in(path: Path) -> ScoredSet:
+def _documents_in(path: Path, score: HeldOutScore) -> ScoredSet:
     """The documents of a file; the last files are kept, since every arm is paired with the same base and controls."""
-    if not path.is_file() or path.stat().st_size > _KEPT_BYTES:
-        return ScoredSet(tuple(read_document_scores(path)))
-    return _kept_documents(path, (path.stat().st_mtime_ns, path.stat().st_size))
+    recorded = score.documents, score.scored_bytes, score.nats
+    if not path.is_file() or (known := path.stat()).st_size > _KEPT_BYTES:
+        return _read_documents(path, recorded)
+    return _kept_documents(path, (known.st_mtime_ns, known.st_size), recorded)
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_documents(path: Path, _version: tuple[int, int]) -> ScoredSet:
+def _kept_documents(path: Path, _version: tuple[int, int], recorded: tuple[int, int, float]) -> ScoredSet:
     """As read when the file was last changed at that time and had that size."""
-    return ScoredSet(tuple(read_document_scores(path)))
+    return _read_documents(path, recorded)
 
 
-def _check_sums(documents: ScoredSet, score: HeldOutScore, path: Path) -> None:
-    """Refuse documents that do not add up to their record."""
-    sums = {
-        "documents": (len(documents.rows), score.documents),
-        "bytes": (float(documents.bytes.sum()), score.scored_bytes),
-        "nats": (float(documents.nats.sum()), score.nats),
-    }
-    _require_sums(path, sums)
+def _read_documents(path: Path, recorded: tuple[int, int, float]) -> ScoredSet:
+    """Read a file, and refuse documents that do not add up to their record."""
+    found = ScoredSet(tuple(read_document_scores(path)))
+    summed = len(found.rows), float(found.bytes.sum()), float(found.nats.sum())
+    _require_sums(path, dict(zip(("documents", "bytes", "nats"), zip(summed, recorded, strict=True), strict=True)))
+    return found
 
 
 def _require_sums(path: Path, sums: Mapping[str, tuple[float, float]]) -> None:

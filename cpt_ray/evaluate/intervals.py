@@ -191,9 +191,10 @@ def sign_test(values: Floats, weights: Floats) -> float | None:
     Returns:
         None where units are not like that, or there are several seeds.
     """
+    if len(values) > 1 or np.ptp(weights):
+        return None
     moved = values[values != 0]
-    alike = np.allclose(np.abs(moved), np.abs(moved).max(initial=0.0), rtol=1e-9, atol=0)
-    if len(values) > 1 or not len(moved) or np.ptp(weights) or not alike:
+    if not len(moved) or not np.allclose(np.abs(moved), np.abs(moved).max(), rtol=1e-9, atol=0):
         return None
     fewer = min(int((moved > 0).sum()), int((moved < 0).sum()))
     return min(1.0, 2 * float(bdtr(fewer, len(moved), 0.5)))
@@ -201,9 +202,10 @@ def sign_test(values: Floats, weights: Floats) -> float | None:
 
 def subset_ratios(values: Floats, weights: Floats, *, samples: int, random: np.random.Generator | tuple[int, str]) -> Floats:
     """The ratio of sums over `samples` random subsets and their complements, ascending; subsets of no weight are left out."""
-    both = np.stack([values, weights], axis=-1)
-    chosen = np.concatenate([part @ both for part in _choices(max(samples // 2, 1), len(weights), random)])
-    top, bottom = np.concatenate([chosen, both.sum(axis=0) - chosen]).T
+    # Two products with a vector take a third of the time of one with two columns.
+    chosen = [(part @ values, part @ weights) for part in _choices(max(samples // 2, 1), len(weights), random)]
+    top, bottom = (np.concatenate(part) for part in zip(*chosen, strict=True))
+    top, bottom = (np.append(part, of.sum() - part) for part, of in ((top, values), (bottom, weights)))
     # Of a complement without weight, rounding leaves a little.
     some = bottom > 1e-12 * weights.sum()
     ratios: Floats = np.sort(top[some] / bottom[some])

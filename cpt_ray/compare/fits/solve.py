@@ -100,7 +100,7 @@ def least_squares(
     """Minimize sums of squares, one problem per start.
 
     Args:
-        residuals: Parameters [problems, parameters] to residuals [problems, residuals].
+        residuals: Parameters [..., problems, parameters] to residuals [..., problems, residuals].
         starts: [problems, parameters].
         box: Ends of each parameter.
         steps: Most steps.
@@ -142,13 +142,10 @@ def least_squares(
 
 
 def _jacobian(function: Callable[[Floats], Floats], at: Floats, value: Floats) -> Floats:
-    """Forward differences [problems, residuals, parameters]."""
-    parts = []
-    for place in range(at.shape[1]):
-        moved = at.copy()
-        moved[:, place] += _STEP
-        parts.append((function(moved) - value) / _STEP)
-    return np.stack(parts, axis=-1)
+    """Forward differences [problems, residuals, parameters], all of them in one call of the function."""
+    moved = at + _STEP * np.eye(at.shape[1])[:, None]
+    slopes: Floats = np.moveaxis((function(moved) - value) / _STEP, 0, -1)
+    return slopes
 
 
 def gradient_of(function: Callable[[Floats], Floats], at: Floats) -> Floats:

@@ -179,7 +179,7 @@ def _profile(curve: Curve, target: Target, value: float, documents: float, confi
 
         def held(searched: Floats) -> Floats:
             pull = (target(searched, scores.design) - wanted) / half
-            return np.concatenate([wrong(searched), _STIFF * math.sqrt(allowed) * pull[:, None]], axis=1)
+            return np.concatenate([wrong(searched), _STIFF * math.sqrt(allowed) * pull[..., None]], axis=-1)
 
         found, _ = least_squares(held, starts.reshape(-1, starts.shape[2]), (solution.low, solution.high), steps=40)
         excess = (wrong(found) ** 2).sum(axis=1) - least
