@@ -17,7 +17,7 @@ from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, reported_sets
 from cpt_ray.compare.fits.ladder import read_ladders
 from cpt_ray.compare.judgment import Judged
 from cpt_ray.compare.prices import TokenPrices, with_prices
-from cpt_ray.compare.selection import say_selected, select, to_fit
+from cpt_ray.compare.selection import by_arm, say_selected, select, to_fit
 from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, say_failed
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
@@ -194,11 +194,10 @@ def _compare_model(
 
     control_changes = [(control, keep(control, base)) for control in controls]
     findings = []
-    for arm in dict.fromkeys(cell.arm for cell in trained if cell.arm not in facts.control_arms):
-        ladder = [cell for cell in trained if cell.arm == arm]
+    for (_, arm), ladder in by_arm([cell for cell in trained if cell.arm not in facts.control_arms]).items():
         largest, previous = ladder[-1], ladder[-2] if len(ladder) > 1 else None
         against_base = [keep(cell, base) for cell in ladder]
-        rivals = [control for control in controls if facts.is_rival(str(arm), str(control.arm))]
+        rivals = [control for control in controls if facts.is_rival(arm, str(control.arm))]
         against_control = [
             keep(cell, control) for cell in ladder for control in rivals if control.budget_tokens == cell.budget_tokens
         ]
@@ -213,7 +212,7 @@ def _compare_model(
                 against_control=_flat(against_control[len(against_control) - len(equal) :]),
                 marginal=steps[-1] if steps else (),
                 control_against_base=_flat(change for control, change in control_changes if control in equal),
-                control_draws=facts.control_draws.get(str(arm), frozenset()),
+                control_draws=facts.control_draws.get(arm, frozenset()),
             )
         )
     return findings, deltas, compared

@@ -31,9 +31,8 @@ def select(cells: Sequence[Cell], *, controls: Collection[str], probes: Mapping[
         None of an arm with one budget, or with a budget that was not scored on both halves of the same sets.
     """
     found = []
-    for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells if cell.arm is not None):
-        budgets = [cell for cell in cells if (cell.model, cell.arm) == (model, arm)]
-        if arm is None or arm in controls or len(budgets) < 2:
+    for (model, arm), budgets in by_arm(cells).items():
+        if arm in controls or len(budgets) < 2:
             continue
         left_out = probes.get(arm, ())
         validation, test = ([_scores(cell, part, left_out) for cell in budgets] for part in ("validation", "test"))
@@ -53,6 +52,15 @@ def select(cells: Sequence[Cell], *, controls: Collection[str], probes: Mapping[
             )
         )
     return tuple(found)
+
+
+def by_arm(cells: Sequence[Cell]) -> dict[Place, list[Cell]]:
+    """The budgets of each model and arm, in the order of `cells`; bases are left out."""
+    found: dict[Place, list[Cell]] = {}
+    for cell in cells:
+        if cell.arm is not None:
+            found.setdefault((cell.model, cell.arm), []).append(cell)
+    return found
 
 
 def say_selected(one: Selected) -> str:

@@ -27,8 +27,8 @@ MOST_BESIDE = 6
 
 def result_tables(index: Index) -> list[Table]:
     """One table per model and domain arm, the first open."""
-    failures = _failures(index)
-    return [_table(index, group, place, failures) for place, group in enumerate(index.groups)]
+    exams, failures = _exams(index), _failures(index)
+    return [_table(index, group, place, exams, failures) for place, group in enumerate(index.groups)]
 
 
 def short_labels(index: Index) -> dict[str, str]:
@@ -37,7 +37,13 @@ def short_labels(index: Index) -> dict[str, str]:
     return {task: label for task, label in found.items() if label != task}
 
 
-def _table(index: Index, group: Group, place: int, failures: Mapping[tuple[object, ...], Cell]) -> Table:
+def _table(
+    index: Index,
+    group: Group,
+    place: int,
+    exams: Sequence[tuple[str, Measure, str]],
+    failures: Mapping[tuple[object, ...], Cell],
+) -> Table:
     control = index.control_of(group)
     budgets = control.budgets if control is not None else ()
     # The control of the largest budget that both have: what the last column of the arm is compared with.
@@ -48,11 +54,11 @@ def _table(index: Index, group: Group, place: int, failures: Mapping[tuple[objec
     for name, role in index.sets:
         found = [index.difference(one, budget, name) for one, budget in columns]
         rows.append((Cell(name, (_role_words(role),)), *_cells(found)))
-    for task, measure in _exams(index):
+    for task, measure, words in exams:
         cells = _cells([index.difference(one, budget, task, measure) for one, budget in columns])
         places = [(group.model, None, None), *((one.model, one.arm, budget) for one, budget in columns)]
         cells = [failures.get((*place, task), cell) for place, cell in zip(places, cells, strict=True)]
-        rows.append((Cell(task, (_MEASURES.get(measure) or _exam_words(index, task),)), *cells))
+        rows.append((Cell(task, (words,)), *cells))
     header = ("", "base", *(count(budget) for budget in group.budgets))
     if last is not None:
         header += (f"{last.arm if last.arm == 'control' else f'control {last.arm}'}, {count(common[-1])}",)
@@ -111,23 +117,24 @@ def _role_words(role: str) -> str:
     return {"domain": "domain", "probe": "probe: no arm trains on it"}.get(role, role)
 
 
-def _exams(index: Index) -> list[tuple[str, Measure]]:
-    """Exams in order of suites, the domain's first, by accuracy; exams of one's own by the measures that move sooner, too."""
+def _exams(index: Index) -> list[tuple[str, Measure, str]]:
+    """Exams in order of suites, the domain's first, by accuracy; exams of one's own by the measures that move sooner, too.
+
+    Each with its measure and the words below its name.
+    """
     exams = {exam.task: exam for record in index.contents.evals for exam in record.exams}
     order = {"domain": 0, None: 1, "general": 2}
-    rows: list[tuple[str, Measure]] = []
+    rows: list[tuple[str, Measure, str]] = []
     for exam in sorted(exams.values(), key=lambda exam: order.get(exam.suite, 1)):
-        rows.append((exam.task, "accuracy_points"))
-        rows += [(exam.task, "letter_nats")] if exam.letter_perplexity is not None else []
-        rows += [(exam.task, "margin_nats")] if exam.style is not None and exam.margin is not None else []
+        measures: list[Measure] = ["accuracy_points"]
+        measures += ["letter_nats"] if exam.letter_perplexity is not None else []
+        measures += ["margin_nats"] if exam.style is not None and exam.margin is not None else []
+        rows += [(exam.task, measure, _MEASURES.get(measure) or _exam_words(exam)) for measure in measures]
     failed = dict.fromkeys(one.task for record in index.contents.evals for one in record.failed if one.task not in exams)
-    return rows + [(task, "accuracy_points") for task in failed]
+    return rows + [(task, "accuracy_points", "exam") for task in failed]
 
 
-def _exam_words(index: Index, task: str) -> str:
-    exam = next((exam for record in index.contents.evals for exam in record.exams if exam.task == task), None)
-    if exam is None:
-        return "exam"
+def _exam_words(exam: ExamScore) -> str:
     parts = [f"{exam.suite} exam" if exam.suite else "exam", f"chance {share(exam.chance, 0)}" if exam.chance else ""]
     return ", ".join(filter(None, parts))
 
