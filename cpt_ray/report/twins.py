@@ -64,7 +64,8 @@ def render_json(contents: ReportContents, first: Opening, sections: Sequence[Sec
             for table in tables
         },
     }
-    return json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    # In one line: with an indent json is encoded in Python, in ten times the time.
+    return json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _raw(cell: Cell) -> object:
