@@ -65,6 +65,11 @@ def headline(findings: Sequence[ArmFindings], config: CompareConfig) -> str:
     return " ".join(_headline_of_arm(finding, config) for finding in findings)
 
 
+def tokens_of(arm: str, model: str) -> str:
+    """What follows a sentence's budget and tells what it is about; the page looks for the sentence of a model and arm by it."""
+    return f"tokens of {arm} on {model}:"
+
+
 def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_annealed: int) -> tuple[str, ...]:
     """The caveats that go with the verdict, one sentence each; `not_annealed` is the number of scores that are not budgets."""
     lines: list[str] = []
@@ -130,7 +135,7 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
     advice = _advice(finding, _last_step(finding), forgets=forgets).brief
     gained = f"{words} ({beyond})" if gain is not None else _without_domain(finding)
     return (
-        f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} on {cell.model}: {gained}, "
+        f"{format_count(cell.budget_tokens or 0)} {tokens_of(str(cell.arm), cell.model)} {gained}, "
         f"{_worst_forgetting(finding)}; {advice}."
     )
 
@@ -183,7 +188,7 @@ def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[s
             clauses.append(f"{clause}: forgetting" if delta.suite == "general" and delta.better is False else clause)
     marginal = _last_step(finding)
     clauses += [*_last_tokens(finding, marginal), _advice(finding, marginal, forgets=forgets).full]
-    return f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} on {cell.model}: {'; '.join(clauses)}."
+    return f"{format_count(cell.budget_tokens or 0)} {tokens_of(str(cell.arm), cell.model)} {'; '.join(clauses)}."
 
 
 def _gain(finding: ArmFindings) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from cpt_ray.compare.verdict import tokens_of
 from cpt_ray.report.blocks import Cell, Figure, Section, Table
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.figures.corpus import profile_figure, yield_figure
@@ -139,7 +140,7 @@ def _headlines(index: Index) -> tuple[str, tuple[str, ...]]:
     said = _sentences(index.contents.comparison.headline)
     lead = 0
     if index.groups:
-        wanted = f" tokens of {index.groups[0].arm} text on {index.groups[0].model}:"
+        wanted = f" {tokens_of(index.groups[0].arm, index.groups[0].model)}"
         lead = next((place for place, sentence in enumerate(said) if wanted in sentence), 0)
     return said[lead], tuple(sentence for place, sentence in enumerate(said) if place != lead)
 

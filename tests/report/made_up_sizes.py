@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cpt_ray.compare.verdict import tokens_of
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.records import (
     Answers,
@@ -80,7 +81,7 @@ def make_sizes(
     if control:
         configs["control"] = ArmConfig(role="control", mix={"news": 1.0})
     said = [
-        f"{budgets[-1] // 1_000_000}M tokens of {arm} text on {model}: domain gain 0.1 bits per byte, no measurable forgetting."
+        f"{budgets[-1] // 1_000_000}M {tokens_of(arm, model)} domain gain 0.1 bits per byte, no measurable forgetting."
         for model in models
         for arm in arms
     ]
