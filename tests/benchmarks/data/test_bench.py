@@ -27,11 +27,9 @@ def in_a_process_of_its_own(code: str) -> str:
 def test_cpu_seconds_of_a_process_that_outlives_its_parent_are_counted():
     said = in_a_process_of_its_own(
         "import sys\nfrom benchmarks.data.watch import watch\n"
-        f"usage = watch([sys.executable, '-c', {ORPHAN!r}])\nprint(usage.cpu_s, usage.wall_s)"
+        f"print(watch([sys.executable, '-c', {ORPHAN!r}]).cpu_s)"
     )
-    cpu, wall = map(float, said.split())
-    assert cpu > 1.0
-    assert wall < cpu  # the command itself had ended long before
+    assert float(said) > 1.0  # the command itself takes a tenth of that
 
 
 def test_commands_that_are_compared_take_turns_and_each_is_counted_alone():
