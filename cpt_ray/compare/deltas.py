@@ -260,23 +260,26 @@ def documents_of(scored: Scored, source: str) -> ScoredSet:
 
 def _documents_in(path: Path, score: HeldOutScore) -> ScoredSet:
     """The documents of a file; the last files are kept, since every arm is paired with the same base and controls."""
-    recorded = score.documents, score.scored_bytes, score.nats
     if not path.is_file() or (known := path.stat()).st_size > _KEPT_BYTES:
-        return _read_documents(path, recorded)
-    return _kept_documents(path, (known.st_mtime_ns, known.st_size), recorded)
+        return _read_documents(path, score)
+    return _kept_documents(path, (known.st_mtime_ns, known.st_size), score)
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_documents(path: Path, _version: tuple[int, int], recorded: tuple[int, int, float]) -> ScoredSet:
+def _kept_documents(path: Path, _version: tuple[int, int], score: HeldOutScore) -> ScoredSet:
     """As read when the file was last changed at that time and had that size."""
-    return _read_documents(path, recorded)
+    return _read_documents(path, score)
 
 
-def _read_documents(path: Path, recorded: tuple[int, int, float]) -> ScoredSet:
+def _read_documents(path: Path, score: HeldOutScore) -> ScoredSet:
     """Read a file, and refuse documents that do not add up to their record."""
     found = ScoredSet(tuple(read_document_scores(path)))
-    summed = len(found.rows), float(found.bytes.sum()), float(found.nats.sum())
-    _require_sums(path, dict(zip(("documents", "bytes", "nats"), zip(summed, recorded, strict=True), strict=True)))
+    sums = {
+        "documents": (len(found.rows), score.documents),
+        "bytes": (float(found.bytes.sum()), score.scored_bytes),
+        "nats": (float(found.nats.sum()), score.nats),
+    }
+    _require_sums(path, sums)
     return found
 
 

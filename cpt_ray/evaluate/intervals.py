@@ -205,7 +205,7 @@ def subset_ratios(values: Floats, weights: Floats, *, samples: int, random: np.r
     half = max(samples // 2, 1)
     if isinstance(random, tuple) and half * len(weights) <= _BLOCK_CELLS:
         top = _kept_choices(half, len(weights), *random) @ values
-        bottom = _kept_sums(half, weights.tobytes(), *random)
+        bottom = _kept_sums(half, weights.astype(np.float64).tobytes(), *random)
     else:
         drawn = [(part @ values, part @ weights) for part in _choices(half, len(weights), random)]
         top, bottom = (np.concatenate(part) for part in zip(*drawn, strict=True))
@@ -236,8 +236,8 @@ def _kept_choices(half: int, units: int, seed: int, name: str) -> Floats:
 
 @functools.lru_cache(maxsize=8)
 def _kept_sums(half: int, weights: bytes, seed: int, name: str) -> Floats:
-    """The weights of kept choices: those of a set's documents are the same in all its differences."""
-    of = np.frombuffer(weights)
+    """The weights, of 8 bytes each, of kept choices: those of a set's documents are the same in all its differences."""
+    of = np.frombuffer(weights, dtype=np.float64)
     return _kept_choices(half, len(of), seed, name) @ of
 
 

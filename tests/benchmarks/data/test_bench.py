@@ -26,10 +26,13 @@ def in_a_process_of_its_own(code: str) -> str:
 
 def test_cpu_seconds_of_a_process_that_outlives_its_parent_are_counted():
     said = in_a_process_of_its_own(
-        "import sys\nfrom benchmarks.data.watch import watch\n"
-        f"print(watch([sys.executable, '-c', {ORPHAN!r}]).cpu_s)"
+        "import sys, time\nfrom benchmarks.data.watch import watch\nstarted = time.perf_counter()\n"
+        f"usage = watch([sys.executable, '-c', {ORPHAN!r}])\n"
+        "print(usage.cpu_s, usage.wall_s, time.perf_counter() - started)"
     )
-    assert float(said) > 1.0  # the command itself takes a tenth of that
+    cpu, wall, elapsed = map(float, said.split())
+    assert cpu > 1.0
+    assert wall < elapsed - 0.5  # the command itself had ended long before
 
 
 def test_commands_that_are_compared_take_turns_and_each_is_counted_alone():
