@@ -18,7 +18,7 @@ from cpt_ray.compare.fits.ladder import read_ladders
 from cpt_ray.compare.judgment import Judged
 from cpt_ray.compare.prices import TokenPrices, with_prices
 from cpt_ray.compare.selection import by_arm, say_selected, select, to_fit
-from cpt_ray.compare.verdict import ArmFindings, describe, headline, notes, say_failed
+from cpt_ray.compare.verdict import ArmFindings, conclude, notes, say_failed
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Answers, Comparison, Delta, EvalRecord, Point, RunRecord
@@ -99,8 +99,7 @@ def compare(
     return Comparison(
         points=tuple(_points(evals, by_run)),
         deltas=tuple(deltas),
-        headline=headline(findings, config),
-        verdict=describe(findings, config, labels),
+        conclusions=tuple(conclude(finding, config, labels) for finding in findings),
         notes=(
             *map(say_selected, selected),
             *notes(findings, evals, not_annealed=len(scored) - len(budgets)),

@@ -18,7 +18,7 @@ from cpt_ray.compare.deltas import Cell
 from cpt_ray.compare.judgment import within
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.config.values import format_count
-from cpt_ray.records import MEASURES, Delta, EvalRecord, FailedScore
+from cpt_ray.records import MEASURES, Conclusion, Delta, EvalRecord, FailedScore
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,22 @@ class _Advice(NamedTuple):
     full: str
 
 
-def describe(findings: Sequence[ArmFindings], config: CompareConfig, labels: Mapping[str, str]) -> str:
-    """Describe the findings, one sentence per model and arm.
+def conclude(finding: ArmFindings, config: CompareConfig, labels: Mapping[str, str]) -> Conclusion:
+    """Say what was found: gain, gain over the control, forgetting, whether to train on.
 
     Args:
-        findings: One per model and domain arm.
+        finding: Of a model and domain arm.
         config: The `compare` section; `forgetting_tolerance` decides what is called forgetting.
         labels: Exam task to its display label.
     """
-    if not findings:
-        return "Only base models were scored, so there is nothing to compare yet."
-    return " ".join(_describe_arm(finding, config, labels) for finding in findings)
-
-
-def headline(findings: Sequence[ArmFindings], config: CompareConfig) -> str:
-    """The verdict in at most 25 words per model and arm: gain, gain over the control, forgetting, whether to train on."""
-    if not findings:
-        return "Only base models were scored."
-    return " ".join(_headline_of_arm(finding, config) for finding in findings)
-
-
-def tokens_of(arm: str, model: str) -> str:
-    """What follows a sentence's budget and tells what it is about; the page looks for the sentence of a model and arm by it."""
-    return f"tokens of {arm} on {model}:"
+    cell = finding.largest
+    start = f"{format_count(cell.budget_tokens or 0)} tokens of {cell.arm} on {cell.model}:"
+    return Conclusion(
+        model=cell.model,
+        arm=str(cell.arm),
+        headline=f"{start} {_in_brief(finding, config)}.",
+        verdict=f"{start} {_in_full(finding, config, labels)}.",
+    )
 
 
 def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_annealed: int) -> tuple[str, ...]:
@@ -117,8 +110,7 @@ def _perplexity_note(bases: Sequence[EvalRecord]) -> list[str]:
     ]
 
 
-def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
-    cell = finding.largest
+def _in_brief(finding: ArmFindings, config: CompareConfig) -> str:
     gain = next(iter(_of_role(finding.against_base, "domain")), None)
     words = "domain gain unknown"
     if gain is not None:
@@ -134,10 +126,7 @@ def _headline_of_arm(finding: ArmFindings, config: CompareConfig) -> str:
     forgets = _forgetting(finding, config.forgetting_tolerance)[1]
     advice = _advice(finding, _last_step(finding), forgets=forgets).brief
     gained = f"{words} ({beyond})" if gain is not None else _without_domain(finding)
-    return (
-        f"{format_count(cell.budget_tokens or 0)} {tokens_of(str(cell.arm), cell.model)} {gained}, "
-        f"{_worst_forgetting(finding)}; {advice}."
-    )
+    return f"{gained}, {_worst_forgetting(finding)}; {advice}"
 
 
 def _without_domain(finding: ArmFindings) -> str:
@@ -178,8 +167,7 @@ def _general_tasks(finding: ArmFindings) -> list[Delta]:
     return [delta for delta in exams if delta.suite == "general" and delta.measure == "accuracy_points"]
 
 
-def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[str, str]) -> str:
-    cell = finding.largest
+def _in_full(finding: ArmFindings, config: CompareConfig, labels: Mapping[str, str]) -> str:
     forgetting, forgets = _forgetting(finding, config.forgetting_tolerance)
     clauses = [*_gain(finding), *forgetting]
     for delta in _of_role(finding.against_base, "exam"):
@@ -187,8 +175,7 @@ def _describe_arm(finding: ArmFindings, config: CompareConfig, labels: Mapping[s
             clause = f"{labels.get(delta.set_name, delta.set_name)}: accuracy {_change(delta)} against the base"
             clauses.append(f"{clause}: forgetting" if delta.suite == "general" and delta.better is False else clause)
     marginal = _last_step(finding)
-    clauses += [*_last_tokens(finding, marginal), _advice(finding, marginal, forgets=forgets).full]
-    return f"{format_count(cell.budget_tokens or 0)} {tokens_of(str(cell.arm), cell.model)} {'; '.join(clauses)}."
+    return "; ".join([*clauses, *_last_tokens(finding, marginal), _advice(finding, marginal, forgets=forgets).full])
 
 
 def _gain(finding: ArmFindings) -> list[str]:

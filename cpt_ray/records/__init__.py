@@ -98,6 +98,7 @@ from cpt_ray.records.runs import (
 from cpt_ray.records.scores import (
     MEASURES,
     Comparison,
+    Conclusion,
     Delta,
     EvalRecord,
     ExamHalf,
@@ -145,6 +146,7 @@ __all__ = [
     "CommandRecord",
     "Comparison",
     "CompiledLayers",
+    "Conclusion",
     "CorpusProfile",
     "CurvePoint",
     "Delta",

@@ -266,17 +266,26 @@ class Selected(Record):
     test_bits_per_byte: float
 
 
+class Conclusion(Record):
+    """What the tokens of a model's domain arm bought, what they cost, whether to train on: in words, of its largest budget."""
+
+    model: str
+    arm: str
+    headline: str
+    """In at most 25 words."""
+    verdict: str
+    """With all figures, in one sentence."""
+
+
 class Comparison(Record):
-    """What the study found: the deltas, the curves, the verdict in words, and its caveats."""
+    """What the study found: the deltas, the curves, its conclusions in words, and their caveats."""
 
     FILE = "comparison.json"
 
     points: tuple[Point, ...]
     deltas: tuple[Delta, ...]
-    headline: str
-    """The verdict in brief."""
-    verdict: str
-    """One sentence: what the tokens bought, what they cost, whether to train on."""
+    conclusions: tuple[Conclusion, ...] = ()
+    """One for each model and domain arm; none where only bases were scored."""
     notes: tuple[str, ...]
     """Caveats that go with the verdict, one sentence each."""
     tokens_seen: int
@@ -287,3 +296,14 @@ class Comparison(Record):
     """Exams and tasks that could not be scored, by run."""
     answers: Answers = Answers()
     """What the curves say of budgets, sizes and mixes that were not run."""
+
+    @property
+    def headline(self) -> str:
+        """All conclusions in brief."""
+        return " ".join(one.headline for one in self.conclusions) or "Only base models were scored."
+
+    @property
+    def verdict(self) -> str:
+        """All conclusions in full."""
+        nothing = "Only base models were scored, so there is nothing to compare yet."
+        return " ".join(one.verdict for one in self.conclusions) or nothing

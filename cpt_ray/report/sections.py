@@ -5,10 +5,8 @@ In: the index of a study's records. Out: `Opening`, the first screen, and `Secti
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from cpt_ray.compare.verdict import tokens_of
 from cpt_ray.report.blocks import Cell, Figure, Section, Table
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.figures.corpus import profile_figure, yield_figure
@@ -136,18 +134,11 @@ def sections(index: Index) -> list[Section]:
 
 
 def _headlines(index: Index) -> tuple[str, tuple[str, ...]]:
-    """The headline has a sentence per model and arm; that of the first group leads."""
-    said = _sentences(index.contents.comparison.headline)
-    lead = 0
-    if index.groups:
-        wanted = f" {tokens_of(index.groups[0].arm, index.groups[0].model)}"
-        lead = next((place for place, sentence in enumerate(said) if wanted in sentence), 0)
-    return said[lead], tuple(sentence for place, sentence in enumerate(said) if place != lead)
-
-
-def _sentences(text: str) -> list[str]:
-    """One for each model and arm: each begins with its budget."""
-    return re.split(r"(?<=\.) (?=\S+ tokens of )", text)
+    """The sentence that opens the page, of the model and arm whose table stands first, and those of the others."""
+    comparison = index.contents.comparison
+    first = [(one.model, one.arm) for one in index.groups[:1]]
+    said = sorted(comparison.conclusions, key=lambda one: (one.model, one.arm) not in first)
+    return (said[0].headline if said else comparison.headline), tuple(one.headline for one in said[1:])
 
 
 def _tokens(index: Index) -> Section:
@@ -187,7 +178,7 @@ def _next(contents: ReportContents) -> Section:
 def _verdict(contents: ReportContents) -> Section:
     found = contents.comparison
     lead = "The headline with its figures, and what to keep in mind with them."
-    said = _sentences(found.verdict)
+    said = [one.verdict for one in found.conclusions] or [found.verdict]
     return Section("verdict", "Verdict in full, and its caveats", lead, (*said, *found.notes), folded=True)
 
 

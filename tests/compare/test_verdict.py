@@ -6,7 +6,8 @@ import pytest
 
 from cpt_ray.compare.comparison import Facts, compare
 from cpt_ray.compare.deltas import Cell
-from cpt_ray.compare.verdict import ArmFindings, headline
+from cpt_ray.compare.verdict import ArmFindings
+from cpt_ray.compare.verdict import conclude as conclude_arm
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.records import MEASURES, Delta, Interval
 from tests.compare.conftest import CONFIG, LABEL, Laboratory
@@ -326,7 +327,7 @@ def test_a_headline_has_at_most_25_words(gain, control, forgotten, last):
         control_against_base=(),
         control_draws=frozenset(),
     )
-    said = headline([finding], CONFIG)
+    said = conclude_arm(finding, CONFIG, {}).headline
     assert len(said.split()) <= 25, said
     assert (
         ("indicated" in said)

@@ -8,6 +8,7 @@ from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.records import (
     Amount,
     Comparison,
+    Conclusion,
     CorpusProfile,
     Delta,
     EvalRecord,
@@ -280,8 +281,9 @@ def _comparison(runs: tuple[RunRecord, ...]) -> Comparison:
         deltas.append(delta(control.run, BASE, name, (other, zero), 0.0038))
         deltas.append(delta(branches[-1].run, control.run, name, (scores[-1], other), 0.0051))
     deltas.append(delta(branches[-1].run, BASE, "mmlu_dev_smoke", (31.7, 30.0), 9.1))
+    conclusion = Conclusion(model=runs[0].model, arm="legal", headline="A headline.", verdict=VERDICT)
     return Comparison(
-        points=tuple(points), deltas=tuple(deltas), headline="A headline.", verdict=VERDICT,
+        points=tuple(points), deltas=tuple(deltas), conclusions=(conclusion,),
         notes=("One seed: intervals are over evaluation items only, not training randomness.",
                "The base is an instruct model with 4-bit weights, so its own text quality is part of what is measured."),
         tokens_seen=BUDGETS[-1], tokens_paid=120_240_000,

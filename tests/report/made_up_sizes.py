@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cpt_ray.compare.verdict import tokens_of
 from cpt_ray.config.sections.prepare import ArmConfig
 from cpt_ray.records import (
     Answers,
     Comparison,
+    Conclusion,
     Delta,
     EfficiencyRatio,
     Estimated,
@@ -80,13 +80,14 @@ def make_sizes(
     configs = {arm: ArmConfig(role="domain", mix={"licences": 1.0}) for arm in arms}
     if control:
         configs["control"] = ArmConfig(role="control", mix={"news": 1.0})
-    said = [
-        f"{budgets[-1] // 1_000_000}M {tokens_of(arm, model)} domain gain 0.1 bits per byte, no measurable forgetting."
+    said = "domain gain 0.1 bits per byte, no measurable forgetting."
+    conclusions = tuple(
+        Conclusion(model=model, arm=arm, headline=f"{model}, {arm}: {said}", verdict="A verdict.")
         for model in models
         for arm in arms
-    ]
+    )
     comparison = Comparison(
-        points=tuple(points), deltas=tuple(deltas), headline=" ".join(said), verdict="A verdict.", notes=(),
+        points=tuple(points), deltas=tuple(deltas), conclusions=conclusions, notes=(),
         tokens_seen=budgets[-1], tokens_paid=sum(run.tokens_paid for run in runs),
         answers=_answers(models, arms, control=control),
     )  # fmt: skip

@@ -311,9 +311,7 @@ def test_a_study_without_a_control_says_so():
 
 def test_a_study_without_exams_metrics_or_scores_says_so():
     contents = make_contents()
-    empty = Comparison(
-        points=(), deltas=(), headline="Nothing.", verdict="Nothing yet.", notes=(), tokens_seen=0, tokens_paid=0
-    )
+    empty = Comparison(points=(), deltas=(), notes=(), tokens_seen=0, tokens_paid=0)
     evals = tuple(e.model_copy(update={"exams": (), "held_out": ()}) for e in contents.evals)
     page = render_report(replace(contents, comparison=empty, evals=evals, metrics={}, funnel=(), samples=()))
     for sentence in (

@@ -21,7 +21,7 @@ def twins(contents):
 def test_markdown_has_the_headline_the_tables_and_links():
     markdown, _ = twins(make_sizes())
     lines = markdown.splitlines()
-    assert lines[2] == "**32M tokens of matched on m16: domain gain 0.1 bits per byte, no measurable forgetting.**"
+    assert lines[2] == "**m16, matched: domain gain 0.1 bits per byte, no measurable forgetting.**"
     assert "### Results of m16, matched" in lines
     assert "| licences, domain | 1.200 |" in markdown
     assert "## What to do next" in lines
