@@ -115,6 +115,13 @@ def cluster_nodes() -> list[ClusterNode]:
     return sorted(found, key=lambda node: (node.address, node.id))
 
 
+def own_node() -> str:
+    """Ray's id of the node that this process runs on."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def working_nodes(runtime: RuntimeConfig) -> list[ClusterNode]:
     """The living nodes that may prepare, train and score."""
     return [node for node in cluster_nodes() if runtime.use_head or not node.is_head]

@@ -47,6 +47,7 @@ from cpt_ray.study.live.continued import find_continued, take_over
 from cpt_ray.study.live.session import Session
 from cpt_ray.study.preflight.bases import say_bases, say_separators
 from cpt_ray.study.preflight.device import require_device, require_placement
+from cpt_ray.study.preflight.newcomers import newcomers_asked
 from cpt_ray.study.preflight.nodes import Planned as PlannedRoom
 from cpt_ray.study.preflight.nodes import require_nodes
 from cpt_ray.study.preflight.packages import require_packages
@@ -189,7 +190,8 @@ class StudyDriver:
         if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
             self._nodes_asked = True
             self.session.need_ray()
-            require_nodes(self.config, self.root, self._planned_room(), self.console)
+            asked = require_nodes(self.config, self.root, self._planned_room(), self.console)
+            self.session.keep(newcomers_asked(asked.known, asked.judge))
 
     def _planned_room(self) -> PlannedRoom:
         """What preflight asks the nodes of a cluster about."""

@@ -5,6 +5,7 @@ of JSON, then obeys commands on standard input and answers each with a line:
 
     kill N     kills the raylet of node N with SIGKILL and removes the rest of the node
     add N      starts it again
+    unfit N    starts it without a C++ compiler and without DeepSpeed's operators
     drain N    announces that node N will be preempted in a minute, as a cloud does
     raylet N   says which process is the raylet of node N
     lost N     waits until Ray knows that node N is gone
@@ -87,6 +88,10 @@ class SimulatedCluster:
         """Start a killed node again."""
         self._ask(f"add {node}")
 
+    def add_unfit(self, node: int) -> None:
+        """Start a node that has no C++ compiler, and none of DeepSpeed's operators."""
+        self._ask(f"unfit {node}")
+
     def drain(self, node: int) -> None:
         """Announce that a node will be preempted in a minute."""
         assert self._ask(f"drain {node}")["accepted"]
@@ -122,9 +127,9 @@ class _Nodes:
         self._nodes: dict[int, Any] = {}
         self._killed: dict[int, tuple[str, float]] = {}
 
-    def _started(self, num_cpus: int) -> Any:
+    def _started(self, num_cpus: int, **settings: Any) -> Any:
         """Start a node; Ray allows 30 s, which a busy machine may exceed."""
-        settings = {"num_cpus": num_cpus, "object_store_memory": 100_000_000, "include_dashboard": False}
+        settings |= {"num_cpus": num_cpus, "object_store_memory": 100_000_000, "include_dashboard": False}
         for _ in range(4):
             with contextlib.suppress(Exception):
                 return self.cluster.add_node(**settings)
@@ -132,6 +137,11 @@ class _Nodes:
 
     def add(self, number: int) -> dict[str, object]:
         self._nodes[number] = self._started(self._cpus)
+        return {"node": number}
+
+    def unfit(self, number: int) -> dict[str, object]:
+        nothing = {"PATH": str(Path(sys.executable).parent), "TORCH_EXTENSIONS_DIR": "/nowhere"}
+        self._nodes[number] = self._started(self._cpus, env_vars=nothing)
         return {"node": number}
 
     def kill(self, number: int) -> dict[str, object]:

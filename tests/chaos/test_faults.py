@@ -147,6 +147,28 @@ def test_a_lost_control_service_is_said_within_a_minute_and_what_trains_saves(pr
     )
 
 
+def test_a_node_that_joins_and_is_not_fit_ends_the_command_after_a_checkpoint(prepared_study, quiet, tmp_path, record_property):
+    study = prepared_study.copy(tmp_path / "study")
+    with SimulatedCluster(nodes=1, cpus=3) as cluster:
+        driver = Driver(study, cluster)
+        driver.wait_until(lambda: both_train(study))
+        cluster.add_unfit(1)
+        began = time.monotonic()
+        said_s = driver.wait_until(lambda: "not every node of the cluster can work" in driver.said, limit_s=SAID_S)
+        assert driver.ended(limit_s=SAID_S) == 2
+        ended_s = time.monotonic() - began
+        cluster.kill(1)
+        assert "no C++ compiler, and DeepSpeed's operators are not built" in driver.said
+        assert "fix: install g++ there" in driver.said
+        assert "Traceback" not in driver.said
+        again = Driver(study, cluster)
+        assert again.ended() == 0, again.said
+    assert all(attempts_of(folder_of(study.root, run))[-1].first_step > 0 for run in RUNS)
+    lost = require_same(study, quiet)
+    assert lost == 0  # all workers saved before the command ended
+    record_property("a node that is not fit joins", f"said {said_s:.0f} s, ended {ended_s:.0f} s, lost {lost}")
+
+
 def test_a_node_lost_with_two_groups_costs_its_group_the_steps_since_its_checkpoint(
     prepared_study, quiet, tmp_path, record_property
 ):

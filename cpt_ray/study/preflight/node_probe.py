@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,11 @@ class AskedNode:
     """Nodes that it cannot connect to."""
 
 
-def ask_nodes(wanted: Wanted) -> list[AskedNode]:
-    """Ask every living node of the cluster."""
+def ask_nodes(wanted: Wanted, among: Collection[str] | None = None) -> list[AskedNode]:
+    """Ask the living nodes of the cluster, all of them or those of the ids in `among`."""
     import ray
 
-    nodes = cluster_nodes()
+    nodes = [node for node in cluster_nodes() if among is None or node.id in among]
     probes = _probes(nodes)
     try:
         answers = _answers([probe.listen.remote() for probe in probes])

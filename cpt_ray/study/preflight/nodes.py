@@ -1,25 +1,26 @@
 """Every node of a Ray cluster, asked before anything long begins: one table with what is wrong where, and how to fix it.
 
-In: the study, a joined cluster. Out: nothing, or an error with the table. `node_probe` asks; the rules are here. Nodes that
-join later are not asked.
+In: the study, a joined cluster. Out: what `newcomers` needs to ask those that join later, or an error with the table.
+`node_probe` asks; the rules are here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from cpt_ray.config.devices import choose_device, require_precision
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges import store
 from cpt_ray.edges.packages import versions
-from cpt_ray.edges.ray_runtime import cluster_may_grow, nodes_at_most, working_nodes
+from cpt_ray.edges.ray_runtime import cluster_may_grow, nodes_at_most, own_node, working_nodes
 from cpt_ray.edges.source_files import SourceFile, list_source_files
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
@@ -40,6 +41,10 @@ class Problem(NamedTuple):
 
     what: str
     fix: str
+
+
+Judged: TypeAlias = Sequence[tuple[AskedNode, Sequence[Problem]]]
+"""Nodes with what is wrong on each."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,16 @@ class Planned(NamedTuple):
     """Name of each model that is imported already to a file of it in the root."""
 
 
-def require_nodes(config: StudyConfig, root: Path, planned: Planned, console: Console) -> None:
+class Examination(NamedTuple):
+    """The nodes that were fit when a study began, and how to ask those that join it."""
+
+    known: frozenset[str]
+    """Ray's ids of the nodes that were asked."""
+    judge: Callable[[Collection[str]], Judged]
+    """Asks the nodes of these ids the same."""
+
+
+def require_nodes(config: StudyConfig, root: Path, planned: Planned, console: Console) -> Examination:
     """Ask every node; Ray has been joined.
 
     Args:
@@ -99,11 +113,21 @@ def require_nodes(config: StudyConfig, root: Path, planned: Planned, console: Co
     nodes = working_nodes(config.runtime)
     groups, _ = parallel_groups(config.runtime, nodes, private=False, may_grow=bool(at_most), at_most=at_most)
     room = room_needed(config, planned, groups=groups, in_bucket=store.is_mirrored(root))
-    found = judge_nodes(config, root, room=room, models=planned.models)
-    if any(wrong for _, wrong in found):
-        fixes = dict.fromkeys(problem.fix for _, wrong in found for problem in wrong)
-        raise ConfigError(f"not every node of the cluster can work for this study:\n{table(found)}", fix="; ".join(fixes))
-    console.say(f"nodes: {len(found)} asked in {time.monotonic() - started:.1f} s, all ready")
+    judge = functools.partial(judge_nodes, config, root, room=room, models=planned.models)
+    found = judge()
+    if (error := refusal(found)) is not None:
+        raise error
+    later = ", those that join later are asked then" if at_most else ""
+    console.say(f"nodes: {len(found)} asked in {time.monotonic() - started:.1f} s, all ready{later}")
+    return Examination(frozenset(node.node.id for node, _ in found), judge)
+
+
+def refusal(found: Judged) -> ConfigError | None:
+    """The table of all that were asked, if something is wrong on one of them."""
+    fixes = dict.fromkeys(problem.fix for _, wrong in found for problem in wrong)
+    if not fixes:
+        return None
+    return ConfigError(f"not every node of the cluster can work for this study:\n{table(found)}", fix="; ".join(fixes))
 
 
 def room_needed(config: StudyConfig, planned: Planned, *, groups: int, in_bucket: bool) -> Room:
@@ -130,20 +154,23 @@ def room_needed(config: StudyConfig, planned: Planned, *, groups: int, in_bucket
 
 
 def judge_nodes(
-    config: StudyConfig, root: Path, *, room: Room, models: Mapping[str, Path]
-) -> list[tuple[AskedNode, list[Problem]]]:
-    """Every node of the cluster, which has been joined, with what keeps it from working for the study.
+    config: StudyConfig, root: Path, among: Collection[str] | None = None, *, room: Room, models: Mapping[str, Path]
+) -> Judged:
+    """Nodes of the cluster, which has been joined, with what keeps each from working for the study.
 
     Args:
         config: The study.
         root: Its root.
-        room: What it takes of a node's disk.
+        among: Ray's ids of the nodes; None: all.
+        room: What the study takes of a node's disk.
         models: See `Planned`.
     """
     with _marked(root) as mark:
-        nodes = ask_nodes(Wanted(root, mark, _path(config.runtime.scratch), _first_files(config), models))
+        # With the driver's node: it has ports that the others must reach.
+        asked = None if among is None else {*among, own_node()}
+        nodes = ask_nodes(Wanted(root, mark, _path(config.runtime.scratch), _first_files(config), models), asked)
     demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), room)
-    return [(node, list(problems(node, demands))) for node in nodes]
+    return [(node, list(problems(node, demands))) for node in nodes if among is None or node.node.id in among]
 
 
 def problems(node: AskedNode, demands: Demands) -> Iterator[Problem]:
@@ -197,7 +224,7 @@ def _no_room(node: AskedNode, facts: NodeFacts, demands: Demands) -> Iterator[Pr
         )
 
 
-def table(found: Sequence[tuple[AskedNode, Sequence[Problem]]]) -> str:
+def table(found: Judged) -> str:
     """A line per node, and one more for each further problem of it."""
     width = max(len(node.name) for node, _ in found)
     lines = []
