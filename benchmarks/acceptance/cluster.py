@@ -19,7 +19,8 @@ SCALE = (
 )
 FAULTS = (
     *("control service lost", "node lost, two groups", "node lost in prepare", "disk full at a checkpoint"),
-    *("a worker killed at a start", "one group's worker killed", "training controllers killed", "credentials expired"),
+    *("a node that is not fit joins", "a worker killed at a start", "one group's worker killed"),
+    *("training controllers killed", "credentials expired"),
     *(f"store fails for 30 s: {kind}" for kind in ("503", "throttled", "cut")),
 )
 
@@ -48,7 +49,7 @@ def box_4() -> list[str]:
 
     `ray up`, a job and `ray down` are run by box 1.
     """
-    return run_tests("cluster", 4, figures=["Slurm-like launch", "ray job stop"])
+    return run_tests("cluster", 4, figures=["Slurm-like launch", "ray job stop", "eight nodes asked"])
 
 
 def box_5() -> Iterator[str]:
