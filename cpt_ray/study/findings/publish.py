@@ -96,7 +96,7 @@ def _card(study: StudyDriver, run: RunRecord, runs: Sequence[RunRecord], facts: 
         "## Licenses",
         "\n".join(_licenses(run, runs, config, model)),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(comparison)),
+        "\n".join(f"- {limit}" for limit in _limits(comparison, run)),
         "## Training",
         f"| fact | value |{table}".strip().replace(model.base, _name(model)) if table else head.strip(),
         f"```yaml\n{yaml.safe_dump({'train': _settings(config)}, sort_keys=False)}```",
@@ -168,7 +168,7 @@ def _licenses(run: RunRecord, runs: Sequence[RunRecord], config: StudyConfig, mo
             yield f"| text {source.name} | {root_of(source, config.sources).license or UNKNOWN} |"
 
 
-def _limits(comparison: Comparison) -> Iterator[str]:
+def _limits(comparison: Comparison, run: RunRecord) -> Iterator[str]:
     yield "It continues text. It was not trained to follow instructions or to be safe, unless its base was."
-    yield comparison.verdict
+    yield from (one.verdict for one in comparison.conclusions if (one.model, one.arm) == (run.model, run.arm))
     yield from comparison.notes

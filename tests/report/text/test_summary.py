@@ -3,6 +3,7 @@
 from cpt_ray.records import FailedScore
 from cpt_ray.report.text.summary import render_deltas, render_summary
 from tests.report.made_up import make_contents
+from tests.report.made_up_sizes import make_sizes
 
 
 def test_each_model_has_a_row_and_the_headline_follows() -> None:
@@ -15,6 +16,21 @@ def test_each_model_has_a_row_and_the_headline_follows() -> None:
     assert contents.comparison.verdict in lines
     assert "not annealed" not in text
     assert "isolation" not in text
+
+
+def test_each_model_and_arm_has_its_sentences_in_lines_of_their_own() -> None:
+    contents = make_sizes()
+    lines = render_summary(contents.comparison, contents.evals, not_annealed=(), isolated=True).splitlines()
+    said = [one.headline for one in contents.comparison.conclusions]
+    assert len(said) > 1
+    start = lines.index(said[0])
+    assert lines[start : start + len(said)] == said
+
+
+def test_a_study_of_bases_says_that_nothing_was_compared() -> None:
+    contents = make_contents()
+    alone = contents.comparison.model_copy(update={"conclusions": ()})
+    assert "Only base models were scored." in render_summary(alone, contents.evals[:1], not_annealed=(), isolated=True)
 
 
 def test_a_point_that_is_no_budget_and_a_leak_are_marked() -> None:

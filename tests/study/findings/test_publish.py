@@ -34,6 +34,7 @@ def test_the_folder_of_a_run_loads_offline_and_its_card_has_scores_licenses_and_
     assert re.search(r"\| law \| bits per byte, against tiny-base \| -\d\.\d{4} \(8 units are too few", card)
     assert "| base model | none |" in card
     assert "| text law | unknown: the study file does not state it |" in card
+    assert f"- {BUDGETS[1] // 1000}k tokens of legal on tiny: " in card
     assert "- One seed: intervals cover the evaluation items only" in card
     assert f"| budget (tokens) | {BUDGETS[1]} |" in card
     assert "  deepspeed: zero2_bf16.json" in card
