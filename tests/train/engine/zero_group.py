@@ -1,8 +1,7 @@
 """Processes under gloo that run one function after another: what ZeRO needs, without Ray.
 
-Starting a worker costs several seconds of imports, a job a few hundred milliseconds. So a group is started once and receives
-jobs; functions are sent by name and must be at the top level of a module. A job that fails on any rank ends the group,
-because its collectives are out of step by then; the next job starts a new one.
+A group is started once and receives jobs; functions are sent by name and must be at the top level of a module. A job that fails
+on any rank ends the group, because its collectives are out of step by then; the next job starts a new one.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any
+
+import torch
 
 _TIMEOUT_S = 300
 
@@ -82,7 +83,10 @@ class ZeroGroup:
         self.close()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        # Forked from a process that has imported everything and done nothing else: seconds of imports are spent once, not by
+        # each worker. Where there is a GPU, imports begin to use it, and a fork cannot.
+        context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
+        multiprocessing.set_forkserver_preload(["cpt_ray.train.worker"])
         # A file, not a port: another process may take a free port before the group does.
         self._folder = tempfile.TemporaryDirectory(prefix="zero-group-")
         meeting = f"file://{self._folder.name}/meeting"
@@ -130,7 +134,6 @@ def _serve(pipe: Connection, rank: int, world_size: int, meeting: str) -> None:
         "OMP_NUM_THREADS": "1",
     }
     import deepspeed
-    import torch
     import torch.distributed as dist
 
     # DeepSpeed's shared-memory collectives spin while they wait, and tests start more workers than cores; gloo sleeps.
