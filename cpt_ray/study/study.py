@@ -6,6 +6,7 @@ work for it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from cpt_ray.config.sections.prepare import ArmConfig, SourceConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.ray_runtime import cluster_address
 from cpt_ray.edges.storage import write_atomic
+from cpt_ray.errors import CptRayError
 from cpt_ray.records import (
     Comparison,
     DocumentsRecord,
@@ -96,6 +98,8 @@ class StudyDriver:
         self._checked: set[str] = set()
         self._fit_tasks: set[str] = set()
         self._nodes_asked = self._foreseen = False
+        self._watches = contextlib.ExitStack()
+        """What ends the command while it is at work; left before Ray is."""
 
     def __enter__(self) -> Self:
         self.session.__enter__()
@@ -113,12 +117,20 @@ class StudyDriver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        try:
+            self._watches.__exit__(kind, error, traceback)
+        except CptRayError as found:  # by a watch: it takes the place of the interrupt, in what is noted too
+            self._end(found)
+            raise
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
         if "mirror" in self.__dict__:  # a command that opened none has none to close
             self.mirror.close(error)
         if "curves" in self.__dict__:
             self.curves.close(failed=error is not None)
         self.note.end(error)
-        self.session.__exit__(kind, error, traceback)
+        self.session.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
     def make(self, verb: Verb) -> None:
         """Build what is missing of a verb's artifacts, stage after stage.
@@ -191,7 +203,7 @@ class StudyDriver:
             self._nodes_asked = True
             self.session.need_ray()
             asked = require_nodes(self.config, self.root, self._planned_room(), self.console)
-            self.session.keep(newcomers_asked(asked.known, asked.judge))
+            self._watches.enter_context(newcomers_asked(asked.known, asked.judge))
 
     def _planned_room(self) -> PlannedRoom:
         """What preflight asks the nodes of a cluster about."""

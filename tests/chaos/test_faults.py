@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cpt_ray.records import RunRecord, ShardManifest, UnitReport
+from cpt_ray.records import CommandRecord, RunRecord, ShardManifest, UnitReport
 from tests.chaos.cluster import SimulatedCluster
 from tests.chaos.lineage import Lineage, attempts_of, folder_of, lineage_of, steps_of
 from tests.integration.tiny_study import TinyStudy, write_tiny_study
@@ -160,6 +160,8 @@ def test_a_node_that_joins_and_is_not_fit_ends_the_command_after_a_checkpoint(pr
         cluster.kill(1)
         assert "no C++ compiler, and DeepSpeed's operators are not built" in driver.said
         assert "fix: install g++ there" in driver.said
+        noted = CommandRecord.of(study.root)
+        assert (noted.outcome, noted.fix) == ("failed", "install g++ there, or run make setup there")
         assert "Traceback" not in driver.said
         again = Driver(study, cluster)
         assert again.ended() == 0, again.said

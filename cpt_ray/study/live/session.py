@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -129,10 +128,6 @@ class Session:
             if is_mirrored(self.root) and not heeds_conditions(self.root):
                 self._stack.enter_context(sole_driver(address(self.root)))
             self._has_ray = True
-
-    def keep(self, context: AbstractContextManager[object]) -> None:
-        """Enter what lasts until the session ends, and ends before Ray does."""
-        self._stack.enter_context(context)
 
     def unit_pool(self) -> Executor | None:
         """The processes that prepare units: those of Ray (None), or with `runtime.kind: local` a pool, started once."""
