@@ -8,7 +8,6 @@ import pytest
 
 from cpt_ray.config.load import load_study
 from cpt_ray.errors import ConfigError
-from cpt_ray.records import Comparison
 from cpt_ray.study.findings.outcome import exam_scans, summarize, summarize_preparation, write_study_report
 from cpt_ray.study.study import StudyDriver
 from tests.integration.finished import FinishedStudy
@@ -56,6 +55,7 @@ def test_a_report_is_drawn_again_only_if_what_it_shows_has_changed(finished):
     path = write_study_report(study, comparison)
     drawn = path.stat().st_mtime_ns
     assert write_study_report(study_of(finished.study), comparison).stat().st_mtime_ns == drawn
-    changed = Comparison.model_validate({**comparison.model_dump(), "verdict": "Nothing was bought."})
+    (said,) = comparison.conclusions
+    changed = comparison.model_copy(update={"conclusions": (said.model_copy(update={"verdict": "Nothing was bought."}),)})
     assert write_study_report(study, changed).stat().st_mtime_ns > drawn
     assert "Nothing was bought." in path.read_text()
