@@ -22,6 +22,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,12 @@ class _Nodes:
         return {"node": number}
 
     def unfit(self, number: int) -> dict[str, object]:
-        nothing = {"PATH": str(Path(sys.executable).parent), "TORCH_EXTENSIONS_DIR": "/nowhere"}
-        self._nodes[number] = self._started(self._cpus, env_vars=nothing)
+        self._tools = tempfile.TemporaryDirectory()
+        for tool in Path("/usr/bin").iterdir():
+            if tool.name not in ("c++", "g++", "cc", "gcc"):
+                (Path(self._tools.name) / tool.name).symlink_to(tool)
+        lacking = {"PATH": f"{Path(sys.executable).parent}:{self._tools.name}", "TORCH_EXTENSIONS_DIR": "/nowhere"}
+        self._nodes[number] = self._started(self._cpus, env_vars=lacking)
         return {"node": number}
 
     def kill(self, number: int) -> dict[str, object]:

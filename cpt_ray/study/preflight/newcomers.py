@@ -34,6 +34,8 @@ class NewcomerWatch(threading.Thread):
     def __init__(self, known: Collection[str], judge: Callable[[Collection[str]], Judged]) -> None:
         super().__init__(daemon=True, name="newcomers")
         self._known, self._judge = set(known), judge
+        self._silent: set[str] = set()
+        """Nodes that were said not to answer."""
         self._left = threading.Event()
         self._interrupts = threading.current_thread() is threading.main_thread()
         self.error: ConfigError | None = None
@@ -63,7 +65,11 @@ class NewcomerWatch(threading.Thread):
         found = self._judge(new)
         alive = {node.id for node in cluster_nodes()}
         # One that is gone again harms nothing; one that has not answered is asked again: it may still be starting.
-        found = [(node, wrong) for node, wrong in found if node.node.id in alive and node.facts is not None]
+        found = [(node, wrong) for node, wrong in found if node.node.id in alive]
+        for node in (node for node, _ in found if node.facts is None and node.node.id not in self._silent):
+            logger.warning("node %s has joined and does not answer: see Ray's logs there; it is asked again", node.name)
+            self._silent.add(node.node.id)
+        found = [(node, wrong) for node, wrong in found if node.facts is not None]
         self._known |= {node.node.id for node, _ in found}
         self.error = refusal(found)
         if found and self.error is None:

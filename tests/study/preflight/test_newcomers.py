@@ -87,10 +87,11 @@ def test_another_error_is_left_as_it_is_where_all_nodes_are_fit(cluster):
         raise ValueError("another")
 
 
-def test_one_that_does_not_answer_is_asked_again_and_one_that_is_gone_forgotten(cluster):
+def test_one_that_does_not_answer_is_asked_again_and_one_that_is_gone_forgotten(cluster, caplog):
     with newcomers_asked(["first"], cluster.judge) as watch:
         cluster.nodes["slow"] = None
         wait_for(lambda: len(cluster.asked) > 2)
+        assert caplog.text.count("node slow has joined and does not answer") == 1
         assert watch.error is None
         cluster.nodes["slow"] = []
         count = len(cluster.asked)
