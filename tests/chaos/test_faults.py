@@ -158,6 +158,7 @@ def test_a_node_that_joins_and_is_not_fit_ends_the_command_after_a_checkpoint(pr
         assert driver.ended(limit_s=SAID_S) == 2
         ended_s = time.monotonic() - began
         cluster.kill(1)
+        cluster.seconds_until_lost(1)
         assert "no C++ compiler, and DeepSpeed's operators are not built" in driver.said
         assert "fix: install g++ there" in driver.said
         noted = CommandRecord.of(study.root)
