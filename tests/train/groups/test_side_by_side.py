@@ -84,9 +84,12 @@ def two_train(tasks: list[TrainTask]) -> bool:
 
 
 def interval(task: TrainTask) -> int:
-    """The most steps from one checkpoint of a finished run to the next."""
+    """The most steps of a finished run between two checkpoints, its beginning and its end."""
+    training = RunRecord.of(task.run_folder).training
     saved = [manifest.progress.step for _, manifest in committed.committed(Path(task.run_folder))]
-    return max(later - before for before, later in itertools.pairwise([0, *saved]))
+    return max(
+        later - before for before, later in itertools.pairwise([training.first_steps[0], *saved, training.progress.step])
+    )
 
 
 def in_vain(task: TrainTask) -> int:
@@ -229,13 +232,16 @@ def test_a_controller_of_ray_that_is_killed_is_named_and_the_same_runs_go_on(roo
     killed_at: list[float] = []
 
     def kill() -> None:
+        # Looking through the processes takes longer than the steps to the next checkpoint.
         found = [one for one in psutil.Process().children(recursive=True) if "TrainController" in " ".join(one.cmdline())]
         assert len(found) >= 2
+        while since_checkpoint(tasks[TRUNK]) < 1:
+            time.sleep(0.001)
         for one in found:
             one.kill()
         killed_at.append(time.monotonic())
 
-    killer = beside(lambda: two_train(tasks) and since_checkpoint(tasks[TRUNK]) >= 1, kill)
+    killer = beside(lambda: two_train(tasks), kill)
     with pytest.raises(TrainingError, match="Ray's training controller is gone") as error:
         launch(tasks, groups=2)
     said_s = time.monotonic() - killed_at[0]
