@@ -63,9 +63,7 @@ class NewcomerWatch(threading.Thread):
         if not new:
             return
         found = self._judge(new)
-        alive = {node.id for node in cluster_nodes()}
-        # One that is gone again harms nothing; one that has not answered is asked again: it may still be starting.
-        found = [(node, wrong) for node, wrong in found if node.node.id in alive]
+        # One that has not answered is asked again: it may still be starting.
         for node in (node for node, _ in found if node.facts is None and node.node.id not in self._silent):
             logger.warning("node %s has joined and does not answer: see Ray's logs there; it is asked again", node.name)
             self._silent.add(node.node.id)

@@ -98,34 +98,38 @@ class AskedNode:
 
 
 def ask_nodes(wanted: Wanted, among: Collection[str] | None = None) -> list[AskedNode]:
-    """Ask the living nodes of the cluster, all of them or those of the ids in `among`."""
+    """Ask the living nodes of the cluster, or those of the ids in `among`; one that is lost meanwhile is left out."""
     import ray
 
     nodes = [node for node in cluster_nodes() if among is None or node.id in among]
     probes = _probes(nodes)
     try:
-        answers = _answers([probe.listen.remote() for probe in probes])
+        addresses = _answers({node.id: probe.listen.remote() for node, probe in zip(nodes, probes, strict=True)})
+        # One that is silent would be waited for at each question.
+        listening = {node.id: probe for node, probe in zip(nodes, probes, strict=True) if addresses[node.id] is not None}
         # The clock is read in a second call: starting the actor's process takes seconds.
         asked = time.time()
-        facts = _answers([probe.look.remote(wanted) for probe in probes])
-        addresses = [answer for answer in answers if answer is not None]
-        unreachable = _answers([probe.unreachable.remote(addresses) for probe in probes])
+        facts = _answers({one: probe.look.remote(wanted) for one, probe in listening.items()})
+        others = [addresses[one] for one in listening]
+        unreachable = _answers({one: probe.unreachable.remote(others) for one, probe in listening.items()})
     finally:
         for probe in probes:
             ray.kill(probe)
-    names = [f"{node.name} {node.address}" for node in nodes]
-    named = dict(zip(answers, names, strict=True))
+    alive = {node.id for node in cluster_nodes()}
+    named = {addresses[node.id]: _named(node) for node in nodes}
     return [
         AskedNode(
-            name=name,
+            name=_named(node),
             cpus=node.resources.get("CPU", 0),
             gpus=node.resources.get("GPU", 0),
             facts=answer,
             skew_s=0.0 if answer is None else _skew(answer.clock_s, asked, time.time()),
-            unreachable=tuple(named[address] for address in failed or ()),
+            unreachable=tuple(named[address] for address in unreachable.get(node.id) or ()),
             node=node,
         )
-        for name, node, answer, failed in zip(names, nodes, facts, unreachable, strict=True)
+        for node in nodes
+        for answer in [facts.get(node.id)]
+        if node.id in alive
     ]
 
 
@@ -140,11 +144,15 @@ def examine_nodes(scratch: Path | None) -> dict[str, list[Finding] | None]:
     nodes = cluster_nodes()
     probes = _probes(nodes)
     try:
-        found = _answers([probe.examine.remote(scratch) for probe in probes])
+        found = _answers({_named(node): probe.examine.remote(scratch) for node, probe in zip(nodes, probes, strict=True)})
     finally:
         for probe in probes:
             ray.kill(probe)
-    return dict(zip((f"{node.name} {node.address}" for node in nodes), found, strict=True))
+    return found
+
+
+def _named(node: ClusterNode) -> str:
+    return f"{node.name} {node.address}"
 
 
 def _probes(nodes: Sequence[ClusterNode]) -> list[Any]:
@@ -160,17 +168,18 @@ def _probes(nodes: Sequence[ClusterNode]) -> list[Any]:
     ]
 
 
-def _answers(references: Sequence[Any]) -> list[Any]:
-    """What the references hold, None for those that do not arrive in time or whose actor died."""
+def _answers(references: Mapping[str, Any]) -> dict[str, Any]:
+    """What each reference holds, None for those that do not arrive in time or whose actor died or could not be placed."""
     import ray
 
-    ray.wait(list(references), num_returns=len(references), timeout=ANSWER_S)
-    found: list[Any] = []
-    for reference in references:
+    silent = (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError, ray.exceptions.ActorUnschedulableError)
+    ray.wait(list(references.values()), num_returns=len(references), timeout=ANSWER_S)
+    found: dict[str, Any] = {}
+    for key, reference in references.items():
         try:
-            found.append(ray.get(reference, timeout=0.1))
-        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
-            found.append(None)
+            found[key] = ray.get(reference, timeout=0.1)
+        except silent:
+            found[key] = None
     return found
 
 

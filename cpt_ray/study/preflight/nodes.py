@@ -20,7 +20,7 @@ from cpt_ray.config.devices import choose_device, require_precision
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges import store
 from cpt_ray.edges.packages import versions
-from cpt_ray.edges.ray_runtime import cluster_may_grow, cluster_nodes, nodes_at_most, own_node, working_nodes
+from cpt_ray.edges.ray_runtime import cluster_may_grow, nodes_at_most, own_node, working_nodes
 from cpt_ray.edges.source_files import SourceFile, list_source_files
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError
@@ -169,8 +169,6 @@ def judge_nodes(
         # With the driver's node: it has ports that the others must reach.
         asked = None if among is None else {*among, own_node()}
         nodes = ask_nodes(Wanted(root, mark, _path(config.runtime.scratch), _first_files(config), models), asked)
-    alive = {node.id for node in cluster_nodes()}  # one that was lost meanwhile, and could not answer, harms nothing
-    nodes = [node for node in nodes if node.facts is not None or node.node.id in alive]
     demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), room)
     return [(node, list(problems(node, demands))) for node in nodes if among is None or node.node.id in among]
 

@@ -17,6 +17,7 @@ from cpt_ray.edges.source_files import SourceFile
 from cpt_ray.edges.store import mirror_of, push
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import ClusterNode, DeviceFacts, MemoryPlan
+from cpt_ray.study.preflight import node_probe as probe_module
 from cpt_ray.study.preflight import nodes as module
 from cpt_ray.study.preflight.node_probe import DISTRIBUTIONS, AskedNode, NodeProbe, Wanted, _skew, ask_nodes, code_hash
 from cpt_ray.study.preflight.nodes import Demands, Planned, Room, problems, require_nodes, room_needed, table
@@ -215,6 +216,11 @@ def test_a_clock_is_wrong_only_outside_of_the_time_that_the_question_took():
     assert (_skew(5.0, 4.0, 6.0), _skew(1.0, 4.0, 6.0), _skew(9.0, 4.0, 6.0)) == (0.0, -3.0, 3.0)
 
 
+class SilentProbe(NodeProbe):
+    def listen(self):
+        time.sleep(600)
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session_2cpu")
@@ -225,6 +231,25 @@ class TestOnRay:
         assert time.monotonic() - started < 20
         assert (node.facts.root_problem, node.unreachable, node.skew_s) == ("", (), 0.0)
         assert node.cpus == ray.cluster_resources()["CPU"]
+
+    def test_one_that_is_lost_while_it_is_asked_is_left_out(self, wanted, monkeypatch):
+        (here,) = probe_module.cluster_nodes()
+        lost = here._replace(id="ab" * (len(here.id) // 2))
+        listed = iter([[lost, here], [here]])
+        monkeypatch.setattr(probe_module, "cluster_nodes", lambda: next(listed))
+        assert [node.node.id for node in ask_nodes(wanted)] == [here.id]
+
+    def test_one_that_does_not_answer_is_waited_for_once(self, wanted, monkeypatch):
+        (here,) = probe_module.cluster_nodes()
+        made = [*probe_module._probes([here]), ray.remote(SilentProbe).options(num_cpus=0).remote()]
+        monkeypatch.setattr(probe_module, "_probes", lambda _nodes: made)
+        monkeypatch.setattr(probe_module, "cluster_nodes", lambda: [here, here._replace(name="silent", id="another")])
+        monkeypatch.setattr(probe_module, "ANSWER_S", 15.0)
+        started = time.monotonic()
+        answered, silent = ask_nodes(wanted)
+        assert time.monotonic() - started < 2 * 15
+        assert (answered.facts.root_problem, answered.unreachable) == ("", ())
+        assert (silent.facts, silent.unreachable) == (None, ())
 
     def test_the_study_is_told(self, config, tmp_path, capsys, monkeypatch):
         lines = []
