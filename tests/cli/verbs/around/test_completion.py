@@ -99,26 +99,39 @@ def test_values_are_completed_behind_an_equals_sign(bash):
     assert bash("cpt-ray", "run", "own.yaml", "train.gradient_checkpointing=t") == ["train.gradient_checkpointing=true"]
 
 
-def test_a_tab_in_a_terminal_completes_a_key_and_its_value(bash, tmp_path):
+needs_zsh = pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed here")
+ZSH = "autoload -U compinit; compinit -u -D; "
+
+
+@pytest.mark.parametrize(
+    ("shell", "options", "first"),
+    [
+        ("bash", ["--norc", "--noprofile", "-i"], ""),
+        pytest.param("zsh", ["-f", "-i"], ZSH, marks=needs_zsh),
+    ],
+)
+def test_a_tab_in_a_terminal_completes_a_key_and_its_value(tmp_path, capsys, shell, options, first):
+    (tmp_path / "own.yaml").write_text(STUDY)
+    (tmp_path / "script").write_text(said(capsys, "completion", shell))
     leader, follower = pty.openpty()
-    environment = {**os.environ, "PS1": "READY ", "TERM": "dumb"}
-    shell = subprocess.Popen(
-        ["bash", "--norc", "--noprofile", "-i"],
+    environment = {**os.environ, "PS1": "READY ", "TERM": "dumb" if shell == "bash" else "xterm"}
+    running = subprocess.Popen(
+        [shell, *options],
         stdin=follower, stdout=follower, stderr=follower, cwd=tmp_path, env=environment, start_new_session=True,
     )  # fmt: skip
     try:
-        os.write(leader, b"cpt-ray() { echo \"got:$*\"; }; source completion.bash; PS1='DO''NE '\n")
-        read_until(leader, "DONE $")
+        os.write(leader, f"cpt-ray() {{ echo \"got:$*\"; }}; {first}source ./script; PS1='DO''NE '\n".encode())
+        read_until(leader, "DONE ")
         os.write(leader, b"cpt-ray ru\town.y\ttrain.prec\tb\t\n")
         read_until(leader, r"got:run own\.yaml train\.precision=bf16")
     finally:
-        shell.kill()
-        shell.wait()
+        running.kill()
+        running.wait()
         os.close(leader)
         os.close(follower)
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed here")
+@needs_zsh
 def test_zsh_reads_its_script_and_lists_the_same_keys(tmp_path, capsys):
     (tmp_path / "own.yaml").write_text(STUDY)
     script = tmp_path / "completion.zsh"
