@@ -175,7 +175,10 @@ VERBS: dict[str, Verb] = {
         {
             "config": {"metavar": "CONFIG", "nargs": "?", "help": "study file"},
             "overrides": {"nargs": "*", "metavar": "section.key=value", "help": "values that override the study file"},
-            "--step": {"action": "store_true", "help": "also train a tiny model for a few steps, about ten seconds"},
+            "--step": {
+                "action": "store_true",
+                "help": "also train a tiny model for a few steps, on each node of a cluster; ten seconds",
+            },
         },
     ),
     "demo": Verb(

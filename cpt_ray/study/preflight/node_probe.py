@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import cpt_ray
+from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges import store
 from cpt_ray.edges.device import read_device
 from cpt_ray.edges.packages import versions
-from cpt_ray.edges.ray_runtime import cluster_nodes
+from cpt_ray.edges.ray_runtime import cluster_nodes, working_nodes
 from cpt_ray.edges.source_files import SourceFile, open_source
 from cpt_ray.edges.store.addresses import CACHE
 from cpt_ray.edges.store.cache import kept_bytes
@@ -32,12 +33,16 @@ from cpt_ray.errors import CptRayError
 from cpt_ray.records import ClusterNode, DeviceFacts, Finding
 from cpt_ray.study.preflight.doctor.machine import check_machine
 from cpt_ray.study.preflight.doctor.software import check_software
+from cpt_ray.study.preflight.doctor.step import LONGEST_S, STEP, StepSettings, check_step
+from cpt_ray.train.groups.room import workers_on
 
 DISTRIBUTIONS = ("torch", "transformers", "deepspeed", "ray", "tokenizers", "pyarrow", "numpy", "lm-eval")
 """Whose versions decide what a node computes, or whether its processes understand the others."""
 ANSWER_S = 60.0
 """A node that has not answered after this long is reported: its processes hang, or no new one starts there."""
 _CONNECT_S = 5.0
+_BEGIN_S = 60.0
+"""For a training step to begin: a process is started, and other work may hold what it needs."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,43 @@ def examine_nodes(scratch: Path | None) -> dict[str, list[Finding] | None]:
     finally:
         for probe in probes:
             ray.kill(probe)
+    return found
+
+
+def steps_on_nodes(runtime: RuntimeConfig, settings: StepSettings, *, longest_s: float = LONGEST_S) -> dict[str, Finding]:
+    """Ray's id of each node that training workers may run on to what a training step there says; Ray has been joined.
+
+    A step takes the CPUs, GPUs and other resources of a worker, and waits for them as one does.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    demand = dict(runtime.worker_demand)
+    needs = {"num_cpus": demand.pop("CPU"), "num_gpus": demand.pop("GPU", 0), "resources": demand}
+    nodes = [node for node in working_nodes(runtime) if workers_on(runtime, node)]
+    asked = {
+        node.id: ray.remote(check_step)
+        .options(max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False), **needs)
+        .remote(settings, longest_s=longest_s)
+        for node in nodes
+    }
+    if not asked:
+        return {}
+    done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=longest_s + _BEGIN_S)
+    return {name: _step_of(reference, reference in done) for name, reference in asked.items()}
+
+
+def _step_of(reference: Any, done: bool) -> Finding:
+    import ray
+
+    if not done:
+        ray.cancel(reference, force=True)
+        fix = "wait until other work leaves a worker's CPUs and GPUs there free (ray status), then cpt-ray doctor again"
+        return Finding(STEP, "not begun, or not done in time", "warn", fix)
+    try:
+        found: Finding = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return Finding(STEP, str(error).strip().splitlines()[-1][:400], "fail", "look at Ray's logs on the node")
     return found
 
 

@@ -1,6 +1,6 @@
 """A training step in a process of its own: a tiny model through the real engine, checked to be finite.
 
-In: a precision and the path of a DeepSpeed file, as arguments. Out: a line of JSON on stdout. It loads DeepSpeed's operators,
+In: a precision and what a DeepSpeed file holds, as arguments. Out: a line of JSON on stdout. It loads DeepSpeed's operators,
 and builds them where they are missing; what fails here fails in every run.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cpt_ray.config.deepspeed import DeepSpeedConfig, check_deepspeed, load_deepspeed
+from cpt_ray.config.deepspeed import DeepSpeedConfig, check_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.model.base import load_model
 from cpt_ray.train.engine.engine import Engine
@@ -91,9 +91,13 @@ def _write_model(folder: Path) -> Path:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the process: precision, and the path of a DeepSpeed file if it is not the plain one."""
-    precision, *file = arguments
-    deepspeed = load_deepspeed(file[0]) if file else check_deepspeed(_PLAIN, "ds.json")
+    """Run the process.
+
+    Args:
+        arguments: The precision, and the JSON of a DeepSpeed file if it is not the plain one.
+    """
+    precision, *given = arguments
+    deepspeed = check_deepspeed(json.loads(given[0]) if given else _PLAIN, "ds.json")
     sys.stdout.write(json.dumps(try_steps(deepspeed, precision)) + "\n")
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
 from cpt_ray.config.load import load_study
 from cpt_ray.records import Finding
 from cpt_ray.study.preflight.doctor import step
-from cpt_ray.study.preflight.doctor.step import check_step, judge_steps
+from cpt_ray.study.preflight.doctor.step import StepSettings, check_step, judge_steps
 
 
 @pytest.mark.slow
 def test_a_training_step_through_the_real_engine_is_finite(tiny):
-    one = check_step(load_study(tiny.config), tiny.config)
+    one = check_step(StepSettings.of(load_study(tiny.config), tiny.config))
     assert one.level == "ok", one
     assert one.found.startswith("ZeRO-2, bf16, cpu: 4 steps, loss 6.")
     assert "all finite" in one.found
+
+
+def test_the_command_to_see_all_of_it_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.setattr(step.sys, "executable", "false")
+    fix = check_step(StepSettings("fp32", '{"zero_optimization": {"stage": 3}}')).fix
+    assert shlex.split(fix.partition(": ")[2])[-2:] == ["fp32", '{"zero_optimization": {"stage": 3}}']
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 6.3])
@@ -40,7 +47,7 @@ def test_a_step_that_fails_or_hangs_is_told_with_the_command_that_shows_it(tmp_p
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setattr(step.sys, "executable", str(program))
-        return check_step(longest_s=1.0)
+        return check_step(StepSettings(), longest_s=1.0)
 
     assert ends_with("echo 'RuntimeError: no ninja' >&2; exit 1").found == "RuntimeError: no ninja"
     assert ends_with("kill -9 $$").found == "killed by signal 9"
