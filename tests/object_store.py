@@ -46,6 +46,8 @@ class ObjectStore:
     """Requests that have failed."""
     seen: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of every request."""
+    read_bytes: int = 0
+    """Of the objects and listings that were answered with."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, kind: str, *, method: str = "*", times: float = float("inf")) -> None:
@@ -108,6 +110,8 @@ class _Proxy(BaseHTTPRequestHandler):
         inner.request(self.command, self.path, body, {**sent, "Content-Length": str(len(body))})
         answered = inner.getresponse()
         data = answered.read()
+        with self.store.lock:
+            self.store.read_bytes += len(data) * (self.command == "GET")
         dropped = ("transfer-encoding", "connection", "content-length")
         headers = [(name, value) for name, value in answered.getheaders() if name.lower() not in dropped]
         length = answered.getheader("Content-Length") if self.command == "HEAD" else None

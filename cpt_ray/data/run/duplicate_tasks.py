@@ -124,7 +124,9 @@ def _read_sketches(paths: Sequence[Path], documents: Hashes) -> Sketches:
     """Sketches of documents, sorted by reference, from their units' files; only these rows are read."""
     numbers = unit_number(documents)
     rows = (documents & np.uint64((1 << REFERENCE_BITS) - 1)).astype(np.int64)
-    parts = [_mapped(paths[number])[rows[numbers == number]] for number in np.unique(numbers).tolist()]
+    needed = np.unique(numbers).tolist()
+    here = store.fetched_files(paths[number] for number in needed)
+    parts = [_mapped(path)[rows[numbers == number]] for number, path in zip(needed, here, strict=True)]
     return np.concatenate(parts) if parts else np.empty((0, 1), dtype=np.uint8)
 
 
@@ -235,7 +237,8 @@ def _key(table: pa.Table, row: int) -> DocumentKey:
 
 
 def _listed(context: UnitContext, listing: str) -> list[Path]:
-    return store.fetched_files(context.root / name for name in json.loads(context.file(listing).read_bytes()))
+    """The files of a list; those in a bucket are not fetched."""
+    return [context.root / name for name in json.loads(context.file(listing).read_bytes())]
 
 
 def _pairs(paths: Sequence[Path], partition: int | None) -> Pairs:

@@ -18,8 +18,9 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import pyarrow as pa
 from pyarrow import fs as arrow
 
 from cpt_ray.edges.store import cache
@@ -27,6 +28,7 @@ from cpt_ray.edges.store.addresses import is_mirrored, url_of
 from cpt_ray.edges.store.opening import CHUNK, ask, put
 from cpt_ray.errors import ArtifactError
 
+T = TypeVar("T")
 INDEX = ".files.json"
 """Sizes and hashes of a folder's files, next to them, by who wrote them: who records an artifact need not read them again."""
 _AT_ONCE = 16
@@ -120,6 +122,27 @@ def fresh(path: Path) -> Path:
     else:
         refresh(path.parent, {path.name: found})
     return path
+
+
+def part_of(path: Path, read: Callable[[pa.NativeFile], T]) -> T:
+    """What `read` takes of a file that is handed to it: mapped if it is on this node, else in the store, with no more fetched.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ArtifactError: If the store refuses it.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            return read(source)
+    except FileNotFoundError:
+        if not is_mirrored(path):
+            raise
+
+    def ask_for(filesystem: arrow.FileSystem, name: str) -> T:
+        with filesystem.open_input_file(name) as source:
+            return read(source)
+
+    return ask(url_of(path), "cannot be read", ask_for)
 
 
 def fetched_files(paths: Iterable[Path]) -> list[Path]:
