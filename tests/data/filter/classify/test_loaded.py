@@ -97,7 +97,7 @@ def test_fasttext_without_its_package_says_how_to_install_it(tmp_path, monkeypat
     (tmp_path / "model.bin").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"legal\.model: fasttext needs the Python package fasttext-predict") as error:
         load_scorer(config_of(tmp_path / "model.bin", model="fasttext"))
-    assert error.value.fix == "pip install 'fasttext-predict'"
+    assert error.value.fix == "pip install 'fasttext-predict>=0.9.2'"
 
 
 @pytest.mark.parametrize("listed", [[], ["__label__other", "__label__legal"]])
