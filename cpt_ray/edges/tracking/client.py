@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import time
+from pathlib import Path
 from typing import Any, Literal
 
-from cpt_ray.edges.tracking.mirrored import database_of
+from cpt_ray.edges.store.cache import locked
+from cpt_ray.edges.tracking.mirrored import database_of, uri_of
 from cpt_ray.edges.tracking.moved import ARTIFACTS
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -29,15 +31,43 @@ def connect(uri: str) -> Any:
     """MLflow's client for a tracking URI; a sqlite database is created where it does not exist."""
     for name, value in _SILENT.items():
         os.environ.setdefault(name, value)
-    if (database := database_of(uri)) is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
     # The package alone takes 1.0 s of CPU to import, whatever is imported from it, and sqlalchemy's check of the schema 1.3 s.
     from mlflow.tracking import MlflowClient
 
     # Creating a database logs about a hundred lines of migrations.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if (database := database_of(uri)) is not None and not database.exists():
+        _make_database(database.resolve())
     return MlflowClient(tracking_uri=uri)
+
+
+def _make_database(database: Path) -> None:
+    """Make a database beside its place, and move it there when it is whole.
+
+    MLflow makes one in about a hundred steps, each committed alone, and cannot open one that a killed process left between two.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with locked(database.with_name(f".{database.name}.lock.tmp")):
+        for left in database.parent.glob(f".{database.name}.*.making.tmp*"):
+            left.unlink()
+        if not database.exists():
+            temporary = database.with_name(f".{database.name}.{os.getpid()}.making.tmp")
+            SqlAlchemyStore(uri_of(temporary), (database.parent / ARTIFACTS).as_uri()).engine.dispose()
+            os.replace(temporary, database)
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """What MLflow and what is below it raise where a server or a database fails."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:  # with mlflow-skinny, which talks to servers alone
+        return OSError, MlflowException
+    return OSError, MlflowException, SQLAlchemyError
 
 
 def experiment_id(client: Any, uri: str, name: str) -> str:

@@ -23,7 +23,12 @@ _WITH_DRIVER = "sqlite+pysqlite:///"
 
 def default_uri(root: Path) -> str:
     """The sqlite database in a study's root."""
-    path = f"{root.resolve()}/mlflow.db"
+    return uri_of(root.resolve() / "mlflow.db")
+
+
+def uri_of(database: Path) -> str:
+    """The sqlite URI of a database file."""
+    path = str(database)
     # SQLAlchemy takes what follows a `?` for options, and since 2.1 decodes `%`. MLflow does not decode: from a URI without the
     # name of the driver it makes a second folder with `%25` in its name.
     quoted = path.replace("%", "%25").replace("?", "%3F")

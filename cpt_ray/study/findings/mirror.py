@@ -19,9 +19,9 @@ from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.packages import install_command, is_installed, needed_for
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.edges.store import address
-from cpt_ray.edges.tracking.client import Status
+from cpt_ray.edges.tracking.client import Status, errors
 from cpt_ray.edges.tracking.metrics import Watched, event_metrics, exam_metrics, held_out_metrics, memory_metrics
-from cpt_ray.edges.tracking.mirrored import default_uri, is_mirrored, note_mirrored
+from cpt_ray.edges.tracking.mirrored import database_of, default_uri, is_mirrored, note_mirrored
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import EvalRecord, Fit, HeldOutPoint, MemoryPoint, Point, RunRecord, RunSpec, StepMetrics
 from cpt_ray.report.current import figures_of, twins_of
@@ -210,7 +210,7 @@ def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str
         report: The HTML page.
 
     Raises:
-        CptRayError: If MLflow cannot be reached; the records are not affected.
+        CptRayError: If MLflow cannot be reached, or its database is broken; the records are not affected.
     """
     target = mirror.target
     content = _content(target, runs, folders, found, report)
@@ -234,10 +234,12 @@ def mirror_study(mirror: Mirror, runs: Sequence[RunRecord], folders: Mapping[str
         files = {path.relative_to(report.parent).as_posix(): path for path in (report, *twins_of(report), *figures_of(report))}
         tracking.finish_study(parent, files=files, config=target.config, texts=found.tables)
         note_mirrored(report.parent, target.uri, content)
-    except OSError as error:
+    except errors() as error:
+        database, said = database_of(target.uri), str(error).strip().splitlines() or [type(error).__name__]
+        fix = "fix tracking.uri" if database is None else f"move {database} away, or fix tracking.uri,"
         raise CptRayError(
-            f"MLflow at {target.uri} cannot be reached: {error}",
-            fix="fix tracking.uri and run cpt-ray report again; nothing was lost",
+            f"MLflow at {target.uri} cannot be written: {said[0]}",
+            fix=f"{fix} and run cpt-ray report again: it mirrors all of the records, and nothing was lost",
         ) from error
 
 

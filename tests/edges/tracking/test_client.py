@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from typing import Any
 
 import pytest
 from mlflow.entities import ViewType
 
 from cpt_ray.edges.tracking.client import PARENT_TAG, all_runs, connect, end_running, experiment_id
+from cpt_ray.edges.tracking.mirrored import uri_of
 from cpt_ray.edges.tracking.store import Tracking
 from tests.edges.points import CONTROL, POINTS
 from tests.edges.tracking.test_store import CONFIG, SPEC, record, steps
@@ -111,3 +115,27 @@ def test_more_runs_than_a_page_holds_are_all_found(server, monkeypatch):
     search = client.search_runs
     monkeypatch.setattr(client, "search_runs", lambda e, f, max_results, page_token: search(e, f, 1, 2, None, page_token))
     assert len(all_runs(client, experiment, "tags.kind = 'x'")) == 5
+
+
+def test_a_process_that_is_killed_as_it_makes_a_database_leaves_none_and_the_next_one_makes_it(tmp_path):
+    database = tmp_path / "a 100 % study" / "mlflow.db"
+    command = f"from cpt_ray.edges.tracking.client import connect; connect({uri_of(database)!r})"
+    maker = subprocess.Popen([sys.executable, "-c", command])
+    end = time.monotonic() + 120
+    while not any(path.stat().st_size for path in database.parent.glob(".mlflow.db.*.making.tmp")):
+        assert maker.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    maker.kill()
+    maker.wait()
+    assert not database.exists()
+    client = connect(uri_of(database))
+    assert experiment_id(client, uri_of(database), "study") == experiment_id(client, uri_of(database), "study")
+    assert [path.name for path in database.parent.iterdir() if path.is_file()] == ["mlflow.db"]
+
+
+def test_processes_that_find_no_database_make_one_together(tmp_path):
+    uri = uri_of(tmp_path / "mlflow.db")
+    command = f"from cpt_ray.edges.tracking.client import connect; print(connect({uri!r}).get_experiment('0').name)"
+    makers = [subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [maker.communicate(timeout=300)[0] for maker in makers] == ["Default\n"] * 2

@@ -1,5 +1,7 @@
 """A study is mirrored into MLflow once: again only if its content or the database has changed."""
 
+import contextlib
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from cpt_ray.cli.console import TerminalConsole
 from cpt_ray.config.sections.runtime import TrackingConfig
-from cpt_ray.edges.tracking.mirrored import default_uri
+from cpt_ray.edges.tracking.mirrored import database_of, default_uri
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import RunRecord
 from cpt_ray.study.findings.mirror import Found, Mirror, MirrorTarget, mirror_study, why_not_mirrored
@@ -92,8 +94,17 @@ def test_a_store_that_cannot_be_reached_is_an_error_with_a_fix(mirror, report, m
         raise ConnectionError("refused")
 
     monkeypatch.setattr(Mirror, "open", unreachable)
-    with pytest.raises(CptRayError, match=r"MLflow at sqlite.* cannot be reached: refused\n  fix: fix tracking.uri"):
+    with pytest.raises(CptRayError, match=r"MLflow at sqlite.* cannot be written: refused\n  fix: move /.*mlflow\.db away, or"):
         mirror_study(mirror, [], {}, Found((), {}), report)
+
+
+def test_a_database_that_is_broken_is_an_error_with_a_fix(mirror, report):
+    database = database_of(mirror.target.uri)
+    with contextlib.closing(sqlite3.connect(database)) as broken:
+        broken.execute("create table endpoints (routing_strategy text)")  # as a killed process may leave it
+    with pytest.raises(CptRayError, match=r"MLflow at sqlite.* cannot be written: .*endpoints") as error:
+        mirror_study(mirror, [], {}, Found((), {}), report)
+    assert f"move {database} away" in error.value.fix
 
 
 def test_a_study_is_mirrored_unless_it_is_told_not_to_or_mlflow_is_missing(monkeypatch):
