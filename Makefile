@@ -87,7 +87,7 @@ test: setup-dev ## all tests except those marked full or gpu, in a random order 
 test-full: setup-dev ## all tests: chaos, long fuzz, simulations
 	@$(BIN)/python -m pytest
 
-test-cluster: setup-dev ## faults, launches and side-by-side runs on simulated nodes, at most 40 minutes
+test-cluster: setup-dev ## faults, launches and side-by-side runs on simulated nodes; 40 to 65 min
 	@$(BIN)/python -m pytest -m "full and (accept(cluster=2) or accept(cluster=4) or accept(cluster=5))"
 
 test-oldest: setup-dev ## the quick tests with the oldest versions that pyproject.toml admits, in an environment of their own; 20 min
