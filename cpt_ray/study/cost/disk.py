@@ -29,8 +29,8 @@ _INDEX_SHARE = 1.1
 """Shards with their index over the bytes of their tokens (docs/log.md)."""
 _LINE_BYTES = 200
 """Of a document or item in the files of scores."""
-_DRIVER, _GROUP, _WORKER = 34.0, 37.0, 23.0
-"""Requests a minute: of a driver, of the workers of a group together, and of each of them; 117 with two workers
+_DRIVER, _GROUP, _WORKER = 36.0, 38.0, 2.0
+"""Requests a minute: of a driver, of the workers of a group together, and of each of them; 78 with two workers
 (benchmarks/results/scale.json, scale.requests_per_minute)."""
 
 

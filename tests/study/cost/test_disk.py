@@ -51,7 +51,7 @@ def test_a_driver_and_two_workers_ask_a_bucket_as_often_as_was_measured(tiny):
     cost = plan_cell(graph_of(tiny).cells[0], Choice(load_hardware("h100"), 2))
     minutes = cost.time.stages[1].seconds / 60
     asked = _requests(Training(cost.time, 2, 1, ()))
-    assert asked == pytest.approx(117 * minutes)
+    assert asked == pytest.approx(78 * minutes)
     assert _requests(Training(None, 2, 1, ())) is None
 
 
@@ -59,4 +59,4 @@ def test_a_root_in_a_bucket_has_requests(tiny, bucket, tmp_path):
     with node(tmp_path / "node"):
         (cell,) = graph_of(tiny, f"study.root=s3://studies/{tmp_path.name}").cells
         cost = plan_cell(cell, Choice(load_hardware("h100"), 2))
-    assert cost.disk.requests == pytest.approx(117 * cost.time.stages[1].seconds / 60)
+    assert cost.disk.requests == pytest.approx(78 * cost.time.stages[1].seconds / 60)
