@@ -6,6 +6,7 @@ to anyone but the tracking server.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -60,14 +61,17 @@ def _make_database(database: Path) -> None:
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What MLflow and what is below it raise where a server or a database fails."""
-    from mlflow.exceptions import MlflowException
+    """What MLflow and what is below it raise where a server or a database fails; of packages that are not there, nothing."""
+    found: list[type[Exception]] = [OSError]
+    with contextlib.suppress(ImportError):
+        from mlflow.exceptions import MlflowException
 
-    try:
+        found.append(MlflowException)
+    with contextlib.suppress(ImportError):
         from sqlalchemy.exc import SQLAlchemyError
-    except ImportError:  # with mlflow-skinny, which talks to servers alone
-        return OSError, MlflowException
-    return OSError, MlflowException, SQLAlchemyError
+
+        found.append(SQLAlchemyError)
+    return tuple(found)
 
 
 def experiment_id(client: Any, uri: str, name: str) -> str:
