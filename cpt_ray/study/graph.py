@@ -17,7 +17,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from cpt_ray.config.cells import Cell, choose_cells, study_cells
 from cpt_ray.config.study import StudyConfig
+from cpt_ray.edges.source_files import shown, would_list
 from cpt_ray.edges.storage import FileHashes
+from cpt_ray.edges.store import address
 from cpt_ray.edges.tracking.mirrored import database_of
 from cpt_ray.errors import ConfigError
 from cpt_ray.records import Artifact, Record
@@ -151,6 +153,8 @@ class StudyGraph:
         self.grid = tuple(CellGraph(cell, self) for cell in cells)
         """The cells of the whole grid, whatever is chosen: names of runs depend on it."""
         _require_different(self.grid)
+        if known is None:
+            _require_apart([cell.config for cell in cells], address(self.root))
         self.cells = tuple(graph for graph in self.grid if graph.cell.name in picked)
         """The chosen cells."""
 
@@ -198,6 +202,21 @@ def distinct(nodes: Iterable[Node[Any, Any]]) -> list[Node[Any, Any]]:
     for node in nodes:
         first.setdefault(node.folder, node)
     return list(first.values())
+
+
+def _require_apart(configs: Iterable[StudyConfig], root: str) -> None:
+    """Refuse a source that would read what the study writes.
+
+    Raises:
+        ConfigError: Naming source and root.
+    """
+    paths = {path: source.name for config in configs for source in config.read_sources for path in source.path}
+    for path, name in paths.items():
+        if would_list(path, root):
+            raise ConfigError(
+                f"source {name}: {shown(path)} contains study.root, {root}: the study would read its own files as text",
+                fix="set study.root to a folder outside of it, or move the text to a folder of its own",
+            )
 
 
 def _require_different(cells: Sequence[CellGraph]) -> None:

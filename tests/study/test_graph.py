@@ -177,6 +177,16 @@ def test_a_missing_source_or_deepspeed_file_is_refused(tiny):
         addresses(tiny.config, "train.deepspeed=gone.json")
 
 
+def test_a_source_that_would_read_what_the_study_writes_is_refused(tiny):
+    text = Path(load_study(tiny.config).sources[0].path[0]).parent
+    with pytest.raises(
+        ConfigError, match=r"source law: .* contains study\.root, .*: the study would read its own files"
+    ) as caught:
+        addresses(tiny.config, f"sources.law.path={text}", f"study.root={text}/runs/tiny")
+    assert "set study.root to a folder outside of it" in caught.value.fix
+    addresses(tiny.config, f"sources.law.path={text}/*.jsonl", f"study.root={text}/runs/tiny")
+
+
 def test_what_is_scored_is_scanned_for_before_packing_or_in_what_is_packed(tiny):
     early = addresses(tiny.config, "evaluate.harness_tasks=[piqa]")
     assert not [name for name in early if "late" in name]

@@ -7,6 +7,7 @@ YAML reads it back, whatever the name of a file.
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,6 +72,11 @@ class Answers:
     hours: float | None
     file: str
 
+    @property
+    def root(self) -> str:
+        """The study's root, from the folder in which it is run."""
+        return f"runs/{self.name}"
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -115,9 +121,9 @@ def fill(answers: Answers) -> Filled:
         **_numbers(answers, sizes),
         "header": HEADER,
         "title": TITLES[answers.template],
-        "file": answers.file,
+        "file": shlex.quote(answers.file),
         "name": answers.name,
-        "root": f"runs/{answers.name}",
+        "root": answers.root,
         "sources": [*domain_sources, *general_sources, *probes],
         "remarks": _NO_GENERAL if general is None else () if probe else _NO_PROBE,
         "domain": answers.name if answers.name not in ("control", "general") else "domain",

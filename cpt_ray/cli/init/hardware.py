@@ -50,16 +50,16 @@ def parse_hardware(text: str) -> Hardware:
     wanted, devices = (match[2], int(match[1] or 1)) if match else ("", 1)
     is_file = wanted.endswith((".yaml", ".yml"))
     name = wanted if is_file else wanted.lower()
-    if name == "here":
-        return _here(devices)
-    if name == "cpu":
-        return _cpu(devices)
-    if not (is_file or name in card_names()) or not 1 <= devices <= _MOST_DEVICES:
+    if not (is_file or name in ("here", "cpu", *card_names())) or not 1 <= devices <= _MOST_DEVICES:
         raise ConfigError(
             f"{text!r} is no hardware that is known here",
             fix=f"use here, cpu, {', '.join(card_names())} or the file of a profile of your own (docs/plan.md), with a number "
             "of devices in front if there are several: 8xh100",
         )
+    if name == "here":
+        return _here(devices)
+    if name == "cpu":
+        return _cpu(devices)
     profile = load_hardware(name)
     if not profile.is_gpu:
         return _cpu(devices, profile)

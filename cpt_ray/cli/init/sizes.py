@@ -100,7 +100,7 @@ def size_study(
         raise ConfigError(
             f"{_spent(budget, hours)} is too little: the largest budget of an arm is {format_count(tokens)} tokens, and "
             f"{_FEWEST_STEPS} steps to the first budget need {format_count(fewest)}",
-            fix=f"give --hours {fewest / rate / TRAINED / 3600:.2g} or --budget {format_count(fewest)}, a smaller base, or "
+            fix=f"give --hours {_longer(fewest / rate / TRAINED / 3600)} or --budget {_more(fewest)}, a smaller base, or "
             "faster hardware",
         )
     tokens, epochs = _within_text(tokens, amounts, budget, fewest, why)
@@ -137,6 +137,17 @@ def _time(hours: float) -> str:
     return f"{hours:.2g} h" if hours >= 1 else f"{max(1, math.ceil(hours * 60))} min"
 
 
+def _more(tokens: float) -> str:
+    """A count of three digits, not below."""
+    unit = 10 ** max(0, int(math.log10(tokens)) - 2)
+    return format_count(math.ceil(tokens / unit) * unit)
+
+
+def _longer(hours: float) -> str:
+    """Hours, or minutes below two, not below."""
+    return f"{math.ceil(hours * 60)}min" if hours < 2 else f"{math.ceil(hours)}h"
+
+
 def _rounded(tokens: float) -> int:
     """Two significant digits, not above."""
     unit = 10 ** max(0, int(math.log10(tokens)) - 1)
@@ -167,7 +178,7 @@ def _within_text(tokens: float, amounts: Amounts, budget: int | None, fewest: in
         if budget is not None or most < fewest:
             works = f"give --budget {format_count(_rounded(most))}, or more text"
             if most < fewest:
-                works = f"give about {math.ceil(fewest / most)} times as much text: {format_count(fewest)} tokens is the least"
+                works = f"give about {math.ceil(fewest / most)} times as much text: {_more(fewest)} tokens is the least"
             raise ConfigError(
                 f"a budget of {format_count(tokens)} tokens is {epochs:.0f} epochs over {text}; over {MOST_EPOCHS:g} epochs "
                 "little is learned",

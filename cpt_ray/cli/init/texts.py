@@ -67,8 +67,9 @@ class Looked:
     @property
     def stem(self) -> str:
         """The name of the folder, or of the file without its endings."""
-        name = Path(self.path.rstrip("/")).name.partition("*")[0]
-        return name.partition(".")[0] or name if Path(absolute(self.path)).is_file() else name
+        path = absolute(self.path)
+        name = Path(path.rstrip("/")).name.partition("*")[0]
+        return name.partition(".")[0] or name if Path(path).is_file() else name
 
     @property
     def text_bytes(self) -> float:
@@ -96,6 +97,8 @@ def look(path: str, flag: str) -> Looked:
     Raises:
         DataError: If there is no such path, or no text in it.
     """
+    if not path.strip():
+        raise DataError(f"{flag} is empty", fix="give a file or folder; for the current one, its name: $PWD")
     source = SourceConfig(name="text", role="domain", path=(absolute(path),))
     try:
         survey = survey_source(source)

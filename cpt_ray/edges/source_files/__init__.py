@@ -11,7 +11,7 @@ that changed between two listings has another size or version.
 from cpt_ray.edges.source_files.addresses import shown, split_chain
 from cpt_ray.edges.source_files.archives import Member, archive_kind, members
 from cpt_ray.edges.source_files.kinds import COMPRESSED, foreign_kind, format_of, left_out_kind, plain_name
-from cpt_ray.edges.source_files.listing import Listing, list_files, list_source_files
+from cpt_ray.edges.source_files.listing import Listing, list_files, list_source_files, would_list
 from cpt_ray.edges.source_files.local import LeftOut, SourceFile
 from cpt_ray.edges.source_files.opening import is_local, is_unpacked, open_source, peekable, source_version, unpacked
 from cpt_ray.edges.source_files.packed import Unpacked
@@ -39,4 +39,5 @@ __all__ = [
     "source_version",
     "split_chain",
     "unpacked",
+    "would_list",
 ]

@@ -7,6 +7,7 @@ Guarantee: files come sorted by path, and each has the version that `source_vers
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import fsspec
 from cpt_ray.edges.source_files.addresses import Address, odd_scheme, parse_address, shown
 from cpt_ray.edges.source_files.answers import first_answer, fix_of, is_refusal
 from cpt_ray.edges.source_files.kinds import is_hidden
-from cpt_ray.edges.source_files.local import LeftOut, SourceFile, expand_local, is_pattern
+from cpt_ray.edges.source_files.local import LeftOut, SourceFile, expand_local, is_pattern, leads_into, parts_named, parts_of
 from cpt_ray.edges.source_files.opening import version_of
 from cpt_ray.errors import CptRayError, DataError
 
@@ -60,6 +61,20 @@ def list_files(uri: str) -> Listing:
         "relative paths start at the working directory" if address.is_local else "its bucket or host may not be there either"
     )
     raise DataError(f"{shown(uri)}: no such file", fix=f"check the path or glob of this source; {where}")
+
+
+def would_list(uri: str, folder: str) -> bool:
+    """Whether `uri` could name files that are written later to a local folder, or below a prefix in a bucket.
+
+    Raises:
+        DataError: If the form of the path is not read.
+    """
+    address = parse_address(uri)
+    if address.is_local and "://" not in folder:
+        return leads_into(parts_named(address.uri), parts_of(os.path.realpath(folder)))
+    if len(address.links) > 1 or address.scheme != folder.partition("://")[0]:
+        return False
+    return leads_into([*parts_of(address.uri), *([] if is_pattern(address.uri) else ["**"])], parts_of(folder))
 
 
 def _remote(address: Address) -> Listing:

@@ -72,6 +72,33 @@ def expand_local(path: str) -> tuple[list[SourceFile], list[LeftOut], bool]:
     return [f for f in every if isinstance(f, SourceFile)], [f for f in every if isinstance(f, LeftOut)], folder
 
 
+def parts_named(path: str) -> list[str]:
+    """The parts of a local path as `leads_into` compares them: links followed up to the first pattern, `**` for a folder."""
+    absolute = os.path.abspath(path)
+    if os.path.isdir(absolute):
+        return [*parts_of(os.path.realpath(absolute)), "**"]
+    parts = parts_of(absolute)
+    plain = next((number for number, part in enumerate(parts) if is_pattern(part)), len(parts))
+    return [*parts_of(os.path.realpath("/" + "/".join(parts[:plain]))), *parts[plain:]]
+
+
+def parts_of(path: str) -> list[str]:
+    """The parts of a path; none of the root."""
+    return [part for part in path.split("/") if part]
+
+
+def leads_into(parts: list[str], folder: list[str]) -> bool:
+    """Whether a pattern could name files below a folder, both in parts."""
+    for number, part in enumerate(parts):
+        if part == "**":
+            return not any(is_hidden(name) for name in folder[number:])
+        if number == len(folder):
+            return is_pattern(part)
+        if part != folder[number] and not (is_pattern(part) and fnmatch.fnmatchcase(folder[number], part)):
+            return False
+    return False
+
+
 def _expand(base: str, parts: list[str], inside: tuple[tuple[int, int], ...]) -> Iterator[Found]:
     """What the rest of a pattern names below a folder; `inside` are the folders that `**` went through."""
     part, rest = parts[0], parts[1:]

@@ -242,7 +242,7 @@ class Study:
             The extended study.
 
         Raises:
-            ConfigError: If a budget is there, or is smaller than one that is.
+            ConfigError: If a budget is there, or is smaller than one that is, or repeats its text too often.
             TrainingStopped: See `train`.
         """
         tokens = more_budgets(self.config, budgets)
@@ -250,6 +250,7 @@ class Study:
         tree["train"]["budgets"] = list(tokens)
         extended = Study(parse_study(tree, place=str(self.path)), self.path, console=self.console, chosen=self._chosen)
         extended._is_called_from_python = self._is_called_from_python
+        extended.driver().require_budgets()  # before the file is changed: of a finished study, text may be too little
         for line in reused_and_new(extended.graph()):
             self.console.say(line)
         override = f"train.budgets=[{','.join(map(exact_count, tokens))}]"

@@ -49,7 +49,7 @@ def test_here_is_whatever_this_machine_has():
     assert parse_hardware("here").devices == 1
 
 
-@pytest.mark.parametrize("text", ["", "v100", "0xh100", "9999xh100", "h100x8", "eight h100"])
+@pytest.mark.parametrize("text", ["", "v100", "0xh100", "9999xh100", "0xcpu", "0xhere", "99999xcpu", "h100x8", "eight h100"])
 def test_hardware_that_is_unknown_is_refused_with_what_is_known(text):
     with pytest.raises(ConfigError, match="is no hardware that is known here") as caught:
         parse_hardware(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cpt_ray.cli.init.bases import Base
 from cpt_ray.cli.init.hardware import Hardware, parse_hardware
 from cpt_ray.cli.init.sizes import Amounts, size_study
+from cpt_ray.config.values import parse_count
 from cpt_ray.errors import ConfigError
 
 LAPTOP = Hardware("CPU", 1, 12 * 10**9, 2e11, is_gpu=False)
@@ -97,10 +99,21 @@ def test_little_text_is_repeated_up_to_four_times_and_then_limits_the_budget():
     assert caught.value.fix == "give about 11 times as much text: 24.6k tokens is the least"
 
 
+@pytest.mark.parametrize("devices", [1, 3, 8, 24])
+@pytest.mark.parametrize("first_share", [0.4, 0.5])
+def test_what_is_said_to_be_enough_is_enough(devices, first_share):
+    many, one = replace(LAPTOP, devices=devices), [base(135e6)]
+    with pytest.raises(ConfigError, match="is too little") as caught:
+        size_study(many, one, PLENTY, budget=None, hours=1e-9, first_share=first_share)
+    minutes, budget = re.findall(r"--hours (\d+)min or --budget (\S+),", caught.value.fix)[0]
+    assert size_study(many, one, PLENTY, budget=parse_count(budget), hours=None, first_share=first_share).budget
+    assert size_study(many, one, PLENTY, budget=None, hours=int(minutes) / 60, first_share=first_share).budget
+
+
 def test_too_little_time_is_refused_with_what_is_enough():
     with pytest.raises(
         ConfigError, match=r"--hours 0\.01 is too little: the largest budget of an arm is 2\.96k tokens"
     ) as caught:
         sized(hours=0.01)
-    assert caught.value.fix.startswith("give --hours 0.083 or --budget 24.6k, a smaller base, or faster")
-    assert sized(hours=0.09).budget == 26_000
+    assert caught.value.fix.startswith("give --hours 5min or --budget 24.6k, a smaller base, or faster")
+    assert sized(hours=5 / 60).budget == sized(budget=24_600).budget == 24_000

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from cpt_ray.edges.source_files import list_source_files, open_source
+from cpt_ray.edges.source_files import list_source_files, open_source, would_list
 from cpt_ray.errors import DataError
 
 
@@ -69,3 +69,45 @@ def test_memory_of_one_process_is_refused():
         DataError, match=r"memory://bucket/x/\*\.txt: memory: is not read\n  fix: files in memory are seen by one"
     ):
         list_source_files("memory://bucket/x/*.txt")
+
+
+WRITTEN_LATER = [
+    ("{here}/text", "{here}/text/runs/study", True),
+    ("{here}/text", "{here}/text", True),
+    ("{here}/link", "{here}/text/runs", True),
+    ("{here}/text", "{here}/link/runs", True),
+    ("{here}", "{here}/text/study", True),
+    ("/", "{here}/study", True),
+    ("{here}/text/**/*.md", "{here}/text/runs/study", True),
+    ("{here}/**", "{here}/runs", True),
+    ("{here}/text/*/*.json", "{here}/text/study", True),
+    ("{here}/t*/*/*/*.json", "{here}/text/study", True),
+    ("{here}/text/*.json", "{here}/text/study", False),
+    ("{here}/text/a*/*.json", "{here}/text/study", False),
+    ("{here}/text", "{here}/text-study", False),
+    ("{here}/text", "{here}/study", False),
+    ("{here}/text/runs", "{here}/text", False),
+    ("{here}/text", "{here}/text/.cpt-ray/study", False),
+    ("{here}/text/*.json", "{here}/text", True),
+    ("{here}/text/a.txt", "{here}/text/study", False),
+    ("{here}/text/a.txt", "{here}/text", False),
+    ("zip://**/*.txt::{here}/text/a.zip", "{here}/text/study", False),
+    ("{here}/text", "s3://bucket/text/study", False),
+    ("s3://bucket/text", "{here}/study", False),
+    ("s3://bucket", "s3://bucket/text/study", True),
+    ("s3://bucket/text/", "s3://bucket/text/study", True),
+    ("s3://bucket/text/**/*.jsonl", "s3://bucket/text/study", True),
+    ("s3://bucket/text/*.jsonl", "s3://bucket/text/study", False),
+    ("s3://bucket/text", "s3://bucket/texts", False),
+    ("gs://bucket/text", "s3://bucket/text/study", False),
+]
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "expected"), WRITTEN_LATER, ids=[f"{uri} {folder}" for uri, folder, _ in WRITTEN_LATER]
+)
+def test_what_is_written_later_may_be_below_a_path(tmp_path, uri, folder, expected):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("a")
+    (tmp_path / "link").symlink_to(tmp_path / "text")
+    assert would_list(uri.format(here=tmp_path), folder.format(here=tmp_path)) is expected

@@ -11,6 +11,7 @@ from cpt_ray import Study
 from cpt_ray.edges.storage import hash_file
 from cpt_ray.edges.store import fetched, here
 from cpt_ray.edges.store.addresses import CACHE
+from cpt_ray.errors import ConfigError
 from cpt_ray.records import RunRecord
 from cpt_ray.study import store
 from cpt_ray.study.live import continued
@@ -157,4 +158,16 @@ def test_extend_says_what_is_new_before_it_starts(trained, capsys):
     assert "  extended  tiny-legal-trunk-seed0: 2." in text
     assert "  new  tiny-legal-4000-seed0: 1k tokens, from tiny-legal-trunk-seed0 at 3k" in text
     assert "dry run: nothing was changed; the study would have train.budgets=[1k,2k,3k,4k]" in text
+    assert study.files() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_extend_refuses_more_than_the_text_gives_before_it_changes_the_study_file(trained, dry_run):
+    study, _ = trained
+    before = study.files()
+    with pytest.raises(
+        ConfigError, match=r"arms\.legal at budget .* needs .* tokens of source .* epochs, and .*max_epochs.* is"
+    ):
+        _load(study, ALL).extend("+40M", dry_run=dry_run)
     assert study.files() == before

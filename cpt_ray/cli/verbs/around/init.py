@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import shlex
 import tempfile
 from argparse import Namespace
 from collections import Counter
@@ -14,7 +16,7 @@ from cpt_ray.cli.init.bases import Base, look_at_base, short_name
 from cpt_ray.cli.init.fill import TITLES, Answers, Filled, fill
 from cpt_ray.cli.init.hardware import Hardware, card_names, parse_hardware
 from cpt_ray.cli.init.questions import Questions
-from cpt_ray.cli.init.texts import Looked, look
+from cpt_ray.cli.init.texts import Looked, absolute, look
 from cpt_ray.cli.request import Request
 from cpt_ray.cli.verbs.look import check
 from cpt_ray.config.load import load_study
@@ -22,6 +24,7 @@ from cpt_ray.config.reference.schema import FILE as SCHEMA
 from cpt_ray.config.reference.schema import render_schema
 from cpt_ray.config.values import check_name, parse_count
 from cpt_ray.edges.packages import versions
+from cpt_ray.edges.source_files import would_list
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, CptRayError
 
@@ -64,13 +67,14 @@ def main(options: Namespace, console: TerminalConsole) -> None:
         domain=domain, general=general, probe=probe, bases=bases, hardware=hardware, budget=budget, hours=hours,
         file=options.output,
     )  # fmt: skip
+    _require_apart(answers, output)
     filled = fill(answers)
     _prove_and_write(filled, output, console)
     for remark in filled.remarks:
         console.say(remark)
     console.say(f"template: {answers.template}: {TITLES[answers.template]}")
     console.say(f"written: {output}, and {SCHEMA} beside it for your editor")
-    console.say(f"next: cpt-ray plan {options.output}")
+    console.say(f"next: {shlex.join(['cpt-ray', 'plan', options.output])}")
 
 
 def _require_writable(output: Path, *, force: bool) -> None:
@@ -88,6 +92,18 @@ def _require_writable(output: Path, *, force: bool) -> None:
             f"--output {output}: {output.parent} cannot be written to: {error.strerror}",
             fix="give a path in a folder of your own",
         ) from error
+
+
+def _require_apart(answers: Answers, output: Path) -> None:
+    """Refuse text in whose folder the study would write: it would read its own files as text."""
+    places = {f"study.root={answers.root}": answers.root, f"--output {output}": str(output.parent)}
+    given = {"PATH": answers.domain, "--general": answers.general, "--probe": answers.probe}
+    for (flag, looked), (what, folder) in itertools.product(given.items(), places.items()):
+        if looked is not None and would_list(absolute(looked.path), folder):
+            raise ConfigError(
+                f"{flag} {looked.path} contains {what}: the study would read its own files as text",
+                fix="run cpt-ray init in another folder, with the path of the text, or move the text to a folder of its own",
+            )
 
 
 def _bases(options: Namespace, ask: Questions) -> list[Base]:

@@ -125,6 +125,9 @@ def test_a_study_may_be_checked_from_any_folder(here, capsys, monkeypatch):
 
 PROFILE = (PROFILES / "h100.yaml").read_text("utf-8")
 BAD = [
+    (("", *FLAGS), "PATH is empty", "give a file or folder"),
+    (("own", *FLAGS, "--general", " "), "--general is empty", "give a file or folder"),
+    (("own", *FLAGS, "--output", "own/study.yaml"), "PATH own contains --output own/study.yaml", "in another folder"),
     (("nothing", *FLAGS), "PATH nothing: no such file", "give a file or folder with text"),
     (("scans", *FLAGS), "PATH scans: none of its files has a format that is known", "give a file or folder with text"),
     (("own", "--base", "own", "--hours", "1"), "--base own: .* has no config.json", "use a folder with config.json"),
@@ -209,6 +212,23 @@ def test_what_check_refuses_is_not_written(here, capsys):
     text = said(capsys, "init", "few", *FLAGS[:2], "--budget", "100", code=2)
     assert "fix: " in text
     assert not (here / "study.yaml").exists()
+
+
+def test_a_study_is_not_written_among_its_text(here, inputs, capsys, monkeypatch):
+    monkeypatch.chdir(inputs / "own")
+    before = sorted(inputs.rglob("*"))
+    text = said(capsys, "init", ".", "--base", str(inputs / "base"), "--hours", "0.5", code=2)
+    assert "PATH . contains study.root=runs/own: the study would read its own files as text" in text
+    assert "fix: run cpt-ray init in another folder" in text
+    assert sorted(inputs.rglob("*")) == before
+
+
+def test_what_to_type_next_is_written_as_a_shell_reads_it(here, capsys):
+    assert (
+        said(capsys, "init", "own", *FLAGS, "--output", "my study.yaml").splitlines()[-1]
+        == "next: cpt-ray plan 'my study.yaml'"
+    )
+    assert "Next: `cpt-ray plan 'my study.yaml'`" in (here / "my study.yaml").read_text(encoding="utf-8")
 
 
 def test_force_replaces_the_file(here, capsys):
