@@ -35,8 +35,9 @@ STUDY: Arguments = {
         "metavar": "ROOT_OR_CONFIG",
         "help": "study.root of the study (a folder or s3://bucket/study), or its study file",
     },
+    "overrides": {"nargs": "*", "default": [], "metavar": "section.key=value", "help": "values that override the study file"},
 }
-"""The study that a verb reads from its root alone."""
+"""The study that a verb reads from its root alone; a study file only says where that is."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Verb:
     def takes_study(self) -> bool:
         """Whether it is given a study file; its module then has `main(request)`, else `main(options, console)`."""
         return self.room != "around"
+
+    @property
+    def makes(self) -> bool:
+        """Whether it makes something of a study, and goes on from there if it is run again."""
+        return "--dry-run" in {**self.arguments_of_room, **self.arguments}
 
     @property
     def study_argument(self) -> str:
@@ -174,7 +180,12 @@ VERBS: dict[str, Verb] = {
         "check this machine, or with a study file what it needs of it and of every node of its cluster, with fixes to paste",
         {
             "config": {"metavar": "CONFIG", "nargs": "?", "help": "study file"},
-            "overrides": {"nargs": "*", "metavar": "section.key=value", "help": "values that override the study file"},
+            "overrides": {
+                "nargs": "*",
+                "default": [],
+                "metavar": "section.key=value",
+                "help": "values that override the study file",
+            },
             "--step": {
                 "action": "store_true",
                 "help": "also train a tiny model for a few steps, on each node of a cluster; ten seconds",
@@ -193,7 +204,7 @@ VERBS: dict[str, Verb] = {
         "around",
         "copy the report, scores, runs, MLflow's records or exports of a study to this machine, from its root, a folder or s3://bucket/study",
         {
-            "root": {"metavar": "STUDY_ROOT", "help": "study.root of the study"},
+            "root": {"metavar": "ROOT_OR_CONFIG", "help": "study.root of the study, or its study file"},
             "what": {"metavar": "WHAT", "help": "report, scores, runs, mlflow, exports, or exports/RUN"},
             "to": {"metavar": "TO", "nargs": "?", "default": ".", "help": "folder to copy to (default: the current one)"},
         },

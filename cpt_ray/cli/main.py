@@ -53,8 +53,8 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
     logs.LOCATIONS.clear()
     if options.verbose:
         logs.be_verbose()
+    verb = VERBS[options.verb]
     try:
-        verb = VERBS[options.verb]
         console = TerminalConsole(quiet=options.quiet)
         if not verb.takes_study:
             _module(options.verb).main(options, console)
@@ -79,7 +79,8 @@ def main(arguments: Sequence[str], *, may_restart: bool = False) -> int:
         print(printable_arguments(f"cpt-ray {options.verb}: {error}{_logs()}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"\ncpt-ray {options.verb}: interrupted; re-run the same command to resume", file=sys.stderr)
+        resumes = "; re-run the same command to resume" if verb.makes else ""
+        print(f"\ncpt-ray {options.verb}: interrupted{resumes}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone (`| head`). The work may be half done; re-running the command resumes it.
@@ -156,7 +157,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="cpt-ray",
         description="Continued pretraining of language models on domain text, with an honest account of what it bought.",
-        epilog="exit codes: 0 done, 2 a problem you can fix (the fix is printed), 130 interrupted, 1 a bug",
+        epilog="First steps: cpt-ray init, plan, run; cpt-ray demo shows a whole study. Every key: cpt-ray schema, or "
+        "configs/README.md. Answers to the first questions: docs/faq.md. Exit codes: 0 done, 2 a problem you can fix (the "
+        "fix is printed), 130 interrupted, 141 nobody reads its output any more, 1 a bug.",
     )
     parser.add_argument("--version", action="version", version=f"cpt-ray {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -170,7 +173,9 @@ def _add(parser: argparse.ArgumentParser, verb: Verb) -> None:
     if verb.takes_study:
         or_root = ", or study.root of a study that was run: a folder or s3://bucket/study" if verb.takes_root else ""
         parser.add_argument("config", metavar=verb.study_argument, help=f"study file, e.g. configs/demo.yaml{or_root}")
-        parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that override the study file")
+        parser.add_argument(
+            "overrides", nargs="*", default=[], metavar="section.key=value", help="values that override the study file"
+        )
     parser.set_defaults(dry_run=False)
     for name, settings in {**verb.arguments_of_room, **verb.arguments}.items():
         parser.add_argument(name, **settings)

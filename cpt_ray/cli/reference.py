@@ -33,7 +33,7 @@ def render() -> str:
         *(f"| `{name} {settings['metavar']}`: {settings['help']} | verbs with a CONFIG |" for name, settings in CELLS.items()),
         *(f"| {_option(action)} | all verbs |" for action in _common(parser)),
         "",
-        f"{(parser.epilog or '').capitalize()}.",
+        parser.epilog or "",
     ]
     for room, title in _ROOMS.items():
         lines += ["", f"## {title}"]

@@ -94,6 +94,24 @@ def require_gpus(runtime: RuntimeConfig, there: float, *, private: bool) -> str 
     )
 
 
+def unused_gpus(runtime: RuntimeConfig, there: str | None) -> str | None:
+    """A warning of GPUs that no worker asks for: Ray's workers get `runtime.gpus_per_worker`, which is 0 by default.
+
+    Args:
+        runtime: The `runtime` section.
+        there: Who has GPUs, as a sentence begins with it; None without any.
+
+    Returns:
+        The warning, or None if there are none, or `runtime.device` says that the CPU is meant.
+    """
+    if there is None or runtime.kind == "local" or runtime.gpus_per_worker > 0 or runtime.device == "cpu":
+        return None
+    return (
+        f"{there}, but runtime.gpus_per_worker is 0: workers train on the CPU; set it to 1, or runtime.kind=local for one GPU "
+        "without Ray; runtime.device=cpu says that the CPU is meant"
+    )
+
+
 def _require_build(facts: DeviceFacts, on_cpu: str) -> None:
     """Name what keeps torch from a card that is there."""
     card = _named(facts)

@@ -154,7 +154,7 @@ def missing_probe(sources: Sequence[SourceConfig], arms: Mapping[str, ArmConfig]
         )
     by = "; ".join(f"{name} by {', '.join(found)}" for name, found in trained.items())
     return (
-        f"No probe: arms train on all general text ({by}), so its held-out sets can not tell forgetting from being behind an "
+        f"No probe: arms train on all general text ({by}), so its held-out sets cannot tell forgetting from being behind an "
         "arm that trains on that very text; add text that no arm trains on, as a source with role probe."
     )
 

@@ -21,6 +21,21 @@ from cpt_ray.errors import ConfigError
 _NO_FILE = "give the path of a YAML file, e.g. configs/demo.yaml"
 _MOST_PARTS = 32
 _LONGEST_PART = 100
+_STEPS = "train.budgets, in tokens"
+_ELSEWHERE = {
+    **dict.fromkeys(("lr", "max_lr", "peak_lr"), "train.learning_rate"),
+    **dict.fromkeys(("batch_size", "train_batch_size", "gradient_accumulation_steps"), "train.global_batch_size, in rows"),
+    **dict.fromkeys(("per_device_train_batch_size", "micro_batch", "device_batch_size"), "train.micro_batch_size"),
+    **dict.fromkeys(("num_train_epochs", "epochs", "num_epochs", "max_steps", "max_tokens", "train_steps"), _STEPS),
+    **dict.fromkeys(("warmup_steps", "warmup_ratio", "lr_warmup_steps"), "train.schedule.warmup, in tokens"),
+    **dict.fromkeys(("sequence_length", "max_seq_length", "seq_len", "sequence_len"), "prepare.pack.sequence_length"),
+    **dict.fromkeys(("block_size", "cutoff_len", "max_length"), "prepare.pack.sequence_length"),
+    **dict.fromkeys(("bf16", "fp16", "dtype", "torch_dtype"), "train.precision"),
+    **dict.fromkeys(("model_name_or_path", "base_model", "checkpoint_dir"), "models.0.base"),
+    **dict.fromkeys(("output_dir", "out_dir"), "study.root"),
+    **dict.fromkeys(("save_steps", "save_interval", "checkpoint_interval"), "train.checkpoint_every, in tokens"),
+}
+"""What other trainers call a key, to where it is here."""
 
 
 def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyConfig:
@@ -144,11 +159,8 @@ def _translate(error: ValidationError, place: str) -> ConfigError:
     if first["type"] == "extra_forbidden":
         known = _known_keys(loc[:-1])
         nearest = difflib.get_close_matches(str(loc[-1])[:_LONGEST_PART], known, n=1, cutoff=0.5)
-        fix = (
-            f"did you mean {'.'.join([*map(_written, loc[:-1]), nearest[0]])}?"
-            if nearest
-            else f"known keys: {', '.join(known)}"
-        )
+        meant = _ELSEWHERE.get(str(loc[-1])) or (".".join([*map(_written, loc[:-1]), nearest[0]]) if nearest else None)
+        fix = f"did you mean {meant}?" if meant else f"known keys: {', '.join(known)}"
         return ConfigError(f"{place}: unknown key {key}{more}", fix=fix)
     if first["type"] == "missing":
         return ConfigError(f"{place}: missing key {key}{more}", fix=f"add {key}; configs/README.md describes it")

@@ -48,7 +48,7 @@ from cpt_ray.study.live.command import CommandNote, planned_study
 from cpt_ray.study.live.continued import find_continued, take_over
 from cpt_ray.study.live.session import Session
 from cpt_ray.study.preflight.bases import say_bases, say_separators
-from cpt_ray.study.preflight.device import require_device, require_placement
+from cpt_ray.study.preflight.device import idle_gpus, require_device, require_placement
 from cpt_ray.study.preflight.newcomers import newcomers_asked
 from cpt_ray.study.preflight.nodes import Planned as PlannedRoom
 from cpt_ray.study.preflight.nodes import require_nodes
@@ -197,7 +197,8 @@ class StudyDriver:
             if key not in self._fit_tasks and require_tasks(config, building):
                 self._fit_tasks.add(key)
         # Last: everything above needs no Ray.
-        if (warning := require_placement(self.config.runtime, building, self.session.need_ray)) is not None:
+        placed = require_placement(self.config.runtime, building, self.session.need_ray)
+        for warning in filter(None, (placed, idle_gpus(self.config.runtime, building))):
             self.console.warn(warning)
         if building and self.config.runtime.kind == "ray" and cluster_address(self.config.runtime) and not self._nodes_asked:
             self._nodes_asked = True

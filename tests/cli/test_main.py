@@ -55,7 +55,7 @@ def test_help_lists_every_verb_with_what_it_does(capsys):
     for verb in VERBS:
         assert len([line for line in text.splitlines() if line.split()[:1] == [verb]]) == 1, verb
         assert f" {verb} {VERBS[verb].summary}" in " ".join(text.split())
-    assert "exit codes: 0 done, 2 a problem you can fix" in " ".join(text.split())
+    assert "Exit codes: 0 done, 2 a problem you can fix" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run"]])

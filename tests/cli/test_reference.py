@@ -17,7 +17,7 @@ def test_every_verb_and_every_argument_is_in_it():
 
 def test_arguments_are_shown_as_they_are_typed():
     page = render()
-    assert "`cpt-ray fetch STUDY_ROOT WHAT [TO]`" in page
+    assert "`cpt-ray fetch ROOT_OR_CONFIG WHAT [TO]`" in page
     assert "- `--rows N`: " in page
     assert "`cpt-ray run CONFIG`" in page
     assert "- `--debug`" not in page

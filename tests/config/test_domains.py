@@ -135,7 +135,7 @@ def test_another_arms_domain_is_a_probe_for_an_arm_with_a_domain_of_its_own(tree
 def test_a_study_without_a_probe_is_told_what_it_can_not_say(tree):
     sources, arms = arms_of(tree, legal={"law": 0.9, "news": 0.1}, control={"news": 1.0})
     assert missing_probe(sources, arms) == (
-        "No probe: arms train on all general text (news by legal, control), so its held-out sets can not tell forgetting from being "
+        "No probe: arms train on all general text (news by legal, control), so its held-out sets cannot tell forgetting from being "
         "behind an arm that trains on that very text; add text that no arm trains on, as a source with role probe."
     )
     assert missing_probe(sources[:1], arms_of(tree, legal={"law": 1.0})[1]) is not None

@@ -6,7 +6,8 @@ import re
 import pytest
 import yaml
 
-from cpt_ray.config.load import dump_study, load_study, parse_study
+from cpt_ray.config.load import _ELSEWHERE, dump_study, load_study, parse_study
+from cpt_ray.config.reference.render import schema_keys
 from cpt_ray.errors import ConfigError
 from tests.config.spoiled import refusal, spoil
 
@@ -46,6 +47,8 @@ def test_a_study_cannot_be_changed_after_it_was_read(study_file):
             "did you mean arms.legal.segments.0.from?",
         ),
         ("trian", {}, "unknown key trian", "did you mean train?"),
+        ("train.lr", 1e-4, "unknown key train.lr", "did you mean train.learning_rate?"),
+        ("train.max_steps", 10, "unknown key train.max_steps", "did you mean train.budgets, in tokens?"),
         ("tracking.zzz", 1, "unknown key tracking.zzz", "known keys: enabled, uri, experiment"),
     ],
 )
@@ -71,6 +74,11 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tree, key, value, problem,
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_what_is_allowed(tree, key, value, message):
     assert f"study.yaml: {message}" in refusal(spoil(tree, key, value))
+
+
+def test_what_other_trainers_call_a_key_leads_to_one_that_is_here():
+    known = schema_keys()
+    assert {where.partition(",")[0].replace("models.0.", "models.") for where in _ELSEWHERE.values()} <= known
 
 
 def test_a_missing_key_is_named(tree):

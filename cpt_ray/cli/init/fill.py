@@ -98,7 +98,7 @@ def fill(answers: Answers) -> Filled:
             "template legal-scaling filters general text, and none was given",
             fix="give --general FOLDER, or another --template",
         )
-    taken: set[str] = set()
+    taken = {"filtered", "matched"} if legal else set[str]()  # sources of the template
     remarks: list[str] = []
     _require_apart(answers)
     if answers.general is not None and answers.probe is None:

@@ -48,7 +48,7 @@ def parse_hardware(text: str) -> Hardware:
     """
     match = re.fullmatch(r"(?:(\d{1,5})\s*x\s*)?([a-z0-9-]+|.+\.ya?ml)", text.strip(), re.IGNORECASE)
     wanted, devices = (match[2], int(match[1] or 1)) if match else ("", 1)
-    is_file = wanted.endswith((".yaml", ".yml"))
+    is_file = wanted.lower().endswith((".yaml", ".yml"))
     name = wanted if is_file else wanted.lower()
     if not (is_file or name in ("here", "cpu", *card_names())) or not 1 <= devices <= _MOST_DEVICES:
         raise ConfigError(

@@ -68,6 +68,9 @@ class Questions:
                 said = input(f"{question}{f' [{default}]' if default is not None else ''}: ").strip()
             except EOFError:
                 raise ConfigError(f"{option} is missing: the input has ended", fix=f"give {option}") from None
+            said = (
+                said[1:-1] if said[:1] in ("'", '"') and said[-1:] == said[:1] and len(said) > 1 else said
+            )  # as files are dropped
             try:
                 if not said and default is None:
                     raise ConfigError("nothing was answered, and there is no default", fix=f"answer, or end and give {option}")

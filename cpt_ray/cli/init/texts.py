@@ -111,7 +111,7 @@ def look(path: str, flag: str) -> Looked:
     if not found.groups:
         names = "; ".join(f"{Path(name).name}: {why}" for name, why in found.left_out[:5])
         raise DataError(
-            f"{flag} {path}: none of its {len(survey.files)} files holds text: {names}",
+            f"{flag} {path}: none of its {len(survey.files) + len(survey.left_out)} files holds text: {names}",
             fix="give a folder with documents, or records with a field that holds text",
         )
     found.path = path

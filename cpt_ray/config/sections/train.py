@@ -198,7 +198,10 @@ class TrainConfig(Section):
         description="compute queries, keys and values as one product, and the two factors of a gated MLP; weights, exports and "
         "checkpoints stay as they are; auto: on a GPU; never under LoRA",
     )
-    deepspeed: PathText = Field(description="path of the DeepSpeed JSON, relative to the study file or the working directory")
+    deepspeed: PathText = Field(
+        description="path of the DeepSpeed JSON: from the working directory, else from the study file, else one "
+        "that comes with cpt-ray (`ds_configs/zero2_bf16.json`)"
+    )
     checkpoint_every: Count = Field(default=50_000_000, ge=1, description="interval between checkpoints, in tokens")
     keep_checkpoints: int = Field(
         default=2, ge=1, description="number of newest checkpoints kept per run, in addition to branch points"

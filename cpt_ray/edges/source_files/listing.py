@@ -54,6 +54,8 @@ def list_files(uri: str) -> Listing:
             f"{shown(uri)}: names no file that is read; {len(listing.left_out)} left out, such as {first.path} ({first.kind})",
             fix="give a path or pattern that names files with text; to read hidden files, name them in the pattern (`.*`)",
         )
+    if address.is_local and os.path.isdir(address.uri):
+        raise DataError(f"{shown(uri)}: holds no file", fix="give a folder with files, or a pattern that names some")
     if address.is_local and (scheme := odd_scheme(uri)):
         fix = f"if {scheme} is meant as a scheme, write {scheme}//; what is read is in docs/data.md"
         raise DataError(f"{shown(uri)}: no such file", fix=fix)

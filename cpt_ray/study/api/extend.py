@@ -72,22 +72,33 @@ def exact_count(tokens: int) -> str:
     return next((f"{tokens // size}{unit}" for unit, size in _UNITS.items() if tokens % size == 0), str(tokens))
 
 
-def reused_and_new(graph: StudyGraph) -> Iterator[str]:
-    """A line per run of the extended study: what is there, what goes on from a checkpoint, and what begins anew."""
+def reused_and_new(graph: StudyGraph, budgets_before: int) -> Iterator[str]:
+    """A line per run of the extended study: what is there, what goes on from a checkpoint, and what begins anew; then the sum.
+
+    Args:
+        graph: The extended study.
+        budgets_before: Number of budgets before.
+    """
+    if budgets_before == 1:
+        yield "the study had one budget, and so no trunk that could go on: its arms are trained again from the base"
     going_on = {one.node: one for one in find_continued(graph)}
+    paid = 0
     for node in graph.of(TRAIN):
-        spec = node.work.spec
-        tokens = f"{format_count(spec.stop_tokens - spec.start_tokens)} tokens"
+        spec, begins = node.work.spec, node.work.spec.start_tokens
         if store.exists(node) or (node in going_on and going_on[node].is_whole):
             yield f"  reused  {node.name}"
-        elif node in going_on:
-            done = going_on[node].tokens
-            left = format_count(spec.stop_tokens - done)
-            yield f"  extended  {node.name}: {format_count(done)} tokens are there, {left} are new"
+            continue
+        if node in going_on:
+            begins = going_on[node].tokens
+        new = format_count(spec.stop_tokens - begins)
+        if node in going_on:
+            yield f"  extended  {node.name}: {format_count(begins)} tokens are there, {new} are new"
         elif spec.parent is not None:
-            yield f"  new  {node.name}: {tokens}, from {spec.parent} at {format_count(spec.start_tokens)}"
+            yield f"  new  {node.name}: {new} tokens, from {spec.parent} at {format_count(begins)}"
         else:
-            yield f"  new  {node.name}: {tokens}, from the base"
+            yield f"  new  {node.name}: {new} tokens, from the base"
+        paid += spec.stop_tokens - begins
+    yield f"to train: {format_count(paid)} tokens"
 
 
 def write_budgets(path: Path, budgets: tuple[int, ...], overrides: tuple[str, ...]) -> bool:

@@ -251,7 +251,7 @@ class Study:
         extended = Study(parse_study(tree, place=str(self.path)), self.path, console=self.console, chosen=self._chosen)
         extended._is_called_from_python = self._is_called_from_python
         extended.driver().require_budgets()  # before the file is changed: of a finished study, text may be too little
-        for line in reused_and_new(extended.graph()):
+        for line in reused_and_new(extended.graph(), len(self.config.train.budgets or ())):
             self.console.say(line)
         override = f"train.budgets=[{','.join(map(exact_count, tokens))}]"
         if dry_run:

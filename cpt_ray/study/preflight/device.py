@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from cpt_ray.config.devices import choose_device, require_precision
+from cpt_ray.config.devices import choose_device, require_precision, unused_gpus
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.config.study import StudyConfig
 from cpt_ray.edges.device import prove_device, read_device
@@ -24,13 +24,17 @@ _IN_UNITS = frozenset(("documents", "held_out", "shards", "late_scan", "classifi
 
 
 def say_device(config: StudyConfig, console: Console) -> None:
-    """Print where `runtime.kind: local` would compute, and warn of settings that have no effect there; imports no torch.
+    """Print where `runtime.kind: local` would compute, and warn of settings without effect; imports no torch.
+
+    Of a private Ray, warn of a GPU here that its workers would not get.
 
     Raises:
         ConfigError: If the device that is asked for cannot be used.
     """
     runtime = config.runtime
     if runtime.kind == "ray":
+        if cluster_address(runtime) is None and (warning := unused_gpus(runtime, _card_here())) is not None:
+            console.warn(warning)
         return
     facts = read_device(ask_torch=False)
     if choose_device(runtime, facts) == "gpu":
@@ -104,6 +108,22 @@ def require_placement(runtime: RuntimeConfig, building: Collection[str], need_ra
         return warning
     at_most = nodes_at_most() if may_grow else []
     return parallel_groups(runtime, nodes, private=private, may_grow=may_grow, at_most=at_most)[1]
+
+
+def idle_gpus(runtime: RuntimeConfig, building: Collection[str]) -> str | None:
+    """A warning if GPUs are there and training would leave them idle; of a cluster, after it was joined."""
+    if runtime.kind == "local" or "train" not in building:
+        return None
+    if cluster_address(runtime) is None:
+        return unused_gpus(runtime, _card_here())
+    gpus = sum(node.resources.get("GPU", 0.0) for node in working_nodes(runtime))
+    return unused_gpus(runtime, f"the cluster has {gpus:g} GPU(s)" if gpus else None)
+
+
+def _card_here() -> str | None:
+    """Which GPU this machine has, if nothing hides it, as a sentence begins with it."""
+    facts = read_device(ask_torch=False)
+    return None if facts.card is None or facts.hidden_by is not None else f"this machine has a GPU ({facts.card})"
 
 
 def _require_other_nodes(runtime: RuntimeConfig, need_ray: Callable[[], None]) -> None:

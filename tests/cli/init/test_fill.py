@@ -75,6 +75,13 @@ def test_several_sources_share_the_mixture_in_proportion_to_their_text(answers):
 def test_the_last_resort_of_a_large_base_is_written_as_adapters(answers):
     study = filled(replace(answers, bases=[replace(answers.bases[0], parameters=2e9)]))
     assert study.train.lora is not None
+    assert study.train.learning_rate_factor == 10
+
+
+def test_sources_do_not_take_the_names_of_those_that_a_template_makes(answers):
+    given = replace(with_general(answers), template="legal-scaling")
+    study = filled(replace(given, domain=replace(given.domain, path="/text/filtered")))
+    assert {source.name for source in study.sources} > {"filtered", "matched", "filtered-domain"}
 
 
 def test_a_gpu_without_bf16_gets_fp16(answers):

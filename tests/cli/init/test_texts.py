@@ -110,12 +110,12 @@ def test_a_path_that_is_none_is_refused(tmp_path):
 
 
 def test_a_folder_without_text_is_refused_with_what_it_holds(tmp_path):
-    with pytest.raises(DataError, match=r"--general .*: no such file"):
+    with pytest.raises(DataError, match=r"--general .*: holds no file"):
         look(str(tmp_path), "--general")
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4")
     with pytest.raises(DataError, match=r"none of its files has a format that is known by its name; left out: 1 pdf"):
         look(str(tmp_path), "PATH")
     (tmp_path / "b.txt").write_text("")
     (tmp_path / "c.jsonl").write_text('{"label": 1}\n')
-    with pytest.raises(DataError, match=r"none of its 2 files holds text: .*b\.txt: empty; c\.jsonl: no field with text"):
+    with pytest.raises(DataError, match=r"none of its 3 files holds text: .*b\.txt: empty; c\.jsonl: no field with text"):
         look(str(tmp_path), "PATH")

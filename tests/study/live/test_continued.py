@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,7 @@ def test_extend_says_what_is_new_before_it_starts(trained, capsys):
     assert "  reused  tiny-legal-1000-seed0" in text
     assert "  extended  tiny-legal-trunk-seed0: 2." in text
     assert "  new  tiny-legal-4000-seed0: 1k tokens, from tiny-legal-trunk-seed0 at 3k" in text
+    assert re.search(r"^to train: 1\.\d+k tokens$", text, re.MULTILINE)
     assert "dry run: nothing was changed; the study would have train.budgets=[1k,2k,3k,4k]" in text
     assert study.files() == before
 

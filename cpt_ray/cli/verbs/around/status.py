@@ -15,7 +15,7 @@ _EVERY_STORED_S = 10.0
 
 def main(options: Namespace, console: TerminalConsole) -> None:
     """Run the verb; the study is only read, and with `--watch` waited for and looked at again until its command has ended."""
-    with find_study(options.study) as place:
+    with find_study(options.study, tuple(options.overrides)) as place:
         shown = ""
         while True:
             status, text = look(place, as_json=options.json)

@@ -198,8 +198,8 @@ def _last_words(root: Path) -> str:
 
 def _next(place: Place, state: StudyState, command: CommandRecord | None, verbs: Sequence[VerbStatus]) -> list[str]:
     """What to type, the first thing first."""
-    where = shlex.quote(bucket.address(place.root) if place.config is None else str(place.config))
-    config = "CONFIG" if place.config is None else shlex.quote(str(place.config))
+    config = "CONFIG" if place.config is None else shlex.join([str(place.config), *place.overrides])
+    where = shlex.quote(bucket.address(place.root)) if place.config is None else config
     if state == "never started":
         return [f"cpt-ray check {config}", f"cpt-ray run {config}"]
     if state == "running":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,33 +28,49 @@ _MOST_FOLDERS = 5000
 
 
 class Place(NamedTuple):
-    """A study's root, whether any command has worked there, and the study file if it was named."""
+    """A study's root, whether any command has worked there, and the study file if it was named, with its overrides."""
 
     root: Path
     begun: bool
     config: Path | None
+    overrides: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
-def find_study(argument: str) -> Iterator[Place]:
+def find_study(argument: str, overrides: tuple[str, ...] = ()) -> Iterator[Place]:
     """Find the study that an argument names; within, its root can be read.
 
     Args:
         argument: A root on a disk or in a bucket, or a study file.
+        overrides: Of the study file, `section.key=value`.
 
     Raises:
-        ConfigError: If it is no study; the nearest one is named.
+        ConfigError: If it is no study; the nearest one is named. If a root is given with overrides.
         ArtifactError: If a store refuses to say.
     """
     with private_mirrors() if _is_in_bucket(argument) else contextlib.nullcontext():
-        path = Path(argument).expanduser()
-        if path.is_file() or path.suffix in (".yaml", ".yml"):
-            config = load_study(path)
+        if names_a_file(argument):
+            path = Path(argument).expanduser()
+            config = load_study(path, overrides)
             with private_mirrors() if is_remote(config.study.root) else contextlib.nullcontext():
                 root = resolve_root(config.study.root, config.runtime.scratch)
-                yield Place(root, is_begun(root), path)
+                yield Place(root, is_begun(root), path, overrides)
             return
+        if overrides:
+            raise ConfigError(
+                f"{shlex.join(overrides)} overrides a study file, and {argument} is none",
+                fix="leave it out, or give the study file",
+            )
         yield Place(_root(argument), True, None)
+
+
+def names_a_file(argument: str) -> bool:
+    """Whether an argument is a study file, and not a root."""
+    path = Path(argument).expanduser()
+    try:
+        return path.is_file() or path.suffix in (".yaml", ".yml")
+    except OSError as error:  # such as a name that is longer than a disk allows
+        raise ConfigError(f"{argument}: {error.strerror}", fix="give a study's root, or its study file") from error
 
 
 def _is_in_bucket(argument: str) -> bool:

@@ -67,7 +67,7 @@ def _state(status: StudyStatus) -> str:
         verb = f", {command.verb}" if command.verb else ""
         return f"running{verb}, for {format_eta(max(0.0, time.time() - command.started))}"
     if status.state == "never started":
-        return "never started: nothing is there under its root"
+        return "never started: nothing is there under its root; a relative one begins at the folder of the command"
     if command is not None and command.ended is not None:
         return f"{said}, {_ago(time.time() - command.ended)}"
     return said

@@ -145,6 +145,7 @@ BAD = [
         "'soon' is neither a time nor a number of tokens",
         "2h, 30min or 1d, or 400M",
     ),
+    (("own", "--base", "base", "--hours", "400000000"), "'400000000' is more hours than a year has", "unit: 400M"),
     (("own", "--base", "base", "--hours", "0"), "'0' is no time to train for", "such as 2h"),
     (("own", "--base", "base", "--hours", "90000h"), "'90000h' is no time to train for", "such as 2h"),
     (("own", *FLAGS, "--hardware", "v100"), "'v100' is no hardware that is known here", "8xh100"),
@@ -223,6 +224,12 @@ def test_a_study_is_not_written_among_its_text(here, inputs, capsys, monkeypatch
     assert sorted(inputs.rglob("*")) == before
 
 
+def test_hardware_that_was_named_is_planned_with_next(here, capsys):
+    assert said(capsys, "init", "own", *FLAGS, "--hardware", "8xh100", "--general", "None").splitlines()[-1] == (
+        "next: cpt-ray plan study.yaml --hardware h100"
+    )
+
+
 def test_what_to_type_next_is_written_as_a_shell_reads_it(here, capsys):
     assert (
         said(capsys, "init", "own", *FLAGS, "--output", "my study.yaml").splitlines()[-1]
@@ -239,9 +246,9 @@ def test_force_replaces_the_file(here, capsys):
 
 def test_in_a_terminal_every_wrong_answer_is_explained_and_asked_again(here):
     answers = [
-        ("Your text", ["nothing", "", "own"]),
+        ("Your text", ["nothing", "", "'own'"]),
         ("Base", ["???", "base"]),
-        ("General text", ["nothing", "general"]),
+        ("General text", ["nothing", '"general"']),
         ("Hardware", ["abacus", "cpu"]),
         ("How long", ["soon", "-1", "30min"]),
     ]

@@ -55,6 +55,16 @@ def test_a_study_that_never_started_says_how_to_start_it(tiny, capsys):
     assert not tiny.root.exists()
 
 
+def test_overrides_of_a_study_file_lead_to_its_root_and_are_typed_again(tiny, tmp_path, capsys):
+    assert main(["status", str(tiny.config), f"study.root={tmp_path / 'else where'}"]) == 0
+    said = capsys.readouterr().out
+    assert f"study else where  {tmp_path / 'else where'}" in said
+    assert f"  or: cpt-ray run {tiny.config} 'study.root={tmp_path / 'else where'}'" in said
+    make_root(tmp_path / "study")
+    assert main(["status", str(tmp_path / "study"), "study.root=x"]) == 2
+    assert "fix: leave it out, or give the study file" in capsys.readouterr().err
+
+
 _DRIVER = """
 import sys, time
 from pathlib import Path
@@ -124,8 +134,7 @@ def test_a_watch_in_a_terminal_waits_for_a_study_follows_its_driver_and_ends_wit
         read_until(leader, "waiting for its first command; Ctrl-C ends the watch")
         driver = subprocess.Popen([sys.executable, "-c", _TRAINING, str(tiny.config)], stdin=subprocess.PIPE, text=True)
         seen = read_until(leader, r"rank 0 entered phase forward of step 2")
-        before, cleared, seen = seen.rpartition(CLEARED)
-        assert "waiting for its first command" in before
+        _, cleared, seen = seen.rpartition(CLEARED)
         assert cleared
         assert "state: running, train, for " in seen
         assert f"driver: process {driver.pid} on " in seen

@@ -30,7 +30,14 @@ def test_where_no_study_is_near_that_is_said(tmp_path, capsys):
     assert "or its study file; there is none above or below this folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("argument", "said"), [("", "expected the path of a folder"), ("http://x/y", "artifacts are written")])
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("", "expected the path of a folder"),
+        ("http://x/y", "artifacts are written"),
+        ("x" * 300, "File name too long\n  fix: give a study's root, or its study file"),
+    ],
+)
 def test_what_can_be_no_root_is_refused(argument, said, capsys):
     assert main(["status", argument]) == 2
     assert said in capsys.readouterr().err
