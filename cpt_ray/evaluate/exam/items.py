@@ -47,6 +47,7 @@ class ExamReading:
     malformed: tuple[str, ...]
     """`file, question number` of each question that could not be read."""
     duplicates: int
+    """Questions that are there already, with the same choices and answer."""
     not_drawn: int
 
 
@@ -54,7 +55,8 @@ def read_exam(exam: ExamConfig) -> ExamReading:
     """Read an exam's files, drop repeated questions, and sample `limit` items by hash.
 
     Raises:
-        DataError: If a file cannot be read as the exam's format, no item is left, or there are too few examples.
+        DataError: If a file cannot be read as the exam's format, two questions contradict each other (`_Unique`), no item is
+            left, or there are too few examples.
     """
     found = _read_questions(exam, exam.path)
     if not found.items:
@@ -86,7 +88,7 @@ class _Questions(NamedTuple):
 def _read_questions(exam: ExamConfig, pattern: str) -> _Questions:
     count = 0
     malformed: list[str] = []
-    unique: dict[str, ExamItem] = {}
+    unique = _Unique()
     for path, *_ in list_source_files(pattern):
         with open_source(path) as stream:
             content: bytes = stream.read()
@@ -95,9 +97,42 @@ def _read_questions(exam: ExamConfig, pattern: str) -> _Questions:
             if item is None:
                 malformed.append(place)
             else:
-                unique.setdefault(item.id, item)
-    items = sorted(unique.values(), key=lambda item: hashlib.sha256(f"{exam.name}/{item.id}".encode()).digest())
+                unique.add(place, item)
+    items = sorted(unique.items(), key=lambda item: hashlib.sha256(f"{exam.name}/{item.id}".encode()).digest())
     return _Questions(items, malformed, count)
+
+
+class _Unique:
+    """The questions of all files of an exam, each once; of repeated ones the smallest id stays, whatever the order."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, tuple[str, ...]], tuple[str, ExamItem]] = {}
+        self._ids: dict[str, tuple[str, ExamItem]] = {}
+
+    def add(self, place: str, item: ExamItem) -> None:
+        """Take a question from a place.
+
+        Raises:
+            DataError: If its id is that of another question, or it is there already with another answer.
+        """
+        content = (item.question, item.choices)
+        before, holder = self._ids.setdefault(item.id, (place, item))
+        if (holder.question, holder.choices) != content:
+            raise DataError(
+                f"{place}: id {item.id!r} is that of another question, {before}",
+                fix="give each question an id that no other one has in any file of the exam, or leave out id",
+            )
+        first, known = self._found.setdefault(content, (place, item))
+        if known.answer != item.answer:
+            raise DataError(
+                f"{place}: the question and choices of {first}, with another answer",
+                fix="correct the answer of one of them, or remove one",
+            )
+        self._found[content] = (first, min(known, item, key=lambda one: (one.id, one.group)))
+
+    def items(self) -> list[ExamItem]:
+        """One of each question."""
+        return [item for _, item in self._found.values()]
 
 
 def _examples(exam: ExamConfig, items: Sequence[ExamItem]) -> list[ExamItem]:

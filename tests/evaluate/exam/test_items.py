@@ -113,6 +113,41 @@ def test_repeated_questions_are_counted_once(tmp_path):
     assert (len(reading.items), reading.duplicates, reading.found) == (2, 1, 3)
 
 
+def years(folder, *contents):
+    """A file of each year, with the question numbers of the year as ids."""
+    for year, lines in zip((2019, 2020, 2021), contents, strict=False):
+        write_lines(folder / f"{year}.jsonl", *lines)
+    return folder / "*.jsonl"
+
+
+def test_a_file_with_the_ids_of_another_is_refused_and_not_dropped(tmp_path):
+    path = years(tmp_path, [question(1, id="1")], [question(2, id="1")])
+    said = r"2020\.jsonl, line 1: id '1' is that of another question, .*2019\.jsonl, line 1"
+    with pytest.raises(DataError, match=said) as caught:
+        read_exam(exam(path))
+    assert caught.value.fix.startswith("give each question an id that no other one has in any file of the exam")
+    pool = exam(write_lines(tmp_path / "quiz", question(9)), few_shot=1, few_shot_path=str(path))
+    with pytest.raises(DataError, match="id '1' is that of another question"):
+        read_exam(pool)
+
+
+def test_a_question_of_two_files_is_counted_once_in_any_order(tmp_path):
+    repeated = [question(1, id="2019-1"), question(1, id="2020-7", group="tax"), question(1, id="2019-1", group="law")]
+    found = []
+    for name, order in (("a", repeated), ("b", repeated[::-1])):
+        (tmp_path / name).mkdir()
+        found.append(read_exam(exam(years(tmp_path / name, *([line] for line in order)))))
+    assert [(item.id, item.group) for item in found[0].items] == [("2019-1", "")]
+    assert found[0].items == found[1].items
+    assert found[0].duplicates == 2
+
+
+def test_a_question_with_two_answers_is_refused(tmp_path):
+    path = years(tmp_path, [question(1, answer=0), question(2)], [question(1, answer=2)])
+    with pytest.raises(DataError, match=r"2020\.jsonl, line 1: the question and choices of .*2019\.jsonl, line 1, with"):
+        read_exam(exam(path))
+
+
 def test_items_survive_the_round_trip_and_the_report_says_what_was_left_out(tmp_path):
     first = exam(write_lines(tmp_path / "a.jsonl", *[question(n) for n in range(5)]), limit=4)
     (tmp_path / "mmlu_x.yaml").write_text(MMLU_FILE)
