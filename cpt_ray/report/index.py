@@ -50,6 +50,7 @@ class Index:
         groups: Models and arms that are no controls: the largest model first, then as the study lists them; beyond
             `MOST_DRAWN` groups in the order of `compare.selection`.
         ordered: Of more than `MOST_DRAWN` groups, how they are ordered, in words; else empty.
+        sets: Held-out sets with their roles in the study: the domain of any arm is domain text, a probe is one for all arms.
     """
 
     def __init__(self, contents: ReportContents) -> None:
@@ -60,10 +61,11 @@ class Index:
         self._several_seeds = len({run.seed for run in contents.runs if run.arm is not None}) > 1
         self._short = self._shorten(contents.runs)
         self._deltas: dict[_Key, Delta] = {}
+        self._roles: dict[tuple[str, str, str], str] = {}
         for delta in contents.comparison.deltas:
             self._add(delta)
-        self.sets = self._sets()
         self.groups, self.ordered = self._groups()
+        self.sets = self._sets()
 
     @property
     def domain_sets(self) -> list[str]:
@@ -74,6 +76,15 @@ class Index:
     def other_sets(self) -> list[tuple[str, str]]:
         """The other held-out sets with their roles, probes first."""
         return [(name, role) for name, role in self.sets if role != "domain"]
+
+    def sets_of(self, group: Group) -> list[tuple[str, str]]:
+        """Held-out sets with their roles for one group, its domain first: another arm's domain is a probe for it."""
+        own = [(name, self._roles.get((group.model, group.arm, name), role)) for name, role in self.sets]
+        return sorted(own, key=_place_of_role)
+
+    def is_domain(self, group: Group, set_name: str) -> bool:
+        """Whether a set is domain text for a group."""
+        return (set_name, "domain") in self.sets_of(group)
 
     def run_of(self, name: str) -> RunRecord | None:
         """The run or merge of that name, or the first run of a cell `... (mean of N seeds)`."""
@@ -170,15 +181,22 @@ class Index:
             return
         role = "previous" if reference.arm == run.arm else self.role_of(reference)
         key = _Key(run.model, run.arm, run.budget_tokens, delta.set_name, delta.measure, role)
+        self._roles[run.model, run.arm, delta.set_name] = delta.role
         # The mean over seeds, which is not named like a run, comes before its single seeds.
         if key not in self._deltas or delta.subject != run.run:
             self._deltas[key] = delta
 
     def _sets(self) -> list[tuple[str, str]]:
-        judged = {delta.set_name: delta.role for delta in self.contents.comparison.deltas if delta.role == "probe"}
-        seen = dict.fromkeys((p.set_name, judged.get(p.set_name, str(p.role))) for p in self.contents.comparison.points)
-        order = {"domain": 0, "probe": 1}
-        return sorted(seen, key=lambda item: order.get(item[1], 2))
+        judged: dict[str, set[str]] = {}
+        for (_, _, name), role in self._roles.items():
+            judged.setdefault(name, set()).add(role)
+        seen = {p.set_name: str(p.role) for p in self.contents.comparison.points}
+        seen |= {name: "probe" for name in seen if judged.get(name) == {"probe"}}
+        first = {
+            name for group in self.groups[:1] for name in seen if self._roles.get((group.model, group.arm, name)) == "domain"
+        }
+        # The domain of the model and arm that stand first is what the page opens with.
+        return sorted(seen.items(), key=lambda item: (_place_of_role(item), item[0] not in first))
 
     def _groups(self) -> tuple[list[Group], str]:
         size: dict[str, float] = {}
@@ -225,3 +243,8 @@ class Index:
         if run.merge is not None:
             parts.append(run.merge.suffix.lstrip("-"))
         return " ".join(parts) + (f", seed {run.seed}" if seed else "")
+
+
+def _place_of_role(item: tuple[str, str]) -> int:
+    """Where a set stands: the domain, then probes, then the rest."""
+    return {"domain": 0, "probe": 1}.get(item[1], 2)

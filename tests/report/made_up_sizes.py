@@ -97,6 +97,21 @@ def make_sizes(
     )  # fmt: skip
 
 
+def make_two_domains() -> ReportContents:
+    """One size and two domain arms: `matched` trains on the licences, `legal` on the news, each a probe for the other."""
+    contents = make_sizes(models=("m1",), seeds=(0,))
+    found = contents.comparison
+    probe = {"matched": "news", "legal": "licences"}
+    deltas = [
+        one.model_copy(update={"role": "probe" if probe.get(one.subject.split("-")[1]) == one.set_name else "domain"})
+        for one in found.deltas
+    ]
+    points = [one.model_copy(update={"role": "domain"}) for one in found.points]
+    comparison = found.model_copy(update={"deltas": tuple(deltas), "points": tuple(points)})
+    configs = {**contents.arms, "legal": ArmConfig(role="domain", mix={"news": 1.0})}
+    return replace(contents, comparison=comparison, arms=configs)
+
+
 def _cell(model: str, arm: str, budget: int, seeds: Sequence[int]) -> str:
     cell = f"{model}-{arm}-{budget}"
     return f"{cell}-seed{seeds[0]}" if len(seeds) == 1 else f"{cell} (mean of {len(seeds)} seeds)"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from cpt_ray.compare.selection import AS_LISTED, BY_VALIDATION
 from cpt_ray.report.index import MOST_DRAWN, Group, Index
 from tests.report.made_up import BASE, BUDGETS, delta, held_out, make_contents, run_record
-from tests.report.made_up_sizes import make_sizes
+from tests.report.made_up_sizes import make_sizes, make_two_domains
 
 LONGEST = f"smollm2-135m-legal-{BUDGETS[-1]}-seed0"
 
@@ -118,3 +118,24 @@ def test_a_run_is_found_by_name_and_a_cell_by_the_first_of_its_seeds():
     assert index.run_of("m1-legal-2000000-seed1").run == "m1-legal-2000000-seed1"
     assert index.run_of("m1-legal-2000000 (mean of 2 seeds)").run == "m1-legal-2000000-seed0"
     assert index.run_of("m1-legal-2000000") is None
+
+
+def test_a_set_that_is_a_probe_for_one_arm_and_the_domain_of_another_is_domain_text_of_the_study():
+    index = Index(make_two_domains())
+    matched, legal = index.groups
+    assert index.sets == [("licences", "domain"), ("news", "domain")]
+    assert index.sets_of(matched) == [("licences", "domain"), ("news", "probe")]
+    assert index.sets_of(legal) == [("news", "domain"), ("licences", "probe")]
+    assert (index.is_domain(legal, "news"), index.is_domain(legal, "licences")) == (True, False)
+    found = make_two_domains()
+    alone = tuple(one for one in found.comparison.deltas if "-legal-" in one.subject)
+    only_legal = replace(found, comparison=found.comparison.model_copy(update={"deltas": alone}))
+    assert Index(only_legal).sets == [("news", "domain"), ("licences", "probe")]
+
+
+def test_the_domain_of_the_arm_that_stands_first_is_the_first_set():
+    contents = make_two_domains()
+    runs = sorted(contents.runs, key=lambda run: run.arm != "legal")
+    index = Index(replace(contents, runs=tuple(runs)))
+    assert [group.arm for group in index.groups] == ["legal", "matched"]
+    assert index.sets == [("news", "domain"), ("licences", "domain")]

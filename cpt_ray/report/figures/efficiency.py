@@ -40,7 +40,7 @@ def efficiency_figure(index: Index) -> Figure | None:
     panels: list[Markup] = []
     rows: list[tuple[str | int | float | None, ...]] = []
     for set_name in index.domain_sets:
-        found = [(group, _gains(index, group, set_name)) for group in groups]
+        found = [(group, _gains(index, group, set_name)) for group in groups if index.is_domain(group, set_name)]
         if not any(gains for _, gains in found):
             continue
         for title, marginal in (("since the base", False), ("since the budget before", True)):

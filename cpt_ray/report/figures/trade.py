@@ -42,14 +42,21 @@ class Trade:
 
 
 def pairs_of(index: Index) -> list[tuple[str, str]]:
-    """Domain set and other set of each panel: first the one on which the first model did worst, as the headline has it."""
-    order = [name for name, _ in index.other_sets]
-    if index.groups and order:
-        first = index.groups[0]
-        judged = [(index.difference(first, first.budgets[-1], name), name) for name, role in index.other_sets]
-        ranked = [(*delta.loss_rank, name) for delta, name in judged if delta is not None]
-        order.sort(key=lambda name: name != max(ranked)[2] if ranked else False)
-    return [(domain, other) for domain in index.domain_sets for other in order]
+    """Domain set and other set of each panel: first the one on which the first model did worst, as the headline has it.
+
+    The domain of one arm is another set for the arms of another domain.
+    """
+    pairs: dict[tuple[str, str], None] = {}
+    for domain in index.domain_sets:
+        groups = [group for group in index.groups if index.is_domain(group, domain)]
+        order = list(dict.fromkeys(name for group in groups for name, role in index.sets_of(group) if role != "domain"))
+        if groups:
+            first = groups[0]
+            judged = [(index.difference(first, first.budgets[-1], name), name) for name in order]
+            ranked = [(*delta.loss_rank, name) for delta, name in judged if delta is not None]
+            order.sort(key=lambda name: name != max(ranked)[2] if ranked else False)
+        pairs |= dict.fromkeys((domain, other) for other in order)
+    return list(pairs)
 
 
 def trade_figure(
@@ -88,7 +95,7 @@ def trade_figure(
 
 
 def trades(index: Index, pair: tuple[str, str]) -> list[Trade]:
-    """All models that were compared with their base on both sets; of a cell of several seeds, the mean only."""
+    """All models compared with their base on both sets, of whose domain the first is; of a cell of several seeds, the mean."""
     sides: dict[str, dict[str, Delta]] = {name: {} for name in pair}
     for delta in index.contents.comparison.deltas:
         reference = index.run_of(delta.reference)
@@ -98,7 +105,7 @@ def trades(index: Index, pair: tuple[str, str]) -> list[Trade]:
     items = []
     for subject, domain in sides[pair[0]].items():
         run, other = index.run_of(subject), sides[pair[1]].get(subject)
-        if run is None or other is None:
+        if run is None or other is None or domain.role != "domain":
             continue
         if run.cell in whole and " (" not in subject:
             continue  # one of the seeds of a cell that is there as a whole

@@ -51,9 +51,10 @@ def _table(
     last = control if control is not None and common else None
     columns = [(group, budget) for budget in group.budgets] + ([(last, common[-1])] if last is not None else [])
     rows = []
-    for name, role in index.sets:
+    in_study = dict(index.sets)
+    for name, role in index.sets_of(group):
         found = [index.difference(one, budget, name) for one, budget in columns]
-        rows.append((Cell(name, (_role_words(role),)), *_cells(found)))
+        rows.append((Cell(name, (_role_words(role, in_study[name]),)), *_cells(found)))
     for task, measure, words in exams:
         cells = _cells([index.difference(one, budget, task, measure) for one, budget in columns])
         places = [(group.model, None, None), *((one.model, one.arm, budget) for one, budget in columns)]
@@ -113,8 +114,11 @@ def _value(value: float, delta: Delta) -> str:
     return number(value, delta_digits(delta)) + ("\N{NO-BREAK SPACE}%" if unit_of(delta) == "points" else "")
 
 
-def _role_words(role: str) -> str:
-    return {"domain": "domain", "probe": "probe: no arm trains on it"}.get(role, role)
+def _role_words(role: str, in_study: str) -> str:
+    """The role of a set for an arm, which may be another one than in the study."""
+    if role == "probe":
+        return "probe: the domain of another arm" if in_study == "domain" else "probe: no arm trains on it"
+    return role
 
 
 def _exams(index: Index) -> list[tuple[str, Measure, str]]:

@@ -5,6 +5,8 @@ In: the index of a study's records. Out: tables. A model whose learning rate has
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cpt_ray.records import Delta, ExamScore, Interval
 from cpt_ray.report.blocks import Cell, Table
 from cpt_ray.report.index import Index
@@ -22,7 +24,9 @@ def overview(index: Index) -> Table | None:
     for group in index.groups:
         found = [index.difference(group, group.budgets[-1], name) for name, _ in index.sets]
         against = [index.difference(group, group.budgets[-1], name, reference="control") for name in index.domain_sets]
-        cells = [None if delta is None else delta_cell(delta) for delta in found]
+        cells = [
+            None if delta is None else _overview_cell(delta, role) for delta, (_, role) in zip(found, index.sets, strict=True)
+        ]
         base = next((delta for delta in found if delta is not None), None)
         change = [None if delta is None else _difference(delta) for delta in against]
         rows.append((index.label(group), count(group.budgets[-1]), None if base is None else base_cell(base), *cells, *change))
@@ -37,6 +41,12 @@ def overview(index: Index) -> Table | None:
     )
     lead = "Each at its largest budget, against its base: bits per byte, lower is better."
     return Table.of("overview", "All models and arms", header, rows, words=2, lead=lead)
+
+
+def _overview_cell(delta: Delta, in_study: str) -> Cell:
+    """A cell under a set's role in the study; where it has another one for this arm, that stands in it."""
+    cell = delta_cell(delta)
+    return cell if delta.role == in_study else replace(cell, small=(*cell.small, f"{delta.role} for this arm"))
 
 
 def _difference(delta: Delta) -> Cell:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from cpt_ray.report.figures.efficiency import efficiency_figure
 from cpt_ray.report.index import Index
 from tests.report.made_up import BUDGETS, delta, make_contents
+from tests.report.made_up_sizes import make_two_domains
 
 
 def test_the_gain_is_divided_by_the_tokens_and_the_last_step_by_its_own():
@@ -36,3 +37,10 @@ def test_the_last_step_has_the_interval_of_the_paired_difference_to_the_budget_b
 def test_without_differences_there_is_no_figure():
     contents = make_contents()
     assert efficiency_figure(Index(replace(contents, comparison=contents.comparison.model_copy(update={"deltas": ()})))) is None
+
+
+def test_an_arm_has_a_gain_on_its_own_domain_only():
+    found = efficiency_figure(Index(make_two_domains()))
+    assert {(row[0].text, row[1].text) for row in found.table.rows} == {
+        ("matched", "licences"), ("legal", "news"), ("control", "licences"), ("control", "news"),
+    }  # fmt: skip

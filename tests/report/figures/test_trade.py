@@ -5,6 +5,7 @@ from dataclasses import replace
 from cpt_ray.report.figures.trade import pairs_of, trade_figure, trades
 from cpt_ray.report.index import Index
 from tests.report.made_up import BASE, BUDGETS, delta, make_contents
+from tests.report.made_up_sizes import make_two_domains
 
 LONGEST = f"smollm2-135m-legal-{BUDGETS[-1]}-seed0"
 
@@ -45,3 +46,10 @@ def test_the_corners_say_what_they_mean_and_without_differences_there_is_no_figu
     for words in ("better on both", "better on the domain only", "worse on both"):
         assert f">{words}</text>" in panel
     assert trade_figure(with_deltas(base=False), [("licences", "news")]) is None
+
+
+def test_the_domain_of_another_arm_is_what_an_arm_may_forget():
+    index = Index(make_two_domains())
+    assert pairs_of(index) == [("licences", "news"), ("news", "licences")]
+    drawn = [{item.run.arm for item in trades(index, pair)} for pair in pairs_of(index)]
+    assert drawn == [{"matched", "control"}, {"legal", "control"}]

@@ -8,7 +8,7 @@ from cpt_ray.report.index import Index
 from cpt_ray.report.tables.results import delta_cell, result_tables, short_labels
 from cpt_ray.report.wording import MINUS, number
 from tests.report.made_up import BASE, LABEL, delta, make_contents
-from tests.report.made_up_sizes import make_sizes
+from tests.report.made_up_sizes import make_sizes, make_two_domains
 
 NONE = number(None)
 
@@ -114,3 +114,12 @@ def test_a_task_of_lm_eval_has_its_margin_among_all_differences_and_not_on_the_f
 
 def test_a_long_label_of_an_exam_stands_in_the_legend():
     assert short_labels(Index(make_contents())) == {"mmlu_dev_smoke": LABEL}
+
+
+def test_the_domain_of_another_arm_is_a_probe_and_stands_below_its_own():
+    tables = result_tables(Index(make_two_domains()))
+    other = "probe: the domain of another arm"
+    assert [[(row[0].text, row[0].small[0]) for row in table.rows[:2]] for table in tables] == [
+        [("licences", "domain"), ("news", other)],
+        [("news", "domain"), ("licences", other)],
+    ]

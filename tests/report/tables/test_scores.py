@@ -6,7 +6,7 @@ from cpt_ray.records import ExamHalf
 from cpt_ray.report.index import Index
 from cpt_ray.report.tables.scores import HOLLOW, delta_tables, exam_tables, merge_table, overview, score_table
 from tests.report.made_up import LABEL, make_contents, run_record
-from tests.report.made_up_sizes import make_sizes
+from tests.report.made_up_sizes import make_sizes, make_two_domains
 
 
 def test_scores_are_sorted_by_set_then_tokens_with_the_domain_first():
@@ -60,3 +60,10 @@ def test_the_overview_compares_models_and_arms_and_one_alone_has_none():
 
 def test_a_study_without_merges_has_no_table_of_them():
     assert merge_table(Index(make_contents())) is None
+
+
+def test_an_overview_says_where_a_domain_is_a_probe_for_an_arm():
+    table = overview(Index(make_two_domains()))
+    assert table.header[3:5] == ("licences (domain)", "news (domain)")
+    said = [["probe for this arm" in cell.small for cell in row[3:5]] for row in table.rows]
+    assert said == [[False, True], [True, False]]
