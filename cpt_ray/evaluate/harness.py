@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,6 +177,9 @@ def _parts(task: HarnessTask, results: dict[str, Any]) -> list[tuple[ScoredTask,
     metrics = {name: _metric(name, results) for name in results["samples"]}
     lines = {name: _lines(name, results, metrics[name]) for name in metrics}
     pooled = [line for each in lines.values() for line in each]
+    # Fewer groups than an interval needs would leave none; items are then units of their own, as they are in a single task.
+    if len(lines) >= LEAST_UNITS:
+        pooled = [replace(line, group=name) for name, each in lines.items() for line in each]
     of_group = results.get("groups", {}).get(task.task, {})
     same = set(metrics.values())
     mean = of_group.get(f"{next(iter(same)).name},{next(iter(same)).filter}") if len(same) == 1 else None
@@ -217,13 +221,10 @@ def _lines(name: str, results: dict[str, Any], metric: _Metric) -> list[ScoredIt
         ConfigError: If it is not, or an item has no share.
     """
     samples = [sample for sample in results["samples"][name] if sample["filter"] == metric.filter]
-    tasks = list(results["samples"])
     choices = results["configs"][name]["output_type"] == "multiple_choice"
-    # Fewer groups than an interval needs would leave none; their items are then units of their own.
-    group = name if len(tasks) >= LEAST_UNITS else ""
-    before = f"{name}/" if len(tasks) > 1 else ""
+    before = f"{name}/" if len(results["samples"]) > 1 else ""
     samples.sort(key=lambda sample: sample["doc_id"])
-    lines = [_scored(name, sample, metric, before, group, choices=choices) for sample in samples]
+    lines = [_scored(name, sample, metric, before, choices=choices) for sample in samples]
     mean, theirs = sum(line.accuracy for line in lines) / len(lines), results["results"][name][f"{metric.name},{metric.filter}"]
     if abs(mean - theirs) > _SAME:
         raise ConfigError(
@@ -233,7 +234,7 @@ def _lines(name: str, results: dict[str, Any], metric: _Metric) -> list[ScoredIt
     return lines
 
 
-def _scored(name: str, sample: Mapping[str, Any], metric: _Metric, before: str, group: str, *, choices: bool) -> ScoredItem:
+def _scored(name: str, sample: Mapping[str, Any], metric: _Metric, before: str, *, choices: bool) -> ScoredItem:
     item, target = before + str(sample["doc"].get("id", sample["doc_id"])), sample["target"]
     answers = sample["filtered_resps"]
     # What a model generated is text, and has no log-probability.
@@ -250,7 +251,6 @@ def _scored(name: str, sample: Mapping[str, Any], metric: _Metric, before: str, 
         accuracy_norm=float(sample["acc_norm"]) if metric.name == "acc" and "acc_norm" in sample else None,
         log_p=log_p,
         right=target if choices and isinstance(target, int) and 0 <= target < len(log_p) else None,
-        group=group,
         half=half_of(name, item),
     )
 

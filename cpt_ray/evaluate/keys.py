@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cpt_ray.config.sections.evaluate import EvaluateConfig, ExamConfig, HarnessTask
+from cpt_ray.config.sections.evaluate import LEAST_UNITS, EvaluateConfig, ExamConfig, HarnessTask
 from cpt_ray.edges.packages import versions
 from cpt_ray.evaluate.known import PartKey
 from cpt_ray.records import ExamItem, FileEntry, HeldOutSet, write_items
@@ -79,9 +79,10 @@ def task_key(
     """
     asked = {name: getattr(task, name) for name in ("num_fewshot", "limit")}
     settings = {name: getattr(config, name) for name in ("exam_context", "harness_seed")}
-    return _key(
-        {**model, "task": Path(task.task).name, **asked, **settings, **versions("lm-eval"), "versions": dict(task_versions)}
-    )
+    # Lines of so many tasks were once in groups also where each task is a score of its own.
+    grouped = {"groups": "tasks of one score"} if len(task_versions) >= LEAST_UNITS else {}
+    judged = {**versions("lm-eval"), "versions": dict(task_versions), **grouped}
+    return _key({**model, "task": Path(task.task).name, **asked, **settings, **judged})
 
 
 def _key(depends_on: dict[str, object]) -> PartKey:

@@ -234,6 +234,30 @@ def test_only_the_mean_of_shares_is_taken_for_lm_evals_figure():
         harness._parts(task, results_of([], 0.0))
 
 
+def of_tasks(number, *, mean=None):
+    """What lm-eval gives of an entry of tasks with four items each; of a group with its mean."""
+    found = {}
+    for place in range(number):
+        one = results_of([0.0, 1.0, float(place % 2), 1.0], (2 + place % 2) / 4)
+        for key, value in one.items():
+            found.setdefault(key, {})[f"t{place}"] = value["t"]
+    return found | ({"groups": {"t": {"f1,none": mean}}} if mean is not None else {})
+
+
+def test_the_tasks_of_an_entry_are_groups_only_where_they_are_one_score():
+    """Ten tasks of a tag, each a score of its own, have intervals over their items as nine do."""
+    task = EvaluateConfig(harness_tasks=("t",)).harness_tasks[0]
+    for number in (9, 10):
+        apart = harness._parts(task, of_tasks(number))
+        assert [(scored.task, {line.group for line in lines}) for scored, lines in apart] == [
+            (f"t{place}", {""}) for place in range(number)
+        ]
+    [(whole, lines)] = harness._parts(task, of_tasks(10, mean=25 / 40))
+    assert (whole.task, len({line.group for line in lines})) == ("t", 10)
+    [(_, few)] = harness._parts(task, of_tasks(9, mean=22 / 36))
+    assert {line.group for line in few} == {""}
+
+
 def test_of_several_filters_the_first_counts():
     task = EvaluateConfig(harness_tasks=("t",)).harness_tasks[0]
     results = results_of([0.0, 1.0], 0.5)

@@ -94,3 +94,10 @@ def test_the_versions_of_lm_eval_and_of_the_code_are_in_the_key(monkeypatch):
         assert {name for name, key in all_keys().items() if key != before[name]} == {"task"}
     monkeypatch.setattr(keys, "FORMAT", keys.FORMAT + 1)
     assert not set(before.values()) & set(all_keys().values())
+
+
+@pytest.mark.parametrize(("tasks", "moved"), [(9, False), (10, True)])
+def test_entries_of_so_many_tasks_that_each_was_once_a_group_are_scored_again(tasks, moved):
+    versions = {f"arithmetic_{place}": "1.0" for place in range(tasks)}
+    found = task_key(model_facts({}, EvaluateConfig(), prefix=""), EvaluateConfig(), HarnessTask(task="arithmetic"), versions)
+    assert ("groups" in found.depends_on) is moved
