@@ -57,7 +57,7 @@ class Scored(NamedTuple):
     at_once: int
     """Models that are scored side by side."""
     devices: float
-    """That they occupy together."""
+    """That they occupy together; models share a GPU where each occupies less than one."""
     counted: bool
     """Whether the tokens were counted, or assumed from the settings."""
     harness_tasks: int = 0
@@ -256,9 +256,10 @@ def _evaluate(parts: Sequence[Part]) -> PlannedStage:
 
 
 def _model_s(hours: Hours) -> float:
-    """Of one model, scored."""
+    """Of one model, scored: the mean over the models of a cell, each of which has as many runs."""
     scored = hours.scored
-    pace = min(hours.paces.values(), key=lambda one: one.score_tokens_per_s)
-    # Under Ray a model is scored on one core, or on one GPU.
-    rate = pace.score_tokens_per_s / (1.0 if hours.hardware.is_gpu else hours.cores / (scored.devices / scored.at_once))
-    return SCORE_START_S["ray" if hours.ray_start_s else "local"] + scored.tokens / rate
+    each = scored.devices / scored.at_once
+    # Under Ray a model is scored on one core, or on one GPU, which it may share with others.
+    slower = max(1.0, min(scored.at_once, 1 / each)) if hours.hardware.is_gpu else hours.cores / each
+    token_s = [slower / pace.score_tokens_per_s for pace in hours.paces.values()]
+    return SCORE_START_S["ray" if hours.ray_start_s else "local"] + scored.tokens * sum(token_s) / len(token_s)

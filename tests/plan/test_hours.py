@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cpt_ray.plan.hardware import load_hardware
@@ -76,6 +78,29 @@ def test_models_are_scored_in_rounds_each_on_a_core():
     assert planned(ray_start_s=0.0).stages[2].seconds == pytest.approx(2 * (1.0 + 1000 / 250))
     tasks = Scored(models=4, tokens=1000.0, at_once=2, devices=2.0, counted=True, harness_tasks=3)
     assert planned(scored=tasks).stages[2].basis.endswith("1,000 tokens each, counted; 3 lm-eval tasks come on top")
+
+
+def test_each_model_is_scored_at_its_own_pace():
+    # Of four models two are ten times slower.
+    paces = {"m": PACE, "large": replace(PACE, score_tokens_per_s=50.0)}
+    loads = {name: load_of() for name in paces}
+    found = planned(loads=loads, paces=paces, ray_start_s=0.0, scored=Scored(4, 1000.0, at_once=1, devices=2.0, counted=True))
+    assert found.stages[2].seconds == pytest.approx(2 * (1.0 + 1000 / 500) + 2 * (1.0 + 1000 / 50))
+
+
+@pytest.mark.parametrize(
+    ("at_once", "gpus", "seconds"),
+    [
+        (4, 4.0, 1000 / 500),  # a GPU for each
+        (4, 1.0, 4 * 1000 / 500),  # four on one
+        (4, 2.0, 2 * 1000 / 500),
+        (1, 0.25, 4 * 1000 / 500),  # alone on its GPU, one after another
+    ],
+)
+def test_models_that_share_a_gpu_share_its_pace(at_once, gpus, seconds):
+    scored = Scored(models=4, tokens=1000.0, at_once=at_once, devices=gpus, counted=True)
+    found = planned(hardware=load_hardware("h100"), ray_start_s=0.0, scored=scored).stages[2]
+    assert found.seconds == pytest.approx(4 / at_once * 1.0 + seconds)
 
 
 def test_speed_is_a_share_of_the_peak_and_money_needs_a_price():
