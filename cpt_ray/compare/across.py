@@ -8,7 +8,7 @@ only if they are of the same items, over the same bytes, under the same settings
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from cpt_ray.compare.deltas import Cell, Scored, cell_deltas, documents_of, items_of, reported_sets
@@ -19,6 +19,8 @@ from cpt_ray.records import Delta
 PERPLEXITY = "perplexity: their tokenizers differ, and a perplexity is per token; bits per byte is compared"
 _TEXT_SETTINGS = ("context", "precision")
 _EXAM_SETTINGS = ("exam_context", "precision")
+_ASKED = ("style", "few_shot", "metric", "version")
+_OVER_ORDERS = ("order_accuracy_points", "order_changes_points")
 _JUDGED = ("confidence", "subsets", "seed")
 
 
@@ -30,11 +32,13 @@ class Contender:
         label: What the user calls it: root and run.
         cell: Its scores.
         settings: What it was scored with: the keys of `evaluate` and `compare`.
+        questions: By exam of its study, a hash of the questions and of the examples before them.
     """
 
     label: str
     cell: Cell
     settings: Mapping[str, Any]
+    questions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Pairing(NamedTuple):
@@ -69,12 +73,22 @@ def pair(subject: Contender, reference: Contender) -> Pairing:
     exams = _shared(subject, reference, _exam_names, _why_not_exam, refused)
     other_tokens = any(_tokens_differ(subject, reference, name) for name in sets)
     refused += [PERPLEXITY] if other_tokens else []
+    orders = {name: tuple(_permutations(one, name) for one in (subject, reference)) for name in exams}
+    other_orders = {name for name, (ours, theirs) in orders.items() if ours != theirs}
+    refused += [
+        f"{name}, over all orders: permutations is {orders[name][0]} and {orders[name][1]}" for name in sorted(other_orders)
+    ]
     if not sets and not exams:
         return Pairing(subject.label, reference.label, (), tuple(refused))
     ours, theirs = (_only(one.cell, sets, exams) for one in (subject, reference))
     found = cell_deltas(ours, theirs, judged_by(reference), same_tokens=False)
-    # The letter's perplexity is over the whole vocabulary.
-    kept = tuple(delta for delta in found.overall if not (other_tokens and delta.measure == "letter_nats"))
+    kept = tuple(
+        delta
+        for delta in found.overall
+        # The letter's perplexity is over the whole vocabulary.
+        if not (other_tokens and delta.measure == "letter_nats")
+        and not (delta.measure in _OVER_ORDERS and delta.set_name in other_orders)
+    )
     return Pairing(subject.label, reference.label, kept, tuple(refused))
 
 
@@ -127,7 +141,7 @@ def _why_not_set(subject: Contender, reference: Contender, name: str) -> str:
 
 def _why_not_exam(subject: Contender, reference: Contender, task: str) -> str:
     ours, theirs = (next(e for e in one.cell.scored[0].record.exams if e.task == task) for one in (subject, reference))
-    for key in ("style", "few_shot"):
+    for key in _ASKED:
         if getattr(ours, key) != getattr(theirs, key):
             return f"{key} is {getattr(ours, key)} and {getattr(theirs, key)}"
     # Examples of lm-eval's tasks are drawn with this seed; exams of the study have none.
@@ -138,7 +152,21 @@ def _why_not_exam(subject: Contender, reference: Contender, task: str) -> str:
     first, second = ([_identity(item) for item in items_of(one.cell.scored[0], task)] for one in (subject, reference))
     if first != second:
         return f"the items differ: {len(set(first) & set(second))} are the same, of {len(first)} and {len(second)}"
-    return ""
+    return _why_not_questions(subject, reference, task) if ours.style else ""
+
+
+def _why_not_questions(subject: Contender, reference: Contender, exam: str) -> str:
+    """Why an exam of the study did not ask both the same: the id of a question may be one of the user's own."""
+    gone = [one.label for one in (subject, reference) if exam not in one.questions]
+    if gone:
+        return f"what {' and '.join(gone)} was asked cannot be told: its root has no questions of the exam in exams/"
+    same = subject.questions[exam] == reference.questions[exam]
+    return "" if same else "the questions differ under the same ids, or the examples before them do"
+
+
+def _permutations(one: Contender, exam: str) -> int:
+    """Other orders of the choices that an exam was scored in."""
+    return next((found["permutations"] for found in one.settings.get("exams", ()) if found["name"] == exam), 0)
 
 
 def _identity(item: ScoredItem) -> tuple[str, int | None, int]:

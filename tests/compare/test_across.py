@@ -18,7 +18,7 @@ from tests.study.findings.finished_scores import SETTINGS
 
 def contender(laboratory: Laboratory, record: EvalRecord, name: str, **settings: Any) -> Contender:
     cell = Cell(name, record.arm, record.budget_tokens, (Scored(record, laboratory.folders[record.run]),))
-    return Contender(name, cell, {**SETTINGS, **settings})
+    return Contender(name, cell, {**SETTINGS, **settings}, {"smoke": "what was asked"})
 
 
 @pytest.fixture
@@ -110,18 +110,62 @@ def test_the_letters_perplexity_is_compared_only_under_one_tokenizer(pairs, more
 def with_letters(one: Contender) -> Contender:
     """A run whose exam asks for letters, the first of which is right."""
     rewrite(one, "exams/smoke.jsonl", lambda n, line: {**line, "right": 0, "log_p": [-1.0 - n / 100, -2.0, -2.0, -2.0]})
+    return with_exam(one, style="letter", letter_perplexity=3.0)
+
+
+def with_exam(one: Contender, **changes: Any) -> Contender:
+    """A run with other facts about its exam."""
     (scored,) = one.cell.scored
-    exams = tuple(exam.model_copy(update={"style": "letter", "letter_perplexity": 3.0}) for exam in scored.record.exams)
+    exams = tuple(exam.model_copy(update=changes) for exam in scored.record.exams)
     record = scored.record.model_copy(update={"exams": exams})
     return replace(one, cell=replace(one.cell, scored=(Scored(record, scored.folder),)))
 
 
-def test_an_exam_asked_otherwise_is_refused(pairs):
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"few_shot": 5}, "smoke: few_shot is 5 and 0"),
+        ({"metric": "exact_match"}, "smoke: metric is exact_match and acc"),
+        ({"version": "2"}, "smoke: version is 2 and "),
+    ],
+)
+def test_an_exam_asked_otherwise_is_refused(pairs, change, reason):
     subject, reference = pairs
-    (scored,) = subject.cell.scored
-    exams = tuple(exam.model_copy(update={"few_shot": 5}) for exam in scored.record.exams)
-    cell = replace(subject.cell, scored=(Scored(scored.record.model_copy(update={"exams": exams}), scored.folder),))
-    assert pair(replace(subject, cell=cell), reference).refused == ("smoke: few_shot is 5 and 0",)
+    assert pair(with_exam(subject, **change), reference).refused == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("questions", "reason"),
+    [
+        ({"smoke": "something else"}, "smoke: the questions differ under the same ids, or the examples before them do"),
+        (
+            {},
+            "smoke: what second was asked cannot be told: its root has no questions of the exam in exams/",
+        ),
+    ],
+)
+def test_other_questions_or_examples_under_the_same_ids_are_refused(pairs, questions, reason):
+    subject, reference = (with_letters(one) for one in pairs)
+    assert pair(replace(subject, questions=questions), reference).refused == (reason,)
+    # A task of lm-eval has a version instead.
+    subject, reference = (with_exam(one, style=None) for one in (subject, reference))
+    assert pair(replace(subject, questions=questions), reference).refused == ()
+
+
+@pytest.mark.parametrize(("orders", "compared"), [(3, True), (1, False)])
+def test_what_is_over_orders_of_the_choices_is_compared_over_the_same_orders(pairs, orders, compared):
+    found = []
+    for one, permutations in zip(pairs, (orders, 3), strict=True):
+        asked = with_letters(one)
+        rewrite(asked, "exams/smoke.jsonl", lambda n, line: {**line, "order_accuracy": n % 4 / 4, "order_changes": n % 2 / 1})
+        asked = with_exam(asked, order_accuracy=0.4, order_changes=0.5)
+        settings = {**asked.settings, "exams": [{"name": "smoke", "permutations": permutations}]}
+        found.append(replace(asked, settings=settings))
+    both = pair(*found)
+    measures = {delta.measure for delta in both.deltas if delta.set_name == "smoke"}
+    assert ({"order_accuracy_points", "order_changes_points"} & measures != set()) is compared
+    assert "accuracy_points" in measures
+    assert both.refused == (() if compared else ("smoke, over all orders: permutations is 1 and 3",))
 
 
 def test_runs_without_a_common_seed_are_refused(tmp_path):

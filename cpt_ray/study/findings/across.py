@@ -7,6 +7,7 @@ folder a name stands for is unique, or said to be not.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -19,10 +20,11 @@ from cpt_ray.compare.across import Contender, Pairing, pair
 from cpt_ray.compare.deltas import Cell, Scored
 from cpt_ray.edges.store import address, fetched, fetched_folder, here
 from cpt_ray.errors import ArtifactError, ConfigError
-from cpt_ray.records import Artifact, EvalRecord
+from cpt_ray.records import Artifact, EvalRecord, ExamItem, read_items
 from cpt_ray.study.store import require_known_format
 
 _FOLDER = "evaluate"
+_EXAMS = "exams"
 _SEED = re.compile(r"-seed\d+$")
 
 
@@ -90,7 +92,22 @@ def find_run(argument: str) -> Contender:
     )
     first = scored[0].record
     cell = Cell(f"{root}:{first.model}", first.arm, first.budget_tokens, scored)
-    return Contender(argument, cell, newest[0].artifact.settings)
+    return Contender(argument, cell, newest[0].artifact.settings, _questions(place, newest[0].artifact))
+
+
+def _questions(root: Path, scored: Artifact) -> dict[str, str]:
+    """By exam, a hash of the questions and examples that a model was scored on; empty if they are no longer there."""
+    wanted = scored.inputs.get(_EXAMS)
+    if wanted is None:
+        return {}
+    fetched_folder(root / _EXAMS)
+    found: dict[str, list[str]] = {}
+    for path in (root / _EXAMS).glob(f"*/{Artifact.FILE}"):
+        if Artifact.of(path.parent).fingerprint == wanted:
+            for file in (ExamItem.FILE, ExamItem.EXAMPLES):
+                for item in read_items(path.parent / file):
+                    found.setdefault(item.task, []).append(f"{file} {item.to_json()}")
+    return {exam: hashlib.sha256("\n".join(lines).encode()).hexdigest() for exam, lines in found.items()}
 
 
 def _read(root: Path, name: str) -> list[_Found]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from cpt_ray.errors import ArtifactError, ConfigError, DataError
 from cpt_ray.study.findings.across import compare_across, find_run, names_a_run
-from tests.study.findings.finished_scores import commit, laboratory_at
+from tests.study.findings.finished_scores import commit, commit_exams, laboratory_at
 
 
 @pytest.fixture
@@ -47,6 +48,28 @@ def test_three_runs_are_three_pairs_and_a_base_is_always_the_reference(two):
     base, one, other = f"{two[0]}:m-base", f"{two[0]}:m-legal-32000-seed1", f"{two[1]}:m-legal-32000-seed1"
     pairs = [(found.reference, found.subject) for found in compare_across([one, base, other])]
     assert pairs == [(base, one), (one, other), (base, other)]
+
+
+@pytest.mark.parametrize("other", ["", "question", "example", "gone"])
+def test_an_exam_is_compared_if_both_were_asked_the_same_whatever_else_they_were_asked(tmp_path, other):
+    """The second study has another exam too, so its exams have another fingerprint."""
+    roots = []
+    for name, more in (("a", ()), ("b", ("tax",))):
+        laboratory = laboratory_at(tmp_path / name)
+        record = laboratory.add("legal", 100, right=20)
+        laboratory.evals[0] = record.model_copy(
+            update={"exams": tuple(exam.model_copy(update={"style": "cloze"}) for exam in record.exams)}
+        )
+        changed = other if more else ""
+        exams = dict.fromkeys(("smoke", *more), "What else?" if changed == "question" else "What?")
+        known = commit_exams(tmp_path / name, exams, example="Why not?" if changed == "example" else "Why?")
+        if changed == "gone":
+            shutil.rmtree(tmp_path / name / "exams")
+        commit(laboratory, inputs={"exams": known})
+        roots.append(f"{tmp_path / name}:m-legal-100-seed0")
+    (found,) = compare_across(roots)
+    assert ("smoke" in {delta.set_name for delta in found.deltas}) is not bool(other)
+    assert [one.startswith("smoke: ") for one in found.refused] == [True] * bool(other)
 
 
 def test_of_a_run_that_was_scored_again_the_newest_scores_count(tmp_path):
