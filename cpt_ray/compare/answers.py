@@ -8,7 +8,7 @@ from cpt_ray.compare.decide import forecasts, share_answers, spendings
 from cpt_ray.compare.efficiency import ratios, trends
 from cpt_ray.compare.fits.curves import fit_compute, fit_mix, fit_sizes, fit_tokens
 from cpt_ray.compare.fits.fitted import Fitted
-from cpt_ray.compare.fits.ladder import Ladder
+from cpt_ray.compare.fits.ladder import Ladder, by_kept_set
 from cpt_ray.compare.judgment import Judged
 from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.records import Answers
@@ -52,7 +52,10 @@ def _over_sizes(ladders: Sequence[Ladder]) -> list[list[Ladder]]:
 
 
 def _over_arms(ladders: Sequence[Ladder]) -> list[list[Ladder]]:
-    groups: dict[tuple[str, str], list[Ladder]] = {}
-    for one in ladders:
-        groups.setdefault((one.model, one.set_name), []).append(one)
-    return list(groups.values())
+    """Ladders of a model on a set over arms: those of whose domain it is, and those of whose it is not."""
+    kept = by_kept_set(ladders)
+    groups: list[list[Ladder]] = []
+    for place in dict.fromkeys((one.model, one.set_name) for one in ladders):
+        domain = [one for one in ladders if (one.model, one.set_name) == place and one.role == "domain"]
+        groups += [group for group in (domain, kept.get(place, [])) if group]
+    return groups

@@ -16,7 +16,7 @@ from cpt_ray.compare.efficiency import Curves
 from cpt_ray.compare.fits.curves import change_at, loss_at, predicted
 from cpt_ray.compare.fits.fitted import Fitted, estimated, estimated_spread
 from cpt_ray.compare.fits.forms import MIX
-from cpt_ray.compare.fits.ladder import Ladder
+from cpt_ray.compare.fits.ladder import Ladder, by_kept_set
 from cpt_ray.compare.fits.spread import Spread, spread_of
 from cpt_ray.compare.judgment import Judged, predict, prefer, within
 from cpt_ray.evaluate.intervals import Floats
@@ -53,14 +53,15 @@ def share_answers(
 ) -> list[ShareAnswer]:
     """The largest domain share within the tolerance, for each model and each set that is not of the domain."""
     answers = []
-    for model, set_name in dict.fromkeys((one.model, one.set_name) for one in ladders if one.role != "domain"):
-        known = [one for one in ladders if (one.model, one.set_name) == (model, set_name) and one.share is not None]
+    on_others = {(one.record.model, one.record.set_name): one for one in mixes if one.record.role != "domain"}
+    for (model, set_name), arms in by_kept_set(ladders).items():
+        known = [one for one in arms if one.share is not None]
         budget = max((b for one in known for b in one.budgets if _arms_at(known, b) > 1), default=None)
         if budget is None:
             continue
         rows = [_share_row(one, budget, judged, tolerance) for one in known if budget in one.budgets]
         rows.sort(key=lambda row: row.share)
-        fitted = next((one for one in mixes if (one.record.model, one.record.set_name) == (model, set_name)), None)
+        fitted = on_others.get((model, set_name))
         answers.append(
             ShareAnswer(
                 model=model, set_name=set_name, budget_tokens=budget, tolerance=tolerance, rows=tuple(rows),
@@ -220,6 +221,7 @@ def _spending_words(options: Sequence[SpendingOption], *, still_helps: bool) -> 
         still_helps: Whether the verdict is that the last tokens that were run bought something.
     """
     first, others = options[0], [option for option in options[1:] if option.against is not None]
+    unknown = [f"{option.model}, arm {option.arm}" for option in options[1:] if option.model and option.against is None]
     if first.loss is None:
         return f"The data cannot tell: {first.missing}."
     if not others:
@@ -231,5 +233,7 @@ def _spending_words(options: Sequence[SpendingOption], *, still_helps: bool) -> 
     if any(option.better is None for option in others):
         return "The data cannot tell: the interval of the difference holds zero, at the level of all options together."
     if not still_helps:
-        return "The data cannot tell: all others are predicted to end higher, but the last tokens bought nothing measurable."
-    return "More tokens of the same text are predicted to end lower than every other option that was run."
+        what = "all others that can be predicted" if unknown else "all others"
+        return f"The data cannot tell: {what} are predicted to end higher, but the last tokens bought nothing measurable."
+    words = "More tokens of the same text are predicted to end lower than every other option that was run"
+    return f"{words} and can be predicted, which {'; '.join(unknown)} cannot." if unknown else f"{words}."

@@ -49,3 +49,21 @@ def test_a_short_study_says_why_once_for_each_ladder():
     assert {one.refused for one in found.fits if one.kind == "tokens"} == {
         "2 budgets: a curve needs at least 3, besides the base"
     }
+
+
+def test_arms_of_another_domain_have_a_form_in_the_mix_of_their_own():
+    """Three shares of law, two of news: only the first have a form, on each set."""
+    ladders = [
+        make_ladder(arm=f"{domain}{share}", share=share, set_name=name, random_seed=int(100 * share),
+                    role="domain" if domain == name else "probe")
+        for domain, shares in (("law", (0.3, 0.6, 0.9)), ("news", (0.5, 0.8)))
+        for share in shares
+        for name in ("law", "news")
+    ]  # fmt: skip
+    found = answer(ladders, Judged(), CompareConfig(), CONTROLS)
+    mixes = [one for one in found.fits if one.kind == "mix"]
+    assert [(one.set_name, one.role, one.points) for one in mixes] == [("law", "domain", 24), ("news", "probe", 24)]
+    assert {(one.set_name, tuple(row.arm for row in one.rows)) for one in found.shares} == {
+        ("news", ("law0.3", "law0.6", "law0.9")),
+        ("law", ("news0.5", "news0.8")),
+    }

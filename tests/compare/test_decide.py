@@ -122,6 +122,22 @@ def test_a_smaller_model_is_not_predicted_far_beyond_its_budgets():
     assert found.answer.startswith("The data cannot tell: only more tokens")
 
 
+def test_an_option_that_was_run_and_cannot_be_predicted_is_not_said_to_be_worse():
+    large = {"model": "large", "parameters": 400, "flops_per_token": 16e9, "noise": 3e-4}
+    dirty = make_ladder(lambda x: falling(x, floor=0.9), arm="dirty", random_seed=3, **large)
+    short = make_ladder(arm="short", tokens=TOKENS[-2:], random_seed=9, **large)
+    found = spend(make_ladder(**large), dirty, make_ladder(), short)
+    assert found.answer == (
+        "More tokens of the same text are predicted to end lower than every other option that was run and can be predicted, "
+        "which m, arm legal; large, arm short cannot."
+    )
+    unsure = spend(make_ladder(**large), dirty, short, step=None)
+    assert unsure.answer == (
+        "The data cannot tell: all others that can be predicted are predicted to end higher, but the last tokens bought "
+        "nothing measurable."
+    )
+
+
 def test_options_that_are_worse_leave_more_tokens():
     dirty = make_ladder(lambda x: falling(x, floor=0.9), arm="dirty", random_seed=3, noise=3e-4)
     found = spend(make_ladder(noise=3e-4), dirty)
@@ -212,6 +228,21 @@ def test_arms_with_the_same_share_are_told_apart_by_name():
     )
     shown = "A share of 0% (arm web) is shown to stay within 0.02; 100% exceeds it; the data cannot tell for 0% (arm matched)."
     assert found.answer == shown
+
+
+def test_an_arm_that_trains_on_the_set_says_nothing_of_what_is_forgotten_of_it():
+    """The news are the domain of the press; the control draws no domain text."""
+    shares = {"control": 0.0, "legal": 0.5, "press": 0.95}
+    roles = {"control": "domain", "legal": "probe", "press": "domain"}
+    ladders = [
+        make_ladder(arm=arm, share=share, set_name="news", role=roles[arm], tokens=[100.0], seeds=1)
+        for arm, share in shares.items()
+    ]
+    deltas = [change("control", 0.0, 0.002), change("legal", 0.05, 0.002, False), change("press", -0.2, 0.002, True)]
+    judged = Judged({("m", delta.subject.split("-")[1], 100, "news"): delta for delta in deltas})
+    (found,) = share_answers(ladders, judged, [], 0.02, 0.95)
+    assert [row.arm for row in found.rows] == ["control", "legal"]
+    assert found.answer == "A share of 0% is shown to stay within 0.02; 50% exceeds it."
 
 
 def test_one_arm_answers_nothing_about_shares():

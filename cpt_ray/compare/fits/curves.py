@@ -66,7 +66,13 @@ def fit_sizes(ladders: Sequence[Ladder], *, confidence: float, seed: int) -> Fit
 
 
 def fit_mix(ladders: Sequence[Ladder], *, confidence: float, seed: int) -> Fitted | None:
-    """The D-CPT form over arms with different shares of domain text; None where there are fewer than three shares."""
+    """The D-CPT form over arms with different shares of domain text; None where there are fewer than three shares.
+
+    Args:
+        ladders: Of one model on one set, which is domain text for all of these arms, or for none.
+        confidence: Level of the intervals.
+        seed: Of the starts.
+    """
     known = [ladder for ladder in ladders if ladder.share is not None]
     if len({round(ladder.share or 0.0, 4) for ladder in known}) < 3:
         return None

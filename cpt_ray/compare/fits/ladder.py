@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,6 +73,20 @@ class Ladder:
         kept = [group for group in places if group]
         flops = np.array([self.flops[group].mean() for group in kept])
         return flops, np.stack([losses[..., group].mean(axis=-1) for group in kept], axis=-1)
+
+
+def by_kept_set(ladders: Sequence[Ladder]) -> dict[tuple[str, str], list[Ladder]]:
+    """By model and set the arms of whose domain it is not: of these, a loss on it is forgetting.
+
+    An arm without domain text is one of them also where the set is the domain of another arm.
+    """
+    found: dict[tuple[str, str], list[Ladder]] = {}
+    for kept in (one for one in ladders if one.role != "domain"):
+        place = (kept.model, kept.set_name)
+        if place not in found:
+            same = [one for one in ladders if (one.model, one.set_name) == place]
+            found[place] = [replace(one, role=kept.role) for one in same if one.role != "domain" or one.share == 0]
+    return found
 
 
 def read_ladders(
