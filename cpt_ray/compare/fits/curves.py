@@ -25,7 +25,7 @@ FURTHEST = 1e4
 
 
 def fit_tokens(ladder: Ladder, *, confidence: float, seed: int) -> Fitted:
-    """The token-scaling curve of a ladder."""
+    """The token-scaling curve of a ladder; it is drawn where the scores bound all of it."""
     scores = Scores(
         design=np.stack([ladder.tokens, np.full(len(ladder.tokens), ladder.base)], axis=-1),
         losses=ladder.losses,
@@ -37,7 +37,8 @@ def fit_tokens(ladder: Ladder, *, confidence: float, seed: int) -> Fitted:
     if fitted.curve is None:
         return fitted
     drawn = tuple(_trace(fitted.curve, ladder, confidence))
-    return Fitted(fitted.record.model_copy(update={"curve": drawn}), fitted.curve)
+    bounded = all(math.isfinite(place.low) and math.isfinite(place.high) for place in drawn)
+    return Fitted(fitted.record.model_copy(update={"curve": drawn if bounded else ()}), fitted.curve)
 
 
 def _trace(curve: Curve, ladder: Ladder, confidence: float) -> Iterator[CurvePoint]:

@@ -102,6 +102,8 @@ def refusal(form: Form, subject: Subject, scores: Scores, points: Floats) -> str
             f"{len(points)} scores of one seed and {parameters} parameters leave nothing to estimate the error from: add a "
             "budget or a seed"
         )
+    if distinct < parameters:
+        return f"{distinct} points and {parameters} parameters: many curves go through all of them; add a budget or an arm"
     if np.ptp(scores.losses) <= 1e-12 * scores.losses.max():
         return "all scores are equal: there is no curve"
     return ""

@@ -169,6 +169,8 @@ def _profile(curve: Curve, target: Target, value: float, documents: float, confi
 
     least = float((wrong(solution.searched) ** 2).sum())
     naive, half = _linear_error(curve, target, documents, confidence)
+    if naive == 0:
+        return -math.inf, math.inf
     if half == 0:
         return value, value
     allowed = (half / naive) ** 2
@@ -232,7 +234,10 @@ def _crossing(near: tuple[float, float], far: tuple[float, float], at: Floats, e
 
 
 def _linear_error(curve: Curve, target: Target, documents: float, confidence: float) -> tuple[float, float]:
-    """How far a score's error of one, and the measured errors at this level, move the target, to first order."""
+    """How far a score's error of one, and the measured errors at this level, move the target, to first order.
+
+    Scores that do not move it say nothing of it: the first is 0 then, the second infinite.
+    """
     form, scores, solution = curve.form, curve.scores, curve.solution
     weights = np.sqrt(solution.weights)
     free = solution.free or list(range(len(solution.searched)))
@@ -252,6 +257,6 @@ def _linear_error(curve: Curve, target: Target, documents: float, confidence: fl
     else:
         error = naive * math.sqrt(float(((weights * curve.residuals()) ** 2).sum()) / degrees)
     if naive == 0:
-        return 1.0, 0.0
+        return 0.0, math.inf
     effective = degrees * (1 + (documents / error) ** 2) ** 2 if error else degrees
     return naive, error * t_quantile(effective, confidence)

@@ -98,7 +98,7 @@ def test_the_largest_budget_of_a_ladder_has_all_its_seeds():
     assert found.subset_losses.shape[1] == len(found.losses) == 3
 
 
-def mixed(role="domain", shares=(0.25, 0.5, 0.75, 1.0)):
+def mixed(role="domain", shares=(0.25, 0.5, 0.75, 1.0), **changes):
     law = np.log([0.5, 0.1, 0.3, 0.25, 0.05, 0.5, 0.1])
 
     def losses(share):
@@ -109,7 +109,8 @@ def mixed(role="domain", shares=(0.25, 0.5, 0.75, 1.0)):
         return curve
 
     return [
-        make_ladder(losses(share), arm=f"arm{share}", share=share, role=role, random_seed=int(100 * share)) for share in shares
+        make_ladder(losses(share), arm=f"arm{share}", share=share, role=role, random_seed=int(100 * share), **changes)
+        for share in shares
     ]
 
 
@@ -130,6 +131,23 @@ def test_what_no_study_determines_of_the_form_in_the_mix_is_said_and_not_printed
     (row,) = table.rows
     assert "gamma " not in row[table.header.index("parameters")]
     assert "gamma and epsilon cannot be determined" in row[table.header.index("warnings")]
+
+
+def test_fewer_points_than_parameters_are_no_mix_however_many_seeds():
+    ladders = mixed(shares=(0.25, 0.5, 1.0))
+    for budgets, refused in ((1, "3 points and 7 parameters: many curves go through all of them"), (2, "6 points"), (3, "")):
+        shorter = [one.__class__(**{**one.__dict__, **some_budgets(one, budgets)}) for one in ladders]
+        found = fit_mix(shorter, **LEVEL)
+        assert found.record.refused.startswith(refused)
+        assert (found.curve is None) is bool(refused)
+
+
+def some_budgets(ladder, number):
+    """The arrays of a ladder at its largest budgets."""
+    kept = [place for place, budget in enumerate(ladder.budgets) if budget in TOKENS[-number:]]
+    columns = {name: getattr(ladder, name)[kept] for name in ("tokens", "flops", "losses")}
+    rows = {name: tuple(getattr(ladder, name)[place] for place in kept) for name in ("seeds", "budgets")}
+    return {**columns, **rows, "subset_losses": ladder.subset_losses[:, kept]}
 
 
 def test_fewer_than_three_shares_are_no_mix():

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 from cpt_ray.compare.fits.curves import change_at, fit_compute, fit_tokens, loss_at
 from cpt_ray.compare.fits.forms import POWER
 from cpt_ray.compare.fits.solve import solve
-from cpt_ray.compare.fits.spread import Scores, Spread, fit_curve, spread_of
+from cpt_ray.compare.fits.spread import Scores, Spread, fit_curve, linear_spread, spread_of
 from tests.compare.fits.made_up import make_ladder
 
 
@@ -79,6 +79,18 @@ def test_equal_seeds_leave_only_the_error_of_documents():
     spread = spread_of(curve, exponent, 0.95)
     assert spread.high - spread.low < 1e-3 * abs(spread.value)
     assert spread.bounds()[1] > spread.high + 1e-4
+
+
+def test_what_the_scores_do_not_move_has_no_interval_of_width_zero():
+    """A gradient of 0 is no certainty: neither in an interval nor in one to first order."""
+    curve = line(3)
+
+    def clipped(searched, _):
+        return np.minimum(searched[..., 1], 0.01)
+
+    for spread in (spread_of(curve, clipped, 0.95), linear_spread(curve, clipped, 0.95)):
+        assert (spread.value, spread.low, spread.high) == (0.01, -math.inf, math.inf)
+        assert spread.bounds() == (-math.inf, math.inf)
 
 
 def test_a_difference_is_paired_by_documents():
