@@ -10,6 +10,7 @@ more training is not advised as long as it cannot be told whether forgetting exc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,6 +78,7 @@ def notes(findings: Sequence[ArmFindings], evals: Sequence[EvalRecord], *, not_a
     for finding in findings:
         lines += _control_notes(finding)
     lines += _missing_intervals(findings)
+    lines += _few_subsets(findings)
     lines += _chance_notes(evals)
     lines += _perplexity_note([record for record in evals if record.arm is None])
     if not_annealed:
@@ -189,7 +191,7 @@ def _gain(finding: ArmFindings) -> list[str]:
     controls = _of_role(finding.against_control, "domain")
     for delta in controls:
         clause = f"on {delta.set_name} it {_change(delta)} against the equal-token control {delta.reference}"
-        if delta.better is None:
+        if delta.better is None and not delta.unjudged:
             clause += ", so nothing shows that the domain text did more than additional training alone"
         elif delta.better is False:
             clause += ", so the same number of tokens of the control's text did more for the domain"
@@ -253,8 +255,9 @@ def _last_tokens(finding: ArmFindings, marginal: Sequence[Delta]) -> list[str]:
     for delta in marginal:
         what = {True: f"bought {-delta.difference:.4f}", None: f"bought nothing measurable, {-delta.difference:.4f}"}
         found = what.get(delta.better, f"cost {delta.difference:.4f}")
-        if delta.unsettled:
-            found = f"{'bought' if delta.difference < 0 else 'cost'}, not settled, {abs(delta.difference):.4f}"
+        if delta.unsettled or delta.unjudged:
+            what_not = "not settled" if delta.unsettled else "not judged"
+            found = f"{'bought' if delta.difference < 0 else 'cost'}, {what_not}, {abs(delta.difference):.4f}"
         figures = _figures(delta, flip=delta.better is not False)
         clauses.append(f"the last {last} tokens {found} bits per byte on {delta.set_name} ({figures})")
     return clauses
@@ -328,12 +331,31 @@ def _missing_intervals(findings: Sequence[ArmFindings]) -> list[str]:
     return [f"{name}: no interval, and so no judgment: {reason}." for name, reason in reasons.items()]
 
 
+def _few_subsets(findings: Sequence[ArmFindings]) -> list[str]:
+    """The sets that more subsets could settle: those there are do not reach the level of all sets together."""
+    unknown: dict[str, int] = {}
+    for finding in findings:
+        for delta in (*finding.against_base, *finding.against_control, *finding.marginal):
+            if delta.unsettled and delta.smallest_effect is None and delta.interval is not None:
+                judged_together = delta.adjusted_p_value / delta.p_value
+                needed = math.ceil(2 * judged_together / (1 - delta.interval.confidence))
+                unknown[delta.set_name] = max(needed, unknown.get(delta.set_name, 0))
+    if not unknown:
+        return []
+    return [
+        f"{', '.join(unknown)}: compare.subsets is too small to judge so many sets together: set it to {max(unknown.values())} "
+        "or more."
+    ]
+
+
 def _change(delta: Delta) -> str:
     """What happened, with figures: `fell by ...`, `rose by ...`, or `did not measurably change (...)`."""
+    fell = delta.difference < 0
     unit = "" if delta.measure == "bits_per_byte" else f" {MEASURES[delta.measure].unit}"
+    if delta.unjudged:
+        return f"{'fell' if fell else 'rose'} by {abs(delta.difference):{_digits(delta)}}{unit}, not judged ({_figures(delta)})"
     if delta.better is None and not delta.unsettled:
         return f"did not measurably change ({delta.difference:+{_digits(delta)}}{unit}, {_figures(delta)})"
-    fell = delta.difference < 0
     relative = "" if delta.relative_percent is None else f", {delta.relative_percent:+.1f} % relative"
     settled = f"; not settled, p = {delta.adjusted_p_value:.3f} among all sets compared" if delta.unsettled else ""
     return (

@@ -127,15 +127,22 @@ class Estimate:
             low, high = self.bounds(1 - middle)
             least, most = (least, middle) if low > 0 or high < 0 else (middle, most)
         # Subsets show no smaller one, however little the seeds differ.
-        return max(most, 2 / (len(self.ratios) + 1))
+        return max(most, self._least_level)
+
+    @property
+    def _least_level(self) -> float:
+        """The smallest level that the subsets can show."""
+        return 2 / (len(self.ratios) + 1)
 
     def smallest_effect(self, confidence: float) -> float | None:
-        """The effect that a design with this error finds with a probability of `POWER`; None if there is no interval.
+        """The effect that a design with this error finds with a probability of `POWER`.
+
+        None if there is no interval, or if the subsets are too few for this level: no effect of any size is found then.
 
         It is beyond any value that an interval of this level does not tell from zero, because its longer side counts. Over
         seeds, power is that of a t test (noncentral t distribution).
         """
-        if self.missing:
+        if self.missing or self._least_level > 1 - confidence:
             return None
         low, high = replace(self, seed_values=self.seed_values[:1]).bounds(confidence)
         critical = NormalDist().inv_cdf(0.5 + confidence / 2)

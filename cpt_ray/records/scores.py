@@ -230,6 +230,11 @@ class Delta(Record):
         return self.better is None and self.interval is not None and not self.interval.low <= 0 <= self.interval.high
 
     @property
+    def unjudged(self) -> bool:
+        """Whether there is a difference, and no interval to judge it by: then it is no finding that nothing changed."""
+        return self.interval is None and self.difference != 0
+
+    @property
     def loss_rank(self) -> tuple[bool, float]:
         """Sort key of differences in bits per byte, worst last: a measured loss ranks above a larger one that may be chance."""
         return self.better is False, self.difference

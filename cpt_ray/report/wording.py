@@ -97,7 +97,7 @@ def measure_name(delta: Delta) -> str:
 
 
 def judgement(delta: Delta) -> str:
-    """Better, worse, not settled, or not measurable."""
+    """Better, worse, not settled, not judged, or not measurable."""
     if delta.better is None:
-        return "not settled" if delta.unsettled else "not measurable"
+        return "not settled" if delta.unsettled else "not judged" if delta.unjudged else "not measurable"
     return "better" if delta.better else "worse"

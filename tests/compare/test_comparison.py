@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.compare.comparison import Facts, compare
+from cpt_ray.config.sections.evaluate import CompareConfig
 from cpt_ray.errors import DataError
 from cpt_ray.records import Comparison, FailedScore
-from tests.compare.conftest import CONFIG
+from tests.compare.conftest import CONFIG, Laboratory
 from tests.compare.test_verdict import conclude
 
 
@@ -245,3 +246,19 @@ def test_a_study_of_three_budgets_and_seeds_has_a_forecast_and_one_of_two_says_w
     assert legal.change is not None
     (control,) = (one for one in found.forecasts if (one.arm, one.set_name) == ("control", "law"))
     assert control.missing == "1 budget: a curve needs at least 3, besides the base"
+
+
+def test_too_few_subsets_to_judge_so_many_sets_are_said_with_as_many_as_it_takes(tmp_path):
+    """Three sets, each far from zero: with 100 subsets no p-value is below 2/101, three times which is above 5 %."""
+    said = "law, news, essays: compare.subsets is too small to judge so many sets together: set it to 120 or more."
+    for subsets, few in ((100, True), (120, False)):
+        laboratory = Laboratory(tmp_path / str(subsets))
+        sets = ("law", "news", "essays")
+        laboratory.add(sets=sets)
+        laboratory.add("legal", 400, law=0.5, news=1.5, essays=1.7, sets=sets)
+        config = CompareConfig(subsets=subsets)
+        found = compare(laboratory.evals, laboratory.folders, laboratory.runs, config, Facts(control_arms=frozenset()))
+        assert (said in found.notes) is few
+        assert {delta.unsettled for delta in found.deltas} == {few}
+        # It would be no difference of any size.
+        assert {delta.smallest_effect is None for delta in found.deltas} == {few}

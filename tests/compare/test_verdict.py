@@ -235,7 +235,9 @@ def test_too_few_documents_give_no_judgment_and_say_so(tmp_path):
     laboratory = Laboratory(tmp_path, documents=9)
     verdict = study(laboratory)
 
-    assert "bits per byte on law did not measurably change (-0.1000, no interval: 9 units are too few" in verdict
+    assert "bits per byte on law fell by 0.1000, not judged (no interval: 9 units are too few" in verdict
+    assert "the last 16k tokens bought, not judged, 0.0500 bits per byte on law (no interval: 9 units" in verdict
+    assert not any(words in verdict for words in ("measurabl", "nothing shows"))
     assert "law: no interval, and so no judgment: 9 units are too few: at least 10 are needed." in conclude(laboratory).notes
     headline = conclude(laboratory).headline
     assert "domain gain not judged (control not judged), forgetting not judged" in headline

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cpt_ray.report.wording import byte_size, count, duration, number, percent, scientific, share, signed
+from cpt_ray.report.wording import byte_size, count, duration, judgement, number, percent, scientific, share, signed
+from tests.report.made_up import BASE, delta
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,8 @@ from cpt_ray.report.wording import byte_size, count, duration, number, percent, 
 )
 def test_numbers_read_well(shown, expected):
     assert shown == expected
+
+
+def test_a_difference_without_an_interval_is_not_judged_and_none_at_all_is_not_measurable():
+    changed, equal = (delta("a", BASE, "licences", (value, 1.3), 0.01, interval=None, better=None) for value in (1.2, 1.3))
+    assert [judgement(changed), judgement(equal)] == ["not judged", "not measurable"]
