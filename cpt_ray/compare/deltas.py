@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -108,8 +108,11 @@ def cell_deltas(subject: Cell, reference: Cell, config: CompareConfig, *, same_t
     singly = [_deltas([pair], (pair[0].record.run, pair[1].record.run), config, same_tokens) for pair in pairs]
     if len(pairs) == 1:
         return PairedDeltas(tuple(singly[0]), ())
+    # A seed of one side only is in no pair, and so not in what the mean is called.
+    ours = replace(subject, scored=tuple(left for left, _ in pairs))
+    theirs = reference if reference.arm is None else replace(reference, scored=tuple(right for _, right in pairs))
     return PairedDeltas(
-        tuple(_deltas(pairs, (subject.name, reference.name), config, same_tokens)),
+        tuple(_deltas(pairs, (ours.name, theirs.name), config, same_tokens)),
         tuple(delta for deltas in singly for delta in deltas),
     )
 

@@ -144,10 +144,12 @@ def sum_by_group(values: Floats, items: Sequence[ScoredItem]) -> tuple[Floats, F
     if not any(item.group for item in items):
         return values, np.ones(len(items)), "items"
     names = [("group", item.group) if item.group else ("item", str(place)) for place, item in enumerate(items)]
-    unit = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    member = np.zeros((len(items), len(unit)))
-    member[np.arange(len(items)), [unit[name] for name in names]] = 1
-    return values @ member, member.sum(axis=0), "groups of items"
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    unit = np.array([number[name] for name in names])
+    # Not by a matrix of items and units: of 14,000 items in groups of four that had 392 MB.
+    rows = [np.bincount(unit, weights=row, minlength=len(number)) for row in values.reshape(-1, len(items))]
+    sums = np.stack(rows).reshape(*values.shape[:-1], len(number))
+    return sums, np.bincount(unit).astype(np.float64), "groups of items"
 
 
 def _read(path: Path, checked: TypeAdapter[list[_Score]], called: str) -> list[_Score]:

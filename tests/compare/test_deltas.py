@@ -283,7 +283,10 @@ def test_trained_cells_are_paired_by_seed(laboratory):
         ("m-legal-100-seed2", "m-control-100-seed2"),
     ]
     assert [d.difference for d in law] == pytest.approx([-0.1, -0.1], abs=1e-5)
-    assert only(paired.overall).interval.high == pytest.approx(-0.1, abs=1e-4)  # seeds cancel in pairs
+    mean = only(paired.overall)
+    assert mean.interval.high == pytest.approx(-0.1, abs=1e-4)  # seeds cancel in pairs
+    # The arm's first seed is in no pair, nor in the mean and its name.
+    assert (mean.subject, mean.reference) == ("m-legal-100 (mean of 2 seeds)", "m-control-100 (mean of 2 seeds)")
 
 
 def test_cells_without_a_common_seed_are_not_compared(laboratory):

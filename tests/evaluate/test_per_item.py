@@ -109,6 +109,9 @@ def test_values_are_summed_over_groups_and_an_item_without_one_stands_alone():
     assert sums.tolist() == [[5.0, 2.0, 8.0, 16.0]]
     assert counts.tolist() == [2, 1, 1, 1]
     assert unit == "groups of items"
+    by_seed = sum_by_group(np.arange(20.0).reshape(2, 2, 5), items)[0]
+    assert by_seed.shape == (2, 2, 4)
+    assert by_seed[1, 1].tolist() == [15 + 17, 16, 18, 19]
     plain = [ScoredItem("x", 1.0, None, (-1.0,))] * 2
     assert sum_by_group(np.array([[1.0, 2.0]]), plain)[2] == "items"
 
