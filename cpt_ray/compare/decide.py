@@ -16,7 +16,7 @@ from cpt_ray.compare.efficiency import Curves
 from cpt_ray.compare.fits.curves import change_at, loss_at, predicted
 from cpt_ray.compare.fits.fitted import Fitted, estimated, estimated_spread
 from cpt_ray.compare.fits.forms import MIX
-from cpt_ray.compare.fits.ladder import Ladder, by_kept_set
+from cpt_ray.compare.fits.ladder import SUBSETS, Ladder, by_kept_set
 from cpt_ray.compare.fits.spread import Spread, spread_of
 from cpt_ray.compare.judgment import Judged, predict, prefer, within
 from cpt_ray.evaluate.intervals import Floats
@@ -85,7 +85,8 @@ def spendings(
             flops = factor * float(most.flops.max())
             options = _options(most, own, curves, flops, confidence)
             step = judged.last_step.get((most.model, most.arm, set_name))
-            words = _spending_words(options, still_helps=step is not None and step.better is True)
+            helps = step is not None and step.better is True
+            words = _spending_words(options, still_helps=helps, confidence=confidence)
             found.append(Spending(set_name=set_name, factor=factor, flops=flops, options=tuple(options), answer=words))
     return found
 
@@ -170,7 +171,8 @@ def _options(most: Ladder, own: Sequence[Ladder], curves: Curves, flops: float, 
         option = _option("another size" if one.arm == most.arm else "other data", one, curves, flops, loss)
         if first and loss:
             shown, sure = (_against(ours, theirs) for ours, theirs in zip(loss, first, strict=True))
-            option = option.model_copy(update={"against": shown, "better": prefer(sure)})
+            better = prefer(sure) if _enough_subsets(len(others), confidence) else None
+            option = option.model_copy(update={"against": shown, "better": better})
         options.append(option)
     for kind, what in (("another size", "a second model"), ("other data", "a second domain arm, with cleaner text")):
         if not any(option.kind == kind for option in options):
@@ -213,12 +215,18 @@ def _against(ours: Spread, theirs: Spread) -> Estimated | None:
     return estimated_spread("difference", ours.minus(theirs)) if len(ours.subsets) == len(theirs.subsets) else None
 
 
-def _spending_words(options: Sequence[SpendingOption], *, still_helps: bool) -> str:
+def _enough_subsets(others: int, confidence: float) -> bool:
+    """Whether the subsets of the documents reach the level at which so many options are judged together."""
+    return (1 - confidence) / max(others, 1) >= 2 / (SUBSETS + 1)
+
+
+def _spending_words(options: Sequence[SpendingOption], *, still_helps: bool, confidence: float) -> str:
     """The answer.
 
     Args:
         options: More tokens first.
         still_helps: Whether the verdict is that the last tokens that were run bought something.
+        confidence: Level at which all options are judged together.
     """
     first, others = options[0], [option for option in options[1:] if option.against is not None]
     unknown = [f"{option.model}, arm {option.arm}" for option in options[1:] if option.model and option.against is None]
@@ -226,6 +234,10 @@ def _spending_words(options: Sequence[SpendingOption], *, still_helps: bool) -> 
         return f"The data cannot tell: {first.missing}."
     if not others:
         return "The data cannot tell: only more tokens of the same text can be predicted, and nothing stands beside them."
+    number = sum(bool(option.model) for option in options[1:])
+    if not _enough_subsets(number, confidence):
+        together = f"{number} options together" if number > 1 else "one option"
+        return f"The data cannot tell: {SUBSETS} subsets of the documents are too few to judge {together} at this level."
     better = [option for option in others if option.better]
     if better:
         best = min(better, key=lambda option: option.against.value if option.against else 0.0)

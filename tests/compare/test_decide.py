@@ -149,14 +149,26 @@ def test_options_that_are_worse_leave_more_tokens():
 
 
 def test_of_many_options_one_must_be_surer_than_alone():
-    """The interval of one difference at 95 % ends just below zero: enough alone, not beside seven others."""
+    """The interval of one difference at 95 % ends just below zero: enough alone, not beside four others."""
     clean = make_ladder(lambda x: falling(x, floor=0.6964), arm="clean", random_seed=3, noise=3e-4)
-    twins = [make_ladder(arm=f"twin{number}", random_seed=10 + number, noise=3e-4) for number in range(7)]
+    twins = [make_ladder(arm=f"twin{number}", random_seed=10 + number, noise=3e-4) for number in range(4)]
     alone, among = (spend(make_ladder(noise=3e-4), clean, *others) for others in ((), twins))
     assert alone.options[1].against == among.options[1].against
     assert alone.options[1].against.sign == -1
     assert (alone.options[1].better, among.options[1].better) == (True, None)
-    assert among.answer.startswith("The data cannot tell")
+    assert among.answer.startswith("The data cannot tell: the interval of the difference holds zero")
+
+
+def test_more_options_than_the_subsets_of_the_documents_can_judge_are_not_judged():
+    """Of 200 subsets, the least level is 1 %: five options together at 5 %, and no sixth."""
+    clean = make_ladder(lambda x: falling(x, floor=0.5), arm="clean", random_seed=3, noise=3e-4)
+    twins = [make_ladder(arm=f"twin{number}", random_seed=10 + number, noise=3e-4) for number in range(5)]
+    five, six = (spend(make_ladder(noise=3e-4), clean, *others) for others in (twins[:4], twins))
+    assert five.answer == "Other data (m, arm clean) is predicted to end lower than more tokens."
+    assert {option.better for option in six.options[1:]} == {None}
+    assert six.answer == (
+        "The data cannot tell: 200 subsets of the documents are too few to judge 6 options together at this level."
+    )
 
 
 def test_options_that_are_equal_cannot_be_told_apart():
