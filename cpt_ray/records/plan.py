@@ -299,8 +299,13 @@ class TimePlan(Record):
         return sum(stage.seconds or 0.0 for stage in self.stages)
 
     @property
+    def unknown(self) -> tuple[str, ...]:
+        """Stages whose time is not known, and that no sum has."""
+        return tuple(stage.stage for stage in self.stages if stage.seconds is None)
+
+    @property
     def money(self) -> float | None:
-        """Of all stages; None without a price."""
+        """Of all stages that are known; None without a price."""
         if self.price_per_hour is None:
             return None
         return self.price_per_hour * sum(stage.device_hours or 0.0 for stage in self.stages)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from cpt_ray.report.blocks import Cell, Section, Table
 from cpt_ray.report.contents import ReportContents
 from cpt_ray.report.sections import Opening
+from cpt_ray.report.wording import number
 
 _MOST_TABLES, _MOST_ROWS = 6, 30
 _IN_MARKDOWN = ("sizes", "next")
@@ -69,6 +70,8 @@ def render_json(contents: ReportContents, first: Opening, sections: Sequence[Sec
 
 
 def _raw(cell: Cell) -> object:
+    if cell.raw is None and cell.text == number(None):
+        return None
     if cell.raw is None:
         return "; ".join(filter(None, (cell.text, *cell.small)))
     if isinstance(cell.raw, dict):

@@ -34,6 +34,11 @@ def share(value: float | None, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%" if value is not None else number(None)
 
 
+def level(confidence: float) -> str:
+    """A level of confidence, with as many digits as it has: 99.5 % is not 100 %."""
+    return f"{100 * confidence:g}\N{NO-BREAK SPACE}%"
+
+
 def integer(value: float | None) -> str:
     """A count with thousands separators."""
     return f"{value:,.0f}".replace("-", MINUS) if value is not None else number(None)

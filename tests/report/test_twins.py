@@ -1,6 +1,7 @@
 """The page's twins: Markdown to send on, JSON with every table."""
 
 import json
+from dataclasses import replace
 
 from cpt_ray.report.index import Index
 from cpt_ray.report.page import write_report
@@ -53,6 +54,14 @@ def test_json_has_every_table_and_figure_with_values_as_they_were():
     assert first[4]["better"] is True
     assert first[4]["difference"] == contents.comparison.deltas[2].difference
     assert all(len(row) == len(table["header"]) for table in tables.values() for row in table["rows"])
+
+
+def test_a_number_that_is_not_there_is_null_and_not_a_dash():
+    contents = make_contents()
+    deltas = tuple(one.model_copy(update={"relative_percent": None}) for one in contents.comparison.deltas)
+    _, data = twins(replace(contents, comparison=contents.comparison.model_copy(update={"deltas": deltas})))
+    table = data["tables"]["differences"]
+    assert {row[table["header"].index("relative")] for row in table["rows"]} == {None}
 
 
 def test_a_loss_that_is_no_number_is_null():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cpt_ray.report.wording import byte_size, count, duration, judgement, number, percent, scientific, share, signed
+from cpt_ray.report.wording import byte_size, count, duration, judgement, level, number, percent, scientific, share, signed
 from tests.report.made_up import BASE, delta
 
 
@@ -18,6 +18,8 @@ from tests.report.made_up import BASE, delta
         (percent(0.31), "+0.3\N{NO-BREAK SPACE}%"),
         (percent(-9.8), "\N{MINUS SIGN}9.8\N{NO-BREAK SPACE}%"),
         (share(0.25), "25.0\N{NO-BREAK SPACE}%"),
+        (level(0.95), "95\N{NO-BREAK SPACE}%"),
+        (level(0.995), "99.5\N{NO-BREAK SPACE}%"),
         (count(57_600_000), "57.6M"),
         (count(999_600), "1M"),
         (count(950), "950"),

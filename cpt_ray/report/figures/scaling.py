@@ -13,7 +13,7 @@ from cpt_ray.report.figures.scales import Axis
 from cpt_ray.report.figures.styles import INK, SOFT, group_legend, group_styles
 from cpt_ray.report.figures.svg import COMPACT, HEIGHT, Dot, Panel, Series, draw
 from cpt_ray.report.index import Group, Index
-from cpt_ray.report.wording import count, number, share, signed
+from cpt_ray.report.wording import count, level, number, signed
 
 TOKENS = Axis("tokens seen", "tokens")
 _BITS = Axis("bits per byte (lower is better)", show=lambda value: number(value, 3))
@@ -50,8 +50,8 @@ def scaling_figure(
         legend.append(LegendEntry("hollow: not annealed, never a budget", Style(SOFT), hollow=True, line=False))
     caption = "Bars: the interval of the paired difference to the base, cut where it leaves the panel."
     if curves:
-        level = share(index.contents.comparison.answers.confidence, 0)
-        caption += f" Line with a band: the fitted curve, and the interval ({level}) of its difference to the base."
+        sure = level(index.contents.comparison.answers.confidence)
+        caption += f" Line with a band: the fitted curve, and the interval ({sure}) of its difference to the base."
     caption += " Pale: single seeds." if len({point.seed for point in points if point.arm is not None}) > 1 else ""
     return Figure(
         name, "Bits per byte over tokens seen on each held-out set", caption, tuple(panels), tuple(legend),

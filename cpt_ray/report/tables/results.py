@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from cpt_ray.records import Delta, ExamScore, Measure
 from cpt_ray.report.blocks import Cell, Table
 from cpt_ray.report.index import Group, Index
-from cpt_ray.report.wording import count, delta_digits, number, share, signed, unit_of
+from cpt_ray.report.wording import count, delta_digits, level, number, share, signed, unit_of
 
 _MEASURES: dict[Measure, str] = {
     "letter_nats": "perplexity of the letter, lower is better; differences: log of the ratio, nats",
@@ -149,7 +149,7 @@ def _legend(index: Index, columns: Sequence[tuple[Group, int]]) -> str:
     known = next((delta for delta in found if delta is not None and delta.interval is not None), None)
     text = "Bits per byte on held-out text, lower is better; accuracy in percent. Below each value: the difference to the base"
     if known is not None and known.interval is not None:
-        text += f", and its interval ({share(known.interval.confidence, 0)}, {known.interval.kind})"
+        text += f", and its interval ({level(known.interval.confidence)}, {known.interval.kind})"
     text += ". An arrow: measurable, all sets judged together (Holm)"
     judged = [delta for delta in found if delta is not None]
     if any("Holm p" in line for delta in judged for line in delta_cell(delta).small):

@@ -11,7 +11,7 @@ from cpt_ray.records import Delta, ExamScore, Interval
 from cpt_ray.report.blocks import Cell, Table
 from cpt_ray.report.index import Index
 from cpt_ray.report.tables.results import base_cell, delta_cell, exam_note
-from cpt_ray.report.wording import count, delta_digits, judgement, measure_name, number, percent, share, signed, unit_of
+from cpt_ray.report.wording import count, delta_digits, judgement, level, measure_name, number, percent, share, signed, unit_of
 
 HOLLOW = "not annealed, never a budget"
 
@@ -94,7 +94,7 @@ def score_table(index: Index) -> Table:
     interval = next((score.bits_per_byte_interval for _, score in found if score.bits_per_byte_interval), None)
     if interval is not None:
         notes.append(
-            f"Interval: {share(interval.confidence, 0)}, {interval.kind}; none where there are too few documents for one."
+            f"Interval: {level(interval.confidence)}, {interval.kind}; none where there are too few documents for one."
         )
     if any(score.cut_documents for _, score in found):
         notes.append(
@@ -160,7 +160,7 @@ def _deltas(index: Index, name: str, title: str, deltas: list[Delta], lead: str)
         "items",
     )
     notes = (
-        [f"Every interval: {share(next(d.interval.confidence for d in deltas if d.interval), 0)}, {kinds[0]}."]
+        [f"Every interval: {level(next(d.interval.confidence for d in deltas if d.interval))}, {kinds[0]}."]
         if len(kinds) == 1
         else []
     )

@@ -22,7 +22,7 @@ def render_time(plan: TimePlan | None) -> str:
     body = [_stage_row(stage, plan) for stage in plan.stages]
     total = sum(stage.device_hours or 0.0 for stage in plan.stages)
     paid = [f"{plan.money:.2f}"] if plan.money is not None else []
-    body.append(("all", duration(plan.seconds), "", f"{total:.2f}", *paid, ""))
+    body.append(("all", duration(plan.seconds), "", f"{total:.2f}", *paid, _without(plan)))
     speed = ", ".join(
         f"{model} {format_count(rate)} tokens/s ({100 * plan.mfu[model]:.0f} % of the peak)"
         for model, rate in plan.tokens_per_s.items()
@@ -136,8 +136,14 @@ def render_verdict(memory: Sequence[MemoryPlan], time: TimePlan | None, fixes: d
         lines.append(f"does not fit: {said}; {way}")
     if time is not None:
         money = f", {time.money:.2f} {time.currency}" if time.money is not None else ""
-        lines.append(f"takes: about {duration(time.seconds)}{money}")
+        about, without = ("at least", f", {_without(time)}") if time.unknown else ("about", "")
+        lines.append(f"takes: {about} {duration(time.seconds)}{money}{without}")
     return "\n".join(lines)
+
+
+def _without(plan: TimePlan) -> str:
+    """What a sum over the stages leaves out."""
+    return f"without {' and '.join(plan.unknown)}, whose time is not known" if plan.unknown else ""
 
 
 def _quoted(override: str) -> str:

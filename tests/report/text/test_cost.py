@@ -39,7 +39,7 @@ def test_stages_have_their_time_devices_and_money_and_what_is_not_known_says_so(
     assert lines[1] == ["stage", "time", "GPUs", "GPU", "hours", "money,", "USD", "rests", "on"]
     assert lines[2][:5] == ["prepare", "?", "0", "?", "?"]
     assert lines[3] == ["train", "2", "h", "00", "min", "8", "16.00", "40.00", "profile"]
-    assert lines[5] == ["all", "2", "h", "01", "min", "16.02", "40.05"]
+    assert " ".join(lines[5]) == "all 2 h 01 min 16.02 40.05 without prepare, whose time is not known"
     assert "Training: m 2.67M tokens/s (34 % of the peak)" in render_time(TIME)
     assert "Price: 2.5 USD per GPU hour on 2026-11-29." in render_time(TIME)
 
@@ -75,7 +75,9 @@ def test_the_verdict_says_whether_it_fits_and_what_to_change_if_not():
     said = render_verdict([fails], TIME, fix)
     assert "does not fit: m needs 16." in said
     assert "try: 'train.lora={rank: 16, alpha: 32}' train.micro_batch_size=1  (4.00 GiB)" in said
-    assert said.endswith("takes: about 2 h 01 min, 40.05 USD")
+    assert said.endswith("takes: at least 2 h 01 min, 40.05 USD, without prepare, whose time is not known")
+    known = TIME.model_copy(update={"stages": TIME.stages[1:]})
+    assert render_verdict([fails], known, fix).endswith("takes: about 2 h 01 min, 40.05 USD")
     assert "no change was found that does" in render_verdict([fails], None, {"m": ((), 0)})
 
 
