@@ -147,8 +147,8 @@ def sum_by_group(values: Floats, items: Sequence[ScoredItem]) -> tuple[Floats, F
     number = {name: place for place, name in enumerate(dict.fromkeys(names))}
     unit = np.array([number[name] for name in names])
     # Not by a matrix of items and units: of 14,000 items in groups of four that had 392 MB.
-    rows: list[Floats] = [np.bincount(unit, weights=row, minlength=len(number)) for row in values.reshape(-1, len(items))]
-    sums: Floats = np.stack(rows).reshape(*values.shape[:-1], len(number))
+    rows = [np.bincount(unit, weights=row, minlength=len(number)) for row in values.reshape(-1, len(items))]
+    sums = np.array(rows, dtype=np.float64).reshape(*values.shape[:-1], len(number))
     return sums, np.bincount(unit).astype(np.float64), "groups of items"
 
 
