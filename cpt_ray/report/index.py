@@ -50,7 +50,7 @@ class Index:
         groups: Models and arms that are no controls: the largest model first, then as the study lists them; beyond
             `MOST_DRAWN` groups in the order of `compare.selection`.
         ordered: Of more than `MOST_DRAWN` groups, how they are ordered, in words; else empty.
-        sets: Held-out sets with their roles in the study: the domain of any arm is domain text, a probe is one for all arms.
+        sets: Held-out sets with their roles in the study, where the domain of any arm is domain text; see `sets_of`.
     """
 
     def __init__(self, contents: ReportContents) -> None:
@@ -191,7 +191,7 @@ class Index:
         for (_, _, name), role in self._roles.items():
             judged.setdefault(name, set()).add(role)
         seen = {p.set_name: str(p.role) for p in self.contents.comparison.points}
-        seen |= {name: "probe" for name in seen if judged.get(name) == {"probe"}}
+        seen |= {name: "probe" for name in seen if judged.get(name, set()) >= {"probe"} and "domain" not in judged[name]}
         first = {
             name for group in self.groups[:1] for name in seen if self._roles.get((group.model, group.arm, name)) == "domain"
         }
