@@ -91,7 +91,8 @@ def survey_source(source: SourceConfig) -> Survey:
             else:
                 left_out.add(LeftOut(file.path, kind, file.size_bytes))
     # What one path leaves out, another may name.
-    left = sorted(item for item in left_out if item.path not in {file.path for file in files})
+    read = {file.path for file in files}
+    left = sorted(item for item in left_out if item.path not in read)
     if not files:
         kinds = Counter(item.kind for item in left)
         raise DataError(
@@ -112,7 +113,7 @@ def _kind_left_out(path: str, file_format: SourceFormat, *, in_folder: bool) -> 
     if file_format == "auto":
         return None if format_of(path) is not None else left_out_kind(path)
     # A pattern says which files have the given format; of a folder, the extension does.
-    expected = {"front_matter": "text", "json": "json"}.get(file_format, file_format)
+    expected = "text" if file_format == "front_matter" else file_format
     if not in_folder or format_of(path) == expected:
         return None
     return left_out_kind(path) if format_of(path) is None else "other_format"

@@ -84,7 +84,8 @@ def prove_source(
         )
     left_out = {item.kind: item.path for item in reversed(found.left_out)}
     counts = Counter(item.kind for item in found.left_out)
-    inside = [item for item in rejected if _is_left_out(item) and item.id not in {i.path for i in found.left_out}]
+    listed = {item.path for item in found.left_out}
+    inside = [item for item in rejected if _is_left_out(item) and item.id not in listed]
     for item in inside:
         kind = item.reason.split(".", 1)[1]
         counts[kind] += 1

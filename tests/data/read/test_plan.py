@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpt_ray.data.read import Rejected, plan_reads
-from cpt_ray.data.read.plan import source_files
+from cpt_ray.data.read.plan import source_files, survey_source
 from cpt_ray.errors import DataError
 from tests.data.read.test_formats import read, source, texts, write_jsonl
 
@@ -86,3 +86,15 @@ def test_a_file_that_two_patterns_name_is_read_once(tmp_path: Path) -> None:
 def test_a_pattern_that_names_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(DataError, match="no such file"):
         plan_reads(source(tmp_path / pattern, "jsonl"), 100)
+
+
+def test_a_mixed_folder_is_listed_in_linear_time(tmp_path: Path) -> None:
+    # Comparing each image with every text takes minutes at this size.
+    for number in range(10_000):
+        (tmp_path / f"{number:05d}.txt").touch()
+        (tmp_path / f"{number:05d}.png").touch()
+    found = survey_source(source(tmp_path, "text"))
+    assert [Path(file.path).name for file in found.files] == [f"{number:05d}.txt" for number in range(10_000)]
+    assert [(Path(item.path).name, item.kind) for item in found.left_out] == [
+        (f"{number:05d}.png", "image") for number in range(10_000)
+    ]
