@@ -23,7 +23,7 @@ from cpt_ray.data.scripts import LETTER_CLASS, MARK_CLASS, has_unspaced
 _QUOTES = "'\"”“`‘´’‚„»«"
 _MARKS = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪「」『』（）〔〕【】《》〈〉" + _QUOTES
 _BEFORE = _MARKS + "§%=—–$£€¥©®™°•■●▪►→\ufffd"
-_AFTER = _MARKS + "—–©®™°•■●▪►→\ufffd"
+_AFTER = frozenset(_MARKS + "—–©®™°•■●▪►→\ufffd")
 _ADDRESS = re.compile(
     r"(?:[\w+.-]{2,}://)?(?:\S+@)?(?:[A-Za-z0-9\u00a1-\uffff][\w\u00a1-\uffff-]*\.)+[a-z]{2,63}(?::\d{2,5})?(?:[/?#]\S*)?"
 )
@@ -36,7 +36,10 @@ _ABBREVIATIONS = frozenset(
     )
     for word in words.split()
 )
+_LONGEST_ABBREVIATION = max(map(len, _ABBREVIATIONS))
 _WHOLE = frozenset({"and/or", "w/o", "C++"})
+_WORD_END = 3
+"""Characters that `_ENDS_WORD` looks at."""
 _ENDS_WORD = re.compile(rf"(?:[a-zß-öø-ÿ0-9%²+\-{re.escape(_MARKS)}]|[^\W\d_a-z]{{2}})\.\Z")
 _LETTER = re.compile(r"[a-zäöü]\.")
 _CONTRACTION = re.compile(r"(?<=[\w.])(n['’]t|['’](?:s|S|re|ve|ll|d|m))\Z")
@@ -78,25 +81,29 @@ def _pieces(chunk: str) -> tuple[str, ...]:
     """The tokens of a string without whitespace."""
     core = chunk.lstrip(_BEFORE)
     before = _marks(chunk[: len(chunk) - len(core)])
-    after: list[str] = []
-    while core:
-        body = core.rstrip(_AFTER)
-        if body != core:
-            after[:0] = _marks(core[len(body) :])
-            core = body
-        elif core.endswith(".."):
-            body = core.rstrip(".")
-            after.insert(0, core[len(body) :])
-            core = body
-        elif core.endswith("+") and core[-2:-1].isdigit():
-            after.insert(0, "+")
-            core = core[:-1]
-        elif core.endswith(".") and not _is_abbreviation(core) and _ENDS_WORD.search(core):
-            after.insert(0, ".")
-            core = core[:-1]
-        else:
-            break
-    return (*before, *_inside(core), *after) if core else (*before, *after)
+    runs: list[str] = []
+    # An end that moves, in place of a string that is cut: it can take a step per character.
+    end = len(core)
+    while (start := _last_run(core, end)) < end:
+        runs.append(core[start:end])
+        end = start
+    return (*before, *_inside(core[:end]), *(mark for run in reversed(runs) for mark in _marks(run)))
+
+
+def _last_run(core: str, end: int) -> int:
+    """Where the marks before `end` begin that are no part of the word in front of them; `end` if there are none."""
+    last = core[end - 1 : end]
+    if last in _AFTER or core.endswith("..", 0, end):
+        marks = "." if last == "." else _AFTER
+        start = end - 1
+        while start and core[start - 1] in marks:
+            start -= 1
+        return start
+    if last == "+":
+        return end - 1 if core[end - 2 : end - 1].isdigit() else end
+    if last == "." and _ENDS_WORD.search(core, max(end - _WORD_END, 0), end):
+        return end if end <= _LONGEST_ABBREVIATION and _is_abbreviation(core[:end]) else end - 1
+    return end
 
 
 _cached_pieces = functools.lru_cache(maxsize=1 << 16)(_pieces)

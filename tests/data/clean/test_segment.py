@@ -17,6 +17,8 @@ from cpt_ray.data.clean.segment import count_sentences, is_mark, is_punctuation,
         ("see https://x.org/a-b?c=d, or a@b.co.uk.", "see | https://x.org/a-b?c=d | , | or | a@b.co.uk | ."),
         ("over 10km at 5% ($3)", "over | 10 | km | at | 5 | % | ( | $ | 3 | )"),
         ("GPLv3+, INC.'S St.'s", "GPLv3 | + | , | INC | . | 'S | St. | 's"),
+        ('He left".).', 'He | left | " | . | ) | .'),
+        ("v1+.) Dr... etc.)", "v1 | + | . | ) | Dr | ... | etc | . | )"),
         ("M\ufffdller 20°", "M | \ufffd | ller | 20 | °"),
         ("a. b) end.Start", "a. | b | ) | end | . | Start"),
         ("一个句子。", "一 | 个 | 句 | 子 | 。"),
@@ -36,7 +38,15 @@ def test_no_character_is_lost_among_marks(text: str) -> None:
     assert "".join(tokens(text)) == "".join(text.split())
 
 
-@pytest.mark.parametrize("run", ["." * 300_000, "(" * 300_000, "a" * 300_000, "a." * 150_000, "a-" * 150_000, "'s" * 150_000])
+@pytest.mark.parametrize(
+    "run",
+    [
+        *(mark * 300_000 for mark in ".(a"),
+        *(two * 150_000 for two in ("a.", "a-", "'s", ").", "_.", '".', "1+", "-.", "a@", "…。")),
+        *("Dr" + three * 100_000 for three in (").+", "...)", "1+.")),
+    ],
+    ids=lambda run: run[:5],
+)
 def test_long_runs_take_no_quadratic_time(run: str) -> None:
     assert "".join(tokens(run)) == run
 
