@@ -144,4 +144,6 @@ class ExamScan(Record):
 
 def read_hits(folder: Path) -> list[ExamHit]:
     """Read the hits of the scan in a folder."""
-    return [ExamHit.from_json(line) for line in (folder / ExamScan.HITS).read_text(encoding="utf-8").splitlines()]
+    # Lines of the file: `splitlines` also splits at U+2028 and the like, which stand in names and texts as they are.
+    with (folder / ExamScan.HITS).open("rb") as lines:
+        return [ExamHit.from_json(line) for line in lines]

@@ -18,7 +18,7 @@ def hit(matched: str) -> ExamHit:
 
 
 def test_hits_come_back_in_their_order_whatever_they_hold(tmp_path):
-    hits = [hit("the words"), hit('a "quote"\nand a line break'), hit("Fünf")]
+    hits = [hit("the words"), hit('a "quote"\nand a line break'), hit("Fünf"), hit("one\u2028two\u2029three\x85four\r\x0c")]
     (tmp_path / ExamScan.HITS).write_text("".join(f"{item.model_dump_json()}\n" for item in hits), encoding="utf-8")
     assert read_hits(tmp_path) == hits
 

@@ -1,16 +1,17 @@
 """From the files of units to the files of an artifact: held-out sets, exam hits, manifest entries.
 
 Called by `pipeline` on the driver. Unit reports and the files they name in, whole files or records out, in canonical order.
-Memory: about 100 bytes per held-out document, and the exam hits; never the text of more than one document.
+Memory: about 100 bytes per held-out document, and the names of the documents with exam hits; never the text of more than one
+document, nor more than one hit.
 
 Guarantee: the order of the output is a function of content and settings, not of which unit finished first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -90,9 +91,17 @@ def write_exam_scan(
 ) -> None:
     """Collect the hits of all units in canonical order, and count them per task."""
     paths = store.fetched_files(folder / entry.path for entry in scanned.files("hits"))
-    lines = [line for path in paths for line in path.read_text().splitlines()]
     index = ExamIndex.build(read_items(items) if items else (), prepare.decontaminate.ngram_words)
-    scans = index.summary(ExamHit.from_json(line) for line in lines)
-    storage.write_atomic(folder / ExamScan.HITS, "".join(f"{line}\n" for line in lines))
+    with storage.atomic_path(folder / ExamScan.HITS) as temporary, temporary.open("wb") as out:
+        scans = index.summary(_copied(paths, out))
     found = ExamScan(tasks=tuple(scan.model_copy(update={"late": late}) for scan in scans))
     storage.write_atomic(folder / ExamScan.FILE, found.to_json())
+
+
+def _copied(paths: Iterable[Path], out: BinaryIO) -> Iterator[ExamHit]:
+    """The hits in some files, while these are written to another one."""
+    for path in paths:
+        with path.open("rb") as lines:
+            for line in lines:
+                out.write(line)
+                yield ExamHit.from_json(line)

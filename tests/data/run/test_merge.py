@@ -87,6 +87,21 @@ def test_hits_are_gathered_in_the_order_of_the_units_and_counted_by_task(tmp_pat
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\r"])
+def test_a_hit_may_name_a_document_with_any_line_separator(tmp_path: Path, separator: str) -> None:
+    context = UnitContext(folder=str(tmp_path), sources=(), prepare=settings())
+    (tmp_path / "items.jsonl").write_text(write_items([ExamItem(task="bar", id="1", question=document("a question"))]))
+    fields = {"task": "bar", "item": "1", "part": "question", "source": "law", "words": 80, "ratio": 1.0}
+    named = {"identity": "law/00000/0", "document": f"a{separator}b", "matched": f"one{separator}two"}
+    hit = ExamHit.model_validate({**fields, **named})
+    task = UnitTask(unit="law-00000", source="law")
+    report = finish_unit(task, context, "pack", {"hits": write_hits(task, context, [hit, hit])})
+    scanned = UnitReports.of("pack", [task], context, [report])
+    write_exam_scan(scanned, tmp_path, tmp_path / "items.jsonl", context.prepare)
+    assert read_hits(tmp_path) == [hit, hit]
+    assert ExamScan.of(tmp_path).tasks[0].documents_found == 1
+
+
 def test_without_exams_the_scan_is_empty_and_there(tmp_path: Path) -> None:
     context = UnitContext(folder=str(tmp_path), sources=(), prepare=settings())
     write_exam_scan(UnitReports.of("pack", [], context, []), tmp_path, None, settings())
