@@ -23,11 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.data.scripts import CHARACTERS_PER_WORD, is_unspaced
-from cpt_ray.data.words import Hashes, fold, hash_ngrams, hash_words, word_spans
+from cpt_ray.data.words import FEWEST_WORDS, Hashes, fold, hash_ngrams, hash_words, word_spans
 from cpt_ray.records import DocumentKey, ExamHit, ExamItem, TaskScan
 
 REASON = "exam_item"
-_FEWEST_WORDS = 8
 _MATCH_CHARACTERS = 200
 _GAP = "\n\n"
 
@@ -85,7 +84,7 @@ class ExamIndex:
             question, answer = hash_words(item.question), hash_words(item.answer_text)
             whole = np.concatenate([question, answer])
             each = CHARACTERS_PER_WORD if is_unspaced(f"{item.question}\n{item.answer_text}") else 1
-            wanted, fewest = ngram_words * each, min(_FEWEST_WORDS, ngram_words) * each
+            wanted, fewest = ngram_words * each, min(FEWEST_WORDS, ngram_words) * each
             # A part shorter than an n-gram would be found only together with its neighbor, so it is indexed by itself too.
             parts = [(whole, 0)] + [
                 (part, start) for part, start in ((question, 0), (answer, len(question))) if len(part) < wanted

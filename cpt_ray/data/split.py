@@ -5,6 +5,9 @@ index out; then a training document's word hashes in, verdict out (`held_out_ove
 takes 14 to 16 bytes per word of held-out text, memory-mapped and thus shared by the processes of a node. Held-out documents are
 never compared with one another.
 
+A held-out document of fewer than eight words (`FEWEST_WORDS`) is found only where it is the whole training document: its words
+stand in any text.
+
 Guarantee: membership depends only on the component's id and the seed (and, in a source too small for a test set otherwise, on
 its other components), so it is drawn before any arm and independently of it; the containment rule is exact (up to 64-bit hash
 collisions) for the given n-gram length.
@@ -22,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.config.sections.prepare import HeldOutConfig
-from cpt_ray.data.words import Hashes, hash_ngrams, hash_words, seeded_share
+from cpt_ray.data.scripts import CHARACTERS_PER_WORD, is_unspaced
+from cpt_ray.data.words import FEWEST_WORDS, Hashes, hash_ngrams, hash_words, seeded_share, seeded_uint64
 
 Part = Literal["validation", "test"]
 PARTS: tuple[Part, Part] = ("validation", "test")
@@ -30,6 +34,8 @@ REASON = "held_out"
 FEWEST_TEST_DOCUMENTS = 2
 """One document says nothing of another; an interval needs ten (`evaluate.intervals`)."""
 OVERLAP_REASON = "held_out_overlap"
+_EDGE: Hashes = np.array([seeded_uint64("edge of a document")], dtype=np.uint64)
+"""Stands before the first word and after the last one, where a document matches only as a whole."""
 _SLICE = 1 << 20
 
 
@@ -101,14 +107,24 @@ def document_ngrams(text: str, length: int) -> tuple[Hashes, int]:
 
     Args:
         text: The document.
-        length: Words per n-gram; a shorter document is one n-gram of all its words.
+        length: Words per n-gram; a shorter document is one n-gram of all its words. One of fewer than 8 words (16 characters in
+            a script without spaces) is ordinary language, which any text may contain: its n-gram begins and ends with the edge
+            of a document, so it is found only in a document that has its words and no others.
 
     Returns:
-        Sorted distinct hashes, and the number of words per n-gram used (0 for a text without words).
+        Sorted distinct hashes, and the number of words per n-gram used, edges included (0 for a text without words).
     """
     sequence = hash_words(text)
+    fewest = min(FEWEST_WORDS, length) * (CHARACTERS_PER_WORD if is_unspaced(text) else 1)
+    if 0 < len(sequence) < fewest:
+        sequence = _with_edges(sequence)
+        length = len(sequence)
     used = min(length, len(sequence))
     return np.unique(hash_ngrams(sequence, used)) if used else sequence, used
+
+
+def _with_edges(word_hashes: Hashes) -> Hashes:
+    return np.concatenate([_EDGE, word_hashes, _EDGE])
 
 
 @dataclass(frozen=True)
@@ -161,10 +177,11 @@ class ContainmentIndex:
             word_hashes: `hash_words` of the training document.
             share: `prepare.held_out.containment_share`.
         """
+        sequence = _with_edges(word_hashes)
         owners = [
-            self._owners(np.unique(self._perhaps(hash_ngrams(word_hashes, length))))
+            self._owners(np.unique(self._perhaps(hash_ngrams(sequence, length))))
             for length in self.lengths.tolist()
-            if length <= len(word_hashes)
+            if length <= len(sequence)
         ]
         found = np.concatenate([np.empty(0, dtype=np.uint32), *owners])
         if not len(found):

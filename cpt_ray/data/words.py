@@ -29,6 +29,8 @@ Hashes: TypeAlias = npt.NDArray[np.uint64]
 Offsets: TypeAlias = npt.NDArray[np.int64]
 
 NO_WORDS: Hashes = np.empty(0, dtype=np.uint64)
+FEWEST_WORDS = 8
+"""Fewer consecutive words are ordinary language, in which a match tells nothing."""
 
 _RUN = re.compile(r"\w+")
 _WORD = re.compile(rf"[{LETTER_CLASS}][{MARK_CLASS}]*|[{MARK_CLASS}]+|(?:[^\W{LETTER_CLASS}]|[{COMBINING_CLASS}])+")

@@ -43,6 +43,31 @@ def test_a_short_held_out_document_is_one_ngram_of_all_its_words(index: Containm
     assert not contains(index, f"before {HELD[2].rsplit(' ', 1)[0]} after")
 
 
+SHORT = ["Yes.", "The law", "1", "we do not know what this is", "他说他不知道我们去哪里。", "ไม่ทราบครับ"]
+
+
+@pytest.mark.parametrize("held", SHORT)
+def test_a_held_out_document_of_few_words_is_found_only_where_it_is_all_there_is(held: str) -> None:
+    index = ContainmentIndex.build([document_ngrams(held, 13)])
+    assert contains(index, held)
+    assert contains(index, f"  {held.upper()} !", share=1.0)
+    for text in (f"{held} indeed", f"so {held}", f"{sentence(50, seed=1)} {held} {sentence(50, seed=2)}", f"{held} {held}"):
+        assert not contains(index, text, share=0.01)
+
+
+def test_eight_words_are_found_inside_and_seven_are_not() -> None:
+    for count, inside in ((8, True), (7, False)):
+        held = sentence(count, seed="held")
+        index = ContainmentIndex.build([document_ngrams(held, 13)])
+        assert contains(index, f"before {held} after") is inside
+    # Where shorter n-grams are asked for, so are shorter documents.
+    assert contains(ContainmentIndex.build([document_ngrams("four words it is", 3)]), "before four words it is after")
+    characters = "每个租户必须在月底之前支付租金和水电费用"
+    for count, inside in ((16, True), (15, False)):
+        index = ContainmentIndex.build([document_ngrams(characters[:count], 13)])
+        assert contains(index, f"按照合同。{characters[:count]}。") is inside
+
+
 def test_other_text_and_an_empty_index_hold_nothing(index: ContainmentIndex) -> None:
     assert not contains(index, sentence(200, seed="other"))
     assert not contains(ContainmentIndex.build([]), HELD[0])
@@ -59,13 +84,15 @@ def test_verdicts_are_those_of_counting_document_by_document(share: float) -> No
         parts = [*own, *(phrases[number] for number in draw.integers(0, len(phrases), draw.integers(0, 12)))]
         return " ".join(parts[number] for number in draw.permutation(len(parts)))
 
-    held = [document() for _ in range(60)]
-    texts = [document() for _ in range(150)]
+    held = [document() for _ in range(60)] + [sentence(4, seed=f"short_{number}") for number in range(5)]
+    texts = [document() for _ in range(150)] + held[-3:] + [f"{held[-1]} {document()}"]
     texts += [f"{document()} {text[: int(draw.integers(1, len(text)))]} {document()}" for text in held]
     index = ContainmentIndex.build([document_ngrams(text, 13) for text in held])
 
     def counted(text: str) -> bool:
         words = hash_words(text)
+        if any(len(short) < 8 and short.tolist() == words.tolist() for short in map(hash_words, held)):
+            return True
         for grams, used in (document_ngrams(other, 13) for other in held):
             if len(np.intersect1d(grams, hash_ngrams(words, used))) >= share * len(grams):
                 return True

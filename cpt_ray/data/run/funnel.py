@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from cpt_ray.data import split
 from cpt_ray.data.clean import reason_key
 from cpt_ray.data.read import BAD, LEFT_OUT
 from cpt_ray.errors import DataError
@@ -79,12 +80,18 @@ def refuse_empty(reports: Iterable[StageReport], sources: Sequence[str]) -> None
         )
 
 
-def heavy_drops(reports: Iterable[StageReport]) -> list[str]:
+def heavy_drops(reports: Iterable[StageReport], of: Iterable[StageReport] | None = None) -> list[str]:
     """Warnings about single rules that took more than half of what was read of a source, each with the key to change.
 
-    Files that are left out by name are no text that was read; `check` names them.
+    Files that are left out by name are no text that was read; `check` names them. What is held out is as much as was asked for,
+    or said by `draw_held_out`.
+
+    Args:
+        reports: The funnel from the first stage on.
+        of: Reports of the sources and stages to warn of; all by default.
     """
     totals = list(reports)
+    asked = {(report.source, report.stage) for report in (totals if of is None else of)}
     read = {
         r.source: r.input.bytes - sum(n.bytes for reason, n in r.dropped.items() if reason.startswith(LEFT_OUT))
         for r in totals
@@ -95,7 +102,9 @@ def heavy_drops(reports: Iterable[StageReport]) -> list[str]:
         f"({amount.documents} documents, {amount.bytes / 1e6:.1f} MB); to change that, {_fix(reason, report.source)}"
         for report in totals
         for reason, amount in report.dropped.items()
-        if not reason.startswith(LEFT_OUT) and amount.bytes > _HEAVY_SHARE * read.get(report.source, 0) > 0
+        if (report.source, report.stage) in asked
+        and not (reason.startswith(LEFT_OUT) or reason == split.REASON)
+        and amount.bytes > _HEAVY_SHARE * read.get(report.source, 0) > 0
     ]
 
 

@@ -313,6 +313,10 @@ def pack_shards(
     context = job.context(documents=documents.folder, held_out=held_out.folder)
     packed = job.run("pack", training_tasks.pack_unit, tasks, context)
     write_exam_scan(packed, folder, folder / common["exam_items"] if common["exam_items"] else None, prepare)
+    reports = _checked([*documents.record.reports, *_probed(held_out.record, packs), *packed.reports], job.sources)
+    # Of what `prepare_documents` dropped, it has warned.
+    for warning in heavy_drops(reports, of=packed.reports):
+        _LOG.warning(warning)
     return ShardManifest(
         format_version=FORMAT_VERSION,
         sequence_length=prepare.pack.sequence_length,
@@ -324,7 +328,7 @@ def pack_shards(
         tokenizer_sha256=resolved.sha256,
         shards=shard_table(packed),
         samples=tuple(packed.samples),
-        reports=_checked([*documents.record.reports, *_probed(held_out.record, packs), *packed.reports], job.sources),
+        reports=reports,
         task_pids={
             **documents.record.task_pids,
             **held_out.record.task_pids,

@@ -81,3 +81,7 @@ def test_a_rule_that_takes_more_than_half_of_what_was_read_is_a_warning_with_its
     )
     assert heavy_drops([read, report("clean", 20, 10, max_bytes=10)]) == []
     assert heavy_drops([report("read", 30, 2, **{"left_out.pdf": 28}), report("clean", 2, 2)]) == []
+    # A later verb warns of its own stages; what is held out is no loss.
+    later = report("held_out", 9, 9)
+    assert heavy_drops([read, report("clean", 20, 9, max_bytes=11), later], of=[later]) == []
+    assert heavy_drops([report("read", 30, 30), report("held_out", 30, 8, held_out=22)]) == []
