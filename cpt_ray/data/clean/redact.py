@@ -17,27 +17,34 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
+# Letters of one alphabet with what is looked for, and digits, continue a word. Others do not: Chinese, Thai or Korean writes no
+# space in front of an address or behind it.
+_LETTER = r"\dA-Za-z\u00aa\u00ba\u00c0-\u024f"
+_WORD = f"{_LETTER}_"
 _EMAIL = re.compile(
-    r"(?<![\w.+%-])[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_+-])?@"
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
+    rf"(?<![{_LETTER}.+%-])[A-Za-z0-9](?:[A-Za-z0-9._%+-]{{0,62}}[A-Za-z0-9_+-])?@"
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}"
+    rf"(?![{_LETTER}])"
 )
 _PHONE = re.compile(
-    r"(?<![\w.,/+#-])(?:"
+    rf"(?<![{_WORD}.,/+#-])(?:"
     r"(?:\+|00)[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
     r"|(?:1[ .-])?\(\d{3}\)[ .-]?\d{3}[ .-]\d{4}"
     r"|(?:1[ .-])?\d{3}([ .-])\d{3}\1\d{4}"
     r"|\(0\d{1,4}\)[ .-]?\d{2,4}(?:[ .-]?\d{2,4}){1,3}"
-    r")(?![\w-]|[.,/]\d)"
+    rf")(?![{_WORD}-]|[.,/]\d)"
 )
-_IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)")
-_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|:(?=:)){2,7}(?::?[0-9A-Fa-f]{1,4})?(?![\w:])")
+_IPV4 = re.compile(rf"(?<![{_WORD}.-])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![{_WORD}-]|\.[{_WORD}])")
+_IPV6 = re.compile(rf"(?<![{_WORD}:.])(?:[0-9A-Fa-f]{{1,4}}:|:(?=:)){{2,7}}(?::?[0-9A-Fa-f]{{1,4}})?(?![{_WORD}:])")
 _KEY = re.compile(
     r"-----BEGIN (?P<block>[A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?)-----.{1,20000}?-----END (?P=block)-----"
-    r"|(?<![\w-])(?:(?:AKIA|ASIA)[A-Z0-9]{16}"
-    r"|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_\w{22,255}|glpat-[\w-]{20}"
+    rf"|(?<![{_WORD}-])(?:"
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}"
+    r"|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255}|glpat-[A-Za-z0-9_-]{20}"
     r"|sk-(?:[A-Za-z]{2,12}-)*[A-Za-z0-9_-]{20,200}|[sr]k_(?:live|test)_[A-Za-z0-9]{16,128}"
-    r"|hf_[A-Za-z0-9]{30,64}|pypi-[\w-]{50,255}|npm_[A-Za-z0-9]{36}|AIza[\w-]{35}|xox[abprs]-[A-Za-z0-9-]{10,200}"
-    r"|eyJ[\w-]{10,4000}\.eyJ[\w-]{10,4000}\.[\w-]{10,4000})(?![\w-])",
+    r"|hf_[A-Za-z0-9]{30,64}|pypi-[A-Za-z0-9_-]{50,255}|npm_[A-Za-z0-9]{36}|AIza[A-Za-z0-9_-]{35}|xox[abprs]-[A-Za-z0-9-]{10,200}"
+    r"|eyJ[A-Za-z0-9_-]{10,4000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,4000}"
+    rf")(?![{_WORD}-])",
     re.DOTALL,
 )
 _NAMED_SECRET = re.compile(
@@ -52,6 +59,8 @@ _KEY_PARTS = (
     *("k_live_", "k_test_", "hf_", "pypi-", "npm_", "AIza", "xox", "eyJ"),
 )
 _SECRET_NAMES = ("key", "secret", "token", "passw")
+_ORDER = ("key", "email", "ip", "phone")
+"""A key may contain what looks like the others."""
 _LEAST_BITS = 3.0
 _LEAST_LONG_PARTS = 2
 
@@ -67,13 +76,18 @@ def redact(text: str, kinds: Sequence[str], placeholder: str) -> tuple[str, dict
     Returns:
         The text, and the number of replacements by kind; kinds that were not found are left out.
     """
-    counts: dict[str, int] = {}
-    for kind in ("key", "email", "ip", "phone"):  # a key may contain what looks like the others
-        if kind in kinds:
-            text, count = _KINDS[kind](text, placeholder.replace("{kind}", kind.upper()))
-            if count:
-                counts[kind] = count
-    return text, counts
+    marks = {kind: placeholder.replace("{kind}", kind.upper()) for kind in _ORDER if kind in kinds}
+    counts: collections.Counter[str] = collections.Counter()
+    found = True
+    # Again and again: what is replaced may have hidden what it touched. Not where a placeholder would itself be replaced.
+    stands = not any(_KINDS[kind](mark, "")[1] for mark in marks.values() for kind in marks)
+    while found:
+        before = counts.total()
+        for kind, mark in marks.items():
+            text, count = _KINDS[kind](text, mark)
+            counts[kind] += count
+        found = stands and counts.total() > before
+    return text, dict(+counts)
 
 
 def _emails(text: str, mark: str) -> tuple[str, int]:

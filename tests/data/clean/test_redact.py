@@ -40,6 +40,38 @@ def test_what_is_personal_or_secret_is_replaced_and_counted(kind: str, found: st
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [("请发邮件至", "联系我们"), ("メールは", "まで"), ("ติดต่อ", "ครับ"), ("전화는 ", "으로"), ("код", "дом")],
+)
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("email", "john@example.com"),
+        ("phone", "+81 3 1234 5678"),
+        ("phone", "(555) 123-4567"),
+        ("ip", "8.8.12.34"),
+        ("ip", "2001:4860:4860::8888"),
+        ("key", "hf_" + "aB3d" * 9),
+        ("key", "github_pat_" + "aB3d" * 9),
+    ],
+)
+def test_letters_of_another_script_hide_nothing_that_they_touch(kind: str, found: str, before: str, after: str) -> None:
+    assert redact(f"{before}{found}{after}", ALL, "<{kind}>") == (f"{before}<{kind.upper()}>{after}", {kind: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("john@example.com-thanks", "<EMAIL>-thanks"),
+        ("_john@example.com_", "_<EMAIL>_"),
+        ("(555) 123-4567(555) 123-4567", "<PHONE><PHONE>"),
+    ],
+)
+def test_marks_hide_nothing_that_they_touch(text: str, expected: str) -> None:
+    assert redact(text, ALL, "<{kind}>")[0] == expected
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "user@host and @name and a@b",
@@ -67,6 +99,8 @@ def test_a_secret_is_known_by_its_name_and_its_randomness() -> None:
 def test_the_placeholder_is_the_users() -> None:
     assert redact("a@x.org", ("email",), "|||{kind}|||")[0] == "|||EMAIL|||"
     assert redact("a@x.org", ("email",), r"\1")[0] == r"\1"
+    # One that looks like what it replaces is put once.
+    assert redact("a@x.org", ("email",), "nobody@example.com") == ("nobody@example.com", {"email": 1})
 
 
 @given(st.text(st.sampled_from("a1@.+-() :\n0"), max_size=60))
