@@ -2,8 +2,9 @@
 
 Part of stage `read`; runs in a worker. Memory: one row; behind a stray quote, the lines up to the next.
 
-Guarantee: a stray quote costs its own row. The lines that it would swallow are read as rows, whether or not what it makes of
-them could pass for a field. Rows that ran into one another between members of a compressed file are read as rows.
+Guarantee: a stray quote costs its own row. The lines that it would swallow are read as rows: three or more where what it makes
+of them is no row, and where it could pass for one if they look like the rows of the file (`csv_shapes`).
+Rows that ran into one another between members of a compressed file are read as rows.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _rows(
         if not row and problem is None:
             continue
         last = lines.number
-        if len(lines.taken) > 1 and (problem is not None or shapes.holds_rows(lines.taken)):
+        if len(lines.taken) > 1 and (problem is not None or shapes.holds_rows(lines.taken, fits=len(row) == len(header))):
             problem = problem or "a field holds lines that are rows of their own"
             problem = f"{problem}; the quote opened in line {first} ends in line {last}, and the lines between are read as rows"
             lines.give_back()

@@ -2,9 +2,10 @@
 
 Part of stage `read`; runs in a worker. Memory: a few values per column, learned from the first rows of a file.
 
-Two kinds of evidence. Three or more lines, all as wide as the header and with a column of single words, are rows whatever the
-file looks like. Fewer must also look like the rows of this very file: a number that counts on, an id with the same prefix or
-of the same length, a word out of the few that a column has. Prose, verse and decimal commas have none of these.
+Two kinds of evidence. Where the quoted field leaves a row of another width than the header, three or more lines that are all as
+wide as the header, with a column of single words, are rows whatever the file looks like. A row that fits may well hold a table:
+its lines, and fewer than three, must look like the rows of this very file: a number that counts on, an id with the same prefix
+or of the same length, a word out of the few that a column has. Prose, verse and decimal commas have none of these.
 """
 
 from __future__ import annotations
@@ -43,11 +44,16 @@ class RowShapes:
             for at, column in self._columns.items():
                 column.learn(row[at])
 
-    def holds_rows(self, lines: Sequence[str]) -> bool:
-        """Whether the lines of a row, which its quoted field holds together, are rows of their own but for the first."""
+    def holds_rows(self, lines: Sequence[str], *, fits: bool) -> bool:
+        """Whether the lines of a row, which its quoted field holds together, are rows of their own but for the first.
+
+        Args:
+            lines: The lines, as they stand in the file.
+            fits: Whether the row has as many fields as the header.
+        """
         if self._width < 2 or len(lines) < 2:
             return False
-        return _are_rows(lines[1:-1], self._width, self._delimiter) or self._are_like_mine(lines)
+        return (not fits and _are_rows(lines[1:-1], self._width, self._delimiter)) or self._are_like_mine(lines)
 
     def _are_like_mine(self, lines: Sequence[str]) -> bool:
         if self._learned < _FEWEST_LEARNED or not self._columns:

@@ -54,9 +54,15 @@ LINES = {
     "a decimal comma at the end": "Die Kosten stiegen\num 0,1",
     "places": "born in\nBerlin,Germany",
     "a table": "a,b\nc,d",
+    "a long table": "Results:\nalpha,1\nbeta,2\ngamma,3\nend of table, as measured",
     "an id of another kind": "see\nart_5,paragraph 2",
     "blank lines": "one\n\ntwo,three\n",
 }
+
+
+def test_a_table_in_the_first_row_is_not_torn_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,text", [f'1,"{LINES["a long table"]}"', '2,"plain"'])
+    assert texts(source(path, "csv", id_field="id")) == [LINES["a long table"], "plain"]
 
 
 @pytest.mark.parametrize("lines", LINES)
