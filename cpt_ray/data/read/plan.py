@@ -181,12 +181,14 @@ def _split(file: SourceFile, file_format: SourceFormat, unit_bytes: int, source:
         return [(whole.model_copy(update={"start": at, "end": min(at + unit_bytes, size)}), unit_bytes) for at in starts]
     if file_format == "parquet" and not path.endswith(COMPRESSED):
         runs = _row_group_runs(file, unit_bytes, source.name)
+        if not runs:  # compressed by its content, or empty
+            return [(whole, size)]
         starts_ = [0, *[start for start, _ in runs[1:]]]
         ends = [*starts_[1:], size]
         return [
             (whole.model_copy(update={"start": start, "end": end, "row_groups": groups}), unit_bytes)
             for start, end, (_, groups) in zip(starts_, ends, runs, strict=True)
-        ] or [(whole, size)]
+        ]
     return [(whole, size)]
 
 

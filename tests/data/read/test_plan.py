@@ -88,6 +88,20 @@ def test_a_pattern_that_names_nothing_is_refused(tmp_path: Path, pattern: str) -
         plan_reads(source(tmp_path / pattern, "jsonl"), 100)
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.parquet.GZ"])
+def test_a_parquet_file_that_is_compressed_by_its_content_is_one_task(tmp_path: Path, name: str) -> None:
+    pq.write_table(pa.table({"text": [f"text {number}" for number in range(500)]}), tmp_path / "plain", row_group_size=50)
+    (tmp_path / name).write_bytes(gzip.compress((tmp_path / "plain").read_bytes()))
+    config = source(tmp_path / name, "parquet")
+    assert len(plan_reads(config, 100)) == 1
+    assert texts(config, 100) == [f"text {number}" for number in range(500)]
+
+
+def test_a_large_parquet_file_without_rows_is_one_task(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    assert len(plan_reads(source(tmp_path / "a.parquet", "parquet"), 10)) == 1
+
+
 def test_a_mixed_folder_is_listed_in_linear_time(tmp_path: Path) -> None:
     # Comparing each image with every text takes minutes at this size.
     for number in range(10_000):
