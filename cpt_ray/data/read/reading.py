@@ -7,6 +7,7 @@ Guarantee: everything yielded came from the files as listed; the version is comp
 
 from __future__ import annotations
 
+import io
 import lzma
 import shutil
 import tarfile
@@ -151,7 +152,7 @@ class _Reader:
             yield _left_out(path, str(kind), member.size_bytes)
             return
         here = ReadPart(path=path, size_bytes=member.size_bytes, version=part.version)
-        stream = unpacked(member.stream)
+        stream = unpacked(io.BufferedReader(member.stream, _COPIED_BYTES))  # a member shows 512 bytes or 8 kB of what is ahead
         if self._source.encoding != "auto" or found in _TABLES:
             yield from self._file(stream, here, found, Encoding(self._source.encoding))
             return
@@ -191,7 +192,7 @@ class _Reader:
 @contextmanager
 def _copied(stream: Any) -> Iterator[Any]:
     """A temporary file with the rest of a stream: whatever its size, it takes no memory."""
-    with tempfile.TemporaryFile() as copy:
+    with tempfile.TemporaryFile(buffering=_COPIED_BYTES) as copy:
         shutil.copyfileobj(stream, copy, _COPIED_BYTES)
         copy.seek(0)
         yield copy

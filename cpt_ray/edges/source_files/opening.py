@@ -26,6 +26,7 @@ _VERSIONS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified"
 _COMMIT = re.compile(r"^hf://[^:]+@[0-9a-f]{40}/")
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 """A frame that zstd readers skip; pzstd begins its files with one."""
+_BUFFER = 1 << 20
 _BZ2_BLOCK = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 
@@ -68,7 +69,9 @@ def version_of(info: Mapping[str, Any]) -> str:
 def open_source(path: str) -> Iterator[Any]:
     """Open a listed file for reading bytes; compressed files are decompressed."""
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(Path(path).open("rb") if is_local(path) else fsspec.open(path, mode="rb"))  # noqa: SIM115
+        # A buffer that a `peek` for the first line of a file can be answered from.
+        opened = Path(path).open("rb", buffering=_BUFFER) if is_local(path) else fsspec.open(path, mode="rb")  # noqa: SIM115
+        raw = stack.enter_context(opened)
         yield unpacked(raw, plain_name(path))
 
 
@@ -94,4 +97,4 @@ def is_unpacked(stream: Any) -> bool:
 
 def peekable(stream: Any) -> Any:
     """The stream with a `peek` method."""
-    return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
+    return stream if hasattr(stream, "peek") else io.BufferedReader(stream, _BUFFER)

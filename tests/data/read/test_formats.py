@@ -1,3 +1,4 @@
+import gzip
 import json
 import zipfile
 from pathlib import Path
@@ -108,3 +109,17 @@ def test_a_missing_column_names_the_columns(tmp_path: Path) -> None:
             read(source(path, file_format, text_field="body", id_field="name"))
         for field in ("language", "origin", "date", "license"):
             assert texts(source(path, file_format, text_field="body", **{f"{field}_field": "name"})) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "zip"])
+@pytest.mark.parametrize("encoding", ["auto", "utf-8"])
+def test_json_lines_are_known_by_a_long_first_line_too(tmp_path: Path, name: str, encoding: str) -> None:
+    rows = ["x" * 100_000, "a short one"]
+    data = "".join(json.dumps({"text": text}) + "\n" for text in rows).encode()
+    path = tmp_path / ("a.zip" if name == "zip" else name)
+    if name == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.json", data)
+    else:
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert texts(source(path, "auto", encoding=encoding)) == rows
