@@ -15,6 +15,7 @@ from typing import Any
 from cpt_ray.config.sections.prepare import SourceConfig
 from cpt_ray.data.read.documents import Rejected, from_record
 from cpt_ray.data.read.plan import ReadPart
+from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import open_source
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
@@ -141,7 +142,7 @@ def read_json(stream: Any, part: ReadPart, source: SourceConfig) -> Iterator[Doc
     text = _Text(stream)
     first = text.peek()
     if not first:
-        yield Rejected("empty", part.path, 0)
+        yield Rejected("empty", redact_uris(part.path), 0)
     elif first == "[":
         text.at += 1
         yield from _json_list(text, part, source)

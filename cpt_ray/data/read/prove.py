@@ -19,6 +19,7 @@ from cpt_ray.data.read.documents import BAD, Rejected, mapped_fields
 from cpt_ray.data.read.plan import ReadPart, ReadTask, Survey, survey_source
 from cpt_ray.data.read.reading import LEFT_OUT, read_documents
 from cpt_ray.data.read.tabular.tables import check_columns
+from cpt_ray.edges.redaction import redact_uris
 from cpt_ray.edges.source_files import archive_kind, format_of, is_local, open_source, shown
 from cpt_ray.errors import DataError
 from cpt_ray.records import Document
@@ -84,7 +85,7 @@ def prove_source(
         )
     left_out = {item.kind: item.path for item in reversed(found.left_out)}
     counts = Counter(item.kind for item in found.left_out)
-    listed = {item.path for item in found.left_out}
+    listed = {redact_uris(item.path) for item in found.left_out}
     inside = [item for item in rejected if _is_left_out(item) and item.id not in listed]
     for item in inside:
         kind = item.reason.split(".", 1)[1]

@@ -124,6 +124,7 @@ def read_documents(
 
 
 def _left_out(path: str, kind: str, num_bytes: int) -> Rejected:
+    path = redact_uris(path)  # it is stored, as the id of a sample
     return Rejected(f"{LEFT_OUT}.{kind}", path, num_bytes, path)
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cpt_ray.data.read import Rejected, plan_reads, read_documents
+from cpt_ray.data.read import ReadPart, ReadTask, Rejected, plan_reads, read_documents
 from cpt_ray.errors import DataError
 from tests.data.read.test_bad_files import LINES
 from tests.data.read.test_formats import read, source, texts, write_jsonl
@@ -85,3 +85,13 @@ def test_half_bad_is_put_up_with_and_more_is_not(tmp_path: Path) -> None:
                 read(config, 10**6)
         else:
             assert len(read(config, 10**6)) == 1200
+
+
+def test_the_address_of_a_file_that_is_left_out_keeps_no_secret() -> None:
+    part = ReadPart(path="https://u:hunter2@host/x.pdf?sig=abc", size_bytes=5, version="", left_out="pdf")
+    config = source("https://host/x.jsonl", "jsonl")
+    (item,) = read_documents(ReadTask(index=0, format="jsonl", parts=(part,)), config)
+    assert isinstance(item, Rejected)
+    assert "hunter2" not in item.id + item.preview
+    assert "abc" not in item.id + item.preview
+    assert "host/x.pdf" in item.id
