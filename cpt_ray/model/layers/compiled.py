@@ -178,7 +178,10 @@ def _graphs() -> int:
 
 
 def _record_calls(model: PreTrainedModel, layers: list[nn.Module], tokens: int) -> list[_Call]:
-    """What each layer is called with in a forward pass of `tokens` tokens."""
+    """What each layer is called with in a forward pass of `tokens` tokens, in segments that any model can take.
+
+    One document of so many tokens may exceed the positions that a model has learned, and on a GPU that ends the process.
+    """
     calls: list[_Call] = []
     hooks = [
         layer.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
@@ -188,7 +191,7 @@ def _record_calls(model: PreTrainedModel, layers: list[nn.Module], tokens: int) 
     model.eval()
     try:
         with torch.no_grad():
-            hidden_states(model, torch.zeros(tokens, dtype=torch.int64, device=model.device), (tokens,))
+            hidden_states(model, torch.zeros(tokens, dtype=torch.int64, device=model.device), filler_lengths(tokens))
     finally:
         model.train(was_training)
         for hook in hooks:

@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from cpt_ray.config.sections.models.adapter import LoraSection
+from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.isolation import hidden_states
 from cpt_ray.model.layers import compiled
 from cpt_ray.model.layers.adapter import add_adapters
@@ -119,6 +120,16 @@ def test_a_compilation_that_never_ends_is_stopped_at_its_limit(monkeypatch):
     assert 1 <= result.seconds < 30
     assert waits
     assert not any(thread.name == "compile" for thread in threading.enumerate()), "it still runs"
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])
+def test_rows_of_several_windows_compile_in_documents_that_the_model_can_take(architecture, monkeypatch):
+    """Four rows a pass: as one document they would exceed GPT-2's learned positions, and Gemma's sliding window."""
+    monkeypatch.setattr(compiled, "_compiled", lambda forward: forward)
+    with pytest.raises((IndexError, TrainingError)):
+        hidden_states(tiny(architecture), torch.zeros(4 * TOKENS, dtype=torch.int64), (4 * TOKENS,))
+    result = compile_layers(tiny(architecture), tokens=4 * TOKENS, limit_s=900)
+    assert result.active, result.reason
 
 
 def test_a_model_without_declared_layers_is_not_compiled():
