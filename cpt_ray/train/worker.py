@@ -24,7 +24,6 @@ from transformers import PreTrainedModel
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.data.rows.shards import ShardReader, join_manifests
 from cpt_ray.edges import store
-from cpt_ray.edges.device import prove_device
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.edges.store import lines
@@ -61,6 +60,7 @@ from cpt_ray.train.order.batches import Batch, BatchSource
 from cpt_ray.train.order.mixes import sample_order
 from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
+from cpt_ray.train.process import prepare_process
 from cpt_ray.train.runs.record import wall_clock
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.shutdown import AskPreemption
@@ -82,7 +82,7 @@ def run_worker(task: TrainTask, *, tell: TellDriver | None = None, ask_preemptio
         CptRayError: On every rank, for anything that a restart would not fix.
     """
     started = wall_clock()
-    device = _prepare_process(task)
+    device = prepare_process(task.runtime, precision=task.settings.train.precision, threads=task.threads)
     task = _arrive(task)
     watch = Watch(Path(task.run_folder), device, tell)
     try:
@@ -374,23 +374,3 @@ def _guards(task: TrainTask, progress: RunProgress, attempt: RunAttempt) -> Guar
 def _flops(shape: ModelShape, batch: Batch) -> float:
     """Model FLOPs of a batch over all workers, using the mean keys of this worker's documents."""
     return batch.slots * flops_per_token(shape, batch.attended / 2)
-
-
-def _prepare_process(task: TrainTask) -> torch.device:
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
-    kind = prove_device(task.runtime, {"train.precision": task.settings.train.precision})
-    require_process_group()
-    if kind == "gpu":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
-
-
-def require_process_group() -> None:
-    """Form a process group of one if this process has none. DeepSpeed also reads its ranks from the environment."""
-    if dist.is_initialized():
-        return
-    os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"})
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)

@@ -7,7 +7,6 @@ trains, saves, exports and scores with the code that a run uses, so its memory i
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -19,15 +18,14 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from cpt_ray.edges.device import prove_device
 from cpt_ray.model.base import load_model
 from cpt_ray.records import Trial
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.monitor.memory import read_host_peak
 from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.batches import MicroBatch
+from cpt_ray.train.process import prepare_process
 from cpt_ray.train.task import TrialTask
-from cpt_ray.train.worker import require_process_group
 
 _MOST_PASSES = 2
 """Forward passes of a step: memory is the same with more, and their time is proportional."""
@@ -38,14 +36,7 @@ def main(task_path: str, result_path: str) -> None:
     """Run one worker of a trial."""
     began = time.perf_counter()
     task = TrialTask.load(task_path)
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
-    on_gpu = prove_device(task.runtime, {"train.precision": task.train.precision}) == "gpu"
-    if "WORLD_SIZE" in os.environ:
-        dist.init_process_group("nccl" if on_gpu else "gloo")
-    else:
-        require_process_group()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
+    device = prepare_process(task.runtime, precision=task.train.precision, threads=task.threads, join=True)
     result = _try(task, device, started_s=time.perf_counter() - began)
     if dist.get_rank() == 0:
         Path(result_path).write_text(result.to_json(), encoding="utf-8")
@@ -97,7 +88,7 @@ def _steps(task: TrialTask, engine: Engine, batches: list[MicroBatch]) -> tuple[
     passed: list[float] = []
     stepped: list[float] = []
     began = time.perf_counter()
-    while _more(len(passed), began, task.seconds):
+    while _more(len(passed), began, task.seconds, engine.device):
         start = time.perf_counter()
         loss = engine.accumulate(batches, loss_tokens=tokens)
         _wait(engine.device)
@@ -108,9 +99,10 @@ def _steps(task: TrialTask, engine: Engine, batches: list[MicroBatch]) -> tuple[
     return statistics.median(passed[1:]), statistics.median(stepped[1:]), passed[0] * len(batches) + stepped[0]
 
 
-def _more(done: int, began: float, seconds: float) -> bool:
+def _more(done: int, began: float, seconds: float, device: torch.device) -> bool:
     """Whether to take another step; decided by one worker for all."""
-    go = torch.tensor(int(done < _LEAST_STEPS or (done < _MOST_STEPS and time.perf_counter() - began < seconds)))
+    mine = done < _LEAST_STEPS or (done < _MOST_STEPS and time.perf_counter() - began < seconds)
+    go = torch.tensor(int(mine), device=device)  # a group of GPUs has no way to send what is on the host
     dist.broadcast(go, 0)
     return bool(go)
 
