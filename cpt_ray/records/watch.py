@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from cpt_ray.records.base import Record, SourceRole
 
-EventKind = Literal["resume", "spike", "skipped_step", "checkpoint", "compile", "hang", "warning"]
+EventKind = Literal["resume", "spike", "skipped_step", "overflow", "checkpoint", "compile", "hang", "warning"]
 Outcome = Literal["running", "done", "failed", "interrupted"]
 StudyState = Literal["never started", "running", "died", "failed", "interrupted", "stopped", "finished"]
 

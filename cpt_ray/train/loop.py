@@ -16,11 +16,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cpt_ray.records import RunEvent, RunProgress, StepMetrics
+from cpt_ray.train.engine.outcome import LoweredScale
 from cpt_ray.train.order.batches import Batch, MicroBatch
 
 
 class StepOutcome(Protocol):
     """The outcome of a step that was launched."""
+
+    @property
+    def lowered(self) -> LoweredScale | None:
+        """Not None if the step was dropped and is to be repeated at a lower loss scale; needs no waiting."""
 
     def read(self) -> tuple[float, float]:
         """Wait for the step; returns its loss and gradient norm, the latter not finite if and only if it was dropped."""
@@ -33,7 +38,7 @@ class StepEngine(Protocol):
         """Forward and backward; returns the global mean loss, for `step`."""
 
     def step(self, learning_rate: float, loss: Any) -> StepOutcome:
-        """Take the optimizer step, or drop the gradients if they or the loss are not finite."""
+        """Take the optimizer step, or drop the gradients if they or the loss are not finite, or overflow at the loss scale."""
 
 
 class StepGuards(Protocol):
@@ -44,6 +49,9 @@ class StepGuards(Protocol):
 
     def require_no_stop(self, spike: RunEvent) -> None:
         """Let a spike pass, or refuse."""
+
+    def overflow(self, lowered: LoweredScale, *, step: int, tokens_seen: int) -> RunEvent:
+        """Record that a step is repeated at a lower loss scale."""
 
     def skip(self, loss: float, norm: float, *, step: int, tokens_seen: int, skipped: int, batch: Batch) -> RunEvent:
         """Record a step that was dropped because its loss or gradient is not finite, or refuse."""
@@ -59,7 +67,7 @@ class StepMonitor(Protocol):
         """Receive each step's metrics."""
 
     def report(self, event: RunEvent) -> None:
-        """Receive spikes and skipped steps."""
+        """Receive spikes, overflows and skipped steps."""
 
     def due(self, before: RunProgress, after: RunProgress) -> bool:
         """Whether `observe` will measure something after the step."""
@@ -194,12 +202,19 @@ class _Flight:
         started = time.perf_counter()
         batch = self._course.batch_at(self.ahead.position)
         fetched = time.perf_counter()
-        loss = self._engine.accumulate(batch.micro_batches, loss_tokens=batch.loss_tokens)
         # The rate at the middle of the step's tokens: a function of tokens alone, whatever the batch size.
         rate = self._course.learning_rate(self.ahead.tokens_spent + batch.loss_tokens / 2)
-        outcome = self._engine.step(rate, loss)
+        outcome = self._step(batch, rate)
+        while outcome.lowered is not None:
+            self.settle()  # it is told of at the tokens that were seen before it, which are then known
+            self._monitor.report(self._guards.overflow(outcome.lowered, step=step, tokens_seen=self.ahead.tokens_seen))
+            outcome = self._step(batch, rate)
         self._launched.append(_Launched(batch, step, rate, outcome, started, fetched))
         self.ahead = after(self.ahead, batch, taken=True)
+
+    def _step(self, batch: Batch, rate: float) -> StepOutcome:
+        loss = self._engine.accumulate(batch.micro_batches, loss_tokens=batch.loss_tokens)
+        return self._engine.step(rate, loss)
 
     def settle(self, *, but: int = 0) -> None:
         """Wait for all but the last `but` steps, and do what their outcomes decide.

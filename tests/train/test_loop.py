@@ -10,6 +10,7 @@ import pytest
 from cpt_ray.config.sections.watch import GuardsConfig
 from cpt_ray.errors import TrainingError
 from cpt_ray.records import RunProgress
+from cpt_ray.train.engine.outcome import LoweredScale
 from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.step_checks import Guards
 from cpt_ray.train.order.batches import Batch
@@ -19,6 +20,7 @@ from cpt_ray.train.order.samples import SampleId
 class ScriptedOutcome:
     def __init__(self, engine: ScriptedEngine, step: int, loss: float, norm: float) -> None:
         self.engine, self.step, self.loss, self.norm = engine, step, loss, norm
+        self.lowered = norm if isinstance(norm, LoweredScale) else None
 
     def read(self):
         self.engine.read.append((self.step, len(self.engine.rates)))
@@ -26,7 +28,10 @@ class ScriptedOutcome:
 
 
 class ScriptedEngine:
-    """Returns losses and norms from lists; records its calls, and how many steps were launched when each outcome was read."""
+    """Returns losses and norms from lists; records its calls, and how many steps were launched when each outcome was read.
+
+    A lowered loss scale in place of a norm asks for the step to be repeated.
+    """
 
     def __init__(self, losses: list[float], norms: list[float]) -> None:
         self.losses, self.norms, self.rates, self.taken, self.read = iter(losses), iter(norms), [], [], []
@@ -36,6 +41,8 @@ class ScriptedEngine:
 
     def step(self, learning_rate, loss):
         norm = next(self.norms) if math.isfinite(loss) else (next(self.norms), math.nan)[1]
+        if isinstance(norm, LoweredScale):
+            return ScriptedOutcome(self, len(self.rates), loss, norm)
         self.rates.append(learning_rate)
         self.taken.append(math.isfinite(norm))
         return ScriptedOutcome(self, len(self.rates), loss, norm)
@@ -158,6 +165,31 @@ def test_more_than_the_limit_stops_and_the_count_goes_on_over_a_resume():
     resumed = run([math.nan], max_skipped_steps=1, start=seen.saved[0])
     assert seen.saved[0].steps_skipped == 1
     assert "step 3 at 100 tokens: loss is nan" in resumed.error.problem
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_an_overflow_of_the_loss_scale_repeats_the_step_and_neither_skips_nor_spends_anything(lag):
+    norms = [1.0, LoweredScale(65536, 32768), LoweredScale(32768, 16384), 1.0, LoweredScale(16384, 8192), 1.0]
+    seen = run([2.0] * 6, norms, lag=lag)
+    assert seen.end == RunProgress(step=3, position=12, tokens_seen=300, slots_seen=384)
+    assert seen.engine.rates == [50, 150, 250]
+    assert [line.sample_ids[0] for line in seen.lines] == ["law:0", "law:4", "law:8"]
+    assert not any(line.skipped for line in seen.lines)
+    assert [(event.kind, event.step, event.tokens_seen) for event in seen.events] == [
+        ("overflow", 2, 100),
+        ("overflow", 2, 100),
+        ("overflow", 3, 200),
+    ]
+    assert seen.events[0].text == "a gradient overflowed at loss scale 65536; the step is repeated at 32768"
+
+
+def test_a_step_that_no_loss_scale_helps_is_skipped_or_refused_like_any_other():
+    norms = [LoweredScale(2, 1), math.nan]
+    seen = run([2.0, 2.0], norms)
+    assert "step 1 at 0 tokens: gradient norm is nan; rows law:0" in seen.error.problem
+    assert [event.kind for event in seen.events] == ["overflow"]
+    seen = run([2.0, 2.0, 2.0], [*norms, 1.0], stop=150, max_skipped_steps=1)
+    assert (seen.end.tokens_seen, seen.end.tokens_skipped) == (100, 100)
 
 
 def test_a_spike_is_reported_and_goes_on():

@@ -8,6 +8,10 @@ has a code path that drops a step, but what triggers it differs. ZeRO-3 and stag
 finite. ZeRO-1 and 2 take it only with `bf16.check_grad_overflow`, whose scan makes two passes over the gradients in
 addition to the norm, which is computed anyway. Stage 0 in fp32 has no such path. Here the norm decides at every stage. Only
 methods of one optimizer object are replaced, never those of a class.
+
+In fp16 the loss is multiplied by a scale that DeepSpeed finds by overflows: it doubles while all goes well, and is halved by a
+gradient that no longer fits. Such a step is to be repeated at the lower scale (`AtomicStep.lowered`). A loss that is not finite, or
+a gradient that is not at the lowest scale either, is none of the scale's: the step is dropped, and the scale is as before.
 """
 
 from __future__ import annotations
@@ -21,10 +25,15 @@ from torch import Tensor
 
 from cpt_ray.errors import ConfigError, TrainingError
 from cpt_ray.train.engine.device_step import DeviceStep, decides_on_device
+from cpt_ray.train.engine.outcome import LoweredScale
 
 
 class AtomicStep(Protocol):
     """An optimizer step that is taken or changes nothing. Collective; the loss and the norm are global, so all ranks agree."""
+
+    @property
+    def lowered(self) -> LoweredScale | None:
+        """What the last step did to the loss scale instead of being taken: it is to be repeated; None in all other cases."""
 
     def step(self, loss: Tensor) -> Tensor:
         """Take the step if loss and gradient are finite; returns the norm, NaN if and only if nothing was changed."""
@@ -57,6 +66,8 @@ class HostStep:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self._dropping = False
+        self._scale = _DynamicScale(engine.optimizer)
+        self.lowered: LoweredScale | None = None
         optimizer = engine.optimizer
         self._has_own_path = hasattr(optimizer, "overflow")
         if hasattr(optimizer, "scaled_global_norm"):  # ZeRO-1 and 2
@@ -82,7 +93,10 @@ class HostStep:
         Raises:
             TrainingError: If DeepSpeed took a step whose norm is not finite, which would be a bug in this guard.
         """
-        return torch.tensor(self._take_or_drop(take=math.isfinite(loss)), dtype=torch.double, device=loss.device)
+        self._scale.begin()
+        norm = self._take_or_drop(take=math.isfinite(loss))
+        self.lowered = self._scale.settle(taken=math.isfinite(norm), loss_is_finite=math.isfinite(loss))
+        return torch.tensor(norm, dtype=torch.double, device=loss.device)
 
     def _take_or_drop(self, *, take: bool) -> float:
         if not self._has_own_path:
@@ -127,6 +141,48 @@ class HostStep:
             return [torch.full_like(norm, math.inf) for norm in found] if list_of else torch.full_like(found, math.inf)
 
         return decide
+
+
+class _DynamicScale:
+    """DeepSpeed's dynamic loss scale; does nothing where the optimizer has none.
+
+    Args:
+        optimizer: DeepSpeed's, whose scaler a loaded checkpoint replaces.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        self._before: dict[str, Any] = {}
+        self._tried = 0.0
+        self._repeating = False
+
+    @property
+    def _scaler(self) -> Any:
+        """ZeRO's scaler, or that of stage 0, whose names differ."""
+        found = getattr(self._optimizer, "loss_scaler", None) or getattr(self._optimizer, "loss_scale_config", None)
+        return found if getattr(found, "dynamic", False) or getattr(found, "dynamic_loss_scale", False) else None
+
+    def begin(self) -> None:
+        """Before a step: keep the scale, as it is before the first attempt at it."""
+        if (scaler := self._scaler) is not None:
+            scaler.raise_error_at_min_scale = False  # what no scale helps is for the guards, which name the rows
+            self._before = self._before if self._repeating else dict(vars(scaler))
+            self._tried = float(scaler.cur_scale)
+
+    def settle(self, *, taken: bool, loss_is_finite: bool) -> LoweredScale | None:
+        """After a step: the lower scale if it is to be repeated with one."""
+        scaler = self._scaler
+        if scaler is None:
+            return None
+        lowest = float(scaler.min_scale if hasattr(scaler, "min_scale") else scaler.min_loss_scale)
+        self._repeating = not taken and loss_is_finite and self._tried > lowest
+        if self._repeating:
+            # DeepSpeed bears some overflows at the same scale, on other rows; on the same rows it would overflow again.
+            scaler.cur_scale = min(float(scaler.cur_scale), max(self._tried / scaler.scale_factor, lowest))
+            return LoweredScale(self._tried, scaler.cur_scale)
+        if not taken:
+            vars(scaler).update(self._before)
+        return None
 
 
 def _see_nothing(partition_gradients: bool = True) -> None:

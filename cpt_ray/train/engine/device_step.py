@@ -42,6 +42,9 @@ class DeviceStep:
         engine: The engine that `deepspeed.initialize` returned, with an optimizer that `decides_on_device`.
     """
 
+    lowered = None
+    """There is no loss scale in bf16 and fp32."""
+
     def __init__(self, engine: Any) -> None:
         self._engine, self._optimizer = engine, engine.optimizer
         self._counts, self._norm = torch.tensor(True), torch.tensor(math.nan)

@@ -201,13 +201,15 @@ class Engine:
 
         Returns:
             The loss, and the global gradient norm before clipping: not finite if and only if the gradients were dropped, in
-            which case weights, moments and step counts are unchanged.
+            which case weights, moments and step counts are unchanged. If a gradient overflowed at the loss scale of fp16, the
+            change of that scale: the same rows are to be accumulated again.
         """
         self.on_phase("step")
         # Set at every step: the schedule is a function of tokens, and DeepSpeed's schedulers count steps.
         for group, factor in zip(self._engine.optimizer.param_groups, self._rate_factors, strict=True):
             group["lr"] = factor * learning_rate
-        return Outcome(loss, self._guard.step(loss))
+        norm = self._guard.step(loss)
+        return Outcome(loss, norm, self._guard.lowered)
 
     def nats(self, batch: MicroBatch) -> Tensor:
         """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode for this call only."""

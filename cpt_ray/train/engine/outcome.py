@@ -6,6 +6,8 @@ the work that led to it, not for what was launched after it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -33,15 +35,24 @@ class HostCopy:
         return numbers
 
 
+class LoweredScale(NamedTuple):
+    """A change of the loss scale in fp16, because a gradient overflowed at it."""
+
+    before: float
+    now: float
+
+
 class Outcome:
     """A step's loss and gradient norm.
 
     Args:
         loss: Scalar on the device.
         norm: Scalar on the same device; NaN if the step was dropped.
+        lowered: The change of the loss scale for which the step is to be repeated; known at once.
     """
 
-    def __init__(self, loss: Tensor, norm: Tensor) -> None:
+    def __init__(self, loss: Tensor, norm: Tensor, lowered: LoweredScale | None = None) -> None:
+        self.lowered = lowered
         self._both = HostCopy(torch.stack([loss.double(), norm.double()]))
 
     def read(self) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from cpt_ray.config.sections.watch import GuardsConfig
 from cpt_ray.errors import TrainingError
 from cpt_ray.records import RunEvent
+from cpt_ray.train.engine.outcome import LoweredScale
 from cpt_ray.train.order.batches import Batch
 
 _MAD_TO_SIGMA = 1.4826
@@ -95,6 +96,11 @@ class Guards:
                 f"step {spike.step} at {spike.tokens_seen} tokens: loss spike: {spike.text}; rows {_some(spike.sample_ids)}",
                 fix="inspect these rows, or lower train.learning_rate; train.guards.on_spike=warn continues past it",
             )
+
+    def overflow(self, lowered: LoweredScale, *, step: int, tokens_seen: int) -> RunEvent:
+        """Record that a step is repeated at a lower loss scale of fp16; that is how the scale is found, and no skipped step."""
+        text = f"a gradient overflowed at loss scale {lowered.before:g}; the step is repeated at {lowered.now:g}"
+        return RunEvent(kind="overflow", attempt=self._attempt, step=step, tokens_seen=tokens_seen, text=text)
 
     def skip(self, loss: float, norm: float, *, step: int, tokens_seen: int, skipped: int, batch: Batch) -> RunEvent:
         """Record a step that was dropped because its loss or gradient is not finite.

@@ -132,6 +132,8 @@ def step_without_guard(root: str, stage: int, precision: str, offload: bool) -> 
     import cpt_ray.train.engine.engine as room
 
     class Nothing:
+        lowered = None
+
         def __init__(self, engine: Any) -> None:
             self._engine = engine
 
@@ -179,6 +181,72 @@ def test_a_dropped_step_changes_nothing_and_the_next_one_is_as_if_it_had_not_bee
 def test_without_the_guard_a_broken_gradient_reaches_the_weights(zero_groups, root, stage, precision, offload, drops_itself):
     broken = zero_groups.of(2).run(step_without_guard, root, stage, precision, offload)
     assert any(broken) is not drops_itself
+
+
+def find_scale(stage: int) -> dict[str, Any]:
+    """Steps in fp16 of a plain layer whose gradient is 2^8 times its input, from a loss scale of 2^10."""
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    get_accelerator().is_fp16_supported = lambda: True  # DeepSpeed offers it on few CPUs; torch computes it on all
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 8, bias=False)
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2),
+        config={
+            "train_batch_size": dist.get_world_size(),
+            "fp16": {"enabled": True, "initial_scale_power": 10, "loss_scale_window": 1000, "min_loss_scale": 4},
+            "zero_optimization": {"stage": stage, "overlap_comm": False, "stage3_param_persistence_threshold": 0},
+            "zero_allow_untested_optimizer": True,
+            "gradient_clipping": 0.0,
+        },
+        dist_init_required=False,
+    )
+    guard = HostStep(engine)
+
+    def attempt(size: float, *, loss: float = 1.0) -> tuple[float, tuple[float, float] | None, float]:
+        engine.backward(engine(torch.full((1, 8), size, dtype=torch.half)).sum() * 256)
+        norm = float(guard.step(torch.tensor(loss)))
+        return norm, guard.lowered and tuple(guard.lowered), float(engine.optimizer.loss_scale)
+
+    found: dict[str, Any] = {"over": []}
+    while not found["over"] or found["over"][-1][1]:
+        found["over"].append(attempt(1.0))
+    found["again"] = attempt(1.0)
+    before = [parameter.detach().clone() for parameter in engine.optimizer.optimizer.param_groups[0]["params"]]
+    found["infinite"] = attempt(1.0, loss=math.inf)
+    found["broken"] = []
+    while not found["broken"] or found["broken"][-1][1]:
+        found["broken"].append(attempt(math.nan))
+    after = [parameter.detach() for parameter in engine.optimizer.optimizer.param_groups[0]["params"]]
+    found["broken_changed_nothing"] = all(map(torch.equal, before, after))
+    found["then"] = attempt(1.0)
+    engine.destroy()
+    return found
+
+
+def test_deepspeed_does_not_scale_the_loss_at_stage_0_which_is_why_fp16_is_refused_there(zero_groups):
+    (found,) = zero_groups.of(1).run(find_scale, 0)
+    assert found["over"] == [(pytest.approx(256 * 8), None, 1024)]  # 2^10 * 2^8 would not fit
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_an_overflow_in_fp16_asks_for_the_step_again_at_a_lower_scale_until_it_fits(zero_groups, stage):
+    (found,) = zero_groups.of(1).run(find_scale, stage)
+    *lowered, taken = found["over"]
+    # 2^10 * 2^8 and all that is above 65504 do not fit fp16.
+    assert [step[1] for step in lowered] == [(1024, 512), (512, 256), (256, 128)]
+    assert all(math.isnan(step[0]) for step in lowered)
+    assert taken == found["again"] == (pytest.approx(256 * 8), None, 128)
+    # What is not the scale's leaves it as it was: an infinite loss, and a gradient that is NaN at any scale.
+    assert math.isnan(found["infinite"][0])
+    assert found["infinite"][1:] == (None, 128)
+    assert [step[1] for step in found["broken"]] == [(128, 64), (64, 32), (32, 16), (16, 8), (8, 4), None]
+    assert math.isnan(found["broken"][-1][0])
+    assert found["broken"][-1][2] == 128
+    assert found["broken_changed_nothing"]
+    assert found["then"][0] == pytest.approx(256 * 8)
 
 
 class _Optimizer:

@@ -178,6 +178,15 @@ def test_adafactor_on_flat_partitions_is_refused(stage):
     assert error.fix.startswith('set train.deepspeed to a file with {"zero_optimization": {"stage": 0}}')
 
 
+def test_fp16_at_stage_0_is_refused_where_the_loss_would_not_be_scaled():
+    group = RuntimeConfig.model_validate({"kind": "ray", "workers": 2}).group
+    for stage in (1, 2, 3):
+        check_optimizer(train_config("fp16"), check_deepspeed({"zero_optimization": {"stage": stage}}, "ds.json"), group)
+    with pytest.raises(ConfigError, match="train.precision is fp16, but train.deepspeed has ZeRO stage 0") as caught:
+        check_optimizer(train_config("fp16"), check_deepspeed({}, "ds.json"), group)
+    assert caught.value.fix.startswith("set train.deepspeed to a file of stage 1 to 3")
+
+
 def test_quantized_states_are_neither_offloaded_nor_divided_anew():
     assert refusal("adamw_8bit", 2, offload_optimizer={"device": "cpu"}).problem == (
         "train.optimizer is adamw_8bit, but train.deepspeed offloads optimizer states, which DeepSpeed steps on the host with "
