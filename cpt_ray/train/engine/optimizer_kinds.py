@@ -42,8 +42,7 @@ KINDS = {
 
 
 def check_optimizer(train: TrainConfig, deepspeed: DeepSpeedConfig, workers: Workers) -> None:
-    """Refuse an optimizer whose states ZeRO would take apart, or that could not resume with the workers that the study allows;
-    and a precision in which it would not get the gradients.
+    """Refuse an optimizer that ZeRO would take apart, that could not resume with these workers, or whose loss is not scaled.
 
     Raises:
         ConfigError: Names the optimizer or the precision, and the ZeRO stage or the workers.
@@ -52,8 +51,8 @@ def check_optimizer(train: TrainConfig, deepspeed: DeepSpeedConfig, workers: Wor
     if train.precision == "fp16" and stage == 0:
         # Its engine scales the loss only of ZeRO's optimizers; tests/train/engine/test_atomic_step.py shows when it is fixed.
         raise ConfigError(
-            "train.precision is fp16, but train.deepspeed has ZeRO stage 0, where DeepSpeed 0.19 divides gradients by a scale that "
-            "it has not multiplied the loss by",
+            "train.precision is fp16, but train.deepspeed has ZeRO stage 0, where DeepSpeed 0.19 divides gradients by a "
+            "scale that it has not multiplied the loss by",
             fix="set train.deepspeed to a file of stage 1 to 3, which one worker can use too, and train.optimizer=adamw; or "
             "train.precision=bf16 or fp32",
         )

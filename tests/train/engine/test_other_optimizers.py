@@ -182,7 +182,7 @@ def test_fp16_at_stage_0_is_refused_where_the_loss_would_not_be_scaled():
     group = RuntimeConfig.model_validate({"kind": "ray", "workers": 2}).group
     for stage in (1, 2, 3):
         check_optimizer(train_config("fp16"), check_deepspeed({"zero_optimization": {"stage": stage}}, "ds.json"), group)
-    with pytest.raises(ConfigError, match="train.precision is fp16, but train.deepspeed has ZeRO stage 0") as caught:
+    with pytest.raises(ConfigError, match=r"train\.precision is fp16, but train\.deepspeed has ZeRO stage 0") as caught:
         check_optimizer(train_config("fp16"), check_deepspeed({}, "ds.json"), group)
     assert caught.value.fix.startswith("set train.deepspeed to a file of stage 1 to 3")
 
