@@ -228,7 +228,7 @@ def _batches(parts: _Parts) -> BatchSource:
 
 
 def _order(task: TrainTask, manifest: ShardManifest, start: Start) -> SampleOrder:
-    settings, branch = task.settings, start.branch_position
+    settings, branch = task.settings, start.branch.position if start.branch else None
     return sample_order(settings.arm, task.spec, manifest, window_rows=settings.train.shuffle_window, branch_position=branch)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,23 @@ def test_a_checkpoint_that_contradicts_its_manifest_is_skipped_and_reported(root
     assert "mp_rank_00_model_states.pt: sha256" in loaded.skipped[0]
     undisturbed, again = (load_file(root / name / "export" / "model.safetensors") for name in (whole, "broken"))
     assert all(torch.equal(undisturbed[name], again[name]) for name in undisturbed)
+
+
+@pytest.mark.parametrize("damaged", ["a0001", "a0002"])
+def test_a_branch_begins_at_the_attempt_at_its_branch_point_that_is_intact(root, damaged):
+    name = f"twice-{damaged}"
+    run(root, "legal-trunk", name)
+    folder = checkpoint.newest(root / name)[0]
+    again = folder.with_name(folder.name.replace("a0001", "a0002"))
+    shutil.copytree(folder, again)
+    second = CheckpointManifest.load(again / "manifest.json").model_copy(update={"attempt": 2})
+    (again / "manifest.json").write_text(second.to_json(), encoding="utf-8")
+    broken, intact = (folder, again) if damaged == "a0001" else (again, folder)
+    flip_a_bit(broken / "engine" / "mp_rank_00_model_states.pt")
+    run(root, "legal-2000", f"branch-{name}", parent=name)
+    loaded = RunAttempt.load(root / f"branch-{name}" / "attempts" / "attempt-0001.json").loaded
+    assert loaded.folder == str(intact)
+    assert len(loaded.skipped) == (damaged == "a0002")  # the newer one is tried first
 
 
 @pytest.mark.parametrize("spoil", ["cut", "manifest", "missing"])

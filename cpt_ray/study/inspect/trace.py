@@ -71,7 +71,7 @@ class RunOrder:
         self.start = 0
         if self.spec.parent is not None:
             parent = runs[self.spec.parent].folder
-            self.start = committed.first_at_or_past(parent, self.spec.start_tokens)[1].progress.position
+            self.start = committed.first_at_or_past(parent, self.spec.start_tokens)[0][1].progress.position
         self.order: SampleOrder = sample_order(
             graph.config.arms[self.spec.arm],
             self.spec,

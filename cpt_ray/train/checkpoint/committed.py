@@ -69,19 +69,26 @@ def newest(run_folder: Path) -> tuple[Path, CheckpointManifest] | None:
     return found[-1] if found else None
 
 
-def first_at_or_past(run_folder: Path, tokens: int) -> tuple[Path, CheckpointManifest]:
-    """The branch point of a trunk: its first checkpoint with `tokens_spent >= tokens`.
+def first_at_or_past(run_folder: Path, tokens: int) -> list[tuple[Path, CheckpointManifest]]:
+    """The branch point of a trunk: its checkpoints at the first step with `tokens_spent >= tokens`, the newest attempt's first.
+
+    There are several where an attempt found the one that was there damaged, and passed the step again.
 
     Raises:
         TrainingError: If there is none.
     """
-    for folder, manifest in committed(run_folder):
-        if manifest.progress.tokens_spent >= tokens:
-            return folder, manifest
-    raise TrainingError(
-        f"{run_folder}: no committed checkpoint at or past {tokens} tokens to branch from",
-        fix="delete the folder and re-run the same command; the trunk will be trained from the start",
-    )
+    found = _branch_point(committed(run_folder), tokens)
+    if not found:
+        raise TrainingError(
+            f"{run_folder}: no committed checkpoint at or past {tokens} tokens to branch from",
+            fix="delete the folder and re-run the same command; the trunk will be trained from the start",
+        )
+    return found
+
+
+def _branch_point(found: list[tuple[Path, CheckpointManifest]], tokens: int) -> list[tuple[Path, CheckpointManifest]]:
+    past = [item for item in found if item[1].progress.tokens_spent >= tokens]
+    return [item for item in reversed(past) if item[1].progress.step == past[0][1].progress.step]
 
 
 def require_compatible(
@@ -127,11 +134,14 @@ def commit(folder: Path, manifest: CheckpointManifest, *, may_commit: Callable[[
 
 
 def prune(run_folder: Path, *, keep: int, keep_tokens: tuple[int, ...]) -> None:
-    """Delete all but the newest `keep` checkpoints and the branch points, and uncommitted folders of older attempts."""
+    """Delete all but the newest `keep` checkpoints and the branch points, and uncommitted folders of older attempts.
+
+    Of two attempts at a branch point the newer one is kept: the older one was there and was found damaged.
+    """
     found = committed(run_folder)
     kept = {folder for folder, _ in found[-keep:]}
     for tokens in keep_tokens:
-        kept.update([folder for folder, manifest in found if manifest.progress.tokens_spent >= tokens][:1])
+        kept.update(folder for folder, _ in _branch_point(found, tokens)[:1])
     folders = set((run_folder / FOLDER).glob("step-*"))
     if store.is_mirrored(run_folder):  # of an earlier attempt, on another node
         folders |= {run_folder / FOLDER / name.split("/")[0] for name in store.listing(run_folder / FOLDER)}

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from cpt_ray.edges import store
 from cpt_ray.edges.storage import verify_files
 from cpt_ray.errors import ArtifactError, CptRayError, TrainingError
-from cpt_ray.records import CheckpointManifest, FileEntry, LoadedCheckpoint, RunAttempt
+from cpt_ray.records import CheckpointManifest, FileEntry, LoadedCheckpoint, RunAttempt, RunProgress
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint import universal
 from cpt_ray.train.checkpoint.state_figures import require_same_state
@@ -55,8 +55,8 @@ class Resume:
 class Start:
     """Where a run starts."""
 
-    branch_position: int | None
-    """Position of the parent's checkpoint that the run branched from, the same after every resume; None without a parent."""
+    branch: RunProgress | None
+    """Progress of the parent where the run branched from it, the same after every resume; None without a parent."""
     resume: Resume | None
     """None when starting from the base."""
 
@@ -64,7 +64,8 @@ class Start:
 @dataclass(frozen=True)
 class _Candidates:
     own: list[tuple[Path, CheckpointManifest]]
-    branch: tuple[Path, CheckpointManifest] | None
+    branch: list[tuple[Path, CheckpointManifest]]
+    """Attempts at the branch point, newest first; they are at the same position."""
     unreadable: tuple[str, ...]
     start: str
     refusal: CptRayError | None = None
@@ -136,10 +137,10 @@ def find_start(task: TrainTask, *, rank: int, world_size: int) -> Start:
     dist.broadcast_object_list(shared)
     candidates = shared[0]
     if candidates is None or candidates.refusal is not None:
-        raise (candidates.refusal if candidates and candidates.refusal else RuntimeError("rank 0 sent no candidates"))
+        raise (candidates and candidates.refusal) or RuntimeError("rank 0 sent no candidates")
     branch = candidates.branch
     return Start(
-        branch_position=branch[1].progress.position if branch else None,
+        branch=branch[0][1].progress if branch else None,
         resume=_first_whole(task, candidates, rank=rank, world_size=world_size),
     )
 
@@ -149,7 +150,8 @@ def _first_whole(task: TrainTask, candidates: _Candidates, *, rank: int, world_s
     skipped = list(candidates.unreadable)
     own = [(folder, manifest, task.fingerprint) for folder, manifest in reversed(candidates.own)]
     # A run that has checkpoints never restarts from its parent's, which would repeat rows that it was charged for.
-    parent = [(*candidates.branch, task.parent_fingerprint or "")] if candidates.branch and not own and not skipped else []
+    branch = candidates.branch if not own and not skipped else []
+    parent = [(folder, manifest, task.parent_fingerprint or "") for folder, manifest in branch]
     for found, manifest, run_fingerprint in own + parent:
         folder = store.here(found)
         checkpoint.require_compatible(
@@ -227,10 +229,10 @@ def load_checkpoint(found: Resume, engine: Engine, vocabulary_size: int, precisi
 def _look(task: TrainTask) -> _Candidates:
     own, unreadable = checkpoint.scan(Path(task.run_folder))
     start = f"{os.getpid()}-{time.time_ns()}"
-    branch = None
+    branch = []
     if task.parent_folder is not None:
         try:
             branch = checkpoint.first_at_or_past(Path(task.parent_folder), task.spec.start_tokens)
         except CptRayError as refusal:
-            return _Candidates(own, None, unreadable, start, refusal)
+            return _Candidates(own, [], unreadable, start, refusal)
     return _Candidates(own, branch, unreadable, start)

@@ -35,10 +35,19 @@ def test_of_two_at_a_step_the_newer_attempt_comes_last(tmp_path):
 def test_a_branch_leaves_its_trunk_at_the_first_checkpoint_at_or_past_its_tokens(tmp_path):
     for step in (1, 2, 3):
         committed_at(tmp_path, step)
-    assert [checkpoint.first_at_or_past(tmp_path, tokens)[1].progress.step for tokens in (0, 200, 201)] == [1, 2, 3]
+    assert [checkpoint.first_at_or_past(tmp_path, tokens)[0][1].progress.step for tokens in (0, 200, 201)] == [1, 2, 3]
     with pytest.raises(TrainingError, match="no committed checkpoint at or past 301 tokens") as error:
         checkpoint.first_at_or_past(tmp_path, 301)
     assert "trained from the start" in error.value.fix
+
+
+def test_of_two_attempts_at_a_branch_point_the_newer_one_is_tried_first_and_kept(tmp_path):
+    """The older one is there only because the newer attempt found it damaged."""
+    for step, attempt in ((1, 1), (2, 1), (2, 2), (3, 2), (4, 2)):
+        committed_at(tmp_path, step, attempt=attempt)
+    assert [(of.progress.step, of.attempt) for _, of in checkpoint.first_at_or_past(tmp_path, 150)] == [(2, 2), (2, 1)]
+    checkpoint.prune(tmp_path, keep=2, keep_tokens=(150,))
+    assert steps(tmp_path) == [(2, 2), (3, 2), (4, 2)]
 
 
 def test_pruning_keeps_the_newest_and_the_branch_points(tmp_path):
