@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch.distributed as dist
@@ -66,6 +66,7 @@ class Saver:
             lag=engine.lag,
         )
         self._request: Request | None = None
+        self._reason = "interval"
 
     def requested(self) -> Request | None:
         """The request to all ranks after this step."""
@@ -75,8 +76,9 @@ class Saver:
     def due(self, before: RunProgress, after: RunProgress) -> bool:
         """Whether `after` is the first step past an interval or a branch point; a budget's end is exported instead."""
         spec, every = self._task.spec, self._task.settings.train.checkpoint_every
+        self._reason = "branch" if _passes(spec.branch_tokens, before, after) else "interval"
         marks = (*spec.branch_tokens, *spec.trajectory_tokens, *spec.average_tokens)
-        if any(before.tokens_spent < mark <= after.tokens_spent for mark in marks):
+        if _passes(marks, before, after):
             return True
         if after.tokens_spent >= spec.stop_tokens:
             return False
@@ -87,12 +89,11 @@ class Saver:
         self._before_save(progress)
         started = time.perf_counter()
         request, self._request = self._request, None
-        reached = any(mark <= progress.tokens_spent for mark in self._task.spec.branch_tokens)
         self._snapshots.save(
             self._engine.save,
             self._manifest(progress),
             expected_bytes=self._engine.state_bytes,
-            reason=request or ("branch" if reached else "interval"),
+            reason=request or self._reason,
             started=started,
         )
         if request is not None:
@@ -147,6 +148,10 @@ class Saver:
             files=(),
             created=checkpoint.now(),
         )
+
+
+def _passes(marks: Iterable[int], before: RunProgress, after: RunProgress) -> bool:
+    return any(before.tokens_spent < mark <= after.tokens_spent for mark in marks)
 
 
 def stopped_at(run: str, progress: RunProgress) -> TrainingStopped:

@@ -77,12 +77,17 @@ def test_a_checkpoint_is_due_past_an_interval_a_branch_point_and_a_mark_but_not_
 
 def test_what_is_saved_says_why_and_from_what(make):
     saver, task, told = make()
-    for tokens in (500, 1000):
+    for tokens in (500, 1000, 1500):  # the branch point at 900 is the reason for one of them
+        assert saver.due(at(tokens - 150), at(tokens))
         saver.save(at(tokens))
     saver.drain()
     run = Path(task.run_folder)
-    assert [progress.tokens_seen for progress in told] == [500, 1000]
-    assert [(entry.tokens_seen, entry.reason) for entry in read_times(run)] == [(500, "interval"), (1000, "branch")]
+    assert [progress.tokens_seen for progress in told] == [500, 1000, 1500]
+    assert [(entry.tokens_seen, entry.reason) for entry in read_times(run)] == [
+        (500, "interval"),
+        (1000, "branch"),
+        (1500, "interval"),
+    ]
     _, manifest = checkpoint.newest(run)
     assert (manifest.run, manifest.run_fingerprint, manifest.data_fingerprint) == (
         task.spec.name,
