@@ -11,6 +11,7 @@ upload ends the run on every rank, after the next step (`train/shutdown.py`).
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -24,9 +25,11 @@ import torch.distributed as dist
 from cpt_ray.edges import store
 from cpt_ray.edges.storage import file_entry, hash_bytes, move_durably, remove_tree, unwritable, write_atomic
 from cpt_ray.edges.store import lines
-from cpt_ray.errors import ArtifactError, CptRayError
+from cpt_ray.errors import ArtifactError, CptRayError, problem_of
 from cpt_ray.records import CheckpointManifest, CheckpointTimes, FileEntry, Record
 from cpt_ray.train.checkpoint import committed as checkpoint
+
+logger = logging.getLogger(__name__)
 
 _POLL_S = 0.05
 _STORED_POLL_S = 0.5
@@ -170,9 +173,10 @@ class Snapshots:
                     self.upload_s = time.perf_counter() - started
             except OSError as error:
                 raise unwritable(target, error) from error
-        except CptRayError as error:  # raised on every rank by `drain`: an exception in a thread is only printed
-            self._error = error
-            self._tell_others(target, error)
+        except Exception as error:  # raised on every rank by `drain`: an exception in a thread is only printed
+            known = error if isinstance(error, CptRayError) else _bug(target, error)
+            self._error = known
+            self._tell_others(target, known)
 
     def _bring(self, local: Path, target: Path) -> None:
         entries = []
@@ -246,6 +250,15 @@ def read_times(run_folder: Path) -> tuple[CheckpointTimes, ...]:
         for line in path.read_text(encoding="utf-8").split("\n")[:-1]
     ]
     return tuple(CheckpointTimes.from_json(line) for line in lines)
+
+
+def _bug(target: Path, error: Exception) -> ArtifactError:
+    """What ended an upload and is nobody's setting; the ranks that wait for it must be told all the same."""
+    logger.error("the upload of %s failed", target, exc_info=error)
+    return ArtifactError(
+        f"{target}: the upload failed: {problem_of(error)}",
+        fix="re-run the same command to resume; if it happens again, report the traceback in the run's logs",
+    )
 
 
 def _part(target: Path, rank: int) -> Path:

@@ -121,6 +121,20 @@ def test_an_upload_that_fails_is_known_at_once_and_ends_the_run_with_its_reason(
     assert checkpoint.newest(run) is None
 
 
+def test_a_bug_in_an_upload_is_raised_with_its_text_and_told_to_the_other_ranks(run, caplog):
+    def broken():
+        raise KeyError("no such lease")
+
+    snapshots = make(run, may_commit=broken)
+    save(snapshots, 1)
+    with pytest.raises(ArtifactError, match="the upload failed: KeyError: 'no such lease'"):
+        snapshots.drain()
+    assert checkpoint.newest(run) is None
+    (refused,) = run.rglob("refused.json")
+    assert "KeyError" in str(Part.load(refused).problem)
+    assert "Traceback" in caplog.text
+
+
 def test_a_late_commit_of_a_superseded_driver_is_refused_in_the_background(run):
     held = threading.Event()
     held.set()
