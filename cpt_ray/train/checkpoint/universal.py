@@ -32,6 +32,7 @@ from cpt_ray.train.checkpoint.committed import MANIFEST
 
 FOLDER = "universal"
 _FAILED = "universal-failed-{attempt}.json"
+_READY = "universal-ready-{attempt}.json"
 _POLL_S = 0.1
 
 
@@ -49,6 +50,12 @@ class _Failure(Record):
     fix: str
 
 
+class _Ready(Record):
+    """Rank 0 has verified what is there, or has made it."""
+
+    wall_s: float
+
+
 def needs_conversion(manifest: CheckpointManifest, world_size: int) -> bool:
     """Whether these workers must read the universal form."""
     return manifest.zero_stage > 0 and manifest.world_size != world_size
@@ -57,27 +64,31 @@ def needs_conversion(manifest: CheckpointManifest, world_size: int) -> bool:
 def provide(folder: Path, manifest: CheckpointManifest, *, rank: int, attempt: str) -> tuple[Path, float]:
     """Return the universal form of a verified checkpoint and the seconds it took, making it if needed.
 
-    Called by all ranks; uses no collective. Rank 0 makes it, the others wait for its manifest or its failure.
+    Called by all ranks; uses no collective. Rank 0 makes it or verifies the one that is there; the others wait until it
+    says so, or why not.
 
     Args:
         folder: The checkpoint's folder.
         manifest: Its manifest.
         rank: This worker.
-        attempt: Names this start of the workers, so that an earlier start's failure is not mistaken for this one's.
+        attempt: Names this start of the workers, so that an earlier start's word is not mistaken for this one's.
 
     Raises:
         ArtifactError: If there is no room for it.
         TrainingError: If the conversion failed.
     """
     started = time.perf_counter()
-    result, failed = folder / FOLDER, folder / _FAILED.format(attempt=attempt)
+    result = folder / FOLDER
+    ready, failed = (folder / name.format(attempt=attempt) for name in (_READY, _FAILED))
     if rank == 0:
         try:
             _make(folder, manifest)
         except CptRayError as error:
             write_atomic(failed, _Failure(problem=error.problem, fix=error.fix).to_json())
             raise
-    while not store.exists(result / MANIFEST):
+        write_atomic(ready, _Ready(wall_s=time.perf_counter() - started).to_json())
+    # Not its manifest: one that was there before may be of a result that rank 0 finds damaged and makes again.
+    while not store.exists(ready):
         if store.exists(failed):
             failure = _Failure.load(store.fetched(failed))
             raise TrainingError(failure.problem, fix=failure.fix)

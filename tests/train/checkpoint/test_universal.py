@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,7 +50,10 @@ def test_it_is_made_once_and_again_where_a_byte_of_it_changed(folder):
     of = universal.UniversalManifest.load(made / checkpoint.MANIFEST)
     assert (of.source_step, of.source_world_size) == (manifest_of(folder).progress.step, 2)
     assert of.files
-    assert {path.name for path in folder.glob("universal*")} == {"universal"}  # nothing half-made is left
+    assert {path.name for path in folder.glob("universal*")} == {
+        "universal",
+        "universal-ready-1.json",
+    }  # nothing half-made is left
     again, reused = universal.provide(folder, manifest_of(folder), rank=0, attempt="2")
     assert again == made
     assert reused < seconds / 2
@@ -63,13 +67,34 @@ def test_it_is_made_once_and_again_where_a_byte_of_it_changed(folder):
     assert {entry.path for entry in third.files} == {entry.path for entry in of.files}
 
 
+def test_the_others_wait_for_what_rank_0_verifies_and_not_for_what_was_there(folder):
+    """A result that was there may be damaged; rank 0 then makes it again."""
+    made, _ = universal.provide(folder, manifest_of(folder), rank=0, attempt="1")
+    victim = max((path for path in made.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    whole = victim.read_bytes()
+    victim.write_bytes(b"damaged")
+    seen: list[bytes] = []
+
+    def wait():
+        universal.provide(folder, manifest_of(folder), rank=1, attempt="2")
+        seen.append(victim.read_bytes())
+
+    other = threading.Thread(target=wait, daemon=True)
+    other.start()
+    other.join(1.0)
+    assert other.is_alive(), "it took the damaged result"
+    universal.provide(folder, manifest_of(folder), rank=0, attempt="2")
+    other.join(30.0)
+    assert [len(found) for found in seen] == [len(whole)]
+
+
 def test_what_killed_conversions_left_is_removed(folder):
     for leftover in ("universal", "universal.making-1", "universal.making-2"):
         (folder / leftover).mkdir()
         (folder / leftover / "half").touch()
     made, _ = universal.provide(folder, manifest_of(folder), rank=0, attempt="1")
     assert not (made / "half").exists()
-    assert {path.name for path in folder.glob("universal*")} == {"universal"}
+    assert {path.name for path in folder.glob("universal*")} == {"universal", "universal-ready-1.json"}
 
 
 def test_a_conversion_that_fails_is_a_clear_error_on_every_rank(folder):
