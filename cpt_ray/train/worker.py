@@ -140,12 +140,13 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     if dist.get_rank() == 0 and (idle := split.describe_idle()):
         logger.warning(idle)
     held_out = watch_held_out(
-        task.held_out_folder,
+        task.held_out_folder if settings.watch.held_out_every != 0 else None,
         Path(task.model_folder),
         documents=settings.watch.held_out_documents,
         prefix=shards.record.prefix_id,
         window=shards.record.sequence_length,
         rows=split.micro_batch,
+        trust_remote_code=task.settings.model.trust_remote_code,
     )
     with out_of_memory_named(passes, micro_batch):
         engine = _build_engine(task, model, start, split, shards.record.sequence_length, device, watch)

@@ -212,14 +212,13 @@ class Engine:
         return Outcome(loss, norm, self._guard.lowered)
 
     def nats(self, batch: MicroBatch) -> Tensor:
-        """Nats of each label of a row [N], 0 where there is none; without gradients, in eval mode for this call only."""
+        """Nats of each label of a row [N], 0 where there is none, documents isolated as in evaluation; changes nothing."""
         # The wrapped engine, not the model: at ZeRO-3 its hooks gather each layer's weights.
         self._engine.eval()
         try:
             with torch.no_grad():
-                found: Tensor = self._engine(
-                    batch.input_ids.to(self.device), batch.labels.to(self.device), batch.segment_lengths, per_token=True
-                )
+                ids, labels = batch.input_ids.to(self.device), batch.labels.to(self.device)
+                found: Tensor = self._engine(ids, labels, batch.segment_lengths, mask=True, per_token=True)
         finally:
             self._engine.train()
         return found

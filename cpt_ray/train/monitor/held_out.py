@@ -41,7 +41,9 @@ class WatchedSet:
     documents: tuple[EncodedDocument, ...]
 
 
-def read_watched_sets(folder: str | None, tokenizer: Path, *, documents: int, window: int) -> list[WatchedSet]:
+def read_watched_sets(
+    folder: str | None, tokenizer: Path, *, documents: int, window: int, trust_remote_code: bool = False
+) -> list[WatchedSet]:
     """Read and tokenize the first `documents` of each validation half; any prefix of a set is a fair sample of it.
 
     Args:
@@ -49,10 +51,11 @@ def read_watched_sets(folder: str | None, tokenizer: Path, *, documents: int, wi
         tokenizer: Folder of the tokenizer.
         documents: Documents per source.
         window: Maximum tokens scored per document.
+        trust_remote_code: Whether Python files of the tokenizer may run.
     """
     if folder is None:
         return []
-    encoder = load_tokenizer(tokenizer)
+    encoder = load_tokenizer(tokenizer, trust_remote_code=trust_remote_code)
     found = []
     for entry in HeldOutRecord.of(folder).of_part("validation"):
         with (Path(folder) / entry.path).open(encoding="utf-8") as lines:
@@ -81,18 +84,21 @@ def interval(sets: Sequence[WatchedSet], *, asked: int | None, run_tokens: int) 
     return asked or (every if every <= run_tokens else None)
 
 
-def watch_held_out(folder: str | None, tokenizer: Path, *, documents: int, prefix: int, window: int, rows: int) -> HeldOutLoss:
+def watch_held_out(
+    folder: str | None, tokenizer: Path, *, documents: int, prefix: int, window: int, rows: int, trust_remote_code: bool
+) -> HeldOutLoss:
     """Read the watched documents and split them over the workers, in forward passes of the same shape as training's.
 
     Args:
-        folder: The study's held-out artifact; None for none.
+        folder: The study's held-out artifact; None for none, and then no tokenizer is loaded.
         tokenizer: Folder of the tokenizer.
         documents: Documents per source.
         prefix: Token placed before each document.
         window: Tokens per row.
         rows: Rows per forward pass.
+        trust_remote_code: Whether Python files of the tokenizer may run.
     """
-    sets = read_watched_sets(folder, tokenizer, documents=documents, window=window)
+    sets = read_watched_sets(folder, tokenizer, documents=documents, window=window, trust_remote_code=trust_remote_code)
     return HeldOutLoss(sets, prefix=prefix, row_tokens=rows * window, rank=dist.get_rank(), world_size=dist.get_world_size())
 
 

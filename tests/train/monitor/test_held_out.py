@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from cpt_ray.model.scoring import EncodedDocument
 from cpt_ray.records import DocumentKey, HeldOutPoint, HeldOutRecord, HeldOutSet, MemoryPoint, RunProgress, RunRecord
-from cpt_ray.train.monitor.held_out import HeldOutLoss, WatchedSet, interval, read_watched_sets
+from cpt_ray.train.monitor.held_out import HeldOutLoss, WatchedSet, interval, read_watched_sets, watch_held_out
 from cpt_ray.train.monitor.metrics import read_events, read_lineage, read_metrics
 from tests.train.tiny_run import make_task, spec_named, tiny_config
 
@@ -46,10 +47,10 @@ def root(root) -> Path:
     return root
 
 
-def run(root: Path, folder: str, **watch) -> RunRecord:
+def run(root: Path, folder: str, isolation: str = "document", **watch) -> RunRecord:
     from cpt_ray.train.worker import run_worker
 
-    config = tiny_config(root, budgets=[1500], checkpoint_every=400, watch=watch)
+    config = tiny_config(root, budgets=[1500], checkpoint_every=400, isolation=isolation, watch=watch)
     task = make_task(root, config, spec_named(config, "legal-1500"), folder)
     run_worker(task.model_copy(update={"held_out_folder": str(root / "held_out_sets")}))
     return RunRecord.load(root / folder / "run.json")
@@ -105,22 +106,43 @@ def test_memory_and_checkpoints_of_that_run_are_measured(root):
     assert "within its own document" in record.training.last.flops_basis
 
 
-def test_the_points_equal_the_evaluations_own_rule(root):
+@pytest.mark.parametrize("isolation", ["document", "none"])
+def test_the_points_equal_the_evaluations_own_rule(root, isolation):
     from cpt_ray.evaluate.bits_per_byte import score_documents
     from cpt_ray.model.base import load_model
 
-    if not (root / "on").exists():
-        run(root, "on", held_out_every=300)
+    name = "on" if isolation == "document" else "leaky"
+    if not (root / name).exists():
+        run(root, name, isolation, held_out_every=300)
     sets = read_watched_sets(str(root / "held_out_sets"), root / "model", documents=16, window=64)
     model = load_model(root / "model", precision="fp32")
-    for point in read_lineage(root / "on", "held_out", HeldOutPoint):
-        if point.tokens_seen == 0:
-            documents = next(entry for entry in sets if entry.of.source == point.source).documents
-            scores = score_documents(model, documents, prefix=0, context=64, batch_tokens=64)
-            nats = sum(score.nats for score in scores)
-            assert point.scored_bytes == sum(score.bytes for score in scores)
-            assert point.bits_per_byte == pytest.approx(nats / math.log(2) / point.scored_bytes, rel=1e-5)
-            assert point.nats_per_token == pytest.approx(nats / sum(score.tokens for score in scores), rel=1e-5)
+    points = [point for point in read_lineage(root / name, "held_out", HeldOutPoint) if point.tokens_seen == 0]
+    assert len(points) == 2
+    for point in points:
+        documents = next(entry for entry in sets if entry.of.source == point.source).documents
+        scores = score_documents(model, documents, prefix=0, context=64, batch_tokens=64)
+        nats = sum(score.nats for score in scores)
+        assert point.scored_bytes == sum(score.bytes for score in scores)
+        assert point.bits_per_byte == pytest.approx(nats / math.log(2) / point.scored_bytes, rel=1e-5)
+        assert point.nats_per_token == pytest.approx(nats / sum(score.tokens for score in scores), rel=1e-5)
+
+
+@pytest.mark.usefixtures("one_worker")
+def test_the_tokenizer_of_a_base_with_trusted_code_is_loaded_as_elsewhere_and_not_at_all_if_nothing_is_watched(root, tmp_path):
+    folder = shutil.copytree(root / "model", tmp_path / "custom")
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    told |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "tokenization_own.Own"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    code = "from transformers import PreTrainedTokenizerFast\n\n\nclass Own(PreTrainedTokenizerFast):\n    pass\n"
+    (folder / "tokenization_own.py").write_text(code)
+    sets = str(root / "held_out_sets")
+    with pytest.raises(ValueError, match="custom code"):
+        read_watched_sets(sets, folder, documents=2, window=64)
+    found = read_watched_sets(sets, folder, documents=2, window=64, trust_remote_code=True)
+    assert [len(entry.documents) for entry in found] == [2, 2]
+    settings = {"documents": 2, "prefix": 0, "window": 64, "rows": 1}
+    watching = watch_held_out(None, tmp_path / "no tokenizer", **settings, trust_remote_code=False)
+    assert not watching.sets
 
 
 def watched(*lengths: int) -> list[WatchedSet]:
