@@ -12,6 +12,7 @@ The same function runs in a Ray Train worker and in the driver process. Files un
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -27,9 +28,9 @@ from cpt_ray.edges import store
 from cpt_ray.edges.logs import log_to, rank_log
 from cpt_ray.edges.storage import write_atomic
 from cpt_ray.edges.store import lines
-from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.self_test import describe, require_isolation, run_self_test
 from cpt_ray.model.base import load_model
+from cpt_ray.model.bases.window import require_within_window
 from cpt_ray.model.parameters import FLOPS_BASIS, flops_per_token, trained_shape
 from cpt_ray.model.precision import PRECISIONS
 from cpt_ray.records import (
@@ -53,7 +54,7 @@ from cpt_ray.train.monitor.heartbeat import TellDriver
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
 from cpt_ray.train.monitor.metrics import ATTEMPTS, bring_run, clear_run, walk_steps
 from cpt_ray.train.monitor.peak import measure_peak_flops, peak_basis
-from cpt_ray.train.monitor.step_checks import Guards
+from cpt_ray.train.monitor.step_checks import Guards, StepRefused
 from cpt_ray.train.monitor.watch import Watch, intervals
 from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.batches import Batch, BatchSource
@@ -134,6 +135,7 @@ def _build(task: TrainTask, device: torch.device, watch: Watch) -> _Parts:
     order = _order(task, shards.record, start)
     watch.enter("load")
     model = load_model(task.model_folder, precision=settings.precision, trust_remote_code=task.settings.model.trust_remote_code)
+    require_within_window(model.config, shards.record.sequence_length)
     passes = _passes(task, shards.record, device)
     micro_batch = choose_micro_batch(passes, model)
     split = BatchSplit(settings.global_batch_size, dist.get_world_size(), micro_batch)
@@ -178,7 +180,7 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     # A stop that was requested while the workers started: nothing has been trained since the last checkpoint.
     saver.stop_before_training(progress)
     _begin_watching(task, parts, watch, progress, attempt)
-    guards = _guards(task, progress, attempt)
+    guards = _guards(task, start, progress, attempt)
     with (
         out_of_memory_named(parts.passes, parts.split.micro_batch),
         Prefetch(_batches(parts).at, rows=parts.split.rows, device=engine.device) as batches,
@@ -193,8 +195,8 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
         )
         try:
             progress = train(progress, course, engine=engine, guards=guards, monitor=watch, checkpoints=saver, lag=engine.lag)
-        except TrainingError:
-            saver.drain()  # a refusal, on every rank: the checkpoint that is on its way is whole
+        except StepRefused:
+            saver.drain()  # by every rank: the checkpoint on its way is whole. Another error may be of this rank alone
             raise
     if progress.tokens_spent < spec.stop_tokens:
         watch.close()
@@ -359,14 +361,16 @@ def _announce(
     return attempt
 
 
-def _guards(task: TrainTask, progress: RunProgress, attempt: RunAttempt) -> Guards:
-    """The guards, seeded with the losses so far; collective."""
+def _guards(task: TrainTask, start: Start, progress: RunProgress, attempt: RunAttempt) -> Guards:
+    """The guards, seeded with the losses that led here: of a branch, those of its trunk up to the branch point; collective."""
     config = task.settings.train.guards
     losses: list[list[float]] = [[]]
     if dist.get_rank() == 0:
-        folders = [Path(folder) for folder in (task.parent_folder, task.run_folder) if folder]
-        steps = (step for folder in folders for step in walk_steps(folder))
-        losses[0] = [step.loss for step in steps if step.step <= progress.step and not step.skipped][-config.spike_window :]
+        trunk = [(task.parent_folder, start.branch.step)] if task.parent_folder and start.branch else []
+        ends = [*trunk, (task.run_folder, progress.step)]
+        steps = (step for folder, last in ends for step in walk_steps(Path(folder)) if step.step <= last)
+        # Those of skipped steps too, as while it ran: their loss may be finite where their gradient was not.
+        losses[0] = [step.loss for step in steps if math.isfinite(step.loss)][-config.spike_window :]
     # Read by one rank: the others' view of a shared filesystem may lag, and all ranks must make the same decisions.
     dist.broadcast_object_list(losses)
     return Guards(config, attempt=attempt.attempt, history=losses[0])

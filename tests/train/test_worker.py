@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 
 from cpt_ray.edges.lease import FILE, Lease
 from cpt_ray.edges.storage import write_atomic
-from cpt_ray.errors import ArtifactError, LeaseError, TrainingStopped
-from cpt_ray.records import CheckpointManifest, RunAttempt, RunRecord, StepMetrics
+from cpt_ray.errors import ArtifactError, LeaseError, TrainingError, TrainingStopped
+from cpt_ray.records import CheckpointManifest, RunAttempt, RunProgress, RunRecord, StepMetrics
+from cpt_ray.train import worker
 from cpt_ray.train.checkpoint import committed as checkpoint
 from cpt_ray.train.checkpoint.snapshot import read_times
 from cpt_ray.train.monitor.metrics import read_metrics
+from cpt_ray.train.monitor.step_checks import StepRefused
 from tests.train.checkpoint.resume_jobs import cut_after
 from tests.train.tiny_run import make_task, run, spec_named, tiny_config
 
@@ -78,6 +80,39 @@ def test_a_branch_continues_the_trunks_positions_and_anneals(root):
     assert steps[0].sample_ids != trunk_steps[-1].sample_ids
     assert steps[-1].learning_rate < steps[0].learning_rate
     assert 2000 <= branch.tokens_seen < 2000 + 4 * 64
+
+
+def test_the_spike_window_of_a_resumed_branch_has_the_trunk_up_to_the_branch_point_and_then_its_own(root, monkeypatch):
+    run(root, "legal-trunk", "long-trunk")
+    run(root, "legal-1000", "early", parent="long-trunk")
+    attempt = RunAttempt.load(root / "early" / "attempts" / "attempt-0001.json")
+    begun = attempt.first_step
+    trunk, own = (list(read_metrics(root / name)) for name in ("long-trunk", "early"))
+    assert trunk[-1].step > begun, "the trunk went on"
+    seen: list[list[float]] = []
+    monkeypatch.setattr(worker, "Guards", lambda *_, history, **__: seen.append(history))
+    config = tiny_config(root)
+    task = make_task(root, config, spec_named(config, "legal-1000"), "early", root / "long-trunk")
+    resumed = begun + 2
+    start = worker.Start(branch=RunProgress(step=begun), resume=None)
+    worker._guards(task, start, RunProgress(step=resumed), attempt)
+    assert seen == [[step.loss for step in trunk if step.step <= begun] + [step.loss for step in own if step.step <= resumed]]
+    assert len(seen[0]) == resumed
+
+
+@pytest.mark.parametrize(("error", "drained"), [(StepRefused, 1), (TrainingError, 0)])
+def test_only_a_refusal_of_the_guards_waits_for_the_others_on_its_way_out(root, monkeypatch, error, drained):
+    """Any other error may be of one rank alone, whose collective would hold up the others until it times out."""
+    drains: list[int] = []
+
+    def refuse(*_args, **_settings):
+        raise error("no", fix="none")
+
+    monkeypatch.setattr(worker, "train", refuse)
+    monkeypatch.setattr(worker.Saver, "drain", lambda _: drains.append(1))
+    with pytest.raises(error, match="no"):
+        run(root, "legal-1000", f"refused-{error.__name__}")
+    assert len(drains) == drained
 
 
 def test_micro_batch_size_changes_nothing_beyond_rounding(root):

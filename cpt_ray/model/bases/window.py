@@ -6,8 +6,13 @@ In: a `BaseFiles`, and the lengths that the study asks for. Out: warnings, or an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from cpt_ray.errors import TrainingError
 from cpt_ray.model.bases.files import BaseFiles
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 LEAST_POSITIONS = 56
 """Longest document of the isolation self-test, and length of the fixed row whose loss guards a checkpoint."""
@@ -24,6 +29,37 @@ def learned_positions(files: BaseFiles) -> int | None:
     return min(sizes) - _OFFSETS.get(str(files.config.get("model_type")), 0) if sizes else None
 
 
+def sliding_window(config: Mapping[str, Any]) -> int | None:
+    """Tokens that the layers with a sliding window attend to; None if no layer has one.
+
+    Args:
+        config: A model's `config.json`, or what transformers has made of it.
+    """
+    window, kinds = config.get("sliding_window"), config.get("layer_types")
+    if not isinstance(window, int) or config.get("use_sliding_window") is False:
+        return None
+    if kinds is not None:
+        return window if "sliding_attention" in kinds else None
+    if "max_window_layers" in config and config["max_window_layers"] >= config.get("num_hidden_layers", 0):
+        return None
+    return window
+
+
+def require_within_window(config: PretrainedConfig, tokens: int) -> None:
+    """Refuse rows longer than the sliding window of a loaded model: sooner or later a document would exceed it, on one worker.
+
+    Raises:
+        TrainingError: Naming both lengths.
+    """
+    window = sliding_window(config.get_text_config().to_dict())
+    if window is not None and tokens > window:
+        raise TrainingError(
+            f"rows have {tokens} tokens, but the model uses a sliding window of {window}, which document attention does not "
+            "support for longer documents",
+            fix=f"set prepare.pack.sequence_length to at most {window}, or use a model with full causal attention",
+        )
+
+
 def check_window(files: BaseFiles, lengths: Mapping[str, int]) -> list[str]:
     """Compare the lengths of rows with what the base can take.
 
@@ -35,11 +71,12 @@ def check_window(files: BaseFiles, lengths: Mapping[str, int]) -> list[str]:
         A warning for each length beyond the positions that a rotary base was trained on.
 
     Raises:
-        ConfigError: If a length exceeds the positions that the base has learned.
+        ConfigError: If a length exceeds the positions that the base has learned, or its sliding window.
     """
     learned = learned_positions(files)
     text = files.config.get("text_config")
-    trained = (text if isinstance(text, dict) else files.config).get("max_position_embeddings")
+    config = text if isinstance(text, dict) else files.config
+    trained, window = config.get("max_position_embeddings"), sliding_window(config)
     warnings = []
     if learned is not None and learned < LEAST_POSITIONS:
         raise files.refused(
@@ -47,6 +84,12 @@ def check_window(files: BaseFiles, lengths: Mapping[str, int]) -> list[str]:
             fix="use a base with a longer window",
         )
     for key, tokens in lengths.items():
+        if window is not None and tokens > window:
+            raise files.refused(
+                f"{key} is {tokens} tokens, but the base uses a sliding window of {window}, which document attention does not "
+                "support for longer documents",
+                fix=f"set {key} to at most {window}, or use a base with full causal attention",
+            )
         if learned is not None and tokens > learned:
             raise files.refused(
                 f"{key} is {tokens} tokens, but the base has learned {learned} positions", fix=f"set {key} to at most {learned}"

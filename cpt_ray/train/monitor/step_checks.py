@@ -25,6 +25,10 @@ _LEAST_SIGMA_SHARE = 0.002
 _MOST_ROWS_NAMED = 8
 
 
+class StepRefused(TrainingError):  # noqa: N818  (the guards did what they are for)
+    """A guard refused a step: on every rank, because all decide from the same numbers."""
+
+
 class SpikeMonitor:
     """Finds losses far above the recent ones: robust z-score over a rolling window (median and MAD).
 
@@ -89,10 +93,10 @@ class Guards:
         """Let a spike pass, unless `train.guards.on_spike` is `stop`.
 
         Raises:
-            TrainingError: Naming step and rows.
+            StepRefused: Naming step and rows.
         """
         if self._config.on_spike == "stop":
-            raise TrainingError(
+            raise StepRefused(
                 f"step {spike.step} at {spike.tokens_seen} tokens: loss spike: {spike.text}; rows {_some(spike.sample_ids)}",
                 fix="inspect these rows, or lower train.learning_rate; train.guards.on_spike=warn continues past it",
             )
@@ -114,14 +118,14 @@ class Guards:
             batch: Its rows.
 
         Raises:
-            TrainingError: If no more may be skipped; this step has not changed the weights.
+            StepRefused: If no more may be skipped; this step has not changed the weights.
         """
         what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
         event = self._event("skipped_step", what, step=step, tokens_seen=tokens_seen, batch=batch, loss=loss, usual_loss=None)
         most = self._config.max_skipped_steps
         if skipped >= most:
             before = f"; {skipped} skipped before it, and train.guards.max_skipped_steps is {most}" if skipped else ""
-            raise TrainingError(
+            raise StepRefused(
                 f"step {step} at {tokens_seen} tokens: {what}; rows {_some(event.sample_ids)}{before}",
                 fix="lower train.learning_rate or lengthen train.schedule.warmup, or skip such steps with a higher "
                 "train.guards.max_skipped_steps; the run resumes from its last checkpoint",
