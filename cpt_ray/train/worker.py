@@ -165,7 +165,8 @@ def _train(task: TrainTask, device: torch.device, watch: Watch, ask_preemption: 
     progress, loaded = _load(task, engine, start, manifest)
     resumed = start.resume is not None and start.resume.own
     attempt = _announce(task, engine, parts.split, progress, proof, loaded, resumed=resumed, started=started)
-    exports = Exports(task, engine, parts.order, manifest, tokens_spent=progress.tokens_spent if resumed else spec.start_tokens)
+    passed = progress.tokens_spent if resumed else spec.start_tokens
+    exports = Exports(task, engine, parts.order, manifest, tokens_spent=passed, on_wait=watch.move)
     # A branch starts up to a step past its nominal start, where it may have a mark already.
     exports.points(progress)
     saver = Saver(

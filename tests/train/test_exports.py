@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from cpt_ray.edges.store.transfer import INDEX
+from cpt_ray.errors import LeaseError
 from cpt_ray.records import RunRecord
+from cpt_ray.train import exports
 from cpt_ray.train.checkpoint import committed as checkpoint
+from cpt_ray.train.exports import Exports
 from cpt_ray.train.monitor.metrics import read_metrics
 from cpt_ray.train.runs.specs import trajectory_specs
 from cpt_ray.train.task import averaged_folder, point_folder
@@ -105,3 +112,41 @@ def test_kept_weights_are_not_lost_when_the_run_dies_before_its_checkpoint(root,
     assert len(record.training.attempts) == 2
     found = weights(late)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def slow_export(fails: str) -> tuple[str, int]:
+    """An export of rank 0 that takes longer than collectives may, on this rank: what it raised, and how often it waited."""
+    group = dist.new_group(timeout=timedelta(seconds=1))
+    waits: list[int] = []
+    errors = {"not": None, "refused": LeaseError("superseded", fix="none"), "a bug": KeyError("x")}
+
+    def work() -> None:
+        time.sleep(3.0)
+        if (error := errors[fails]) is not None:
+            raise error
+
+    made = Exports.__new__(Exports)
+    made._engine, made._on_wait = SimpleNamespace(device=torch.device("cpu")), lambda: waits.append(1)
+    world, exports._MEET_S = dist.group.WORLD, 0.2
+    dist.distributed_c10d.GroupMember.WORLD = group
+    try:
+        made._on_rank_0(work)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".splitlines()[0], len(waits)
+    finally:
+        dist.distributed_c10d.GroupMember.WORLD, exports._MEET_S = world, 2.0
+    return "done", len(waits)
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"),
+    [
+        ("not", ["done", "done"]),
+        ("refused", ["LeaseError: superseded"] * 2),
+        ("a bug", ["KeyError: 'x'", "RuntimeError: rank 0: KeyError: 'x'"]),
+    ],
+)
+def test_an_export_may_take_longer_than_a_collective_and_its_error_is_known_to_all_ranks(zero_groups, fails, said):
+    found = zero_groups.of(2).run(slow_export, fails)
+    assert [text for text, _ in found] == said
+    assert all(waits > 5 for _, waits in found)
