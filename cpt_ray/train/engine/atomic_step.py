@@ -11,7 +11,7 @@ methods of one optimizer object are replaced, never those of a class.
 
 In fp16 the loss is multiplied by a scale that DeepSpeed finds by overflows: it doubles while all goes well, and is halved by a
 gradient that no longer fits. Such a step is to be repeated at the lower scale (`AtomicStep.lowered`). A loss that is not
-finite, or a gradient that is not at the lowest scale either, is none of the scale's: the step is dropped, the scale is as before.
+finite, or a gradient that is not at the lowest scale either, is none of the scale's: the step is dropped, the scale put back.
 """
 
 from __future__ import annotations
