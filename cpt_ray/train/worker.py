@@ -49,6 +49,7 @@ from cpt_ray.train.checkpoint.saver import Saver, stopped_at
 from cpt_ray.train.engine.engine import Engine
 from cpt_ray.train.engine.micro_batch import Passes, choose_micro_batch, out_of_memory_named
 from cpt_ray.train.exports import Exports
+from cpt_ray.train.groups.process import prepare_process
 from cpt_ray.train.loop import Course, train
 from cpt_ray.train.monitor.heartbeat import TellDriver
 from cpt_ray.train.monitor.held_out import HeldOutLoss, watch_held_out
@@ -61,7 +62,6 @@ from cpt_ray.train.order.batches import Batch, BatchSource
 from cpt_ray.train.order.mixes import sample_order
 from cpt_ray.train.order.prefetch import Prefetch
 from cpt_ray.train.order.samples import SampleOrder
-from cpt_ray.train.process import prepare_process
 from cpt_ray.train.runs.record import wall_clock
 from cpt_ray.train.runs.schedule import learning_rate
 from cpt_ray.train.shutdown import AskPreemption

@@ -67,8 +67,8 @@ def test_forgetting_zeroes_the_moments_and_leaves_the_weights(root, stage, tmp_p
     from cpt_ray.config.deepspeed import load_deepspeed
     from cpt_ray.model.base import load_model
     from cpt_ray.train.engine.engine import Engine
+    from cpt_ray.train.groups.process import require_process_group
     from cpt_ray.train.order.batches import MicroBatch
-    from cpt_ray.train.process import require_process_group
 
     require_process_group()
     config = tiny_config(tmp_path, precision="fp32", stage=stage)

@@ -21,10 +21,10 @@ import torch.distributed as dist
 from cpt_ray.model.base import load_model
 from cpt_ray.records import Trial
 from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.groups.process import prepare_process
 from cpt_ray.train.monitor.memory import read_host_peak
 from cpt_ray.train.order.batch_split import BatchSplit
 from cpt_ray.train.order.batches import MicroBatch
-from cpt_ray.train.process import prepare_process
 from cpt_ray.train.task import TrialTask
 
 _MOST_PASSES = 2

@@ -22,8 +22,8 @@ from cpt_ray.config.deepspeed import check_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.model.base import load_model
 from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.groups.process import require_process_group
 from cpt_ray.train.order.batches import MicroBatch
-from cpt_ray.train.process import require_process_group
 from tests.evaluate.tiny import build_model, build_tokenizer
 
 T, STEPS = 128, 6

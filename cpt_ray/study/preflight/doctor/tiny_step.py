@@ -19,8 +19,8 @@ from cpt_ray.config.deepspeed import DeepSpeedConfig, check_deepspeed
 from cpt_ray.config.sections.train import TrainConfig
 from cpt_ray.model.base import load_model
 from cpt_ray.train.engine.engine import Engine
+from cpt_ray.train.groups.process import require_process_group
 from cpt_ray.train.order.batches import MicroBatch
-from cpt_ray.train.process import require_process_group
 
 _VOCABULARY, _LENGTH, _ROWS, _STEPS, _RATE = 512, 128, 2, 4, 1e-3
 _PLAIN = {"bf16": {"enabled": "auto", "check_grad_overflow": False}, "zero_optimization": {"stage": 2, "overlap_comm": False}}

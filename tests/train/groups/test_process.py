@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.train import process
-from cpt_ray.train.process import prepare_process
+from cpt_ray.train.groups import process
+from cpt_ray.train.groups.process import prepare_process
 
 
 @pytest.mark.usefixtures("one_worker")
