@@ -7,6 +7,7 @@ Guarantee: everything yielded came from the files as listed; the version is comp
 
 from __future__ import annotations
 
+import errno
 import io
 import lzma
 import shutil
@@ -46,6 +47,16 @@ from cpt_ray.errors import DataError
 from cpt_ray.records import Document
 
 _DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, pa.ArrowException)
+_TOO_MANY_FILES = "raise the limit of open files (ulimit -n 65536), then re-run the same command"
+_NO_ROOM = (
+    "free space in the folder of temporary files, {temporary}, or set TMPDIR to another one, then re-run the same command"
+)
+_NO_FAULT_OF_THE_FILE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "give this user read permission, or leave the file out of source {source}"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _NO_ROOM),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _TOO_MANY_FILES),
+}
+"""What the system may say of a file that is whole, and what to do then."""
 _ENOUGH_RECORDS = 1000
 _HOPELESS_SHARE = 0.5
 _HEAD = 1 << 13
@@ -86,8 +97,9 @@ def read_documents(
         that are left out not counted.
 
     Raises:
-        DataError: If a column is missing, or a file is truncated, damaged or changed; at the first bad record if
-            `on_bad_record` is `fail`, or if after a thousand records more than half are bad. Names the file and the location.
+        DataError: If a column is missing, or a file cannot be read or is truncated, damaged or changed; at the first bad record
+            if `on_bad_record` is `fail`, or if after a thousand records more than half are bad. Names the file, in an archive
+            its member, and the location.
     """
     reader = _Reader(source, max_bytes, Counter() if encodings is None else encodings)
     left, records, bad = source.limit_documents, 0, 0
@@ -108,19 +120,27 @@ def read_documents(
                 records, here = records + 1, here + 1
                 if isinstance(item, Rejected) and item.problem:
                     bad += 1
-                    _apply_policy(item, part, source, records, bad)
-                    path = redact_uris(part.path)  # it is stored, as the id of a sample
+                    _apply_policy(item, reader.part, source, records, bad)
+                    path = redact_uris(reader.part.path)  # it is stored, as the id of a sample
                     place = f"{path}, {item.place}" if item.place else path
                     item = replace(item, id=place, preview=f"{item.problem}: {item.preview}")
                 yield item
         except _DAMAGE as error:
             # A file that was replaced meanwhile looks damaged; the change is the better explanation.
             check_unchanged(part, source.name)
-            raise DataError(
-                f"{part.path}: damaged or truncated after {here} records: {error}",
-                fix=f"fetch the file again, or leave it out of source {source.name}: the amount of lost data is unknown",
-            ) from error
+            raise _unreadable(error, reader.part.path, here, source.name) from error
         check_unchanged(part, source.name)
+
+
+def _unreadable(error: Exception, path: str, records: int, source: str) -> DataError:
+    """The error for a file at which reading stopped: damaged, or whole and out of reach."""
+    if isinstance(error, OSError) and error.errno in _NO_FAULT_OF_THE_FILE:
+        fix = _NO_FAULT_OF_THE_FILE[error.errno].format(source=source, temporary=tempfile.gettempdir())
+        return DataError(f"{path}: cannot be read after {records} records: {error.strerror}", fix=fix)
+    return DataError(
+        f"{path}: damaged or truncated after {records} records: {error}",
+        fix=f"fetch the file again, or leave it out of source {source}: the amount of lost data is unknown",
+    )
 
 
 def _left_out(path: str, kind: str, num_bytes: int) -> Rejected:
@@ -133,9 +153,12 @@ class _Reader:
 
     def __init__(self, source: SourceConfig, max_bytes: int | None, encodings: Counter[str]) -> None:
         self._source, self._max_bytes, self._encodings = source, max_bytes, encodings
+        self.part: ReadPart
+        """What is being read: a part of the task, or a member of an archive."""
 
     def items(self, part: ReadPart, file_format: SourceFormat) -> Items:
         """The documents of a file, or of all members of an archive."""
+        self.part = part
         archive = archive_kind(part.path)
         if archive is None:
             encoding = self._encoding_of(part, file_format)
@@ -152,7 +175,7 @@ class _Reader:
         if kind is not None or found is None:
             yield _left_out(path, str(kind), member.size_bytes)
             return
-        here = ReadPart(path=path, size_bytes=member.size_bytes, version=part.version)
+        self.part = here = ReadPart(path=path, size_bytes=member.size_bytes, version=part.version)
         stream = unpacked(io.BufferedReader(member.stream, _COPIED_BYTES))  # a member shows 512 bytes or 8 kB of what is ahead
         if self._source.encoding != "auto" or found in _TABLES:
             yield from self._file(stream, here, found, Encoding(self._source.encoding))

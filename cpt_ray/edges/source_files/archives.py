@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from cpt_ray.edges.source_files.kinds import COMPRESSED, is_hidden, plain_name
+from cpt_ray.edges.source_files.kinds import COMPRESSED, decoded_name, is_hidden, plain_name
 
 _SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".tzst": ".tar"}
 _CHUNK = 1 << 20
@@ -81,10 +81,11 @@ def _tar(stream: Any) -> Iterator[Member]:
     # Blocks of zeros end an archive; behind them another one may be appended.
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictHeader, ignore_zeros=True) as archive:
         for info in archive:
+            name = decoded_name(info.name)
             if info.isfile():
-                yield Member(info.name, info.size, archive.extractfile(info), _hidden(info.name))
+                yield Member(name, info.size, archive.extractfile(info), _hidden(name))
             elif not info.isdir():
-                yield Member(info.name, 0, None, "link" if info.islnk() or info.issym() else "special")
+                yield Member(name, 0, None, "link" if info.islnk() or info.issym() else "special")
             archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header; a corpus can have a million members
 
 

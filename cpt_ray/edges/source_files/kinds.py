@@ -110,3 +110,8 @@ def _by_magic(head: bytes) -> str | None:
     if head[_TAR_AT : _TAR_AT + 5] == b"ustar":
         return "archive"
     return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+
+
+def decoded_name(name: str) -> str:
+    """A name of a file as text: bytes that are not UTF-8, which Python keeps as half characters, are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

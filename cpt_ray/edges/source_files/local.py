@@ -4,7 +4,7 @@ Symbolic links are followed, to files and to folders. In each part of a pattern,
 reading as a pattern. Memory: one entry per file.
 
 Guarantee: every regular file that is named is listed, or left out under a kind: `hidden`, `folder`, `special` (pipes, sockets,
-devices), `loop` (a link to a folder that contains it). A dangling link and an unreadable folder are errors.
+devices), `loop` (a link to a folder that contains it), `name_not_utf8`. A dangling link and an unreadable folder are errors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cpt_ray.edges.source_files.kinds import is_hidden
+from cpt_ray.edges.source_files.kinds import decoded_name, is_hidden
 from cpt_ray.errors import DataError
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -69,7 +69,8 @@ def expand_local(path: str) -> tuple[list[SourceFile], list[LeftOut], bool]:
             raise DataError(f"{path}: '**' is only read as a whole part of a path", fix="write **/*.txt, for example")
         found, folder = _expand("/", parts, ()), False
     every = sorted(set(found))
-    return [f for f in every if isinstance(f, SourceFile)], [f for f in every if isinstance(f, LeftOut)], folder
+    left_out = [item._replace(path=decoded_name(item.path)) for item in every if isinstance(item, LeftOut)]
+    return [item for item in every if isinstance(item, SourceFile)], left_out, folder
 
 
 def parts_named(path: str) -> list[str]:
@@ -177,6 +178,8 @@ def _entry_one(path: str) -> Found:
         raise DataError(f"{path}: cannot be read: {error.strerror}", fix="check its permissions") from error
     if not stat.S_ISREG(status.st_mode):
         return LeftOut(path, "special", 0)
+    if decoded_name(path) != path:  # no record could hold it
+        return LeftOut(path, "name_not_utf8", status.st_size)
     return SourceFile(path, status.st_size, f"{status.st_mtime:.6f}")
 
 

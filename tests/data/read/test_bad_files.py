@@ -4,6 +4,9 @@ import gzip
 import io
 import json
 import lzma
+import os
+import resource
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpt_ray.config.sections.prepare import SourceConfig
-from cpt_ray.data.read import Rejected, plan_reads
+from cpt_ray.data.read import Rejected, plan_reads, read_documents
 from cpt_ray.data.run.document_tasks import ReadUnit, read_unit
 from cpt_ray.data.run.units import UnitContext
 from cpt_ray.errors import DataError
@@ -135,6 +138,34 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(DataError, match=r"zip://a\.jsonl::.*a\.zip: damaged or truncated after \d+ records"):
         read(config)
+
+
+def test_what_is_bad_in_an_archive_is_named_with_its_member(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, lines in (("first.jsonl", LINES), ("second.jsonl", b"{}\n" + LINES)):
+            info = tarfile.TarInfo(name)
+            info.size = len(lines)
+            archive.addfile(info, io.BytesIO(lines))
+    (bad,) = [item for item in read(source(tmp_path / "a.tar", "jsonl")) if isinstance(item, Rejected) and item.problem]
+    assert bad.id == f"tar://second.jsonl::{tmp_path}/a.tar, line 1"
+    with pytest.raises(DataError, match=rf"^tar://second\.jsonl::{tmp_path}/a\.tar, line 1: "):
+        read(source(tmp_path / "a.tar", "jsonl", on_bad_record="fail"))
+
+
+def test_a_file_that_is_whole_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(LINES)
+    (task,) = plan_reads(source(path, "jsonl"), 10**6)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"a\.jsonl: cannot be read after 0 records: Too many open files") as caught:
+            list(read_documents(task, source(path, "jsonl")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert caught.value.fix.startswith("raise the limit of open files")
 
 
 def test_a_json_list_that_breaks_off_is_named_with_the_element(tmp_path: Path) -> None:

@@ -80,6 +80,16 @@ def test_a_damaged_tar_is_an_error(data: bytes, message: str) -> None:
         list(names(data))
 
 
+def test_a_member_whose_name_is_not_utf_8_is_read_under_a_name_that_can_be_written_down() -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        info = tarfile.TarInfo("café.txt")
+        info.size = 4
+        archive.addfile(info, io.BytesIO(b"text"))
+    out.seek(0)
+    assert [(member.name, member.stream.read()) for member in members(out, "tar")] == [("caf\\udce9.txt", b"text")]
+
+
 def test_zips_that_were_appended_to_one_another_are_an_error_and_a_self_extracting_one_is_read() -> None:
     assert list(names(zipped(), "zip")) == ALL
     assert list(names(b"#!/bin/sh\n" + zipped(), "zip")) == ALL

@@ -101,6 +101,17 @@ def test_a_pipe_is_left_out_and_not_waited_for(tmp_path):
         list_files(f"{tmp_path}/pipe.txt")
 
 
+def test_a_name_that_is_not_utf_8_is_left_out_and_can_be_written_down(tmp_path):
+    for name in (b"caf\xe9.txt", b".hidden \xe9", "café.txt".encode()):
+        (tmp_path / os.fsdecode(name)).write_text("text")
+    found, left = names(list_files(str(tmp_path)))
+    assert found == ["café.txt"]
+    assert sorted(left) == [(".hidden \\udce9", "hidden"), ("caf\\udce9.txt", "name_not_utf8")]
+    os.remove(tmp_path / "café.txt")
+    with pytest.raises(DataError, match=r"names no file that is read; 2 left out, such as .*hidden"):
+        list_files(str(tmp_path))
+
+
 def test_a_home_a_file_url_and_stars_inside_a_name(tmp_path, monkeypatch):
     (tmp_path / "a b.txt").write_text("one")
     monkeypatch.setenv("HOME", str(tmp_path))
