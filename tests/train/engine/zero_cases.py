@@ -149,7 +149,7 @@ def engine_trains(folder: str, case: Case, out: str, **changes: Any) -> dict[str
 def reference_trains(
     folder: Path, precision: str, *, embedding_factor: float = 1.0, frozen: tuple[str, ...] = (), optimizer: Any = None
 ) -> tuple[list[tuple[float, float]], dict[str, Tensor]]:
-    """The same steps in plain torch: fp32 master weights, AdamW, gradients over the whole batch at once.
+    """The same steps in plain torch: fp32 master weights, AdamW, gradients of the whole batch summed in fp32.
 
     `frozen` are prefixes of names that keep their weights; `optimizer` builds one over groups.
 
@@ -168,22 +168,24 @@ def reference_trains(
     stepped = optimizer(groups) if optimizer else torch.optim.AdamW(groups, betas=(0.9, 0.95))
     found = []
     for step in range(STEPS):
-        total = torch.zeros(())
+        total = 0.0
+        stepped.zero_grad()
         for ids, lengths in rows(step):
             labels = labels_of(ids, lengths)
             for part, target in zip(ids.split(lengths), labels.split(lengths), strict=True):
                 logits = model(part[None]).logits[0].float()
-                total = total + torch.nn.functional.cross_entropy(logits, target, reduction="sum", ignore_index=IGNORED)
-        loss = total / loss_tokens()
-        model.zero_grad()
-        loss.backward()
-        for name, p in model.named_parameters():
-            if name in trained:
-                master[name].grad = p.grad.float()
+                nats = torch.nn.functional.cross_entropy(logits, target, reduction="sum", ignore_index=IGNORED)
+                model.zero_grad()
+                (nats / loss_tokens()).backward()
+                for name, p in model.named_parameters():  # summed in fp32: autograd would round each sum to the weights' type
+                    if name in trained:
+                        grad = master[name].grad
+                        master[name].grad = p.grad.float() if grad is None else grad + p.grad.float()
+                total += float(nats.detach())
         norm = torch.nn.utils.clip_grad_norm_(trained.values(), 0.5)
         stepped.step()
         with torch.no_grad():
             for name, p in model.named_parameters():
                 p.copy_(master[name])
-        found.append((float(loss.detach()), float(norm)))
+        found.append((total / loss_tokens(), float(norm)))
     return found, {name: p.detach() for name, p in master.items()}
