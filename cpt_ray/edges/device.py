@@ -21,14 +21,15 @@ from typing import Any, Literal
 from cpt_ray.config.devices import choose_device, require_precision
 from cpt_ray.config.sections.runtime import RuntimeConfig
 from cpt_ray.edges.packages import versions
-from cpt_ray.records import DeviceFacts
+from cpt_ray.records import CpuProducts, DeviceFacts
 
 _QUERY = ("--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader,nounits")
 _TIMEOUT_S = 20
 DRIVER = Path("/proc/driver/nvidia/version")
 """Written by NVIDIA's kernel module."""
 PROCESSORS = Path("/proc/cpuinfo")
-_BF16_UNITS = {"amx_bf16", "avx512_bf16"}
+_BF16_FEATURES = {"amx_bf16", "avx512_bf16", "bf16"}
+"""As /proc/cpuinfo names them; the last on ARM."""
 
 
 @functools.cache
@@ -61,10 +62,18 @@ def count_cards() -> int:
 
 
 @functools.cache
-def cpu_has_bf16() -> bool:
-    """Whether this machine's CPU says that it has units for bf16; without them it trains at the pace of fp32."""
-    said = PROCESSORS.read_text(encoding="utf-8") if PROCESSORS.is_file() else ""
-    return not _BF16_UNITS.isdisjoint(said.split())
+def cpu_products() -> CpuProducts:
+    """How this machine's CPU multiplies matrices of bf16 fastest: in its units for bf16, or in fp32, with AVX-512 or without.
+
+    From what the CPU says of itself, never from a measurement: that could fall differently at the next start, and a run that is
+    resumed would then compute in another way. On Intel avx512_bf16 counts only beside AMX: it multiplies bf16 at half the rate
+    at which it multiplies fp32 (docs/log.md), and virtual machines may show it alone.
+    """
+    said = set(PROCESSORS.read_text(encoding="utf-8").split()) if PROCESSORS.is_file() else set()
+    units = said & _BF16_FEATURES
+    if "GenuineIntel" in said and "amx_bf16" not in said:
+        units.discard("avx512_bf16")
+    return "bf16" if units else "avx512" if "avx512f" in said else "fp32"
 
 
 def prove_device(runtime: RuntimeConfig, precisions: Mapping[str, str]) -> Literal["cpu", "gpu"]:

@@ -18,6 +18,7 @@ from cpt_ray.config.plain_text import read_text_file
 from cpt_ray.config.values import Bytes, Section
 from cpt_ray.config.yaml_text import parse_yaml
 from cpt_ray.errors import ConfigError
+from cpt_ray.records import CpuProducts
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -66,9 +67,9 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def load_cpu(*, has_bf16: bool) -> HardwareProfile:
-    """The profile of a core of a CPU with or without units for bf16."""
-    return load_hardware("cpu" if has_bf16 else "cpu-fp32")
+def load_cpu(products: CpuProducts) -> HardwareProfile:
+    """The profile of a core of a CPU, by how it multiplies."""
+    return load_hardware("cpu" if products == "bf16" else f"cpu-{products}")
 
 
 def load_hardware(wanted: str) -> HardwareProfile:

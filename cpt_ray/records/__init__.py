@@ -43,7 +43,7 @@ from cpt_ray.records.data import (
     UnitReport,
     sum_reports,
 )
-from cpt_ray.records.device import Card, ClusterNode, DeviceFacts, Finding
+from cpt_ray.records.device import Card, ClusterNode, CpuProducts, DeviceFacts, Finding
 from cpt_ray.records.exams import ExamHit, ExamItem, ExamScan, Half, TaskScan, half_of, read_hits, read_items, write_items
 from cpt_ray.records.fits import (
     Answers,
@@ -148,6 +148,7 @@ __all__ = [
     "CompiledLayers",
     "Conclusion",
     "CorpusProfile",
+    "CpuProducts",
     "CurvePoint",
     "Delta",
     "DeviceFacts",

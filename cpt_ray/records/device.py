@@ -6,6 +6,9 @@ from typing import Literal, NamedTuple
 
 from cpt_ray.records.base import Record
 
+CpuProducts = Literal["bf16", "avx512", "fp32"]
+"""What a CPU multiplies matrices of bf16 in: its units for bf16, or fp32 with AVX-512 or without."""
+
 
 class Card(NamedTuple):
     """A GPU and its memory in bytes."""

@@ -155,16 +155,20 @@ def test_a_gpu_is_described_by_torch():
 
 
 @pytest.mark.parametrize(
-    ("said", "has_bf16"),
+    ("said", "products"),
     [
-        ("flags\t\t: fpu avx2 avx512f avx512_bf16 vaes\n", True),
-        ("flags\t\t: avx2 amx_bf16\n", True),
-        ("flags\t\t: fpu avx2 avx512f avx512bw\n", False),
-        (None, False),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_bf16 vaes\n", "bf16"),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: avx2 avx512f avx512_bf16 amx_bf16\n", "bf16"),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 avx512f avx512_bf16 vaes\n", "avx512"),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 avx512f avx512bw\n", "avx512"),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 vaes\n", "fp32"),
+        ("Features\t: fp asimd sve bf16 i8mm\n", "bf16"),
+        ("Features\t: fp asimd\n", "fp32"),
+        (None, "fp32"),
     ],
 )
-def test_a_cpu_has_bf16_if_it_says_so(tmp_path, monkeypatch, said, has_bf16):
+def test_a_cpu_multiplies_as_it_says(tmp_path, monkeypatch, said, products):
     monkeypatch.setattr(device, "PROCESSORS", tmp_path / "cpuinfo")
     if said is not None:
         (tmp_path / "cpuinfo").write_text(said)
-    assert device.cpu_has_bf16.__wrapped__() is has_bf16
+    assert device.cpu_products.__wrapped__() == products

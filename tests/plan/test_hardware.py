@@ -26,11 +26,11 @@ def refused(text: str) -> ConfigError:
 
 
 def test_every_profile_is_whole_and_none_invents_a_price():
-    assert profile_names() == ["a100-40", "a100-80", "a10g", "b200", "cpu", "cpu-fp32", "h100", "h200", "l4"]
+    assert profile_names() == ["a100-40", "a100-80", "a10g", "b200", "cpu", "cpu-avx512", "cpu-fp32", "h100", "h200", "l4"]
     for name in profile_names():
         profile = load_hardware(name)
         assert (profile.name, profile.price) == (name, None)
-        assert profile.is_gpu is (name not in ("cpu", "cpu-fp32"))
+        assert profile.is_gpu is (not name.startswith("cpu"))
         assert profile.achieved_source
 
 
@@ -57,7 +57,8 @@ def test_another_card_has_none():
 def test_unknown_hardware_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="--hardware h10O: there is no such profile; the nearest is h100") as caught:
         load_hardware("h10O")
-    assert caught.value.fix.startswith("use one of a100-40, a100-80, a10g, b200, cpu, cpu-fp32, h100, h200, l4, or the path")
+    known = ", ".join(profile_names())
+    assert caught.value.fix.startswith(f"use one of {known}, or the path")
     with pytest.raises(ConfigError, match="no such hardware profile") as caught:
         load_hardware("nowhere.yaml")
     assert "profiles/h100.yaml" in caught.value.fix

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from cpt_ray.edges.device import cpu_has_bf16, read_device
+from cpt_ray.edges.device import cpu_products, read_device
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.hardware import HardwareProfile, find_profile, load_cpu, load_hardware, profile_names
 
@@ -81,7 +81,7 @@ def _trained_with(profile: HardwareProfile) -> float:
 def _cpu(devices: int, core: HardwareProfile | None = None) -> Hardware:
     # Half of the memory: the system, texts and the scoring of models need the rest.
     memory, cores = psutil.virtual_memory().total // 2, os.cpu_count() or 1
-    core = core or load_cpu(has_bf16=cpu_has_bf16())
+    core = core or load_cpu(cpu_products())
     return Hardware(
         f"CPU with {cores} cores",
         devices,

@@ -1,9 +1,10 @@
-"""Products of bf16 or fp16 matrices on a CPU without units for them: computed in fp32, and rounded once.
+"""Products of bf16 or fp16 matrices on a CPU without fast units for them: computed in fp32, and rounded once.
 
 There torch multiplies them with a loop that uses neither vectors nor caches: on an AMD EPYC with AVX2 a training step in bf16
-took 16 times as long as in fp32 (docs/log.md). Units for bf16 multiply exactly, accumulate in fp32 and round the sum once; so
-do products in fp32 of operands that are bf16, at the speed of fp32. Memory: both factors and the product in fp32; of `mm`,
-which is the output head's product too, the left factor and the product in blocks of rows.
+took 16 times as long as in fp32 (docs/log.md). Some Intel CPUs have units for bf16 at half the rate of those for fp32. Units
+multiply exactly, accumulate in fp32 and round the sum once; so do products in fp32 of operands that are bf16. Memory: both
+factors and the product in fp32; of `mm`, which is the output head's product too, the left factor and the product in blocks of
+rows.
 
 torch's kernels of `mm`, `addmm` and `bmm` are replaced, for all layers and both passes; their `out` variants, which these call,
 stay torch's. A compiled layer calls those too, and gains nothing. fp32 products give the same bits as before.
@@ -17,6 +18,8 @@ import warnings
 
 import torch
 from torch import Tensor
+
+from cpt_ray.edges.device import cpu_products
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +35,8 @@ def multiply_in_fp32_without_units(dtype: torch.dtype) -> None:
 
 
 def has_units(dtype: torch.dtype) -> bool:
-    """Whether torch has a fast product of a 16-bit `dtype` on this CPU: what it asks itself before each one."""
-    if not torch.backends.mkldnn.is_available():
+    """Whether torch has a product of a 16-bit `dtype` on this CPU, as it asks itself before each one, and fp32 is no faster."""
+    if not torch.backends.mkldnn.is_available() or (dtype == torch.bfloat16 and cpu_products() != "bf16"):
         return False
     ask = torch.ops.mkldnn._is_mkldnn_bf16_supported if dtype == torch.bfloat16 else torch.ops.mkldnn._is_mkldnn_fp16_supported
     return bool(ask())
@@ -42,7 +45,7 @@ def has_units(dtype: torch.dtype) -> bool:
 @functools.cache
 def _replace() -> torch.library.Library:
     """Register the products; they last as long as the library that is returned, and so cached."""
-    logger.info("this CPU has no units for bf16 or fp16: products are computed in fp32 and rounded once")
+    logger.info("this CPU has no fast units for bf16 or fp16: products are computed in fp32 and rounded once")
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?s).*Overriding a previously registered kernel")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import psutil
 
 from cpt_ray.config.sections.runtime import RuntimeConfig
-from cpt_ray.edges.device import count_cards, cpu_has_bf16
+from cpt_ray.edges.device import count_cards, cpu_products
 from cpt_ray.edges.ray_runtime import cluster_address, cluster_may_grow, joined, private_cpus, working_nodes
 from cpt_ray.errors import ConfigError
 from cpt_ray.plan.hardware import HardwareProfile, Price, find_profile, load_cpu
@@ -73,7 +73,7 @@ def find_place(runtime: RuntimeConfig, choice: Choice = AS_CONFIGURED) -> Where:
     card = planned_card(runtime)
     hardware = choice.hardware
     if hardware is None:
-        hardware = find_profile(card.name) if card else None if runtime.wants_gpu else load_cpu(has_bf16=cpu_has_bf16())
+        hardware = find_profile(card.name) if card else None if runtime.wants_gpu else load_cpu(cpu_products())
     elif hardware.is_gpu:
         card = Card(hardware.description, hardware.memory) if hardware.memory else card
     else:

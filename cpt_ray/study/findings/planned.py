@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cpt_ray.edges.device import cpu_has_bf16
+from cpt_ray.edges.device import cpu_products
 from cpt_ray.plan.hardware import find_profile, load_cpu
 from cpt_ray.records import Artifact, MemoryPoint, RunRecord
 from cpt_ray.report.contents import PlannedCost
@@ -64,7 +64,7 @@ def planned_cost(study: StudyDriver, artifacts: Sequence[Artifact]) -> PlannedCo
 def as_it_ran(runs: Sequence[RunRecord], *, on_gpu: bool) -> Choice | None:
     """The hardware that runs computed on, for a report that is written on another machine; None if it has no profile."""
     if not on_gpu:
-        return Choice(load_cpu(has_bf16=cpu_has_bf16()))
+        return Choice(load_cpu(cpu_products()))
     last = [run.training.attempts[-1] for run in runs if run.training is not None and run.training.attempts]
     # What the peak was measured on names the card.
     profile = find_profile(last[-1].peak_basis) if last else None

@@ -17,9 +17,9 @@ from cpt_ray.study.cost.place import Choice, find_place, parse_workers_option
 CPU = {"kind": "local", "device": "cpu"}
 
 
-@pytest.mark.parametrize(("has_bf16", "name"), [(True, "cpu"), (False, "cpu-fp32")])
-def test_without_a_gpu_it_is_this_machine_s_cores_and_memory(monkeypatch, has_bf16, name):
-    monkeypatch.setattr(place, "cpu_has_bf16", lambda: has_bf16)
+@pytest.mark.parametrize(("products", "name"), [("bf16", "cpu"), ("avx512", "cpu-avx512"), ("fp32", "cpu-fp32")])
+def test_without_a_gpu_it_is_this_machine_s_cores_and_memory(monkeypatch, products, name):
+    monkeypatch.setattr(place, "cpu_products", lambda: products)
     found = find_place(RuntimeConfig.model_validate(CPU))
     assert (found.hardware.name, found.device, found.workers, found.ray) == (name, "cpu", 1, False)
     assert (found.cores, found.room_bytes, found.card) == (float(os.cpu_count()), psutil.virtual_memory().total, None)
