@@ -172,8 +172,9 @@ class ExamIndex:
             spans = word_spans(text)
             if spans is None:
                 return None
-            for first, end in reversed(_merged(matches)):
-                text = f"{text[: spans[first][0]].rstrip()}{_GAP}{text[spans[end - 1][1] :].lstrip()}"
+            cuts = [(spans[first][0], spans[end - 1][1]) for first, end in _merged(matches)]
+            kept = zip([0, *(end for _, end in cuts)], [*(first for first, _ in cuts), len(text)], strict=True)
+            text = _GAP.join(filter(None, (text[start:stop].strip() for start, stop in kept)))
         text = text.strip()
         return text if len(hash_words(text)) else None
 

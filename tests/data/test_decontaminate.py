@@ -100,6 +100,14 @@ def test_redaction_cuts_every_match_and_nothing_else(tmp_path: Path) -> None:
     assert index.redact(f"{before} Straße {LEAK}") == f"{before} Straße"
 
 
+def test_a_book_full_of_copies_is_left_with_what_stood_between_them(tmp_path: Path) -> None:
+    index = ExamIndex.build(items(tmp_path, EXAM), 13)
+    between = [sentence(20, seed=number) for number in range(2_000)]
+    redacted = index.redact(f"\n{LEAK} {LEAK}\n".join(between))
+    assert redacted is not None
+    assert words(redacted) == words(" ".join(between))
+
+
 def test_overlapping_matches_are_cut_once(tmp_path: Path) -> None:
     whole = sentence(40, seed=1).split()
     rows = [

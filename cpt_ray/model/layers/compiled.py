@@ -27,14 +27,15 @@ from transformers import PreTrainedModel
 
 from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.isolation import hidden_states
+from cpt_ray.model.bases.window import LEAST_POSITIONS
 from cpt_ray.records import CompiledLayers
 
 logger = logging.getLogger(__name__)
 
 _MOST_GRAPHS = 64
 """Graphs of one layer class in a process: its models, times training and scoring, times kinds of layer. torch's limit is 8."""
-_FILLER_TOKENS = 64
-"""Shorter than any sliding window, and attention grows with the square of a segment."""
+_FILLER_TOKENS = LEAST_POSITIONS
+"""No longer than the positions of any base or its sliding window, and attention grows with the square of a segment."""
 _PAYS_FROM_FLOPS = 6e15
 """Forward FLOPs from which compiled scoring saves more than the 20 s that compiling takes: at 20 against 40 % of a GPU's 790
 TFLOP/s, which is a model of it and not measured."""

@@ -13,6 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from cpt_ray.config.sections.models.adapter import LoraSection
 from cpt_ray.errors import TrainingError
 from cpt_ray.model.attention.isolation import hidden_states
+from cpt_ray.model.bases.window import LEAST_POSITIONS
 from cpt_ray.model.layers import compiled
 from cpt_ray.model.layers.adapter import add_adapters
 from cpt_ray.model.layers.compiled import compile_layers, compiled_scoring, compiles, decoder_layers, filler_lengths, install
@@ -81,8 +82,8 @@ def test_auto_compiles_on_a_gpu_only():
 
 def test_filler_is_short_and_fills_exactly():
     assert filler_lengths(0) == []
-    assert filler_lengths(64) == [64]
-    assert filler_lengths(200) == [64, 64, 64, 8]
+    assert filler_lengths(LEAST_POSITIONS) == [LEAST_POSITIONS]
+    assert filler_lengths(3 * LEAST_POSITIONS + 8) == [*[LEAST_POSITIONS] * 3, 8]
 
 
 def test_a_layer_that_cannot_be_traced_leaves_the_model_as_it_was(monkeypatch):
