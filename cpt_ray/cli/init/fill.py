@@ -149,7 +149,7 @@ def _numbers(answers: Answers, sizes: Sizes) -> dict[str, Any]:
         "why": sizes.why,
         "budgets": f"[{format_count(_first(answers, sizes))}, {format_count(sizes.budget)}]",
         "rewarm": format_count(max(1, sizes.budget // 100)),
-        "checkpoint_every": format_count(min(50_000_000, max(1000, _round(sizes.budget // 4)))),
+        "checkpoint_every": format_count(_round(sizes.checkpoint_every)),
         "unit_bytes": None if _megabytes(answers) > 500 else "4MB",
         "max_bytes": _max_bytes(answers),
     }
@@ -225,6 +225,7 @@ def _sizes(answers: Answers, replay: float) -> Sizes:
     general = answers.general.text_bytes / BYTES_PER_TOKEN if answers.general else 0.0
     domain = answers.domain.text_bytes / BYTES_PER_TOKEN
     groups = [group.documents for one in (answers.domain, answers.general) if one for group in one.groups]
+    looked = [one for one in (answers.domain, answers.general, answers.probe) if one]
     chain, legal = answers.template == "education", answers.template == "legal-scaling"
     amounts = Amounts(
         domain_tokens=general * _FILTERED if legal else domain,
@@ -233,6 +234,10 @@ def _sizes(answers: Answers, replay: float) -> Sizes:
         replay=replay,
         # Two budgets: a trunk of 0.8 and cooldowns of 0.2 of each; the control's largest only. See docs/schedules.md.
         runs=3.3 if legal else (1.0 if chain else 1.1) + (1.0 if general else 0.0),
+        # The base and both budgets; the control at its largest, or in a chain at both; of three arms each with four points.
+        models=19 if legal else 3 + (1 + chain) * bool(general),
+        sets=2 * len(answers.domain.groups) + sum(len(one.groups) for one in (answers.general, answers.probe) if one),
+        document_tokens=sum(one.text_bytes for one in looked) / sum(one.documents for one in looked) / BYTES_PER_TOKEN,
     )
     share = 0.4 if chain else 0.5
     return size_study(answers.hardware, answers.bases, amounts, budget=answers.budget, hours=answers.hours, first_share=share)

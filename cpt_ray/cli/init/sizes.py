@@ -14,19 +14,28 @@ from dataclasses import dataclass, field
 
 from cpt_ray.cli.init.bases import Base
 from cpt_ray.cli.init.hardware import Hardware
+from cpt_ray.config.sections.evaluate import EvaluateConfig
 from cpt_ray.config.values import format_count
 from cpt_ray.errors import ConfigError
 
 BYTES_PER_TOKEN = 4.2
 KEPT = 0.6
 """Of raw text, what is left after cleaning, duplicates and held-out sets: low, so that a budget is not refused later."""
-TRAINED = 0.7
-"""Of the hours, the share that trains; the rest prepares, starts and scores."""
+_WORKS = 0.9
+"""Of the hours, the share that trains and scores; the rest prepares and starts."""
+_SCORES = 0.2
+"""Of the hours, the share that scores, unless the fewest documents take longer."""
+_FEWEST_SCORED, _MOST_SCORED = 32, 500
+"""Documents of a held-out set: fewer give intervals that say little, more than the default is for who asks for it."""
 MOST_EPOCHS = 4.0
 """Muennighoff et al. 2023 (arXiv 2305.16264): up to four epochs are worth almost as much as new text."""
 _FEWEST_STEPS = 6
 _STEPS = 200
 _MOST_BATCH_TOKENS = 524_288
+_LOST_S = 300
+"""Of training, what a lost machine may cost: a study of minutes would spend a fifth of its time on more checkpoints."""
+_MOST_LOST = 50_000_000
+"""Tokens."""
 _HELD_OUT = 100
 _STATES_SHARE = 0.7
 """Of a device's memory, what model states may take; the rest is for activations and buffers."""
@@ -51,6 +60,12 @@ class Amounts:
     """Share of general text in the domain arm."""
     runs: float
     """Tokens paid in all arms for each token of the largest budget."""
+    models: int = 4
+    """Models that are scored for each base: itself, each budget and the control."""
+    sets: int = 4
+    """Held-out sets that they are scored on, halves of domain text counted apart."""
+    document_tokens: float = math.inf
+    """Of a document, on average."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +81,55 @@ class Sizes:
     """By model, the factor of its learning rate."""
     max_epochs: float
     held_out_share: float
+    held_out_documents: int
+    """Scored of each set."""
     hours: float
     """That all runs take, about."""
     gradient_checkpointing: bool
     lora: bool
+    checkpoint_every: int
     why: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """What the hardware does in a second; hours become tokens by it, and tokens hours."""
+
+    run: float
+    """Tokens that one run trains on, of the largest model."""
+    paid: float
+    """Tokens of the largest budget, all runs of all models together."""
+    scored: float
+    """Documents of every held-out set, by all models."""
+
+    @classmethod
+    def of(cls, hardware: Hardware, bases: Sequence[Base], amounts: Amounts, length: int) -> _Pace:
+        """6 FLOPs a parameter and trained token, 2 a scored one."""
+        # On a CPU the file limits what is scored of a document to a row; elsewhere evaluate.document_tokens has its default.
+        longest = EvaluateConfig.model_fields["document_tokens"].default if hardware.is_gpu else length
+        tokens = min(amounts.document_tokens, longest) * amounts.sets * amounts.models
+        flops, parameters = hardware.flops * hardware.devices, [base.parameters for base in bases]
+        return cls(
+            run=flops / (6 * max(parameters)),
+            paid=flops / (6 * sum(parameters) * amounts.runs),
+            scored=flops / (2 * sum(parameters) * tokens),
+        )
+
+    def tokens(self, hours: float) -> float:
+        """Of the largest budget, in so many hours."""
+        works_s = _WORKS * hours * 3600
+        return max(0.0, works_s - self._scoring_s(works_s * _SCORES / _WORKS)) * self.paid
+
+    def hours(self, tokens: float) -> float:
+        """Of everything, for a largest budget of so many tokens."""
+        return (tokens / self.paid + self.scoring_s(tokens)) / _WORKS / 3600
+
+    def scoring_s(self, tokens: float) -> float:
+        """Seconds of scoring that go with a budget."""
+        return self._scoring_s(tokens / self.paid * _SCORES / (_WORKS - _SCORES))
+
+    def _scoring_s(self, wanted_s: float) -> float:
+        return min(_MOST_SCORED / self.scored, max(_FEWEST_SCORED / self.scored, wanted_s))
 
 
 def size_study(
@@ -92,25 +151,25 @@ def size_study(
     why: dict[str, str] = {}
     largest = max(bases, key=lambda base: base.parameters)
     file, lora = _zero_file(largest, hardware, why)
-    rate = hardware.flops * hardware.devices / (6 * sum(base.parameters for base in bases) * amounts.runs)
     length = _row_length(hardware, bases, why)
+    pace = _Pace.of(hardware, bases, amounts, length)
     fewest = int(_FEWEST_STEPS * max(4, hardware.devices) * length / first_share)
-    tokens = budget if budget is not None else hours * 3600 * TRAINED * rate if hours else 0
+    tokens = budget if budget is not None else pace.tokens(hours or 0.0)
     if tokens < fewest:
         raise ConfigError(
             f"{_spent(budget, hours)} is too little: the largest budget of an arm is {format_count(tokens)} tokens, and "
             f"{_FEWEST_STEPS} steps to the first budget need {format_count(fewest)}",
-            fix=f"give --hours {_longer(fewest / rate / TRAINED / 3600)} or --budget {_more(fewest)}, a smaller base, or "
-            "faster hardware",
+            fix=f"give --hours {_longer(pace.hours(fewest))} or --budget {_more(fewest)}, a smaller base, or faster hardware",
         )
     tokens, epochs = _within_text(tokens, amounts, budget, fewest, why)
     rows = _batch(tokens * first_share, length, hardware, why)
     rates = [_learning_rate(base) for base in bases]
-    hours_needed = tokens / rate / TRAINED / 3600
+    scoring_s = pace.scoring_s(tokens)
+    why["scored"] = f"about {_time(scoring_s / 3600)} for {amounts.models * len(bases)} models"
     share = min(0.2, max(0.02, _HELD_OUT / max(1.0, amounts.documents)))
     why["budget"] = (
-        f"about {_time(hours_needed)} for all runs: {rate:,.3g} tokens of the largest budget a second on {hardware} "
-        f"(6 FLOPs a parameter and token), and {1 - TRAINED:.0%} of the time for the rest"
+        f"about {_time(pace.hours(tokens))} for all runs: {pace.paid:,.3g} tokens of the largest budget a second on {hardware} "
+        f"(6 FLOPs a parameter and token), {_time(scoring_s / 3600)} of scoring, and {1 - _WORKS:.0%} for the rest"
     )
     why["held_out"] = f"about {share * amounts.documents:,.0f} of {amounts.documents:,.0f} documents of the smallest source"
     return Sizes(
@@ -122,9 +181,11 @@ def size_study(
         factors=tuple(float(f"{one / min(rates):.2g}") for one in rates),
         max_epochs=epochs,
         held_out_share=round(share, 3),
-        hours=hours_needed,
+        held_out_documents=int(scoring_s * pace.scored + 1e-6),
+        hours=pace.hours(tokens),
         gradient_checkpointing=hardware.is_gpu and largest.parameters > 1e9,
         lora=lora,
+        checkpoint_every=int(min(_MOST_LOST, max(tokens / 4, _LOST_S * pace.run))),
         why=why,
     )
 

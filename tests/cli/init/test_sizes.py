@@ -27,12 +27,29 @@ def sized(hardware: Hardware | str = LAPTOP, parameters: float = 135e6, amounts:
 
 
 def test_hours_become_tokens_by_the_rate_that_is_written_beside_them():
-    # 2e11 FLOP/s / (6 x 135M x 2.1) = 117.6 tokens/s; 0.7 of an hour is 2520 s: 296k tokens.
+    # 2e11 FLOP/s / (6 x 135M x 2.1) = 117.6 tokens/s; 0.7 of an hour is 2520 s: 296k tokens; a fifth scores.
     found = sized(hours=1)
     assert found.budget == 290_000
     assert "118 tokens of the largest budget a second on CPU, 12 GB" in found.why["budget"]
     assert found.hours == pytest.approx(1.0)
     assert sized(budget=290_000).budget == 290_000
+
+
+def test_as_many_documents_are_scored_as_a_fifth_of_the_hours_pays_for_and_never_too_few_for_an_interval():
+    # 2 x 135M x 512 tokens x 4 models x 4 sets / 2e11 FLOP/s = 11.06 s a document.
+    hour, quarter = sized(hours=1), sized(hours=0.25)
+    assert hour.held_out_documents == 65  # 720 s
+    # 32 of them take 354 s, more than a fifth; 0.9 of the quarter of an hour less that is 456 s: 53.6k tokens.
+    assert (quarter.held_out_documents, quarter.budget) == (32, 53_000)
+    assert quarter.hours == pytest.approx(0.25)
+    assert (sized(budget=25_000).held_out_documents, sized("h100", hours=1).held_out_documents) == (32, 500)
+    assert "6 min of scoring" in quarter.why["budget"]
+
+
+def test_a_lost_machine_costs_minutes_or_a_quarter_of_a_run_and_never_more_than_fifty_million_tokens():
+    assert sized(budget=25_000).checkpoint_every == 74_074  # 2e11 FLOP/s / (6 x 135M) for 300 s: more than the budget
+    assert sized(budget=10**6).checkpoint_every == 250_000
+    assert sized("8xh100", 1.5e9, budget=10**10).checkpoint_every == 50_000_000
 
 
 @pytest.mark.parametrize(("parameters", "rate"), [(135e6, 2e-4), (1.5e9, 6e-5), (7e9, 3e-5), (14e9, 2e-5), (1e5, 1e-3)])
@@ -111,9 +128,8 @@ def test_what_is_said_to_be_enough_is_enough(devices, first_share):
 
 
 def test_too_little_time_is_refused_with_what_is_enough():
-    with pytest.raises(
-        ConfigError, match=r"--hours 0\.01 is too little: the largest budget of an arm is 2\.96k tokens"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"--hours 0\.01 is too little: the largest budget of an arm is 0 tokens") as caught:
         sized(hours=0.01)
-    assert caught.value.fix.startswith("give --hours 5min or --budget 24.6k, a smaller base, or faster")
-    assert sized(hours=5 / 60).budget == sized(budget=24_600).budget == 24_000
+    # 24.6k tokens take 209 s and 32 documents 354 s: nine tenths of 10.4 minutes.
+    assert caught.value.fix.startswith("give --hours 11min or --budget 24.6k, a smaller base, or faster")
+    assert (sized(hours=11 / 60).budget, sized(budget=24_600).budget) == (28_000, 24_000)

@@ -19,6 +19,8 @@ from cpt_ray.cli.main import main
 from cpt_ray.config.load import load_study
 from cpt_ray.config.reference.schema import FILE, HEADER
 from cpt_ray.plan.hardware import PROFILES
+from cpt_ray.study.graph import StudyGraph
+from cpt_ray.study.stages.evaluate import EVALUATE
 from tests.cli.init.messy import write_base, write_general, write_messy
 from tests.cli.said import read_until, said
 
@@ -94,6 +96,8 @@ def test_every_template_passes_check(here, capsys, template, hardware):
     assert "check passed" in text
     study = load_study(here / f"{template}.yaml")
     assert study.study.name == "trial"
+    scored = StudyGraph(study, here / f"{template}.yaml").of(EVALUATE)
+    assert f"for {len(scored)} models\n" in (here / f"{template}.yaml").read_text()
     assert study.runtime.gpus_per_worker == (1 if hardware == "2xh100" else 0)
     if template == "education":
         assert (study.train.budget_mode, study.prepare.clean.rules) == ("chain", ("education",))
