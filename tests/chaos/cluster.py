@@ -5,7 +5,7 @@ of JSON, then obeys commands on standard input and answers each with a line:
 
     kill N     kills the raylet of node N with SIGKILL and removes the rest of the node
     add N      starts it again
-    unfit N    starts it without a C++ compiler and without DeepSpeed's operators
+    unfit N    starts it with another version of lm-eval
     drain N    announces that node N will be preempted in a minute, as a cloud does
     raylet N   says which process is the raylet of node N
     lost N     waits until Ray knows that node N is gone
@@ -90,7 +90,7 @@ class SimulatedCluster:
         self._ask(f"add {node}")
 
     def add_unfit(self, node: int) -> None:
-        """Start a node that has no C++ compiler, and none of DeepSpeed's operators."""
+        """Start a node that has another version of lm-eval."""
         self._ask(f"unfit {node}")
 
     def drain(self, node: int) -> None:
@@ -141,12 +141,12 @@ class _Nodes:
         return {"node": number}
 
     def unfit(self, number: int) -> dict[str, object]:
-        self._tools = tempfile.TemporaryDirectory()
-        for tool in Path("/usr/bin").iterdir():
-            if tool.name not in ("c++", "g++", "cc", "gcc"):
-                (Path(self._tools.name) / tool.name).symlink_to(tool)
-        lacking = {"PATH": f"{Path(sys.executable).parent}:{self._tools.name}", "TORCH_EXTENSIONS_DIR": "/nowhere"}
-        self._nodes[number] = self._started(self._cpus, env_vars=lacking)
+        self._packages = tempfile.TemporaryDirectory()
+        metadata = Path(self._packages.name) / "lm_eval-0.0.1.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text("Metadata-Version: 2.1\nName: lm_eval\nVersion: 0.0.1\n")
+        found_first = f"{self._packages.name}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        self._nodes[number] = self._started(self._cpus, env_vars={"PYTHONPATH": found_first})
         return {"node": number}
 
     def kill(self, number: int) -> dict[str, object]:

@@ -32,7 +32,7 @@ from cpt_ray.edges.store.cache import kept_bytes
 from cpt_ray.errors import CptRayError
 from cpt_ray.records import ClusterNode, DeviceFacts, Finding
 from cpt_ray.study.preflight.doctor.machine import check_machine
-from cpt_ray.study.preflight.doctor.software import check_software
+from cpt_ray.study.preflight.doctor.software import CPU_ADAM, check_software, find_compiler, operator_folder
 from cpt_ray.study.preflight.doctor.step import LONGEST_S, STEP, StepSettings, check_step
 from cpt_ray.train.groups.room import workers_on
 
@@ -78,7 +78,7 @@ class NodeFacts:
     scratch_free_bytes: int
     """0 if the folder cannot be written; what the node has of a bucket and may delete is free."""
     compiler: bool
-    """Whether DeepSpeed's operators are built, or can be."""
+    """Whether DeepSpeed's CPUAdam is built, or can be."""
     device: DeviceFacts
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Setting to the reason why its file cannot be read."""
@@ -260,7 +260,7 @@ class NodeProbe:
             root_problem=_root_problem(wanted),
             scratch=str(scratch),
             scratch_free_bytes=_free_bytes(scratch) + kept,
-            compiler=_has_operators(),
+            compiler=find_compiler() is not None or any(operator_folder().rglob(CPU_ADAM)),
             device=read_device(ask_torch=False),
             unreadable=unreadable,
         )
@@ -322,13 +322,6 @@ def _free_bytes(folder: Path) -> int:
             return shutil.disk_usage(folder).free
     except OSError:
         return 0
-
-
-def _has_operators() -> bool:
-    if shutil.which("c++") is not None:
-        return True
-    folder = os.environ.get("TORCH_EXTENSIONS_DIR")
-    return folder is not None and any(Path(folder).rglob("*.so"))
 
 
 def _why_unreadable(file: SourceFile) -> str:

@@ -57,6 +57,8 @@ class Demands:
     code: str
     """Hash of the driver's source."""
     room: Room
+    offloads: bool
+    """Whether states of training are kept in the memory of the host."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def require_nodes(config: StudyConfig, root: Path, planned: Planned, console: Co
     nodes = working_nodes(config.runtime)
     groups, _ = parallel_groups(config.runtime, nodes, private=False, may_grow=bool(at_most), at_most=at_most)
     room = room_needed(config, planned, groups=groups, in_bucket=store.is_mirrored(root))
-    judge = functools.partial(judge_nodes, config, root, room=room, models=planned.models)
+    offloads = any(one.host_bytes for one in planned.memory)
+    judge = functools.partial(judge_nodes, config, root, room=room, models=planned.models, offloads=offloads)
     found = judge()
     if (error := refusal(found)) is not None:
         raise error
@@ -154,7 +157,13 @@ def room_needed(config: StudyConfig, planned: Planned, *, groups: int, in_bucket
 
 
 def judge_nodes(
-    config: StudyConfig, root: Path, among: Collection[str] | None = None, *, room: Room, models: Mapping[str, Path]
+    config: StudyConfig,
+    root: Path,
+    among: Collection[str] | None = None,
+    *,
+    room: Room,
+    models: Mapping[str, Path],
+    offloads: bool,
 ) -> Judged:
     """Nodes of the cluster, which has been joined, with what keeps each from working for the study.
 
@@ -164,12 +173,13 @@ def judge_nodes(
         among: Ray's ids of the nodes; None: all.
         room: What the study takes of a node's disk.
         models: See `Planned`.
+        offloads: Whether states of training are kept in the memory of the host.
     """
     with _marked(root) as mark:
         # With the driver's node: it has ports that the others must reach.
         asked = None if among is None else {*among, own_node()}
         nodes = ask_nodes(Wanted(root, mark, _path(config.runtime.scratch), _first_files(config), models), asked)
-    demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), room)
+    demands = Demands(config, versions(*DISTRIBUTIONS), code_hash(), room, offloads)
     return [(node, list(problems(node, demands))) for node in nodes if among is None or node.node.id in among]
 
 
@@ -199,8 +209,11 @@ def problems(node: AskedNode, demands: Demands) -> Iterator[Problem]:
         else:
             yield Problem(f"{key}: {reason}", f"put what {key} names where every node reads it under that name")
     yield from _no_room(node, facts, demands)
-    if runtime.gpus_per_worker == 0 and not facts.compiler:
-        yield Problem("no C++ compiler, and DeepSpeed's operators are not built", "install g++ there, or run make setup there")
+    if demands.offloads and not facts.compiler:
+        yield Problem(
+            "no C++ compiler, and DeepSpeed's CPUAdam is not built, which the offload in train.deepspeed needs",
+            "install g++ there, or run make setup there",
+        )
     if runtime.gpus_per_worker > 0 and node.gpus > 0:
         yield from _card(facts, demands.config)
 

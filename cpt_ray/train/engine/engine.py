@@ -41,7 +41,7 @@ from cpt_ray.train.order.batches import MicroBatch
 
 # DeepSpeed's autotuner, which nothing here uses, imports MLflow if it is installed: 1.5 s of CPU as each worker starts.
 with pretend_absent("mlflow"):
-    from deepspeed import initialize, zero
+    from deepspeed import initialize, ops, zero
     from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_VERSION_KEY, UNIVERSAL_CHECKPOINT_VERSION_VALUE
     from deepspeed.runtime import bf16_optimizer
     from deepspeed.utils import safe_get_full_fp32_param
@@ -49,6 +49,8 @@ with pretend_absent("mlflow"):
 # DeepSpeed 0.19 prints reports of memory to the terminal of whoever trains with ZeRO 1, whatever the log level (`force=True` in
 # `BF16_Optimizer`). Remove this once they are logged.
 bf16_optimizer.see_memory_usage = lambda *_, **__: None
+# For CPUs DeepSpeed 0.19 compiles an all-reduce as it starts: a minute, and a compiler, for what only its inference calls.
+ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 _TAG = "engine"
 

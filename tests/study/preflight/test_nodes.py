@@ -54,7 +54,7 @@ def ready(wanted):
 
 
 def demands(config, **changes):
-    return dataclasses.replace(Demands(config, versions(*DISTRIBUTIONS), code_hash(), Room(worker=1)), **changes)
+    return dataclasses.replace(Demands(config, versions(*DISTRIBUTIONS), code_hash(), Room(worker=1), offloads=True), **changes)
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -177,6 +177,12 @@ def test_a_node_that_is_silent_late_or_cut_off_is_named(ready, config, changes, 
 def test_a_head_that_gets_no_work_needs_neither_root_nor_sources_nor_compiler(ready, config):
     facts = dataclasses.replace(ready.facts, root_problem="is not there", unreadable={"source law": "no"}, compiler=False)
     assert said(dataclasses.replace(ready, cpus=0, facts=facts), demands(config)) == []
+
+
+def test_only_an_offloaded_optimizer_needs_a_compiler(ready, config):
+    node = dataclasses.replace(ready, facts=dataclasses.replace(ready.facts, compiler=False))
+    assert "the offload in train.deepspeed" in said(node, demands(config))[0]
+    assert said(node, demands(config, offloads=False)) == []
 
 
 def test_a_gpu_node_whose_card_torch_cannot_use_is_named(ready, config):

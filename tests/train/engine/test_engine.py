@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -291,6 +293,26 @@ def refused(folder, precision):
     except ConfigError as error:
         return str(error)
     return None
+
+
+ONE_STEP = """
+import os, sys
+os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+import torch.distributed as dist
+from tests.train.engine.zero_cases import Case, build_engine, train_steps
+
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=0, world_size=1)
+print(train_steps(build_engine(sys.argv[1], Case(2, "fp32")), 0, 1))
+"""
+
+
+def test_training_on_a_cpu_builds_no_operator_and_needs_no_compiler(folder, tmp_path):
+    place = {"TORCH_EXTENSIONS_DIR": str(tmp_path / "operators"), "CXX": "none", "CC": "none", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-c", ONE_STEP, str(folder), str(tmp_path / "meeting")]
+    ran = subprocess.run(command, env={**os.environ, **place}, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1].startswith("[(")
+    assert not (tmp_path / "operators").exists()
 
 
 def test_fp16_on_a_cpu_is_refused(zero_groups, folder):

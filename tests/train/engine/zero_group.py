@@ -133,11 +133,8 @@ def _serve(pipe: Connection, rank: int, world_size: int, meeting: str) -> None:
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": "1",
     }
-    import deepspeed
     import torch.distributed as dist
 
-    # DeepSpeed's shared-memory collectives spin while they wait, and tests start more workers than cores; gloo sleeps.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world_size)
     while True:

@@ -43,7 +43,9 @@ def check_cluster(config: StudyConfig, steps: StepSettings | None = None) -> Ite
 
     scratch = Path(config.runtime.scratch) if config.runtime.scratch else None
     with ray_session(config.runtime):
-        judged = judge_nodes(config, resolve_root(config.study.root, config.runtime.scratch), room=Room(), models={})
+        root = resolve_root(config.study.root, config.runtime.scratch)
+        # The checks of each node's software say what an offload would lack.
+        judged = judge_nodes(config, root, room=Room(), models={}, offloads=False)
         examined = examine_nodes(scratch)
         taken = steps_on_nodes(config.runtime, steps) if steps is not None else {}
     for node, problems in judged:

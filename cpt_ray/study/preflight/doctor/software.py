@@ -23,9 +23,9 @@ from cpt_ray.records import Finding
 
 _DISTRIBUTION = "cpt-ray"
 _OLDEST_PYTHON = (3, 11)
-_OPERATORS = {"CPUAdam": "cpu_adam.so", "ShareMemComm": "deepspeed_shm_comm.so"}
-"""DeepSpeed's operators that training on CPUs loads, by the file that each is built to."""
 _GIB = 1 << 30
+CPU_ADAM = "cpu_adam.so"
+"""The file that DeepSpeed's optimizer for the host is built to, which training with an offloaded optimizer loads."""
 
 
 def check_software() -> Iterator[Finding]:
@@ -122,22 +122,19 @@ def operator_folder() -> Path:
 
 
 def check_operators(folder: Path, *, can_build: bool) -> Finding:
-    """DeepSpeed's operators for CPUs: built, or to be built when a run first needs them.
+    """DeepSpeed's CPUAdam, which an optimizer in the memory of the host needs: built, or to be built when a run first needs it.
 
     Args:
-        folder: Where they are built.
+        folder: Where it is built.
         can_build: Whether there is a compiler.
     """
-    missing = [name for name, file in _OPERATORS.items() if not any(folder.rglob(file))]
-    if not missing:
-        return Finding("DeepSpeed operators", f"{', '.join(_OPERATORS)} in {folder}")
-    found = f"{', '.join(missing)} not built in {folder}"
+    what = "DeepSpeed operators"
+    if any(folder.rglob(CPU_ADAM)):
+        return Finding(what, f"CPUAdam in {folder}")
     if can_build:
-        return Finding(
-            "DeepSpeed operators", f"{found}; built at the first step, about a minute", "warn", "cpt-ray doctor --step"
-        )
-    fix = "install g++, then cpt-ray doctor --step; a GPU without offload needs none of them"
-    return Finding("DeepSpeed operators", f"{found}, and cannot be", "fail", fix)
+        return Finding(what, "CPUAdam is not built; the first run whose optimizer is offloaded builds it, half a minute")
+    found = f"CPUAdam is not built in {folder}, and cannot be: no optimizer can be offloaded"
+    return Finding(what, found, "warn", "sudo apt-get install g++")
 
 
 def check_device(runtime: RuntimeConfig | None = None) -> Finding:
