@@ -260,8 +260,11 @@ class HeldOutSet(Record):
 
     @property
     def is_scored(self) -> bool:
-        """Whether a finished model is scored on it: of validation text only on the domain's, by which budgets are selected."""
-        return self.part == "test" or self.role == "domain"
+        """Whether a finished model is scored on it: of validation text only on the domain's, by which budgets are selected.
+
+        A single document gives no score; a test set always has two.
+        """
+        return self.part == "test" or (self.role == "domain" and self.documents > 1)
 
 
 class LargeComponent(Record):

@@ -68,6 +68,18 @@ def test_the_sum_of_balanced_reports_is_balanced(pieces):
         assert total.input.documents == sum(r.input.documents for r in reports)
 
 
+@pytest.mark.parametrize(
+    ("role", "part", "documents", "is_scored"),
+    [("domain", "test", 2, True), ("domain", "validation", 2, True), ("domain", "validation", 1, False),
+     ("general", "test", 2, True), ("general", "validation", 9, False), ("probe", "validation", 9, False)],
+)  # fmt: skip
+def test_models_are_scored_on_all_tests_and_on_the_domain_s_validation_half_if_that_gives_a_score(
+    role, part, documents, is_scored
+):
+    held = HeldOutSet(source="law", role=role, part=part, path="law.jsonl", documents=documents, bytes=9)
+    assert held.is_scored is is_scored
+
+
 def test_the_validation_half_is_read_without_the_test_half():
     sets = tuple(
         HeldOutSet(source=source, role="domain", part=part, path=f"{source}-{part}.jsonl", documents=2, bytes=9)
