@@ -25,7 +25,8 @@ def test_a_command_that_fails_is_not_waited_for_by_what_it_leaves() -> None:
     said = watched("sleep 1000.25 & echo no start; exit 3")
     assert "exit code 3" in said
     assert "no start" in said
-    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000.25"]]
+    left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000.25"]]
+    assert psutil.wait_procs(left, timeout=10)[1] == []  # killed, and perhaps not reaped yet
 
 
 def test_a_command_that_succeeds_is_waited_for_with_what_it_started() -> None:
