@@ -59,7 +59,8 @@ from cpt_ray.study.stages.evaluate import EVALUATE, scored_run
 from cpt_ray.study.stages.held_out import HELD_OUT
 from cpt_ray.study.stages.models import MODELS, waits
 from cpt_ray.study.stages.stage import Console, LiveRun, Node, ReadSteps, Stage, Verb
-from cpt_ray.study.stages.train import TRAIN, RunNode, link_exports, trained_again
+from cpt_ray.study.stages.train import TRAIN, RunNode, deepspeed_of, link_exports, trained_again
+from cpt_ray.train.engine.state_bytes import is_offloaded
 
 
 class StudyDriver:
@@ -213,7 +214,9 @@ class StudyDriver:
             if (found := store.find(node)) is not None:
                 models[f"model {node.name}"] = node.folder / max(found.files, key=lambda file: file.size_bytes).path
         text = text_bytes(self.graph.cells[0]) or 0.0
-        return PlannedRoom(self.plan().memory, text, len(distinct(self.graph.of(TRAIN))), models)
+        zero = (deepspeed_of(cell).tree.get("zero_optimization", {}) for cell in self.graph.cells)
+        offloads = any(is_offloaded(one, "offload_optimizer") for one in zero)
+        return PlannedRoom(self.plan().memory, text, len(distinct(self.graph.of(TRAIN))), models, offloads)
 
     def make_stage(self, stage: Stage[Any, Any]) -> None:
         """Build what is missing of one stage's artifacts."""

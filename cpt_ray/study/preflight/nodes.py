@@ -58,7 +58,7 @@ class Demands:
     """Hash of the driver's source."""
     room: Room
     offloads: bool
-    """Whether states of training are kept in the memory of the host."""
+    """Whether the optimizer is kept in the memory of the host."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Planned(NamedTuple):
     runs: int
     models: Mapping[str, Path]
     """Name of each model that is imported already to a file of it in the root."""
+    offloads: bool
+    """Whether a cell keeps the optimizer in the memory of the host."""
 
 
 class Examination(NamedTuple):
@@ -115,8 +117,7 @@ def require_nodes(config: StudyConfig, root: Path, planned: Planned, console: Co
     nodes = working_nodes(config.runtime)
     groups, _ = parallel_groups(config.runtime, nodes, private=False, may_grow=bool(at_most), at_most=at_most)
     room = room_needed(config, planned, groups=groups, in_bucket=store.is_mirrored(root))
-    offloads = any(one.host_bytes for one in planned.memory)
-    judge = functools.partial(judge_nodes, config, root, room=room, models=planned.models, offloads=offloads)
+    judge = functools.partial(judge_nodes, config, root, room=room, models=planned.models, offloads=planned.offloads)
     found = judge()
     if (error := refusal(found)) is not None:
         raise error
@@ -173,7 +174,7 @@ def judge_nodes(
         among: Ray's ids of the nodes; None: all.
         room: What the study takes of a node's disk.
         models: See `Planned`.
-        offloads: Whether states of training are kept in the memory of the host.
+        offloads: Whether the optimizer is kept in the memory of the host.
     """
     with _marked(root) as mark:
         # With the driver's node: it has ports that the others must reach.

@@ -121,7 +121,9 @@ def test_all_that_may_come_to_a_node_at_once_must_have_room_on_its_disk(ready, c
 
 
 def test_what_a_study_takes_of_a_disk_follows_its_plan(config):
-    planned = Planned([MEMORY.model_copy(update={"checkpoint_bytes": 100, "export_bytes": 7})], 50.0, runs=3, models={})
+    planned = Planned(
+        [MEMORY.model_copy(update={"checkpoint_bytes": 100, "export_bytes": 7})], 50.0, runs=3, models={}, offloads=False
+    )
     assert config.runtime.workers.max == 2
     assert room_needed(config, planned, groups=2, in_bucket=False) == Room(worker=50, workers=4)
     assert room_needed(config, planned, groups=9, in_bucket=False).workers == 6  # no more groups than runs
@@ -264,7 +266,7 @@ class TestOnRay:
             say = lines.append
 
         (tmp_path / "root").mkdir()
-        planned = Planned([MEMORY], 0.0, runs=1, models={})
+        planned = Planned([MEMORY], 0.0, runs=1, models={}, offloads=False)
         require_nodes(config, tmp_path / "root", planned, Console)
         assert lines[0].endswith("s, all ready")
         monkeypatch.setattr(module, "code_hash", lambda: "another")
